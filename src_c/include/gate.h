@@ -1,0 +1,142 @@
+/* The contract between a pipeline and a gate.
+ *
+ * A gate admits calls and learns from how they end. It is a state machine without I/O: it never sleeps, spawns, logs
+ * or reads a clock. The pipeline (core) owns everything around it: it takes the gate's lock, reads the clock, keeps the
+ * counters and the latency histogram, raises refusals, parks the caller, wakes waiters and delivers events.
+ *
+ * Every operation below runs with the gate's lock held: C arithmetic only, no Python call, no allocation through
+ * Python. `prepare` is the exception: it runs before, without the lock, and may call Python (a cost function).
+ *
+ * A call's life at one gate:   prepare?  admit -> ADMITTED ................................ settle
+ *                                        admit -> WAIT -> poll* -> ADMITTED ............... settle
+ *                                                                  REJECTED
+ *                                        admit -> REJECTED
+ *   `cancel` replaces `settle` when the callee was never called (an inner refusal, a cancelled wait): it gives back
+ *   everything, as if the gate had not been asked. `recheck` asks again after the call has waited at another gate.
+ */
+#ifndef RS_GATE_H
+#define RS_GATE_H
+#include <Python.h>
+#include <stdint.h>
+#include "rs_lock.h"
+#include "loglinear.h"
+
+#define RS_NEVER INT64_MAX          /* a time that does not come */
+
+typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
+typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
+
+/* What a slot is to its gate. Core sets HELD, WAITING and EMPTY; a gate sets SHADOW on its own. */
+typedef enum {
+    RS_SLOT_EMPTY = 0,
+    RS_SLOT_WAITING = 1,
+    RS_SLOT_HELD = 2,
+    RS_SLOT_SHADOW = 3              /* enforcement would have refused: passes, holds nothing, teaches nothing */
+} rs_slot_state;
+
+typedef struct rs_gate rs_gate;
+typedef struct rs_waiter rs_waiter;
+
+/* What one call holds of one gate. The gate may use generation, amount and mark as it likes. */
+typedef struct rs_slot {
+    uint64_t generation;            /* a result of an older generation is dropped by the gate */
+    int64_t amount;                 /* cost or weight taken */
+    int64_t admitted_ns;            /* set by core */
+    int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
+    int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
+    rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
+    uint32_t mark;                  /* the gate's own (a probe's lease number) */
+    uint8_t state;                  /* rs_slot_state */
+} rs_slot;
+
+/* The call as its gates see it. */
+typedef struct rs_request {
+    PyObject *const *args;          /* as in vectorcall: nargs positional, then the keyword values */
+    Py_ssize_t nargs;
+    PyObject *kwnames;              /* tuple or NULL */
+    rs_waiter *waiter;              /* a fresh waiter to enqueue if the gate says WAIT; NULL: the caller cannot wait */
+} rs_request;
+
+/* Why a gate refused, filled by the gate with REJECTED. */
+typedef struct rs_refusal {
+    int reason;                     /* index into ops->reasons */
+    double measured;                /* in the unit of limit; NaN: nothing to report */
+    double limit;
+    int64_t retry_after_ns;         /* > 0, or -1 if unknown */
+} rs_refusal;
+
+typedef struct rs_gate_ops {
+    const char *kind;               /* "circuit_breaker" */
+    const char *error;              /* name of the refusal's class in resilio.errors: "CircuitOpenError" */
+    const char *const *reasons;     /* NULL-terminated, closed set of labels */
+    const char *const *states;      /* NULL-terminated names of states, for change records; NULL if stateless */
+    int python;                     /* 1: admit, poll, cancel, settle call Python and run without the lock (PythonGate only) */
+
+    int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                            /* NULL: nothing; -1 never raises */
+    int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
+    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                     /* NULL: the gate never says WAIT */
+    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
+    void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);                                 /* WAITING, HELD or SHADOW */
+    void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
+    void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
+} rs_gate_ops;
+
+/* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */
+typedef struct rs_change {
+    int64_t at_ns;
+    uint8_t from, to, reason;       /* indices into ops->states, ops->reasons */
+} rs_change;
+#define RS_CHANGES 6
+
+typedef struct rs_counters {
+    uint64_t calls;                 /* asked: admitted, refused and would-refuse */
+    uint64_t successes, failures, ignored;
+    uint64_t rejected, would_reject, would_wait;
+    uint64_t cancelled;             /* gave up before the callee was called */
+    int64_t inflight;               /* admitted and not yet settled, shadow passes excluded */
+    int64_t queued;                 /* waiting now */
+} rs_counters;
+
+struct rs_gate {
+    PyObject_HEAD
+    const rs_gate_ops *ops;         /* set by the Cython class in __cinit__ */
+    PyObject *policy;               /* the Python face, strong; NULL until attached */
+    PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
+    PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
+    PyObject *on_trip;              /* callable(gate, exception), after a settle that changed the state; or NULL */
+    PyObject *weakrefs;
+    rs_gate *prev, *next;           /* all live gates, for fork */
+    rs_lock lock;
+    rs_waiter *woken;               /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
+    uint32_t changes;               /* records in change[], not yet delivered */
+    uint32_t changes_lost;
+    uint32_t listening;             /* RS_LISTEN_* */
+    uint32_t enforce_share;         /* share of calls enforced, in 1 / 2^32; UINT32_MAX: all */
+    uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
+    rs_change change[RS_CHANGES];
+    rs_counters counters;
+    rs_histogram latency;           /* successes and failures */
+};
+#define RS_LISTEN_REJECTED 1u
+#define RS_LISTEN_SETTLED 2u
+
+/* Does enforcement apply to this call? Lock held. */
+static inline int rs_gate_enforced(rs_gate *gate)
+{
+    if (gate->enforce_share == UINT32_MAX)
+        return 1;
+    uint32_t before = gate->enforce_credit;
+    gate->enforce_credit = before + gate->enforce_share;
+    return gate->enforce_credit < before;   /* wrapped: this call is one of the share */
+}
+
+/* Record a state change. Lock held. */
+static inline void rs_gate_change(rs_gate *gate, uint8_t from, uint8_t to, uint8_t reason, int64_t now_ns)
+{
+    if (gate->changes == RS_CHANGES) {
+        gate->changes_lost++;
+        return;
+    }
+    gate->change[gate->changes++] = (rs_change){now_ns, from, to, reason};
+}
+#endif

@@ -1,0 +1,74 @@
+/* The waiter queue: a doubly linked list in arrival order. Enqueue, remove and wake are O(1).
+ *
+ * A waiter is a Python object of core that parks one call in its own loop or thread. Gates link it and mark it; core
+ * parks, wakes and frees it. Lock held for every function here. A waiter that has been granted keeps what it was
+ * granted until its call polls it (takes it) or cancels (gives it back): no permit is lost in between.
+ */
+#ifndef RS_WAITERS_H
+#define RS_WAITERS_H
+#include "gate.h"
+
+typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, RS_WAITER_REFUSED = 3 } rs_waiter_state;
+
+struct rs_waiter {
+    PyObject_HEAD
+    rs_waiter *prev, *next;
+    rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
+    PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
+    int64_t amount;                 /* weight or cost asked for */
+    int64_t deadline_ns;            /* give up at; RS_NEVER */
+    int64_t enqueued_ns;
+    uint8_t state;                  /* rs_waiter_state */
+    uint8_t reason;                 /* with REFUSED: index into ops->reasons */
+    uint8_t notified;               /* a wake-up is due or delivered */
+    uint8_t woken;                  /* linked in gate->woken */
+};
+
+typedef struct rs_queue {
+    rs_waiter *head, *tail;
+    int64_t length;
+    int64_t amount;                 /* sum of the amounts queued */
+} rs_queue;
+
+static inline void rs_queue_push(rs_queue *queue, rs_waiter *waiter, int64_t now_ns)
+{
+    waiter->prev = queue->tail;
+    waiter->next = NULL;
+    if (queue->tail)
+        queue->tail->next = waiter;
+    else
+        queue->head = waiter;
+    queue->tail = waiter;
+    queue->length++;
+    queue->amount += waiter->amount;
+    waiter->state = RS_WAITER_QUEUED;
+    waiter->enqueued_ns = now_ns;
+}
+
+static inline void rs_queue_remove(rs_queue *queue, rs_waiter *waiter)
+{
+    if (waiter->prev)
+        waiter->prev->next = waiter->next;
+    else
+        queue->head = waiter->next;
+    if (waiter->next)
+        waiter->next->prev = waiter->prev;
+    else
+        queue->tail = waiter->prev;
+    waiter->prev = waiter->next = NULL;
+    queue->length--;
+    queue->amount -= waiter->amount;
+    waiter->state = RS_WAITER_IDLE;
+}
+
+/* Have *waiter* polled soon, in its own loop or thread: after a grant, a refusal, or when its wake_ns has become earlier. */
+static inline void rs_gate_wake(rs_gate *gate, rs_waiter *waiter)
+{
+    if (waiter->woken)
+        return;
+    waiter->woken = 1;
+    Py_INCREF((PyObject *)waiter);
+    waiter->next_woken = gate->woken;
+    gate->woken = waiter;
+}
+#endif
