@@ -1,0 +1,99 @@
+"""
+Build the native layer: hand-written C for the core, Cython for the rest. All other metadata is in pyproject.toml.
+
+RESILIO_COVERAGE=1 makes Cython lines traceable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan.
+"""
+
+import os
+import shutil
+import sysconfig
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+NATIVE = "src_c/resilio/_native"
+COVERAGE = os.environ.get("RESILIO_COVERAGE") == "1"
+SANITIZE = os.environ.get("RESILIO_SANITIZE") == "1"
+
+MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if COVERAGE else []
+SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
+OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O1"] if COVERAGE else ["-O3"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+HEADERS = sorted(glob("src_c/include/*.h") + glob(f"{NATIVE}/core/*.h"))
+
+HELP = """
+resilio-sdk needs {what} to build its native layer.
+  Debian, Ubuntu:  apt install gcc python3-dev
+  Fedora:          dnf install gcc python3-devel
+  Alpine:          apk add gcc musl-dev python3-dev
+  macOS:           xcode-select --install
+"""
+
+
+def native(name, sources):
+    """One extension module resilio._native.<name>."""
+    return Extension(
+        f"resilio._native.{name}",
+        sources,
+        include_dirs=["src_c/include"],
+        depends=HEADERS,
+        define_macros=MACROS,
+        extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],
+        extra_link_args=SANITIZERS,
+    )
+
+
+EXTENSIONS = [
+    native("core", sorted(glob(f"{NATIVE}/core/*.c"))),
+    native("breaker", [f"{NATIVE}/breaker.pyx"]),
+    native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
+    native("clock", [f"{NATIVE}/clock.pyx"]),
+    native("custom", [f"{NATIVE}/custom.pyx"]),
+    native("limiter", [f"{NATIVE}/limiter.pyx"]),
+    native("primitives", [f"{NATIVE}/primitives.pyx"]),
+]
+
+
+class BuildNative(build_ext):
+    """
+    Runs Cython only when something is built: an sdist lists the .pyx and never the C made from it.
+
+    A traced build leaves that C beside its .pyx, where Cython.Coverage looks for it; any other under build/cython.
+    """
+
+    def finalize_options(self):
+        """Two compilers at once unless the command line says otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or 2
+
+    def build_extensions(self):
+        """Refuse with what to install, then translate all Cython at once and compile."""
+        self._require_tools()
+        from Cython.Build import cythonize
+
+        translated = cythonize(
+            [extension for extension in self.extensions if extension.sources[0].endswith(".pyx")],
+            include_path=["src_c"],
+            build_dir=None if COVERAGE else "build/cython",
+            force=self.force,
+            compiler_directives={"language_level": "3", "freethreading_compatible": True, "linetrace": COVERAGE},
+        )
+        sources = {extension.name: extension.sources for extension in translated}
+        for extension in self.extensions:
+            extension.sources = sources.get(extension.name, extension.sources)
+        super().build_extensions()
+
+    def _require_tools(self):
+        compiler = getattr(self.compiler, "compiler_so", ["cc"])[0]
+        if self.compiler.compiler_type == "unix" and shutil.which(compiler) is None:
+            raise SystemExit(HELP.format(what=f"a C compiler ({compiler!r} was not found)"))
+        header = os.path.join(sysconfig.get_path("include"), "Python.h")
+        if not os.path.exists(header):
+            raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
+
+
+# Until the last source has landed, build what is there.
+EXTENSIONS = [extension for extension in EXTENSIONS if extension.sources and os.path.exists(extension.sources[0])]
+
+setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildNative})

@@ -1,0 +1,32 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load resilio's own plugin where no installed entry point has done so: an in-place build."""
+    if not config.pluginmanager.has_plugin("resilio") and importlib.util.find_spec("resilio.testing"):
+        config.pluginmanager.import_plugin("resilio.testing.plugin")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to test anything but the installed package where that was asked for."""
+    if os.environ.get("RESILIO_TEST_INSTALLED") == "1":
+        import resilio
+
+        assert "site-packages" in Path(resilio.__file__).parts, f"resilio was imported from {resilio.__file__}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked `soak` out unless the command line names marks of its own."""
+    if config.option.markexpr:
+        return
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=soak)
+    items[:] = [item for item in items if item not in soak]
