@@ -1,0 +1,367 @@
+"""
+What every option of every policy is checked with, and how a configuration record is declared.
+
+A validator takes the option's name and the user's value, and returns the value in its one internal form (seconds as
+float, a window as :class:`Window`, a share as float). It accepts that form again, so that `attrs.evolve` on a record
+checks once more what changed. What it refuses, it names: parameter, value, and what would have been right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import attrs
+
+__all__ = [
+    "ABSURD_SECONDS",
+    "Window",
+    "choice",
+    "cost",
+    "enforce",
+    "exceptions",
+    "flag",
+    "fraction",
+    "function",
+    "number",
+    "option",
+    "parse_duration",
+    "parse_window",
+    "policy_name",
+    "positive_int",
+    "refuse",
+    "seconds",
+    "show",
+    "weight",
+]
+
+ABSURD_SECONDS = 10 * 365.25 * 86400.0
+"""Ten years: a longer time is a mistake in the unit (and stays far from the end of int64 nanoseconds)."""
+
+ABSURD_COUNT = 1_000_000_000
+SHORTEST_SECONDS = 1e-9
+NAME_LENGTH = 200
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*")
+
+
+@attrs.frozen
+class Window:
+    """How far back a policy looks: the last `calls` calls, the last `seconds` seconds, or both."""
+
+    calls: int | None = None
+    seconds: float | None = None
+
+
+def show(value: object) -> str:
+    """Return a short repr of `value`, also when its own repr is long or raises."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def refuse(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:
+    """Raise `error` saying what `name` must be and what it was."""
+    raise error(f"{name} must be {right}, not {show(value)}")
+
+
+def number(
+    name: str, value: object, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> float:
+    """
+    Return `value` as a finite float within [low, high].
+
+    Args:
+        name: The parameter, for the message.
+
+        value: An int or a float; bool, NaN and infinity are refused.
+
+        low: The smallest value allowed.
+
+        high: The largest value allowed.
+
+        open_low: Whether `low` itself is refused.
+
+    Raises:
+        TypeError: Not a number, or a bool.
+
+        ValueError: NaN, infinite or out of range.
+    """
+    right = _range(low, high, open_low)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse(name, value, right, TypeError)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result) or result < low or result > high or (open_low and result == low):
+        refuse(name, value, right)
+    return result
+
+
+def _range(low: float, high: float, open_low: bool) -> str:
+    parts = []
+    if low != -math.inf:
+        parts.append(f"{'>' if open_low else '>='} {low:g}")
+    if high != math.inf:
+        parts.append(f"<= {high:g}")
+    return "a number " + " and ".join(parts) if parts else "a finite number"
+
+
+def seconds(
+    name: str, value: object, *, zero_ok: bool = False, none_ok: bool = False, high: float = ABSURD_SECONDS
+) -> Any:
+    """
+    Return a time as float seconds; None stays None where `none_ok`.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: Seconds as int or float, or a timedelta; > 0 (at least a nanosecond), at most ten years.
+
+        zero_ok: Whether 0 is allowed.
+
+        none_ok: Whether None is allowed.
+
+        high: The longest time allowed, in seconds.
+
+    Raises:
+        TypeError: Neither a number nor a timedelta, or a bool.
+
+        ValueError: NaN, infinite, negative, zero where it makes no sense, or absurdly long.
+    """
+    if value is None and none_ok:
+        return None
+    right = f"a time in seconds or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
+    if isinstance(value, timedelta):
+        given: float = value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse(name, value, right, TypeError)
+    else:
+        given = value
+    if not 0 <= given <= high or (given < SHORTEST_SECONDS and not (zero_ok and given == 0)):
+        refuse(name, value, right)
+    return float(given)
+
+
+def _long(high: float) -> str:
+    return "ten years" if high == ABSURD_SECONDS else f"{high:g} s"
+
+
+def positive_int(
+    name: str, value: object, *, zero_ok: bool = False, none_ok: bool = False, high: int = ABSURD_COUNT
+) -> Any:
+    """
+    Return `value` as an int from 1 (or 0) to `high`; None stays None where `none_ok`.
+
+    Raises:
+        TypeError: Not an int, or a bool.
+
+        ValueError: Out of range.
+    """
+    if value is None and none_ok:
+        return None
+    low = 0 if zero_ok else 1
+    right = f"an int from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse(name, value, right, TypeError)
+    if not low <= value <= high:
+        refuse(name, value, right)
+    return int(value)
+
+
+def fraction(name: str, value: object, *, zero_ok: bool = False, none_ok: bool = False) -> Any:
+    """
+    Return a share as a float in (0, 1], or [0, 1] where `zero_ok`; None stays None where `none_ok`.
+
+    Raises:
+        TypeError: Not a number, or a bool.
+
+        ValueError: NaN or out of range.
+    """
+    if value is None and none_ok:
+        return None
+    return number(name, value, low=0.0, high=1.0, open_low=not zero_ok)
+
+
+def enforce(name: str, value: object) -> float:
+    """Return the share of calls to enforce, 0 to 1: True is 1.0, False is 0.0 (shadow mode)."""
+    if isinstance(value, bool):
+        return float(value)
+    return number(name, value, low=0.0, high=1.0)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return `value`, which must be a bool."""
+    if not isinstance(value, bool):
+        refuse(name, value, "True or False", TypeError)
+    return value
+
+
+def choice(name: str, value: object, options: Iterable[str]) -> str:
+    """Return `value`, which must be one of the strings `options`."""
+    allowed = tuple(options)
+    right = "one of " + ", ".join(repr(option) for option in allowed)
+    if not isinstance(value, str):
+        refuse(name, value, right, TypeError)
+    if value not in allowed:
+        refuse(name, value, right)
+    return value
+
+
+def policy_name(name: str, value: object) -> str | None:
+    """Return a policy's name: None, or a printable string of 1 to 200 characters without blanks at its ends."""
+    right = f"None or a printable string of 1 to {NAME_LENGTH} characters"
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        refuse(name, value, right, TypeError)
+    if not 0 < len(value) <= NAME_LENGTH or value != value.strip() or not value.isprintable():
+        refuse(name, value, right)
+    return value
+
+
+def parse_duration(name: str, value: str) -> float:
+    """
+    Return the seconds of "30s", "500ms", "2m", "1.5h"; the units are ns, us, ms, s, m or min, h, d.
+
+    Raises:
+        ValueError: No such unit, no number, zero, or more than ten years.
+    """
+    match = _DURATION.fullmatch(value)
+    if match is None or match[2] not in _UNITS:
+        refuse(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
+    result = float(match[1]) * _UNITS[match[2]]
+    if not SHORTEST_SECONDS <= result <= ABSURD_SECONDS:
+        refuse(name, value, "a time > 0 and at most ten years")
+    return result
+
+
+def parse_window(name: str, value: object) -> Window:
+    """
+    Return what a window means: an int is calls, "30s" or a timedelta is time, a pair is both.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: int >= 1, a time as string or timedelta, or a pair of the two in either order.
+
+    Raises:
+        TypeError: A float (calls or seconds?), a bool, or anything else.
+
+        ValueError: Out of range, or a pair that is not one of each.
+    """
+    if isinstance(value, Window):
+        return _checked_window(name, value)
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            refuse(name, value, "a pair of calls and time, like (200, '60s')")
+        first, second = (_half_window(name, half, value) for half in value)
+        if (first.calls is None) == (second.calls is None):
+            refuse(name, value, "a pair of one count of calls and one time, like (200, '60s')")
+        return Window(first.calls or second.calls, first.seconds or second.seconds)
+    return _half_window(name, value, value)
+
+
+def _half_window(name: str, half: object, whole: object) -> Window:
+    if isinstance(half, str):
+        return Window(seconds=parse_duration(name, half))
+    if isinstance(half, timedelta):
+        return Window(seconds=seconds(name, half))
+    if isinstance(half, bool) or not isinstance(half, int):
+        right = "an int (calls), a time like '30s' or a timedelta, or a pair of both; a float would be ambiguous"
+        refuse(name, whole, right, TypeError)
+    return Window(calls=positive_int(name, half))
+
+
+def _checked_window(name: str, window: Window) -> Window:
+    positive_int(name, window.calls, none_ok=True)
+    seconds(name, window.seconds, none_ok=True)
+    if window.calls is None and window.seconds is None:
+        refuse(name, window, "a window of calls, of time, or of both")
+    return window
+
+
+def function(name: str, value: object, *, none_ok: bool = True) -> Any:
+    """Return `value`, which must be a plain callable (its answer is needed at once), or None where `none_ok`."""
+    if value is None and none_ok:
+        return None
+    right = "a function" + (" or None" if none_ok else "")
+    if not callable(value) or isinstance(value, type):
+        refuse(name, value, right, TypeError)
+    if _is_async(value):
+        refuse(name, value, right + " that answers at once (an async function answers later)", TypeError)
+    return value
+
+
+def _is_async(value: Callable[..., object]) -> bool:
+    import inspect  # not needed until somebody passes a function
+
+    call = getattr(type(value), "__call__", None)
+    return any(
+        inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate) for candidate in (value, call)
+    )
+
+
+def weight(name: str, value: object, *, high: int = ABSURD_COUNT) -> Any:
+    """Return how much of a bulkhead a call takes: an int >= 1, or a function of the call's arguments that gives one."""
+    if callable(value):
+        return function(name, value, none_ok=False)
+    return positive_int(name, value, high=high)
+
+
+def cost(name: str, value: object, *, high: int = ABSURD_COUNT) -> Any:
+    """Return how many tokens a call costs: an int >= 0, or a function of the call's arguments that gives one."""
+    if callable(value):
+        return function(name, value, none_ok=False)
+    return positive_int(name, value, zero_ok=True, high=high)
+
+
+def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
+    """
+    Return exception types as a tuple, or a predicate over an exception as it is.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: An exception type, a tuple of them (or a list, or a set), or a function `exception -> bool | Outcome`.
+
+        predicate_ok: Whether a function is allowed.
+
+    Raises:
+        TypeError: Anything else, an instance of an exception included.
+    """
+    right = "an exception type, a tuple of them" + (", or a function of the exception" if predicate_ok else "")
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return (value,)
+    if isinstance(value, (tuple, list, set, frozenset)):
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in value):
+            refuse(name, value, right, TypeError)
+        return tuple(value)
+    if not predicate_ok or not callable(value) or isinstance(value, type):
+        refuse(name, value, right, TypeError)
+    return function(name, value, none_ok=False)
+
+
+def option(validator: Callable[..., Any], *, default: Any = attrs.NOTHING, **limits: Any) -> Any:
+    """
+    Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
+
+    Args:
+        validator: One of the functions here, called as `validator(field_name, value, **limits)`.
+
+        default: The default, in the form that users would write.
+
+        limits: Passed on to the validator.
+    """
+
+    def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
+        return validator(field.name, value, **limits)
+
+    return attrs.field(default=default, converter=attrs.Converter(convert, takes_field=True))
