@@ -1,0 +1,104 @@
+"""
+Where a waiting call waits: in its own task of asyncio or trio, or in its own thread.
+
+Gates never wait. When one says so, the core comes here: `park` and `park_sync` suspend the caller until its waiter is
+woken, the time is up, or the caller is cancelled; what happened is then read off the gate, not off the return.
+A waiter is woken from any thread, a finaliser included; each backend carries the wake-up into the waiter's own loop.
+
+No event loop library is imported before one is running.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from resilio._backends import threads
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["Waker", "Waits", "asleep", "can_block", "park", "park_sync", "sleep"]
+
+Waker = Callable[[], None]
+
+
+class Waits(Protocol):
+    """What is parked: the core's waiter."""
+
+    def bind(self, waker: Waker, /) -> bool:
+        """Have *waker* called once, by whoever wakes the waiter; True: it was woken already, do not park."""
+
+    def unbind(self) -> None:
+        """Forget the waker."""
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and hasattr(trio, "lowlevel") and bool(trio.lowlevel.in_trio_task())
+
+
+def _in_asyncio() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and hasattr(asyncio, "_get_running_loop") and asyncio._get_running_loop() is not None
+
+
+def _use_trio() -> bool:
+    if not _in_trio():
+        return False
+    if not _in_asyncio():
+        return True
+    # One is a guest of the other: only the library that sniffio names runs this task.
+    import sniffio
+
+    return sniffio.current_async_library() == "trio"
+
+
+def _backend() -> ModuleType:
+    if _use_trio():
+        from resilio._backends import trio
+
+        return trio
+    from resilio._backends import asyncio
+
+    return asyncio
+
+
+async def park(waiter: Waits, seconds: float | None) -> None:
+    """
+    Suspend the current task until *waiter* is woken or *seconds* have passed; a cancellation passes through.
+
+    Args:
+        waiter: What to wait for.
+
+        seconds: How long at most, in the time of the event loop; None waits without limit.
+
+    Raises:
+        RuntimeError: Neither asyncio nor trio runs this coroutine.
+    """
+    await _backend().park(waiter, seconds)
+
+
+def park_sync(waiter: Waits, seconds: float | None) -> None:
+    """
+    Block this thread until *waiter* is woken or *seconds* have passed.
+
+    Only where `can_block()` says so: the caller has to refuse first otherwise.
+    """
+    threads.park(waiter, seconds)
+
+
+async def asleep(seconds: float) -> None:
+    """Suspend the current task for *seconds* of its event loop's time."""
+    await _backend().sleep(seconds)
+
+
+def sleep(seconds: float) -> None:
+    """Block this thread for *seconds*, of virtual time where time is virtual."""
+    threads.sleep(seconds)
+
+
+def can_block() -> bool:
+    """Tell whether this thread may block: no event loop would stand still for it."""
+    return not (_in_trio() or _in_asyncio())
