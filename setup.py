@@ -7,7 +7,7 @@ RESILIO_COVERAGE=1 makes Cython lines traceable (slow), RESILIO_SANITIZE=1 adds 
 import os
 import shutil
 import sysconfig
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -20,7 +20,14 @@ MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if CO
 SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
 OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O1"] if COVERAGE else ["-O3"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
-HEADERS = sorted(glob("src_c/include/*.h") + glob(f"{NATIVE}/core/*.h"))
+
+
+def files(folder, pattern):
+    """The files that match, sorted, relative to this one as setuptools wants them."""
+    return sorted(str(path) for path in Path(folder).glob(pattern))
+
+
+HEADERS = files("src_c/include", "*.h") + files(f"{NATIVE}/core", "*.h")
 
 HELP = """
 resilio-sdk needs {what} to build its native layer.
@@ -45,7 +52,7 @@ def native(name, sources):
 
 
 EXTENSIONS = [
-    native("core", sorted(glob(f"{NATIVE}/core/*.c"))),
+    native("core", files(f"{NATIVE}/core", "*.c")),
     native("breaker", [f"{NATIVE}/breaker.pyx"]),
     native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
     native("clock", [f"{NATIVE}/clock.pyx"]),
@@ -88,12 +95,12 @@ class BuildNative(build_ext):
         compiler = getattr(self.compiler, "compiler_so", ["cc"])[0]
         if self.compiler.compiler_type == "unix" and shutil.which(compiler) is None:
             raise SystemExit(HELP.format(what=f"a C compiler ({compiler!r} was not found)"))
-        header = os.path.join(sysconfig.get_path("include"), "Python.h")
-        if not os.path.exists(header):
+        header = Path(sysconfig.get_path("include"), "Python.h")
+        if not header.exists():
             raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
 
 
 # Until the last source has landed, build what is there.
-EXTENSIONS = [extension for extension in EXTENSIONS if extension.sources and os.path.exists(extension.sources[0])]
+EXTENSIONS = [extension for extension in EXTENSIONS if extension.sources and Path(extension.sources[0]).exists()]
 
 setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildNative})

@@ -1,0 +1,24 @@
+"""Sphinx configuration. `make docs` builds against the installed wheel and turns warnings into errors."""
+
+from importlib.metadata import version as _version
+
+project = "resilio"
+author = "The resilio authors"
+copyright = f"2026, {author}"
+release = _version("resilio-sdk")
+version = release
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+
+html_theme = "furo"
+html_title = f"resilio {release}"
+html_show_sphinx = False

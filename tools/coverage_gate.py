@@ -1,0 +1,59 @@
+"""
+Reports the coverage of Python and Cython lines and refuses less than the gate.
+
+A tracer that misses the Cython files leaves them out of the report, and the total still looks fine; a module that no
+test imports is left out as well. So the gate asks for each file by name.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from environments import ROOT, Environment, run
+
+GATE = 95.0
+
+
+def check_coverage(environment: Environment, tree: Path) -> str:
+    """
+    Print the report of the run in this tree and return what is wrong with it, or an empty string.
+
+    Args:
+        environment: Where the run took place.
+
+        tree: The folder that it ran in, with its data files.
+    """
+    coverage = [environment.python, "-m", "coverage"]
+    subprocess.run([*coverage, "combine", "--quiet"], cwd=tree, check=False)
+    run([*coverage, "report", "--precision=1"], cwd=tree)
+    run([*coverage, "json", "--quiet", "-o", "coverage.json"], cwd=tree)
+    report = json.loads((tree / "coverage.json").read_text())
+    missing = sorted(_expected() - {_module(name) for name in report["files"]})
+    if missing:
+        return f"not in the coverage report: {', '.join(missing)}"
+    totals = {kind: _percent(report["files"], kind) for kind in (".py", ".pyx")}
+    print(f"coverage: Python {totals['.py']:.1f} %, Cython {totals['.pyx']:.1f} % (gate {GATE:.0f} % each)", flush=True)
+    low = [f"{kind} {percent:.1f} %" for kind, percent in totals.items() if percent < GATE]
+    return f"coverage below {GATE:.0f} %: {', '.join(low)}" if low else ""
+
+
+def _expected() -> set[str]:
+    """Every module of the package with code in it, and every Cython source."""
+    python = [path for path in (ROOT / "resilio").rglob("*.py") if path.read_text().strip()]
+    cython = list((ROOT / "src_c" / "resilio").rglob("*.pyx"))
+    return {_module(str(path.relative_to(ROOT))) for path in python + cython}
+
+
+def _module(name: str) -> str:
+    """`src_c/resilio/_native/clock.pyx` and `.../site-packages/resilio/errors.py` from `resilio/` on."""
+    return name[name.rindex("resilio/") :] if name.count("resilio/") == 1 else name[name.index("resilio/") :]
+
+
+def _percent(files: dict[str, dict], kind: str) -> float:
+    """Lines and, for Python, branches."""
+    summaries = [entry["summary"] for name, entry in files.items() if name.endswith(kind)]
+    covered = sum(each["covered_lines"] + each.get("covered_branches", 0) for each in summaries)
+    total = sum(each["num_statements"] + each.get("num_branches", 0) for each in summaries)
+    return 100.0 * covered / total if total else 0.0

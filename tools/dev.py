@@ -1,0 +1,116 @@
+"""What the Makefile calls: each task makes the virtual environments that it needs and runs in them."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("resilio needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3")
+
+import argparse
+import os
+import shutil
+import subprocess
+
+import environments
+import interpreters
+import wheels
+from check_rules import main as check_rules
+from environments import ROOT, Environment
+from interpreters import Interpreter
+from suite import run_suite
+
+
+def main() -> int:
+    """Run one task."""
+    parser = argparse.ArgumentParser(prog="tools/dev.py", description=__doc__)
+    parser.add_argument("task", choices=sorted(TASKS))
+    task, rest = parser.parse_known_args()
+    return TASKS[task.task](rest)
+
+
+def test(arguments: list[str]) -> int:
+    """Run the whole suite on every Python present, with coverage."""
+    return run_suite(None, arguments)
+
+
+def soak(arguments: list[str]) -> int:
+    """Run the long storms on every Python present."""
+    return run_suite("soak", arguments)
+
+
+def demo(arguments: list[str]) -> int:
+    """Run the main job from an installed wheel."""
+    environment = _installed("demo", _newest(), extras=("cli", "httpx"))
+    return _call(environment, "-m", "resilio", "demo", *arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure on every Python present, against the peers that install."""
+    codes = []
+    for python in interpreters.find():
+        environment = _installed(f"bench-{python.minor}", python, "bench")
+        codes.append(_call(environment, str(ROOT / "benchmarks" / "run.py"), *arguments))
+    return max(codes)
+
+
+def docs(arguments: list[str]) -> int:
+    """Build the documentation; a warning is an error."""
+    environment = _installed("docs", _newest(), "docs", extras=("prometheus",))
+    target = ROOT / "docs" / "_build"
+    shutil.rmtree(target, ignore_errors=True)
+    sphinx = ("-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(target / "doctrees"), *arguments)
+    code = _call(environment, *sphinx, str(ROOT / "docs"), str(target / "html"))
+    if not code:
+        print(f"docs: {target / 'html' / 'index.html'}")
+    return code
+
+
+def lint(arguments: list[str]) -> int:
+    """Run every check, then fail if one failed."""
+    environment = _installed("lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"))
+    checks = {
+        "ruff": ("-m", "ruff", "check"),
+        "format": ("-m", "ruff", "format", "--check"),
+        "mypy": ("-m", "mypy"),
+        "pyright": ("-m", "pyright", "--pythonpath", environment.python),
+        "stubtest": ("-m", "mypy.stubtest", "resilio._native"),
+    }
+    failed = [] if check_rules(str(ROOT / "resilio")) == 0 else ["rules"]
+    for name, command in checks.items():
+        print(f"=== {name}", flush=True)
+        # stubtest compares the installed stubs with the installed modules, so it must not see the tree's
+        folder = environment.path if name == "stubtest" else ROOT
+        if subprocess.run([environment.python, *command, *arguments], cwd=folder, check=False).returncode:
+            failed.append(name)
+    print(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")
+    return int(bool(failed))
+
+
+def _newest() -> Interpreter:
+    pythons = interpreters.find(say=False)
+    if not pythons:
+        interpreters.find()
+        raise SystemExit("no Python of 3.11 to 3.13 with venv and headers: apt install python3-dev python3-venv")
+    return pythons[-1]
+
+
+def _installed(name: str, python: Interpreter, *groups: str, extras: tuple[str, ...] = ()) -> Environment:
+    """Return an environment that holds the groups, the extras and resilio as built from this tree."""
+    environment = environments.ensure(name, python, *groups, extras=extras, build=True)
+    source = wheels.unpack_sdist(environment)
+    environment.install_wheel(wheels.build_wheel(source, environment, f"{python.minor}-wheel"))
+    return environment
+
+
+def _call(environment: Environment, *command: str) -> int:
+    """Run the environment's Python without this folder on its path: the installed package is used, not the tree."""
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    settings["PYTHONSAFEPATH"] = "1"
+    return subprocess.run([environment.python, *command], cwd=ROOT, env=settings, check=False).returncode
+
+
+TASKS = {"bench": bench, "demo": demo, "docs": docs, "lint": lint, "soak": soak, "test": test}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""
+`make test`: the suite against the installed wheel on every Python present, once more with coverage, and a summary.
+
+The tests run in a copy of the source from which `resilio/` was taken away, so nothing but the wheel can be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import environments
+import interpreters
+import wheels
+from coverage_gate import check_coverage
+from environments import ROOT, Environment
+from interpreters import Interpreter
+
+EXTRAS = ("prometheus", "httpx", "cli")
+
+
+@dataclass
+class Leg:
+    """One run of the suite: which Python, which build, which tests, and how it went."""
+
+    title: str
+    interpreter: Interpreter
+    environment: Environment
+    marks: str
+    coverage: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+def run_suite(marks: str | None, pytest_arguments: list[str], coverage: bool = True) -> int:
+    """
+    Run every leg, print the summary and return the exit code.
+
+    Args:
+        marks: pytest's mark expression for every leg; None gives each leg its own, and the coverage leg.
+
+        pytest_arguments: Passed on to pytest.
+
+        coverage: False leaves the coverage leg out.
+    """
+    pythons = interpreters.find()
+    if not pythons:
+        raise SystemExit(
+            "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
+        )
+    legs = _plan(pythons, marks, coverage)
+    source = wheels.unpack_sdist(legs[0].environment)
+    for leg in legs:
+        _run_leg(leg, source, pytest_arguments)
+    return _summary(legs)
+
+
+def measured_python(pythons: list[Interpreter]) -> Interpreter:
+    """Return the Python that measures Cython lines: 3.11's tracing costs least, 3.12 cannot, 3.13 can."""
+    return next((python for python in pythons if python.minor != "3.12"), pythons[0])
+
+
+def _plan(pythons: list[Interpreter], marks: str | None, coverage: bool) -> list[Leg]:
+    legs = []
+    measured = measured_python(pythons)
+    for python in pythons:
+        environment = environments.ensure(f"test-{python.minor}", python, "test", extras=EXTRAS, build=True)
+        default = "not soak" if python is measured else "not soak and not slow"
+        legs.append(Leg(f"{python.minor} wheel", python, environment, marks or default))
+    if coverage and marks is None and measured.minor != "3.12":
+        environment = environments.ensure(f"cover-{measured.minor}", measured, "coverage", extras=EXTRAS, build=True)
+        legs.append(Leg(f"{measured.minor} coverage", measured, environment, "not soak and not slow", coverage=True))
+    return legs
+
+
+def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
+    print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'", flush=True)
+    started = time.monotonic()
+    tag = leg.title.replace(" ", "-")
+    wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.coverage)
+    leg.environment.install_wheel(wheel)
+    built = time.monotonic()
+    tree = _test_tree(source, tag, wheel.parent / "tree" / "src_c")
+    _pytest(leg, tree, pytest_arguments)
+    leg.seconds = {"build": built - started, "tests": time.monotonic() - built}
+    if leg.coverage and not leg.problem:
+        leg.problem = check_coverage(leg.environment, tree)
+
+
+def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
+    """Copy all but the package; the native sources from where they were built, with what coverage reads beside them."""
+    tree = wheels.CACHE / f"run-{tag}"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(source, tree, ignore=lambda folder, _: ["resilio", "src_c"] if Path(folder) == source else [])
+    shutil.copytree(native_sources, tree / "src_c")
+    return tree
+
+
+def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
+    report = tree / "junit.xml"
+    report.unlink(missing_ok=True)
+    runner = ["-m", "coverage", "run", "-m", "pytest"] if leg.coverage else ["-m", "pytest"]
+    command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", *arguments]
+    settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
+    settings.pop("PYTHONPATH", None)
+    code = subprocess.run(command, cwd=tree, env=settings, check=False, stdin=subprocess.DEVNULL).returncode
+    leg.counts = _counts(report)
+    if code:
+        leg.problem = "no test was run" if code == 5 else f"pytest ended with exit code {code}"
+
+
+def _counts(report: Path) -> dict[str, int]:
+    if not report.exists():
+        return {}
+    suites = ET.parse(report).getroot().iter("testsuite")
+    total = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for suite in suites:
+        for key in total:
+            total[key] += int(suite.get(key, 0))
+    failed = total["failures"] + total["errors"]
+    return {"passed": total["tests"] - failed - total["skipped"], "failed": failed, "skipped": total["skipped"]}
+
+
+def _summary(legs: list[Leg]) -> int:
+    print("\n=== summary")
+    for leg in legs:
+        counts = ", ".join(f"{count} {what}" for what, count in leg.counts.items()) or "nothing ran"
+        times = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in leg.seconds.items())
+        print(f"{leg.title:<16} {'FAILED' if leg.problem else 'ok':<7} {counts} ({times}) {leg.problem}")
+    total = {what: sum(leg.counts.get(what, 0) for leg in legs) for what in ("passed", "failed", "skipped")}
+    print(", ".join(f"{count} {what}" for what, count in total.items()), flush=True)
+    return int(any(leg.problem for leg in legs))
