@@ -1,0 +1,47 @@
+"""One log line a state change, and one for a listener that raises; logging is imported when there is something to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+
+    from resilio.events import StateChanged
+
+__all__ = ["describe", "listener_failed", "logger", "state_changed"]
+
+ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
+
+_logger: logging.Logger | None = None
+
+
+def logger() -> logging.Logger:
+    """Return the logger "resilio", silent by default as a library's must be."""
+    global _logger
+    if _logger is None:
+        import logging
+
+        _logger = logging.getLogger("resilio")
+        _logger.addHandler(logging.NullHandler())
+    return _logger
+
+
+def describe(kind: str, name: str | None) -> str:
+    """Return a policy in words: its kind, and its name if it has one."""
+    return kind if name is None else f"{kind} {name!r}"
+
+
+def state_changed(event: StateChanged) -> None:
+    """Log a state change: WARNING when calls begin to be refused, INFO otherwise."""
+    log = logger()
+    level = 30 if event.new in ALARMING else 20  # logging.WARNING, logging.INFO
+    if log.isEnabledFor(level):
+        fields = {"policy": event.kind, "policy_name": event.name, "old_state": event.old, "new_state": event.new}
+        where = describe(event.kind, event.name)
+        log.log(level, "%s: %s -> %s (%s)", where, event.old, event.new, event.reason, extra=fields)
+
+
+def listener_failed(listener: Any, error: Exception) -> None:
+    """Log a listener's exception."""
+    logger().error("a listener of events raised and was skipped: %r", listener, exc_info=error)

@@ -1,0 +1,316 @@
+"""
+What all policies have in common: the Python face of a native pipeline.
+
+A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through it
+(`p.call`, `p.acall`, `p.attempt`: native methods of the base), and by hand (`try_acquire`, `acquire`, `aacquire`: native).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+
+import attrs
+
+from resilio import events, registry
+from resilio._blocks import OpenBlocks, PermitBlock
+from resilio._config import policy_name
+from resilio._native import core
+from resilio._outcome import judge_error, judge_value
+from resilio._snapshot import Health, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import FrameType, TracebackType
+
+    from resilio._native.core import Permit
+    from resilio._native.primitives import LatencyHistogram
+
+__all__ = ["Policy", "known_options", "make", "policy_of", "refuse_bare"]
+
+C = TypeVar("C")
+F = TypeVar("F")
+P = TypeVar("P", bound="Policy[Any]")
+
+_reconfiguring = threading.RLock()
+_kinds: dict[str, type[Policy[Any]]] = {}
+
+
+class Policy(core.Pipeline, Generic[C]):
+    """
+    A policy: one state for one dependency, for any number of functions, threads, tasks and event loops.
+
+    Policies are made by their lower-case functions (`circuit_breaker(...)`), not by calling this class. A subclass sets
+    `kind` and `Config`, takes `(config, name)`, builds its gate, and gives it a changed configuration in `_apply`.
+    """
+
+    kind: ClassVar[str] = "policy"
+    Config: ClassVar[type[Any]]
+    REFUSING: ClassVar[frozenset[str]] = frozenset()
+    """The states in which a call made now has no chance."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in cls.__dict__:
+            _kinds[cls.kind] = cls
+
+    def __init__(self, gate: core.Gate, config: C, name: str | None = None) -> None:
+        """
+        Attach the Python face to its gate.
+
+        Args:
+            gate: The native gate, made for `config`.
+
+            config: The options, an attrs-frozen record.
+
+            name: The name given; None: called after the first function guarded.
+        """
+        super().__init__((gate,))
+        self._gate = gate
+        self._config = config
+        self._given = name
+        self._called_after: str | None = None
+        self._blocks = OpenBlocks()
+        gate.policy = self
+        gate.name = name
+        self._apply_shared(config)
+        events.attach(gate)
+
+    @property
+    def name(self) -> str | None:
+        """The name given, or "module.qualname" of the first function guarded, or None."""
+        return self._given or self._called_after
+
+    @property
+    def label(self) -> str:
+        """The name for metrics: "unnamed" for a policy that only lambdas or local functions gave a name."""
+        name = self.name
+        return "unnamed" if name is None or (self._given is None and "<" in name) else name
+
+    @property
+    def config(self) -> C:
+        """The options in force, checked and in their internal form."""
+        return self._config
+
+    def __call__(self, fn: F) -> F:
+        """
+        Return `fn` guarded: same signature, same kind (async stays async, a generator stays a generator).
+
+        Raises:
+            TypeError: What cannot be guarded honestly: a class, a context manager's function, a property, ...
+        """
+        from resilio._shapes import guard
+
+        return guard(self, fn)
+
+    def permit(self, *args: Any, **kwargs: Any) -> PermitBlock:
+        """
+        Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
+
+        The block's end settles the permit, unless that has been done by hand: an exception is judged by the policy's own
+        rules, a normal end is a success, a cancellation is neither.
+
+        Args:
+            args: What weight and cost functions see of the call.
+
+            kwargs: The same by keyword.
+        """
+        return PermitBlock(self, args, kwargs)
+
+    def __enter__(self) -> Permit:
+        """Enter a block without arguments: sugar for `with p.permit() as permit`."""
+        return self._blocks.enter(sys._getframe(1), self.acquire())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Settle the block's permit, unless that was done by hand."""
+        self._blocks.leave(sys._getframe(1), error)
+
+    def __aenter__(self) -> Coroutine[Any, Any, Permit]:
+        """Enter a block without arguments: sugar for `async with p.permit() as permit`."""
+        return self._enter_later(sys._getframe(1))
+
+    async def _enter_later(self, frame: FrameType) -> Permit:
+        return self._blocks.enter(frame, await self.aacquire())
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Coroutine[Any, Any, None]:
+        """Settle the block's permit at once, unless that was done by hand; never waits."""
+        self._blocks.leave(sys._getframe(1), error)
+        return _nothing()
+
+    def snapshot(self) -> Snapshot:
+        """Return what the policy is doing now; the counters belong together."""
+        while True:
+            state = self._state()
+            counters = self._gate.counters()
+            if self._state() == state:
+                return self._snapshot(state, counters)
+
+    def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> Snapshot:
+        known = {key: value for key, value in counters.items() if key in _COUNTERS}
+        return Snapshot(kind=self.kind, name=self.name, state=state, limit=self._limit(), **known)
+
+    def _state(self) -> str | None:
+        """The state now, for policies that have one."""
+        return None
+
+    def _limit(self) -> float | None:
+        """What `inflight` is held under, for policies that limit it."""
+        return None
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """A copy of the latencies of successes and failures, in seconds."""
+        return self._gate.latency
+
+    def on_event(
+        self, listener: Callable[[Any], object], kinds: Iterable[type] = (events.StateChanged,)
+    ) -> Callable[[], None]:
+        """Have `listener(event)` called for this policy's events; return a function that ends that."""
+        return events.subscribe(listener, policy=self, kinds=kinds)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """
+        Change options while calls are under way; the state is kept, and either all changes take effect or none.
+
+        Args:
+            changes: Options of the policy's factory function by name.
+
+        Raises:
+            TypeError: An option that the policy does not have, or a value of the wrong type.
+
+            ValueError: A value out of range.
+        """
+        with _reconfiguring:
+            self._swap(self._checked(changes))
+
+    def _checked(self, changes: Mapping[str, Any]) -> C:
+        result: C = registry.changed(self._config, changes)
+        return result
+
+    def _swap(self, config: C) -> None:
+        with _reconfiguring:
+            self._apply(config)
+            self._apply_shared(config)
+            self._config = config
+
+    def _apply(self, config: C) -> None:
+        """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
+        raise TypeError(f"a {self.kind} cannot be reconfigured")
+
+    def _apply_shared(self, config: Any) -> None:
+        """Give the gate the options that all gates share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
+        gate = self._gate
+        gate.enforce = getattr(config, "enforce", 1.0)
+        gate.judge_error = judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ()))
+        gate.judge_value = judge_value(getattr(config, "failed_if", None))
+
+    def health(self) -> Health:
+        """Return whether a call made now has a chance, and why not."""
+        state = self._state()
+        if state not in self.REFUSING or getattr(self._config, "enforce", 1.0) == 0.0:
+            return Health(ready=True)
+        return Health(ready=False, reasons=(f"{self.kind} {self.label} is {state}",))
+
+    def _call_after(self, fn: Any) -> None:
+        """Take the name of the first function guarded, unless one was given."""
+        if self._given is None and self._called_after is None:
+            module = getattr(fn, "__module__", None)
+            name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+            self._called_after = f"{module}.{name}" if module else name
+            self._gate.name = self._called_after
+
+    def __repr__(self) -> str:
+        parts = [repr(self.name)] if self.name else []
+        state = self._state()
+        if state is not None:
+            parts.append(f"state={state!r}")
+        return f"<{type(self).__name__} {' '.join(parts)}>" if parts else f"<{type(self).__name__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: in another process it is that process's policy of the same name."""
+        if self._given is not None:
+            place = registry.place_of(self._given)
+            return registry.restore, (self._given, place.module if place else "__main__")
+        raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a policy")
+
+    def __copy__(self) -> Policy[C]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Policy[C]:
+        return self
+
+
+async def _nothing() -> None:
+    """What `async with` awaits at a block's end: nothing, without a checkpoint."""
+
+
+_COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind", "name", "state", "limit", "parts"}
+
+
+def make(cls: type[P], name: object, config: Any) -> P:
+    """
+    Return the policy of this class, name and options: for a known name the one that is there, else a new one.
+
+    Args:
+        cls: The policy's class, called as `cls(config, name)`.
+
+        name: The user's name, or None.
+
+        config: The checked options, an attrs-frozen record.
+
+    Raises:
+        ValueError: The name belongs to another kind of policy, or to other options.
+    """
+    checked = policy_name("name", name)
+    return registry.obtain(cls, checked, config, lambda current: cls(current, checked))  # type: ignore[call-arg]
+
+
+def known_options() -> frozenset[str]:
+    """Return the names of all options that some kind of policy has."""
+    configs = [cls.Config for cls in _kinds.values() if hasattr(cls, "Config")]
+    return frozenset(field.name for config in configs for field in attrs.fields(config))
+
+
+def refuse_bare(value: object, factory: str, example: str) -> None:
+    """
+    Raise the TypeError that helps somebody who wrote `@bulkhead` instead of `@bulkhead(10)`.
+
+    Args:
+        value: The factory's first argument: a function if it was used bare.
+
+        factory: The factory's name.
+
+        example: What to write, like "@bulkhead(10)".
+    """
+    if callable(value) or isinstance(value, (staticmethod, classmethod)):
+        _bare(factory, example)
+
+
+def _bare(factory: str, example: str) -> NoReturn:
+    raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")
+
+
+def policy_of(fn: Any) -> Policy[Any]:
+    """
+    Return the policy that guards `fn`; for a stack of decorators the pipeline that they became.
+
+    Args:
+        fn: A guarded function, method, static or class method, partial or a wrapper around one (`__wrapped__`).
+
+    Raises:
+        TypeError: `fn` is not guarded.
+    """
+    from resilio._shapes import find_guard
+
+    guard = find_guard(fn)
+    if guard is None:
+        raise TypeError(f"{fn!r} is not guarded by a policy")
+    policy = guard.pipeline
+    assert isinstance(policy, Policy)
+    return policy

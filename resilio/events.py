@@ -1,0 +1,295 @@
+"""
+Events are frozen records, delivered after all locks are released, in order, one at a time.
+
+A listener that raises changes nothing: its exception is counted in `listener_errors` and logged once per listener.
+State changes are always logged, one line each; refusals and ends of calls cost nothing unless somebody listens.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import attrs
+
+from resilio import _log
+
+__all__ = ["Event", "Rejected", "Settled", "StateChanged", "listener_errors", "subscribe"]
+
+
+@attrs.frozen(kw_only=True)
+class StateChanged:
+    """
+    A policy went from one state to another.
+
+    Attributes:
+        kind: What the policy is: "circuit_breaker", ...
+
+        name: Its name; None while it has none.
+
+        old: The state before.
+
+        new: The state after.
+
+        reason: Why, from the policy's closed set of labels.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    old: str
+    new: str
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class Rejected:
+    """
+    A policy refused a call; the callee was never called.
+
+    Attributes:
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        reason: Why, from the policy's closed set of labels.
+
+        measured: What was measured, in the unit of `limit`; None if there is nothing to report.
+
+        limit: What it was measured against.
+
+        retry_after: Seconds after which a new call has a chance; None if unknown.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    reason: str
+    measured: float | None
+    limit: float | None
+    retry_after: float | None
+    at_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class Settled:
+    """
+    An admitted call ended.
+
+    Attributes:
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        outcome: "success", "failure" or "ignored".
+
+        seconds: From admission to the end (to the first item of a stream).
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    outcome: str
+    seconds: float
+    at_ns: int
+
+
+Event = StateChanged | Rejected | Settled
+
+LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
+"""The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
+
+
+class Gate(Protocol):
+    """What is needed of a native gate here."""
+
+    listening: int
+
+    @property
+    def kind(self) -> str:
+        """What the gate is."""
+
+    @property
+    def policy(self) -> Any:
+        """The Python face."""
+
+    def drain_changes(self) -> list[tuple[int, str, str, str]]:
+        """Take the recorded state changes."""
+
+
+@attrs.define(eq=False)
+class _Subscription:
+    listener: Callable[[Any], object]
+    kinds: tuple[type, ...]
+    gates: weakref.WeakSet[Any] | None = None
+    blamed: bool = False
+
+    def covers(self, gate: Gate) -> bool:
+        return self.gates is None or gate in self.gates
+
+    def tell(self, event: Event) -> None:
+        """Give the listener an event; what it raises stays here (KeyboardInterrupt and its like do not)."""
+        global _errors
+        try:
+            self.listener(event)
+        except Exception as error:
+            _errors += 1
+            if not self.blamed:
+                self.blamed = True
+                _log.listener_failed(self.listener, error)
+
+
+_LOG = _Subscription(_log.state_changed, (StateChanged,))
+
+_lock = threading.RLock()
+_lane = threading.Lock()
+_subscriptions: tuple[_Subscription, ...] = ()
+_gates: weakref.WeakSet[Any] = weakref.WeakSet()
+_waiting: deque[tuple[Gate, Event]] = deque()
+_errors = 0
+
+
+def listener_errors() -> int:
+    """Return how often a listener has raised, in this process."""
+    return _errors
+
+
+def subscribe(
+    listener: Callable[[Any], object], *, policy: Any = None, kinds: Iterable[type] = (StateChanged,)
+) -> Callable[[], None]:
+    """
+    Have `listener(event)` called for every event of `kinds`; return a function that ends that.
+
+    Events are delivered in order and one at a time, in whichever thread or task caused one, after locks are released
+    and before the call goes on: a listener must be quick, and must not wait.
+
+    Args:
+        listener: Called with the record; what it raises is counted and logged once.
+
+        policy: The policy (or pipeline: all its policies) to listen to; None for all, those made later included.
+
+        kinds: Of :class:`StateChanged`, :class:`Rejected` and :class:`Settled`. The latter two put work on the path
+            of every refusal and every call.
+
+    Raises:
+        TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
+    """
+    wanted = _kinds(kinds)
+    if not callable(listener):
+        raise TypeError(f"listener must be callable, not {listener!r}")
+    gates = None if policy is None else weakref.WeakSet(_gates_of(policy))
+    subscription = _Subscription(listener, wanted, gates)
+    _change(lambda current: (*current, subscription))
+    return lambda: _change(lambda current: tuple(one for one in current if one is not subscription))
+
+
+def _kinds(kinds: Iterable[type]) -> tuple[type, ...]:
+    wanted = (kinds,) if isinstance(kinds, type) else tuple(kinds)
+    if not wanted or not all(kind in LISTEN for kind in wanted):
+        raise TypeError(f"kinds must be some of StateChanged, Rejected and Settled, not {kinds!r}")
+    return wanted
+
+
+def _gates_of(policy: Any) -> tuple[Any, ...]:
+    gates = getattr(policy, "gates", None)
+    if not isinstance(gates, tuple):
+        raise TypeError(f"policy must be a policy or None, not {policy!r}")
+    return gates
+
+
+def _change(change: Callable[[tuple[_Subscription, ...]], tuple[_Subscription, ...]]) -> None:
+    global _subscriptions
+    with _lock:
+        _subscriptions = change(_subscriptions)
+        for gate in list(_gates):
+            gate.listening = _mask(gate)
+
+
+def _mask(gate: Gate) -> int:
+    mask = 0
+    for subscription in _subscriptions:
+        if subscription.covers(gate):
+            for kind in subscription.kinds:
+                mask |= LISTEN[kind]
+    return mask
+
+
+def attach(gate: Gate) -> None:
+    """Let the subscriptions to all policies cover a new gate."""
+    with _lock:
+        _gates.add(gate)
+        gate.listening = _mask(gate)
+
+
+def deliver(gate: Gate) -> None:
+    """Deliver the state changes that `gate` has recorded. The core calls this, with no lock held."""
+    kind, name = gate.kind, _name(gate)
+    for at_ns, old, new, reason in gate.drain_changes():
+        _queue(gate, StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns))
+    _dispatch()
+
+
+def rejected(
+    gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None, at_ns: int
+) -> None:
+    """Deliver a refusal. The core calls this if the gate's listening bit is set, with no lock held."""
+    event = Rejected(
+        kind=gate.kind,
+        name=_name(gate),
+        reason=reason,
+        measured=measured,
+        limit=limit,
+        retry_after=retry_after,
+        at_ns=at_ns,
+    )
+    _queue(gate, event)
+    _dispatch()
+
+
+def settled(gate: Gate, outcome: str, seconds: float, at_ns: int) -> None:
+    """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
+    _queue(gate, Settled(kind=gate.kind, name=_name(gate), outcome=outcome, seconds=seconds, at_ns=at_ns))
+    _dispatch()
+
+
+def _name(gate: Gate) -> str | None:
+    return getattr(gate.policy, "name", None)
+
+
+def _queue(gate: Gate, event: Event) -> None:
+    _waiting.append((gate, event))
+
+
+def _dispatch() -> None:
+    """Empty the queue, unless someone is at it: then they deliver ours too, in order, and nobody waits for a listener."""
+    while _waiting and _lane.acquire(blocking=False):
+        try:
+            while _waiting:
+                _tell(*_waiting.popleft())
+        finally:
+            _lane.release()
+
+
+def _tell(gate: Gate, event: Event) -> None:
+    for subscription in (_LOG, *_subscriptions):
+        if isinstance(event, subscription.kinds) and subscription.covers(gate):
+            subscription.tell(event)
+
+
+def _after_fork() -> None:
+    """A child has no other threads: a lock that one of them held, and what it had not delivered, are forgotten."""
+    global _lock, _lane
+    _lock, _lane = threading.RLock(), threading.Lock()
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,317 @@
+"""
+A name identifies one policy: the same name and options give the same object, other options are refused.
+
+Named policies are kept until :func:`clear`, so that their state outlives whoever asked for them. Unnamed ones are called
+after the first function that they guard, and are held weakly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from resilio._config import show
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["all", "clear", "configure", "from_env", "get"]
+
+P = TypeVar("P", bound="Policy[Any]")
+
+
+@attrs.frozen
+class Place:
+    """Where a policy was made."""
+
+    file: str
+    line: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@attrs.frozen(eq=False)
+class _Entry:
+    policy: Policy[Any]
+    declared: Any  # the options in the code, before configure() and reconfigure()
+    place: Place
+
+
+_lock = threading.RLock()
+_named: dict[str, _Entry] = {}
+_unnamed: weakref.WeakValueDictionary[int, Policy[Any]] = weakref.WeakValueDictionary()
+_pending: dict[str, dict[str, Any]] = {}
+
+
+def get(name: str) -> Policy[Any]:
+    """
+    Return the policy called `name`.
+
+    Args:
+        name: A given name, or "module.qualname" of the first function that an unnamed policy guarded.
+
+    Raises:
+        LookupError: No policy has that name, or several unnamed ones do (they guard one function: give them names).
+    """
+    with _lock:
+        if name in _named:
+            return _named[name].policy
+        found = [policy for policy in list(_unnamed.values()) if policy.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        kinds = ", ".join(sorted(policy.kind for policy in found))
+        raise LookupError(f"{len(found)} unnamed policies are called {name!r} ({kinds}): give them names")
+    raise LookupError(f"no policy is named {name!r}; known: {', '.join(sorted(_named)) or 'none'}")
+
+
+def all() -> tuple[Policy[Any], ...]:
+    """Return every policy that is alive: the named ones in the order they were made, then the unnamed ones."""
+    with _lock:
+        return (*(entry.policy for entry in _named.values()), *_unnamed.values())
+
+
+def clear() -> None:
+    """Forget every name and every configuration for later names (for tests: policies in use live on, nameless here)."""
+    with _lock:
+        _named.clear()
+        _unnamed.clear()
+        _pending.clear()
+
+
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """
+    Change the options of many policies by name: all of them, or none if one is refused.
+
+    A name that no policy has yet is remembered: a policy made later under it starts with these options. State is kept.
+
+    Args:
+        options: `{name: {option: value}}`, as from a TOML table or :func:`from_env`.
+
+    Raises:
+        TypeError: An option that the policy does not have, or a value of the wrong type.
+
+        ValueError: A value out of range. The message names policy, option and value.
+    """
+    with _lock:
+        changes = {_str("a policy's name", name): _options(name, values) for name, values in options.items()}
+        plan = [(_named[name].policy, _checked(name, values)) for name, values in changes.items() if name in _named]
+        later = {name: values for name, values in changes.items() if name not in _named}
+        for name, values in later.items():
+            _check_later(name, values)
+        _apply(plan)
+        for name, values in changes.items():
+            _pending.setdefault(name, {}).update(values)
+
+
+def _options(name: str, values: object) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"the options of {name!r} must be a mapping of option to value, not {show(values)}")
+    return {_str(f"an option of {name!r}", option): value for option, value in values.items()}
+
+
+def _str(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not {show(value)}")
+    return value
+
+
+def _checked(name: str, values: Mapping[str, Any]) -> Any:
+    policy = _named[name].policy
+    try:
+        return policy._checked(values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{policy.kind} {name!r}: {error}") from error
+
+
+def _check_later(name: str, values: Mapping[str, Any]) -> None:
+    """The kind is not known yet: refuse what no kind has. The rest is checked when the policy is made."""
+    from resilio._policy import known_options
+
+    known = known_options()
+    for option in values:
+        if option not in known:
+            raise TypeError(f"{name!r}: no policy has an option {option!r}; known: {', '.join(sorted(known))}")
+
+
+def _apply(plan: list[tuple[Policy[Any], Any]]) -> None:
+    done: list[tuple[Policy[Any], Any]] = []
+    try:
+        for policy, config in plan:
+            done.append((policy, policy.config))
+            policy._swap(config)
+    except BaseException:
+        for policy, config in reversed(done):
+            policy._swap(config)
+        raise
+
+
+def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """
+    Return the options in the environment, for :func:`configure`.
+
+    `RESILIO__PAYMENTS__OPEN_FOR=0.5` is `{"payments": {"open_for": 0.5}}`. A value is read as TOML (`0.5`, `true`,
+    `[200, "60s"]`), or else as a plain string (`30s`). A name in capitals stands for the known policy that it spells
+    with other signs for `_` ("payments-api" is PAYMENTS_API), or else for itself in lower case.
+
+    Args:
+        prefix: What the variables begin with.
+
+        environ: Where to look; `os.environ` if None.
+
+    Raises:
+        ValueError: A variable with the prefix that is not prefix, name, two underscores, option.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for variable, text in sorted((os.environ if environ is None else environ).items()):
+        if variable.startswith(prefix):
+            name, _, option = variable[len(prefix) :].rpartition("__")
+            if not name or not option:
+                raise ValueError(f"{variable} must be {prefix}<NAME>__<OPTION>")
+            found.setdefault(_spelled(name), {})[option.lower()] = _value(text)
+    return found
+
+
+def _spelled(name: str) -> str:
+    if not name.isupper():
+        return name
+    with _lock:
+        matches = [known for known in _named if _folded(known) == name]
+    return matches[0] if len(matches) == 1 else name.lower()
+
+
+def _folded(name: str) -> str:
+    return "".join(sign if sign.isalnum() else "_" for sign in name).upper()
+
+
+def _value(text: str) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]) -> P:
+    """
+    Return the policy called `name`, made by `make(config)` unless it is there; without a name always a new one.
+
+    Raises:
+        ValueError: The name is taken by a policy of another kind or with other options; both places are named.
+    """
+    place = _outside()
+    with _lock:
+        if name is None:
+            policy = make(config)
+            _unnamed[id(policy)] = policy
+            return policy
+        entry = _named.get(name)
+        if entry is None:
+            entry = _Entry(make(_configured(name, config)), config, place)
+            _named[name] = entry
+    policy = entry.policy
+    if type(policy) is not cls:
+        _taken(name, entry, place, f"a {policy.kind}, and here it would be a {cls.kind}")
+    different = _differences(entry.declared, config)
+    if different:
+        _taken(name, entry, place, f"a {policy.kind} with {different}")
+    return policy
+
+
+def _configured(name: str, config: Any) -> Any:
+    values = _pending.get(name)
+    if not values:
+        return config
+    try:
+        return changed(config, values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"configure() for {name!r}: {error}") from error
+
+
+def changed(config: Any, values: Mapping[str, Any]) -> Any:
+    """Return `config` with `values` changed and checked; an option it does not have is refused by name."""
+    known = {field.name for field in attrs.fields(type(config))}
+    for option in values:
+        if option not in known:
+            raise TypeError(f"no option {option!r}; there are: {', '.join(sorted(known))}")
+    return attrs.evolve(config, **values)
+
+
+def _taken(name: str, entry: _Entry, place: Place, why: str) -> None:
+    raise ValueError(
+        f"the name {name!r} is taken: {why} (made at {entry.place}, asked for again at {place}); "
+        "use another name, the same options, or reconfigure()"
+    )
+
+
+def _differences(old: Any, new: Any) -> str:
+    pairs = [
+        f"{field.name}={show(getattr(old, field.name))} against {show(getattr(new, field.name))}"
+        for field in attrs.fields(type(old))
+        if not _same(getattr(old, field.name), getattr(new, field.name))
+    ]
+    return ", ".join(pairs)
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Equal, or two functions made by running one definition twice with the same variables around it."""
+    if old is new or old == new:
+        return True
+    code = getattr(old, "__code__", None)
+    if not isinstance(code, CodeType) or code != getattr(new, "__code__", None):
+        return False
+    return old.__defaults__ == new.__defaults__ and _around(old) == _around(new)
+
+
+def _around(function: Any) -> list[Any]:
+    return [cell.cell_contents for cell in function.__closure__ or ()]
+
+
+def _outside() -> Place:
+    """The nearest caller outside of this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "resilio":
+        frame = frame.f_back
+    if frame is None:
+        return Place("<unknown>", 0, "__main__")
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "__main__"))
+
+
+def place_of(name: str) -> Place | None:
+    """Return where the policy called `name` was made, None if there is none."""
+    with _lock:
+        entry = _named.get(name)
+    return None if entry is None else entry.place
+
+
+def restore(name: str, module: str) -> Policy[Any]:
+    """Return the policy called `name`, importing the module that makes it (for unpickling in another process)."""
+    import importlib
+
+    try:
+        return get(name)
+    except LookupError:
+        if module in sys.modules:
+            raise
+        importlib.import_module(module)
+        return get(name)
+
+
+def _after_fork() -> None:
+    """A child has no other threads: a lock that one of them held is free."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
