@@ -1,0 +1,159 @@
+/* What the last calls came to: by count, by time, or both, with the totals always ready.
+ *
+ *     by count          a ring of outcomes, one byte each; the newest pushes the oldest out
+ *     by time           20 buckets of (n, failed, slow); the oldest bucket goes when its time has passed
+ *     both              the ring, and 20 buckets that hold how many of the ring's outcomes each saw
+ * Buckets keep their phase: they begin at multiples of their width, so a late caller does not stretch the window. An
+ * outcome counts for at least 19/20 of the span and never longer than the span. A clock that goes backwards stands
+ * still. Recording is O(1) amortised: each outcome enters once and leaves once.
+ *
+ * One malloc in rs_window_init, none later. No Python.h; the owner locks.
+ */
+#ifndef RS_WINDOW_H
+#define RS_WINDOW_H
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RS_WINDOW_BUCKETS 20
+#define RS_WINDOW_FAILED 1u
+#define RS_WINDOW_SLOW 2u
+
+typedef struct rs_window_bucket {
+    uint64_t total, failed, slow;
+} rs_window_bucket;
+
+typedef struct rs_window {
+    uint64_t total, failed, slow;           /* in the window now; read them after rs_window_advance */
+    uint8_t *ring;                          /* outcomes, RS_WINDOW_* bits; NULL: by time only */
+    rs_window_bucket *bucket;               /* by time only */
+    uint32_t *seen;                         /* both: outcomes of the ring a bucket */
+    int64_t start_ns, width_ns;             /* of the current bucket; width 0: by count only */
+    uint32_t capacity, tail;                /* of the ring; tail is the oldest outcome */
+    uint32_t current, oldest;               /* buckets; `oldest`: none before it holds anything */
+} rs_window;
+
+/* The last *count* outcomes (0: any number) of the last *span_ns* (0: any age). 0, or -1: no memory, or neither given. */
+static inline int rs_window_init(rs_window *window, uint32_t count, int64_t span_ns)
+{
+    memset(window, 0, sizeof *window);
+    if (span_ns < 0 || (count == 0 && span_ns == 0))
+        return -1;
+    size_t size = count == 0 ? RS_WINDOW_BUCKETS * sizeof(rs_window_bucket)
+                             : count + (span_ns ? RS_WINDOW_BUCKETS * sizeof(uint32_t) : 0);
+    void *memory = calloc(1, size);
+    if (memory == NULL)
+        return -1;
+    window->capacity = count;
+    window->width_ns = span_ns && span_ns < RS_WINDOW_BUCKETS ? 1 : span_ns / RS_WINDOW_BUCKETS;
+    if (count == 0)
+        window->bucket = (rs_window_bucket *)memory;
+    else if (span_ns == 0)
+        window->ring = (uint8_t *)memory;
+    else {
+        window->seen = (uint32_t *)memory;
+        window->ring = (uint8_t *)(window->seen + RS_WINDOW_BUCKETS);
+    }
+    return 0;
+}
+
+static inline void rs_window_free(rs_window *window)
+{
+    free(window->bucket ? (void *)window->bucket : window->seen ? (void *)window->seen : (void *)window->ring);
+    memset(window, 0, sizeof *window);
+}
+
+/* Forget every outcome; time and phase go on. */
+static inline void rs_window_reset(rs_window *window)
+{
+    window->total = window->failed = window->slow = 0;
+    window->tail = 0;
+    window->oldest = window->current;
+    if (window->bucket)
+        memset(window->bucket, 0, RS_WINDOW_BUCKETS * sizeof(rs_window_bucket));
+    if (window->seen)
+        memset(window->seen, 0, RS_WINDOW_BUCKETS * sizeof(uint32_t));
+}
+
+static inline void rs_window_pop(rs_window *window)
+{
+    unsigned bits = window->ring[window->tail];
+    window->tail = window->tail + 1 == window->capacity ? 0 : window->tail + 1;
+    window->total--;
+    window->failed -= (bits & RS_WINDOW_FAILED) != 0;
+    window->slow -= (bits & RS_WINDOW_SLOW) != 0;
+}
+
+/* Pop the oldest outcome to make room, and take it out of its bucket. */
+static inline void rs_window_overflow(rs_window *window)
+{
+    rs_window_pop(window);
+    if (window->seen == NULL)
+        return;
+    while (window->seen[window->oldest] == 0)
+        window->oldest = (window->oldest + 1) % RS_WINDOW_BUCKETS;
+    window->seen[window->oldest]--;
+}
+
+/* The next bucket becomes the current one: what it held a span ago leaves the window. */
+static inline void rs_window_rotate(rs_window *window)
+{
+    uint32_t next = (window->current + 1) % RS_WINDOW_BUCKETS;
+    window->current = next;
+    if (window->bucket) {
+        window->total -= window->bucket[next].total;
+        window->failed -= window->bucket[next].failed;
+        window->slow -= window->bucket[next].slow;
+        window->bucket[next] = (rs_window_bucket){0, 0, 0};
+        return;
+    }
+    for (; window->seen[next]; window->seen[next]--)
+        rs_window_pop(window);
+    if (window->oldest == next)
+        window->oldest = (next + 1) % RS_WINDOW_BUCKETS;
+}
+
+/* Let what is too old leave the window. */
+static inline void rs_window_advance(rs_window *window, int64_t now_ns)
+{
+    if (window->width_ns == 0 || now_ns - window->start_ns < window->width_ns || now_ns < window->start_ns)
+        return;
+    int64_t steps = (now_ns - window->start_ns) / window->width_ns;
+    window->start_ns += steps * window->width_ns;
+    if (steps >= RS_WINDOW_BUCKETS) {
+        rs_window_reset(window);
+        return;
+    }
+    while (steps-- > 0)
+        rs_window_rotate(window);
+}
+
+/* One more outcome, at *now_ns*. */
+static inline void rs_window_record(rs_window *window, int64_t now_ns, int failed, int slow)
+{
+    rs_window_advance(window, now_ns);
+    if (window->ring) {
+        if (window->total == window->capacity)
+            rs_window_overflow(window);
+        uint64_t head = window->tail + window->total;
+        window->ring[head < window->capacity ? head : head - window->capacity] =
+            (uint8_t)((failed ? RS_WINDOW_FAILED : 0) | (slow ? RS_WINDOW_SLOW : 0));
+        if (window->seen)
+            window->seen[window->current]++;
+    } else {
+        window->bucket[window->current].total++;
+        window->bucket[window->current].failed += failed != 0;
+        window->bucket[window->current].slow += slow != 0;
+    }
+    window->total++;
+    window->failed += failed != 0;
+    window->slow += slow != 0;
+}
+
+/* Bytes it holds, its own struct included. */
+static inline size_t rs_window_memory(const rs_window *window)
+{
+    return sizeof *window + window->capacity + (window->bucket ? RS_WINDOW_BUCKETS * sizeof(rs_window_bucket) : 0)
+           + (window->seen ? RS_WINDOW_BUCKETS * sizeof(uint32_t) : 0);
+}
+#endif
