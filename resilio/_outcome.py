@@ -14,7 +14,7 @@ from typing import Any
 
 from resilio.errors import RejectedError
 
-__all__ = ["Outcome", "judge_error", "judge_value"]
+__all__ = ["Judge", "Outcome", "judge_error", "judge_value"]
 
 
 class Outcome(enum.IntEnum):
@@ -26,67 +26,87 @@ class Outcome(enum.IntEnum):
 
 
 Judge = Callable[[Any], Outcome]
-Matcher = Callable[[BaseException], Outcome]
+_Matcher = Callable[[Any], Outcome | None]
 
 
 def judge_error(on: Any, ignore: Any = ()) -> Judge | None:
     """
     Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
 
+    A refusal is ignored unless its class is listed in `on` (`Exception` does not list it). Of a group the leaves are
+    judged: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
+    stands for the whole group. A predicate that raises means ignored, and is logged.
+
     Args:
         on: Exception types as a tuple, or a predicate that returns a bool (True: failure) or an :class:`Outcome`.
 
-        ignore: Exception types as a tuple, or a predicate (True: ignored).
+        ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides).
 
     Returns:
         None for the rule that the native core applies by itself (every Exception but a refusal is a failure).
     """
     if on == (Exception,) and ignore == ():
         return None
-    failed, ignored = _matcher(on, Outcome.FAILURE), _matcher(ignore, Outcome.IGNORED)
-    refusals = tuple(kind for kind in on if issubclass(kind, RejectedError)) if isinstance(on, tuple) else ()
-    whole = tuple(kind for kind in on if issubclass(kind, BaseExceptionGroup)) if isinstance(on, tuple) else ()
+    ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
+    refusals, groups = _listed(on, RejectedError), _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
-        if not isinstance(error, Exception):
-            return Outcome.IGNORED
         if isinstance(error, RejectedError) and not isinstance(error, refusals):
             return Outcome.IGNORED
-        return Outcome.IGNORED if ignored(error) is Outcome.IGNORED else failed(error)
+        verdict = ignored(error)
+        if verdict is None:
+            verdict = failed(error)
+        return Outcome.SUCCESS if verdict is None else verdict
 
     def judge(error: BaseException) -> Outcome:
-        if not isinstance(error, BaseExceptionGroup) or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
+            return Outcome.IGNORED
+        if not isinstance(error, BaseExceptionGroup) or isinstance(error, groups):
             return leaf(error)
-        if whole and isinstance(error, whole):
-            return Outcome.FAILURE
-        return _worst({leaf(one) for one in _leaves(error)})
+        outcomes = {leaf(one) for one in _leaves(error)}
+        return next(kind for kind in (Outcome.FAILURE, Outcome.IGNORED, Outcome.SUCCESS) if kind in outcomes)
 
     return judge
-
-
-def _matcher(rule: Any, matched: Outcome) -> Matcher:
-    """Whether an exception matches types or a predicate: `matched`, another outcome of the predicate's own, or success."""
-    if isinstance(rule, tuple):
-        return lambda error: matched if isinstance(error, rule) else Outcome.SUCCESS
-    return _safe(rule, matched)
 
 
 def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
     """Return the judge of results: a failure where `failed_if(result)` says so; None if there is none."""
-    return None if failed_if is None else _safe(failed_if, Outcome.FAILURE)
+    if failed_if is None:
+        return None
+    failed = _matcher("failed_if", failed_if, Outcome.FAILURE)
 
-
-def _safe(predicate: Callable[[Any], object], matched: Outcome) -> Judge:
-    """A predicate as a judge: one that raises means ignored, and never changes the call."""
-
-    def judge(subject: Any) -> Outcome:
-        try:
-            answer = predicate(subject)
-            return answer if isinstance(answer, Outcome) else matched if answer else Outcome.SUCCESS
-        except Exception:
-            return Outcome.IGNORED
+    def judge(value: Any) -> Outcome:
+        verdict = failed(value)
+        return Outcome.SUCCESS if verdict is None else verdict
 
     return judge
+
+
+def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
+    """What the rule says about a subject; None if it does not match."""
+    if isinstance(rule, tuple):
+        return lambda error: matched if isinstance(error, rule) else None
+
+    def ask(subject: Any) -> Outcome | None:
+        try:
+            answer = rule(subject)
+            return answer if isinstance(answer, Outcome) else matched if answer else None
+        except Exception:
+            return _broken(parameter, subject)
+
+    return ask
+
+
+def _broken(parameter: str, subject: object) -> Outcome:
+    """Without this line, a predicate that always raises would be a policy that silently learns nothing."""
+    from resilio._log import logger
+
+    logger().warning("%s raised for a %s: ignored", parameter, type(subject).__name__, exc_info=True)
+    return Outcome.IGNORED
+
+
+def _listed(rule: Any, family: type[BaseException]) -> tuple[type[BaseException], ...]:
+    return tuple(kind for kind in rule if issubclass(kind, family)) if isinstance(rule, tuple) else ()
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
@@ -97,10 +117,3 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
             pending.extend(error.exceptions)
         else:
             yield error
-
-
-def _worst(outcomes: set[Outcome]) -> Outcome:
-    for outcome in (Outcome.FAILURE, Outcome.IGNORED):
-        if outcome in outcomes:
-            return outcome
-    return Outcome.SUCCESS

@@ -1,0 +1,106 @@
+"""The rules by which a call's end is judged, apart from any policy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from resilio._outcome import Outcome, judge_error, judge_value
+from resilio.errors import BulkheadFullError, CircuitOpenError, RejectedError
+
+SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+
+
+def broken(subject):
+    """A predicate with a bug."""
+    raise RuntimeError("bug")
+
+
+def test_the_default_rule_needs_no_python():
+    """The native core judges the default by itself."""
+    assert judge_error((Exception,), ()) is None
+    assert judge_value(None) is None
+
+
+@pytest.mark.parametrize(
+    ("on", "ignore", "error", "outcome"),
+    [
+        ((OSError,), (), ConnectionError(), FAILURE),
+        ((OSError,), (), ValueError(), SUCCESS),
+        ((Exception,), (KeyError,), KeyError(), IGNORED),
+        ((Exception,), (KeyError,), OSError(), FAILURE),
+        ((KeyError,), (LookupError,), KeyError(), IGNORED),
+        (lambda error: isinstance(error, OSError), (), OSError(), FAILURE),
+        (lambda error: isinstance(error, OSError), (), KeyError(), SUCCESS),
+        (lambda error: IGNORED, (), OSError(), IGNORED),
+        (lambda error: SUCCESS, (), OSError(), SUCCESS),
+        ((Exception,), lambda error: isinstance(error, KeyError), KeyError(), IGNORED),
+        ((KeyError,), lambda error: FAILURE, OSError(), FAILURE),
+        ((Exception,), lambda error: False, OSError(), FAILURE),
+    ],
+)
+def test_ignore_comes_before_on_and_the_rest_is_success(on, ignore, error, outcome):
+    """Types and predicates decide in the documented order; a predicate may answer with an Outcome."""
+    assert judge_error(on, ignore)(error) is outcome
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt(), SystemExit(1),
+     BaseExceptionGroup("mixed", [OSError(), KeyboardInterrupt()])],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_cancellation_is_no_outcome_even_when_listed(error):
+    """Cancellations teach nothing, whatever the rules say."""
+    assert judge_error((BaseException,), ())(error) is IGNORED
+    assert judge_error(lambda error: True, ())(error) is IGNORED
+
+
+def test_a_refusal_counts_only_if_its_class_is_listed():
+    """A nested guard's refusal says nothing about the dependency, unless the user says that it does."""
+    full, refused = BulkheadFullError("bulkhead"), CircuitOpenError("circuit_breaker")
+    assert judge_error((Exception,), (KeyError,))(full) is IGNORED
+    assert judge_error((BulkheadFullError,))(full) is FAILURE
+    assert judge_error((BulkheadFullError,))(refused) is IGNORED
+    assert judge_error((RejectedError,))(refused) is FAILURE
+    assert judge_error(lambda error: True)(full) is IGNORED
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome"),
+    [
+        ([OSError(), KeyError(), ValueError()], FAILURE),
+        ([KeyError(), ValueError()], IGNORED),
+        ([ValueError(), ExceptionGroup("inner", [TypeError(), OSError()])], FAILURE),
+        ([ValueError(), TypeError()], SUCCESS),
+        ([BulkheadFullError("bulkhead"), ValueError()], IGNORED),
+    ],
+)
+def test_a_group_fails_if_one_leaf_matches(errors, outcome):
+    """The leaves decide, at any depth: a failure first, then what is ignored."""
+    assert judge_error((OSError,), (KeyError,))(ExceptionGroup("group", errors)) is outcome
+
+
+def test_a_listed_type_of_group_stands_for_the_whole_group():
+    """Whoever lists ExceptionGroup means it."""
+    group = ExceptionGroup("group", [ValueError()])
+    assert judge_error((ExceptionGroup,))(group) is FAILURE
+    assert judge_error((Exception,), (ExceptionGroup,))(group) is IGNORED
+
+
+@pytest.mark.parametrize("judge", [judge_error(broken), judge_error((Exception,), broken), judge_value(broken)])
+def test_a_raising_predicate_means_ignored_and_is_logged(judge, caplog):
+    """A bug in a predicate never changes a call, and does not stay hidden."""
+    with caplog.at_level(logging.WARNING, logger="resilio"):
+        assert judge(OSError()) is IGNORED
+    assert "raised for a OSError: ignored" in caplog.text
+
+
+def test_results_are_judged_by_failed_if_alone():
+    """No attribute of a result is read as an outcome (CB-18); `failed_if` may answer with an Outcome."""
+    judge = judge_value(lambda status: status >= 500)
+    assert judge(503) is FAILURE
+    assert judge(404) is SUCCESS
+    assert judge_value(lambda status: IGNORED)(429) is IGNORED
