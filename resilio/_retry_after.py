@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,8 @@ def retry_after_of(error: BaseException) -> float | None:
     Return the seconds that `error` asks to wait, None if it does not say; of a group, the longest of its leaves.
 
     Looked at are `error.retry_after` (a number, a timedelta or text) and the headers `retry-after-ms` and `retry-after`
-    (seconds or an HTTP date) of `error.response` or of `error` itself. What makes no sense is passed over. Never raises.
+    (seconds, or an HTTP date, which is measured from the `date` header beside it: two clocks need not agree) of
+    `error.response` or of `error` itself. What makes no sense is passed over. Never raises.
 
     Args:
         error: What a call raised.
@@ -40,7 +40,7 @@ def _from_headers(error: BaseException) -> float | None:
     for holder in (getattr(error, "response", None), error):
         headers = getattr(holder, "headers", None)
         for name, unit in _HEADERS:
-            said = _seconds(_header(headers, name), unit)
+            said = _seconds(_header(headers, name), unit, _header(headers, "date"))
             if said is not None:
                 return said
     return None
@@ -51,27 +51,27 @@ def _header(headers: Any, name: str) -> Any:
     if get is None:
         return None
     value = get(name)
-    return get(name.title()) if value is None else value  # a plain dict knows nothing of case
+    value = get(name.title()) if value is None else value  # a plain dict knows nothing of case
+    return value.decode("ascii") if isinstance(value, bytes) else value
 
 
-def _seconds(value: Any, unit: float = 1.0) -> float | None:
+def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    elif isinstance(value, bytes):
-        value = value.decode("ascii")
     if isinstance(value, str):
-        value = _from_text(value)
+        value = _from_text(value, date)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    result = float(value) * unit
+    result = value * unit
     return result if math.isfinite(result) and result > 0 else None
 
 
-def _from_text(text: str) -> float | None:
+def _from_text(text: str, date: Any) -> float | None:
     try:
         return float(text)
     except ValueError:
+        if not isinstance(date, str):
+            return None
         from email.utils import parsedate_to_datetime
 
-        # A date is the one thing here that only the wall clock can measure.
-        return parsedate_to_datetime(text).timestamp() - time.time()
+        return (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds()
