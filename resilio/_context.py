@@ -1,15 +1,28 @@
 """
-The two ambient switches that `resilio.testing` sets and the core reads.
+The ambient switches that `resilio.testing` sets, held where the core and the backends can read them.
 
-The core looks at them only while somebody has entered one (`core.bypass_enter`, `core.nowait_enter` count), so they
-cost nothing outside tests. They are context variables: one test's switch does not reach a neighbour's tasks.
+The core looks at the two context variables only while somebody has entered one (`core.bypass_enter`,
+`core.nowait_enter` count), so they cost nothing outside tests. They are context variables: one test's switch does not
+reach a neighbour's tasks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from threading import Event
 
-__all__ = ["bypass", "no_wait"]
+__all__ = ["bypass", "no_wait", "parking"]
 
 bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
+"""Guarded functions run bare: no gate is asked."""
+
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
+"""A wait that time alone would end, ends at once; one that needs another call is refused at once."""
+
+parking: Callable[[Event, float | None], object] | None = None
+"""
+How `_backends.threads` blocks a thread: `parking(event, seconds)` in place of `event.wait(seconds)`; None: for real.
+
+Virtual time sets it while it is on. It returns once the event is set or *virtual* seconds have passed.
+"""

@@ -1,0 +1,111 @@
+"""
+An asyncio event loop that jumps to its next timer instead of sleeping.
+
+Real I/O comes first: the selector is polled before each jump, and without a timer it blocks for real. Work handed to
+threads takes no virtual time: the clock stands still until they are done or blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from resilio.testing._threads import TICK
+from resilio.testing._timeline import Timeline
+
+__all__ = ["VirtualEventLoop"]
+
+_SelectorList = list[tuple[selectors.SelectorKey, int]]
+
+
+class _JumpingSelector(selectors.BaseSelector):
+    """The loop's own selector, which moves the time line where it would have slept."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._inner = selectors.DefaultSelector()
+        self._timeline = timeline
+        self._watch = timeline.watch()
+        self.jobs = 0
+
+    def select(self, timeout: float | None = None) -> _SelectorList:
+        """Return what is ready; move the clock by up to `timeout` seconds if nothing is."""
+        events = self._inner.select(0)
+        if events or (timeout is not None and timeout <= 0):
+            self._watch.moved()
+            return events
+        if not self._watch.still(self.jobs):
+            return self._inner.select(TICK)
+        due = self._timeline.due(None if timeout is None else round(timeout * 1e9))
+        if due is None:
+            self._watch.starve(io=len(self.get_map()) > 1, where="the event loop")  # 1: the loop's own wake-up
+            return self._inner.select(TICK * 10)
+        self._watch.moved()
+        self._timeline.move_to(self._timeline.elapsed_ns + due)
+        return events
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a file."""
+        return self._inner.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Watch a file no more."""
+        return self._inner.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a file for something else."""
+        return self._inner.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """Return what is watched."""
+        return self._inner.get_map()
+
+    def close(self) -> None:
+        """Give the selector back."""
+        self._inner.close()
+
+
+class VirtualEventLoop(asyncio.SelectorEventLoop):
+    """
+    A selector event loop whose clock is the time line.
+
+    Args:
+        timeline: The time line that it reads and, while it runs, moves.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._jumping = _JumpingSelector(timeline)
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Return virtual seconds."""
+        return self._timeline.elapsed_ns / 1e9
+
+    def moved(self) -> None:
+        """Do nothing: the loop reads the time line itself."""
+
+    def run_forever(self) -> None:
+        """Run until stopped, as the one driver of the time line."""
+        if self.is_running() or asyncio._get_running_loop() is not None:
+            super().run_forever()  # raises what asyncio raises
+        self._timeline.attach(self)
+        try:
+            super().run_forever()
+        finally:
+            self._timeline.detach()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Hand work to a thread; the clock stands still until it is done or blocked."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.jobs += 1
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: object) -> None:
+        self._jumping.jobs -= 1
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the workers without the runner's timeout, which would pass at once in virtual time."""
+        await super().shutdown_default_executor()

@@ -1,0 +1,146 @@
+"""
+One virtual time line for the whole process: nanoseconds that only a driver moves, and who waits for them.
+
+The native clock is kept in step at every move. At most one event loop drives; without one, a thread that waits does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from resilio._native import clock
+from resilio.testing._threads import Watch
+
+__all__ = ["Driver", "Timeline"]
+
+_GRID_NS = 3600 * 10**9
+_last_ns = 0
+
+
+class Driver(Protocol):
+    """An event loop that moves the time line."""
+
+    def moved(self) -> None:
+        """Follow the time line, which somebody else has moved."""
+
+
+class Timeline:
+    """
+    Nanoseconds since virtual time began, and the deadlines of threads that wait for them.
+
+    Args:
+        patience: Real seconds to wait for other threads and real I/O before a deadlock is declared.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.owner = threading.get_ident()
+        self.known = frozenset(thread.ident or 0 for thread in threading.enumerate()) - {self.owner}
+        self.patience = patience
+        self.elapsed_ns = 0
+        self.moves = 0
+        self.open = True
+        self.driver: Driver | None = None
+        self.driver_thread = 0
+        self._base_ns = _next_base_ns()
+        self._parked: dict[threading.Event, int | None] = {}
+        self._lock = threading.RLock()
+        clock.set_virtual(self._base_ns)
+
+    @property
+    def now(self) -> float:
+        """Seconds since virtual time began."""
+        return self.elapsed_ns / 1e9
+
+    def watch(self) -> Watch:
+        """Return a fresh watch over the threads that could act."""
+        return Watch(self.known, self.patience)
+
+    def move_to(self, elapsed_ns: int) -> None:
+        """Move on to `elapsed_ns` (never back), and wake the threads that are due."""
+        global _last_ns
+        with self._lock:
+            self.elapsed_ns = max(elapsed_ns, self.elapsed_ns)
+            self.moves += 1
+            _last_ns = self._base_ns + self.elapsed_ns
+            clock.set_virtual(_last_ns)
+            for event, deadline in self._parked.items():
+                if deadline is not None and deadline <= self.elapsed_ns:
+                    event.set()
+        if self.driver is not None and self.driver_thread == threading.get_ident():
+            self.driver.moved()
+
+    def move_to_next(self, seen: int) -> bool:
+        """Move on to the next deadline of a parked thread; False if there is none. Nothing if `moves` is not `seen`."""
+        with self._lock:
+            deadline = self.next_parked()
+            if deadline is not None and self.moves == seen:
+                self.move_to(deadline)
+            return deadline is not None
+
+    def next_parked(self) -> int | None:
+        """Return the earliest deadline of a parked thread, None if there is none."""
+        if not self._parked:
+            return None
+        with self._lock:
+            return min((deadline for deadline in self._parked.values() if deadline is not None), default=None)
+
+    def waking(self) -> bool:
+        """Return whether a parked thread has been woken and has not left its wait yet."""
+        with self._lock:
+            return any(event.is_set() for event in self._parked)
+
+    def due(self, timer_ns: int | None) -> int | None:
+        """Return the nanoseconds until a loop's timer or a parked thread's deadline, whichever comes first."""
+        parked = self.next_parked()
+        if parked is None:
+            return timer_ns
+        until = max(0, parked - self.elapsed_ns)
+        return until if timer_ns is None else min(until, timer_ns)
+
+    @contextmanager
+    def parked(self, event: threading.Event, deadline_ns: int | None) -> Iterator[None]:
+        """Count the calling thread as waiting for `event` or `deadline_ns`."""
+        with self._lock:
+            self._parked[event] = deadline_ns
+            self.moves += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._parked[event]
+                self.moves += 1
+
+    def attach(self, driver: Driver) -> None:
+        """
+        Let an event loop drive.
+
+        Raises:
+            RuntimeError: Virtual time is over, or another loop drives already.
+        """
+        with self._lock:
+            if not self.open:
+                raise RuntimeError("this event loop belongs to a virtual_time() that is over")
+            if self.driver is not None:
+                raise RuntimeError("virtual time is driven by one event loop at a time, and another one is running")
+            self.driver, self.driver_thread = driver, threading.get_ident()
+
+    def detach(self) -> None:
+        """End what `attach` began."""
+        self.driver, self.driver_thread = None, 0
+
+    def close(self) -> None:
+        """Give the process its real time back; threads that still wait go on waiting for real."""
+        with self._lock:
+            self.open = False
+            clock.clear_virtual()
+            for event in self._parked:
+                event.set()
+
+
+def _next_base_ns() -> int:
+    # The next full hour after all that any policy has seen: time does not step back for a policy that outlives one
+    # virtual time, and windows and buckets have the same phase each time.
+    return (max(clock.now_ns(), _last_ns) // _GRID_NS + 1) * _GRID_NS

@@ -1,0 +1,450 @@
+"""Virtual time: jumps instead of sleeping, on asyncio, trio and in threads, with the native clock in step."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from resilio import _context
+from resilio._native import clock
+from resilio.testing import DeadlockError, VirtualTime, virtual_time
+
+BACKENDS = ["asyncio", "trio"]
+
+
+@pytest.fixture
+def vt() -> Iterator[VirtualTime]:
+    """Virtual time that gives up soon."""
+    with virtual_time(patience=5) as vt:
+        yield vt
+
+
+def park(seconds: float | None, event: threading.Event | None = None) -> None:
+    """Wait as a blocked thread does."""
+    assert _context.parking is not None
+    _context.parking(event or threading.Event(), seconds)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sleeping_jumps_to_the_end_of_the_sleep(vt: VirtualTime, backend: str) -> None:
+    """An hour's sleep takes no real time, and both clocks have moved by exactly an hour."""
+    began = clock.now_ns()
+
+    async def main() -> str:
+        await anyio.sleep(3600)
+        assert clock.now_ns() - began == 3600 * 10**9
+        return "done"
+
+    real = time.monotonic()
+    assert vt.run(main, backend=backend) == "done"
+    assert vt.now == 3600.0
+    assert time.monotonic() - real < 60
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sleepers_wake_in_the_order_of_their_times(vt: VirtualTime, backend: str) -> None:
+    """Tasks run at their own times, and see that time on the loop's clock and on the native one."""
+    seen: list[tuple[float, float, float]] = []
+    began = clock.now_ns()
+
+    async def sleeper(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        seen.append((seconds, anyio.current_time(), (clock.now_ns() - began) / 1e9))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for seconds in (3.0, 0.1, 2.5, 1e-6, 0.7, 86400.0 * 3):
+                group.start_soon(sleeper, seconds)
+
+    vt.run(main, backend=backend)
+    assert [row[0] for row in seen] == [1e-6, 0.1, 0.7, 2.5, 3.0, 86400.0 * 3]
+    for wanted, loop_time, native in seen:
+        assert loop_time == pytest.approx(wanted, abs=2e-9)
+        assert native == pytest.approx(wanted, abs=2e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_timeouts_fire_at_their_time(vt: VirtualTime, backend: str) -> None:
+    """A cancel scope ends its sleep at its own deadline, not at the sleep's."""
+
+    async def main() -> None:
+        with anyio.move_on_after(1.5) as scope:
+            await anyio.sleep(10)
+        assert scope.cancelled_caught
+
+    vt.run(main, backend=backend)
+    assert vt.now == pytest.approx(1.5, abs=2e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_many_short_sleeps_add_up(vt: VirtualTime, backend: str) -> None:
+    """Ten thousand sleeps of 0.1 s are 1,000 s: no rounding error builds up, and none is lost or doubled."""
+
+    async def main() -> None:
+        for _ in range(10_000):
+            await anyio.sleep(0.1)
+
+    vt.run(main, backend=backend)
+    assert vt.now == pytest.approx(1000.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_time_goes_on_over_several_runs(vt: VirtualTime, backend: str) -> None:
+    """The second run begins where the first one ended, on the loop's clock too."""
+
+    async def main() -> float:
+        await anyio.sleep(5)
+        return anyio.current_time()
+
+    assert vt.run(main, backend=backend) == 5.0
+    vt.advance(2)
+    assert vt.run(main, backend=backend) == 12.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_advance_inside_a_loop_moves_its_timers(vt: VirtualTime, backend: str) -> None:
+    """A step by hand makes the timers due that it passes."""
+
+    async def main() -> None:
+        with anyio.move_on_after(10) as scope:
+            vt.advance(11)
+            await anyio.sleep(5)
+        assert scope.cancelled_caught
+        assert anyio.current_time() == pytest.approx(11.0, abs=2e-9)
+
+    vt.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arguments_results_and_errors_pass(vt: VirtualTime, backend: str) -> None:
+    """`run` hands arguments in, and results and exceptions out unchanged."""
+
+    async def main(value: int) -> int:
+        if value < 0:
+            raise LookupError(value)
+        return value + 1
+
+    assert vt.run(main, 41, backend=backend) == 42
+    with pytest.raises(LookupError, match="-1"):
+        vt.run(main, -1, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_work_in_a_thread_takes_no_virtual_time(vt: VirtualTime, backend: str) -> None:
+    """A timeout does not fire while a worker thread is at work: the clock stands still until it is done."""
+
+    def work() -> float:
+        time.sleep(0.05)
+        return vt.now
+
+    async def main() -> None:
+        with anyio.fail_after(1):
+            assert await anyio.to_thread.run_sync(work) == 0.0
+        assert vt.now == 0.0
+        await anyio.sleep(7)
+
+    vt.run(main, backend=backend)
+    assert vt.now == 7.0
+
+
+def test_the_default_executor_takes_no_virtual_time(vt: VirtualTime) -> None:
+    """`asyncio.to_thread` is waited for, and the runner's shut-down of its workers passes without a jump."""
+
+    async def main() -> None:
+        async with asyncio.timeout(1):
+            await asyncio.to_thread(time.sleep, 0.05)
+
+    vt.run(main)
+    assert vt.now == 0.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_blocked_worker_does_not_stop_the_clock(vt: VirtualTime, backend: str) -> None:
+    """A worker that waits for something a later timer will bring lets the clock move."""
+    event = threading.Event()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, event.wait)
+            await anyio.sleep(30)
+            event.set()
+
+    vt.run(main, backend=backend)
+    assert vt.now == 30.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_parked_worker_is_woken_by_the_loop(vt: VirtualTime, backend: str) -> None:
+    """A worker thread that waits under virtual time is due in order with the loop's own timers."""
+    seen: list[tuple[str, float]] = []
+
+    def worker() -> None:
+        park(2.0)
+        seen.append(("worker", vt.now))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, worker)
+            for seconds in (1.0, 2.0):
+                await anyio.sleep(seconds)
+                seen.append(("loop", vt.now))
+
+    vt.run(main, backend=backend)
+    assert seen == [("loop", 1.0), ("worker", 2.0), ("loop", 3.0)]
+
+
+def test_a_thread_wakes_the_loop_for_real(vt: VirtualTime) -> None:
+    """`call_soon_threadsafe` from a real thread wakes a loop that has no timer."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str] = loop.create_future()
+        threading.Timer(0.05, loop.call_soon_threadsafe, (future.set_result, "hello")).start()
+        return await future
+
+    assert vt.run(main) == "hello"
+    assert vt.now == 0.0
+
+
+def test_a_thread_wakes_trio_for_real(vt: VirtualTime) -> None:
+    """`TrioToken.run_sync_soon` from a real thread wakes a run that has no deadline."""
+
+    async def main() -> None:
+        event = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        threading.Timer(0.05, token.run_sync_soon, (event.set,)).start()
+        await event.wait()
+
+    vt.run(main, backend="trio")
+    assert vt.now == 0.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_real_sockets_work(vt: VirtualTime, backend: str) -> None:
+    """A loopback connection is served while the clock stands still, and sleeps still jump."""
+
+    async def echo(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.send((await stream.receive())[::-1])
+
+    async def main() -> bytes:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            async with anyio.create_task_group() as group:
+                group.start_soon(listener.serve, echo)
+                async with await anyio.connect_tcp("127.0.0.1", port) as client:
+                    await client.send(b"abc")
+                    answer = await client.receive()
+                await anyio.sleep(60)
+                group.cancel_scope.cancel()
+        return answer
+
+    assert vt.run(main, backend=backend) == b"cba"
+    assert vt.now == 60.0
+
+
+def test_ready_io_comes_before_the_jump(vt: VirtualTime) -> None:
+    """What is readable already is read at the present time, before any timer."""
+    left, right = socket.socketpair()
+    seen: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left.setblocking(False)
+        loop.call_later(5, seen.append, -1.0)
+        right.send(b"x")
+        await loop.sock_recv(left, 1)
+        seen.append(loop.time())
+        await asyncio.sleep(10)
+
+    with left, right:
+        vt.run(main)
+    assert seen == [0.0, -1.0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_wait_all_tasks_blocked_comes_before_the_jump(vt: VirtualTime, backend: str) -> None:
+    """anyio's `wait_all_tasks_blocked` returns while a sleeper still sleeps."""
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 100)
+            await anyio.wait_all_tasks_blocked()
+            assert vt.now < 100
+            group.cancel_scope.cancel()
+
+    vt.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_deadlock_is_an_error(vt: VirtualTime, backend: str) -> None:
+    """A wait that nothing can end raises instead of hanging."""
+
+    async def main() -> None:
+        await anyio.Event().wait()
+
+    with pytest.raises(DeadlockError, match="no timer is set, no I/O is pending"):
+        vt.run(main, backend=backend)
+    assert vt.run(anyio.sleep, 1, backend=backend) is None
+
+
+def test_io_that_never_comes_ends_patience() -> None:
+    """A read that nobody answers raises after `patience` real seconds, and says that I/O was pending."""
+    left, right = socket.socketpair()
+
+    async def main() -> None:
+        left.setblocking(False)
+        await asyncio.get_running_loop().sock_recv(left, 1)
+
+    with left, right, virtual_time(patience=0.2) as vt, pytest.raises(DeadlockError, match="real I/O is pending"):
+        vt.run(main)
+
+
+def test_a_lone_thread_moves_the_clock_to_its_timeout(vt: VirtualTime) -> None:
+    """A blocking wait by the only thread returns at once, with the clock at its timeout."""
+    park(12.5)
+    assert vt.now == 12.5
+    event = threading.Event()
+    event.set()
+    park(10.0, event)
+    assert vt.now == 12.5
+
+
+def test_a_lone_thread_without_timeout_is_a_deadlock(vt: VirtualTime) -> None:
+    """A blocking wait without limit that nobody can end raises."""
+    with pytest.raises(DeadlockError):
+        park(None)
+
+
+def test_advance_wakes_blocked_threads_at_their_times(vt: VirtualTime) -> None:
+    """Each thread sees the clock at its own timeout, also when one step passes several of them."""
+    seen: list[float] = []
+
+    def waiter(*waits: float) -> None:
+        for seconds in waits:
+            park(seconds)
+            seen.append(vt.now)
+
+    threads = [threading.Thread(target=waiter, args=waits) for waits in ((1.0, 2.0), (2.0,), (20.0,))]
+    for thread in threads:
+        thread.start()
+    vt.advance(10)
+    assert vt.now == 10.0
+    assert sorted(seen) == [1.0, 2.0, 3.0]
+    vt.advance(10)
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [1.0, 2.0, 3.0, 20.0]
+
+
+def test_a_blocked_thread_goes_on_while_the_test_joins_it(vt: VirtualTime) -> None:
+    """When all other threads are blocked, the clock moves to the next timeout by itself."""
+    thread = threading.Thread(target=park, args=(4.0,))
+    thread.start()
+    thread.join()
+    assert vt.now == 4.0
+
+
+def test_a_busy_thread_keeps_the_clock(vt: VirtualTime) -> None:
+    """A blocked thread does not run ahead of another that may still wake it."""
+    event = threading.Event()
+    seen: list[float] = []
+
+    def wake() -> None:
+        time.sleep(0.1)
+        event.set()
+
+    waker = threading.Thread(target=wake)
+    waker.start()
+    park(5.0, event)
+    seen.append(vt.now)
+    waker.join()
+    assert seen == [0.0]
+
+
+def test_nesting_is_an_error(vt: VirtualTime) -> None:
+    """There is one clock for the process."""
+    with pytest.raises(RuntimeError, match="cannot be nested"), virtual_time():
+        pass
+
+
+def test_another_thread_cannot_move_the_clock(vt: VirtualTime) -> None:
+    """Only the thread that entered may call `advance` and `run`."""
+    errors: list[str] = []
+
+    def other() -> None:
+        for call in (lambda: vt.advance(1), lambda: vt.run(anyio.sleep, 1)):
+            with pytest.raises(RuntimeError) as caught:
+                call()
+            errors.append(str(caught.value))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    assert all("belongs to the thread that entered" in error for error in errors)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_running_inside_a_loop_is_an_error(vt: VirtualTime, backend: str) -> None:
+    """`run` in a running loop says to await instead."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="await the function"):
+            vt.run(anyio.sleep, 1, backend=backend)
+
+    vt.run(main, backend=backend)
+
+
+def test_after_the_end_the_clock_is_real_again() -> None:
+    """The native clock is given back, and what was made under virtual time says that it is over."""
+    with virtual_time() as vt:
+        loop = vt.loop_factory()
+        inside = clock.now_ns()
+        assert clock.now_ns() == inside
+    assert _context.parking is None
+    before = clock.now_ns()
+    time.sleep(0.001)
+    assert clock.now_ns() > before
+    for call in (lambda: vt.advance(1), lambda: vt.run(anyio.sleep, 1), loop.run_forever):
+        with pytest.raises(RuntimeError, match=r"ended|is over"):
+            call()
+    loop.close()
+
+
+def test_time_never_steps_back_from_one_virtual_time_to_the_next() -> None:
+    """A policy that lives through several virtual times sees its clock only move forward."""
+    with virtual_time() as vt:
+        vt.advance(100_000)
+        last = clock.now_ns()
+    with virtual_time():
+        assert clock.now_ns() >= last
+        assert clock.now_ns() % (3600 * 10**9) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda vt: vt.advance(-1), ValueError, "seconds must be"),
+        (lambda vt: vt.advance(math.nan), ValueError, "seconds must be"),
+        (lambda vt: vt.advance(math.inf), ValueError, "seconds must be"),
+        (lambda vt: vt.advance(True), TypeError, "seconds must be"),
+        (lambda vt: vt.advance("1"), TypeError, "seconds must be"),
+        (lambda vt: vt.run(anyio.sleep, 1, backend="curio"), ValueError, "backend must be one of"),
+        (lambda vt: vt.run(None), TypeError, "async_function must be"),
+        (lambda vt: virtual_time(patience=0).__enter__(), ValueError, "patience must be"),
+    ],
+)
+def test_bad_input_is_named(vt: VirtualTime, call: Callable[[Any], object], error: type[Exception], text: str) -> None:
+    """Every parameter refuses what makes no sense, by name."""
+    with pytest.raises(error, match=text):
+        call(vt)
