@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import Event
+from threading import Lock
 
 __all__ = ["bypass", "no_wait", "parking"]
 
@@ -20,9 +20,9 @@ bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
 """A wait that time alone would end, ends at once; one that needs another call is refused at once."""
 
-parking: Callable[[Event, float | None], object] | None = None
+parking: Callable[[Lock], object] | None = None
 """
-How `_backends.threads` blocks a thread: `parking(event, seconds)` in place of `event.wait(seconds)`; None: for real.
+How a thread blocks while virtual time is on: `parking(lock)` in place of `lock.acquire()`; None: for real.
 
-Virtual time sets it while it is on. It returns once the event is set or *virtual* seconds have passed.
+It may move the clock, which releases the locks that are due. It also returns, without the lock, when virtual time ends.
 """

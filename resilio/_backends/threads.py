@@ -4,6 +4,7 @@ Waiting in a thread.
 Under virtual time nothing passes by itself: a thread that waits is listed here with the time it is due, and whoever
 moves the clock (`resilio.testing`) calls `wake_due` after it, and `wake_due(FOREVER_NS)` when it ends virtual time;
 `next_due` tells where to move the clock next. A thread woken early asks its gate again and waits for the rest.
+While `resilio.testing` keeps the time, the thread blocks by its `parking`: the last one awake moves the clock itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from resilio import _context
 from resilio._native import clock
 
 if TYPE_CHECKING:
@@ -45,16 +47,24 @@ def next_due() -> int | None:
     return min(_due_ns.copy().values(), default=None)
 
 
+def _block(lock: threading.Lock) -> None:
+    parking = _context.parking
+    if parking is None:
+        lock.acquire()
+    else:
+        parking(lock)
+
+
 def _wait_virtual(lock: threading.Lock, seconds: float | None) -> None:
     if seconds is None:
-        lock.acquire()
+        _block(lock)
         return
     due_ns = min(clock.now_ns() + round(seconds * _NS), FOREVER_NS)
     _due_ns[lock] = due_ns
     try:
         # The clock may have passed the time between reading it and being listed: look again.
         if clock.now_ns() < due_ns:
-            lock.acquire()
+            _block(lock)
     finally:
         del _due_ns[lock]
 

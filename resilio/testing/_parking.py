@@ -10,35 +10,34 @@ from resilio.testing._timeline import Timeline
 __all__ = ["park"]
 
 
-def park(timeline: Timeline, event: threading.Event, seconds: float | None) -> None:
+def park(timeline: Timeline, lock: threading.Lock) -> None:
     """
-    Block until `event` is set or virtual `seconds` have passed.
+    Block until `lock` is released by whoever wakes this thread, or virtual time ends.
 
     Args:
-        timeline: The time line that counts the seconds.
+        timeline: The time line to move on when all others are blocked too.
 
-        event: Set by whoever wakes this thread.
-
-        seconds: Virtual seconds, >= 0; None: without limit.
+        lock: Held. `_backends.threads` has listed it if it has a deadline, and releases it then.
 
     Raises:
-        DeadlockError: Nobody is left who could set the event, and no deadline is coming.
+        DeadlockError: Nobody is left who could release the lock, and no deadline is coming.
     """
-    deadline = None if seconds is None else timeline.elapsed_ns + max(1, round(seconds * 1e9))
     watch = timeline.watch()
-    with timeline.parked(event, deadline):
+    with timeline.parked(lock):
         seen = timeline.moves
-        while not event.is_set() and timeline.open:
+        while timeline.open and not _turn(timeline, watch, lock, seen):
             if seen != timeline.moves:
                 seen = timeline.moves
                 watch.moved()
-            _turn(timeline, watch, event, seen)
 
 
-def _turn(timeline: Timeline, watch: Watch, event: threading.Event, seen: int) -> None:
+def _turn(timeline: Timeline, watch: Watch, lock: threading.Lock, seen: int) -> bool:
+    """Look around once, or move the clock; True: woken."""
+    if lock.acquire(blocking=False):
+        return True
     driven = timeline.driver is not None and timeline.driver_thread != threading.get_ident()
     if not driven and watch.still():
         if timeline.move_to_next(seen):
-            return
+            return False
         watch.starve(io=False, where=threading.current_thread().name)
-    event.wait(TICK)
+    return lock.acquire(timeout=TICK)

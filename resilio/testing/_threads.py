@@ -26,6 +26,7 @@ _WAITING = {
     "concurrent.futures._base": {"result", "exception", "wait"},
     "multiprocessing.connection": {"_recv", "wait"},
     "queue": {"get", "join", "put"},
+    "resilio._backends.threads": {"_block"},
     "resilio.testing._parking": {"park", "_turn"},
     "selectors": {"select"},
     "socket": {"accept", "connect", "readinto"},

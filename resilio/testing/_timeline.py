@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from resilio._backends import threads
 from resilio._native import clock
 from resilio.testing._threads import Watch
 
@@ -45,7 +46,7 @@ class Timeline:
         self.driver: Driver | None = None
         self.driver_thread = 0
         self._base_ns = _next_base_ns()
-        self._parked: dict[threading.Event, int | None] = {}
+        self._parked: set[threading.Lock] = set()
         self._lock = threading.RLock()
         clock.set_virtual(self._base_ns)
 
@@ -66,9 +67,7 @@ class Timeline:
             self.moves += 1
             _last_ns = self._base_ns + self.elapsed_ns
             clock.set_virtual(_last_ns)
-            for event, deadline in self._parked.items():
-                if deadline is not None and deadline <= self.elapsed_ns:
-                    event.set()
+            threads.wake_due(_last_ns)
         if self.driver is not None and self.driver_thread == threading.get_ident():
             self.driver.moved()
 
@@ -82,15 +81,13 @@ class Timeline:
 
     def next_parked(self) -> int | None:
         """Return the earliest deadline of a parked thread, None if there is none."""
-        if not self._parked:
-            return None
-        with self._lock:
-            return min((deadline for deadline in self._parked.values() if deadline is not None), default=None)
+        due = threads.next_due()
+        return None if due is None else due - self._base_ns
 
     def waking(self) -> bool:
         """Return whether a parked thread has been woken and has not left its wait yet."""
         with self._lock:
-            return any(event.is_set() for event in self._parked)
+            return not all(lock.locked() for lock in self._parked)
 
     def due(self, timer_ns: int | None) -> int | None:
         """Return the nanoseconds until a loop's timer or a parked thread's deadline, whichever comes first."""
@@ -101,16 +98,16 @@ class Timeline:
         return until if timer_ns is None else min(until, timer_ns)
 
     @contextmanager
-    def parked(self, event: threading.Event, deadline_ns: int | None) -> Iterator[None]:
-        """Count the calling thread as waiting for `event` or `deadline_ns`."""
+    def parked(self, lock: threading.Lock) -> Iterator[None]:
+        """Count the calling thread as blocked until `lock` is released."""
         with self._lock:
-            self._parked[event] = deadline_ns
+            self._parked.add(lock)
             self.moves += 1
         try:
             yield
         finally:
             with self._lock:
-                del self._parked[event]
+                self._parked.discard(lock)
                 self.moves += 1
 
     def attach(self, driver: Driver) -> None:
@@ -136,8 +133,7 @@ class Timeline:
         with self._lock:
             self.open = False
             clock.clear_virtual()
-            for event in self._parked:
-                event.set()
+        threads.wake_due(threads.FOREVER_NS)
 
 
 def _next_base_ns() -> int:

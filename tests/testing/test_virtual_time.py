@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 
-from resilio import _context
+from resilio import _backends, _context
 from resilio._native import clock
 from resilio.testing import DeadlockError, VirtualTime, virtual_time
 
@@ -28,10 +28,29 @@ def vt() -> Iterator[VirtualTime]:
         yield vt
 
 
-def park(seconds: float | None, event: threading.Event | None = None) -> None:
+class Waiter:
+    """What the backends park, without a core."""
+
+    def __init__(self) -> None:
+        self.woken = False
+        self.waker: Callable[[], None] | None = None
+
+    def bind(self, waker: Callable[[], None]) -> bool:
+        self.waker = waker
+        return self.woken
+
+    def unbind(self) -> None:
+        self.waker = None
+
+    def wake(self) -> None:
+        self.woken = True
+        if self.waker is not None:
+            self.waker()
+
+
+def park(seconds: float | None, waiter: Waiter | None = None) -> None:
     """Wait as a blocked thread does."""
-    assert _context.parking is not None
-    _context.parking(event or threading.Event(), seconds)
+    _backends.park_sync(waiter or Waiter(), seconds)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -313,9 +332,9 @@ def test_a_lone_thread_moves_the_clock_to_its_timeout(vt: VirtualTime) -> None:
     """A blocking wait by the only thread returns at once, with the clock at its timeout."""
     park(12.5)
     assert vt.now == 12.5
-    event = threading.Event()
-    event.set()
-    park(10.0, event)
+    waiter = Waiter()
+    waiter.wake()
+    park(10.0, waiter)
     assert vt.now == 12.5
 
 
@@ -356,16 +375,16 @@ def test_a_blocked_thread_goes_on_while_the_test_joins_it(vt: VirtualTime) -> No
 
 def test_a_busy_thread_keeps_the_clock(vt: VirtualTime) -> None:
     """A blocked thread does not run ahead of another that may still wake it."""
-    event = threading.Event()
+    waiter = Waiter()
     seen: list[float] = []
 
     def wake() -> None:
         time.sleep(0.1)
-        event.set()
+        waiter.wake()
 
     waker = threading.Thread(target=wake)
     waker.start()
-    park(5.0, event)
+    park(5.0, waiter)
     seen.append(vt.now)
     waker.join()
     assert seen == [0.0]
