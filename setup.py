@@ -19,7 +19,7 @@ SANITIZE = os.environ.get("RESILIO_SANITIZE") == "1"
 MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if COVERAGE else []
 SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
 OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O1"] if COVERAGE else ["-O3"]
-WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
 def files(folder, pattern):

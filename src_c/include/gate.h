@@ -54,7 +54,8 @@ typedef struct rs_request {
     PyObject *const *args;          /* as in vectorcall: nargs positional, then the keyword values */
     Py_ssize_t nargs;
     PyObject *kwnames;              /* tuple or NULL */
-    rs_waiter *waiter;              /* a fresh waiter to enqueue if the gate says WAIT; NULL: the caller cannot wait */
+    rs_waiter *waiter;              /* to enqueue when the gate says WAIT. NULL: refuse instead; if the caller can wait, core
+                                       then makes a waiter and asks `admit` once more (nothing is counted twice) */
 } rs_request;
 
 /* Why a gate refused, filled by the gate with REJECTED. */
@@ -76,7 +77,7 @@ typedef struct rs_gate_ops {
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
     int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                     /* NULL: the gate never says WAIT */
     int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
-    void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);                                 /* WAITING, HELD or SHADOW */
+    void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);                                 /* WAITING or HELD */
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
 } rs_gate_ops;
@@ -101,6 +102,7 @@ struct rs_gate {
     PyObject_HEAD
     const rs_gate_ops *ops;         /* set by the Cython class in __cinit__ */
     PyObject *policy;               /* the Python face, strong; NULL until attached */
+    PyObject *name;                 /* str, or NULL while unnamed */
     PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
     PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
     PyObject *on_trip;              /* callable(gate, exception), after a settle that changed the state; or NULL */

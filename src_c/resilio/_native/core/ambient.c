@@ -1,0 +1,90 @@
+/* The ambient chain: which guarded calls are under way in this thread. Swapped around each send, it costs two stores. */
+#include "core.h"
+
+RS_THREAD_LOCAL rs_frame *innermost;
+
+typedef struct {
+    PyObject_HEAD
+    rs_run *run;                    /* NULL once the call has ended */
+} CurrentCallObject;
+
+rs_frame **rs_ambient(void) { return &innermost; }
+
+void rs_frame_end(rs_frame *frame)
+{
+    if (frame->view) {
+        ((CurrentCallObject *)frame->view)->run = NULL;
+        Py_CLEAR(frame->view);
+    }
+}
+
+PyObject *rs_current(PyObject *module, PyObject *unused)
+{
+    rs_frame *frame = innermost;
+    if (frame == NULL)
+        Py_RETURN_NONE;
+    if (frame->view == NULL) {
+        CurrentCallObject *view = PyObject_New(CurrentCallObject, &rs_CurrentCallType);
+        if (view == NULL)
+            return NULL;
+        view->run = frame->run;
+        frame->view = (PyObject *)view;
+    }
+    return Py_NewRef(frame->view);
+}
+
+static rs_run *view_run(CurrentCallObject *self)
+{
+    if (self->run == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "this call has ended already");
+    return self->run;
+}
+
+static PyObject *view_verdict(CurrentCallObject *self, int verdict)
+{
+    rs_run *run = view_run(self);
+    if (run == NULL)
+        return NULL;
+    run->verdict = (int8_t)verdict;
+    Py_RETURN_NONE;
+}
+
+static PyObject *view_fail(CurrentCallObject *self, PyObject *unused) { return view_verdict(self, RS_FAILURE); }
+static PyObject *view_ignore(CurrentCallObject *self, PyObject *unused) { return view_verdict(self, RS_IGNORED); }
+
+static PyObject *view_first_item(CurrentCallObject *self, PyObject *unused)
+{
+    rs_run *run = view_run(self);
+    if (run == NULL)
+        return NULL;
+    rs_run_first_item(run, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *view_gates(CurrentCallObject *self, void *unused)
+{
+    rs_run *run = view_run(self);
+    return run ? Py_NewRef(run->pipe->gates) : NULL;
+}
+
+static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
+
+static PyMethodDef view_methods[] = {
+    {"fail", (PyCFunction)view_fail, METH_NOARGS, "fail()\n--\n\nWhatever the callee returns, this call counts as a failure."},
+    {"ignore", (PyCFunction)view_ignore, METH_NOARGS, "ignore()\n--\n\nWhatever the callee returns, this call teaches nothing."},
+    {"first_item", (PyCFunction)view_first_item, METH_NOARGS,
+     "first_item()\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+    {NULL}};
+static PyGetSetDef view_getset[] = {
+    {"gates", (getter)view_gates, NULL, "The gates that this call went through, outermost first."},
+    {NULL}};
+
+PyTypeObject rs_CurrentCallType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.CurrentCall",
+    .tp_basicsize = sizeof(CurrentCallObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "The guarded call that is under way.",
+    .tp_dealloc = (destructor)view_dealloc,
+    .tp_methods = view_methods,
+    .tp_getset = view_getset,
+};

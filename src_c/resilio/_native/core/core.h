@@ -1,0 +1,124 @@
+/* What the files of this module share. The engine is in run.c; the rest are its faces. */
+#ifndef RS_CORE_H
+#define RS_CORE_H
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <structmember.h>
+#include "clock.h"
+#include "gate.h"
+#include "waiters.h"
+
+#define RS_INLINE_GATES 4
+#define RS_MAX_GATES 32
+#define RS_LIKELY(x) __builtin_expect(!!(x), 1)
+#define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#if defined(__linux__)
+#define RS_THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
+#else
+#define RS_THREAD_LOCAL static _Thread_local
+#endif
+
+/* ---- the pipeline: a fixed array of gates, outermost first -------------------------------------------------- */
+typedef struct rs_pipeline {
+    PyObject_HEAD
+    PyObject *gates;                /* tuple, keeps the array alive */
+    rs_gate **gate;                 /* its items */
+    int n;
+    PyObject *weakrefs;
+} rs_pipeline;
+
+/* ---- a run: what one call holds of a pipeline --------------------------------------------------------------- */
+typedef struct rs_run {
+    rs_pipeline *pipe;              /* owned by whoever owns the run */
+    rs_slot *slots;
+    uint32_t epoch;                 /* rs_epoch at admission: a run from before a fork is dropped */
+    int16_t n;                      /* gates that hold something; 0 once settled or cancelled */
+    int16_t cursor;                 /* the gate that said WAIT or REJECTED */
+    int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
+} rs_run;
+
+extern uint32_t rs_epoch;
+extern int rs_bypass_count, rs_no_wait_count;
+extern rs_clock *rs_clk;
+
+int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why);
+int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why);
+int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
+void rs_run_cancel(rs_run *run, int64_t now);
+void rs_run_settle(rs_run *run, int outcome, PyObject *error, int64_t now);
+int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
+int rs_run_raised(rs_run *run, int64_t now);
+void rs_run_first_item(rs_run *run, int64_t now);
+int rs_run_bypassed(void);
+int64_t rs_wait_now(const rs_run *run);
+
+/* ---- the ambient chain: the calls under way in this thread, innermost first --------------------------------- */
+typedef struct rs_frame {
+    rs_run *run;
+    struct rs_frame *outer;
+    PyObject *view;                 /* the CurrentCall made for it, owned, or NULL */
+} rs_frame;
+
+rs_frame **rs_ambient(void);
+void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
+
+/* ---- refusals ----------------------------------------------------------------------------------------------- */
+typedef struct rs_kind {            /* what is derived once from a gate's ops */
+    const rs_gate_ops *ops;
+    PyObject *kind;                 /* str */
+    PyObject *reasons;              /* tuple of str */
+    PyObject *error;                /* the exception's class */
+} rs_kind;
+
+const rs_kind *rs_kind_of(const rs_gate_ops *ops);
+PyObject *rs_reason(const rs_kind *kind, int reason);
+PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why);   /* a fresh exception */
+void rs_refusal_raise(rs_gate *gate, const rs_refusal *why);
+
+/* ---- faces -------------------------------------------------------------------------------------------------- */
+typedef enum { RS_MODE_RAISE = 0, RS_MODE_RESULT = 1, RS_MODE_PERMIT = 2 } rs_mode;
+typedef enum { RS_KIND_SYNC = 0, RS_KIND_COROUTINE = 1, RS_KIND_GENERATOR = 2, RS_KIND_ASYNC_GENERATOR = 3 } rs_shape;
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    rs_pipeline *pipe;
+    PyObject *func;
+    PyObject *stream;               /* generator kinds: what drives the stream and its permit */
+    PyObject *dict;
+    PyObject *weakrefs;
+    int shape;                      /* rs_shape */
+} GuardObject;
+
+extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RefusalType,
+    rs_ResultType, rs_CurrentCallType;
+
+PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
+                      GuardObject *guard);
+PyObject *rs_call_adopt(rs_run *run, PyObject *func, PyObject *awaitable, int mode, GuardObject *guard);
+PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
+                    GuardObject *guard);
+PyObject *rs_permit_new(rs_run *run);
+PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
+PyObject *rs_result_value(PyObject *value, int outcome);
+PyObject *rs_result_error(PyObject *error, int outcome);
+PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why);
+rs_waiter *rs_waiter_new(void);
+void rs_waiter_wake(rs_waiter *waiter);
+int rs_is_coroutine_function(PyObject *callable);
+PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
+void rs_gate_forget_all(void);
+
+/* The slots of a run live inside its owner when they fit. */
+static inline rs_slot *rs_slots_for(int n, rs_slot *inline_slots)
+{
+    return RS_LIKELY(n <= RS_INLINE_GATES) ? inline_slots : PyMem_Malloc((size_t)n * sizeof(rs_slot));
+}
+static inline void rs_slots_free(rs_slot *slots, rs_slot *inline_slots)
+{
+    if (RS_UNLIKELY(slots != inline_slots))
+        PyMem_Free(slots);
+}
+#endif

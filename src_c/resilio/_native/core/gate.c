@@ -1,0 +1,187 @@
+/* Gate: the base of every gate. Cython classes derive from it and set ops. */
+#include "core.h"
+
+static rs_gate *live;               /* all gates, for fork */
+static rs_lock live_lock;
+
+static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    rs_gate *self = (rs_gate *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->enforce_share = UINT32_MAX;
+    rs_histogram_init(&self->latency);
+    rs_lock_acquire(&live_lock);
+    self->next = live;
+    if (live)
+        live->prev = self;
+    live = self;
+    rs_lock_release(&live_lock);
+    return (PyObject *)self;
+}
+
+static int gate_traverse(rs_gate *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->policy);
+    Py_VISIT(self->name);
+    Py_VISIT(self->judge_error);
+    Py_VISIT(self->judge_value);
+    Py_VISIT(self->on_trip);
+    return 0;
+}
+
+static int gate_clear(rs_gate *self)
+{
+    Py_CLEAR(self->policy);
+    Py_CLEAR(self->name);
+    Py_CLEAR(self->judge_error);
+    Py_CLEAR(self->judge_value);
+    Py_CLEAR(self->on_trip);
+    return 0;
+}
+
+static void gate_dealloc(rs_gate *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs((PyObject *)self);
+    rs_lock_acquire(&live_lock);
+    if (self->prev)
+        self->prev->next = self->next;
+    else
+        live = self->next;
+    if (self->next)
+        self->next->prev = self->prev;
+    rs_lock_release(&live_lock);
+    gate_clear(self);
+    rs_histogram_free(&self->latency);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* In the child of a fork: nobody waits and nothing is held; results from before are dropped by their epoch. */
+void rs_gate_forget_all(void)
+{
+    int64_t now = rs_clock_now(rs_clk);
+    rs_epoch++;
+    rs_lock_reset(&live_lock);
+    for (rs_gate *gate = live; gate; gate = gate->next) {
+        rs_lock_reset(&gate->lock);
+        gate->counters.inflight = gate->counters.queued = 0;
+        gate->woken = NULL;
+        if (gate->ops && gate->ops->forget)
+            gate->ops->forget(gate, now);
+    }
+}
+
+static PyObject *gate_counters(rs_gate *self, PyObject *unused)
+{
+    rs_lock_acquire(&self->lock);
+    rs_counters c = self->counters;
+    rs_lock_release(&self->lock);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures, "ignored",
+                         c.ignored, "rejected", c.rejected, "would_reject", c.would_reject, "would_wait", c.would_wait, "cancelled",
+                         c.cancelled, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
+}
+
+static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
+{
+    rs_change change[RS_CHANGES];
+    rs_lock_acquire(&self->lock);
+    uint32_t n = self->changes;
+    memcpy(change, self->change, n * sizeof(rs_change));
+    self->changes = 0;
+    rs_lock_release(&self->lock);
+    const rs_kind *kind = rs_kind_of(self->ops);
+    PyObject *list = kind ? PyList_New(0) : NULL;
+    for (uint32_t i = 0; list && i < n; i++) {
+        PyObject *item = Py_BuildValue("(LssO)", (long long)change[i].at_ns, self->ops->states[change[i].from],
+                                       self->ops->states[change[i].to], rs_reason(kind, change[i].reason));
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *gate_quantile(rs_gate *self, PyObject *arg)
+{
+    double q = PyFloat_AsDouble(arg);
+    if (q == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (!(q >= 0.0 && q <= 1.0))
+        return PyErr_Format(PyExc_ValueError, "quantile: must be from 0 to 1, not %R", arg);
+    rs_lock_acquire(&self->lock);
+    int64_t ns = self->latency.count ? rs_histogram_quantile(&self->latency, q) : -1;
+    rs_lock_release(&self->lock);
+    return ns < 0 ? PyFloat_FromDouble(NAN) : PyFloat_FromDouble((double)ns * 1e-9);
+}
+
+static PyObject *gate_get_enforce(rs_gate *self, void *unused)
+{
+    return PyFloat_FromDouble(self->enforce_share == UINT32_MAX ? 1.0 : (double)self->enforce_share / 4294967296.0);
+}
+
+static int gate_set_enforce(rs_gate *self, PyObject *value, void *unused)
+{
+    double share = value ? PyFloat_AsDouble(value) : -1.0;
+    if (share == -1.0 && PyErr_Occurred())
+        return -1;
+    if (!(share >= 0.0 && share <= 1.0)) {
+        PyErr_Format(PyExc_ValueError, "enforce: must be True, False or a share from 0 to 1, not %R", value);
+        return -1;
+    }
+    rs_lock_acquire(&self->lock);
+    self->enforce_share = share >= 1.0 ? UINT32_MAX : (uint32_t)(share * 4294967296.0);
+    rs_lock_release(&self->lock);
+    return 0;
+}
+
+static PyObject *gate_get_kind(rs_gate *self, void *unused)
+{
+    const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
+    return kind ? Py_NewRef(kind->kind) : Py_NewRef(Py_None);
+}
+
+static PyObject *gate_sizeof(rs_gate *self, PyObject *unused)
+{
+    return PyLong_FromSize_t((size_t)Py_TYPE(self)->tp_basicsize + rs_histogram_memory(&self->latency));
+}
+
+static PyMethodDef gate_methods[] = {
+    {"counters", (PyCFunction)gate_counters, METH_NOARGS,
+     "counters()\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
+    {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
+     "drain_changes()\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
+    {"quantile", (PyCFunction)gate_quantile, METH_O,
+     "quantile(q, /)\n--\n\nThe q-quantile of settled latencies in seconds (0 <= q <= 1); NaN before the first."},
+    {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__()\n--\n\nBytes held, histogram pages included."},
+    {NULL}};
+static PyMemberDef gate_members[] = {
+    {"policy", T_OBJECT, offsetof(rs_gate, policy), 0, "The Python face, or None."},
+    {"name", T_OBJECT, offsetof(rs_gate, name), 0, "The policy's name, or None."},
+    {"judge_error", T_OBJECT, offsetof(rs_gate, judge_error), 0, "callable(exception) -> Outcome, or None for the default rule."},
+    {"judge_value", T_OBJECT, offsetof(rs_gate, judge_value), 0, "callable(result) -> Outcome, or None: success."},
+    {"on_trip", T_OBJECT, offsetof(rs_gate, on_trip), 0, "callable(gate, exception) after a failure that changed the state, or None."},
+    {"listening", T_UINT, offsetof(rs_gate, listening), 0, "Which events are wanted: 1 rejected, 2 settled."},
+    {"changes_lost", T_UINT, offsetof(rs_gate, changes_lost), READONLY, "State changes that found no room to be recorded."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_gate, weakrefs), READONLY},
+    {NULL}};
+static PyGetSetDef gate_getset[] = {
+    {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
+    {"kind", (getter)gate_get_kind, NULL, "What this gate is: circuit_breaker, bulkhead, ..."},
+    {NULL}};
+
+PyTypeObject rs_GateType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Gate",
+    .tp_basicsize = sizeof(rs_gate),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "The base of native gates: counters, latency, judging, shadow share.",
+    .tp_new = gate_new,
+    .tp_dealloc = (destructor)gate_dealloc,
+    .tp_traverse = (traverseproc)gate_traverse,
+    .tp_clear = (inquiry)gate_clear,
+    .tp_weaklistoffset = offsetof(rs_gate, weakrefs),
+    .tp_methods = gate_methods,
+    .tp_members = gate_members,
+    .tp_getset = gate_getset,
+};

@@ -1,0 +1,93 @@
+/* resilio._native.core: the guard, the call and what they stand on. */
+#include "core.h"
+
+rs_clock *rs_clk;
+extern PyObject *rs_current(PyObject *module, PyObject *unused);
+
+/* module.attribute, imported at the first need and kept. Borrowed; NULL with an exception if it is not there. */
+PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
+{
+    PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
+    if (RS_LIKELY(value != NULL))
+        return value;
+    PyObject *imported = PyImport_ImportModule(module);
+    value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
+    Py_XDECREF(imported);
+    if (value)
+        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
+    return value;
+}
+
+static PyObject *count(int *counter, int by)
+{
+    __atomic_add_fetch(counter, by, __ATOMIC_ACQ_REL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *bypass_enter(PyObject *module, PyObject *unused) { return count(&rs_bypass_count, 1); }
+static PyObject *bypass_exit(PyObject *module, PyObject *unused) { return count(&rs_bypass_count, -1); }
+static PyObject *no_wait_enter(PyObject *module, PyObject *unused) { return count(&rs_no_wait_count, 1); }
+static PyObject *no_wait_exit(PyObject *module, PyObject *unused) { return count(&rs_no_wait_count, -1); }
+
+static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
+{
+    rs_gate_forget_all();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"current", rs_current, METH_NOARGS,
+     "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
+    {"bypass_enter", bypass_enter, METH_NOARGS, "bypass_enter()\n--\n\nFrom now on calls look whether their context bypasses the gates."},
+    {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nTake one bypass_enter back."},
+    {"no_wait_enter", no_wait_enter, METH_NOARGS, "no_wait_enter()\n--\n\nFrom now on waits look whether their context skips them."},
+    {"no_wait_exit", no_wait_exit, METH_NOARGS, "no_wait_exit()\n--\n\nTake one no_wait_enter back."},
+    {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
+    {NULL}};
+
+static int register_fork(PyObject *module)
+{
+    PyObject *os = PyImport_ImportModule("os"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
+    PyObject *registrar = os ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+    if (os && registrar == NULL)
+        PyErr_Clear();                      /* no fork on this system */
+    int ok = os && hook;
+    if (ok && registrar) {
+        PyObject *args = PyTuple_New(0), *kwargs = Py_BuildValue("{sO}", "after_in_child", hook);
+        PyObject *done = args && kwargs ? PyObject_Call(registrar, args, kwargs) : NULL;
+        ok = done != NULL;
+        Py_XDECREF(done);
+        Py_XDECREF(args);
+        Py_XDECREF(kwargs);
+    }
+    Py_XDECREF(os);
+    Py_XDECREF(hook);
+    Py_XDECREF(registrar);
+    return ok ? 0 : -1;
+}
+
+static int exec_module(PyObject *module)
+{
+    PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
+                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType};
+    if ((rs_clk = rs_clock_import()) == NULL)
+        return -1;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (PyModule_AddType(module, types[i]) < 0)
+            return -1;
+    return register_fork(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec_module},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.core", .m_doc = "The guard and the call.", .m_methods = methods, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit_core(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,192 @@
+/* Permit: a run held by hand. Ends exactly once; dropped, it is ignored. */
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    rs_run run;
+    rs_pipeline *pipe;
+    PyObject *weakrefs;
+    int ended;
+    rs_slot slots[RS_INLINE_GATES];
+} PermitObject;
+
+/* Takes the run over from an owner that keeps its own reference to the pipeline. */
+PyObject *rs_permit_new(rs_run *run)
+{
+    PermitObject *self = PyObject_GC_New(PermitObject, &rs_PermitType);
+    if (self == NULL) {
+        rs_run_cancel(run, rs_clock_now(rs_clk));
+        return NULL;
+    }
+    self->weakrefs = NULL;
+    self->ended = 0;
+    self->run = *run;
+    self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
+    if (run->pipe->n <= RS_INLINE_GATES) {
+        memcpy(self->slots, run->slots, (size_t)run->n * sizeof(rs_slot));
+        self->run.slots = self->slots;
+    }
+    else
+        run->slots = NULL;          /* the array itself moves */
+    run->n = 0;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->pipe);
+    return 0;
+}
+
+static void permit_dealloc(PermitObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs((PyObject *)self);
+    if (self->run.n)
+        rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    if (self->run.slots && self->run.slots != self->slots)
+        PyMem_Free(self->run.slots);
+    Py_DECREF((PyObject *)self->pipe);
+    PyObject_GC_Del(self);
+}
+
+/* End it now, or RuntimeError if it has ended. On free-threaded builds too, one of two threads wins. */
+static int permit_end(PermitObject *self)
+{
+    if (!__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
+        return 1;
+    PyErr_SetString(PyExc_RuntimeError, "this permit has ended already: a permit ends exactly once");
+    return 0;
+}
+
+static PyObject *permit_success(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    rs_run_settle(&self->run, RS_SUCCESS, NULL, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *error = nargs > 0 && args[0] != Py_None ? args[0] : NULL;
+    if (nargs > 1 || (error && !PyExceptionInstance_Check(error)))
+        return PyErr_Format(PyExc_TypeError, "failure: takes an exception or nothing");
+    if (!permit_end(self))
+        return NULL;
+    rs_run_settle(&self->run, RS_FAILURE, error, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_ignore(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_cancel(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    rs_run_cancel(&self->run, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_raised(PermitObject *self, PyObject *error)
+{
+    if (!PyExceptionInstance_Check(error))
+        return PyErr_Format(PyExc_TypeError, "raised: takes an exception, not %R", error);
+    if (!permit_end(self))
+        return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_returned(PermitObject *self, PyObject *value)
+{
+    if (!permit_end(self))
+        return NULL;
+    rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_first_item(PermitObject *self, PyObject *unused)
+{
+    if (self->ended)
+        Py_RETURN_NONE;
+    rs_run_first_item(&self->run, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+/* The done callback of a future: its end is the call's end. */
+static PyObject *permit_future_done(PermitObject *self, PyObject *future)
+{
+    PyObject *cancelled = PyObject_CallMethod(future, "cancelled", NULL), *error = NULL;
+    if (!permit_end(self))
+        goto out;
+    if (cancelled == Py_False)
+        error = PyObject_CallMethod(future, "exception", NULL);
+    if (error == NULL)
+        rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    else if (error == Py_None) {
+        PyObject *value = PyObject_CallMethod(future, "result", NULL);
+        rs_run_returned(&self->run, value ? value : Py_None, rs_clock_now(rs_clk));
+        Py_XDECREF(value);
+    }
+    else {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    }
+out:
+    PyErr_Clear();
+    Py_XDECREF(cancelled);
+    Py_XDECREF(error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_get(PermitObject *self, void *which)
+{
+    return PyBool_FromLong(which ? self->ended : 1);
+}
+
+static PyObject *permit_repr(PermitObject *self)
+{
+    return PyUnicode_FromFormat("<Permit of %R: %s>", self->pipe, self->ended ? "ended" : "held");
+}
+
+static PyMethodDef permit_methods[] = {
+    {"success", (PyCFunction)permit_success, METH_NOARGS, "success()\n--\n\nEnd the permit: the call succeeded."},
+    {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
+     "failure(error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
+    {"ignore", (PyCFunction)permit_ignore, METH_NOARGS, "ignore()\n--\n\nEnd the permit: the call says nothing about the callee."},
+    {"cancel", (PyCFunction)permit_cancel, METH_NOARGS,
+     "cancel()\n--\n\nGive everything back, tokens included: the callee was never called."},
+    {"raised", (PyCFunction)permit_raised, METH_O, "raised(error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
+    {"returned", (PyCFunction)permit_returned, METH_O, "returned(value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
+    {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
+     "first_item()\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+    {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
+    {NULL}};
+static PyGetSetDef permit_getset[] = {
+    {"admitted", (getter)permit_get, NULL, "True.", (void *)0},
+    {"ended", (getter)permit_get, NULL, "Has it been ended?", (void *)1},
+    {NULL}};
+
+PyTypeObject rs_PermitType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Permit",
+    .tp_basicsize = sizeof(PermitObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "What a policy granted. End it once by success, failure or ignore; dropped, it is ignored.",
+    .tp_dealloc = (destructor)permit_dealloc,
+    .tp_traverse = (traverseproc)permit_traverse,
+    .tp_repr = (reprfunc)permit_repr,
+    .tp_weaklistoffset = offsetof(PermitObject, weakrefs),
+    .tp_methods = permit_methods,
+    .tp_getset = permit_getset,
+};

@@ -1,0 +1,308 @@
+/* Pipeline: gates in order, outermost first, and the ways to run a call through them. The base of every policy. */
+#include "core.h"
+
+static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    rs_pipeline *self = (rs_pipeline *)type->tp_alloc(type, 0);
+    if (self && (self->gates = PyTuple_New(0)) == NULL)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"gates", NULL};
+    PyObject *gates;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Pipeline", names, &PyTuple_Type, &gates))
+        return -1;
+    Py_ssize_t n = PyTuple_GET_SIZE(gates);
+    if (self->n) {
+        PyErr_SetString(PyExc_RuntimeError, "a pipeline's gates are set once: calls under way hold their places");
+        return -1;
+    }
+    if (n > RS_MAX_GATES) {
+        PyErr_Format(PyExc_ValueError, "gates: at most %d gates in one pipeline, not %zd", RS_MAX_GATES, n);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *gate = PyTuple_GET_ITEM(gates, i);
+        if (!PyObject_TypeCheck(gate, &rs_GateType) || ((rs_gate *)gate)->ops == NULL) {
+            PyErr_Format(PyExc_TypeError, "gates: item %zd must be a gate, not %R", i, gate);
+            return -1;
+        }
+    }
+    self->gate = PyMem_Malloc((size_t)(n ? n : 1) * sizeof(rs_gate *));
+    if (self->gate == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
+    Py_XSETREF(self->gates, Py_NewRef(gates));
+    self->n = (int)n;
+    return 0;
+}
+
+static int pipeline_traverse(rs_pipeline *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->gates);
+    return 0;
+}
+
+static void pipeline_dealloc(rs_pipeline *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs((PyObject *)self);
+    PyMem_Free(self->gate);
+    Py_CLEAR(self->gates);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* ---- a call in this thread ---------------------------------------------------------------------------------- */
+
+static int is_future(PyObject *result)
+{
+    PyObject *blocking = PyObject_GetAttrString(result, "_asyncio_future_blocking");
+    Py_XDECREF(blocking);
+    PyErr_Clear();
+    return blocking != NULL;
+}
+
+/* The function returned an awaitable: the call ends when that does. Steals *result*. */
+static PyObject *adopt(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
+{
+    if (!is_future(result))
+        return rs_call_adopt(run, func, result, mode, guard);
+    PyObject *permit = rs_permit_new(run), *done = NULL, *added = NULL;
+    if (permit)
+        done = PyObject_GetAttrString(permit, "_future_done");
+    if (done)
+        added = PyObject_CallMethod(result, "add_done_callback", "O", done);
+    Py_XDECREF(permit);
+    Py_XDECREF(done);
+    if (added == NULL)
+        Py_CLEAR(result);
+    Py_XDECREF(added);
+    return result;
+}
+
+static PyObject *refuse_context_manager(rs_run *run, PyObject *func, PyObject *result)
+{
+    rs_run_settle(run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
+                 "use `async with policy:` inside it", func, Py_TYPE(result)->tp_name);
+    Py_DECREF(result);
+    return NULL;
+}
+
+static int is_async_context_manager(PyObject *result)
+{
+    static PyObject *aenter;
+    if (aenter == NULL && (aenter = PyUnicode_InternFromString("__aenter__")) == NULL)
+        return 0;
+    return _PyType_Lookup(Py_TYPE(result), aenter) != NULL;
+}
+
+static PyObject *returned(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
+{
+    PyTypeObject *type = Py_TYPE(result);
+    if (RS_UNLIKELY(type->tp_as_async && type->tp_as_async->am_await))
+        return adopt(run, func, result, mode, guard);
+    if (RS_UNLIKELY(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && is_async_context_manager(result))
+        return refuse_context_manager(run, func, result);
+    int outcome = rs_run_returned(run, result, rs_clock_now(rs_clk));
+    if (RS_LIKELY(mode == RS_MODE_RAISE))
+        return result;
+    PyObject *wrapped = rs_result_value(result, outcome);
+    Py_DECREF(result);
+    return wrapped;
+}
+
+static PyObject *raised(rs_run *run, int mode)
+{
+    int outcome = rs_run_raised(run, rs_clock_now(rs_clk));
+    if (mode == RS_MODE_RAISE || !PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback)
+        PyException_SetTraceback(error, traceback);
+    PyObject *result = rs_result_error(error, outcome);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
+{
+    rs_gate *gate = run->pipe->gate[run->cursor];
+    if (mode == RS_MODE_RESULT)
+        return rs_result_refused(gate, why);
+    rs_refusal_raise(gate, why);
+    return NULL;
+}
+
+static inline int admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why)
+{
+    if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
+        return RS_ADMITTED;
+    int verdict = rs_run_admit(run, request, 0, may_wait, rs_clock_now(rs_clk), why);
+    return RS_UNLIKELY(verdict == RS_WAIT) ? rs_run_wait_sync(run, request, why) : verdict;
+}
+
+PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
+                    GuardObject *guard)
+{
+    rs_slot slots[RS_INLINE_GATES];
+    rs_run run = {pipe, rs_slots_for(pipe->n, slots), rs_epoch, 0, 0, -1};
+    rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL};
+    rs_refusal why = {-1, NAN, NAN, -1};
+    PyObject *result = NULL;
+    if (RS_UNLIKELY(run.slots == NULL))
+        return PyErr_NoMemory();
+    Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
+    int verdict = admit_sync(&run, &request, 1, &why);
+    if (RS_LIKELY(verdict == RS_ADMITTED)) {
+        rs_frame frame = {&run, *rs_ambient(), NULL};
+        *rs_ambient() = &frame;
+        result = PyObject_Vectorcall(func, args, nargsf, kwnames);
+        *rs_ambient() = frame.outer;
+        result = RS_LIKELY(result != NULL) ? returned(&run, func, result, mode, guard) : raised(&run, mode);
+        if (RS_UNLIKELY(frame.view != NULL))
+            rs_frame_end(&frame);
+    }
+    else if (verdict == RS_REJECTED)
+        result = refused(&run, &why, mode);
+    Py_DECREF((PyObject *)pipe);
+    if (RS_UNLIKELY(run.slots && run.slots != slots))
+        PyMem_Free(run.slots);
+    return result;
+}
+
+/* ---- methods ------------------------------------------------------------------------------------------------ */
+
+/* Would calling it give a coroutine that has not run? Functions, methods, partials, guards, objects with async __call__. */
+int rs_is_coroutine_function(PyObject *callable)
+{
+    if (RS_LIKELY(PyFunction_Check(callable)))
+        return (((PyCodeObject *)PyFunction_GET_CODE(callable))->co_flags & CO_COROUTINE) != 0;
+    if (Py_TYPE(callable) == &rs_GuardType)
+        return ((GuardObject *)callable)->shape == RS_KIND_COROUTINE;
+    if (PyMethod_Check(callable))
+        return rs_is_coroutine_function(PyMethod_GET_FUNCTION(callable));
+    if (PyCFunction_Check(callable) || PyType_Check(callable))
+        return 0;
+    static PyObject *is_coroutine_function;
+    PyObject *hook = rs_python("resilio._shapes", "is_coroutine_function", &is_coroutine_function);
+    PyObject *answer = hook ? PyObject_CallOneArg(hook, callable) : NULL;
+    int yes = answer == Py_True;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return yes;
+}
+
+static int need_function(const char *method, Py_ssize_t nargs, PyObject *const *args)
+{
+    if (nargs >= 1 && PyCallable_Check(args[0]))
+        return 1;
+    if (nargs < 1)
+        PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
+    else
+        PyErr_Format(PyExc_TypeError, "%s: must be given a function, not %R", method, args[0]);
+    return 0;
+}
+
+static PyObject *pipeline_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!need_function("call", nargs, args))
+        return NULL;
+    if (rs_is_coroutine_function(args[0]))
+        return PyErr_Format(PyExc_TypeError, "call: %R is a coroutine function, use `await acall(...)`", args[0]);
+    return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
+}
+
+static PyObject *pipeline_acall(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!need_function("acall", nargs, args))
+        return NULL;
+    return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
+}
+
+static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!need_function("attempt", nargs, args))
+        return NULL;
+    if (rs_is_coroutine_function(args[0]))
+        return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
+    return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
+}
+
+static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise)
+{
+    rs_slot slots[RS_INLINE_GATES];
+    rs_run run = {self, rs_slots_for(self->n, slots), rs_epoch, 0, 0, -1};
+    rs_request request = {args, nargs, kwnames, NULL};
+    rs_refusal why = {-1, NAN, NAN, -1};
+    PyObject *result = NULL;
+    if (run.slots == NULL)
+        return PyErr_NoMemory();
+    int verdict = admit_sync(&run, &request, may_wait, &why);
+    if (RS_LIKELY(verdict == RS_ADMITTED))
+        result = rs_permit_new(&run);
+    else if (verdict == RS_REJECTED)
+        result = raise ? refused(&run, &why, RS_MODE_RAISE) : rs_refusal_new(self->gate[run.cursor], &why);
+    if (run.slots && run.slots != slots)
+        PyMem_Free(run.slots);
+    return result;
+}
+
+static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return acquire_now(self, args, nargs, kwnames, 0, 0);
+}
+
+static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return acquire_now(self, args, nargs, kwnames, 1, 1);
+}
+
+static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return rs_call_new(self, NULL, args, (size_t)nargs, kwnames, RS_MODE_PERMIT, NULL);
+}
+
+static PyMethodDef pipeline_methods[] = {
+    {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
+     "call(fn, /, *args, **kwargs)\n--\n\nCall fn(*args, **kwargs) if all gates admit, else raise the refusal. May block to wait."},
+    {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
+     "acall(fn, /, *args, **kwargs)\n--\n\nAwait fn(*args, **kwargs) if all gates admit, else raise the refusal."},
+    {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
+     "attempt(fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
+    {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
+     "try_acquire(*args, **kwargs)\n--\n\nA Permit if all gates admit at once, else a Refusal. Never waits, never raises a refusal."},
+    {"acquire", (PyCFunction)(void (*)(void))pipeline_acquire, METH_FASTCALL | METH_KEYWORDS,
+     "acquire(*args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
+    {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
+     "aacquire(*args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
+    {NULL}};
+static PyMemberDef pipeline_members[] = {
+    {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
+    {NULL}};
+
+PyTypeObject rs_PipelineType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Pipeline",
+    .tp_basicsize = sizeof(rs_pipeline),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "Pipeline(gates)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
+    .tp_new = pipeline_new,
+    .tp_init = (initproc)pipeline_init,
+    .tp_dealloc = (destructor)pipeline_dealloc,
+    .tp_traverse = (traverseproc)pipeline_traverse,
+    .tp_weaklistoffset = offsetof(rs_pipeline, weakrefs),
+    .tp_methods = pipeline_methods,
+    .tp_members = pipeline_members,
+};

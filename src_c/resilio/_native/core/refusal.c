@@ -1,0 +1,195 @@
+/* Refusals: the exception (made fresh, its fields written in place) and the value that try_acquire returns. */
+#include "core.h"
+
+#define RS_KINDS 32
+static rs_kind kinds[RS_KINDS];
+static int n_kinds;
+static PyObject *empty_tuple, *would_block;
+static Py_ssize_t field_at[6];      /* offsets of RejectedError.__slots__ */
+static const char *const field_names[6] = {"policy", "name", "reason", "measured", "limit", "retry_after"};
+
+static int find_fields(void)
+{
+    static PyObject *rejected;
+    PyObject *class = rs_python("resilio.errors", "RejectedError", &rejected);
+    for (int i = 0; class && i < 6; i++) {
+        PyObject *member = PyObject_GetAttrString(class, field_names[i]);
+        if (member == NULL)
+            return -1;
+        field_at[i] = ((PyMemberDescrObject *)member)->d_member->offset;
+        Py_DECREF(member);
+    }
+    if (empty_tuple == NULL)
+        empty_tuple = PyTuple_New(0);
+    if (would_block == NULL)
+        would_block = PyUnicode_InternFromString("would_block");
+    return class && empty_tuple && would_block ? 0 : -1;
+}
+
+static int fill_kind(rs_kind *kind, const rs_gate_ops *ops)
+{
+    Py_ssize_t n = 0;
+    while (ops->reasons && ops->reasons[n])
+        n++;
+    PyObject *reasons = PyTuple_New(n), *errors = PyImport_ImportModule("resilio.errors");
+    kind->kind = PyUnicode_InternFromString(ops->kind);
+    kind->error = errors ? PyObject_GetAttrString(errors, ops->error) : NULL;
+    Py_XDECREF(errors);
+    for (Py_ssize_t i = 0; reasons && i < n; i++) {
+        PyObject *reason = PyUnicode_InternFromString(ops->reasons[i]);
+        if (reason == NULL)
+            return -1;
+        PyTuple_SET_ITEM(reasons, i, reason);
+    }
+    kind->reasons = reasons;
+    if (reasons == NULL || kind->kind == NULL || kind->error == NULL || find_fields() < 0)
+        return -1;
+    kind->ops = ops;
+    return 0;
+}
+
+const rs_kind *rs_kind_of(const rs_gate_ops *ops)
+{
+    int n = __atomic_load_n(&n_kinds, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < n; i++)
+        if (kinds[i].ops == ops)
+            return &kinds[i];
+    static rs_lock lock;
+    rs_kind kind = {0};
+    if (fill_kind(&kind, ops) < 0)
+        return NULL;
+    rs_lock_acquire(&lock);         /* two threads may add the same kind twice: harmless */
+    n = n_kinds;
+    if (n < RS_KINDS) {
+        kinds[n] = kind;
+        __atomic_store_n(&n_kinds, n + 1, __ATOMIC_RELEASE);
+    }
+    rs_lock_release(&lock);
+    if (n == RS_KINDS) {
+        PyErr_SetString(PyExc_RuntimeError, "too many kinds of gates");
+        return NULL;
+    }
+    return &kinds[n];
+}
+
+PyObject *rs_reason(const rs_kind *kind, int reason)
+{
+    if (reason < 0 || reason >= PyTuple_GET_SIZE(kind->reasons))
+        return would_block;
+    return PyTuple_GET_ITEM(kind->reasons, reason);
+}
+
+static PyObject *float_or_none(double value)
+{
+    return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
+}
+
+static PyObject *retry_after(const rs_refusal *why)
+{
+    return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns * 1e-9) : Py_NewRef(Py_None);
+}
+
+/* A fresh exception. Its fields are slots of RejectedError, written at their offsets: a third of the price of __init__. */
+PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
+{
+    const rs_kind *kind = rs_kind_of(gate->ops);
+    if (kind == NULL)
+        return NULL;
+    PyTypeObject *type = (PyTypeObject *)kind->error;
+    PyObject *error = ((PyTypeObject *)PyExc_Exception)->tp_new(type, empty_tuple, NULL);
+    if (error == NULL)
+        return NULL;
+    PyObject *value[6] = {Py_NewRef(kind->kind), Py_NewRef(gate->name ? gate->name : Py_None), Py_NewRef(rs_reason(kind, why->reason)),
+                          float_or_none(why->measured), float_or_none(why->limit), retry_after(why)};
+    int failed = 0;
+    for (int i = 0; i < 6; i++) {
+        failed |= value[i] == NULL;
+        *(PyObject **)((char *)error + field_at[i]) = value[i];
+    }
+    if (failed)
+        Py_CLEAR(error);
+    return error;
+}
+
+void rs_refusal_raise(rs_gate *gate, const rs_refusal *why)
+{
+    PyObject *error = rs_refusal_error(gate, why);
+    if (error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+}
+
+/* ---- Refusal: what try_acquire answers instead of raising ---------------------------------------------------- */
+typedef struct {
+    PyObject_HEAD
+    rs_gate *gate;
+    rs_refusal why;
+} RefusalObject;
+
+PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why)
+{
+    RefusalObject *self = PyObject_New(RefusalObject, &rs_RefusalType);
+    if (self == NULL)
+        return NULL;
+    Py_INCREF((PyObject *)gate);
+    self->gate = gate;
+    self->why = *why;
+    return (PyObject *)self;
+}
+
+static void refusal_dealloc(RefusalObject *self)
+{
+    Py_DECREF((PyObject *)self->gate);
+    PyObject_Free(self);
+}
+
+static PyObject *refusal_get(RefusalObject *self, void *which)
+{
+    const rs_kind *kind = rs_kind_of(self->gate->ops);
+    if (kind == NULL)
+        return NULL;
+    switch ((intptr_t)which) {
+    case 0: return Py_NewRef(kind->kind);
+    case 1: return Py_NewRef(self->gate->name ? self->gate->name : Py_None);
+    case 2: return Py_NewRef(rs_reason(kind, self->why.reason));
+    case 3: return float_or_none(self->why.measured);
+    case 4: return float_or_none(self->why.limit);
+    case 5: return retry_after(&self->why);
+    case 6: return rs_refusal_error(self->gate, &self->why);
+    default: Py_RETURN_FALSE;
+    }
+}
+
+static int refusal_bool(RefusalObject *self) { return 0; }
+
+static PyObject *refusal_repr(RefusalObject *self)
+{
+    PyObject *error = rs_refusal_error(self->gate, &self->why);
+    PyObject *text = error ? PyUnicode_FromFormat("<Refusal: %S>", error) : NULL;
+    Py_XDECREF(error);
+    return text;
+}
+
+static PyNumberMethods refusal_number = {.nb_bool = (inquiry)refusal_bool};
+static PyGetSetDef refusal_getset[] = {
+    {"policy", (getter)refusal_get, NULL, "What refused.", (void *)0},
+    {"name", (getter)refusal_get, NULL, "The policy's name, or None.", (void *)1},
+    {"reason", (getter)refusal_get, NULL, "Why, from a closed set of labels.", (void *)2},
+    {"measured", (getter)refusal_get, NULL, "What was measured, or None.", (void *)3},
+    {"limit", (getter)refusal_get, NULL, "What it was measured against, or None.", (void *)4},
+    {"retry_after", (getter)refusal_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
+    {"error", (getter)refusal_get, NULL, "The exception that raising would have raised, fresh on each reading.", (void *)6},
+    {"admitted", (getter)refusal_get, NULL, "False.", (void *)7},
+    {NULL}};
+
+PyTypeObject rs_RefusalType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Refusal",
+    .tp_basicsize = sizeof(RefusalObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "A refusal as a value: false, and knows why.",
+    .tp_dealloc = (destructor)refusal_dealloc,
+    .tp_repr = (reprfunc)refusal_repr,
+    .tp_as_number = &refusal_number,
+    .tp_getset = refusal_getset,
+};

@@ -1,0 +1,93 @@
+/* Waiter: parks one call in its own loop or thread. */
+#include "core.h"
+
+static rs_lock wake_lock;           /* binding against waking */
+
+rs_waiter *rs_waiter_new(void)
+{
+    rs_waiter *self = PyObject_GC_New(rs_waiter, &rs_WaiterType);
+    if (self) {
+        memset((char *)self + sizeof(PyObject), 0, sizeof(rs_waiter) - sizeof(PyObject));
+        PyObject_GC_Track(self);
+    }
+    return self;
+}
+
+/* The waker leads to the task that waits, and the task to this waiter: a cycle that only the collector can end. */
+static int waiter_traverse(rs_waiter *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->waker);
+    return 0;
+}
+
+static int waiter_clear(rs_waiter *self)
+{
+    Py_CLEAR(self->waker);
+    return 0;
+}
+
+static void waiter_dealloc(rs_waiter *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->waker);
+    PyObject_GC_Del(self);
+}
+
+/* Wake the park. Any thread, any time; the waker must not raise, and if it does nobody is harmed. */
+void rs_waiter_wake(rs_waiter *self)
+{
+    rs_lock_acquire(&wake_lock);
+    self->notified = 1;
+    PyObject *waker = Py_XNewRef(self->waker);
+    rs_lock_release(&wake_lock);
+    if (waker == NULL)
+        return;
+    PyObject *done = PyObject_CallNoArgs(waker);
+    if (done == NULL)
+        PyErr_WriteUnraisable(waker);
+    Py_XDECREF(done);
+    Py_DECREF(waker);
+}
+
+static PyObject *waiter_bind(rs_waiter *self, PyObject *waker)
+{
+    Py_INCREF(waker);
+    rs_lock_acquire(&wake_lock);
+    PyObject *old = self->waker;
+    int notified = self->notified;
+    self->waker = waker;
+    rs_lock_release(&wake_lock);
+    Py_XDECREF(old);
+    return PyBool_FromLong(notified);
+}
+
+static PyObject *waiter_unbind(rs_waiter *self, PyObject *unused)
+{
+    rs_lock_acquire(&wake_lock);
+    PyObject *old = self->waker;
+    self->waker = NULL;
+    rs_lock_release(&wake_lock);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef waiter_methods[] = {
+    {"bind", (PyCFunction)waiter_bind, METH_O,
+     "bind(waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park."},
+    {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind()\n--\n\nForget the waker."},
+    {NULL}};
+static PyMemberDef waiter_members[] = {
+    {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "A wake-up is due or delivered."},
+    {NULL}};
+
+PyTypeObject rs_WaiterType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Waiter",
+    .tp_basicsize = sizeof(rs_waiter),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "One call that waits at a gate.",
+    .tp_traverse = (traverseproc)waiter_traverse,
+    .tp_clear = (inquiry)waiter_clear,
+    .tp_dealloc = (destructor)waiter_dealloc,
+    .tp_methods = waiter_methods,
+    .tp_members = waiter_members,
+};
