@@ -89,9 +89,8 @@ def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_runs_from_top_to_bottom(page: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page shows works as it stands."""
-    from resilio.testing import virtual_time
-
     from resilio import registry
+    from resilio.testing import virtual_time
 
     text = page.read_text()
     registry.clear()

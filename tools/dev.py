@@ -11,6 +11,8 @@ import argparse
 import os
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import environments
 import interpreters
@@ -49,8 +51,8 @@ def bench(arguments: list[str]) -> int:
     """Measure on every Python present, against the peers that install."""
     codes = []
     for python in interpreters.find():
-        environment = _installed(f"bench-{python.minor}", python, "bench")
-        codes.append(_call(environment, str(ROOT / "benchmarks" / "run.py"), *arguments))
+        environment = _installed(f"bench-{python.minor}", python, optional="bench")
+        codes.append(_call(environment, "-m", "benchmarks", *arguments, cwd=_alone("benchmarks")))
     return max(codes)
 
 
@@ -95,19 +97,30 @@ def _newest() -> Interpreter:
     return pythons[-1]
 
 
-def _installed(name: str, python: Interpreter, *groups: str, extras: tuple[str, ...] = ()) -> Environment:
+def _installed(name: str, python: Interpreter, *groups: str, **more: Any) -> Environment:
     """Return an environment that holds the groups, the extras and resilio as built from this tree."""
-    environment = environments.ensure(name, python, *groups, extras=extras, build=True)
+    environment = environments.ensure(name, python, *groups, build=True, **more)
     source = wheels.unpack_sdist(environment)
     environment.install_wheel(wheels.build_wheel(source, environment, f"{python.minor}-wheel"))
     return environment
 
 
-def _call(environment: Environment, *command: str) -> int:
-    """Run the environment's Python without this folder on its path: the installed package is used, not the tree."""
+def _alone(folder: str) -> Path:
+    """Return a folder in which this folder of the tree is all there is to import."""
+    place = wheels.CACHE / f"run-{folder}"
+    place.mkdir(parents=True, exist_ok=True)
+    link = place / folder
+    if not link.exists():
+        link.symlink_to(ROOT / folder)
+    return place
+
+
+def _call(environment: Environment, *command: str, cwd: Path | None = None) -> int:
+    """Run the environment's Python; in the root of the tree it does not see the tree's package but the installed one."""
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    settings["PYTHONSAFEPATH"] = "1"
-    return subprocess.run([environment.python, *command], cwd=ROOT, env=settings, check=False).returncode
+    if cwd is None:
+        settings["PYTHONSAFEPATH"] = "1"
+    return subprocess.run([environment.python, *command], cwd=cwd or ROOT, env=settings, check=False).returncode
 
 
 TASKS = {"bench": bench, "demo": demo, "docs": docs, "lint": lint, "soak": soak, "test": test}

@@ -9,6 +9,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from interpreters import Interpreter
 
@@ -32,6 +33,12 @@ class Environment:
         """Run pip inside, quietly; its own words appear if it fails."""
         run([self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments])
 
+    def try_install(self, requirement: str) -> None:
+        """Install what may be missing afterwards, and say so."""
+        command = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", requirement]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            print(f"{self.path.name}: {requirement} does not install: SKIPPED", flush=True)
+
     def install_wheel(self, wheel: Path) -> None:
         """Put exactly this build of resilio in, unless it is there already."""
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -51,7 +58,12 @@ def run(command: list[str], **options: object) -> None:
 
 
 def ensure(
-    name: str, interpreter: Interpreter, *groups: str, extras: tuple[str, ...] = (), build: bool = False
+    name: str,
+    interpreter: Interpreter,
+    *groups: str,
+    extras: tuple[str, ...] = (),
+    build: bool = False,
+    optional: str | None = None,
 ) -> Environment:
     """
     Return the environment `.venv/<name>`, holding the package's dependencies, extras and dependency groups.
@@ -66,9 +78,12 @@ def ensure(
         extras: Extras of the distribution.
 
         build: Put the build requirements in as well.
+
+        optional: A group of which each that does not install is left out, and said so.
     """
     wanted = requirements(*groups, extras=extras, build=build)
-    stamp = {"python": interpreter.full, "path": interpreter.path, "digest": _digest(wanted)}
+    extra = _group(_project()["dependency-groups"], optional) if optional else []
+    stamp = {"python": interpreter.full, "path": interpreter.path, "digest": _digest(wanted + extra)}
     environment = Environment(VENVS / name)
     recorded = environment.path / _STAMP
     if not (recorded.exists() and json.loads(recorded.read_text()) == stamp):
@@ -76,13 +91,15 @@ def ensure(
         shutil.rmtree(environment.path, ignore_errors=True)
         run([interpreter.path, "-m", "venv", str(environment.path)])
         environment.pip("install", *wanted)
+        for requirement in extra:
+            environment.try_install(requirement)
         recorded.write_text(json.dumps(stamp))
     return environment
 
 
 def requirements(*groups: str, extras: tuple[str, ...] = (), build: bool = False) -> list[str]:
     """Return what pyproject.toml asks for, sorted and each once."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = _project()
     wanted = set(project["project"]["dependencies"])
     for extra in extras:
         wanted.update(project["project"]["optional-dependencies"][extra])
@@ -91,6 +108,10 @@ def requirements(*groups: str, extras: tuple[str, ...] = (), build: bool = False
     if build:
         wanted.update(project["build-system"]["requires"])
     return sorted(wanted)
+
+
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def _group(groups: dict[str, list], name: str) -> list[str]:
