@@ -91,7 +91,7 @@ def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
         try:
             answer = rule(subject)
             return answer if isinstance(answer, Outcome) else matched if answer else None
-        except Exception:
+        except Exception:  # noqa: BLE001 - a predicate is foreign code
             return _broken(parameter, subject)
 
     return ask

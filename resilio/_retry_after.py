@@ -32,7 +32,7 @@ def retry_after_of(error: BaseException) -> float | None:
     try:
         said = _seconds(getattr(error, "retry_after", None))
         return _from_headers(error) if said is None else said
-    except Exception:  # a foreign object may raise anything from an attribute
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
         return None
 
 

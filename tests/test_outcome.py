@@ -34,11 +34,11 @@ def test_the_default_rule_needs_no_python():
         ((KeyError,), (LookupError,), KeyError(), IGNORED),
         (lambda error: isinstance(error, OSError), (), OSError(), FAILURE),
         (lambda error: isinstance(error, OSError), (), KeyError(), SUCCESS),
-        (lambda error: IGNORED, (), OSError(), IGNORED),
-        (lambda error: SUCCESS, (), OSError(), SUCCESS),
+        (lambda _: IGNORED, (), OSError(), IGNORED),
+        (lambda _: SUCCESS, (), OSError(), SUCCESS),
         ((Exception,), lambda error: isinstance(error, KeyError), KeyError(), IGNORED),
-        ((KeyError,), lambda error: FAILURE, OSError(), FAILURE),
-        ((Exception,), lambda error: False, OSError(), FAILURE),
+        ((KeyError,), lambda _: FAILURE, OSError(), FAILURE),
+        ((Exception,), lambda _: False, OSError(), FAILURE),
     ],
 )
 def test_ignore_comes_before_on_and_the_rest_is_success(on, ignore, error, outcome):
@@ -55,7 +55,7 @@ def test_ignore_comes_before_on_and_the_rest_is_success(on, ignore, error, outco
 def test_a_cancellation_is_no_outcome_even_when_listed(error):
     """Cancellations teach nothing, whatever the rules say."""
     assert judge_error((BaseException,), ())(error) is IGNORED
-    assert judge_error(lambda error: True, ())(error) is IGNORED
+    assert judge_error(lambda _: True, ())(error) is IGNORED
 
 
 def test_a_refusal_counts_only_if_its_class_is_listed():
@@ -65,7 +65,7 @@ def test_a_refusal_counts_only_if_its_class_is_listed():
     assert judge_error((BulkheadFullError,))(full) is FAILURE
     assert judge_error((BulkheadFullError,))(refused) is IGNORED
     assert judge_error((RejectedError,))(refused) is FAILURE
-    assert judge_error(lambda error: True)(full) is IGNORED
+    assert judge_error(lambda _: True)(full) is IGNORED
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_results_are_judged_by_failed_if_alone():
     judge = judge_value(lambda status: status >= 500)
     assert judge(503) is FAILURE
     assert judge(404) is SUCCESS
-    assert judge_value(lambda status: IGNORED)(429) is IGNORED
+    assert judge_value(lambda _: IGNORED)(429) is IGNORED

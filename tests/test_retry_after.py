@@ -62,9 +62,9 @@ def test_a_date_without_a_date_to_measure_from_is_passed_over(headers):
 def test_an_attribute_that_raises_is_passed_over():
     """Whatever a foreign exception does, looking at it is safe."""
 
-    class Hostile(RuntimeError):
+    class HostileError(RuntimeError):
         @property
         def retry_after(self):
             raise ValueError("no")
 
-    assert retry_after_of(Hostile()) is None
+    assert retry_after_of(HostileError()) is None

@@ -1,0 +1,219 @@
+"""A circuit breaker written for reading, not for speed: what the native gate is checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["BreakerOracle", "Options", "Refused", "Ticket", "xorshift"]
+
+Outcome = Literal["success", "failure", "ignored"]
+SECOND = 1_000_000_000
+BUCKETS = 20
+
+
+def xorshift(seed: int) -> Callable[[], float]:
+    """Return the generator of the jitter, xorshift64*, as a function that gives the next number in [0, 1)."""
+    state = seed or 1
+    mask = (1 << 64) - 1
+
+    def draw() -> float:
+        nonlocal state
+        state ^= state >> 12
+        state ^= state << 25 & mask
+        state ^= state >> 27
+        return ((state * 0x2545F4914F6CDD1D & mask) >> 11) / (1 << 53)
+
+    return draw
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a breaker is made with; times in nanoseconds, None for what is off."""
+
+    failure_rate: float = 0.5
+    slow_rate: float = 0.5
+    min_calls: int = 20
+    consecutive: int | None = 10
+    slow_ns: int | None = None
+    open_ns: int = SECOND // 5
+    max_open_ns: int = 3 * SECOND
+    lease_ns: int = 3 * SECOND
+    ramp_ns: int | None = None
+    probes: int = 3
+    window_calls: int | None = 200
+    window_ns: int | None = 60 * SECOND
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A call that was admitted; `shadow` if enforcement would have refused it."""
+
+    generation: int
+    lease: int = 0
+    ramped: bool = False
+    shadow: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a call was not admitted, and when another has a chance."""
+
+    reason: str
+    retry_after_ns: int | None
+
+
+@dataclass
+class BreakerOracle:
+    """The breaker's rules over plain lists and dicts. Time only goes forwards here."""
+
+    options: Options
+    uniform: Callable[[], float]
+    enforce: bool = True
+    state: str = "closed"
+    generation: int = 1
+    in_a_row: int = 0
+    until_ns: int = 0
+    open_ns: int = 0
+    proven: int = 0
+    last_lease: int = 0
+    stale: int = 0
+    ramp_end_ns: int | None = None
+    ramp_credit: int = 0
+    outcomes: list[tuple[int, bool, bool]] = field(default_factory=list)  # recorded at, failed, slow
+    leases: dict[int, int] = field(default_factory=dict)  # lease -> when it ends
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def window(self, now_ns: int) -> list[tuple[int, bool, bool]]:
+        """Return what is in the window: the last calls, of the last 20 buckets."""
+        if self.options.window_ns:
+            width = max(1, self.options.window_ns // BUCKETS)
+            self.outcomes = [kept for kept in self.outcomes if kept[0] // width > now_ns // width - BUCKETS]
+        if self.options.window_calls:
+            self.outcomes = self.outcomes[-self.options.window_calls :]
+        return self.outcomes
+
+    def admit(self, now_ns: int) -> Ticket | Refused:
+        """Decide about a call at `now_ns`."""
+        if self.state == "open" and now_ns >= self.until_ns:
+            self._enter("half_open", "elapsed")
+        if self.state == "open":
+            return self._refuse("open", self.until_ns - now_ns)
+        if self.state == "forced_open":
+            return self._refuse("forced_open", None)
+        if self.state == "half_open":
+            return self._probe(now_ns)
+        if self.ramp_end_ns is not None:
+            return self._ramp(now_ns)
+        return Ticket(self.generation)
+
+    def settle(self, ticket: Ticket, outcome: Outcome, latency_ns: int, now_ns: int) -> None:
+        """Learn from how an admitted call ended."""
+        if ticket.shadow:
+            return
+        if ticket.generation != self.generation:
+            self.stale += 1
+            return
+        self.leases.pop(ticket.lease, None)
+        if outcome == "ignored" or self.state == "disabled":
+            return
+        slow = self.options.slow_ns is not None and latency_ns > self.options.slow_ns
+        if self.state == "half_open":
+            self._verdict(outcome == "success" and not slow, now_ns)
+        else:
+            self._record(outcome == "failure", slow, now_ns)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Take back an admission: the callee was never called."""
+        if ticket.generation == self.generation and not ticket.shadow:
+            self.leases.pop(ticket.lease, None)
+            if ticket.ramped and self.ramp_end_ns is not None:
+                self.ramp_credit = min(self.ramp_credit + SECOND, SECOND)
+
+    def force(self, state: str) -> None:
+        """Change the state by hand."""
+        if state == "closed":
+            self._start_over()
+        self._enter(state, "manual")
+
+    def extend_open(self, ns: int, now_ns: int) -> None:
+        """Stay open for at least `ns` from now."""
+        if self.state == "open":
+            self.until_ns = max(self.until_ns, now_ns + ns)
+
+    def _refuse(self, reason: str, retry_after_ns: int | None) -> Ticket | Refused:
+        return Refused(reason, retry_after_ns) if self.enforce else Ticket(self.generation, shadow=True)
+
+    def _enter(self, state: str, reason: str) -> None:
+        self.changes.append((self.state, state, reason))
+        self.state = state
+        self.generation += 1
+        self.leases = {}
+        self.proven = 0
+        self.ramp_end_ns = None
+
+    def _start_over(self) -> None:
+        self.outcomes = []
+        self.in_a_row = 0
+
+    def _open(self, reason: str, now_ns: int) -> None:
+        again = self.state == "half_open"
+        self.open_ns = min(self.open_ns * 2, self.options.max_open_ns) if again else self.options.open_ns
+        self.until_ns = now_ns + self.open_ns - int(self.open_ns * 0.1 * self.uniform())
+        self._enter("open", reason)
+
+    def _probe(self, now_ns: int) -> Ticket | Refused:
+        self.leases = {lease: end for lease, end in self.leases.items() if end > now_ns}
+        places = max(1, self.options.probes - self.proven) if self.proven else 1
+        if len(self.leases) >= places:
+            return self._refuse("probing", max(1, min(min(self.leases.values()) - now_ns, self.open_ns)))
+        self.last_lease += 1
+        self.leases[self.last_lease] = now_ns + self.options.lease_ns
+        return Ticket(self.generation, self.last_lease)
+
+    def _verdict(self, good: bool, now_ns: int) -> None:
+        if not good:
+            self._open("probe_failed", now_ns)
+            return
+        self.proven += 1
+        if self.proven == min(2, self.options.probes):
+            self._start_over()
+            self._enter("closed", "probes_succeeded")
+            if self.options.ramp_ns is not None:
+                self.ramp_end_ns = now_ns + self.options.ramp_ns
+                self.ramp_credit = SECOND - SECOND // 10
+
+    def _ramp(self, now_ns: int) -> Ticket | Refused:
+        assert self.ramp_end_ns is not None
+        assert self.options.ramp_ns is not None
+        left = self.ramp_end_ns - now_ns
+        if left <= 0:
+            self.ramp_end_ns = None
+            return Ticket(self.generation)
+        self.ramp_credit += SECOND - int((SECOND - SECOND // 10) * min(1.0, left / self.options.ramp_ns))
+        if self.ramp_credit < SECOND:
+            return self._refuse("ramp", min(left, self.options.open_ns))
+        self.ramp_credit -= SECOND
+        return Ticket(self.generation, ramped=True)
+
+    def _record(self, failed: bool, slow: bool, now_ns: int) -> None:
+        self.outcomes.append((now_ns, failed, slow))
+        self.in_a_row = self.in_a_row + 1 if failed else 0
+        if self.state != "closed":
+            return
+        reason = self._reason(now_ns)
+        if reason is not None:
+            self._open(reason, now_ns)
+
+    def _reason(self, now_ns: int) -> str | None:
+        seen = self.window(now_ns)
+        if self.options.consecutive is not None and self.in_a_row >= self.options.consecutive:
+            return "consecutive"
+        if len(seen) < self.options.min_calls:
+            return None
+        if sum(failed for _, failed, _ in seen) / len(seen) >= self.options.failure_rate:
+            return "failure_rate"
+        if self.options.slow_ns is not None and sum(slow for *_, slow in seen) / len(seen) >= self.options.slow_rate:
+            return "slow_rate"
+        return None
