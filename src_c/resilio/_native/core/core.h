@@ -1,4 +1,7 @@
-/* What the files of this module share. The engine is in run.c; the rest are its faces. */
+/* What the files of this module share.
+ *
+ * The engine: admit.c, settle.c, deliver.c. Its faces: guard.c, call.c, pipeline.c, permit.c, result.c, refusal.c.
+ */
 #ifndef RS_CORE_H
 #define RS_CORE_H
 #define PY_SSIZE_T_CLEAN
@@ -53,6 +56,22 @@ int rs_run_raised(rs_run *run, int64_t now);
 void rs_run_first_item(rs_run *run, int64_t now);
 int rs_run_bypassed(void);
 int64_t rs_wait_now(const rs_run *run);
+
+void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser);
+void rs_tell_rejected(rs_gate *gate, const rs_refusal *why);
+void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
+
+/* A gate written in Python runs without the lock: its operations call Python. */
+static inline void rs_gate_lock(rs_gate *gate)
+{
+    if (RS_LIKELY(!gate->ops->python))
+        rs_lock_acquire(&gate->lock);
+}
+static inline void rs_gate_unlock(rs_gate *gate)
+{
+    if (RS_LIKELY(!gate->ops->python))
+        rs_lock_release(&gate->lock);
+}
 
 /* ---- the ambient chain: the calls under way in this thread, innermost first --------------------------------- */
 typedef struct rs_frame {

@@ -1,0 +1,244 @@
+/* Admission: ask the gates in order, all or nothing; wait where one says so. */
+#include "core.h"
+
+uint32_t rs_epoch = 1;
+int rs_bypass_count, rs_no_wait_count;
+static PyObject *backend_park_sync, *backend_can_block, *context_bypass, *context_no_wait;
+
+static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_refusal *why)
+{
+    slot->state = RS_SLOT_HELD;
+    rs_gate_lock(gate);
+    uint32_t credit = gate->enforce_credit;
+    int verdict = gate->ops->admit(gate, slot, request, now, why);
+    if (RS_LIKELY(verdict == RS_ADMITTED)) {
+        gate->counters.calls++;
+        if (RS_LIKELY(slot->state == RS_SLOT_HELD))
+            gate->counters.inflight++;
+    }
+    else if (verdict == RS_WAIT) {
+        gate->counters.calls++;
+        gate->counters.queued++;
+        slot->state = RS_SLOT_WAITING;
+    }
+    else if (final) {
+        gate->counters.calls++;
+        gate->counters.rejected++;
+        slot->state = RS_SLOT_EMPTY;
+    }
+    else {
+        gate->enforce_credit = credit;      /* the second question must get the same share */
+        slot->state = RS_SLOT_EMPTY;
+    }
+    rs_gate_unlock(gate);
+    return verdict;
+}
+
+/* Ask with a waiter, now that the gate refused to admit at once. */
+static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why)
+{
+    rs_request waiting = *request;
+    waiting.waiter = rs_waiter_new();
+    if (waiting.waiter == NULL) {
+        PyErr_Clear();                      /* no memory to wait with: the refusal stands */
+        return ask(gate, slot, request, 1, now, why);
+    }
+    slot->waiter = waiting.waiter;
+    int verdict = ask(gate, slot, &waiting, 1, now, why);
+    if (verdict != RS_WAIT)
+        Py_CLEAR(slot->waiter);
+    return verdict;
+}
+
+static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
+{
+    rs_gate *gate = run->pipe->gate[at];
+    run->cursor = (int16_t)at;
+    run->n = (int16_t)at;
+    rs_run_cancel(run, now);
+    if (RS_UNLIKELY(gate->changes || gate->woken))
+        rs_gate_deliver(gate, NULL, 0);
+    if (RS_UNLIKELY(gate->listening & RS_LISTEN_REJECTED))
+        rs_tell_rejected(gate, why);
+    return RS_REJECTED;
+}
+
+/* Ask the gates from *first* on. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds. */
+int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
+{
+    rs_pipeline *pipe = run->pipe;
+    for (int i = first; i < pipe->n; i++) {
+        rs_gate *gate = pipe->gate[i];
+        rs_slot *slot = &run->slots[i];
+        slot->waiter = NULL;
+        slot->first_ns = 0;
+        slot->admitted_ns = now;
+        slot->wake_ns = RS_NEVER;
+        if (gate->ops->prepare)
+            gate->ops->prepare(gate, slot, request);
+        int queue = may_wait && gate->ops->poll != NULL;
+        int verdict = ask(gate, slot, request, !queue, now, why);
+        if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
+            verdict = ask_to_wait(gate, slot, request, now, why);
+        run->n = (int16_t)(i + 1);
+        if (RS_UNLIKELY(verdict == RS_REJECTED))
+            return refuse(run, i, now, why);
+        if (RS_UNLIKELY(gate->changes || gate->woken))
+            rs_gate_deliver(gate, NULL, 0);
+        if (RS_UNLIKELY(verdict == RS_WAIT)) {
+            run->cursor = (int16_t)i;
+            return RS_WAIT;
+        }
+    }
+    run->n = (int16_t)pipe->n;
+    return RS_ADMITTED;
+}
+
+/* After a wait at *waited* the gates before it are asked again: the world may have changed meanwhile. */
+static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
+{
+    for (int i = 0; i < waited; i++) {
+        rs_gate *gate = run->pipe->gate[i];
+        rs_slot *slot = &run->slots[i];
+        if (gate->ops->recheck == NULL || slot->state != RS_SLOT_HELD)
+            continue;
+        rs_gate_lock(gate);
+        int verdict = gate->ops->recheck(gate, slot, now, why);
+        if (verdict == RS_REJECTED) {
+            gate->counters.inflight--;
+            gate->counters.rejected++;
+            slot->state = RS_SLOT_EMPTY;
+        }
+        else if (slot->state == RS_SLOT_SHADOW)
+            gate->counters.inflight--;
+        rs_gate_unlock(gate);
+        if (verdict == RS_REJECTED) {
+            run->cursor = (int16_t)i;
+            rs_run_cancel(run, now);
+            rs_gate_deliver(gate, NULL, 0);
+            if (gate->listening & RS_LISTEN_REJECTED)
+                rs_tell_rejected(gate, why);
+            return RS_REJECTED;
+        }
+        if (gate->changes || gate->woken)
+            rs_gate_deliver(gate, NULL, 0);
+    }
+    return RS_ADMITTED;
+}
+
+/* A wake-up or the timer: poll the gate that waits, and go on if it admits. */
+int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
+{
+    int i = run->cursor;
+    rs_gate *gate = run->pipe->gate[i];
+    rs_slot *slot = &run->slots[i];
+    if (run->epoch != rs_epoch) {               /* forked meanwhile: the queue is gone */
+        *why = (rs_refusal){-1, NAN, NAN, -1};
+        rs_run_cancel(run, now);
+        return RS_REJECTED;
+    }
+    slot->waiter->notified = 0;
+    rs_gate_lock(gate);
+    int verdict = gate->ops->poll(gate, slot, now, why);
+    if (verdict != RS_WAIT) {
+        gate->counters.queued--;
+        if (verdict == RS_ADMITTED) {
+            gate->counters.inflight++;
+            slot->state = RS_SLOT_HELD;
+            slot->admitted_ns = now;
+        }
+        else {
+            gate->counters.rejected++;
+            slot->state = RS_SLOT_EMPTY;
+        }
+    }
+    rs_gate_unlock(gate);
+    if (verdict == RS_WAIT) {
+        if (gate->woken)
+            rs_gate_deliver(gate, NULL, 0);
+        return RS_WAIT;
+    }
+    Py_CLEAR(slot->waiter);
+    if (verdict == RS_REJECTED)
+        return refuse(run, i, now, why);
+    if (gate->changes || gate->woken)
+        rs_gate_deliver(gate, NULL, 0);
+    if (recheck(run, i, now, why) == RS_REJECTED)
+        return RS_REJECTED;
+    return rs_run_admit(run, request, i + 1, 1, now, why);
+}
+
+static int context_flag(int count, const char *name, PyObject **cache)
+{
+    PyObject *variable, *value = NULL;
+    if (RS_LIKELY(count == 0))
+        return 0;
+    variable = rs_python("resilio._context", name, cache);
+    if (variable == NULL || PyContextVar_Get(variable, Py_False, &value) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    int on = value == Py_True;
+    Py_XDECREF(value);
+    return on;
+}
+
+/* testing.disabled(): the gates are not asked in this context. */
+int rs_run_bypassed(void)
+{
+    return context_flag(rs_bypass_count, "bypass", &context_bypass);
+}
+
+/* The time at which a wait is polled: now, or under testing.no_wait() the time that the wait would have ended at. */
+int64_t rs_wait_now(const rs_run *run)
+{
+    int64_t now = rs_clock_now(rs_clk), wake = run->slots[run->cursor].wake_ns;
+    if (wake != RS_NEVER && wake > now && context_flag(rs_no_wait_count, "no_wait", &context_no_wait))
+        return wake;
+    return now;
+}
+
+static int may_block(void)
+{
+    PyObject *hook = rs_python("resilio._backends", "can_block", &backend_can_block);
+    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
+    int yes = answer && PyObject_IsTrue(answer) == 1;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return yes;
+}
+
+/* Block this thread until the waiting gate decides. ADMITTED, REJECTED, or -1 with an exception and nothing held. */
+int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
+{
+    int verdict = RS_WAIT;
+    if (!may_block()) {
+        /* Blocking here would stop the event loop that has to free the permit: refuse instead. */
+        rs_gate *gate = run->pipe->gate[run->cursor];
+        *why = (rs_refusal){-1, NAN, NAN, -1};
+        int at = run->cursor;
+        rs_gate_lock(gate);
+        gate->counters.rejected++;
+        rs_gate_unlock(gate);
+        rs_run_cancel(run, rs_clock_now(rs_clk));
+        run->cursor = (int16_t)at;
+        return RS_REJECTED;
+    }
+    verdict = rs_run_resume(run, request, rs_wait_now(run), why);
+    while (verdict == RS_WAIT) {
+        rs_slot *slot = &run->slots[run->cursor];
+        PyObject *hook = rs_python("resilio._backends", "park_sync", &backend_park_sync);
+        PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
+            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - rs_clock_now(rs_clk), 0) * 1e-9);
+        PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
+        PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
+        Py_XDECREF(seconds);
+        if (done == NULL) {                     /* KeyboardInterrupt, usually */
+            rs_run_cancel(run, rs_clock_now(rs_clk));
+            return -1;
+        }
+        Py_DECREF(done);
+        verdict = rs_run_resume(run, request, rs_wait_now(run), why);
+    }
+    return verdict;
+}

@@ -1,0 +1,59 @@
+/* The call's fields and what its files share. */
+#ifndef RS_CALL_H
+#define RS_CALL_H
+#include "core.h"
+
+#define RS_INLINE_ARGS 6
+#define RS_FREE_CALLS 64
+
+typedef enum { CREATED, WAITING, RUNNING, DONE } rs_call_state;
+
+typedef struct CallObject {
+    PyObject_HEAD
+    rs_run run;
+    rs_pipeline *pipe;
+    PyObject *func;
+    GuardObject *guard;             /* names, for people; or NULL */
+    PyObject *inner;
+    PyObject *kwnames;
+    PyObject **args;                /* args[0] is free for vectorcall's offset */
+    Py_ssize_t nargs, total;
+    rs_frame frame;
+    PyObject *stop;                 /* the recycled StopIteration that carried the result out */
+    PyObject *origin;
+    PyObject *weakrefs;
+    uint8_t state, mode, running;
+    rs_slot slots[RS_INLINE_GATES];
+    PyObject *inline_args[RS_INLINE_ARGS + 1];
+} CallObject;
+
+int rs_call_set_inner(CallObject *self, PyObject *awaitable);
+void rs_call_drop_args(CallObject *self);
+void rs_call_settle_dropped(CallObject *self);
+void rs_call_end(CallObject *self);
+PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **result);
+PySendResult rs_call_finish_error(CallObject *self, PyObject **result);
+PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result);
+PyObject *rs_call_iternext(CallObject *self);
+PyObject *rs_call_raise_stop(PyObject *value);
+const char *rs_call_name(CallObject *self, PyObject **holder);
+void rs_call_dealloc(CallObject *self);
+int rs_call_traverse(CallObject *self, visitproc visit, void *arg);
+int rs_call_clear(CallObject *self);
+void rs_call_recycle_stop(PyObject *stop);
+
+/* The call is the ambient one while its inner iterator runs. */
+static inline void rs_call_enter(CallObject *self)
+{
+    rs_frame **top = rs_ambient();
+    self->frame.outer = *top;
+    *top = &self->frame;
+    self->running = 1;
+}
+
+static inline void rs_call_leave(CallObject *self)
+{
+    *rs_ambient() = self->frame.outer;
+    self->running = 0;
+}
+#endif

@@ -1,0 +1,200 @@
+/* The call as a coroutine to others: throw, close, the cr_ attributes. */
+#include "call.h"
+
+static PyObject *call_send(CallObject *self, PyObject *value)
+{
+    PyObject *result;
+    return rs_call_send(self, value, &result) == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
+}
+
+static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
+{
+    PyObject *throw = PyObject_GetAttrString(self->inner, "throw");
+    if (throw == NULL && nargs == 1 && PyExceptionInstance_Check(args[0])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);     /* an awaitable without throw: it ends here */
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    rs_call_enter(self);
+    *result = throw ? PyObject_Vectorcall(throw, args, (size_t)nargs, NULL) : NULL;
+    rs_call_leave(self);
+    Py_XDECREF(throw);
+    if (*result)
+        return PYGEN_NEXT;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return PYGEN_ERROR;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    *result = Py_NewRef(((PyStopIterationObject *)error)->value);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return PYGEN_RETURN;
+}
+
+/* Raise what throw() was given: an exception, or a class with an optional value and traceback. */
+static void raise_thrown(PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *type = args[0], *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL, *error;
+    if (PyExceptionInstance_Check(type))
+        error = Py_NewRef(type);
+    else if (!PyExceptionClass_Check(type)) {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s", Py_TYPE(type)->tp_name);
+        return;
+    }
+    else if (value && PyExceptionInstance_Check(value))
+        error = Py_NewRef(value);
+    else
+        error = value ? PyObject_CallOneArg(type, value) : PyObject_CallNoArgs(type);
+    if (error == NULL)
+        return;
+    if (nargs > 2 && args[2] != Py_None)
+        PyException_SetTraceback(error, args[2]);
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+}
+
+static PyObject *call_throw(CallObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result = NULL;
+    if (nargs < 1 || nargs > 3)
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+    if (self->running)
+        return PyErr_Format(PyExc_ValueError, "coroutine already executing");
+    if (self->state == DONE || (self->state != CREATED && self->inner == NULL))
+        return PyErr_Format(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    if (self->state == CREATED) {
+        rs_call_end(self);
+        rs_call_drop_args(self);
+        raise_thrown(args, nargs);
+        return NULL;
+    }
+    PySendResult sent = rs_call_after(self, throw_inner(self, args, nargs, &result), &result);
+    return sent == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
+}
+
+static PyObject *call_close(CallObject *self, PyObject *unused)
+{
+    if (self->running)
+        return PyErr_Format(PyExc_ValueError, "coroutine already executing");
+    if (self->state == CREATED || self->state == DONE || self->inner == NULL) {
+        rs_call_end(self);
+        rs_call_drop_args(self);
+        Py_RETURN_NONE;
+    }
+    PyObject *close = PyObject_GetAttrString(self->inner, "close"), *closed = NULL;
+    if (close) {
+        rs_call_enter(self);
+        closed = PyObject_CallNoArgs(close);
+        rs_call_leave(self);
+        Py_DECREF(close);
+    }
+    else
+        PyErr_Clear();
+    if (closed == NULL && PyErr_Occurred() && self->state == RUNNING) {
+        PyObject *result;
+        int suspended = self->mode;                 /* close raises, also for an attempt */
+        self->mode = RS_MODE_RAISE;
+        rs_call_finish_error(self, &result);
+        self->mode = (uint8_t)suspended;
+        Py_CLEAR(self->inner);
+        return NULL;
+    }
+    Py_XDECREF(closed);
+    Py_CLEAR(self->inner);
+    rs_call_settle_dropped(self);
+    rs_call_end(self);
+    rs_call_drop_args(self);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- what a coroutine shows --------------------------------------------------------------------------------- */
+
+static PyObject *call_mirror(CallObject *self, void *attribute)
+{
+    PyObject *value = NULL;
+    if (self->state == RUNNING && self->inner)
+        value = PyObject_GetAttrString(self->inner, attribute);
+    if (value == NULL)
+        PyErr_Clear();
+    return value ? value : Py_NewRef(Py_None);
+}
+
+static PyObject *call_get_running(CallObject *self, void *unused) { return PyBool_FromLong(self->running); }
+
+static PyObject *call_get_suspended(CallObject *self, void *unused)
+{
+    return PyBool_FromLong(!self->running && (self->state == WAITING || self->state == RUNNING));
+}
+
+static PyObject *call_get_origin(CallObject *self, void *unused) { return Py_NewRef(self->origin ? self->origin : Py_None); }
+
+static PyObject *call_get_code(CallObject *self, void *unused)
+{
+    PyObject *from = self->guard ? (PyObject *)self->guard : self->func;
+    PyObject *code = from ? PyObject_GetAttrString(from, "__code__") : NULL;
+    PyErr_Clear();
+    return code ? code : Py_NewRef(Py_None);
+}
+
+static PyObject *call_get_name(CallObject *self, void *attribute)
+{
+    PyObject *name = NULL;
+    if (self->guard)
+        name = PyObject_GetAttrString((PyObject *)self->guard, attribute);
+    else if (self->func)
+        name = PyObject_GetAttrString(self->func, attribute);
+    PyErr_Clear();
+    return name ? name : PyUnicode_FromString("guarded call");
+}
+
+static PyObject *call_get_class(CallObject *self, void *unused) { return Py_NewRef((PyObject *)&PyCoro_Type); }
+
+static PyObject *call_repr(CallObject *self)
+{
+    PyObject *holder;
+    const char *name = rs_call_name(self, &holder);
+    PyObject *text = PyUnicode_FromFormat("<guarded coroutine %s at %p>", name, self);
+    Py_XDECREF(holder);
+    return text;
+}
+
+static PyMethodDef call_methods[] = {
+    {"send", (PyCFunction)call_send, METH_O, "send(value, /)\n--\n\nResume the call with *value*."},
+    {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL,
+     "throw(type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
+    {"close", (PyCFunction)call_close, METH_NOARGS,
+     "close()\n--\n\nClose the user's coroutine, then give everything back."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
+    {NULL}};
+static PyGetSetDef call_getset[] = {
+    {"cr_frame", (getter)call_mirror, NULL, "The user's coroutine's frame, or None.", "cr_frame"},
+    {"cr_await", (getter)call_mirror, NULL, "What the user's coroutine awaits, or None.", "cr_await"},
+    {"cr_running", (getter)call_get_running, NULL, NULL},
+    {"cr_suspended", (getter)call_get_suspended, NULL, NULL},
+    {"cr_origin", (getter)call_get_origin, NULL, NULL},
+    {"cr_code", (getter)call_get_code, NULL, NULL},
+    {"__name__", (getter)call_get_name, NULL, NULL, "__name__"},
+    {"__qualname__", (getter)call_get_name, NULL, NULL, "__qualname__"},
+    {"__class__", (getter)call_get_class, NULL, "types.CoroutineType, so that inspect.iscoroutine says yes; type() is honest."},
+    {NULL}};
+static PyAsyncMethods call_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)rs_call_send};
+
+PyTypeObject rs_CallType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Call",
+    .tp_basicsize = sizeof(CallObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "A guarded call under way: a coroutine to everybody else.",
+    .tp_dealloc = (destructor)rs_call_dealloc,
+    .tp_traverse = (traverseproc)rs_call_traverse,
+    .tp_clear = (inquiry)rs_call_clear,
+    .tp_repr = (reprfunc)call_repr,
+    .tp_weaklistoffset = offsetof(CallObject, weakrefs),
+    .tp_iternext = (iternextfunc)rs_call_iternext,
+    .tp_as_async = &call_async,
+    .tp_methods = call_methods,
+    .tp_getset = call_getset,
+};

@@ -1,0 +1,105 @@
+/* What happens once a gate's lock is released: wake waiters, deliver state changes, tell listeners. */
+#include "core.h"
+
+static PyObject *events_deliver, *events_rejected, *events_settled;
+
+static void wake_all(rs_gate *gate)
+{
+    rs_lock_acquire(&gate->lock);
+    rs_waiter *waiter = gate->woken;
+    gate->woken = NULL;
+    rs_lock_release(&gate->lock);
+    while (waiter) {
+        rs_waiter *next = waiter->next_woken;
+        waiter->next_woken = NULL;
+        waiter->woken = 0;
+        rs_waiter_wake(waiter);
+        Py_DECREF((PyObject *)waiter);
+        waiter = next;
+    }
+}
+
+static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result = hook ? PyObject_Vectorcall(hook, args, nargs, NULL) : NULL;
+    if (result == NULL && PyErr_Occurred())
+        PyErr_WriteUnraisable(hook);
+    Py_XDECREF(result);
+}
+
+static void deliver_changes(rs_gate *gate)
+{
+    PyObject *args[1] = {(PyObject *)gate};
+    call_hook(rs_python("resilio.events", "deliver", &events_deliver), args, 1);
+}
+
+static int deliver_later(void *gate)
+{
+    deliver_changes(gate);
+    Py_DECREF((PyObject *)gate);
+    return 0;
+}
+
+static int finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+/* Deliver what the gate recorded under its lock. *in_finaliser*: user code must not run now, so listeners are called later. */
+void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser)
+{
+    if (finalizing())
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (gate->woken)
+        wake_all(gate);
+    if (gate->changes) {
+        if (error && gate->on_trip) {
+            PyObject *args[2] = {(PyObject *)gate, error};
+            call_hook(gate->on_trip, args, 2);
+        }
+        if (!in_finaliser)
+            deliver_changes(gate);
+        else {
+            Py_INCREF((PyObject *)gate);
+            if (Py_AddPendingCall(deliver_later, gate) < 0)     /* full: the next change delivers this one too */
+                Py_DECREF((PyObject *)gate);
+        }
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+static PyObject *number(double value)
+{
+    return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
+}
+
+void rs_tell_rejected(rs_gate *gate, const rs_refusal *why)
+{
+    const rs_kind *kind = rs_kind_of(gate->ops);
+    PyObject *args[5] = {(PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
+                         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns * 1e-9) : Py_NewRef(Py_None)};
+    if (args[2] && args[3] && args[4])
+        call_hook(rs_python("resilio.events", "rejected", &events_rejected), args, 5);
+    PyErr_Clear();
+    for (int i = 2; i < 5; i++)
+        Py_XDECREF(args[i]);
+}
+
+void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns * 1e-9);
+    PyObject *args[3] = {(PyObject *)gate, code, seconds};
+    if (code && seconds)
+        call_hook(rs_python("resilio.events", "settled", &events_settled), args, 3);
+    Py_XDECREF(code);
+    Py_XDECREF(seconds);
+    PyErr_Restore(type, value, traceback);
+}
