@@ -18,9 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to test anything but the installed package where that was asked for."""
     if os.environ.get("RESILIO_TEST_INSTALLED") == "1":
-        import resilio
+        from resilio import errors
 
-        assert "site-packages" in Path(resilio.__file__).parts, f"resilio was imported from {resilio.__file__}"
+        assert "site-packages" in Path(errors.__file__).parts, f"resilio was imported from {errors.__file__}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -116,7 +116,7 @@ def _alone(folder: str) -> Path:
 
 
 def _call(environment: Environment, *command: str, cwd: Path | None = None) -> int:
-    """Run the environment's Python; in the root of the tree it does not see the tree's package but the installed one."""
+    """Run the environment's Python; in the root of the tree it sees the installed package and not the tree's."""
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if cwd is None:
         settings["PYTHONSAFEPATH"] = "1"
