@@ -89,15 +89,20 @@ def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
     tree = _test_tree(source, tag, wheel.parent / "tree" / "src_c")
     _pytest(leg, tree, pytest_arguments)
     leg.seconds = {"build": built - started, "tests": time.monotonic() - built}
-    if leg.coverage and not leg.problem:
-        leg.problem = check_coverage(leg.environment, tree)
+    if leg.coverage:
+        leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree))))
 
 
 def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
-    """Copy all but the package; the native sources from where they were built, with what coverage reads beside them."""
+    """
+    Copy all but the package and its metadata, which would stand for those of the wheel.
+
+    The native sources come from where they were built, with what coverage reads beside them.
+    """
     tree = wheels.CACHE / f"run-{tag}"
     shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(source, tree, ignore=lambda folder, _: ["resilio", "src_c"] if Path(folder) == source else [])
+    unwanted = ["resilio", "resilio_sdk.egg-info", "src_c"]
+    shutil.copytree(source, tree, ignore=lambda folder, _: unwanted if Path(folder) == source else [])
     shutil.copytree(native_sources, tree / "src_c")
     return tree
 
