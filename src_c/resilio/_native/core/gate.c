@@ -142,6 +142,22 @@ static PyObject *gate_get_kind(rs_gate *self, void *unused)
     return kind ? Py_NewRef(kind->kind) : Py_NewRef(Py_None);
 }
 
+/* An object or NULL here is an object or None there: the hot path asks only whether there is one. */
+static PyObject *gate_get_object(PyObject *self, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)self + (intptr_t)offset);
+    return Py_NewRef(value ? value : Py_None);
+}
+
+static int gate_set_object(PyObject *self, PyObject *value, void *offset)
+{
+    PyObject **field = (PyObject **)((char *)self + (intptr_t)offset);
+    PyObject *old = *field;
+    *field = value && value != Py_None ? Py_NewRef(value) : NULL;
+    Py_XDECREF(old);
+    return 0;
+}
+
 static PyObject *gate_sizeof(rs_gate *self, PyObject *unused)
 {
     return PyLong_FromSize_t((size_t)Py_TYPE(self)->tp_basicsize + rs_histogram_memory(&self->latency));
@@ -157,16 +173,17 @@ static PyMethodDef gate_methods[] = {
     {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__()\n--\n\nBytes held, histogram pages included."},
     {NULL}};
 static PyMemberDef gate_members[] = {
-    {"policy", T_OBJECT, offsetof(rs_gate, policy), 0, "The Python face, or None."},
-    {"name", T_OBJECT, offsetof(rs_gate, name), 0, "The policy's name, or None."},
-    {"judge_error", T_OBJECT, offsetof(rs_gate, judge_error), 0, "callable(exception) -> Outcome, or None for the default rule."},
-    {"judge_value", T_OBJECT, offsetof(rs_gate, judge_value), 0, "callable(result) -> Outcome, or None: success."},
-    {"on_trip", T_OBJECT, offsetof(rs_gate, on_trip), 0, "callable(gate, exception) after a failure that changed the state, or None."},
     {"listening", T_UINT, offsetof(rs_gate, listening), 0, "Which events are wanted: 1 rejected, 2 settled."},
     {"changes_lost", T_UINT, offsetof(rs_gate, changes_lost), READONLY, "State changes that found no room to be recorded."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_gate, weakrefs), READONLY},
     {NULL}};
+#define OWN(field, doc) {#field, gate_get_object, gate_set_object, doc, (void *)offsetof(rs_gate, field)}
 static PyGetSetDef gate_getset[] = {
+    OWN(policy, "The Python face, or None."),
+    OWN(name, "The policy's name, or None."),
+    OWN(judge_error, "callable(exception) -> Outcome, or None for the default rule."),
+    OWN(judge_value, "callable(result) -> Outcome, or None: success."),
+    OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
     {"kind", (getter)gate_get_kind, NULL, "What this gate is: circuit_breaker, bulkhead, ..."},
     {NULL}};
