@@ -4,6 +4,7 @@ Waiting in a thread.
 Under virtual time nothing passes by itself: a thread that waits is listed here with the time it is due, and whoever
 moves the clock (`resilio.testing`) calls `wake_due` after it, and `wake_due(FOREVER_NS)` when it ends virtual time;
 `next_due` tells where to move the clock next. A thread woken early asks its gate again and waits for the rest.
+`virtual_wait` may be replaced by another that does more, moving the clock itself for instance.
 While `resilio.testing` keeps the time, the thread blocks by its `parking`: the last one awake moves the clock itself.
 """
 
@@ -19,7 +20,7 @@ from resilio._native import clock
 if TYPE_CHECKING:
     from resilio._backends import Waits
 
-__all__ = ["FOREVER_NS", "next_due", "park", "sleep", "wake_due"]
+__all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wake_due"]
 
 _NS = 1_000_000_000
 FOREVER_NS = 2**63 - 1
@@ -55,7 +56,8 @@ def _block(lock: threading.Lock) -> None:
         parking(lock)
 
 
-def _wait_virtual(lock: threading.Lock, seconds: float | None) -> None:
+def virtual_wait(lock: threading.Lock, seconds: float | None) -> None:
+    """Block until *lock*, which is taken, has been released or *seconds* of virtual time have passed."""
     if seconds is None:
         _block(lock)
         return
@@ -71,7 +73,7 @@ def _wait_virtual(lock: threading.Lock, seconds: float | None) -> None:
 
 def _wait(lock: threading.Lock, seconds: float | None) -> None:
     if clock.source() == "virtual":
-        _wait_virtual(lock, seconds)
+        virtual_wait(lock, seconds)
     elif seconds is None:
         lock.acquire()
     else:

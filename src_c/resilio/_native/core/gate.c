@@ -163,6 +163,12 @@ static PyObject *gate_sizeof(rs_gate *self, PyObject *unused)
     return PyLong_FromSize_t((size_t)Py_TYPE(self)->tp_basicsize + rs_histogram_memory(&self->latency));
 }
 
+static PyObject *gate_deliver(rs_gate *self, PyObject *unused)
+{
+    rs_gate_deliver(self, NULL, 0);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef gate_methods[] = {
     {"counters", (PyCFunction)gate_counters, METH_NOARGS,
      "counters()\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
@@ -170,6 +176,8 @@ static PyMethodDef gate_methods[] = {
      "drain_changes()\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
     {"quantile", (PyCFunction)gate_quantile, METH_O,
      "quantile(q, /)\n--\n\nThe q-quantile of settled latencies in seconds (0 <= q <= 1); NaN before the first."},
+    {"deliver", (PyCFunction)gate_deliver, METH_NOARGS,
+     "deliver()\n--\n\nWake and tell whom the gate has marked: to be called after a change by hand, without its lock."},
     {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__()\n--\n\nBytes held, histogram pages included."},
     {NULL}};
 static PyMemberDef gate_members[] = {

@@ -13,6 +13,12 @@ rs_waiter *rs_waiter_new(void)
     return self;
 }
 
+static PyObject *waiter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *none[] = {NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, ":Waiter", none) ? (PyObject *)rs_waiter_new() : NULL;
+}
+
 /* The waker leads to the task that waits, and the task to this waiter: a cycle that only the collector can end. */
 static int waiter_traverse(rs_waiter *self, visitproc visit, void *arg)
 {
@@ -83,8 +89,9 @@ static PyMemberDef waiter_members[] = {
 PyTypeObject rs_WaiterType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Waiter",
     .tp_basicsize = sizeof(rs_waiter),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "One call that waits at a gate.",
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = waiter_new,
+    .tp_doc = "Waiter()\n--\n\nOne call that waits at a gate, or whoever else a gate wakes.",
     .tp_traverse = (traverseproc)waiter_traverse,
     .tp_clear = (inquiry)waiter_clear,
     .tp_dealloc = (destructor)waiter_dealloc,

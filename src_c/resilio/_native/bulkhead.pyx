@@ -1,0 +1,398 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+The bulkhead as a gate: so many permits, and a bounded queue for those who come when there are none.
+
+Everything above the class but `_prepare` runs with the gate's lock held: C arithmetic only. Permits move to a waiter at
+once when its turn comes (`_grant`), before it is woken: until it polls (takes them) or is cancelled (gives them back)
+they count as used, so a newcomer cannot slip in between and no permit is lost when a cancellation meets a grant.
+"""
+
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
+
+from resilio._native import clock
+from resilio._native.gate cimport *
+
+__all__ = ["PATIENT", "BulkheadGate"]
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(PyObject *, PyObject *const *, size_t, PyObject *)
+
+cdef enum Order:
+    FIFO, LIFO, ADAPTIVE
+
+cdef enum Reason:
+    FULL, QUEUE_FULL, TOO_LATE, TOO_HEAVY, CLOSED, NONE
+
+cdef const char *REASONS[6]
+REASONS[:] = ["full", "queue_full", "wait", "too_heavy", "closed", NULL]
+
+cdef enum:
+    TOO_MUCH = 2_000_000_000                # more than any bulkhead has
+
+cdef dict _ORDERS = {"fifo": FIFO, "lifo": LIFO, "adaptive": ADAPTIVE}
+
+
+class _Patient:
+    """The first argument of an acquire that waits as long as it takes, beside the bounded queue."""
+
+    def __repr__(self):
+        return "PATIENT"
+
+
+PATIENT = _Patient()
+cdef PyObject *_patient = <PyObject *>PATIENT
+
+
+cdef inline rs_bulkhead *_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_bulkhead_object *>gate).bulkhead
+
+
+cdef inline bint _is_patient(const rs_request *request) noexcept nogil:
+    return request.nargs > 0 and request.args[0] == _patient
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef rs_waiter *_turn(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
+    """
+    Return whose turn it is.
+
+    Adaptive order is first in, first out while the queue drains in time. Once its head has waited for more than half of
+    the longest wait, or it is more than half full, most of those at the front will be given up before they are done: then
+    the newest are served, who can still be in time.
+    """
+    cdef rs_waiter *head = b.queue.head
+    if b.order == FIFO:
+        return head
+    if b.order == ADAPTIVE and 2 * (now_ns - head.enqueued_ns) <= b.max_wait_ns and 2 * b.queue.length <= b.most_queued:
+        return head
+    return b.queue.tail
+
+
+cdef inline void _leave(rs_bulkhead *b, rs_waiter *waiter) noexcept nogil:
+    rs_queue_remove(&b.queue, waiter)
+    if b.chosen == waiter:
+        b.chosen = NULL
+
+
+cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
+    cdef rs_waiter *waiter = b.idlers.head
+    while waiter != NULL:
+        rs_queue_remove(&b.idlers, waiter)
+        rs_gate_wake(gate, waiter)
+        waiter = b.idlers.head
+
+
+cdef void _grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
+    """Move free permits to those whose turn it is, and wake them."""
+    cdef rs_waiter *waiter
+    while b.queue.head != NULL:
+        waiter = b.chosen if b.chosen != NULL else _turn(b, now_ns)
+        if waiter.amount > b.capacity - b.used:
+            b.chosen = waiter
+            return
+        _leave(b, waiter)
+        waiter.state = RS_WAITER_GRANTED
+        b.used += waiter.amount
+        rs_gate_wake(gate, waiter)
+    if b.used == 0 and b.idlers.head != NULL:
+        _wake_idlers(gate, b)
+
+
+cdef void _refuse_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, uint8_t reason) noexcept nogil:
+    cdef rs_waiter *waiter = b.queue.head
+    cdef rs_waiter *following
+    while waiter != NULL:
+        following = waiter.next
+        if waiter.amount > heavier_than:
+            _leave(b, waiter)
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = reason
+            rs_gate_wake(gate, waiter)
+        waiter = following
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef int _refuse(rs_bulkhead *b, int reason, int64_t amount, rs_refusal *refusal) noexcept nogil:
+    refusal.reason = reason
+    refusal.measured = b.used
+    refusal.limit = b.capacity
+    refusal.retry_after_ns = -1
+    if reason == QUEUE_FULL:
+        refusal.measured = b.queue.length
+        refusal.limit = b.most_queued
+    elif reason == TOO_HEAVY:
+        refusal.measured = amount
+    elif reason == CLOSED:
+        refusal.measured = refusal.limit = NAN
+    return RS_REJECTED
+
+
+cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
+    """Why the call may not even wait, or NONE."""
+    if b.closed:
+        return CLOSED
+    if amount > b.capacity:
+        return TOO_HEAVY
+    if patient:
+        return NONE
+    if b.most_queued == 0 or b.max_wait_ns == 0:
+        return FULL
+    return QUEUE_FULL if b.queue.length >= b.most_queued else NONE
+
+
+cdef int _shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept nogil:
+    if obstacle == NONE:
+        gate.counters.would_wait += 1
+    else:
+        gate.counters.would_reject += 1
+    slot.state = RS_SLOT_SHADOW
+    return RS_ADMITTED
+
+
+cdef int _queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef bint patient = _is_patient(request)
+    cdef int obstacle = _obstacle(b, slot.amount, patient)
+    cdef rs_waiter *waiter = request.waiter
+    if not rs_gate_enforced(gate):
+        return _shadow(gate, slot, obstacle)
+    if obstacle != NONE or waiter == NULL:
+        return _refuse(b, obstacle if obstacle != NONE else FULL, slot.amount, refusal)
+    waiter.amount = slot.amount
+    waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
+    rs_queue_push(&b.queue, waiter, now_ns)
+    slot.wake_ns = waiter.deadline_ns
+    return RS_WAIT
+
+
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    if b.weight != 0:
+        slot.amount = b.weight
+    elif not 1 <= slot.amount <= TOO_MUCH:
+        slot.amount = 1                     # the weigher came between `prepare` and here
+    # Whoever queues goes first, also if a lighter call would fit.
+    if b.queue.head == NULL and slot.amount <= b.capacity - b.used and not b.closed:
+        b.used += slot.amount
+        return RS_ADMITTED
+    return _queue(gate, b, slot, request, now_ns, refusal)
+
+
+cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
+    _leave(b, waiter)
+    _grant(gate, b, now_ns)                 # those behind a heavy one may fit
+    refusal.reason = TOO_LATE
+    refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
+    refusal.limit = longest * 1e-9
+    refusal.retry_after_ns = -1
+    return RS_REJECTED
+
+
+cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    cdef rs_waiter *waiter = slot.waiter
+    if waiter.state == RS_WAITER_QUEUED:
+        if now_ns >= waiter.deadline_ns:
+            return _give_up(gate, b, waiter, now_ns, refusal)
+        slot.wake_ns = waiter.deadline_ns
+        return RS_WAIT
+    if waiter.state == RS_WAITER_GRANTED:
+        waiter.state = RS_WAITER_IDLE
+        return RS_ADMITTED
+    return _refuse(b, waiter.reason, waiter.amount, refusal)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    if slot.state == RS_SLOT_HELD:
+        b.used -= slot.amount
+    elif slot.waiter == NULL:               # a pass in shadow mode
+        return
+    elif slot.waiter.state == RS_WAITER_GRANTED:
+        slot.waiter.state = RS_WAITER_IDLE
+        b.used -= slot.waiter.amount
+    elif slot.waiter.state == RS_WAITER_QUEUED:
+        _leave(b, slot.waiter)
+    _grant(gate, b, now_ns)
+
+
+cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    b.used -= slot.amount
+    if b.queue.head != NULL or b.idlers.head != NULL:
+        _grant(gate, b, now_ns)
+
+
+cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    b.used = 0
+    b.chosen = NULL
+    memset(&b.queue, 0, sizeof(b.queue))
+    memset(&b.idlers, 0, sizeof(b.idlers))
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+cdef int64_t _whole(object weight) except -1:
+    """A weight as a number of permits; what is none is an error."""
+    if type(weight) is not int or weight < 1:
+        raise ValueError(weight)
+    return min(weight, TOO_MUCH)
+
+
+cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """Ask the weigher. One that raises, or says nonsense, weighs 1: it must not decide over the call."""
+    cdef BulkheadGate self = <BulkheadGate><PyObject *>gate
+    cdef PyObject *weigher = self.weigher
+    cdef Py_ssize_t skipped = _is_patient(request)
+    slot.amount = 1
+    if weigher == NULL:
+        return 0
+    try:
+        slot.amount = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
+                                                 request.kwnames))
+    except BaseException as error:
+        self.bad_weights += 1
+        if isinstance(error, KeyboardInterrupt):
+            PyErr_SetInterrupt()            # not the weigher's: raised again at the next safe point
+    return 0
+
+
+cdef rs_gate_ops PLAIN = rs_gate_ops(
+    kind="bulkhead", error="BulkheadFullError", reasons=&REASONS[0], states=NULL, prepare=NULL,
+    admit=_admit, poll=_poll, cancel=_cancel, settle=_settle, forget=_forget,
+)
+cdef rs_gate_ops WEIGHED = PLAIN
+WEIGHED.prepare = _prepare
+
+
+cdef class BulkheadGate(Gate):
+    """
+    The permits of one bulkhead and those who wait for them, shared by all that it guards.
+
+    `resilio.bulkhead` is its public face and checks every option; here they are taken as they are. The methods are atomic
+    and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_bulkhead_object *seen = <rs_bulkhead_object *><PyObject *>self
+        if <void *>&seen.bulkhead != <void *>&self.bulkhead:
+            raise SystemError("resilio._native.bulkhead was built against another gate.h")
+        self.ops = &PLAIN
+        self.weighers = []
+        self.watching = set()
+
+    def __init__(self, *, max_concurrent, max_queued=0, max_wait_ns=0, order="fifo", weight=1):
+        """Make an empty bulkhead with the options of :meth:`configure`."""
+        self.configure(max_concurrent=max_concurrent, max_queued=max_queued, max_wait_ns=max_wait_ns, order=order,
+                       weight=weight)
+
+    def configure(self, *, int64_t max_concurrent, int64_t max_queued, int64_t max_wait_ns, str order, weight):
+        """
+        Replace every option at once, keeping who holds and who waits.
+
+        More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that are
+        now too heavy are refused. Those who queue keep the longest wait that they came with.
+
+        Args:
+            max_concurrent: Permits, >= 1.
+
+            max_queued: Calls that may wait, >= 0.
+
+            max_wait_ns: How long, >= 0.
+
+            order: fifo, lifo or adaptive.
+
+            weight: Permits a call takes: an int >= 1, or a function of the call's arguments that returns one.
+
+        Raises:
+            ValueError: No such order.
+        """
+        if order not in _ORDERS:
+            raise ValueError(f"order must be one of {', '.join(_ORDERS)}, not {order!r}")
+        cdef uint8_t code = _ORDERS[order]
+        cdef int64_t constant = 0 if callable(weight) else weight
+        cdef int64_t now_ns = clock.now_ns()
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        if constant == 0:
+            self.weighers.append(weight)    # kept: another thread may be about to call the one before
+        rs_lock_acquire(&self.lock)
+        self.weigher = <PyObject *>weight if constant == 0 else NULL
+        self.ops = &WEIGHED if constant == 0 else &PLAIN
+        self.bulkhead.weight = constant
+        self.bulkhead.capacity = max_concurrent
+        self.bulkhead.most_queued = max_queued
+        self.bulkhead.max_wait_ns = max_wait_ns
+        self.bulkhead.order = code
+        self.bulkhead.chosen = NULL
+        _refuse_queued(gate, &self.bulkhead, max_concurrent, TOO_HEAVY)
+        _grant(gate, &self.bulkhead, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def close(self):
+        """Refuse all who come from now on and all who wait; who holds a permit keeps it to the end. For good."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        self.bulkhead.closed = True
+        _refuse_queued(gate, &self.bulkhead, 0, CLOSED)
+        _grant(gate, &self.bulkhead, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def watch(self, Waiter waiter not None):
+        """
+        Have *waiter* woken when no permit is held and nobody waits; False: that is so already.
+
+        A waiter is woken once; whoever stops to wait for it has to call :meth:`unwatch`.
+        """
+        cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
+        cdef bint busy
+        self.watching.add(waiter)           # the queue holds no references
+        rs_lock_acquire(&self.lock)
+        busy = self.bulkhead.used > 0 or self.bulkhead.queue.head != NULL
+        if busy and watcher.state == RS_WAITER_IDLE:
+            rs_queue_push(&self.bulkhead.idlers, watcher, 0)
+        rs_lock_release(&self.lock)
+        return busy
+
+    def unwatch(self, Waiter waiter not None):
+        """Wake *waiter* no more."""
+        cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
+        rs_lock_acquire(&self.lock)
+        if watcher.state == RS_WAITER_QUEUED:
+            rs_queue_remove(&self.bulkhead.idlers, watcher)
+        rs_lock_release(&self.lock)
+        self.watching.discard(waiter)
+
+    @property
+    def capacity(self):
+        """Permits there are."""
+        return self.bulkhead.capacity
+
+    @property
+    def used(self):
+        """Permits held, or granted to a waiter that has not come for them yet."""
+        return self.bulkhead.used
+
+    @property
+    def closed(self):
+        """Whether :meth:`close` was called."""
+        return bool(self.bulkhead.closed)
+
+    @property
+    def weight_errors(self):
+        """How often the weight function raised or answered nonsense; such a call weighed 1."""
+        return self.bad_weights

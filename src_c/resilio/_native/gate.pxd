@@ -1,0 +1,93 @@
+"""The contract of a gate (src_c/include/gate.h, waiters.h) as far as the gates that queue use it."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "waiters.h":
+    ctypedef int (*rs_prepare_op)(rs_gate *, rs_slot *, const rs_request *) noexcept
+
+cdef extern from "waiters.h" nogil:
+    const int64_t RS_NEVER
+    enum:
+        RS_ADMITTED
+        RS_WAIT
+        RS_REJECTED
+        RS_SLOT_HELD
+        RS_SLOT_SHADOW
+        RS_WAITER_IDLE
+        RS_WAITER_QUEUED
+        RS_WAITER_GRANTED
+        RS_WAITER_REFUSED
+
+    ctypedef struct rs_lock:
+        pass
+    void rs_lock_acquire(rs_lock *)
+    void rs_lock_release(rs_lock *)
+
+    ctypedef struct rs_waiter:
+        rs_waiter *next
+        void *claim
+        int64_t amount
+        int64_t deadline_ns
+        int64_t enqueued_ns
+        uint8_t state
+        uint8_t reason
+    ctypedef struct rs_queue:
+        rs_waiter *head
+        rs_waiter *tail
+        int64_t length
+        int64_t amount
+    void rs_queue_push(rs_queue *, rs_waiter *, int64_t)
+    void rs_queue_remove(rs_queue *, rs_waiter *)
+
+    ctypedef struct rs_slot:
+        uint64_t generation
+        int64_t amount
+        int64_t wake_ns
+        rs_waiter *waiter
+        uint32_t mark
+        uint8_t state
+    ctypedef struct rs_request:
+        PyObject *const *args
+        Py_ssize_t nargs
+        PyObject *kwnames
+        rs_waiter *waiter
+    ctypedef struct rs_refusal:
+        int reason
+        double measured
+        double limit
+        int64_t retry_after_ns
+    ctypedef struct rs_counters:
+        uint64_t would_reject, would_wait
+        int64_t inflight, queued
+    ctypedef struct rs_gate:
+        rs_lock lock
+        rs_counters counters
+
+    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept nogil
+    ctypedef int (*rs_poll_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
+    ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept nogil
+    ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
+    ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
+    ctypedef struct rs_gate_ops:
+        const char *kind
+        const char *error
+        const char *const *reasons
+        const char *const *states
+        rs_prepare_op prepare
+        rs_admit_op admit
+        rs_poll_op poll
+        rs_cancel_op cancel
+        rs_settle_op settle
+        rs_forget_op forget
+
+    bint rs_gate_enforced(rs_gate *)
+    void rs_gate_wake(rs_gate *, rs_waiter *)
+
+    ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
+        cdef const rs_gate_ops *ops
+        cdef rs_lock lock
+        cdef rs_counters counters
+
+    ctypedef class resilio._native.core.Waiter [object rs_waiter, check_size error]:
+        pass
