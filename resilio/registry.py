@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from resilio._config import show
 if TYPE_CHECKING:
     from resilio._policy import Policy
 
-__all__ = ["all", "clear", "configure", "from_env", "get"]
+__all__ = ["all", "clear", "configure", "from_env", "get", "isolated"]
 
 P = TypeVar("P", bound="Policy[Any]")
 
@@ -86,6 +87,21 @@ def clear() -> None:
         _named.clear()
         _unnamed.clear()
         _pending.clear()
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Forget, at the block's end, every name and configuration made inside; those from before stand again (for tests)."""
+    with _lock:
+        named, pending = dict(_named), {name: dict(values) for name, values in _pending.items()}
+    try:
+        yield
+    finally:
+        with _lock:
+            _named.clear()
+            _named.update(named)
+            _pending.clear()
+            _pending.update(pending)
 
 
 def configure(options: Mapping[str, Mapping[str, Any]]) -> None:

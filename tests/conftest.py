@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from resilio.testing import VirtualTime, virtual_time
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,3 +34,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     soak = [item for item in items if item.get_closest_marker("soak")]
     config.hook.pytest_deselected(items=soak)
     items[:] = [item for item in items if item not in soak]
+
+
+@pytest.fixture
+def vt() -> Iterator[VirtualTime]:
+    """Virtual time for the test; with `@pytest.mark.anyio` its event loop runs on it too."""
+    with virtual_time(patience=10) as vt:
+        yield vt
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run async tests on asyncio and on trio, in virtual time where the test asks for `vt`."""
+    if "vt" not in request.fixturenames:
+        return request.param, {}
+    vt: VirtualTime = request.getfixturevalue("vt")
+    return vt.anyio_backend(request.param)

@@ -103,6 +103,22 @@ class VirtualTime:
 
         return trio_options(self._timeline)
 
+    def anyio_backend(self, backend: str) -> tuple[str, dict[str, Any]]:
+        """
+        Return what anyio's pytest plugin wants of its `anyio_backend` fixture, for one test on this clock.
+
+        Args:
+            backend: "asyncio" or "trio".
+        """
+        _config.choice("backend", backend, ("asyncio", "trio"))
+        return backend, self.trio_options() if backend == "trio" else {"loop_factory": self.loop_factory}
+
+    def event_loop_policy(self) -> Any:
+        """Return an event loop policy whose loops run on this clock, for pytest-asyncio's `event_loop_policy` fixture."""
+        policy = asyncio.DefaultEventLoopPolicy()
+        policy.new_event_loop = self.loop_factory  # type: ignore[method-assign]
+        return policy
+
     def _run_trio(self, main: Callable[[], Awaitable[T]]) -> T:
         import trio
 

@@ -1,0 +1,170 @@
+"""
+Scripted faults: a function that is healthy, slow, flaky or down, by a schedule.
+
+Times are those of resilio's own clock, so that under virtual time an outage of minutes takes none.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+
+from resilio import _backends, _config
+from resilio._native import clock
+
+__all__ = ["Faults", "Phase", "down", "faults", "flaky", "healthy", "slow"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+ErrorFactory = Callable[[str], BaseException]
+
+
+@attrs.frozen
+class Phase:
+    """How a function behaves for a while; made by :func:`healthy`, :func:`slow`, :func:`flaky` and :func:`down`."""
+
+    label: str
+    latency: float = 0.0
+    failing: float = 0.0
+    error: ErrorFactory = ConnectionError
+
+
+def healthy(latency: float = 0.0) -> Phase:
+    """Return a phase in which every call succeeds after `latency` seconds, >= 0."""
+    return Phase("healthy", _latency(latency))
+
+
+def slow(latency: float) -> Phase:
+    """Return a phase in which every call succeeds, after `latency` seconds, >= 0."""
+    return Phase("slow", _latency(latency))
+
+
+def flaky(failing: float, *, latency: float = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
+    """
+    Return a phase in which a share of the calls fails.
+
+    Args:
+        failing: The share, 0 to 1.
+
+        latency: Seconds that every call takes, >= 0.
+
+        error: An exception class, or a function that makes an exception from a text.
+    """
+    share = _config.fraction("failing", failing, zero_ok=True)
+    return Phase("flaky", _latency(latency), share, _error(error))
+
+
+def down(*, latency: float = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
+    """
+    Return a phase in which every call fails.
+
+    Args:
+        latency: Seconds that a failing call takes, >= 0.
+
+        error: An exception class, or a function that makes an exception from a text.
+    """
+    return Phase("down", _latency(latency), 1.0, _error(error))
+
+
+class Faults:
+    """
+    A schedule of phases, to put on functions as a decorator; its time begins when it is made.
+
+    Attributes:
+        calls: How many calls each phase has seen, by its label.
+    """
+
+    def __init__(self, starts: list[float], phases: list[Phase], seed: int) -> None:
+        self._starts = starts
+        self._phases = phases
+        self._seed = seed
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the schedule anew, with the same random numbers and no calls seen."""
+        self._began_ns = clock.now_ns()
+        self._random = random.Random(self._seed)
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def phase(self) -> Phase:
+        """The phase now."""
+        elapsed = (clock.now_ns() - self._began_ns) / 1e9
+        return self._phases[max(0, bisect_right(self._starts, elapsed) - 1)]
+
+    def __call__(self, fn: F) -> F:
+        """Return `fn` made to behave by the schedule; an async function waits in its event loop, another blocks."""
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def faulty_async(*args: Any, **kwargs: Any) -> Any:
+                latency, error = self._next()
+                if latency:
+                    await _backends.asleep(latency)
+                if error is not None:
+                    raise error
+                return await fn(*args, **kwargs)
+
+            return faulty_async  # type: ignore[return-value]
+
+        @functools.wraps(fn)
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            latency, error = self._next()
+            if latency:
+                _backends.sleep(latency)
+            if error is not None:
+                raise error
+            return fn(*args, **kwargs)
+
+        return faulty  # type: ignore[return-value]
+
+    def _next(self) -> tuple[float, BaseException | None]:
+        phase = self.phase
+        self.calls[phase.label] += 1
+        fails = phase.failing > 0 and self._random.random() < phase.failing
+        return phase.latency, phase.error(f"scripted fault: {phase.label}") if fails else None
+
+
+def faults(schedule: Phase | Iterable[tuple[float, Phase]], *, seed: int = 0) -> Faults:
+    """
+    Return a decorator that makes functions fail and slow down by a schedule.
+
+    Args:
+        schedule: Pairs of a start in seconds from now and the phase that begins then, in rising order, the first at 0;
+            or one phase for all time.
+
+        seed: Of the random numbers that flaky phases draw: the same seed gives the same failures.
+
+    Raises:
+        ValueError: No phase, a first start other than 0, or starts that do not rise.
+    """
+    _config.number("seed", seed)
+    pairs = [(0.0, schedule)] if isinstance(schedule, Phase) else [_pair(pair) for pair in schedule]
+    starts = [start for start, _ in pairs]
+    if not pairs or starts[0] != 0 or sorted(set(starts)) != starts:
+        _config.refuse("schedule", starts, "phases that start at 0 and then at rising times")
+    return Faults(starts, [phase for _, phase in pairs], seed)
+
+
+def _pair(pair: Any) -> tuple[float, Phase]:
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], Phase):
+        _config.refuse("schedule", pair, "pairs of seconds and a phase like (10, down())", TypeError)
+    return _config.seconds("schedule", pair[0], zero_ok=True), pair[1]
+
+
+def _latency(value: float) -> float:
+    seconds: float = _config.seconds("latency", value, zero_ok=True)
+    return seconds
+
+
+def _error(value: Any) -> ErrorFactory:
+    if not callable(value):
+        _config.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
+    factory: ErrorFactory = value
+    return factory

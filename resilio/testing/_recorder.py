@@ -1,0 +1,55 @@
+"""A list of what the policies did: state changes, refusals and ends of calls, in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from resilio import events
+from resilio.events import Event, Rejected, Settled, StateChanged
+
+__all__ = ["RecordedEvents", "record_events"]
+
+E = TypeVar("E", StateChanged, Rejected, Settled)
+
+
+class RecordedEvents(list[Event]):
+    """The events so far, oldest first: a list, with questions that tests ask."""
+
+    def of(self, kind: type[E], name: str | None = None) -> list[E]:
+        """Return the events of one class, of the policy called `name` or of all."""
+        return [event for event in self if isinstance(event, kind) and name in (None, event.name)]
+
+    def states(self, name: str | None = None) -> list[str]:
+        """Return the states entered one after another, by the policy called `name` or by all."""
+        return [change.new for change in self.of(StateChanged, name)]
+
+    def reasons(self, name: str | None = None) -> Counter[str]:
+        """Return how often calls were refused for which reason."""
+        return Counter(refusal.reason for refusal in self.of(Rejected, name))
+
+    def outcomes(self, name: str | None = None) -> Counter[str]:
+        """Return how many calls ended in which outcome."""
+        return Counter(end.outcome for end in self.of(Settled, name))
+
+
+@contextmanager
+def record_events(
+    policy: Any = None, *, kinds: Iterable[type] = (StateChanged, Rejected, Settled)
+) -> Iterator[RecordedEvents]:
+    """
+    Record the events that happen inside the block.
+
+    Args:
+        policy: The policy or pipeline to listen to; None: all, those made inside the block included.
+
+        kinds: Classes of events to record.
+    """
+    recorded = RecordedEvents()
+    unsubscribe = events.subscribe(recorded.append, policy=policy, kinds=kinds)
+    try:
+        yield recorded
+    finally:
+        unsubscribe()

@@ -1,0 +1,51 @@
+"""Two switches for tests: run guarded functions bare, or let no call wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from resilio import _context
+from resilio._native import core
+
+__all__ = ["disabled", "no_wait"]
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """
+    Run guarded functions bare: no gate is asked, nothing is counted, nothing is refused.
+
+    It holds for this context: the block itself and the tasks started in it, not for other tasks and threads.
+    """
+    core.bypass_enter()
+    try:
+        with _on(_context.bypass):
+            yield
+    finally:
+        core.bypass_exit()
+
+
+@contextmanager
+def no_wait() -> Iterator[None]:
+    """
+    Let no call wait: what time alone would admit is admitted at once, what needs another call to end is refused.
+
+    It holds for this context: the block itself and the tasks started in it, not for other tasks and threads.
+    """
+    core.nowait_enter()
+    try:
+        with _on(_context.no_wait):
+            yield
+    finally:
+        core.nowait_exit()
+
+
+@contextmanager
+def _on(variable: ContextVar[bool]) -> Iterator[None]:
+    token = variable.set(True)
+    try:
+        yield
+    finally:
+        variable.reset(token)
