@@ -49,11 +49,9 @@ def demo(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Measure on every Python present, against the peers that install."""
-    codes = []
-    for python in interpreters.find():
-        environment = _installed(f"bench-{python.minor}", python, optional="bench")
-        codes.append(_call(environment, "-m", "benchmarks", *arguments, cwd=_alone("benchmarks")))
-    return max(codes)
+    installed = [_installed(f"bench-{python.minor}", python, optional="bench") for python in interpreters.find()]
+    pythons = [environment.python for environment in installed]
+    return _call(installed[-1], "-m", "benchmarks", "--pythons", *pythons, *arguments, cwd=_alone("benchmarks"))
 
 
 def docs(arguments: list[str]) -> int:

@@ -1,0 +1,129 @@
+"""
+The other libraries, each behind one small adapter.
+
+An adapter is a module that imports one library and has a function for each comparison that the library can take part
+in, named after the comparison's key. It uses the library as its documentation shows. Beside the functions:
+
+    DISTRIBUTION    its name as a package
+    NOTES           what a reader must know to compare, by key
+    CLOCK           the clock that it reads while it works, by key; none otherwise
+    ABSENT          why it has no part in a comparison that one would expect it in, by key: said as a skip
+
+Functions take and return, by key: `async_*` and `sync_*` a function, guarded; `refusal` and `async_refusal` a function
+that fails, guarded, and the class of the refusal; `try_acquire` nothing, and a function that takes a token;
+`histogram_record` seconds, and a function that records with the values to feed it; `filler` (histogram_quantile and
+the table of errors) seconds, and a function from a quantile to seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from resilio.bench._accuracy import Filler
+from resilio.bench._comparison import Subject
+from resilio.bench._results import Skip
+from resilio.bench._runner import Peers
+from resilio.bench._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
+
+__all__ = ["ADAPTERS", "DISTRIBUTIONS", "load", "peers"]
+
+DISTRIBUTIONS: Mapping[str, str] = {
+    "circuitbreaker": "circuitbreaker",
+    "pybreaker": "pybreaker",
+    "aiobreaker": "aiobreaker",
+    "purgatory": "purgatory",
+    "hyx": "hyx",
+    "interlock": "interlock-cb",
+    "nopanic": "nopanic",
+    "pyresilience": "pyresilience",
+    "aiolimiter": "aiolimiter",
+    "limits": "limits",
+    "throttled": "throttled-py",
+    "hdrhistogram": "hdrhistogram",
+    "ddsketch": "ddsketch",
+    "prometheus": "prometheus-client",
+}
+"""Distribution by adapter."""
+ADAPTERS: Sequence[str] = tuple(DISTRIBUTIONS)
+
+_SECONDS = 4096
+
+
+def _guarding(make: Callable[[Any], Any], callee_of: Callable[[], Any]) -> Callable[[], Any]:
+    return lambda: make(callee_of())
+
+
+def _refusing(make: Callable[[Any], Any], asynchronous: bool) -> Callable[[], Refusing]:
+    return lambda: Refusing(*make(afailing() if asynchronous else failing()), asynchronous)
+
+
+_MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
+    "async_breaker": lambda make: _guarding(make, acallee),
+    "async_bulkhead": lambda make: _guarding(make, acallee),
+    "async_limiter": lambda make: _guarding(make, acallee),
+    "async_stack": lambda make: _guarding(make, acallee),
+    "sync_breaker": lambda make: _guarding(make, callee),
+    "refusal": lambda make: _refusing(make, asynchronous=False),
+    "async_refusal": lambda make: _refusing(make, asynchronous=True),
+    "try_acquire": lambda make: make,
+    "histogram_record": lambda make: lambda: Recording(*make(latencies(_SECONDS))),
+    "histogram_quantile": lambda make: lambda: make(latencies(QUANTILE_OF)),
+}
+
+
+def load(adapter: str) -> ModuleType | Skip:
+    """Return the adapter, or a skip with the reason why it cannot be imported."""
+    try:
+        return importlib.import_module(f"benchmarks.peers.{adapter}")
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
+        return Skip(DISTRIBUTIONS[adapter], f"cannot be imported: {type(error).__name__}: {error}")
+
+
+def peers() -> Peers:
+    """Return what all peers contribute to a run on this Python."""
+    loaded = [load(adapter) for adapter in ADAPTERS]
+    modules = [module for module in loaded if isinstance(module, ModuleType)]
+    missing = [skip for skip in loaded if isinstance(skip, Skip)]
+    return Peers(
+        distributions=list(DISTRIBUTIONS.values()),
+        missing=missing,
+        subjects=lambda key: _subjects(modules, key),
+        fillers=_fillers(modules),
+        breakers={
+            f"{module.DISTRIBUTION}, new": f"benchmarks.peers.memory:{_name(module)}"
+            for module in modules
+            if _function(module, "sync_breaker") or _function(module, "async_breaker")
+        },
+    )
+
+
+def _subjects(modules: Sequence[ModuleType], key: str) -> list[Subject | Skip]:
+    found: list[Subject | Skip] = []
+    for module in modules:
+        reason = getattr(module, "ABSENT", {}).get(key)
+        make = _function(module, "filler" if key == "histogram_quantile" else key)
+        if reason is not None:
+            found.append(Skip(module.DISTRIBUTION, reason))
+        elif make is not None:
+            found.append(_subject(module, key, _MAKERS[key](make)))
+    return found
+
+
+def _subject(module: ModuleType, key: str, make: Callable[[], Any]) -> Subject:
+    note = getattr(module, "NOTES", {}).get(key, "")
+    return Subject(module.DISTRIBUTION, make, getattr(module, "CLOCK", {}).get(key, "none"), note)
+
+
+def _fillers(modules: Sequence[ModuleType]) -> dict[str, Filler]:
+    return {module.DISTRIBUTION: module.filler for module in modules if _function(module, "filler")}
+
+
+def _function(module: ModuleType, name: str) -> Callable[..., Any] | None:
+    return getattr(module, name, None)
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]

@@ -1,0 +1,25 @@
+"""circuitbreaker: one decorator for sync and async; counts consecutive failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from circuitbreaker import CircuitBreakerError, circuit
+
+DISTRIBUTION = "circuitbreaker"
+NOTES = dict.fromkeys(("async_breaker", "sync_breaker"), "counts consecutive failures; no window")
+CLOCK = dict.fromkeys(("refusal", "async_refusal"), "monotonic")
+
+
+def async_breaker(f: Any) -> Any:
+    return circuit(failure_threshold=5, recovery_timeout=600)(f)
+
+
+sync_breaker = async_breaker
+
+
+def refusal(f: Any) -> tuple[Any, type[Exception]]:
+    return async_breaker(f), CircuitBreakerError
+
+
+async_refusal = refusal

@@ -1,0 +1,51 @@
+"""
+Microbenchmarks of this library on this machine: `python -m resilio bench`.
+
+They compare the library with an empty wrapper around the same function, measured in turns in one process. The
+comparison with other libraries is in the repository, `make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the benchmarks and print the report.
+
+    Args:
+        arguments: `--quick` for seconds instead of a minute, `--json` for records; None: those of the process.
+
+    Returns:
+        The exit code: 0, also when a target is missed; the report says so.
+    """
+    # Only here: who imports the package to look at it should not pay for, or start, a benchmark.
+    import attrs
+
+    from resilio.bench._report import terminal
+    from resilio.bench._results import to_json
+    from resilio.bench._runner import FULL, QUICK, run
+
+    options = _parser().parse_args(arguments)
+    plan = attrs.evolve(QUICK if options.quick else FULL, callgrind=options.callgrind)
+    results = run(plan, say=_say)
+    print(json.dumps(to_json(results)) if options.json else terminal([results]))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m resilio bench", description="Measure resilio on this machine.")
+    parser.add_argument("--quick", action="store_true", help="a rough figure in seconds")
+    parser.add_argument("--callgrind", action="store_true", help="count instructions as well, with valgrind: minutes")
+    parser.add_argument("--json", action="store_true", help="records instead of tables")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(f"measuring: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+"""What callgrind watches: one case, a number of calls, no event loop, no clock but the subject's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from itertools import repeat
+from typing import Any
+
+import resilio
+from resilio.bench import _own, _work
+
+_SECONDS = 0.0123
+
+
+def _awaiting(make: Callable[[], Callable[[], Awaitable[Any]]]) -> Callable[[int], None]:
+    function = make()
+
+    async def loop(n: int) -> None:
+        for _ in repeat(None, n):
+            await function()
+
+    return lambda n: _drive(loop(n))
+
+
+def _drive(coroutine: Any) -> None:
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a case suspended")
+
+
+def _calling(make: Callable[[], Callable[[], Any]]) -> Callable[[int], None]:
+    function = make()
+
+    def loop(n: int) -> None:
+        for _ in repeat(None, n):
+            function()
+
+    return loop
+
+
+def _feeding(make: Callable[[], tuple[Callable[[Any], Any], Any]]) -> Callable[[int], None]:
+    function, value = make()
+
+    def loop(n: int) -> None:
+        for _ in repeat(None, n):
+            function(value)
+
+    return loop
+
+
+def _refused(make: Callable[[], _work.Refusing]) -> Callable[[int], None]:
+    refusing = make()
+    _drive(refusing.check())
+    function, error = refusing.function, refusing.error
+
+    def loop(n: int) -> None:
+        for _ in repeat(None, n):
+            try:  # noqa: SIM105  (suppress() would be counted as well)
+                function()
+            except error:
+                pass
+
+    return loop
+
+
+def _idle() -> Callable[[int], None]:
+    def loop(n: int) -> None:
+        for _ in repeat(None, n):
+            pass
+
+    return loop
+
+
+def _attempting() -> tuple[Callable[[Any], Any], Any]:
+    attempting = _own.attempting()
+    _drive(attempting.check())
+    return attempting.attempt, attempting.function
+
+
+CASES: dict[str, Callable[[], Callable[[int], None]]] = {
+    "bare await": lambda: _awaiting(_work.acallee),
+    "bare call": lambda: _calling(_work.callee),
+    "bare loop": _idle,
+    "async empty wrapper": lambda: _awaiting(lambda: _work.async_wrapper(_work.acallee())),
+    "async breaker on success": lambda: _awaiting(lambda: _own.breaker()(_work.acallee())),
+    "rate_limit + bulkhead + breaker, fused": lambda: _awaiting(lambda: _own.stack()(_work.acallee())),
+    "sync empty wrapper": lambda: _calling(lambda: _work.sync_wrapper(_work.callee())),
+    "sync breaker on success": lambda: _calling(lambda: _own.breaker()(_work.callee())),
+    "refusal raised and caught": lambda: _refused(lambda: _own.refusing(_work.failing(), asynchronous=False)),
+    "refusal through attempt": lambda: _feeding(_attempting),
+    "LatencyHistogram.record": lambda: _feeding(lambda: (resilio.LatencyHistogram().record, _SECONDS)),
+    "TokenBucket.try_acquire": lambda: _calling(_own.try_acquire),
+}
+
+
+def main(name: str, calls: int) -> None:
+    """Warm the case up, so that the interpreter has specialised it, and run it."""
+    loop = CASES[name]()
+    loop(200)
+    loop(calls)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,256 @@
+"""The comparisons, each with the library's own subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import resilio
+from resilio._native import clock
+from resilio.bench import _loops, _work
+from resilio.bench._comparison import Comparison, Subject
+
+__all__ = ["attempting", "breaker", "comparisons", "refusing", "stack", "try_acquire"]
+
+_PLENTY = "100000000/s"
+"""A rate that no loop here reaches: the limiter works, and never refuses."""
+
+
+def breaker(**options: Any) -> Any:
+    return resilio.circuit_breaker(_work.fresh_name(), **options)
+
+
+def _limit() -> Any:
+    return resilio.rate_limit(_PLENTY, name=_work.fresh_name())
+
+
+def _bulkhead() -> Any:
+    return resilio.bulkhead(100, name=_work.fresh_name())
+
+
+def stack() -> Any:
+    return resilio.pipeline(_limit(), _bulkhead(), breaker())
+
+
+def _stacked_decorators() -> Any:
+    return _limit()(_bulkhead()(breaker()(_work.acallee())))
+
+
+def refusing(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Refusing:
+    return _work.Refusing(breaker(open_for=600.0, max_open_for=600.0)(callee), resilio.CircuitOpenError, asynchronous)
+
+
+def attempting() -> _work.Attempting:
+    return _work.Attempting(breaker(open_for=600.0, max_open_for=600.0).attempt, _work.failing())
+
+
+def try_acquire() -> Callable[[], bool]:
+    """Return the method that takes a token of a bucket with plenty."""
+    bucket = resilio.TokenBucket(_PLENTY)
+    return bucket.try_acquire
+
+
+def _subject(name: str, make: Callable[[], Any], target: str | None = None, note: str = "") -> Subject:
+    return Subject(name, make, clock.source(), note, target)
+
+
+def _async_comparison(key: str, title: str, about: str, own: Sequence[Subject]) -> Comparison:
+    return Comparison(
+        key,
+        title,
+        about,
+        drive=_loops.awaits,
+        check=_work.check_async_answer,
+        base=lambda: _loops.awaits(_work.acallee()),
+        own=own,
+        wrapper=lambda: _work.async_wrapper(_work.acallee()),
+    )
+
+
+def _async_breaker() -> Comparison:
+    return _async_comparison(
+        "async_breaker",
+        "Async circuit breaker on success",
+        "Added to `await f()`.",
+        [_subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker")],
+    )
+
+
+def _async_breaker_of_three() -> Comparison:
+    return Comparison(
+        "async_breaker_of_three",
+        "The same with three arguments",
+        'Added to `await f(1, "two", three=3)`.',
+        drive=_loops.awaits_arguments,
+        check=_work.check_async_answer,
+        base=lambda: _loops.awaits_arguments(_work.acallee_of_three()),
+        own=[_subject("resilio circuit_breaker", lambda: breaker()(_work.acallee_of_three()))],
+        wrapper=lambda: _work.async_wrapper(_work.acallee_of_three()),
+    )
+
+
+def _async_stack() -> Comparison:
+    return _async_comparison(
+        "async_stack",
+        "Rate limit, bulkhead and circuit breaker around an async function",
+        "Added to `await f()`.",
+        [
+            _subject("resilio pipeline of three", lambda: stack()(_work.acallee()), "async_stack"),
+            _subject("resilio, three decorators stacked", _stacked_decorators),
+        ],
+    )
+
+
+def _async_limiter() -> Comparison:
+    return _async_comparison(
+        "async_limiter",
+        "Async rate limit on success",
+        "Added to `await f()`.",
+        [_subject("resilio rate_limit", lambda: _limit()(_work.acallee()))],
+    )
+
+
+def _async_bulkhead() -> Comparison:
+    return _async_comparison(
+        "async_bulkhead",
+        "Async bulkhead on success",
+        "Added to `await f()`; a permit is free.",
+        [_subject("resilio bulkhead", lambda: _bulkhead()(_work.acallee()))],
+    )
+
+
+def _sync_breaker() -> Comparison:
+    return Comparison(
+        "sync_breaker",
+        "Sync circuit breaker on success",
+        "Added to `f()`.",
+        drive=_loops.calls,
+        check=_work.check_answer,
+        base=lambda: _loops.calls(_work.callee()),
+        own=[_subject("resilio circuit_breaker", lambda: breaker()(_work.callee()), "sync_breaker")],
+        wrapper=lambda: _work.sync_wrapper(_work.callee()),
+    )
+
+
+def _refusal() -> Comparison:
+    return Comparison(
+        "refusal",
+        "Refusal by an open breaker, sync",
+        "Nanoseconds a refusal: raised through the decorator and caught.",
+        drive=lambda refusing: refusing.loop(),
+        check=lambda refusing: refusing.check(),
+        base=_loops.idles,
+        own=[
+            _subject("resilio circuit_breaker", lambda: refusing(_work.failing(), asynchronous=False), "refusal"),
+            _subject("resilio, through attempt", attempting, "attempt_refused", "returned, not raised"),
+        ],
+    )
+
+
+def _async_refusal() -> Comparison:
+    return Comparison(
+        "async_refusal",
+        "Refusal by an open breaker, async",
+        "Nanoseconds a refusal: raised out of `await` and caught.",
+        drive=lambda refusing: refusing.loop(),
+        check=lambda refusing: refusing.check(),
+        base=_loops.idles,
+        own=[_subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True))],
+    )
+
+
+def _try_acquire() -> Comparison:
+    return Comparison(
+        "try_acquire",
+        "Take a token without waiting",
+        "Nanoseconds a call from Python; the token is there.",
+        drive=_loops.calls,
+        check=_work.check_taken,
+        base=_loops.idles,
+        own=[_subject("resilio TokenBucket.try_acquire", try_acquire, "try_acquire")],
+    )
+
+
+def _histogram_record() -> Comparison:
+    seconds = _work.latencies(4096)
+    return Comparison(
+        "histogram_record",
+        "Record a latency",
+        "Nanoseconds a call from Python; 4,096 log-normal latencies in turn, each subject in the unit it takes.",
+        drive=lambda recording: _loops.feeds(recording.record, recording.values),
+        check=_work.check_recording,
+        base=lambda: _loops.idles_feeding(seconds),
+        own=[
+            _subject(
+                "resilio LatencyHistogram.record",
+                lambda: _work.Recording(resilio.LatencyHistogram().record, seconds),
+                "histogram_record",
+            )
+        ],
+    )
+
+
+def _filled() -> resilio.LatencyHistogram:
+    histogram = resilio.LatencyHistogram()
+    for value in _work.latencies(_work.QUANTILE_OF):
+        histogram.record(value)
+    return histogram
+
+
+def _histogram_quantile() -> Comparison:
+    return Comparison(
+        "histogram_quantile",
+        "Ask a histogram of 20,000 latencies for its p99",
+        "Nanoseconds a call from Python.",
+        drive=lambda quantile: _loops.feeds(quantile, [0.99]),
+        check=_work.check_quantile,
+        base=lambda: _loops.idles_feeding([0.99]),
+        own=[_subject("resilio LatencyHistogram.quantile", lambda: _filled().quantile, "histogram_quantile")],
+    )
+
+
+def _parts() -> Comparison:
+    policy, guarded = breaker(), breaker()(_work.callee())
+
+    def by_hand() -> None:
+        policy.try_acquire().success()
+
+    def block() -> None:
+        with policy:
+            pass
+
+    return Comparison(
+        "parts",
+        "Smaller parts, from Python",
+        "Nanoseconds a call.",
+        drive=_loops.calls,
+        check=_work.check_callable,
+        base=_loops.idles,
+        own=[
+            _subject("resilio.current(), outside a call", lambda: resilio.current),
+            _subject("breaker.try_acquire().success()", lambda: by_hand, note="with the function around it"),
+            _subject("with breaker: ...", lambda: block, note="with the function around it"),
+            _subject("breaker.snapshot()", lambda: policy.snapshot),
+            _subject(
+                "resilio.policy_of(f)", lambda: lambda: resilio.policy_of(guarded), note="with the function around it"
+            ),
+        ],
+    )
+
+
+def comparisons() -> tuple[Comparison, ...]:
+    """Return every comparison, in the order in which a report shows them."""
+    return (
+        _async_breaker(),
+        _async_breaker_of_three(),
+        _async_bulkhead(),
+        _async_limiter(),
+        _async_stack(),
+        _sync_breaker(),
+        _refusal(),
+        _async_refusal(),
+        _try_acquire(),
+        _histogram_record(),
+        _histogram_quantile(),
+        _parts(),
+    )

@@ -1,0 +1,57 @@
+"""What the suite holds the library to: a figure that must be met and one to aim for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+__all__ = ["TARGETS", "Target"]
+
+
+@attrs.frozen
+class Target:
+    """
+    A limit, in *unit*; lower is better.
+
+    *must* and *aim* are for Python 3.11; *later_must* and *later_aim* for 3.12 and later, where an awaitable that is
+    not a coroutine must return its value through StopIteration.
+    """
+
+    what: str
+    unit: str
+    must: float
+    aim: float | None = None
+    later_must: float | None = None
+    later_aim: float | None = None
+
+    def limits(self, python: str) -> tuple[float, float | None]:
+        """Return must and aim for a Python version such as "3.13.0"."""
+        later = tuple(int(part) for part in python.split(".")[:2]) >= (3, 12)
+        if later and self.later_must is not None:
+            return self.later_must, self.later_aim
+        return self.must, self.aim
+
+    def mark(self, value: float, python: str) -> str:
+        """Return "aim met", "must met" or "MISSED"."""
+        must, aim = self.limits(python)
+        if value > must:
+            return "MISSED"
+        return "aim met" if aim is not None and value <= aim else "must met"
+
+
+TARGETS: Mapping[str, Target] = {
+    "async_breaker": Target("async breaker on success", "W", 0.7, 0.4, 1.0, 0.65),
+    "async_stack": Target("rate_limit + bulkhead + breaker, fused", "W", 1.0, 0.5, 1.3, 0.75),
+    "sync_breaker": Target("sync breaker against an empty sync wrapper", "W", 1.2, 1.0),
+    "refusal": Target("refusal raised and caught, sync", "ns", 600, 300),
+    "attempt_refused": Target("refusal through attempt", "ns", 200, 100),
+    "histogram_record": Target("histogram: record from Python", "ns", 40, 25),
+    "histogram_quantile": Target("histogram: quantile", "ns", 1000),
+    "histogram_memory": Target("histogram: memory", "bytes", 12 * 1024),
+    "histogram_error": Target("histogram: error, p50 to p99.99", "%", 0.8),
+    "try_acquire": Target("TokenBucket.try_acquire() from Python", "ns", 60, 30),
+    "breaker_memory": Target("one breaker, all included", "bytes", 16 * 1024, 4 * 1024),
+    "import": Target("import resilio against import anyio, attrs", "x", 1.5, 1.1),
+    "queue": Target("bulkhead: ns a grant, 10,000 queued waiters against 10", "x", 1.2, 1.0),
+}

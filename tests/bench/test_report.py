@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from resilio.bench._report import figure, markdown, terminal
+from resilio.bench._results import Environment, Results, Row, Skip, Table, from_json, to_json
+from resilio.bench._targets import TARGETS
+
+
+def run(python, *rows, skips=()):
+    where = Environment(python, "CPython, GIL", "Linux x86_64", "a processor", 2, "tsc", "2026-01-02", {"peer": "1.0"})
+    return Results(where, (Table("async_breaker", "Async breaker", "About it.", rows, skips),))
+
+
+def breaker(value, ns=50.0):
+    return Row("resilio circuit_breaker", value, "W", value * 0.9, value * 1.1, ns, "tsc", "", "async_breaker")
+
+
+def test_records_survive_json():
+    """What a worker writes is what the report reads."""
+    results = run("3.13.0", breaker(0.5), skips=(Skip("peer", "not there"),))
+    assert from_json(json.loads(json.dumps(to_json(results)))) == results
+
+
+@pytest.mark.parametrize(
+    ("python", "value", "mark"),
+    [
+        ("3.11.7", 0.40, "aim met"),
+        ("3.11.7", 0.41, "must met"),
+        ("3.11.7", 0.71, "MISSED"),
+        ("3.12.1", 0.71, "must met"),
+        ("3.13.0", 0.65, "aim met"),
+        ("3.13.0", 1.01, "MISSED"),
+    ],
+)
+def test_a_figure_is_marked_against_the_limits_of_its_python(python, value, mark):
+    """3.11 has limits of its own; must and aim include their limit."""
+    assert TARGETS["async_breaker"].mark(value, python) == mark
+    assert mark in terminal([run(python, breaker(value))])
+
+
+def test_a_target_that_nobody_measured_is_said():
+    """A target without a figure reads "not measured", never nothing."""
+    line = next(line for line in terminal([run("3.13.0", breaker(0.5))]).splitlines() if "quantile" in line)
+    assert line.endswith("not measured")
+
+
+def test_markdown_has_every_python_in_one_table():
+    """Runs on several Pythons become columns; a subject that one lacks is said."""
+    peer = Row("peer", 5.0, "W", 4.9, 5.1, 400.0, "monotonic", "a note")
+    text = markdown([run("3.11.7", breaker(0.5), peer), run("3.13.0", breaker(0.6, 60.0))], "How.")
+    assert "| resilio circuit_breaker | 0.50 W (50 ns) ±10 % | 0.60 W (60 ns) ±10 % | tsc |  |" in text
+    assert "| peer | 5.00 W (400 ns) ±2 % | not measured | monotonic | a note |" in text
+    assert "a processor, 2 processors, Linux x86_64 | tsc | 2026-01-02 | peer 1.0" in text
+
+
+def test_skips_are_said_with_the_pythons_they_happened_on():
+    """A skip on every Python is said once; one on some names them."""
+    everywhere, once = Skip("peer", "no wheel"), Skip("other", "a reason")
+    runs = [run("3.11.7", breaker(0.5), skips=(everywhere, once)), run("3.13.0", breaker(0.5), skips=(everywhere,))]
+    text = terminal(runs)
+    assert "skipped: peer: no wheel\n" in text
+    assert "skipped: other: a reason (3.11.7)" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (Row("a", 0.567, "W", ns=51.4), "0.57 W (51 ns)"),
+        (Row("a", 23.44, "ns"), "23.4 ns"),
+        (Row("a", 1234.5, "ns"), "1,234 ns"),
+        (Row("a", 4096.0, "bytes"), "4,096 B"),
+        (Row("a", 16384.0, "bytes"), "16.0 KB"),
+        (Row("a", 0.7812, "%"), "0.78 %"),
+        (Row("a", 1.052, "x"), "1.05 x"),
+    ],
+)
+def test_figures_are_written_with_their_unit(row, text):
+    """Each unit has one way to be written."""
+    assert figure(row) == text
