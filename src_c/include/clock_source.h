@@ -8,8 +8,8 @@
  *     error      what the old anchor said, against clock_gettime now; above 1 ms (and 0.1 % of the time since, which
  *                bounds what the kernel slews) the counter is switched off for good
  *     scale      the rate since the last pair; lowered while the clock is ahead, so that it is right 100 ms on
- * A pair takes the counter *before* clock_gettime, so the counter's time is ahead by one read (24 ns), never behind: the
- * change from clock_gettime to the counter does not go backwards either.
+ * A pair takes the counter *before* clock_gettime, so the counter's time is ahead by one read (24 ns), never behind:
+ * the change from clock_gettime to the counter does not go backwards either.
  *
  * The counter is read for the new anchor after `sequence` has become odd: nobody can have read a later counter with
  * the old scale. The odd section holds no system call.
@@ -86,7 +86,7 @@ static double rs_clock_rate(const rs_clock_pair *from, const rs_clock_pair *to)
     return rate > 0.05 && rate < 100.0 ? rate : 0;
 }
 
-/* Close the old anchor: from here on readers wait for a new one. *given_ns is the most that they can have been given. */
+/* Close the old anchor: from here on readers wait for a new one. *given_ns is the most that they were given. */
 static uint64_t rs_clock_close(rs_clock *clock, int64_t *given_ns)
 {
     RS_CLOCK_STORE(clock->sequence, RS_CLOCK_LOAD(clock->sequence) + 1);

@@ -171,7 +171,7 @@ static inline void rs_gcra_debit(rs_gcra *gcra, int64_t now_ns, int64_t n)
     rs_gcra_set_tat(gcra, tat < limit ? tat : limit);
 }
 
-/* Take *n* tokens of the future: nanoseconds until they may be used; RS_GCRA_NEVER if n > burst, and nothing changes. */
+/* Take *n* tokens of the future: nanoseconds until they may be used. RS_GCRA_NEVER if n > burst: nothing changes. */
 static inline int64_t rs_gcra_reserve(rs_gcra *gcra, int64_t now_ns, int64_t n)
 {
     int64_t wait = rs_gcra_wait(gcra, now_ns, n);

@@ -33,11 +33,12 @@ typedef struct rs_window {
     uint32_t current, oldest;               /* buckets; `oldest`: none before it holds anything */
 } rs_window;
 
-/* The last *count* outcomes (0: any number) of the last *span_ns* (0: any age). 0, or -1: no memory, or neither given. */
+/* The last *count* outcomes (0: any number) of the last *span_ns* (0: any age; else at least 20). 0, or -1: no memory,
+ * or neither given. */
 static inline int rs_window_init(rs_window *window, uint32_t count, int64_t span_ns)
 {
     memset(window, 0, sizeof *window);
-    if (span_ns < 0 || (count == 0 && span_ns == 0))
+    if (span_ns < 0 || (0 < span_ns && span_ns < RS_WINDOW_BUCKETS) || (count == 0 && span_ns == 0))
         return -1;
     size_t size = count == 0 ? RS_WINDOW_BUCKETS * sizeof(rs_window_bucket)
                              : count + (span_ns ? RS_WINDOW_BUCKETS * sizeof(uint32_t) : 0);
@@ -45,7 +46,7 @@ static inline int rs_window_init(rs_window *window, uint32_t count, int64_t span
     if (memory == NULL)
         return -1;
     window->capacity = count;
-    window->width_ns = span_ns && span_ns < RS_WINDOW_BUCKETS ? 1 : span_ns / RS_WINDOW_BUCKETS;
+    window->width_ns = span_ns / RS_WINDOW_BUCKETS;
     if (count == 0)
         window->bucket = (rs_window_bucket *)memory;
     else if (span_ns == 0)
