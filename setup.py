@@ -1,7 +1,7 @@
 """
 Build the native layer: hand-written C for the core, Cython for the rest. All other metadata is in pyproject.toml.
 
-RESILIO_COVERAGE=1 makes Cython lines traceable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan.
+RESILIO_COVERAGE=1 makes lines of Cython and C countable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan.
 """
 
 import os
@@ -18,7 +18,7 @@ SANITIZE = os.environ.get("RESILIO_SANITIZE") == "1"
 
 MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if COVERAGE else []
 SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
-OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O1"] if COVERAGE else ["-O3"]
+OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O0", "--coverage"] if COVERAGE else ["-O3"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
@@ -47,7 +47,7 @@ def native(name, sources):
         depends=HEADERS,
         define_macros=MACROS,
         extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],
-        extra_link_args=SANITIZERS,
+        extra_link_args=["--coverage"] if COVERAGE else SANITIZERS,
     )
 
 

@@ -12,13 +12,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import c_coverage
 from environments import ROOT, Environment, run
 
 GATE = 95.0
 _KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd")}
 
 
-def check_coverage(environment: Environment, tree: Path) -> str:
+def check_coverage(environment: Environment, tree: Path, build: Path) -> str:
     """
     Print the report of the run in this tree and return what is wrong with it, or an empty string.
 
@@ -26,6 +27,8 @@ def check_coverage(environment: Environment, tree: Path) -> str:
         environment: Where the run took place.
 
         tree: The folder that it ran in, with its data files.
+
+        build: The folder in which its wheel was built, with gcov's.
     """
     coverage = [environment.python, "-m", "coverage"]
     shutil.copytree(ROOT / "resilio", tree / "resilio", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -33,10 +36,13 @@ def check_coverage(environment: Environment, tree: Path) -> str:
     run([*coverage, "report", "--precision=1"], cwd=tree)
     run([*coverage, "json", "--quiet", "-o", "coverage.json"], cwd=tree)
     report = json.loads((tree / "coverage.json").read_text())
+    in_c = c_coverage.report(build)
     missing = sorted(_expected() - {_module(name) for name in report["files"]})
     if missing:
         return f"not in the coverage report: {', '.join(missing)}"
     totals = {kind: _percent(report["files"], *suffixes) for kind, suffixes in _KINDS.items()}
+    if in_c is not None:
+        totals["C lines"] = in_c
     words = ", ".join(f"{kind} {percent:.1f} %" for kind, percent in totals.items())
     print(f"coverage: {words} (gate {GATE:.0f} % each)", flush=True)
     low = [f"{kind} {percent:.1f} %" for kind, percent in totals.items() if percent < GATE]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import c_coverage
 import environments
 import interpreters
 import wheels
@@ -86,11 +87,13 @@ def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
     wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.coverage)
     leg.environment.install_wheel(wheel)
     built = time.monotonic()
-    tree = _test_tree(source, tag, wheel.parent / "tree" / "src_c")
+    build = wheel.parent / "tree"
+    tree = _test_tree(source, tag, build / "src_c")
+    c_coverage.forget(build)
     _pytest(leg, tree, pytest_arguments)
     leg.seconds = {"build": built - started, "tests": time.monotonic() - built}
     if leg.coverage:
-        leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree))))
+        leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree, build))))
 
 
 def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
