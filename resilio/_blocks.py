@@ -21,15 +21,13 @@ __all__ = ["OpenBlocks", "PermitBlock", "finish"]
 
 
 def finish(permit: Permit, error: BaseException | None) -> None:
-    """Settle a permit that nobody has settled: by the policy's own rules for `error`; a cancellation is no outcome."""
-    if permit.settled:
+    """Settle a permit that nobody has settled, by the gates' own rules for `error`; a cancellation is no outcome."""
+    if permit.ended:
         return
     if error is None:
         permit.success()
-    elif isinstance(error, Exception):
-        permit.failure(error)
     else:
-        permit.ignore()
+        permit.raised(error)
 
 
 class PermitBlock:

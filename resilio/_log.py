@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from resilio.events import StateChanged
 
-__all__ = ["describe", "listener_failed", "logger", "state_changed"]
+__all__ = ["describe", "gate_failed", "listener_failed", "logger", "state_changed"]
 
 ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
 
@@ -45,3 +45,8 @@ def state_changed(event: StateChanged) -> None:
 def listener_failed(listener: Any, error: Exception) -> None:
     """Log a listener's exception."""
     logger().error("a listener of events raised and was skipped: %r", listener, exc_info=error)
+
+
+def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
+    """Log what a method of a gate written in Python raised."""
+    logger().error("%s: %s() raised; calls are admitted without it", describe(kind, name), method, exc_info=error)

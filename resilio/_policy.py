@@ -74,7 +74,7 @@ class Policy(core.Pipeline, Generic[C]):
         self._called_after: str | None = None
         self._blocks = OpenBlocks()
         gate.policy = self
-        gate.name = name
+        _set(gate, "name", name)
         self._apply_shared(config)
         events.attach(gate)
 
@@ -207,8 +207,8 @@ class Policy(core.Pipeline, Generic[C]):
         """Give the gate the options that all gates share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
         gate = self._gate
         gate.enforce = getattr(config, "enforce", 1.0)
-        gate.judge_error = judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ()))
-        gate.judge_value = judge_value(getattr(config, "failed_if", None))
+        _set(gate, "judge_error", judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ())))
+        _set(gate, "judge_value", judge_value(getattr(config, "failed_if", None)))
 
     def health(self) -> Health:
         """Return whether a call made now has a chance, and why not."""
@@ -244,6 +244,14 @@ class Policy(core.Pipeline, Generic[C]):
 
     def __deepcopy__(self, memo: object) -> Policy[C]:
         return self
+
+
+def _set(gate: core.Gate, attribute: str, value: object) -> None:
+    """Set a slot of the gate; None empties it, which the native code takes for "the rule of its own"."""
+    if value is None:
+        delattr(gate, attribute)
+    else:
+        setattr(gate, attribute, value)
 
 
 async def _nothing() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import attrs
 
 from resilio import _log
+from resilio._native import clock
 
 __all__ = ["Event", "Rejected", "Settled", "StateChanged", "listener_errors", "subscribe"]
 
@@ -107,6 +108,8 @@ Event = StateChanged | Rejected | Settled
 LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
 """The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
 
+
+OUTCOMES = ("success", "failure", "ignored")
 
 class Gate(Protocol):
     """What is needed of a native gate here."""
@@ -237,9 +240,7 @@ def deliver(gate: Gate) -> None:
     _dispatch()
 
 
-def rejected(
-    gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None, at_ns: int
-) -> None:
+def rejected(gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None) -> None:
     """Deliver a refusal. The core calls this if the gate's listening bit is set, with no lock held."""
     event = Rejected(
         kind=gate.kind,
@@ -248,15 +249,18 @@ def rejected(
         measured=measured,
         limit=limit,
         retry_after=retry_after,
-        at_ns=at_ns,
+        at_ns=clock.now_ns(),
     )
     _queue(gate, event)
     _dispatch()
 
 
-def settled(gate: Gate, outcome: str, seconds: float, at_ns: int) -> None:
+def settled(gate: Gate, outcome: int, seconds: float) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
-    _queue(gate, Settled(kind=gate.kind, name=_name(gate), outcome=outcome, seconds=seconds, at_ns=at_ns))
+    event = Settled(
+        kind=gate.kind, name=_name(gate), outcome=OUTCOMES[outcome], seconds=seconds, at_ns=clock.now_ns()
+    )
+    _queue(gate, event)
     _dispatch()
 
 

@@ -1,0 +1,132 @@
+"""
+Which callable is guarded how: every shape honestly, or a TypeError where it is decorated.
+
+    function, lambda, builtin, callable object     sync: settled at the return, or at the end of an awaitable it returned
+    async function, async __call__, their partials coroutine
+    generator, async generator                     a stream: the permit lasts to its end
+    staticmethod, classmethod                      unwrapped, guarded, wrapped again
+    a function that is guarded already             fused: one run of gates around the innermost function
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from resilio import _streams
+from resilio._native import core
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["find_guard", "guard"]
+
+
+def guard(policy: Policy[Any], fn: Any) -> Any:
+    """
+    Return `fn` guarded by `policy`.
+
+    Args:
+        policy: The policy, outside of those that guard `fn` already.
+
+        fn: Any callable of the shapes above.
+
+    Raises:
+        TypeError: What cannot be guarded honestly, with what to do instead.
+    """
+    if isinstance(fn, (staticmethod, classmethod)):
+        return type(fn)(guard(policy, fn.__func__))
+    if type(fn) is core.Guard:
+        return _fuse(policy, fn)
+    _refuse_unguardable(fn)
+    policy._call_after(fn)
+    return _wrap(policy, fn)
+
+
+def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> core.Guard:
+    kind = kind_of(fn)
+    if kind == "generator":
+        return core.Guard(policy, fn, kind, _streams.stream(policy, fn))
+    if kind == "async_generator":
+        return core.Guard(policy, fn, kind, _streams.async_stream(policy, fn))
+    return core.Guard(policy, fn, kind)
+
+
+def _fuse(policy: Policy[Any], inner: core.Guard) -> core.Guard:
+    from resilio._pipeline import stack
+
+    policy._call_after(inner.__wrapped__)
+    return _wrap(stack(policy, inner.pipeline), inner.__wrapped__)
+
+
+def kind_of(fn: Callable[..., Any]) -> str:
+    """Return what a call of `fn` is: "sync", "coroutine", "generator" or "async_generator"."""
+    for candidate in _faces(fn):
+        if inspect.iscoroutinefunction(candidate):
+            return "coroutine"
+        if inspect.isasyncgenfunction(candidate):
+            return "async_generator"
+        if inspect.isgeneratorfunction(candidate):
+            return "generator"
+    return "sync"
+
+
+def _faces(fn: Any) -> tuple[Any, ...]:
+    """What the call runs: `fn` itself without its partials, and its class's __call__ if it is an object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    call = getattr(type(fn), "__call__", None)
+    return (fn,) if inspect.isroutine(fn) else (fn, call)
+
+
+def _refuse_unguardable(fn: Any) -> None:
+    if isinstance(fn, type):
+        _refuse(fn, "is a class", "guard its methods, or a function that makes instances")
+    if isinstance(fn, (property, functools.cached_property)):
+        _refuse(fn, "is a property", "guard the function below it: put the policy under @property")
+    if isinstance(fn, (functools.partialmethod, functools.singledispatchmethod)):
+        _refuse(fn, f"is a {type(fn).__name__}", "guard the function that it is made of")
+    if isinstance(fn, core.Pipeline):
+        _refuse(fn, "is a policy", "stack decorators on a function, or use pipeline(outer, inner)")
+    if not callable(fn):
+        _refuse(fn, "cannot be called", "guard a function")
+    if _is_context_manager(fn):
+        _refuse(fn, "makes a context manager, whose block a decorator does not see", "use `with policy.permit():` in it")
+    if inspect.iscoroutine(fn) or inspect.isawaitable(fn):
+        _refuse(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
+
+
+def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
+    raise TypeError(f"{fn!r} {what} and cannot be guarded: {instead}")
+
+
+def _is_context_manager(fn: Any) -> bool:
+    """Was it made by contextlib.contextmanager or asynccontextmanager? Their helper keeps contextlib's globals."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    function = fn.__func__ if isinstance(fn, MethodType) else fn
+    if type(function) is core.Guard:
+        return False
+    return getattr(function, "__globals__", {}).get("__name__") == "contextlib"
+
+
+def find_guard(fn: Any) -> core.Guard | None:
+    """Return the guard under methods, static and class methods, partials and `__wrapped__`; None if there is none."""
+    seen: set[int] = set()
+    while fn is not None and id(fn) not in seen:
+        if type(fn) is core.Guard:
+            return fn
+        seen.add(id(fn))
+        fn = _inside(fn)
+    return None
+
+
+def _inside(fn: Any) -> Any:
+    for attribute in ("__func__", "func", "__wrapped__"):
+        inner = inspect.getattr_static(fn, attribute, None)
+        if inner is not None:
+            return getattr(fn, attribute)
+    return None

@@ -1,0 +1,279 @@
+"""Gates beside the patterns: a gate written in Python, and the door of a pipeline."""
+
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport calloc
+from libc.string cimport memset
+
+from resilio._native.primitives cimport histogram_adopt, rs_histogram, rs_histogram_copy, rs_lock_acquire, rs_lock_release
+
+from resilio import _log
+from resilio._outcome import Outcome
+
+__all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
+
+cdef int MOST_KINDS = 16    # the core keeps what it derives from a kind, for at most 32 kinds
+
+
+def latency_of(Gate gate not None):
+    """Return a copy of the latencies of a gate's successes and failures, as a LatencyHistogram."""
+    cdef rs_histogram copy
+    rs_lock_acquire(&gate.lock)
+    cdef int failed = rs_histogram_copy(&copy, &gate.latency)
+    rs_lock_release(&gate.lock)
+    if failed:
+        raise MemoryError("no memory for a copy of the latencies")
+    return histogram_adopt(&copy)
+
+
+# ---- the door of a pipeline: counts the calls inside, and can be shut ------------------------------------------
+
+cdef const char *[2] door_reasons = ["draining", NULL]
+cdef const char *[4] door_states = ["serving", "draining", "drained", NULL]
+
+
+cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
+    if (<rs_door *>gate).state == SERVING:
+        return RS_ADMITTED
+    why.reason = 0
+    why.measured = why.limit = NAN
+    why.retry_after_ns = -1
+    return RS_REJECTED
+
+
+cdef void door_gone(rs_gate *gate, int64_t now) noexcept nogil:
+    """One call less inside. The core has counted it out already."""
+    if (<rs_door *>gate).state == DRAINING and gate.counters.inflight == 0:
+        (<rs_door *>gate).state = DRAINED
+        rs_gate_change(gate, DRAINING, DRAINED, 0, now)
+
+
+cdef void door_cancel(rs_gate *gate, rs_slot *slot, int64_t now) noexcept nogil:
+    door_gone(gate, now)
+
+
+cdef void door_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
+    door_gone(gate, now)
+
+
+cdef void door_forget(rs_gate *gate, int64_t now) noexcept nogil:
+    door_gone(gate, now)
+
+
+cdef rs_gate_ops door_ops
+memset(&door_ops, 0, sizeof(door_ops))
+door_ops.kind = "pipeline"
+door_ops.error = "RejectedError"
+door_ops.reasons = door_reasons
+door_ops.states = door_states
+door_ops.admit = door_admit
+door_ops.cancel = door_cancel
+door_ops.settle = door_settle
+door_ops.forget = door_forget
+
+
+cdef class DoorGate(Gate):
+    """The outermost gate of a pipeline: counts the calls inside and, once shut, refuses new ones."""
+
+    def __cinit__(self):
+        self.ops = &door_ops
+        self.door = SERVING
+
+    @property
+    def state(self):
+        """"serving", "draining" (shut, with calls inside) or "drained"."""
+        return ("serving", "draining", "drained")[self.door]
+
+    def shut(self, int64_t now_ns):
+        """Refuse new calls from now on; return how many are inside."""
+        rs_lock_acquire(&self.lock)
+        if self.door == SERVING:
+            self.door = DRAINING
+            rs_gate_change(<rs_gate *><PyObject *>self, SERVING, DRAINING, 0, now_ns)
+        door_gone(<rs_gate *><PyObject *>self, now_ns)
+        inside = self.counters.inflight
+        rs_lock_release(&self.lock)
+        return inside
+
+    def open(self, int64_t now_ns):
+        """Let calls in again."""
+        rs_lock_acquire(&self.lock)
+        if self.door != SERVING:
+            rs_gate_change(<rs_gate *><PyObject *>self, <uint8_t>self.door, SERVING, 0, now_ns)
+            self.door = SERVING
+        rs_lock_release(&self.lock)
+
+
+# The C view of a door has its fields where the Cython class has them.
+cdef DoorGate _door = DoorGate()
+assert <char *>&_door.door - <char *><PyObject *>_door == <char *>&(<rs_door *>NULL).state - <char *>NULL
+_door = None
+
+
+# ---- a gate written in Python ----------------------------------------------------------------------------------
+
+cdef class GateCall:
+    """
+    The call as a gate written in Python sees it.
+
+    Attributes:
+        args: The positional arguments of the call.
+
+        kwargs: Those by keyword.
+
+        data: Free for the gate: what it wants to find again when the call ends.
+    """
+
+    def __repr__(self):
+        return f"<{type(self).__name__}>"   # without the arguments, which may be secret
+
+
+cdef GateCall call_of(const rs_request *request):
+    cdef PyObject *const *values = <PyObject *const *>request.args
+    cdef GateCall call = GateCall.__new__(GateCall)
+    cdef Py_ssize_t i
+    call.args = tuple([<object>values[i] for i in range(request.nargs)])
+    call.kwargs = {}
+    if request.kwnames is not NULL:
+        for i, name in enumerate(<tuple><PyObject *>request.kwnames):
+            call.kwargs[name] = <object>values[request.nargs + i]
+    return call
+
+
+cdef PythonGate gate_of(rs_gate *gate):
+    return <PythonGate><PyObject *>gate
+
+
+cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept:
+    cdef PythonGate self = gate_of(gate)
+    slot.amount = 0
+    try:
+        call = call_of(request)
+        refusal = self.target.admit(call)
+        if refusal is not None:
+            self.explain(refusal, why)
+            if rs_gate_enforced(gate):
+                return RS_REJECTED
+            slot.state = RS_SLOT_SHADOW
+            gate.counters.would_reject += 1
+            return RS_ADMITTED
+        Py_INCREF(call)
+        slot.amount = <int64_t><PyObject *>call
+    except BaseException as error:
+        self.failed("admit", error)
+    return RS_ADMITTED
+
+
+cdef object taken(rs_slot *slot):
+    """The call that admit left in the slot, which keeps it no longer; None if there was none."""
+    if slot.amount == 0:
+        return None
+    call = <object><PyObject *>slot.amount
+    slot.amount = 0
+    Py_DECREF(call)
+    return call
+
+
+cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept:
+    """May run in a finaliser, while another exception is on its way."""
+    cdef PyObject *kind
+    cdef PyObject *value
+    cdef PyObject *traceback
+    cdef PythonGate self = gate_of(gate)
+    PyErr_Fetch(&kind, &value, &traceback)
+    try:
+        call = taken(slot)
+        if call is not None:
+            self.target.settle(call, Outcome(outcome), latency * 1e-9)
+    except BaseException as error:
+        self.failed("settle", error)
+    PyErr_Restore(kind, value, traceback)
+
+
+cdef void python_cancel(rs_gate *gate, rs_slot *slot, int64_t now) noexcept:
+    """May run while another exception is on its way."""
+    cdef PyObject *kind
+    cdef PyObject *value
+    cdef PyObject *traceback
+    cdef PythonGate self = gate_of(gate)
+    PyErr_Fetch(&kind, &value, &traceback)
+    try:
+        call = taken(slot)
+        if call is not None and self.cancels is not None:
+            self.cancels(call)
+    except BaseException as error:
+        self.failed("cancel", error)
+    PyErr_Restore(kind, value, traceback)
+
+
+cdef list known_kinds = []      # (kind, reasons, address of its operations, the strings they point to)
+
+
+cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
+    """The operations under this kind and these reasons, made once: the core knows a kind by their address."""
+    cdef rs_named_ops *made
+    for known_kind, known_reasons, address, _ in known_kinds:
+        if known_kind == kind and known_reasons == reasons:
+            return &(<rs_named_ops *><size_t>address).ops
+    if len(known_kinds) == MOST_KINDS:
+        raise ValueError(f"kind: at most {MOST_KINDS} kinds of custom gates in a process, and {kind!r} is one more")
+    if not 1 <= len(reasons) <= MOST_REASONS:
+        raise ValueError(f"reasons: from 1 to {MOST_REASONS}, not {reasons!r}")
+    made = <rs_named_ops *>calloc(1, sizeof(rs_named_ops))
+    if made is NULL:
+        raise MemoryError()
+    strings = [text.encode() for text in (kind, *reasons)]
+    made.ops.kind = <const char *>strings[0]
+    for i in range(len(reasons)):
+        made.reasons[i] = <const char *>strings[i + 1]
+    made.ops.reasons = made.reasons
+    made.ops.error = "RejectedError"
+    made.ops.python = 1
+    made.ops.admit = python_admit
+    made.ops.settle = python_settle
+    made.ops.cancel = python_cancel
+    known_kinds.append((kind, reasons, <size_t>made, strings))
+    return &made.ops
+
+
+cdef class PythonGate(Gate):
+    """
+    The native side of a gate written in Python: what its methods raise is counted and never reaches a call.
+
+    Args:
+        target: The object with `admit`, `settle` and perhaps `cancel`.
+
+        kind: What the gate is, for metrics, logs and refusals.
+
+        reasons: Its closed set of reasons, 1 to 16; the first stands in for one that is not in the set.
+
+    Attributes:
+        errors: How often a method of the target has raised.
+    """
+
+    def __cinit__(self, object target, str kind not None, tuple reasons not None):
+        self.ops = ops_of(kind, reasons)
+        self.target = target
+        self.cancels = getattr(target, "cancel", None)
+        self.reasons = reasons
+
+    cdef int explain(self, object refusal, rs_refusal *why) except -1:
+        """What the target answered, for the core; what is no Refuse raises, and then the call is admitted."""
+        why.measured = NAN if refusal.measured is None else refusal.measured
+        why.limit = NAN if refusal.limit is None else refusal.limit
+        why.retry_after_ns = -1 if refusal.retry_after is None else <int64_t>(<double>refusal.retry_after * 1e9)
+        why.reason = self.reasons.index(refusal.reason) if refusal.reason in self.reasons else 0
+        return 0
+
+    cdef void failed(self, str method, object error) noexcept:
+        """Count what the target raised and log the first; a Ctrl-C is raised again where it can be."""
+        self.errors += 1
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                PyErr_SetInterrupt()
+            elif self.errors == 1:
+                _log.gate_failed(self.kind, self.name, method, error)
+        except BaseException:
+            pass
