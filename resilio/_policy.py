@@ -18,6 +18,7 @@ from resilio import events, registry
 from resilio._blocks import OpenBlocks, PermitBlock
 from resilio._config import policy_name
 from resilio._native import core
+from resilio._native.custom import latency_of
 from resilio._outcome import judge_error, judge_value
 from resilio._snapshot import Health, Snapshot
 
@@ -56,7 +57,9 @@ class Policy(core.Pipeline, Generic[C]):
         if "kind" in cls.__dict__:
             _kinds[cls.kind] = cls
 
-    def __init__(self, gate: core.Gate, config: C, name: str | None = None) -> None:
+    def __init__(
+        self, gate: core.Gate, config: C, name: str | None = None, *, gates: tuple[core.Gate, ...] | None = None
+    ) -> None:
         """
         Attach the Python face to its gate.
 
@@ -66,17 +69,20 @@ class Policy(core.Pipeline, Generic[C]):
             config: The options, an attrs-frozen record.
 
             name: The name given; None: called after the first function guarded.
+
+            gates: All gates that a call goes through, outermost first; None: `gate` alone.
         """
-        super().__init__((gate,))
+        super().__init__((gate,) if gates is None else gates)
         self._gate = gate
         self._config = config
         self._given = name
         self._called_after: str | None = None
         self._blocks = OpenBlocks()
-        gate.policy = self
-        _set(gate, "name", name)
-        self._apply_shared(config)
-        events.attach(gate)
+        if gate.policy is None:  # a stack of decorators has no gate of its own
+            gate.policy = self
+            _set(gate, "name", name)
+            self._apply_shared(config)
+            events.attach(gate)
 
     @property
     def name(self) -> str | None:
@@ -166,7 +172,7 @@ class Policy(core.Pipeline, Generic[C]):
     @property
     def latency(self) -> LatencyHistogram:
         """A copy of the latencies of successes and failures, in seconds."""
-        return self._gate.latency
+        return latency_of(self._gate)
 
     def on_event(
         self, listener: Callable[[Any], object], kinds: Iterable[type] = (events.StateChanged,)
@@ -223,7 +229,8 @@ class Policy(core.Pipeline, Generic[C]):
             module = getattr(fn, "__module__", None)
             name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
             self._called_after = f"{module}.{name}" if module else name
-            self._gate.name = self._called_after
+            if self._gate.policy is self:
+                self._gate.name = self._called_after
 
     def __repr__(self) -> str:
         parts = [repr(self.name)] if self.name else []

@@ -22,7 +22,7 @@ from resilio._native import core
 if TYPE_CHECKING:
     from resilio._policy import Policy
 
-__all__ = ["find_guard", "guard"]
+__all__ = ["find_guard", "guard", "is_coroutine_function", "kind_of"]
 
 
 def guard(policy: Policy[Any], fn: Any) -> Any:
@@ -49,17 +49,28 @@ def guard(policy: Policy[Any], fn: Any) -> Any:
 def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> core.Guard:
     kind = kind_of(fn)
     if kind == "generator":
-        return core.Guard(policy, fn, kind, _streams.stream(policy, fn))
-    if kind == "async_generator":
-        return core.Guard(policy, fn, kind, _streams.async_stream(policy, fn))
-    return core.Guard(policy, fn, kind)
+        guarded = core.Guard(policy, fn, kind, _streams.stream(policy, fn))
+    elif kind == "async_generator":
+        guarded = core.Guard(policy, fn, kind, _streams.async_stream(policy, fn))
+    else:
+        guarded = core.Guard(policy, fn, kind)
+    if inspect.isfunction(fn):
+        guarded.__dict__.update(fn.__dict__)  # as functools.wraps does: marks of other decorators survive
+    return guarded
 
 
 def _fuse(policy: Policy[Any], inner: core.Guard) -> core.Guard:
-    from resilio._pipeline import stack
+    from resilio._pipeline import stacked
 
     policy._call_after(inner.__wrapped__)
-    return _wrap(stack(policy, inner.pipeline), inner.__wrapped__)
+    guarded = _wrap(stacked(policy, inner.pipeline), inner.__wrapped__)
+    guarded.__dict__.update(inner.__dict__)
+    return guarded
+
+
+def is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    """Tell whether calling `fn` gives a coroutine that has not run; the core asks for what is no plain function."""
+    return kind_of(fn) == "coroutine"
 
 
 def kind_of(fn: Callable[..., Any]) -> str:
@@ -91,12 +102,12 @@ def _refuse_unguardable(fn: Any) -> None:
         _refuse(fn, f"is a {type(fn).__name__}", "guard the function that it is made of")
     if isinstance(fn, core.Pipeline):
         _refuse(fn, "is a policy", "stack decorators on a function, or use pipeline(outer, inner)")
+    if inspect.isawaitable(fn):
+        _refuse(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
     if not callable(fn):
         _refuse(fn, "cannot be called", "guard a function")
     if _is_context_manager(fn):
-        _refuse(fn, "makes a context manager, whose block a decorator does not see", "use `with policy.permit():` in it")
-    if inspect.iscoroutine(fn) or inspect.isawaitable(fn):
-        _refuse(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
+        _refuse(fn, "makes a context manager, whose block it does not see", "put the policy below the contextmanager line")
 
 
 def _refuse(fn: Any, what: str, instead: str) -> NoReturn:

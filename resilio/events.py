@@ -189,7 +189,15 @@ def subscribe(
     if not callable(listener):
         raise TypeError(f"listener must be callable, not {listener!r}")
     gates = None if policy is None else weakref.WeakSet(_gates_of(policy))
-    subscription = _Subscription(listener, wanted, gates)
+    return _add(_Subscription(listener, wanted, gates))
+
+
+def watch(gates: Iterable[Any], listener: Callable[[StateChanged], object]) -> Callable[[], None]:
+    """Have `listener` called for state changes of these gates; return a function that ends that."""
+    return _add(_Subscription(listener, (StateChanged,), weakref.WeakSet(gates)))
+
+
+def _add(subscription: _Subscription) -> Callable[[], None]:
     _change(lambda current: (*current, subscription))
     return lambda: _change(lambda current: tuple(one for one in current if one is not subscription))
 

@@ -13,11 +13,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from resilio._caller import outside
 from resilio._config import show
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
     Raises:
         ValueError: The name is taken by a policy of another kind or with other options; both places are named.
     """
-    place = _outside()
+    place = _place()
     with _lock:
         if name is None:
             policy = make(config)
@@ -293,11 +294,8 @@ def _around(function: Any) -> list[Any]:
     return [cell.cell_contents for cell in function.__closure__ or ()]
 
 
-def _outside() -> Place:
-    """The nearest caller outside of this package."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "resilio":
-        frame = frame.f_back
+def _place() -> Place:
+    _, frame = outside(sys._getframe())
     if frame is None:
         return Place("<unknown>", 0, "__main__")
     return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "__main__"))

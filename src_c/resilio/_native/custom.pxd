@@ -30,6 +30,10 @@ cdef extern from "gate.h" nogil:
         rs_counters counters
         rs_histogram latency
 
+    bint rs_gate_enforced(rs_gate *)
+    void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
+
+cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the GIL when it calls an operation
     ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept
     ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept
@@ -44,9 +48,6 @@ cdef extern from "gate.h" nogil:
         rs_cancel_op cancel
         rs_settle_op settle
         rs_forget_op forget
-
-    bint rs_gate_enforced(rs_gate *)
-    void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
 
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
         cdef const rs_gate_ops *ops

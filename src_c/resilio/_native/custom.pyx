@@ -30,8 +30,10 @@ def latency_of(Gate gate not None):
 
 # ---- the door of a pipeline: counts the calls inside, and can be shut ------------------------------------------
 
-cdef const char *[2] door_reasons = ["draining", NULL]
-cdef const char *[4] door_states = ["serving", "draining", "drained", NULL]
+cdef const char *door_reasons[2]
+door_reasons[:] = ["draining", NULL]
+cdef const char *door_states[4]
+door_states[:] = ["serving", "draining", "drained", NULL]
 
 
 cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
@@ -231,7 +233,7 @@ cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
     made.ops.reasons = made.reasons
     made.ops.error = "RejectedError"
     made.ops.python = 1
-    made.ops.admit = python_admit
+    made.ops.admit = python_admit  # the core holds the GIL when it calls these
     made.ops.settle = python_settle
     made.ops.cancel = python_cancel
     known_kinds.append((kind, reasons, <size_t>made, strings))

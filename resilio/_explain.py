@@ -1,0 +1,156 @@
+"""What a pipeline does, as data that prints as a table; and what its order cannot do, as warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio._config import show
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["Explanation", "LintWarning", "PipelineWarning", "Step", "explain", "lint"]
+
+
+class PipelineWarning(UserWarning):
+    """The order of a pipeline's policies cannot do what it says."""
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """
+    One policy of a pipeline.
+
+    Attributes:
+        position: 1 is outermost.
+
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        options: The options that are not the default, and those that have none.
+
+        refuses_with: The class of its refusals, and their reasons.
+    """
+
+    position: int
+    kind: str
+    name: str | None
+    options: dict[str, Any]
+    refuses_with: str
+
+
+@attrs.frozen(kw_only=True)
+class LintWarning:
+    """
+    An order that cannot do what it says.
+
+    Attributes:
+        rule: Which one, for filters: "bulkhead-outside-breaker", ...
+
+        outer: The position of the outer policy, 1 is outermost.
+
+        inner: The position of the inner one.
+
+        message: What happens, and what to do.
+    """
+
+    rule: str
+    outer: int
+    inner: int
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """
+    A pipeline in words: `print(pipeline.explain())`.
+
+    Attributes:
+        name: The pipeline's name; None while it has none.
+
+        steps: Its policies, outermost first.
+
+        warnings: Orders that cannot do what they say.
+    """
+
+    name: str | None
+    steps: tuple[Step, ...]
+    warnings: tuple[LintWarning, ...] = ()
+
+    def __str__(self) -> str:
+        lines = _table([("", "policy", "name", "options", "refuses with"), *map(_row, self.steps)])
+        lines += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    options = ", ".join(f"{name}={show(value)}" for name, value in step.options.items())
+    return str(step.position), step.kind, step.name or "-", options or "defaults", step.refuses_with
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
+    """Return what these policies do in this order, first is outermost."""
+    steps = tuple(_step(position, policy) for position, policy in enumerate(policies, 1))
+    return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)))
+
+
+def _step(position: int, policy: Policy[Any]) -> Step:
+    gate = policy.gates[0]
+    refuses_with = f"{gate.error}: {', '.join(gate.reasons)}"
+    options = dict(_options(policy.config))
+    return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=refuses_with)
+
+
+def _options(config: Any) -> Iterator[tuple[str, Any]]:
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        if value != _default(field):
+            yield field.name, value
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    """The default in its internal form; the field itself, which equals no value, if there is none."""
+    if field.default is attrs.NOTHING:
+        return field
+    convert = field.converter
+    return convert(field.default, None, field) if isinstance(convert, attrs.Converter) else field.default
+
+
+def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
+    """Yield every pair whose order cannot do what it says, first policy is outermost."""
+    for (outer_at, outer), (inner_at, inner) in combinations(enumerate(policies, 1), 2):
+        for rule, message in _problems(outer, inner):
+            text = f"{outer.kind} ({outer_at}) around {inner.kind} ({inner_at}): {message}"
+            yield LintWarning(rule=rule, outer=outer_at, inner=inner_at, message=text)
+
+
+def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
+    if outer is inner:
+        yield "twice", "the same policy twice takes two permits for a call and counts it twice; leave one out"
+        return
+    kinds = (outer.kind, inner.kind)
+    if kinds == ("bulkhead", "circuit_breaker"):
+        yield (
+            "bulkhead-outside-breaker",
+            "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
+        )
+    if kinds == ("circuit_breaker", "rate_limit"):
+        yield (
+            "limit-inside-breaker",
+            "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
+        )
+    if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", 0.0):
+        yield (
+            "limit-inside-bulkhead",
+            "permits are held idle while calls wait for tokens; put the limit outside",
+        )
