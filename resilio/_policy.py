@@ -80,7 +80,7 @@ class Policy(core.Pipeline, Generic[C]):
         self._blocks = OpenBlocks()
         if gate.policy is None:  # a stack of decorators has no gate of its own
             gate.policy = self
-            _set(gate, "name", name)
+            gate.name = name
             self._apply_shared(config)
             events.attach(gate)
 
@@ -213,8 +213,8 @@ class Policy(core.Pipeline, Generic[C]):
         """Give the gate the options that all gates share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
         gate = self._gate
         gate.enforce = getattr(config, "enforce", 1.0)
-        _set(gate, "judge_error", judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ())))
-        _set(gate, "judge_value", judge_value(getattr(config, "failed_if", None)))
+        gate.judge_error = judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ()))
+        gate.judge_value = judge_value(getattr(config, "failed_if", None))
 
     def health(self) -> Health:
         """Return whether a call made now has a chance, and why not."""
@@ -251,14 +251,6 @@ class Policy(core.Pipeline, Generic[C]):
 
     def __deepcopy__(self, memo: object) -> Policy[C]:
         return self
-
-
-def _set(gate: core.Gate, attribute: str, value: object) -> None:
-    """Set a slot of the gate; None empties it, which the native code takes for "the rule of its own"."""
-    if value is None:
-        delattr(gate, attribute)
-    else:
-        setattr(gate, attribute, value)
 
 
 async def _nothing() -> None:

@@ -88,6 +88,7 @@ typedef struct rs_change {
     uint8_t from, to, reason;       /* indices into ops->states, ops->reasons */
 } rs_change;
 #define RS_CHANGES 6
+#define RS_REASONS 16               /* at most, of one kind of gate */
 
 typedef struct rs_counters {
     uint64_t calls;                 /* asked: admitted, refused and would-refuse */
@@ -117,6 +118,7 @@ struct rs_gate {
     uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
+    uint64_t refused[RS_REASONS + 1];   /* counters.rejected by reason, from 1 on; 0: would have had to wait */
     rs_histogram latency;           /* successes and failures */
 };
 #define RS_LISTEN_REJECTED 1u
@@ -130,6 +132,13 @@ static inline int rs_gate_enforced(rs_gate *gate)
     uint32_t before = gate->enforce_credit;
     gate->enforce_credit = before + gate->enforce_share;
     return gate->enforce_credit < before;   /* wrapped: this call is one of the share */
+}
+
+/* Count a refusal. Lock held. */
+static inline void rs_gate_count_refusal(rs_gate *gate, int reason)
+{
+    gate->counters.rejected++;
+    gate->refused[reason >= 0 && reason < RS_REASONS ? reason + 1 : 0]++;
 }
 
 /* Record a state change. Lock held. */

@@ -23,7 +23,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     }
     else if (final) {
         gate->counters.calls++;
-        gate->counters.rejected++;
+        rs_gate_count_refusal(gate, why->reason);
         slot->state = RS_SLOT_EMPTY;
     }
     else {
@@ -106,7 +106,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
         int verdict = gate->ops->recheck(gate, slot, now, why);
         if (verdict == RS_REJECTED) {
             gate->counters.inflight--;
-            gate->counters.rejected++;
+            rs_gate_count_refusal(gate, why->reason);
             slot->state = RS_SLOT_EMPTY;
         }
         else if (slot->state == RS_SLOT_SHADOW)
@@ -148,7 +148,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
             slot->admitted_ns = now;
         }
         else {
-            gate->counters.rejected++;
+            rs_gate_count_refusal(gate, why->reason);
             slot->state = RS_SLOT_EMPTY;
         }
     }
@@ -218,7 +218,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         *why = (rs_refusal){-1, NAN, NAN, -1};
         int at = run->cursor;
         rs_gate_lock(gate);
-        gate->counters.rejected++;
+        rs_gate_count_refusal(gate, why->reason);
         rs_gate_unlock(gate);
         rs_run_cancel(run, rs_clock_now(rs_clk));
         run->cursor = (int16_t)at;

@@ -22,6 +22,10 @@ static void wake_all(rs_gate *gate)
 static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *result = hook ? PyObject_Vectorcall(hook, args, nargs, NULL) : NULL;
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();               /* raise it again at the next safe point */
+    }
     if (result == NULL && PyErr_Occurred())
         PyErr_WriteUnraisable(hook);
     Py_XDECREF(result);

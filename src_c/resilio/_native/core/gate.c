@@ -83,6 +83,23 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
                          c.cancelled, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
 }
 
+static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
+{
+    uint64_t refused[RS_REASONS + 1];
+    rs_lock_acquire(&self->lock);
+    memcpy(refused, self->refused, sizeof refused);
+    rs_lock_release(&self->lock);
+    const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
+    PyObject *dict = kind ? PyDict_New() : NULL;
+    for (int i = 0; dict && i <= PyTuple_GET_SIZE(kind->reasons) && i <= RS_REASONS; i++) {
+        PyObject *count = PyLong_FromUnsignedLongLong(refused[i]);
+        if (count == NULL || PyDict_SetItem(dict, rs_reason(kind, i - 1), count) < 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(count);
+    }
+    return dict;
+}
+
 static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
 {
     rs_change change[RS_CHANGES];
@@ -158,6 +175,17 @@ static int gate_set_object(PyObject *self, PyObject *value, void *offset)
     return 0;
 }
 
+static PyObject *gate_get_error(rs_gate *self, void *unused)
+{
+    return self->ops ? PyUnicode_FromString(self->ops->error) : Py_NewRef(Py_None);
+}
+
+static PyObject *gate_get_reasons(rs_gate *self, void *unused)
+{
+    const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
+    return kind ? Py_NewRef(kind->reasons) : PyErr_Occurred() ? NULL : PyTuple_New(0);
+}
+
 static PyObject *gate_sizeof(rs_gate *self, PyObject *unused)
 {
     return PyLong_FromSize_t((size_t)Py_TYPE(self)->tp_basicsize + rs_histogram_memory(&self->latency));
@@ -172,6 +200,8 @@ static PyObject *gate_deliver(rs_gate *self, PyObject *unused)
 static PyMethodDef gate_methods[] = {
     {"counters", (PyCFunction)gate_counters, METH_NOARGS,
      "counters()\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
+    {"refusals", (PyCFunction)gate_refusals, METH_NOARGS,
+     "refusals()\n--\n\nHow often this gate refused for each reason of its closed set, and would have had to wait."},
     {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
      "drain_changes()\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
     {"quantile", (PyCFunction)gate_quantile, METH_O,
@@ -193,6 +223,8 @@ static PyGetSetDef gate_getset[] = {
     OWN(judge_value, "callable(result) -> Outcome, or None: success."),
     OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
+    {"error", (getter)gate_get_error, NULL, "The name of its refusals' class in resilio.errors."},
+    {"reasons", (getter)gate_get_reasons, NULL, "Its closed set of reasons."},
     {"kind", (getter)gate_get_kind, NULL, "What this gate is: circuit_breaker, bulkhead, ..."},
     {NULL}};
 
