@@ -34,7 +34,7 @@ class Step:
 
         options: The options that are not the default, and those that have none.
 
-        refuses_with: The class of its refusals, and their reasons.
+        refuses_with: The class of its refusals, in `resilio.errors`.
     """
 
     position: int
@@ -105,10 +105,9 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
 
 
 def _step(position: int, policy: Policy[Any]) -> Step:
-    gate = policy.gates[0]
-    refuses_with = f"{gate.error}: {', '.join(gate.reasons)}"
+    error = policy.gates[0].error
     options = dict(_options(policy.config))
-    return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=refuses_with)
+    return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=error)
 
 
 def _options(config: Any) -> Iterator[tuple[str, Any]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
 
-    from resilio.events import StateChanged
+    from resilio.events import Rejected, StateChanged
 
-__all__ = ["describe", "gate_failed", "listener_failed", "logger", "state_changed"]
+__all__ = ["describe", "gate_failed", "listener_failed", "logger", "rejected", "state_changed", "wants_refusals"]
 
 ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
 
@@ -50,3 +51,17 @@ def listener_failed(listener: Any, error: Exception) -> None:
 def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
     """Log what a method of a gate written in Python raised."""
     logger().error("%s: %s() raised; calls are admitted without it", describe(kind, name), method, exc_info=error)
+
+
+def rejected(event: Rejected) -> None:
+    """Log a refusal at DEBUG."""
+    log = logger()
+    if log.isEnabledFor(10):  # logging.DEBUG
+        fields = {"policy": event.kind, "policy_name": event.name, "reason": event.reason}
+        log.debug("%s refused a call: %s", describe(event.kind, event.name), event.reason, extra=fields)
+
+
+def wants_refusals() -> bool:
+    """Tell whether the logger is enabled for DEBUG; False while nobody has imported logging."""
+    logging = sys.modules.get("logging")
+    return logging is not None and bool(logging.getLogger("resilio").isEnabledFor(10))  # logging.DEBUG

@@ -68,7 +68,11 @@ class Pipeline(Policy[PipelineConfig]):
         return explain(self.name, self.policies)
 
     def snapshot(self) -> Snapshot:
-        """Return the calls through this pipeline, and the snapshots of its policies, which others may share."""
+        """
+        Return the calls through this pipeline, and the snapshots of its policies, which others may share.
+
+        A stack of decorators has no numbers of its own and shows those of its outermost policy.
+        """
         parts = tuple(policy.snapshot() for policy in self.policies)
         return attrs.evolve(super().snapshot(), parts=parts)
 
@@ -124,11 +128,6 @@ class Stack(Pipeline):
         gates = _gates(config.policies)
         Policy.__init__(self, gates[0], config, name, gates=gates)
 
-    def snapshot(self) -> Snapshot:
-        """Return the numbers of the outermost policy, and the snapshots of all."""
-        parts = tuple(policy.snapshot() for policy in self.policies)
-        return attrs.evolve(parts[0], kind=self.kind, name=self.name, state=None, limit=None, parts=parts)
-
     def drain(self, timeout: float | None = None) -> bool:
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         raise TypeError("a stack of decorators has no door to shut: guard with one pipeline(...) to drain it")
@@ -141,7 +140,7 @@ class Stack(Pipeline):
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         self.drain()
 
-    def _state(self) -> str | None:
+    def _state(self) -> None:
         return None
 
 

@@ -47,7 +47,7 @@ class Policy(core.Pipeline, Generic[C]):
     `kind` and `Config`, takes `(config, name)`, builds its gate, and gives it a changed configuration in `_apply`.
     """
 
-    kind: ClassVar[str] = "policy"
+    kind: str = "policy"
     Config: ClassVar[type[Any]]
     REFUSING: ClassVar[frozenset[str]] = frozenset()
     """The states in which a call made now has no chance."""

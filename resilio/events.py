@@ -151,6 +151,7 @@ class _Subscription:
 
 
 _LOG = _Subscription(_log.state_changed, (StateChanged,))
+_REFUSALS = _Subscription(_log.rejected, (Rejected,))
 
 _lock = threading.RLock()
 _lane = threading.Lock()
@@ -158,6 +159,7 @@ _subscriptions: tuple[_Subscription, ...] = ()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
 _waiting: deque[tuple[Gate, Event]] = deque()
 _errors = 0
+_refusals_logged: bool | None = None
 
 
 def listener_errors() -> int:
@@ -233,8 +235,18 @@ def _mask(gate: Gate) -> int:
     return mask
 
 
+def log_refusals(on: bool) -> None:
+    """Log refusals from now on, or no more, whatever the logger is enabled for when later policies are made."""
+    global _refusals_logged
+    with _lock:
+        _refusals_logged = on
+        _change(lambda current: tuple(one for one in current if one is not _REFUSALS) + (_REFUSALS,) * on)
+
+
 def attach(gate: Gate) -> None:
     """Let the subscriptions to all policies cover a new gate."""
+    if _refusals_logged is None and _log.wants_refusals():
+        log_refusals(True)
     with _lock:
         _gates.add(gate)
         gate.listening = _mask(gate)

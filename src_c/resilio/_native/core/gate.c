@@ -180,6 +180,22 @@ static PyObject *gate_get_error(rs_gate *self, void *unused)
     return self->ops ? PyUnicode_FromString(self->ops->error) : Py_NewRef(Py_None);
 }
 
+static PyObject *gate_get_states(rs_gate *self, void *unused)
+{
+    Py_ssize_t n = 0;
+    while (self->ops && self->ops->states && self->ops->states[n])
+        n++;
+    PyObject *states = PyTuple_New(n);
+    for (Py_ssize_t i = 0; states && i < n; i++) {
+        PyObject *state = PyUnicode_InternFromString(self->ops->states[i]);
+        if (state == NULL)
+            Py_CLEAR(states);
+        else
+            PyTuple_SET_ITEM(states, i, state);
+    }
+    return states;
+}
+
 static PyObject *gate_get_reasons(rs_gate *self, void *unused)
 {
     const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
@@ -224,6 +240,7 @@ static PyGetSetDef gate_getset[] = {
     OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
     {"error", (getter)gate_get_error, NULL, "The name of its refusals' class in resilio.errors."},
+    {"states", (getter)gate_get_states, NULL, "Its closed set of states; empty if it has none."},
     {"reasons", (getter)gate_get_reasons, NULL, "Its closed set of reasons."},
     {"kind", (getter)gate_get_kind, NULL, "What this gate is: circuit_breaker, bulkhead, ..."},
     {NULL}};

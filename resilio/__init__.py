@@ -1,0 +1,55 @@
+"""Circuit breakers, bulkheads and rate limits, correct under cancellation, with a native hot path."""
+
+from resilio import events, gates, registry
+from resilio._explain import PipelineWarning
+from resilio._native.core import Permit, Refusal, Result, current
+from resilio._native.primitives import LatencyHistogram, TokenBucket
+from resilio._outcome import Outcome
+from resilio._pipeline import Pipeline, pipeline
+from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+from resilio._policy import Policy, policy_of
+from resilio._snapshot import Health, Snapshot
+from resilio.errors import (
+    BulkheadFullError,
+    CallTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    ResilienceError,
+)
+from resilio.gates import custom_gate
+from resilio.registry import configure
+
+__all__ = [
+    "BulkheadFullError",
+    "CallTimeoutError",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "DeadlineExceededError",
+    "Health",
+    "LatencyHistogram",
+    "Outcome",
+    "OverloadedError",
+    "Permit",
+    "Pipeline",
+    "PipelineWarning",
+    "Policy",
+    "RateLimitedError",
+    "Refusal",
+    "RejectedError",
+    "ResilienceError",
+    "Result",
+    "Snapshot",
+    "TokenBucket",
+    "circuit_breaker",
+    "configure",
+    "current",
+    "custom_gate",
+    "events",
+    "gates",
+    "pipeline",
+    "policy_of",
+    "registry",
+]

@@ -1,0 +1,212 @@
+"""
+A gate of one's own: an object that admits calls and learns from how they end, with all that a policy has around it.
+
+Why: a rule that no pattern here has, like a maintenance window or a brown-out switch. When not: a rule that a wrapper
+around the function expresses as well. What it is not: native; it costs a few Python calls on each guarded call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from resilio import _config
+from resilio._native.custom import GateCall, PythonGate
+from resilio._outcome import Outcome
+from resilio._policy import Policy, make
+
+__all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Refuse", "custom_gate"]
+
+MOST_REASONS = 16
+
+
+@attrs.frozen
+class Refuse:
+    """
+    What `admit` returns to refuse a call.
+
+    Attributes:
+        reason: Why: one of the gate's `reasons`.
+
+        retry_after: Seconds after which a new call has a chance, > 0; None if unknown.
+
+        measured: What was measured, in the unit of `limit`; None if there is nothing to report.
+
+        limit: What it was measured against.
+    """
+
+    reason: str = "refused"
+    retry_after: float | None = attrs.field(default=None, kw_only=True)
+    measured: float | None = attrs.field(default=None, kw_only=True)
+    limit: float | None = attrs.field(default=None, kw_only=True)
+
+
+@runtime_checkable
+class GateProtocol(Protocol):
+    """
+    What a gate of one's own implements. Its methods must be quick: they run on every call, in the caller's thread.
+
+    They may be called from several threads at once. What they raise is counted, logged once, and changes no call: a gate
+    that raises in `admit` has admitted. Optional besides: `cancel(call)`, for a call that was admitted here and then not
+    made, because another policy refused it or it was cancelled while it waited: take back what `admit` has noted.
+    `settle` is then not called. `kind` (str) and `reasons` (tuple of str) name the gate and its refusals for metrics.
+    """
+
+    def admit(self, call: GateCall, /) -> Refuse | None:
+        """
+        Admit a call, or say why not.
+
+        Args:
+            call: Its `args` and `kwargs`; `data` is the gate's own, to be found again in `settle`.
+
+        Returns:
+            None to admit.
+        """
+
+    def settle(self, call: GateCall, outcome: Outcome, seconds: float, /) -> None:
+        """
+        Learn how an admitted call ended.
+
+        Args:
+            call: The object that `admit` was given.
+
+            outcome: SUCCESS, FAILURE or IGNORED.
+
+            seconds: How long it took (a stream: to its first item).
+        """
+
+
+def _target(name: str, value: object) -> Any:
+    right = "an object with admit(call) and settle(call, outcome, seconds)"
+    for method in ("admit", "settle", "cancel"):
+        function = getattr(value, method, None)
+        if function is None and method == "cancel":
+            continue
+        if not callable(function) or isinstance(value, type):
+            _config.refuse(name, value, right, TypeError)
+        if inspect.iscoroutinefunction(function):
+            _config.refuse(name, value, f"{right}; {method} must answer at once, so not be async", TypeError)
+    return value
+
+
+def _reasons(name: str, value: object) -> tuple[str, ...]:
+    right = f"1 to {MOST_REASONS} different non-empty strings"
+    if not isinstance(value, (tuple, list)) or not all(isinstance(reason, str) for reason in value):
+        _config.refuse(name, value, right, TypeError)
+    if not 1 <= len(value) <= MOST_REASONS or len(set(value)) != len(value) or not all(value):
+        _config.refuse(name, value, right)
+    return tuple(value)
+
+
+def _kind(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        _config.refuse(name, value, "a lower-case identifier", TypeError)
+    if not value.isidentifier() or value != value.lower():
+        _config.refuse(name, value, "a lower-case identifier")
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class CustomGateConfig:
+    """The options of a gate of one's own, checked; :func:`custom_gate` says what each means."""
+
+    gate: Any = _config.option(_target)
+    kind: str = _config.option(_kind, default="custom")
+    reasons: tuple[str, ...] = _config.option(_reasons, default=("refused",))
+    on: Any = _config.option(_config.exceptions, default=Exception)
+    ignore: Any = _config.option(_config.exceptions, default=())
+    failed_if: Any = _config.option(_config.function, default=None)
+    enforce: float = _config.option(_config.enforce, default=True)
+
+
+class CustomGate(Policy[CustomGateConfig]):
+    """A policy around a gate of one's own: made by :func:`custom_gate`."""
+
+    kind = "custom"
+    Config = CustomGateConfig
+    _gate: PythonGate
+
+    def __init__(self, config: CustomGateConfig, name: str | None = None) -> None:
+        """
+        Put the native side before the user's object.
+
+        Args:
+            config: The checked options.
+
+            name: The name given, or None.
+        """
+        self.kind = config.kind
+        super().__init__(PythonGate(config.gate, config.kind, config.reasons), config, name)
+
+    @property
+    def gate(self) -> Any:
+        """The object that decides."""
+        return self._config.gate
+
+    @property
+    def errors(self) -> int:
+        """How often a method of the object has raised."""
+        return self._gate.errors
+
+    def _state(self) -> str | None:
+        state = getattr(self._config.gate, "state", None)
+        return state if isinstance(state, str) else None
+
+    def _checked(self, changes: Any) -> CustomGateConfig:
+        for fixed in ("gate", "kind", "reasons"):
+            if fixed in changes:
+                raise TypeError(f"{fixed} of a custom gate cannot be changed, not to {_config.show(changes[fixed])}")
+        return super()._checked(changes)
+
+    def _apply(self, config: CustomGateConfig) -> None:
+        """Nothing of its own: `enforce` and the judges are shared by all policies."""
+
+
+def custom_gate(
+    gate: GateProtocol,
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    reasons: tuple[str, ...] | None = None,
+    on: Any = Exception,
+    ignore: Any = (),
+    failed_if: Any = None,
+    enforce: float = True,
+) -> CustomGate:
+    """
+    Return a policy that asks an object of the user's own.
+
+    Args:
+        gate: The object, see :class:`GateProtocol`.
+
+        name: What it is called; the same name and options give the same policy.
+
+        kind: What it is, for metrics, logs and refusals: a lower-case identifier; None: the object's `kind`, or "custom".
+
+        reasons: The closed set of its reasons, 1 to 16; None: the object's `reasons`, or "refused" alone.
+
+        on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
+
+        ignore: What does not count at all: the same forms.
+
+        failed_if: Which results are failures: a predicate `result -> bool | Outcome`.
+
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
+
+    Raises:
+        TypeError: `gate` lacks a method, or has an async one.
+
+        ValueError: An option out of range, or more than 16 kinds of gates of one's own.
+    """
+    config = CustomGateConfig(
+        gate=gate,
+        kind=getattr(gate, "kind", "custom") if kind is None else kind,
+        reasons=getattr(gate, "reasons", ("refused",)) if reasons is None else reasons,
+        on=on,
+        ignore=ignore,
+        failed_if=failed_if,
+        enforce=enforce,
+    )
+    return make(CustomGate, name, config)
