@@ -37,7 +37,7 @@ cdef rs_clock_choice _choice() except *:
         return RS_CLOCK_USE_TSC
     if value == "monotonic":
         return RS_CLOCK_USE_MONOTONIC
-    raise ValueError(f"environment variable RESILIO_CLOCK must be auto, tsc or monotonic, got {value!r}")
+    raise ValueError(f"environment variable RESILIO_CLOCK must be auto, tsc or monotonic, not {value!r}")
 
 
 cdef rs_clock *_clock = rs_clock_begin(_choice())
@@ -71,7 +71,7 @@ def source() -> str:
     return "tsc" if mode & RS_CLOCK_TSC else "monotonic"
 
 
-def set_virtual(ns: int) -> None:
+def set_virtual(ns) -> None:
     """
     Time stands at *ns*, for the whole process, until the next call or `clear_virtual`.
 
@@ -83,9 +83,9 @@ def set_virtual(ns: int) -> None:
         ValueError: *ns* is out of range.
     """
     if isinstance(ns, bool) or not isinstance(ns, int):
-        raise TypeError(f"ns must be an int, got {ns!r}")
+        raise TypeError(f"ns must be an int from 0 to 2**61, not {ns!r}")
     if not 0 <= ns <= LATEST_NS:
-        raise ValueError(f"ns must be in 0..2**61, got {ns!r}")
+        raise ValueError(f"ns must be an int from 0 to 2**61, not {ns!r}")
     rs_clock_set_virtual(ns)
 
 
@@ -94,6 +94,6 @@ def clear_virtual() -> None:
     rs_clock_clear_virtual()
 
 
-def _inject_error(error_ns: int) -> None:
+def _inject_error(int64_t error_ns) -> None:
     """For tests: put the counter wrong by *error_ns* and have it checked now; without effect on clock_gettime."""
     rs_clock_inject_error(error_ns)
