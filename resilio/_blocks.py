@@ -124,7 +124,7 @@ class OpenBlocks:
         return block
 
     def _from_context(self) -> _Open:
-        """The latest block of this context; of any other if this one has none (entered in one task, left in another)."""
+        """The latest block of this context; if it has none (entered in one task, left in another), of any other."""
         for block in reversed(_here.get()):
             if block.blocks is self and block.permit is not None:
                 return block

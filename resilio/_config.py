@@ -61,7 +61,7 @@ def show(value: object) -> str:
     """Return a short repr of `value`, also when its own repr is long or raises."""
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a foreign repr raises
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -303,7 +303,7 @@ def function(name: str, value: object, *, none_ok: bool = True) -> Any:
 def _is_async(value: Callable[..., object]) -> bool:
     import inspect  # not needed until somebody passes a function
 
-    call = getattr(type(value), "__call__", None)
+    call = type(value).__call__  # an object with an async __call__
     return any(
         inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate) for candidate in (value, call)
     )

@@ -37,7 +37,7 @@ class _Watch:
         with self._lock:
             self._waker = None
 
-    def _on_change(self, event: events.StateChanged) -> None:
+    def _on_change(self, _: events.StateChanged) -> None:
         with self._lock:
             waker, self._waker = self._waker, None
             self._changed = waker is None
@@ -77,7 +77,7 @@ def drain(door: DoorGate, timeout: float | None) -> bool:
         watch.end()
 
 
-async def adrain(door: DoorGate, timeout: float | None) -> bool:
+async def adrain(door: DoorGate, timeout: float | None) -> bool:  # noqa: ASYNC109 - a drain stays shut
     """Shut the door and wait in this task until nobody is inside; otherwise like :func:`drain`."""
     watch, deadline = _shut(door), _Deadline(timeout)
     try:

@@ -121,8 +121,9 @@ def _default(field: attrs.Attribute[Any]) -> Any:
     """The default in its internal form; the field itself, which equals no value, if there is none."""
     if field.default is attrs.NOTHING:
         return field
-    convert = field.converter
-    return convert(field.default, None, field) if isinstance(convert, attrs.Converter) else field.default
+    convert: Any = field.converter
+    full = isinstance(convert, attrs.Converter)
+    return convert(field.default, None, field) if full else convert(field.default) if convert else field.default
 
 
 def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
@@ -148,7 +149,7 @@ def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str
             "limit-inside-breaker",
             "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
         )
-    if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", 0.0):
+    if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", None):
         yield (
             "limit-inside-bulkhead",
             "permits are held idle while calls wait for tokens; put the limit outside",

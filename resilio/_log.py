@@ -1,4 +1,4 @@
-"""One log line a state change, and one for a listener that raises; logging is imported when there is something to say."""
+"""One log line a state change, one for a listener that raises. Logging is imported when there is something to say."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Pipeline(Policy[PipelineConfig]):
         """
         return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
-    async def adrain(self, timeout: float | None = None) -> bool:
+    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """Refuse new calls and wait, in this task, until those under way have ended; as `drain`."""
         return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
@@ -109,7 +109,7 @@ class Pipeline(Policy[PipelineConfig]):
     def _state(self) -> str | None:
         return self._gate.state
 
-    def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:
+    def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:  # noqa: ARG002
         raise TypeError("a pipeline has no options to change: change those of its policies")
 
 
@@ -128,11 +128,11 @@ class Stack(Pipeline):
         gates = _gates(config.policies)
         Policy.__init__(self, gates[0], config, name, gates=gates)
 
-    def drain(self, timeout: float | None = None) -> bool:
+    def drain(self, timeout: float | None = None) -> bool:  # noqa: ARG002
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         raise TypeError("a stack of decorators has no door to shut: guard with one pipeline(...) to drain it")
 
-    async def adrain(self, timeout: float | None = None) -> bool:
+    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         return self.drain(timeout)
 
@@ -196,7 +196,7 @@ def _flat(policies: tuple[Policy[Any], ...]) -> tuple[Policy[Any], ...]:
 
 
 def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
-    """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and one of the rest."""
+    """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and a later one."""
     for warning in lint(policies):
         if new is None or warning.outer <= new < warning.inner:
             level, _ = outside(sys._getframe())

@@ -1,8 +1,8 @@
 """
 What all policies have in common: the Python face of a native pipeline.
 
-A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through it
-(`p.call`, `p.acall`, `p.attempt`: native methods of the base), and by hand (`try_acquire`, `acquire`, `aacquire`: native).
+A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through
+it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquire`). The latter six are native.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 import attrs
 
@@ -109,14 +109,14 @@ class Policy(core.Pipeline, Generic[C]):
         """
         from resilio._shapes import guard
 
-        return guard(self, fn)
+        return cast("F", guard(self, fn))
 
     def permit(self, *args: Any, **kwargs: Any) -> PermitBlock:
         """
         Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
 
-        The block's end settles the permit, unless that has been done by hand: an exception is judged by the policy's own
-        rules, a normal end is a success, a cancellation is neither.
+        The block's end settles the permit, unless that has been done by hand: an exception is judged by the policy's
+        own rules, a normal end is a success, a cancellation is neither.
 
         Args:
             args: What weight and cost functions see of the call.
@@ -205,12 +205,12 @@ class Policy(core.Pipeline, Generic[C]):
             self._apply_shared(config)
             self._config = config
 
-    def _apply(self, config: C) -> None:
+    def _apply(self, config: C) -> None:  # noqa: ARG002
         """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
         raise TypeError(f"a {self.kind} cannot be reconfigured")
 
     def _apply_shared(self, config: Any) -> None:
-        """Give the gate the options that all gates share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
+        """Give the gate the options that all share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
         gate = self._gate
         gate.enforce = getattr(config, "enforce", 1.0)
         gate.judge_error = judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ()))
@@ -275,7 +275,7 @@ def make(cls: type[P], name: object, config: Any) -> P:
         ValueError: The name belongs to another kind of policy, or to other options.
     """
     checked = policy_name("name", name)
-    return registry.obtain(cls, checked, config, lambda current: cls(current, checked))  # type: ignore[call-arg]
+    return registry.obtain(cls, checked, config, lambda current: cls(current, checked))
 
 
 def known_options() -> frozenset[str]:
@@ -318,6 +318,4 @@ def policy_of(fn: Any) -> Policy[Any]:
     guard = find_guard(fn)
     if guard is None:
         raise TypeError(f"{fn!r} is not guarded by a policy")
-    policy = guard.pipeline
-    assert isinstance(policy, Policy)
-    return policy
+    return cast("Policy[Any]", guard.pipeline)

@@ -1,11 +1,11 @@
 """
 Which callable is guarded how: every shape honestly, or a TypeError where it is decorated.
 
-    function, lambda, builtin, callable object     sync: settled at the return, or at the end of an awaitable it returned
-    async function, async __call__, their partials coroutine
-    generator, async generator                     a stream: the permit lasts to its end
-    staticmethod, classmethod                      unwrapped, guarded, wrapped again
-    a function that is guarded already             fused: one run of gates around the innermost function
+    function, lambda, builtin, callable object       sync: settled at the return, or at the end of an awaitable returned
+    async function, async __call__, their partials   coroutine
+    generator, async generator                       a stream: the permit lasts to its end
+    staticmethod, classmethod                        unwrapped, guarded, wrapped again
+    a function that is guarded already               fused: one run of gates around the innermost function
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from resilio import _streams
 from resilio._native import core
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
+
+    Guarded = core.Guard[..., Any]
+    Kind = Literal["sync", "coroutine", "generator", "async_generator"]
 
 __all__ = ["find_guard", "guard", "is_coroutine_function", "kind_of"]
 
@@ -46,7 +49,7 @@ def guard(policy: Policy[Any], fn: Any) -> Any:
     return _wrap(policy, fn)
 
 
-def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> core.Guard:
+def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> Guarded:
     kind = kind_of(fn)
     if kind == "generator":
         guarded = core.Guard(policy, fn, kind, _streams.stream(policy, fn))
@@ -59,7 +62,7 @@ def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> core.Guard:
     return guarded
 
 
-def _fuse(policy: Policy[Any], inner: core.Guard) -> core.Guard:
+def _fuse(policy: Policy[Any], inner: Guarded) -> Guarded:
     from resilio._pipeline import stacked
 
     policy._call_after(inner.__wrapped__)
@@ -73,7 +76,7 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     return kind_of(fn) == "coroutine"
 
 
-def kind_of(fn: Callable[..., Any]) -> str:
+def kind_of(fn: Callable[..., Any]) -> Kind:
     """Return what a call of `fn` is: "sync", "coroutine", "generator" or "async_generator"."""
     for candidate in _faces(fn):
         if inspect.iscoroutinefunction(candidate):
@@ -89,8 +92,7 @@ def _faces(fn: Any) -> tuple[Any, ...]:
     """What the call runs: `fn` itself without its partials, and its class's __call__ if it is an object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    call = getattr(type(fn), "__call__", None)
-    return (fn,) if inspect.isroutine(fn) else (fn, call)
+    return (fn,) if inspect.isroutine(fn) else (fn, type(fn).__call__)
 
 
 def _refuse_unguardable(fn: Any) -> None:
@@ -107,7 +109,7 @@ def _refuse_unguardable(fn: Any) -> None:
     if not callable(fn):
         _refuse(fn, "cannot be called", "guard a function")
     if _is_context_manager(fn):
-        _refuse(fn, "makes a context manager, whose block it does not see", "put the policy below the contextmanager line")
+        _refuse(fn, "makes a context manager, whose block it does not see", "put the policy below that decorator")
 
 
 def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
@@ -124,7 +126,7 @@ def _is_context_manager(fn: Any) -> bool:
     return getattr(function, "__globals__", {}).get("__name__") == "contextlib"
 
 
-def find_guard(fn: Any) -> core.Guard | None:
+def find_guard(fn: Any) -> Guarded | None:
     """Return the guard under methods, static and class methods, partials and `__wrapped__`; None if there is none."""
     seen: set[int] = set()
     while fn is not None and id(fn) not in seen:

@@ -1,8 +1,8 @@
 """
 Generators and async generators under guard: the permit lasts from the first `next` to the end of the stream.
 
-The user's generator object is made at the call, as without a guard, so that wrong arguments are told at once; nothing of
-it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
+The user's generator object is made at the call, as without a guard, so that wrong arguments are told at once; nothing
+of it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
 nothing about its producer; the user's generator is closed first, then the permit goes back.
 """
 
@@ -49,7 +49,7 @@ def _drive(
             except GeneratorExit:
                 inner.close()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
                 item = inner.throw(error)
             else:
                 if sent is None:  # nothing sent: from here on the interpreter delegates, without us between the items
@@ -78,7 +78,7 @@ async def _drive_async(
             except GeneratorExit:
                 await inner.aclose()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
                 item = await inner.athrow(error)
             else:
                 item = await inner.asend(sent)
@@ -93,7 +93,7 @@ def _first(inner: AsyncGenerator[Any, Any]) -> Any:
     """
     Begin the user's generator unknown to the event loop, which knows ours.
 
-    A loop that shuts down closes all its generators at once: closing ours closes the user's, and both at once would clash.
+    A loop that shuts down closes all its generators at once: closing ours closes the user's, and both at once clash.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)

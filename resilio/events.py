@@ -111,6 +111,7 @@ LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
 
 OUTCOMES = ("success", "failure", "ignored")
 
+
 class Gate(Protocol):
     """What is needed of a native gate here."""
 
@@ -143,7 +144,7 @@ class _Subscription:
         global _errors
         try:
             self.listener(event)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a listener changes nothing
             _errors += 1
             if not self.blamed:
                 self.blamed = True
@@ -277,9 +278,7 @@ def rejected(gate: Gate, reason: str, measured: float | None, limit: float | Non
 
 def settled(gate: Gate, outcome: int, seconds: float) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
-    event = Settled(
-        kind=gate.kind, name=_name(gate), outcome=OUTCOMES[outcome], seconds=seconds, at_ns=clock.now_ns()
-    )
+    event = Settled(kind=gate.kind, name=_name(gate), outcome=OUTCOMES[outcome], seconds=seconds, at_ns=clock.now_ns())
     _queue(gate, event)
     _dispatch()
 
@@ -293,7 +292,7 @@ def _queue(gate: Gate, event: Event) -> None:
 
 
 def _dispatch() -> None:
-    """Empty the queue, unless someone is at it: then they deliver ours too, in order, and nobody waits for a listener."""
+    """Empty the queue, unless someone is at it: they deliver ours too, in order, and nobody waits for a listener."""
     while _waiting and _lane.acquire(blocking=False):
         try:
             while _waiting:

@@ -48,10 +48,10 @@ class GateProtocol(Protocol):
     """
     What a gate of one's own implements. Its methods must be quick: they run on every call, in the caller's thread.
 
-    They may be called from several threads at once. What they raise is counted, logged once, and changes no call: a gate
-    that raises in `admit` has admitted. Optional besides: `cancel(call)`, for a call that was admitted here and then not
-    made, because another policy refused it or it was cancelled while it waited: take back what `admit` has noted.
-    `settle` is then not called. `kind` (str) and `reasons` (tuple of str) name the gate and its refusals for metrics.
+    They may be called from several threads at once. What they raise is counted, logged once, and changes no call: a
+    gate that raises in `admit` has admitted. Optional besides: `cancel(call)`, for a call that was admitted here and
+    then not made, because another policy refused it or it was cancelled while it waited: take back what `admit` has
+    noted; `settle` is then not called. `kind` (str) and `reasons` (tuple of str) name the gate and its refusals.
     """
 
     def admit(self, call: GateCall, /) -> Refuse | None:
@@ -183,7 +183,7 @@ def custom_gate(
 
         name: What it is called; the same name and options give the same policy.
 
-        kind: What it is, for metrics, logs and refusals: a lower-case identifier; None: the object's `kind`, or "custom".
+        kind: What it is, for metrics and logs: a lower-case identifier; None: the object's `kind`, or "custom".
 
         reasons: The closed set of its reasons, 1 to 16; None: the object's `reasons`, or "refused" alone.
 

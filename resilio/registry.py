@@ -1,8 +1,8 @@
 """
 A name identifies one policy: the same name and options give the same object, other options are refused.
 
-Named policies are kept until :func:`clear`, so that their state outlives whoever asked for them. Unnamed ones are called
-after the first function that they guard, and are held weakly.
+Named policies are kept until :func:`clear`, so that their state outlives whoever asked for them. Unnamed ones are
+called after the first function that they guard, and are held weakly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 
@@ -76,7 +76,7 @@ def get(name: str) -> Policy[Any]:
     raise LookupError(f"no policy is named {name!r}; known: {', '.join(sorted(_named)) or 'none'}")
 
 
-def all() -> tuple[Policy[Any], ...]:
+def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
     """Return every policy that is alive: the named ones in the order they were made, then the unnamed ones."""
     with _lock:
         return (*(entry.policy for entry in _named.values()), *_unnamed.values())
@@ -92,7 +92,7 @@ def clear() -> None:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Forget, at the block's end, every name and configuration made inside; those from before stand again (for tests)."""
+    """Forget, at the block's end, every name and configuration made inside; those from before stand again."""
     with _lock:
         named, pending = dict(_named), {name: dict(values) for name, values in _pending.items()}
     try:
@@ -236,13 +236,13 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
         if entry is None:
             entry = _Entry(make(_configured(name, config)), config, place)
             _named[name] = entry
-    policy = entry.policy
-    if type(policy) is not cls:
-        _taken(name, entry, place, f"a {policy.kind}, and here it would be a {cls.kind}")
+    known = entry.policy
+    if type(known) is not cls:
+        _taken(name, entry, place, f"a {known.kind}, and here it would be a {cls.kind}")
     different = _differences(entry.declared, config)
     if different:
-        _taken(name, entry, place, f"a {policy.kind} with {different}")
-    return policy
+        _taken(name, entry, place, f"a {known.kind} with {different}")
+    return known
 
 
 def _configured(name: str, config: Any) -> Any:
@@ -264,7 +264,7 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     return attrs.evolve(config, **values)
 
 
-def _taken(name: str, entry: _Entry, place: Place, why: str) -> None:
+def _taken(name: str, entry: _Entry, place: Place, why: str) -> NoReturn:
     raise ValueError(
         f"the name {name!r} is taken: {why} (made at {entry.place}, asked for again at {place}); "
         "use another name, the same options, or reconfigure()"

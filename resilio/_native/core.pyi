@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CodeType, FrameType, GenericAlias, TracebackType
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, final, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, final, overload
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,7 +55,7 @@ class Pipeline:
     def call(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def acall(self, fn: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> Call[_T]: ...
     @overload
-    def attempt(
+    def attempt(  # type: ignore[overload-overlap]
         self, fn: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Call[Result[_T]]: ...
     @overload

@@ -1,5 +1,5 @@
 """
-Log refusals, at DEBUG on the logger "resilio". (State changes are always logged, one line each.)
+Log refusals, at DEBUG on the logger "resilio"; state changes are always logged, one line each.
 
 A refusal costs nothing here until `enable()` is called, or a policy is made while the logger is enabled for DEBUG.
 Arguments and results of calls are never logged.

@@ -19,6 +19,7 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -159,7 +160,7 @@ class ResilioCollector(Collector):
 
 def _checked(buckets: Iterable[float]) -> tuple[float, ...]:
     bounds = tuple(float(bound) for bound in buckets if bound != math.inf)
-    if not bounds or bounds[0] <= 0 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+    if not bounds or bounds[0] <= 0 or any(low >= high for low, high in pairwise(bounds)):
         raise ValueError(f"buckets must be ascending bounds > 0 in seconds, not {bounds!r}")
     return (*bounds, math.inf)
 
