@@ -349,7 +349,9 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
     return function(name, value, none_ok=False)
 
 
-def option(validator: Callable[..., Any], *, default: Any = attrs.NOTHING, **limits: Any) -> Any:
+def option(
+    validator: Callable[..., Any], *, default: Any = attrs.NOTHING, kw_only: bool = False, **limits: Any
+) -> Any:
     """
     Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
 
@@ -358,10 +360,12 @@ def option(validator: Callable[..., Any], *, default: Any = attrs.NOTHING, **lim
 
         default: The default, in the form that users would write.
 
+        kw_only: Whether the record takes it by keyword only.
+
         limits: Passed on to the validator.
     """
 
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
         return validator(field.name, value, **limits)
 
-    return attrs.field(default=default, converter=attrs.Converter(convert, takes_field=True))
+    return attrs.field(default=default, kw_only=kw_only, converter=attrs.Converter(convert, takes_field=True))

@@ -31,6 +31,12 @@ cdef enum Reason:
 cdef const char *REASONS[6]
 REASONS[:] = ["full", "queue_full", "wait", "too_heavy", "closed", NULL]
 
+cdef enum State:
+    ADMITTING, CLOSED_DOWN
+
+cdef const char *STATES[3]
+STATES[:] = ["admitting", "closed_down", NULL]
+
 cdef enum:
     TOO_MUCH = 2_000_000_000                # more than any bulkhead has
 
@@ -270,7 +276,7 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
 
 
 cdef rs_gate_ops PLAIN = rs_gate_ops(
-    kind="bulkhead", error="BulkheadFullError", reasons=&REASONS[0], states=NULL, prepare=NULL,
+    kind="bulkhead", error="BulkheadFullError", reasons=&REASONS[0], states=&STATES[0], prepare=NULL,
     admit=_admit, poll=_poll, cancel=_cancel, settle=_settle, forget=_forget,
 )
 cdef rs_gate_ops WEIGHED = PLAIN
@@ -346,6 +352,8 @@ cdef class BulkheadGate(Gate):
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
+        if not self.bulkhead.closed:
+            rs_gate_change(gate, ADMITTING, CLOSED_DOWN, CLOSED, now_ns)
         self.bulkhead.closed = True
         _refuse_queued(gate, &self.bulkhead, 0, CLOSED)
         _grant(gate, &self.bulkhead, now_ns)

@@ -82,6 +82,7 @@ cdef extern from "waiters.h" nogil:
         rs_forget_op forget
 
     bint rs_gate_enforced(rs_gate *)
+    void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
     void rs_gate_wake(rs_gate *, rs_waiter *)
 
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:

@@ -1,0 +1,158 @@
+"""
+A rate limit lets so many calls, tokens or bytes pass in a time, and queues the rest fairly or refuses them.
+
+Why: a dependency that counts what it is asked answers with refusals beyond its limit, and those cost a round trip, and
+sometimes a ban. When not: if what hurts the dependency is the number of calls at a time, a bulkhead fits better. What
+it is not: a limit across processes (each process has its own buckets), or a guard of a server against its clients.
+
+Each rate is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass, so twice a second's worth in
+the first second after a pause. For a strict spacing set `burst` to what a call costs.
+
+Source: ITU-T I.371 (generic cell rate algorithm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from resilio._config import enforce, option, positive_int, refuse, seconds
+from resilio._native.limiter import LimiterGate
+from resilio._policies._rate import Rate, cost_of_a_call, parse_rate, tokens
+from resilio._policies._reservation import Reservation
+from resilio._policy import Policy, make, refuse_bare
+
+__all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
+
+MOST_RATES = 8
+
+
+def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
+    given = (value,) if isinstance(value, (str, Rate)) else value
+    if not isinstance(given, (tuple, list)):
+        refuse(name, value, "rates like '100/s' or Rate('90000/min', unit='tokens')", TypeError)
+    if not 1 <= len(given) <= MOST_RATES:
+        refuse(name, value, f"from 1 to {MOST_RATES} rates, like '100/s'")
+    for rate in given:
+        if not isinstance(rate, Rate):
+            parse_rate(name, rate)
+    return tuple(given)
+
+
+@attrs.frozen(kw_only=True)
+class RateLimitConfig:
+    """The options of a rate limit, checked; :func:`rate_limit` says what each means."""
+
+    rates: tuple[str | Rate, ...] = option(_rates)
+    burst: float | None = option(tokens, default=None, positive=True, none_ok=True)
+    cost: float | Callable[..., float] = option(cost_of_a_call, default=1)
+    max_wait: float = option(seconds, default=0.0, zero_ok=True)
+    max_queued: int = option(positive_int, default=100, zero_ok=True)
+    enforce: float = option(enforce, default=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.native()  # what does not fit together is refused here, not at the gate
+
+    def resolved(self) -> tuple[Rate, ...]:
+        """Return the rates in force: `burst` and `cost` are those of the rates given as strings."""
+        return tuple(
+            rate if isinstance(rate, Rate) else Rate(rate, cost=self.cost, burst=self.burst) for rate in self.rates
+        )
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the gate takes them."""
+        return {
+            "rates": [rate.native() for rate in self.resolved()],
+            "max_queued": self.max_queued,
+            "max_wait_ns": round(self.max_wait * 1e9),
+        }
+
+
+class RateLimit(Policy[RateLimitConfig]):
+    """Buckets of tokens for all that it guards; see :func:`rate_limit`, which makes one."""
+
+    kind = "rate_limit"
+    Config = RateLimitConfig
+    _gate: LimiterGate
+
+    def __init__(self, config: RateLimitConfig, name: str | None = None) -> None:
+        """Make a limit with full buckets."""
+        super().__init__(LimiterGate(**config.native()), config, name)
+
+    def _apply(self, config: RateLimitConfig) -> None:
+        self._gate.configure(**config.native())
+
+    @property
+    def available(self) -> dict[str, float]:
+        """The tokens there now by unit, where a unit has several rates those of the emptiest; below zero: a debt."""
+        return self._gate.available()
+
+    @property
+    def cost_errors(self) -> int:
+        """How often a cost function raised or gave no number >= 0; such a call cost 1."""
+        return self._gate.cost_errors
+
+    def peek(self, *args: Any, **kwargs: Any) -> float:
+        """
+        Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.
+
+        Infinity: it costs more than `burst`, so that no wait helps.
+
+        Args:
+            args: What cost functions see of the call.
+
+            kwargs: The same by keyword.
+        """
+        return self._gate.wait(self._gate.amounts(args, kwargs))
+
+    def reserve(self, *args: Any, **amounts: float) -> Reservation:
+        """
+        Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: r.settle(...)`.
+
+        Args:
+            args: What cost functions see of the call, for the units that are not given.
+
+            amounts: Tokens by unit, each >= 0; a unit that is not given costs what a call costs.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        return Reservation(self, self._gate, self._gate.amounts(args, {}, amounts))
+
+
+def rate_limit(
+    *rates: str | Rate,
+    burst: float | None = None,
+    cost: float | Callable[..., float] = 1,
+    max_wait: float | timedelta = 0.0,
+    max_queued: int = 100,
+    name: str | None = None,
+    enforce: float = True,
+) -> RateLimit:
+    """
+    Return a limit that lets calls pass at the given rates; with several, a call needs tokens of all, or takes none.
+
+    Args:
+        rates: 1 to 8 of "100/s", "90000/min", "5/2s", "1000/h", or `Rate("90000/min", unit="tokens", cost=count)`.
+        burst: Tokens that rates given as strings hold at most; one second's worth if None, at least 1 and at least
+            what a call costs. A call that costs more is refused (reason "too_large").
+        cost: What a call costs of the rates given as strings: a number >= 0, or a function of the call's arguments
+            that gives one. A function that raises or gives something else: 1. Fractions count, to a millionth.
+        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once.
+        max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
+        name: What it is called; the same name and options give the same limit.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, a constant cost above burst, or a name that belongs to another policy.
+    """
+    if rates:
+        refuse_bare(rates[0], "rate_limit", '@rate_limit("100/s")')
+    config = RateLimitConfig(
+        rates=rates, burst=burst, cost=cost, max_wait=max_wait, max_queued=max_queued, enforce=enforce
+    )
+    return make(RateLimit, name, config)
