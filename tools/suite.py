@@ -71,11 +71,12 @@ def _plan(pythons: list[Interpreter], marks: str | None, coverage: bool) -> list
     legs = []
     measured = measured_python(pythons)
     for python in pythons:
-        environment = environments.ensure(f"test-{python.minor}", python, "test", extras=EXTRAS, build=True)
+        groups = ("test", "coverage") if python is measured else ("test",)
+        environment = environments.ensure(f"test-{python.minor}", python, *groups, extras=EXTRAS, build=True)
         default = "not soak" if python is measured else "not soak and not slow"
         legs.append(Leg(f"{python.minor} wheel", python, environment, marks or default))
     if coverage and marks is None and measured.minor != "3.12":
-        environment = environments.ensure(f"cover-{measured.minor}", measured, "coverage", extras=EXTRAS, build=True)
+        environment = next(leg.environment for leg in legs if leg.interpreter is measured)
         legs.append(Leg(f"{measured.minor} coverage", measured, environment, "not soak and not slow", coverage=True))
     return legs
 

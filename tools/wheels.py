@@ -60,11 +60,22 @@ def build_wheel(source: Path, environment: Environment, tag: str, coverage: bool
     if not (stamp.exists() and stamp.read_text() == digest):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, folder / "tree")
+        if not coverage:
+            _share_translation(folder / "tree", digest)
         settings = {**os.environ, "RESILIO_COVERAGE": "1" if coverage else "0"}
         _backend(environment, "build_wheel", folder, cwd=folder / "tree", env=settings)
         stamp.write_text(digest)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def _share_translation(tree: Path, digest: str) -> None:
+    """Bring what Cython made of the same sources for another Python: it is the same C."""
+    for stamp in CACHE.glob("wheel-*/digest.txt"):
+        translated = stamp.parent / "tree" / "build" / "cython"
+        if stamp.read_text() == digest and translated.exists():
+            shutil.copytree(translated, tree / "build" / "cython")
+            return
 
 
 def _backend(environment: Environment, hook: str, target: Path, **options: Any) -> None:
