@@ -1,17 +1,18 @@
 /* Driving a call: what happens between two sends. */
 #include "call.h"
 
-/* Make *awaitable* (stolen) the inner iterator. */
+/* Make *awaitable* (stolen, rs_is_awaitable) the inner iterator. */
 int rs_call_set_inner(CallObject *self, PyObject *awaitable)
 {
     if (RS_LIKELY(PyCoro_CheckExact(awaitable))) {
         self->inner = awaitable;
         return 0;
     }
-    unaryfunc await = Py_TYPE(awaitable)->tp_as_async ? Py_TYPE(awaitable)->tp_as_async->am_await : NULL;
-    self->inner = await ? await(awaitable) : NULL;
-    if (await == NULL)
-        PyErr_Format(PyExc_TypeError, "cannot await %R", awaitable);
+    if (PyGen_CheckExact(awaitable)) {      /* of a types.coroutine function */
+        self->inner = awaitable;
+        return 0;
+    }
+    self->inner = Py_TYPE(awaitable)->tp_as_async->am_await(awaitable);
     Py_DECREF(awaitable);
     return self->inner ? 0 : -1;
 }
@@ -92,7 +93,7 @@ static PySendResult invoke(CallObject *self, PyObject **result)
         self->inner = coroutine;
         return PYGEN_NEXT;
     }
-    if (Py_TYPE(coroutine)->tp_as_async == NULL || Py_TYPE(coroutine)->tp_as_async->am_await == NULL)
+    if (!rs_is_awaitable(coroutine))
         return finish_value(self, coroutine, result);       /* acall of a plain function */
     return rs_call_set_inner(self, coroutine) < 0 ? rs_call_finish_error(self, result) : PYGEN_NEXT;
 }
@@ -229,8 +230,12 @@ static int stop_is_clean(PyObject *stop)
 
 void rs_call_recycle_stop(PyObject *stop)
 {
-    Py_CLEAR(((PyStopIterationObject *)stop)->value);
-    if (spare_stop == NULL && stop_is_clean(stop))
+    if (!stop_is_clean(stop)) {
+        Py_DECREF(stop);
+        return;
+    }
+    Py_CLEAR(((PyStopIterationObject *)stop)->value);   /* may run anything: the slot is looked at only after it */
+    if (spare_stop == NULL)
         spare_stop = stop;
     else
         Py_DECREF(stop);

@@ -130,6 +130,24 @@ int rs_is_coroutine_function(PyObject *callable);
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
 void rs_gate_forget_all(void);
 
+/* Can it be awaited? What has __await__, and generators of types.coroutine functions. */
+static inline int rs_is_awaitable(PyObject *object)
+{
+    PyAsyncMethods *async = Py_TYPE(object)->tp_as_async;
+    if (async && async->am_await)
+        return 1;
+    if (RS_LIKELY(!PyGen_CheckExact(object)))
+        return 0;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyCodeObject *code = PyGen_GetCode((PyGenObject *)object);
+    int iterable_coroutine = (code->co_flags & CO_ITERABLE_COROUTINE) != 0;
+    Py_DECREF(code);
+    return iterable_coroutine;
+#else
+    return (((PyGenObject *)object)->gi_code->co_flags & CO_ITERABLE_COROUTINE) != 0;
+#endif
+}
+
 /* The slots of a run live inside its owner when they fit. */
 static inline rs_slot *rs_slots_for(int n, rs_slot *inline_slots)
 {

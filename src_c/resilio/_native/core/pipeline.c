@@ -107,7 +107,7 @@ static int is_async_context_manager(PyObject *result)
 static PyObject *returned(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
 {
     PyTypeObject *type = Py_TYPE(result);
-    if (RS_UNLIKELY(type->tp_as_async && type->tp_as_async->am_await))
+    if (RS_UNLIKELY(rs_is_awaitable(result)))
         return adopt(run, func, result, mode, guard);
     if (RS_UNLIKELY(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && is_async_context_manager(result))
         return refuse_context_manager(run, func, result);
