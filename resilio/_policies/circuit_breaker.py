@@ -45,7 +45,7 @@ Time = float | timedelta
 RETRY_AFTER_CAP = 60.0
 """The longest time in seconds that one failure's Retry-After keeps a breaker open: the next probe may ask again."""
 
-MOST_PROBES = 32
+MOST_PROBES = 16
 MOST_CALLS = 1_000_000
 MIN_CALLS = 20
 MAX_OPEN_FOR = 3.0
@@ -298,7 +298,7 @@ def circuit_breaker(
         slow_rate: Opens at this share of slow calls in the window, in (0, 1].
         open_for: How long it is open at first, in seconds; re-opening doubles it, jitter shortens it by up to 10 %.
         max_open_for: The longest it is open before the next probe, in seconds.
-        probes: Probes of a round, 1 to 32: one until the first success, then the others; two successes close.
+        probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: How it decides: "window".

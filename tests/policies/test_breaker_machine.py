@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
-from oracles.breaker import BUCKETS, SECOND, BreakerOracle, Options, Refused, Ticket, xorshift
 
+from oracles.breaker import BUCKETS, SECOND, BreakerOracle, Options, Refused, Ticket, xorshift
 from resilio._native import clock
 from resilio._policies.circuit_breaker import CircuitBreaker, CircuitBreakerConfig
 

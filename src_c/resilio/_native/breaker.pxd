@@ -78,7 +78,7 @@ cdef extern from "window.h" nogil:
     size_t rs_window_memory(const rs_window *)
 
 cdef enum:
-    MOST_PROBES = 32
+    MOST_PROBES = 16
 
 ctypedef struct rs_lease:
     int64_t until_ns

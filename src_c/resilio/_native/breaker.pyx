@@ -325,8 +325,8 @@ cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
         "window_failures": b.window.failed,
         "window_slow": b.window.slow,
         "consecutive": b.in_a_row,
-        "open_for": b.open_ns * 1e-9,
-        "retry_after": max(0, b.until_ns - now_ns) * 1e-9 if b.state == OPEN else None,
+        "open_for": b.open_ns / 1e9,
+        "retry_after": max(0, b.until_ns - now_ns) / 1e9 if b.state == OPEN else None,
         "ramping": b.ramp_end_ns > now_ns,
         "probes": b.leases,
         "probes_succeeded": b.proven,
@@ -410,7 +410,7 @@ cdef class BreakerGate(Gate):
 
             ramp_ns: How long a closed breaker takes to readmit everything; 0 for at once.
 
-            probes: Probes of one round, 1 to 32.
+            probes: Probes of one round, 1 to 16.
 
             window_calls: The window in calls; 0 for no such limit.
 
