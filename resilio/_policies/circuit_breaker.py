@@ -47,6 +47,7 @@ RETRY_AFTER_CAP = 60.0
 
 MOST_PROBES = 16
 MOST_CALLS = 1_000_000
+SHORTEST_WINDOW = 0.001
 MIN_CALLS = 20
 MAX_OPEN_FOR = 3.0
 
@@ -55,6 +56,8 @@ def _window(name: str, value: object) -> Window:
     window = parse_window(name, value)
     if window.calls is not None and window.calls > MOST_CALLS:
         refuse(name, value, f"at most {MOST_CALLS} calls (each takes a byte)")
+    if window.seconds is not None and window.seconds < SHORTEST_WINDOW:
+        refuse(name, value, f"a time of at least {SHORTEST_WINDOW:g} s")
     return window
 
 
@@ -233,7 +236,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         self._gate.configure(**config.native())
 
 
-def _heed_retry_after(gate: BreakerGate, error: BaseException) -> None:
+def _heed_retry_after(gate: Any, error: BaseException) -> None:
     """A failure that opened the breaker may say for how long: never probe earlier, never believe too much."""
     asked = retry_after_of(error)
     if asked is not None:

@@ -31,7 +31,7 @@ options = st.builds(
     ramp_ns=maybe(st.sampled_from([300 * MS, 2 * SECOND])),
     probes=st.integers(1, 4),
     window_calls=st.sampled_from([6, 9, 40]),
-    window_ns=maybe(st.sampled_from([10, 400 * MS, 2 * SECOND])),
+    window_ns=maybe(st.sampled_from([MS, 400 * MS, 2 * SECOND])),
 ) | st.builds(
     Options,
     min_calls=st.integers(1, 6),
@@ -206,5 +206,5 @@ class BreakerMachine(RuleBasedStateMachine):
 
 TestBreakerMachine = BreakerMachine.TestCase
 TestBreakerMachine.settings = settings(
-    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=250, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

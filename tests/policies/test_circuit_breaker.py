@@ -569,7 +569,7 @@ def test_a_breaker_takes_less_than_16_kilobytes():
 TIMES = [0, -1, math.nan, math.inf, True, "1s", 1e12, None]
 BAD = {
     "failure_rate": [0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None],
-    "window": [0, -1, True, 1.5, math.nan, None, "60", "0s", "-1s", (200, 60), (1, 2, 3), ("1s", "2s"), 10**7, 10**12],
+    "window": [0, -1, True, 1.5, math.nan, None, "60", "0s", "10us", (200, 60), (1, 2, 3), ("1s", "2s"), 10**7, 10**12],
     "min_calls": [0, -1, True, 1.5, "20", None, 10**12, 201],
     "consecutive": [0, -1, True, 1.5, "10", 10**12],
     "slow_call": TIMES[:-1],

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import httpx2
 import pytest
 
-from resilio._policies.circuit_breaker import circuit_breaker
+from resilio import circuit_breaker
 from resilio.errors import BulkheadFullError, CircuitOpenError, RateLimitedError
 from resilio.testing import assert_no_leaks, record_events
 
