@@ -12,7 +12,7 @@ static void wake_all(rs_gate *gate)
     while (waiter) {
         rs_waiter *next = waiter->next_woken;
         waiter->next_woken = NULL;
-        waiter->woken = 0;
+        __atomic_store_n(&waiter->woken, 0, __ATOMIC_RELEASE);      /* from here on it may be linked again */
         rs_waiter_wake(waiter);
         Py_DECREF((PyObject *)waiter);
         waiter = next;
