@@ -226,9 +226,11 @@ class Policy(core.Pipeline, Generic[C]):
     def _call_after(self, fn: Any) -> None:
         """Take the name of the first function guarded, unless one was given."""
         if self._given is None and self._called_after is None:
-            module = getattr(fn, "__module__", None)
-            name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-            self._called_after = f"{module}.{name}" if module else name
+            from resilio._shapes import innermost
+
+            runs = innermost(fn)
+            named = runs if hasattr(runs, "__qualname__") else type(runs)
+            self._called_after = f"{named.__module__}.{named.__qualname__}"
             if self._gate.policy is self:
                 self._gate.name = self._called_after
 

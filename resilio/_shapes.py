@@ -25,7 +25,20 @@ if TYPE_CHECKING:
     Guarded = core.Guard[..., Any]
     Kind = Literal["sync", "coroutine", "generator", "async_generator"]
 
-__all__ = ["find_guard", "guard", "is_coroutine_function", "kind_of"]
+__all__ = ["find_guard", "guard", "innermost", "is_coroutine_function", "kind_of"]
+
+
+FUNCTION = (
+    "__annotations__",
+    "__code__",
+    "__defaults__",
+    "__doc__",
+    "__globals__",
+    "__kwdefaults__",
+    "__module__",
+    "__name__",
+    "__qualname__",
+)
 
 
 def guard(policy: Policy[Any], fn: Any) -> Any:
@@ -59,7 +72,29 @@ def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> Guarded:
         guarded = core.Guard(policy, fn, kind)
     if inspect.isfunction(fn):
         guarded.__dict__.update(fn.__dict__)  # as functools.wraps does: marks of other decorators survive
+    else:
+        _look_like_a_function(guarded, fn)
     return guarded
+
+
+def _look_like_a_function(guarded: Guarded, fn: Callable[..., Any]) -> None:
+    """A guard says that it is a function: around a partial or an object it has what a function has, from what runs."""
+    runs = innermost(fn)
+    face = runs if inspect.isroutine(runs) else inspect.unwrap(type(runs).__call__)
+    for attribute in FUNCTION:
+        value = getattr(runs, attribute, getattr(face, attribute, getattr(_plain, attribute)))
+        guarded.__dict__[attribute] = value
+
+
+def _plain(*args: Any, **kwargs: Any) -> Any:
+    """Lend a builtin, which has no code object, one that is not asynchronous."""
+
+
+def innermost(fn: Any) -> Any:
+    """Return what runs under partials and bound methods."""
+    while isinstance(fn, (functools.partial, MethodType)):
+        fn = fn.func if isinstance(fn, functools.partial) else fn.__func__
+    return fn
 
 
 def _fuse(policy: Policy[Any], inner: Guarded) -> Guarded:
@@ -90,8 +125,7 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
 
 def _faces(fn: Any) -> tuple[Any, ...]:
     """What the call runs: `fn` itself without its partials, and its class's __call__ if it is an object."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
+    fn = innermost(fn)
     return (fn,) if inspect.isroutine(fn) else (fn, type(fn).__call__)
 
 
@@ -118,12 +152,8 @@ def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
 
 def _is_context_manager(fn: Any) -> bool:
     """Was it made by contextlib.contextmanager or asynccontextmanager? Their helper keeps contextlib's globals."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    function = fn.__func__ if isinstance(fn, MethodType) else fn
-    if type(function) is core.Guard:
-        return False
-    return getattr(function, "__globals__", {}).get("__name__") == "contextlib"
+    function = innermost(fn)
+    return type(function) is not core.Guard and getattr(function, "__globals__", {}).get("__name__") == "contextlib"
 
 
 def find_guard(fn: Any) -> Guarded | None:
