@@ -115,8 +115,8 @@ def test_the_environment_chooses_the_source():
     assert "RESILIO_CLOCK must be auto, tsc or monotonic, not 'sundial'" in run("", RESILIO_CLOCK="sundial")
 
 
-def test_importing_it_does_not_wait_for_calibration():
-    """The clock begins on clock_gettime and goes over to the counter later, without stepping back."""
+def test_going_over_to_the_counter_is_no_step_back():
+    """The clock begins on clock_gettime and goes over to the counter while it is read, without stepping back."""
     script = """
 readings = [clock.now_ns()]
 assert clock.source() == "monotonic"
