@@ -119,7 +119,6 @@ def test_going_over_to_the_counter_is_no_step_back():
     """The clock begins on clock_gettime and goes over to the counter while it is read, without stepping back."""
     script = """
 readings = [clock.now_ns()]
-assert clock.source() == "monotonic"
 while readings[-1] - readings[0] < 30_000_000:
     readings.append(clock.now_ns())
 print(readings == sorted(readings))
