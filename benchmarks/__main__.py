@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +25,9 @@ INTRODUCTION = (
     "Written by `make bench`. How the figures come about, and what they do not say, is in "
     "[docs/benchmarks.md](../docs/benchmarks.md).\n\n"
     "W is what the empty wrapper `async def w(*a, **k): return await f(*a, **k)` adds to a bare `await f()`, and for "
-    "sync functions its sync twin; a figure in W is what a subject adds, divided by that. ± is half the distance "
-    "between the quartiles. The clock is the one that the subject reads while it works."
+    "sync functions its sync twin; a figure in W is what a subject adds, divided by that. A figure is the "
+    "median of several processes, in each of which all subjects take turns; ± is half the distance from the lowest of "
+    "them to the highest. The clock is the one that the subject reads while it works."
 )
 # An installed resilio goes before the one of the repository.
 _WORKER = "import sys; sys.path.append({root!r}); from benchmarks.worker import main; main()"
@@ -57,14 +57,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(python: str, options: argparse.Namespace) -> Results | None:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "results.json"
-        command = [python, "-P", "-c", _WORKER.format(root=str(ROOT)), str(output)]
-        command += ["--quick"] * options.quick + ["--callgrind"] * options.callgrind
-        if subprocess.run(command, check=False).returncode:
-            print(f"{python} could not measure", flush=True)
-            return None
-        return from_json(json.loads(output.read_text(encoding="utf-8")))
+    command = [python, "-P", "-W", "ignore", "-c", _WORKER.format(root=str(ROOT))]
+    command += ["--quick"] * options.quick + ["--callgrind"] * options.callgrind
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(f"{python} could not measure", flush=True)
+        return None
+    return from_json(json.loads(done.stdout))
 
 
 if __name__ == "__main__":

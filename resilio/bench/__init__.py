@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run the benchmarks and print the report.
 
     Args:
-        arguments: `--quick` for seconds instead of a minute, `--json` for records; None: those of the process.
+        arguments: `--quick` for seconds instead of minutes, `--callgrind` for instruction counts, `--json` for records;
+            None: those of the process.
 
     Returns:
         The exit code: 0, also when a target is missed; the report says so.
@@ -30,19 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from resilio.bench._report import terminal
     from resilio.bench._results import to_json
-    from resilio.bench._runner import FULL, QUICK, run
+    from resilio.bench._runner import FULL, QUICK, Peers, measure_all, measure_comparisons
 
     options = _parser().parse_args(arguments)
-    plan = attrs.evolve(QUICK if options.quick else FULL, callgrind=options.callgrind)
-    results = run(plan, say=_say)
+    plan = QUICK if options.quick else FULL
+    if options.only is not None:
+        results = measure_comparisons(plan.effort, Peers(), options.only)
+    else:
+        plan = plan if options.callgrind else attrs.evolve(plan, callgrind_calls=0)
+        child = ["-m", "resilio.bench", "--json", *["--quick"] * options.quick, "--only"]
+        results = measure_all(plan, Peers(), child, _say)
     print(json.dumps(to_json(results)) if options.json else terminal([results]))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m resilio bench", description="Measure resilio on this machine.")
-    parser.add_argument("--quick", action="store_true", help="a rough figure in seconds")
+    parser.add_argument("--quick", action="store_true", help="rough figures in seconds")
     parser.add_argument("--callgrind", action="store_true", help="count instructions as well, with valgrind: minutes")
+    parser.add_argument("--only", nargs="*", metavar="KEY", help="comparisons only, in one process; all, or these")
     parser.add_argument("--json", action="store_true", help="records instead of tables")
     return parser
 

@@ -9,21 +9,19 @@ native modules themselves executed is told apart by the object file that callgri
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
 
-from resilio._native import clock
+from resilio.bench._child import child
 from resilio.bench._results import Row, Skip, Table
 
 __all__ = ["Counts", "callgrind_table", "parse"]
 
+_CHILD = "resilio.bench._callgrind_case"
 _ABOUT = (
     "Instructions a call on top of the bare loop, by valgrind's callgrind; in the note those inside resilio's own "
     "native modules. Counted for n and 2n calls, so that start-up cancels out."
@@ -43,17 +41,18 @@ _CASES = {
 
 @attrs.frozen
 class Counts:
-    """Instructions in all, and those in resilio's native modules."""
+    """Instructions in all, those in resilio's native modules, and the clock that was read."""
 
     total: float
     native: float
+    clock: str = "-"
 
     def __sub__(self, other: Counts) -> Counts:
-        return Counts(self.total - other.total, self.native - other.native)
+        return Counts(self.total - other.total, self.native - other.native, self.clock)
 
     def each(self, calls: int) -> Counts:
         """Return the counts of one of *calls*."""
-        return Counts(self.total / calls, self.native / calls)
+        return Counts(self.total / calls, self.native / calls, self.clock)
 
 
 def callgrind_table(calls: int) -> Table:
@@ -61,42 +60,36 @@ def callgrind_table(calls: int) -> Table:
     table = Table("instructions", "Instructions", _ABOUT)
     if shutil.which("valgrind") is None:
         return attrs.evolve(table, skips=(Skip("all instruction counts", "valgrind is not installed"),))
-    bases = {name: _each(name, calls) for name in sorted(set(_CASES.values()))}
-    rows: list[Row] = []
-    skips: list[Skip] = []
-    for name, base in _CASES.items():
-        try:
-            rows.append(_row(name, _each(name, calls) - bases[base]))
-        except RuntimeError as error:
-            skips.append(Skip(name, str(error)))
-    return attrs.evolve(table, rows=tuple(rows), skips=tuple(skips))
+    counted = {name: _each(name, calls) for name in sorted({*_CASES, *_CASES.values()})}
+    made = [_row(name, counted[name], counted[base]) for name, base in _CASES.items()]
+    rows = tuple(row for row in made if isinstance(row, Row))
+    return attrs.evolve(table, rows=rows, skips=tuple(skip for skip in made if isinstance(skip, Skip)))
 
 
-def _row(name: str, counts: Counts) -> Row:
-    note = f"{counts.native:,.0f} in resilio's own modules" if "wrapper" not in name else "for comparison"
-    return Row(name, counts.total, "instructions", clock=clock.source(), note=note)
+def _row(name: str, counts: Counts | Skip, base: Counts | Skip) -> Row | Skip:
+    if isinstance(counts, Skip):
+        return counts
+    if isinstance(base, Skip):
+        return Skip(name, base.reason)
+    added = counts - base
+    note = "for comparison" if "wrapper" in name else f"{added.native:,.0f} in resilio's own modules"
+    return Row(name, added.total, "instructions", clock=counts.clock, note=note)
 
 
-def _each(name: str, calls: int) -> Counts:
-    once, twice = (_run(name, n) for n in (calls, 2 * calls))
-    return (twice - once).each(calls)
+def _each(name: str, calls: int) -> Counts | Skip:
+    try:
+        return (_run(name, 2 * calls) - _run(name, calls)).each(calls)
+    except RuntimeError as error:
+        return Skip(name, str(error))
 
 
 def _run(name: str, calls: int) -> Counts:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}", "--compress-strings=no"]
-        command += [sys.executable, "-P", "-m", "resilio.bench._callgrind_case", name, str(calls)]
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
-        if done.returncode or not output.exists():
-            raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1])
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}", "--compress-strings=no"]
+        clock = child(["-m", _CHILD, name, str(calls)], before=valgrind, PYTHONHASHSEED="0").strip()
         with output.open(encoding="utf-8", errors="replace") as lines:
-            return parse(lines)
-
-
-def _environment() -> dict[str, str]:
-    paths = os.pathsep.join(filter(None, sys.path))
-    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": paths}
+            return attrs.evolve(parse(lines), clock=clock)
 
 
 def parse(lines: Iterable[str]) -> Counts:

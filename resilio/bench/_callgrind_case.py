@@ -9,6 +9,7 @@ from typing import Any
 
 import resilio
 from resilio.bench import _own, _work
+from resilio.bench._environment import settle_clock
 
 _SECONDS = 0.0123
 
@@ -97,7 +98,8 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
 
 
 def main(name: str, calls: int) -> None:
-    """Warm the case up, so that the interpreter has specialised it, and run it."""
+    """Warm the case up, so that the interpreter has specialised it, run it, and say which clock it read."""
+    print(settle_clock())
     loop = CASES[name]()
     loop(200)
     loop(calls)

@@ -6,15 +6,26 @@ import os
 import platform
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from resilio._native import clock
 from resilio.bench._results import Environment
 
-__all__ = ["describe", "versions"]
+__all__ = ["describe", "settle_clock", "versions"]
+
+_SETTLING = 3
+_SETTLE_SECONDS = 0.02
+
+
+def settle_clock() -> str:
+    """Read the library's clock until it knows the rate of the processor's counter, and return the source it chose."""
+    for _ in range(_SETTLING):
+        clock.now_ns()
+        time.sleep(_SETTLE_SECONDS)
+    return clock.source()
 
 
 def describe(distributions: Iterable[str] = ()) -> Environment:
@@ -26,7 +37,7 @@ def describe(distributions: Iterable[str] = ()) -> Environment:
         processor=_processor(),
         processors=os.cpu_count() or 1,
         clock=clock.source(),
-        date=datetime.now(UTC).strftime("%Y-%m-%d"),
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
         versions=versions(["resilio-sdk", *distributions]),
     )
 

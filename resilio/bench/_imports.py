@@ -1,13 +1,11 @@
-"""How long an import takes: fresh processes, in turns, their bytecode already compiled."""
+"""How much processor time an import takes: fresh processes, in turns, their bytecode already compiled."""
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 
+from resilio.bench._child import child
 from resilio.bench._harness import summary
 from resilio.bench._results import Row, Table
 
@@ -15,7 +13,7 @@ __all__ = ["import_table"]
 
 _OURS = "import resilio"
 _BASE = "import anyio, attrs"
-_CHILD = "from time import perf_counter_ns as now; start = now(); {}; print(now() - start)"
+_CHILD = "from time import process_time_ns as now; start = now(); {}; print(now() - start)"
 
 
 def import_table(rounds: int) -> Table:
@@ -24,7 +22,7 @@ def import_table(rounds: int) -> Table:
     ratios = summary([ours / base for ours, base in zip(series[_OURS], series[_BASE], strict=True)])
     rows = [_row(statement, series[statement]) for statement in (_BASE, _OURS)]
     rows.append(
-        Row(f"{_OURS} / {_BASE}", ratios.value, "x", ratios.low, ratios.high, clock="perf_counter", target="import")
+        Row(f"{_OURS} / {_BASE}", ratios.value, "x", ratios.low, ratios.high, clock="process_time", target="import")
     )
     return Table("import", "Import", f"Fresh processes in turns, {rounds} of each, bytecode compiled.", tuple(rows))
 
@@ -43,11 +41,9 @@ def _measure(statements: Sequence[str], rounds: int) -> dict[str, list[float]]:
 
 
 def _import_ns(statement: str) -> float:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-c", _CHILD.format(statement)]
-    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return float(child(["-c", _CHILD.format(statement)]))
 
 
 def _row(statement: str, series: Sequence[float]) -> Row:
     figure = summary([ns / 1000 for ns in series])
-    return Row(statement, figure.value, "us", figure.low, figure.high, clock="perf_counter")
+    return Row(statement, figure.value, "us", figure.low, figure.high, clock="process_time")

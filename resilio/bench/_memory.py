@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
-import subprocess
 import sys
 from importlib import import_module
 
+from resilio.bench._child import child
 from resilio.bench._comparison import Unavailable
 
 __all__ = ["bytes_each"]
@@ -50,12 +49,10 @@ def bytes_each(factory: str, many: int = _MANY) -> float:
     Raises:
         Unavailable: This malloc does not say what it handed out, or the objects cannot be made.
     """
-    environment = {**os.environ, "PYTHONMALLOC": "malloc", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-m", __name__, factory, str(many)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable((done.stderr.strip().splitlines() or ["no output"])[-1])
-    return float(done.stdout)
+    try:
+        return float(child(["-m", __name__, factory, str(many)], PYTHONMALLOC="malloc"))
+    except RuntimeError as error:
+        raise Unavailable(str(error)) from error
 
 
 def _handed_out() -> int:

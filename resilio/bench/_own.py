@@ -12,7 +12,7 @@ from resilio.bench._comparison import Comparison, Subject
 
 __all__ = ["attempting", "breaker", "comparisons", "refusing", "stack", "try_acquire"]
 
-_PLENTY = "100000000/s"
+_PLENTY_A_SECOND = 100_000_000
 """A rate that no loop here reaches: the limiter works, and never refuses."""
 
 
@@ -21,7 +21,7 @@ def breaker(**options: Any) -> Any:
 
 
 def _limit() -> Any:
-    return resilio.rate_limit(_PLENTY, name=_work.fresh_name())
+    return resilio.rate_limit(f"{_PLENTY_A_SECOND}/s", name=_work.fresh_name())
 
 
 def _bulkhead() -> Any:
@@ -46,8 +46,7 @@ def attempting() -> _work.Attempting:
 
 def try_acquire() -> Callable[[], bool]:
     """Return the method that takes a token of a bucket with plenty."""
-    bucket = resilio.TokenBucket(_PLENTY)
-    return bucket.try_acquire
+    return resilio.TokenBucket(_PLENTY_A_SECOND).try_acquire
 
 
 def _subject(name: str, make: Callable[[], Any], target: str | None = None, note: str = "") -> Subject:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from time import perf_counter_ns
+from time import thread_time_ns
 from typing import TypeAlias
 
 import resilio
@@ -39,9 +39,9 @@ class _Turns:
         """Count one turn."""
         self._left -= 1
         if self._left == self._timed:
-            self._started = perf_counter_ns()
+            self._started = thread_time_ns()
         elif self._left == 0:
-            self._ended = perf_counter_ns()
+            self._ended = thread_time_ns()
 
     @property
     def over(self) -> bool:

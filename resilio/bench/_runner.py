@@ -1,42 +1,58 @@
-"""One run on this Python: every comparison, then memory, accuracy, import and queue."""
+"""One run on this Python: the comparisons in several processes, then memory, accuracy, import, queue, instructions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
 
 from resilio.bench._accuracy import ABOUT, Filler, error_row, fill_own
 from resilio.bench._callgrind import callgrind_table
-from resilio.bench._comparison import Comparison, Subject, Unavailable, compare
-from resilio.bench._environment import describe
+from resilio.bench._comparison import Subject, Unavailable, compare
+from resilio.bench._environment import describe, settle_clock
 from resilio.bench._harness import Effort
 from resilio.bench._imports import import_table
 from resilio.bench._memory import bytes_each
+from resilio.bench._other_clock import monotonic_table
 from resilio.bench._own import comparisons
+from resilio.bench._pool import run_in_processes
 from resilio.bench._queue import queue_table
 from resilio.bench._results import Results, Row, Skip, Table
 
-__all__ = ["FULL", "QUICK", "Peers", "Plan", "run"]
+__all__ = ["FULL", "QUICK", "Peers", "Plan", "Say", "measure_all", "measure_comparisons"]
 
+Say: TypeAlias = Callable[[str], None]
 _OWN_MEMORY = "resilio.bench._memory_subjects"
 
 
 @attrs.frozen
 class Plan:
-    """How thorough a run is: effort of each comparison, fresh imports, rounds of the queue, instruction counts or not."""
+    """
+    How thorough a run is.
+
+    Attributes:
+        effort: Of each comparison in one process.
+
+        processes: How many processes do all comparisons.
+
+        imports: Fresh processes for each import.
+
+        queue_rounds: Rounds of the queue.
+
+        callgrind_calls: Calls whose instructions are counted; 0: none are.
+    """
 
     effort: Effort
+    processes: int
     imports: int
     queue_rounds: int
-    callgrind: bool = False
-    callgrind_calls: int = 2000
+    callgrind_calls: int
 
 
-FULL = Plan(Effort(), imports=25, queue_rounds=15)
-QUICK = Plan(Effort(rounds=21, sample_ns=400_000), imports=5, queue_rounds=3, callgrind_calls=500)
+FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, callgrind_calls=2000)
+QUICK = Plan(Effort(rounds=21, sample_ns=400_000), processes=3, imports=5, queue_rounds=3, callgrind_calls=500)
 
 
 @attrs.frozen
@@ -63,40 +79,59 @@ class Peers:
     breakers: Mapping[str, str] = attrs.field(factory=dict)
 
 
-_Say: TypeAlias = Callable[[str], None]
+def measure_comparisons(effort: Effort, peers: Peers, only: Sequence[str] = ()) -> Results:
+    """Return the tables of all comparisons, or of those whose keys are in *only*, measured in this process."""
+    return asyncio.run(_comparisons(effort, peers, only))
 
 
-def run(plan: Plan, peers: Peers | None = None, say: _Say = lambda _text: None) -> Results:
-    """Return the results of all measurements on this Python; *say* is told what is being measured."""
-    return asyncio.run(_run(plan, peers or Peers(), say))
-
-
-async def _run(plan: Plan, peers: Peers, say: _Say) -> Results:
-    tables = [await _compare(comparison, peers, plan.effort, say) for comparison in comparisons()]
-    for title, make in _others(plan, peers):
-        say(title)
-        tables.append(await make())
-    if peers.missing:
-        tables.append(Table("missing", "Not measured at all", "On the Pythons named.", skips=tuple(peers.missing)))
+async def _comparisons(effort: Effort, peers: Peers, only: Sequence[str]) -> Results:
+    settle_clock()
+    wanted = [comparison for comparison in comparisons() if not only or comparison.key in only]
+    tables = [await compare(comparison, peers.subjects(comparison.key), effort) for comparison in wanted]
     return Results(describe(peers.distributions), tuple(tables))
 
 
-async def _compare(comparison: Comparison, peers: Peers, effort: Effort, say: _Say) -> Table:
-    say(comparison.title)
-    return await compare(comparison, peers.subjects(comparison.key), effort)
+def measure_all(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Results:
+    """
+    Return the results of everything there is to measure on this Python.
+
+    Args:
+        plan: How thorough.
+
+        peers: What other libraries contribute.
+
+        child: Arguments of an interpreter that calls `measure_comparisons` and prints its results as JSON; keys follow.
+
+        say: Told what is being measured.
+    """
+    settle_clock()
+    tables = list(run_in_processes(child, plan.processes, say))
+    for title, make in _others(plan, peers, child, say):
+        say(title)
+        tables.append(_made(title, make))
+    return Results(describe(peers.distributions), tuple(tables))
 
 
-def _others(plan: Plan, peers: Peers) -> Iterable[tuple[str, Callable[[], Awaitable[Table]]]]:
-    yield "Accuracy", lambda: _plain(_accuracy(peers))
-    yield "Memory", lambda: _plain(_memory(peers))
-    yield "Import", lambda: _plain(import_table(plan.imports))
-    yield "Queue", lambda: queue_table(plan.queue_rounds)
-    if plan.callgrind:
-        yield "Instructions", lambda: _plain(callgrind_table(plan.callgrind_calls))
+def _made(title: str, make: Callable[[], Table]) -> Table:
+    """Make a table; one that fails says so in its place and leaves the others be."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
+        return Table(
+            title, title, "Not measured.", skips=(Skip("all of it", f"raised {type(error).__name__}: {error}"),)
+        )
 
 
-async def _plain(table: Table) -> Table:
-    return table
+def _others(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Iterable[tuple[str, Callable[[], Table]]]:
+    yield "clock_gettime", lambda: monotonic_table(child, plan.processes, say)
+    yield "accuracy", lambda: _accuracy(peers)
+    yield "memory", lambda: _memory(peers)
+    yield "import", lambda: import_table(plan.imports)
+    yield "queue", lambda: asyncio.run(queue_table(plan.queue_rounds))
+    if plan.callgrind_calls:
+        yield "instructions", lambda: callgrind_table(plan.callgrind_calls)
+    if peers.missing:
+        yield "missing", lambda: Table("missing", "Not measured at all", "Missing.", skips=tuple(peers.missing))
 
 
 def _accuracy(peers: Peers) -> Table:

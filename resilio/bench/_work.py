@@ -70,7 +70,7 @@ def acallee() -> AsyncFunction:
 def acallee_of_three() -> AsyncFunction:
     """Return a new async function of two positional arguments and one by name."""
 
-    async def call(_one: int = 0, _two: str = "", *, three: int = ANSWER) -> int:
+    async def call(_one: int = 0, _two: str = "", three: int = ANSWER) -> int:
         return ANSWER if three else 0
 
     return own_code(call)
