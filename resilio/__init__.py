@@ -6,7 +6,9 @@ from resilio._native.core import Permit, Refusal, Result, current
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio._outcome import Outcome
 from resilio._pipeline import Pipeline, pipeline
+from resilio._policies.bulkhead import Bulkhead, bulkhead
 from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
 from resilio._policy import Policy, policy_of
 from resilio._snapshot import Health, Snapshot
 from resilio.errors import (
@@ -23,6 +25,7 @@ from resilio.gates import custom_gate
 from resilio.registry import configure
 
 __all__ = [
+    "Bulkhead",
     "BulkheadFullError",
     "CallTimeoutError",
     "CircuitBreaker",
@@ -36,6 +39,8 @@ __all__ = [
     "Pipeline",
     "PipelineWarning",
     "Policy",
+    "Rate",
+    "RateLimit",
     "RateLimitedError",
     "Refusal",
     "RejectedError",
@@ -43,6 +48,7 @@ __all__ = [
     "Result",
     "Snapshot",
     "TokenBucket",
+    "bulkhead",
     "circuit_breaker",
     "configure",
     "current",
@@ -51,5 +57,6 @@ __all__ = [
     "gates",
     "pipeline",
     "policy_of",
+    "rate_limit",
     "registry",
 ]

@@ -1,0 +1,69 @@
+"""The command `resilio`: a table of subcommands; each has a parser of its own and is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["main"]
+
+_DISTRIBUTION = "resilio-sdk"
+
+
+def _version(_argv: Sequence[str]) -> int:
+    try:
+        print(f"{_DISTRIBUTION} {version(_DISTRIBUTION)}")
+    except PackageNotFoundError:
+        print(f"{_DISTRIBUTION} is not installed; this is a source tree", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _lazily(module: str) -> Callable[[Sequence[str]], int]:
+    """Give the main function of a module that is imported at the call."""
+
+    def run(argv: Sequence[str]) -> int:
+        main: Callable[[Sequence[str]], int | None] = importlib.import_module(module).main
+        return main(argv) or 0
+
+    return run
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
+    "bench": ("measure the hot path on this machine", _lazily("resilio.bench")),
+    "demo": ("see a service go through an outage, bare and guarded", _lazily("resilio.demo._main")),
+    "version": ("say which version is installed", _version),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:<9} {what}" for name, (what, _) in _COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="resilio",
+        description="Keeps services and the calls between them standing.",
+        epilog="\n".join(["commands:", *lines, "", "`resilio COMMAND --help` tells more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="for the command")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command line.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        return _COMMANDS[options.command][1](options.arguments)
+    except KeyboardInterrupt:  # before or after the time in which the command itself knows what to do about it
+        return 130

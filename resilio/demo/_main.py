@@ -1,0 +1,157 @@
+"""`resilio demo`: the same service through the same outage twice, bare and guarded, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resilio.demo._load import Arrival, poisson_arrivals
+from resilio.demo._schedule import FULL, QUICK, Schedule
+
+if TYPE_CHECKING:
+    from resilio.demo._progress import Progress
+    from resilio.demo._run import Run
+
+__all__ = ["main"]
+
+RATES = {"recommendations": 150.0, "checkout": 60.0}  # requests per second offered
+_INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+_GRACE = 20.0  # seconds for the last answers, and for a server to start and stop
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="resilio demo", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a short outage: some 15 seconds instead of a minute")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--seed", type=int, default=7, help="of the load and of the outage (default: 7)")
+    parser.add_argument("--retries", type=int, choices=range(4), default=1, help="of a failed call (default: 1)")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for demo.svg, demo.json")
+    return parser
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # now, and not after a minute
+        parser.error(f"argument --output: {options.output}: {error.strerror}")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the demo from the command line.
+
+    Args:
+        argv: Its arguments, without the program's name.
+
+    Returns:
+        The exit code: 0, 1 if something is missing or went wrong, 130 after Ctrl-C (with a partial result).
+    """
+    options = _options(argv)
+    missing = [name for name in ("httpx2", "h11") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"resilio demo needs {missing[0]}: pip install 'resilio-sdk[httpx]'", file=sys.stderr)
+        return 1
+    has_picture = importlib.util.find_spec("matplotlib") is not None
+    if not has_picture:
+        print("No picture will be drawn; for one: pip install 'resilio-sdk[cli]'", file=sys.stderr)
+    schedule = QUICK if options.quick else FULL
+    runs: list[Run] = []
+    trouble = _play(runs, schedule, options)
+    result = _result(runs, schedule, options, trouble)
+    _finish(result, runs, schedule, options, has_picture)
+    return 0 if trouble is None else _INTERRUPTED if trouble == "interrupted" else 1
+
+
+def _play(runs: list[Run], schedule: Schedule, options: argparse.Namespace) -> str | None:
+    """Make both runs; return what ended them early, or None. *runs* holds what happened until then."""
+    from resilio.demo._progress import progress_for
+
+    arrivals = poisson_arrivals(options.seed, schedule.seconds, RATES)
+    progress = progress_for(schedule)
+    try:
+        asyncio.run(_both(runs, schedule, arrivals, options, progress))
+    except KeyboardInterrupt:
+        return "interrupted"
+    except TimeoutError:
+        return "timed out"
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    finally:
+        progress.close()
+    return None
+
+
+async def _both(
+    runs: list[Run], schedule: Schedule, arrivals: Sequence[Arrival], options: argparse.Namespace, progress: Progress
+) -> None:
+    from resilio.demo._progress import follow
+    from resilio.demo._run import Run, execute
+    from resilio.demo._service import guarded
+
+    for name, guard in (("bare", None), ("guarded", guarded)):
+        run = Run(name, schedule.seconds, len(arrivals))
+        runs.append(run)
+        follower = asyncio.create_task(follow(run, progress))
+        try:
+            async with asyncio.timeout(schedule.seconds + _GRACE):
+                await execute(run, options.seed, schedule, arrivals, guard, options.retries)
+        finally:
+            follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await follower
+
+
+def _result(
+    runs: Sequence[Run], schedule: Schedule, options: argparse.Namespace, trouble: str | None
+) -> dict[str, Any]:
+    from resilio.demo._service import BULKHEAD, PATIENCE, TIMEOUT
+    from resilio.demo._summary import summary_of
+
+    return {
+        "complete": trouble is None,
+        "ended_early": trouble,
+        "seed": options.seed,
+        "retries": options.retries,
+        "offered_per_second": RATES,
+        "client_timeout": TIMEOUT,
+        "patience": PATIENCE,
+        "bulkhead": BULKHEAD,
+        "phases": schedule.to_json(),
+        "python": platform.python_version(),
+        "runs": {run.name: summary_of(run, schedule) for run in runs},
+    }
+
+
+def _where(runs: Sequence[Run]) -> str:
+    return f", {runs[-1].elapsed:.1f} s into the {runs[-1].name} run" if runs else ""
+
+
+def _finish(
+    result: dict[str, Any], runs: Sequence[Run], schedule: Schedule, options: argparse.Namespace, has_picture: bool
+) -> None:
+    from resilio.demo._report import definitions, doubts, rows_of, show
+
+    partial = None if result["complete"] else f"PARTIAL RESULT: {result['ended_early']}{_where(runs)}"
+    (options.output / "demo.svg").unlink(missing_ok=True)  # an older run's, should none be drawn now
+    (options.output / "demo.json").write_text(json.dumps(result, indent=2) + "\n")
+    notes = [*doubts(result["runs"]), *definitions(), f"Figures: {options.output / 'demo.json'}"]
+    if has_picture:
+        from resilio.demo._picture import draw
+
+        draw(runs, result["runs"], schedule, options.output / "demo.svg", partial)
+        notes.append(f"Picture: {options.output / 'demo.svg'}")
+    if options.json:
+        print(json.dumps(result))
+    else:
+        show(rows_of(result["runs"]), [partial, *notes] if partial else notes)

@@ -1,0 +1,68 @@
+"""The figures of a run, each made from its records and the server's counts; nothing here knows a run's name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from resilio.demo._records import Record, percentile, recovery_seconds, success_rate
+from resilio.demo._run import Run
+from resilio.demo._schedule import Schedule
+
+__all__ = ["summary_of"]
+
+
+def summary_of(run: Run, schedule: Schedule) -> dict[str, Any]:
+    """
+    Sum a run up in plain data.
+
+    Args:
+        run: Complete or not; requests without an answer are left out.
+
+        schedule: Of the run.
+
+    Returns:
+        The figures by name; one that cannot be known is None. Times are seconds, rates shares of 1.
+    """
+    by_dependency: dict[str, list[Record]] = {"recommendations": [], "checkout": []}
+    for record in run.records:
+        by_dependency[record.dependency].append(record)
+    return {
+        "complete": run.complete,
+        "seconds": round(run.elapsed, 3),
+        "offered": run.offered,
+        "answered": len(run.records),
+        "success_rate": success_rate(run.records),
+        **{name: _figures(records) for name, records in by_dependency.items()},
+        "calls_while_down": _calls_while_down(run, schedule),
+        "answers_for_nobody": run.server["recommendations"]["wasted"] if run.server else None,
+        "recovery_seconds": _recovery(by_dependency["recommendations"], run, schedule),
+        "generator_late_p99": percentile((record.late for record in run.records), 99),
+    }
+
+
+def _figures(records: Sequence[Record]) -> dict[str, Any]:
+    waits = [record.latency for record in records]
+    return {
+        "answered": len(records),
+        "success_rate": success_rate(records),
+        "served": sum(record.ok for record in records),
+        "p50": percentile(waits, 50),
+        "p99": percentile(waits, 99),
+        "outcomes": dict(Counter(record.outcome for record in records)),
+    }
+
+
+def _calls_while_down(run: Run, schedule: Schedule) -> int | None:
+    """Count by the server's own book; None if it could not be asked or the outage was not seen to its end."""
+    outage = schedule.outage()
+    if run.server is None or outage is None or run.elapsed < outage[1]:
+        return None
+    arrived: dict[str, int] = run.server["recommendations"]["arrived"]
+    return sum(arrived.get(phase.name, 0) for phase in schedule.phases if phase.down)
+
+
+def _recovery(records: Sequence[Record], run: Run, schedule: Schedule) -> float | None:
+    outage = schedule.outage()
+    return recovery_seconds(records, outage[1], min(run.elapsed, run.seconds)) if outage else None

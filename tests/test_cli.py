@@ -1,0 +1,79 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from resilio import cli
+
+
+def test_version_names_the_distribution(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`resilio version` prints distribution and version."""
+    monkeypatch.setattr(cli, "version", lambda name: f"1.2.3 of {name}")
+    assert cli.main(["version"]) == 0
+    assert capsys.readouterr().out == "resilio-sdk 1.2.3 of resilio-sdk\n"
+
+
+def test_version_of_a_source_tree_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is installed there is no version, and the command says so."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", missing)
+    assert cli.main(["version"]) == 1
+    assert "resilio-sdk is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names all commands and what they are for."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("bench", "demo", "version"))
+
+
+def test_command_gets_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """Options behind the command belong to it, `--help` too."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["demo", "--help"])
+    assert caught.value.code == 0
+    assert "--quick" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"]])
+def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """No command or an unknown one is an error with the usage."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: resilio" in capsys.readouterr().err
+
+
+def test_interruption_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that a command does not handle itself ends it without a traceback."""
+
+    def interrupted(_argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "version", ("", interrupted))
+    assert cli.main(["version"]) == 130
+
+
+def test_importing_the_command_line_loads_no_command() -> None:
+    """A command's modules are imported when it is asked for, not before."""
+    code = "import sys, resilio.cli; print(*(name for name in ('resilio.demo', 'resilio.bench', 'rich', 'matplotlib')"
+    code += " if name in sys.modules))"
+    path = ":".join(sys.path)
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, env={"PYTHONPATH": path}
+    )
+    assert output.stdout.strip() == ""
