@@ -198,21 +198,25 @@ int64_t rs_wait_now(const rs_run *run)
     return now;
 }
 
+/* -1 with an exception: a signal came in between, usually. */
 static int may_block(void)
 {
     PyObject *hook = rs_python("resilio._backends", "can_block", &backend_can_block);
     PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
-    int yes = answer && PyObject_IsTrue(answer) == 1;
+    int yes = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
-    PyErr_Clear();
     return yes;
 }
 
 /* Block this thread until the waiting gate decides. ADMITTED, REJECTED, or -1 with an exception and nothing held. */
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
 {
-    int verdict = RS_WAIT;
-    if (!may_block()) {
+    int verdict = RS_WAIT, blocks = may_block();
+    if (blocks < 0) {
+        rs_run_cancel(run, rs_clock_now(rs_clk));
+        return -1;
+    }
+    if (!blocks) {
         /* Blocking here would stop the event loop that has to free the permit: refuse instead. */
         rs_gate *gate = run->pipe->gate[run->cursor];
         *why = (rs_refusal){-1, NAN, NAN, -1};
@@ -224,12 +228,16 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         run->cursor = (int16_t)at;
         return RS_REJECTED;
     }
-    verdict = rs_run_resume(run, request, rs_wait_now(run), why);
     while (verdict == RS_WAIT) {
         rs_slot *slot = &run->slots[run->cursor];
+        int64_t now = rs_clock_now(rs_clk), poll_at = rs_no_wait_count ? rs_wait_now(run) : now;
+        if (poll_at > now) {                    /* testing.no_wait(): as if that time had passed */
+            verdict = rs_run_resume(run, request, poll_at, why);
+            continue;
+        }
         PyObject *hook = rs_python("resilio._backends", "park_sync", &backend_park_sync);
         PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
-            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - rs_clock_now(rs_clk), 0) * 1e-9);
+            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) * 1e-9);
         PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
         PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(seconds);

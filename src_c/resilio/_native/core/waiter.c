@@ -49,6 +49,15 @@ void rs_waiter_wake(rs_waiter *self)
     if (waker == NULL)
         return;
     PyObject *done = PyObject_CallNoArgs(waker);
+    int interrupted = 0;
+    for (int again = 0; done == NULL && again < 8 && !PyErr_ExceptionMatches(PyExc_Exception); again++) {
+        /* Not the waker's: a Ctrl-C came in between. Neither must the waiter miss its wake-up, nor the user the Ctrl-C. */
+        interrupted |= PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+        PyErr_Clear();
+        done = PyObject_CallNoArgs(waker);
+    }
+    if (interrupted)
+        PyErr_SetInterrupt();
     if (done == NULL)
         PyErr_WriteUnraisable(waker);
     Py_XDECREF(done);
