@@ -2,7 +2,7 @@
 The ambient switches that `resilio.testing` sets, held where the core and the backends can read them.
 
 The core looks at the two context variables only while somebody has entered one (`core.bypass_enter`,
-`core.nowait_enter` count), so they cost nothing outside tests. They are context variables: one test's switch does not
+`core.no_wait_enter` count), so they cost nothing outside tests. They are context variables: one test's switch does not
 reach a neighbour's tasks.
 """
 

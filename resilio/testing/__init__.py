@@ -12,7 +12,7 @@ from resilio.testing._leaks import assert_no_leaks
 from resilio.testing._recorder import RecordedEvents, record_events
 from resilio.testing._switches import disabled, no_wait
 from resilio.testing._threads import DeadlockError
-from resilio.testing._virtual_time import VirtualTime, virtual_time
+from resilio.testing._virtual_time import VirtualTime, virtual_event_loop, virtual_time
 
 __all__ = [
     "DeadlockError",
@@ -29,5 +29,6 @@ __all__ = [
     "no_wait",
     "record_events",
     "slow",
+    "virtual_event_loop",
     "virtual_time",
 ]

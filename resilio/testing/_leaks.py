@@ -48,8 +48,8 @@ def _leaks(gate: core.Gate) -> Iterator[str]:
 
 
 def _missing_capacity(gate: core.Gate) -> list[str]:
-    in_use = getattr(gate, "in_use", 0)
-    return [f"capacity in use {in_use}"] if in_use else []
+    in_use = getattr(gate, "used", 0)
+    return [f"permits in use {in_use}"] if in_use else []
 
 
 def _holders(gate: core.Gate) -> Iterator[str]:

@@ -34,12 +34,12 @@ def no_wait() -> Iterator[None]:
 
     It holds for this context: the block itself and the tasks started in it, not for other tasks and threads.
     """
-    core.nowait_enter()
+    core.no_wait_enter()
     try:
         with _on(_context.no_wait):
             yield
     finally:
-        core.nowait_exit()
+        core.no_wait_exit()
 
 
 @contextmanager

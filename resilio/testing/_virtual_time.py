@@ -22,7 +22,7 @@ from resilio.testing._parking import park
 from resilio.testing._threads import TICK, DeadlockError
 from resilio.testing._timeline import Timeline
 
-__all__ = ["VirtualTime", "active", "virtual_time"]
+__all__ = ["VirtualTime", "virtual_event_loop", "virtual_time"]
 
 T = TypeVar("T")
 _entering = threading.Lock()
@@ -57,7 +57,7 @@ class VirtualTime:
 
             DeadlockError: A thread that was woken has been running for more than `patience` real seconds.
         """
-        target = self._timeline.elapsed_ns + round(_config.seconds("seconds", seconds, zero_ok=True) * 1e9)
+        target = self._timeline.elapsed_ns + _nanoseconds(seconds)
         self._require("advance()")
         if self._timeline.driver is None:
             self._step_to(target)
@@ -113,12 +113,6 @@ class VirtualTime:
         _config.choice("backend", backend, ("asyncio", "trio"))
         return backend, self.trio_options() if backend == "trio" else {"loop_factory": self.loop_factory}
 
-    def event_loop_policy(self) -> Any:
-        """Return an event loop policy whose loops run on this clock, for pytest-asyncio's `event_loop_policy` fixture."""
-        policy = asyncio.DefaultEventLoopPolicy()
-        policy.new_event_loop = self.loop_factory  # type: ignore[method-assign]
-        return policy
-
     def _run_trio(self, main: Callable[[], Awaitable[T]]) -> T:
         import trio
 
@@ -145,6 +139,11 @@ class VirtualTime:
             raise RuntimeError(f"vt.{what} was called after its virtual_time() block had ended")
         if threading.get_ident() not in (timeline.owner, timeline.driver_thread):
             raise RuntimeError(f"vt.{what} belongs to the thread that entered virtual_time()")
+
+
+def _nanoseconds(seconds: float) -> int:
+    # Not `_config.seconds`: a difference of two times may well be less than a nanosecond.
+    return round(_config.number("seconds", seconds, low=0.0, high=_config.ABSURD_SECONDS) * 1e9)
 
 
 async def _main(async_function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
@@ -183,6 +182,13 @@ def virtual_time(*, patience: float = 30.0) -> Iterator[VirtualTime]:
             vt._timeline.close()
 
 
-def active() -> VirtualTime | None:
-    """Return the virtual time that is on, None outside."""
-    return _active
+def virtual_event_loop() -> asyncio.AbstractEventLoop:
+    """
+    Return a new asyncio event loop on the clock of the virtual time that is on: a loop factory for plugins.
+
+    Raises:
+        RuntimeError: Virtual time is not on.
+    """
+    if _active is None:
+        raise RuntimeError("virtual_event_loop() needs virtual time: enter virtual_time() first")
+    return _active.loop_factory()
