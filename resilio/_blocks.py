@@ -8,6 +8,7 @@ in whatever context a generator is finalised; failing that (an ExitStack) by the
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -88,20 +89,23 @@ class _Open:
 _here: ContextVar[tuple[_Open, ...]] = ContextVar("resilio_open_blocks", default=())
 
 
+# Reentrant: the collector may close a generator, and so leave its block, while this thread is in here.
+_lock = threading.RLock()
+
+
 class OpenBlocks:
     """The blocks `with p:` of one policy that are open."""
 
-    __slots__ = ("_by_frame", "_lock")
+    __slots__ = ("_by_frame",)
 
     def __init__(self) -> None:
         """Begin without any."""
         self._by_frame: dict[tuple[int, CodeType], list[_Open]] = {}
-        self._lock = threading.Lock()
 
     def enter(self, frame: FrameType, permit: Permit) -> Permit:
         """Remember `permit` as that of a block which `frame` has entered."""
         block = _Open(self, _key(frame), permit)
-        with self._lock:
+        with _lock:
             self._by_frame.setdefault(block.key, []).append(block)
         _here.set((*_still_open(), block))
         return permit
@@ -115,7 +119,7 @@ class OpenBlocks:
             finish(permit, error)
 
     def _take(self, key: tuple[int, CodeType]) -> _Open:
-        with self._lock:
+        with _lock:
             blocks = self._by_frame.get(key)
             block = blocks[-1] if blocks else self._from_context()
             self._by_frame[block.key].remove(block)
@@ -128,7 +132,7 @@ class OpenBlocks:
         for block in reversed(_here.get()):
             if block.blocks is self and block.permit is not None:
                 return block
-        for blocks in reversed(self._by_frame.values()):
+        for blocks in reversed(list(self._by_frame.values())):
             return blocks[-1]
         raise RuntimeError("the block is left, but was never entered")
 
@@ -139,3 +143,13 @@ def _key(frame: FrameType) -> tuple[int, CodeType]:
 
 def _still_open() -> tuple[_Open, ...]:
     return tuple(block for block in _here.get() if block.permit is not None)
+
+
+def _after_fork() -> None:
+    """A child has no other threads: a lock that one of them held is free."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

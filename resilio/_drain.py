@@ -20,7 +20,7 @@ class _Watch:
 
     def __init__(self, door: DoorGate) -> None:
         """Begin to watch."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser that ends a call may come in between
         self._waker: Callable[[], None] | None = None
         self._changed = False
         self.end = events.watch((door,), self._on_change)

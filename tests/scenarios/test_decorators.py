@@ -1,4 +1,4 @@
-"""Decorators: every shape of callable is guarded honestly or refused where it is decorated (DC-01), and stays itself."""
+"""Decorators: every shape of callable is guarded honestly, or refused where it is decorated (DC-01, DC-02)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import copy
 import functools
 import inspect
 import pickle
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import anyio
 import pytest
 
 import resilio
-from resilio import CircuitOpenError, circuit_breaker, custom_gate, pipeline, policy_of
+from resilio import CircuitOpenError, bulkhead, circuit_breaker, custom_gate, pipeline, policy_of, rate_limit
 
 # ---- the shapes ---------------------------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ async def test_dc01_a_lambda_that_returns_an_async_context_manager_is_a_type_err
     policy = circuit_breaker()
     manager = contextlib.asynccontextmanager(async_generator)
     with pytest.raises(TypeError, match="async context manager"):
-        await policy(lambda: manager())()
+        await policy(lambda: manager(False))()
     assert policy.snapshot().inflight == 0
 
 
@@ -624,7 +625,10 @@ def test_a_bare_breaker_guards_and_a_bare_other_policy_says_what_to_write() -> N
             return "static"
 
     assert Holder.static() == "static"
-    with pytest.raises(TypeError):
+    for factory in (bulkhead, rate_limit):
+        with pytest.raises(TypeError, match=f"write @{factory.__name__}"):
+            factory(function)
+    with pytest.raises(TypeError, match="an object with admit"):
         custom_gate(function)
     with pytest.raises(TypeError, match="policies must be"):
         pipeline(function)
@@ -651,7 +655,6 @@ def test_dc02_a_guarded_call_is_a_task() -> None:
 
 def test_public_names_are_not_shadowed_by_modules() -> None:
     """`resilio.circuit_breaker` is the function, whatever modules are imported."""
-    import resilio._policies.circuit_breaker  # noqa: F401
-
+    assert "resilio._policies.circuit_breaker" in sys.modules
     assert callable(resilio.circuit_breaker)
     assert callable(resilio.pipeline)
