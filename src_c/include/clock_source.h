@@ -256,14 +256,16 @@ static void rs_clock_clear_virtual(void)
     atomic_fetch_and(&rs_the_clock.mode, ~(uint32_t)RS_CLOCK_VIRTUAL);
 }
 
-/* For tests: put the anchor wrong by *error_ns*, and have it moved now. */
+/* For tests: put the anchor wrong by *error_ns*, for the next one to find. */
 static void rs_clock_inject_error(int64_t error_ns)
 {
 #ifdef RS_CLOCK_TSC_POSSIBLE
     pthread_mutex_lock(&rs_clock_mutex);
     if (RS_CLOCK_LOAD(rs_the_clock.mode) & RS_CLOCK_TSC) {
+        int64_t given_ns;
+        rs_clock_close(&rs_the_clock, &given_ns);
         atomic_fetch_add(&rs_the_clock.anchor_ns, error_ns);
-        rs_clock_reanchor(&rs_the_clock);
+        rs_clock_open(&rs_the_clock);
     }
     pthread_mutex_unlock(&rs_clock_mutex);
 #else

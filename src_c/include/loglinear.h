@@ -3,8 +3,8 @@
  * Values below 64 ns have a cell each (page 0). Above, every octave [2^k, 2^(k+1)) up to 2^44 is a page of 64 equal
  * cells. A quantile is the middle of its cell, so its error is at most half a cell: 1/128 = 0.78 % of the value.
  * A page exists once its octave was hit: a service that answers in 1 to 100 ms needs eight pages, 2.5 KB. All 39 are
- * 11 KB. A cell counts in 32 bits; the first one that would wrap gives its page a second page of high halves, so
- * counts stay exact.
+ * 11 KB. A cell counts in 32 bits; the first one that would wrap gives its page 256 bytes of high halves, so counts
+ * stay exact.
  *
  * No Python.h: pages come from calloc, which may run inside a locked section. Nothing here is atomic; the owner locks.
  * Source: the idea of linear cells in exponential ranges is that of HdrHistogram (Tene).
@@ -173,16 +173,13 @@ static inline double rs_histogram_sum(const rs_histogram *histogram)
     return (double)histogram->sum_high * 18446744073709551616.0 + (double)histogram->sum;
 }
 
-/* How many samples lie at or below the q-quantile: ceil(q * count), at least 1. */
+/* The rank of the q-quantile, ceil(q * count), at least 1. A product that is an integer but for rounding counts as that
+ * integer: 0.07 * 100 is 7.000000000000001, and rank 7. */
 static inline uint64_t rs_histogram_rank(uint64_t count, double q)
 {
-    double exact = q * (double)count;
-    exact -= exact * 4.5e-16;               /* 0.07 * 100 is 7.000000000000001: that is rank 7, not 8 */
-    uint64_t rank = (uint64_t)exact;
-    rank += (double)rank < exact;
-    if (rank > count)
-        return count;
-    return rank ? rank : 1;
+    double product = q * (double)count;
+    uint64_t rank = (uint64_t)(product - product * 4.5e-16) + 1;
+    return rank < count ? rank : count;
 }
 
 /* The q-quantile (0 <= q <= 1) in ns: the middle of the cell of the sample of rank ceil(q * count). -1 while empty. */

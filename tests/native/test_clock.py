@@ -128,12 +128,12 @@ print(readings == sorted(readings))
 
 @pytest.mark.parametrize("error_ns", [500_000, -500_000, 0])
 def test_a_small_error_is_mended_without_a_step_back(error_ns):
-    """A counter that is half a millisecond off is brought back within 100 ms or so, and time never goes backwards."""
+    """A counter that is half a millisecond off is brought back within two anchors, and time never goes backwards."""
     script = f"""
 before = known()
-readings = [clock.now_ns()]
 clock._inject_error({error_ns})
-while readings[-1] - readings[0] < 250_000_000:
+readings = [clock.now_ns()]
+while readings[-1] - readings[0] < 350_000_000:
     readings.append(clock.now_ns())
 first, now, last = time.monotonic_ns(), clock.now_ns(), time.monotonic_ns()
 print(readings == sorted(readings), before == clock.source(), first - 50_000 <= now <= last + 50_000)
@@ -146,8 +146,8 @@ def test_an_error_above_a_millisecond_switches_the_counter_off_for_good(error_ns
     """A counter that disagrees is not used again; time goes on with clock_gettime and never goes backwards."""
     script = f"""
 known()
-readings = [clock.now_ns()]
 clock._inject_error({error_ns})
+readings = [clock.now_ns()]
 while readings[-1] - readings[0] < 150_000_000:
     readings.append(clock.now_ns())
 first, now, last = time.monotonic_ns(), clock.now_ns(), time.monotonic_ns()

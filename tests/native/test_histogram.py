@@ -132,6 +132,14 @@ def test_quantiles_from_p50_to_p9999_are_within_0_8_percent(scale):
         assert_close(ns_of(histogram.quantile(float(q))), exact.quantile_ns(q))
 
 
+def test_quantiles_of_few_samples_have_the_exact_rank():
+    """The q-quantile of n samples is the one of rank ceil(q * n), also where q * n is rounded up as a float."""
+    for n in range(1, 61):
+        histogram = made_of(list(range(n)))
+        for percent in range(1, 100):
+            assert ns_of(histogram.quantile(percent / 100)) == -(-percent * n // 100) - 1
+
+
 def test_an_empty_histogram_says_so():
     """Without samples the count and the sum are 0, and everything else is NaN."""
     histogram = LatencyHistogram()
@@ -205,6 +213,11 @@ def test_more_than_2_to_the_63_samples_are_refused_not_wrapped():
     assert histogram.to_bytes() == before
     histogram.record_ns(0)
     assert (histogram.count, histogram.lost) == (2**63 - 1, 1)
+    sink = made_of([0])
+    with pytest.raises(OverflowError):
+        sink.merge(histogram)
+    assert (sink.count, sink.lost) == (1, 0)
+    assert histogram.copy().lost == LatencyHistogram.from_bytes(histogram.to_bytes()).lost == 1
 
 
 def test_a_copy_is_independent_and_so_is_a_pickle():
@@ -255,7 +268,7 @@ def test_forged_bytes_are_refused_or_are_what_they_say(samples, data):
         (b"XX\x01\0\0\0\0\0", "not a histogram"),
         (body_of(0, 0, 0, 0, 0, version=2), "unknown version"),
         (body_of(0, 0, 0, 0), "cut off"),
-        (body_of(0, 0, 0, 0, 0) + b"\x80\x00", "malformed"),
+        (b"RH\x01\x80\x00" + b"\0" * 4, "malformed"),
         (body_of(0, 0, 0, 0, 0) + b"\xff" * 9 + b"\x7f\x01", "malformed"),
         (body_of(0, 5, 0, 5, 5, 5), "cut off"),
         (body_of(0, 5, 0, 5, 5, 5, 0), "out of range"),

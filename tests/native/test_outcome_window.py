@@ -51,9 +51,10 @@ class WindowMachine(RuleBasedStateMachine):
     def reach_the_edge_of_a_bucket(self, buckets):
         self.now = (self.now // self.step + buckets) * self.step
 
-    @rule(ns=st.integers(1, 100 * SECOND))
-    def step_back(self, ns):
-        self.now -= ns
+    @rule(ns=st.integers(1, 100 * SECOND), outcome=st.tuples(st.booleans(), st.booleans()))
+    def step_back(self, ns, outcome):
+        self.window.record(*outcome, self.now - ns)
+        self.exact.record(self.now - ns, *outcome)
 
     @rule()
     def reset(self):

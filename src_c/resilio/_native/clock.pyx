@@ -95,5 +95,5 @@ def clear_virtual() -> None:
 
 
 def _inject_error(int64_t error_ns) -> None:
-    """For tests: put the counter wrong by *error_ns* and have it checked now; without effect on clock_gettime."""
+    """For tests: put the counter wrong by *error_ns*, to be found within 100 ms; without effect on clock_gettime."""
     rs_clock_inject_error(error_ns)
