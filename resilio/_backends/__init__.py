@@ -19,7 +19,7 @@ from resilio._backends import threads
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Waker", "Waits", "asleep", "can_block", "park", "park_sync", "sleep"]
+__all__ = ["Waits", "Waker", "asleep", "can_block", "park", "park_sync", "sleep"]
 
 Waker = Callable[[], None]
 

@@ -75,14 +75,14 @@ class BulkheadMap(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancel what is left, and wait until it is gone."""
-        assert self._group is not None
-        self._run.scope.cancel()
-        # The block's own exception is none of the group's business: it passes as it is, not in a group of one.
-        await self._group.__aexit__(None, None, None)
+        if self._group is not None:
+            self._run.scope.cancel()
+            # The block's own exception is none of the group's business: it passes as it is, not in a group of one.
+            await self._group.__aexit__(None, None, None)
 
     def __aiter__(self) -> AsyncIterator[R]:
         """Refuse: without a block nothing would end the calls when the loop is left early."""
-        raise TypeError("map() is read in a block: `async with limit.map(fn, items) as results: async for r in results`")
+        raise TypeError("map() is read in a block: `async with p.map(fn, items) as results: async for r in results`")
 
 
 class _Results(Generic[R]):
@@ -113,7 +113,9 @@ class _Run(Generic[R]):
     scope: anyio.CancelScope
     _anyio: ModuleType
 
-    def __init__(self, pipeline: Pipeline, fn: Callable[[Any], Awaitable[R]], items: Any, ordered: bool, buffer: int):
+    def __init__(
+        self, pipeline: Pipeline, fn: Callable[[Any], Awaitable[R]], items: Any, ordered: bool, buffer: int
+    ) -> None:
         self._pipeline = pipeline
         self._fn = fn
         self._items = items
@@ -157,7 +159,7 @@ class _Run(Generic[R]):
             async with self._anyio.create_task_group() as group:
                 try:
                     await self._feed(group)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  raised by the next step of the iteration
                     self._fail(error)
                 self.exhausted = True
                 self._change()

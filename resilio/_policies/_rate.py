@@ -92,8 +92,8 @@ class Rate:
         cost: What a call costs: a number >= 0, or a function of the call's arguments that gives one. One that raises or
             gives something else costs 1.
 
-        burst: Tokens there are at most, so what passes at once after a pause; one second's worth if None, at least 1 and
-            at least what a call costs.
+        burst: Tokens there are at most, so what passes at once after a pause; one second's worth if None, at least 1
+            and at least what a call costs.
     """
 
     rate: str = option(_text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from resilio._blocks import finish
 
@@ -19,9 +19,9 @@ class Reservation:
     """
     A block that holds an estimate of what a call costs; made by `reserve`, for use once.
 
-    The tokens are taken at once, so that calls side by side cannot all count on the same ones. A block that is not settled
-    keeps its estimate: the callee was called. A block that was never entered, because the wait was cancelled or the call
-    refused, has taken nothing.
+    The tokens are taken at once, so that calls side by side cannot all count on the same ones. A block that is not
+    settled keeps its estimate: the callee was called. A block that was never entered, because the wait was cancelled or
+    the call refused, has taken nothing.
     """
 
     __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_taken")
@@ -34,7 +34,7 @@ class Reservation:
         self._permit: Permit | None = None
         self._taken: dict[str, float] = {}
 
-    def __enter__(self) -> Reservation:
+    def __enter__(self) -> Self:
         """Take the estimate, waiting in this thread if the limit queues; raises the refusal."""
         self._once()
         self._permit = self._pipeline.acquire(self._amounts)
@@ -46,7 +46,7 @@ class Reservation:
         """End the call; what was taken stays taken."""
         finish(self._held(), error)
 
-    async def __aenter__(self) -> Reservation:
+    async def __aenter__(self) -> Self:
         """Take the estimate, waiting in this task if the limit queues; raises the refusal."""
         self._once()
         self._permit = await self._pipeline.aacquire(self._amounts)
@@ -60,7 +60,7 @@ class Reservation:
 
     def settle(self, **actual: float) -> None:
         """
-        Say what the call cost in truth: what was taken too much goes back, what is missing is taken, into debt if need be.
+        Say what the call cost in truth: what was taken too much goes back, what is missing becomes a debt if need be.
 
         May be said again, in the block or after it; the last word counts.
 

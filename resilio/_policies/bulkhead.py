@@ -29,6 +29,7 @@ __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+Time = float | timedelta
 Order = Literal["fifo", "lifo", "adaptive"]
 
 
@@ -116,7 +117,7 @@ class Bulkhead(Policy[BulkheadConfig]):
         """Refuse all new calls and those that wait (reason "closed"); those under way go on. For good."""
         self._gate.close()
 
-    async def wait_closed(self, timeout: float | timedelta | None = None) -> bool:
+    async def wait_closed(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """
         Wait until no permit is held and nobody waits for one, after `close`; False: the time was up first.
 
@@ -135,7 +136,7 @@ class Bulkhead(Policy[BulkheadConfig]):
             finally:
                 self._gate.unwatch(waiter)
 
-    async def adrain(self, timeout: float | timedelta | None = None) -> bool:
+    async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """Close, and wait in this task until the calls under way have ended; False: the time was up first."""
         self.close()
         return await self.wait_closed(timeout)
@@ -144,7 +145,7 @@ class Bulkhead(Policy[BulkheadConfig]):
         """Close, and wait until the calls under way have ended."""
         await self.adrain()
 
-    def drain(self, timeout: float | timedelta | None = None) -> bool:
+    def drain(self, timeout: Time | None = None) -> bool:
         """
         Close, and block this thread until the calls under way have ended; False: the time was up first.
 
@@ -201,7 +202,7 @@ class Bulkhead(Policy[BulkheadConfig]):
 
 
 class _Deadline:
-    def __init__(self, timeout: float | timedelta | None) -> None:
+    def __init__(self, timeout: Time | None) -> None:
         limit = seconds("timeout", timeout, zero_ok=True, none_ok=True)
         self._until_ns = None if limit is None else clock.now_ns() + round(limit * 1e9)
 
@@ -214,7 +215,7 @@ def bulkhead(
     max_concurrent: int,
     *,
     max_queued: int = 0,
-    max_wait: float | timedelta | None = None,
+    max_wait: Time | None = None,
     order: Order = "fifo",
     weight: int | Callable[..., int] = 1,
     name: str | None = None,
@@ -239,13 +240,7 @@ def bulkhead(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
     refuse_bare(max_concurrent, "bulkhead", "@bulkhead(10)")
-    config = BulkheadConfig(
-        max_concurrent=max_concurrent,
-        max_queued=max_queued,
-        max_wait=max_wait,
-        order=order,
-        weight=weight,
-        enforce=enforce,
-    )
-    return make(Bulkhead, name, config)
+    return make(Bulkhead, given, BulkheadConfig(**options))

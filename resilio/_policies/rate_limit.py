@@ -110,7 +110,9 @@ class RateLimit(Policy[RateLimitConfig]):
 
     def reserve(self, *args: Any, **amounts: float) -> Reservation:
         """
-        Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: r.settle(...)`.
+        Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: ...`.
+
+        In the block or after it `r.settle(tokens=812)` says what it was in truth.
 
         Args:
             args: What cost functions see of the call, for the units that are not given.
@@ -150,9 +152,8 @@ def rate_limit(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, a constant cost above burst, or a name that belongs to another policy.
     """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
     if rates:
         refuse_bare(rates[0], "rate_limit", '@rate_limit("100/s")')
-    config = RateLimitConfig(
-        rates=rates, burst=burst, cost=cost, max_wait=max_wait, max_queued=max_queued, enforce=enforce
-    )
-    return make(RateLimit, name, config)
+    return make(RateLimit, given, RateLimitConfig(**options))

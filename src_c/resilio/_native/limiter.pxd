@@ -19,6 +19,7 @@ cdef enum:
 # What a call costs, rate by rate. For a single rate the slot's (the waiter's) amount says it all.
 ctypedef struct rs_claim:
     uint32_t version        # of the configuration that the tokens belong to
+    int64_t plan_ns         # when it will be admitted; with several rates only
     int64_t cost[MOST_RATES]
 
 ctypedef struct rs_limiter:
@@ -30,6 +31,7 @@ ctypedef struct rs_limiter:
     int64_t max_wait_ns
     rs_queue queue
     bint planned                    # what follows holds; with several rates only
+    int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned
     int64_t plan_ns                 # when the last of the queue will be admitted
     rs_gcra plan[MOST_RATES]        # the buckets as they will be then
 

@@ -87,6 +87,10 @@ cdef enum Reason:
 cdef const char *REASONS[5]
 REASONS[:] = ["rate", "queue_full", "wait", "too_large", NULL]
 
+cdef enum:
+    LONG_QUEUE = 1000
+    TOLERANCE_NS = 1_000_000
+
 cdef int64_t TOKEN = 1_000_000
 cdef int64_t TOO_MUCH = 2_000_000_000 * TOKEN   # more than any bucket holds
 cdef double _TOKEN = 1e6
@@ -171,11 +175,11 @@ cdef inline void _plan(rs_limiter *m, const int64_t *cost, int64_t now_ns, int64
 
 cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter = m.queue.head
-    cdef int64_t at_ns
     memcpy(m.plan, m.bucket, sizeof(m.plan))
     m.plan_ns = now_ns
+    m.late_ns = 0
     while waiter != NULL:
-        _plan(m, _cost_of(waiter), now_ns, &at_ns, True)
+        _plan(m, _cost_of(waiter), now_ns, &(<rs_claim *>waiter.claim).plan_ns, True)
         waiter = waiter.next
     m.planned = True
 
@@ -185,15 +189,22 @@ cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns, bi
     How long a call waits behind the queue, exactly; *keep*: it is about to queue.
 
     With one rate the tokens ahead are a sum. With several the head may wait for one rate while another fills up and runs
-    over, so the future is played through; once, unless somebody left the queue or gave back tokens meanwhile.
+    over, so the future is played through; once, unless somebody left the queue or gave back tokens meanwhile, or was
+    admitted late. In a very long queue being late has to add up to something before that is worth the time.
     """
     cdef int64_t at_ns
     if m.rates == 1:
         return rs_limiter_wait(&m.bucket[0], now_ns, m.queue.amount + cost[0])
-    if not m.planned or m.queue.head == NULL:
+    if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
         _replan(m, now_ns)
     _plan(m, cost, now_ns, &at_ns, keep)
     return at_ns - now_ns
+
+
+cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
+    claim.version = m.version
+    if now_ns > claim.plan_ns:
+        m.late_ns += now_ns - claim.plan_ns
 
 
 cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
@@ -203,7 +214,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     while waiter != NULL and _take(m, _cost_of(waiter), now_ns):
         rs_queue_remove(&m.queue, waiter)
         waiter.state = RS_WAITER_GRANTED
-        (<rs_claim *>waiter.claim).version = m.version
+        _granted(m, <rs_claim *>waiter.claim, now_ns)
         if waiter != here:
             rs_gate_wake(gate, waiter)
         waiter = m.queue.head
@@ -273,6 +284,7 @@ cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *
     if waiter.claim == NULL:                # no memory: no place to wait
         return _refuse(m, QUEUE_FULL, cost, now_ns, 1, refusal)
     wait_ns = _wait_behind(m, cost, now_ns, True)
+    (<rs_claim *>waiter.claim).plan_ns = now_ns + wait_ns
     waiter.amount = cost[0]
     waiter.deadline_ns = now_ns + m.max_wait_ns
     rs_queue_push(&m.queue, waiter, now_ns)
