@@ -258,7 +258,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="seeds of each figure (10)")
     parser.add_argument("--days", type=float, default=1.0, help="days of steady failures to watch (1)")
     options = parser.parse_args()
-    print(f"| what | published | seen |\n|---|---|---|  seeds 1 to {options.runs}, {options.days:g} days")
+    print(f"Seeds 1 to {options.runs}; {options.days:g} days of steady failures.\n")
+    print("| what | published | seen |\n|---|---|---|")
     for row in table(options.runs, options.days):
         print("| " + " | ".join(row) + " |", flush=True)
 

@@ -519,6 +519,23 @@ def test_a_clock_that_goes_back_a_little_is_clamped_and_one_that_jumps_takes_the
         clock.clear_virtual()
 
 
+def test_another_clock_takes_a_ramp_along():
+    """What is left of a ramp stays what it was when the clock is exchanged."""
+    try:
+        clock.set_virtual(10_000_000_000_000)
+        breaker = trip(circuit_breaker(ramp=100.0))
+        clock.set_virtual(10_001_000_000_000)
+        for _ in range(2):
+            breaker.try_acquire().success()
+        assert breaker.try_acquire().admitted
+        clock.set_virtual(1_000_000_000)
+        assert breaker.try_acquire().reason == "ramp"
+        clock.set_virtual(101_000_000_000)
+        assert all(breaker.try_acquire().admitted for _ in range(3))
+    finally:
+        clock.clear_virtual()
+
+
 def test_a_forked_child_holds_no_probe_and_draws_its_own_jitter():
     """In the child the probe's place is free, the parent's late result is dropped, and the jitter differs."""
     breaker = trip(circuit_breaker(open_for=0.001, max_open_for=1000.0, probe_lease=1000.0))
@@ -609,6 +626,17 @@ def test_unknown_options_are_refused():
     """A typing error in an option is no silent default."""
     with pytest.raises(TypeError, match="failure_ratio"):
         circuit_breaker(failure_ratio=0.5)
+
+
+def test_a_snapshot_knows_the_rates(vt):
+    """The shares in the window; None while there is nothing to share."""
+    breaker = circuit_breaker(slow_call=1.0, slow_rate=1.0)
+    assert (breaker.snapshot().failure_rate, breaker.snapshot().slow_rate) == (None, None)
+    for ends_well, latency in ((True, 0.0), (True, 2.0), (False, 2.0), (True, 2.0)):
+        permit = breaker.try_acquire()
+        vt.advance(latency)
+        permit.success() if ends_well else permit.failure()
+    assert (breaker.snapshot().failure_rate, breaker.snapshot().slow_rate) == (0.25, 0.75)
 
 
 def test_times_and_windows_have_several_forms():
