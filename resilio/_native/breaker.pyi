@@ -1,9 +1,12 @@
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from resilio._native.core import Gate
 
 __all__ = ["BreakerGate"]
 
+@disjoint_base
 class BreakerGate(Gate):
     def __init__(self, *, initial: str = "closed", **options: float) -> None: ...
     @property
