@@ -28,7 +28,8 @@
 #define RS_CLOCK_ANCHOR_NS INT64_C(100000000)
 #define RS_CLOCK_CALIBRATION_NS INT64_C(10000000)
 #define RS_CLOCK_TOLERANCE_NS INT64_C(1000000)
-#define RS_CLOCK_PAIR_NS INT64_C(2000)      /* a pair read in more than this was interrupted: not for calibration */
+#define RS_CLOCK_PAIR_NS INT64_C(2000)      /* a pair that took longer was interrupted, and says little */
+#define RS_CLOCK_ATTEMPTS 10                /* at calibration, then the counter is given up: reading it is slow here */
 
 typedef enum { RS_CLOCK_AUTO, RS_CLOCK_USE_TSC, RS_CLOCK_USE_MONOTONIC } rs_clock_choice;
 
@@ -41,6 +42,7 @@ typedef struct rs_clock_pair {
 static rs_clock rs_the_clock;
 static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER;     /* for the writer, and for what follows */
 static rs_clock_pair rs_clock_last;         /* the pair of the anchor */
+static int rs_clock_attempts;
 static _Atomic int64_t rs_clock_floor_ns;   /* clock_gettime is not believed below this, once the counter is off */
 
 /* What time.monotonic() reads. */
@@ -133,14 +135,16 @@ static void rs_clock_switch_off(rs_clock *clock)
 /* Move the anchor to now, or find that the counter is wrong. Mutex held. */
 static void rs_clock_reanchor(rs_clock *clock)
 {
+    double old_rate = (double)RS_CLOCK_LOAD(clock->scale) / 4294967296.0;
     rs_clock_pair pair = rs_clock_read_pair();
+    for (int i = 0; i < RS_CLOCK_ATTEMPTS && rs_clock_scaled(pair.width, old_rate) > RS_CLOCK_PAIR_NS; i++)
+        pair = rs_clock_read_pair();
     double rate = rs_clock_rate(&rs_clock_last, &pair);
-    int64_t passed = pair.ns - rs_clock_last.ns;
-    int64_t said = RS_CLOCK_LOAD(clock->anchor_ns)
-                   + rs_clock_scaled(pair.ticks - RS_CLOCK_LOAD(clock->anchor_ticks),
-                                     (double)RS_CLOCK_LOAD(clock->scale) / 4294967296.0);
-    int64_t error = said > pair.ns ? said - pair.ns : pair.ns - said;
-    if (rate == 0 || pair.ticks < RS_CLOCK_LOAD(clock->anchor_ticks) || error > RS_CLOCK_TOLERANCE_NS + passed / 1000)
+    int64_t tolerance = RS_CLOCK_TOLERANCE_NS + rs_clock_scaled(pair.width, old_rate)
+                        + (pair.ns - rs_clock_last.ns) / 1000;
+    int64_t error = RS_CLOCK_LOAD(clock->anchor_ns) - pair.ns
+                    + rs_clock_scaled(pair.ticks - RS_CLOCK_LOAD(clock->anchor_ticks), old_rate);
+    if (rate == 0 || pair.ticks < RS_CLOCK_LOAD(clock->anchor_ticks) || error > tolerance || error < -tolerance)
         rs_clock_switch_off(clock);
     else
         rs_clock_publish(clock, &pair, rate);
@@ -153,12 +157,14 @@ static void rs_clock_calibrate(rs_clock *clock)
     if (RS_CLOCK_LOAD(clock->mode) & RS_CLOCK_CALIBRATING) {
         rs_clock_pair pair = rs_clock_read_pair();
         double rate = rs_clock_rate(&rs_clock_last, &pair);
-        if (rate == 0)
-            atomic_fetch_and(&clock->mode, ~(uint32_t)RS_CLOCK_CALIBRATING);
-        else if (rs_clock_scaled(pair.width, rate) < RS_CLOCK_PAIR_NS) {
+        uint64_t width = pair.width > rs_clock_last.width ? pair.width : rs_clock_last.width;
+        if (rate != 0 && rs_clock_scaled(width, rate) <= RS_CLOCK_PAIR_NS) {
             rs_clock_publish(clock, &pair, rate);
             atomic_fetch_xor(&clock->mode, RS_CLOCK_CALIBRATING | RS_CLOCK_TSC);
-        }
+        } else if (rate == 0 || ++rs_clock_attempts == RS_CLOCK_ATTEMPTS)
+            atomic_fetch_and(&clock->mode, ~(uint32_t)RS_CLOCK_CALIBRATING);
+        else
+            rs_clock_last = pair;           /* once more in 10 ms */
     }
     pthread_mutex_unlock(&rs_clock_mutex);
 }
