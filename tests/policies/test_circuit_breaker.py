@@ -673,3 +673,6 @@ def test_the_gate_itself_refuses_what_would_break_it(options):
         make_gate(initial="half_open")
     with pytest.raises(ValueError, match="state"):
         make_gate().force("open")
+    for seconds in (math.nan, math.inf, -1.0, 1e10):
+        with pytest.raises(ValueError, match="seconds"):
+            make_gate().extend_open(seconds)

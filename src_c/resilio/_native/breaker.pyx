@@ -443,8 +443,13 @@ cdef class BreakerGate(Gate):
         Stay open for at least *seconds* from now; without effect unless open.
 
         Args:
-            seconds: > 0, finite; the caller bounds it.
+            seconds: From 0 to 1e9; the caller bounds it sensibly.
+
+        Raises:
+            ValueError: *seconds* is out of range or NaN.
         """
+        if not 0 <= seconds <= 1e9:
+            raise ValueError(f"seconds must be from 0 to 1e9, not {seconds}")
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         now_ns = _monotone(&self.breaker, now_ns)
