@@ -140,7 +140,7 @@ static inline void rs_histogram_lose(rs_histogram *histogram, uint64_t n)
 }
 
 /* Record *ns* n times. Never fails: without memory the samples go to `lost`. */
-static inline void rs_histogram_record_n(rs_histogram *histogram, int64_t ns, uint64_t n)
+static void rs_histogram_record_n(rs_histogram *histogram, int64_t ns, uint64_t n)
 {
     int cell;
     if (n == 0)
@@ -165,7 +165,22 @@ static inline void rs_histogram_record_n(rs_histogram *histogram, int64_t ns, ui
 
 static inline void rs_histogram_record(rs_histogram *histogram, int64_t ns)
 {
-    rs_histogram_record_n(histogram, ns, 1);
+    int cell;
+    if (__builtin_expect((uint64_t)ns > RS_HISTOGRAM_MAX_NS, 0))
+        ns = ns < 0 ? 0 : RS_HISTOGRAM_MAX_NS;
+    rs_histogram_page *page = histogram->page[rs_histogram_locate(ns, &cell)];
+    if (__builtin_expect(page == NULL || page->low[cell] == UINT32_MAX, 0)) {
+        rs_histogram_record_n(histogram, ns, 1);
+        return;
+    }
+    page->low[cell]++;
+    page->total++;
+    histogram->count++;
+    rs_histogram_add_sum(histogram, (uint64_t)ns, 0);
+    if (ns < histogram->min)
+        histogram->min = ns;
+    if (ns > histogram->max)
+        histogram->max = ns;
 }
 
 static inline double rs_histogram_sum(const rs_histogram *histogram)

@@ -81,8 +81,10 @@ static inline void rs_window_pop(rs_window *window)
     unsigned bits = window->ring[window->tail];
     window->tail = window->tail + 1 == window->capacity ? 0 : window->tail + 1;
     window->total--;
-    window->failed -= (bits & RS_WINDOW_FAILED) != 0;
-    window->slow -= (bits & RS_WINDOW_SLOW) != 0;
+    if (bits) {
+        window->failed -= (bits & RS_WINDOW_FAILED) != 0;
+        window->slow -= (bits & RS_WINDOW_SLOW) != 0;
+    }
 }
 
 /* Pop the oldest outcome to make room, and take it out of its bucket. */
@@ -142,13 +144,18 @@ static inline void rs_window_record(rs_window *window, int64_t now_ns, int faile
         if (window->seen)
             window->seen[window->current]++;
     } else {
-        window->bucket[window->current].total++;
-        window->bucket[window->current].failed += failed != 0;
-        window->bucket[window->current].slow += slow != 0;
+        rs_window_bucket *bucket = &window->bucket[window->current];
+        bucket->total++;
+        if (failed | slow) {
+            bucket->failed += failed != 0;
+            bucket->slow += slow != 0;
+        }
     }
     window->total++;
-    window->failed += failed != 0;
-    window->slow += slow != 0;
+    if (failed | slow) {                    /* rare; as plain additions the compiler pairs the two, and every call waits */
+        window->failed += failed != 0;      /* for the store of the last one */
+        window->slow += slow != 0;
+    }
 }
 
 /* Bytes it holds, its own struct included. */

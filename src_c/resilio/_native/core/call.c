@@ -65,9 +65,15 @@ static CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardO
     self->run.slots = self->slots;
     self->run.n = 0;
     self->run.verdict = -1;
-    self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)pipe);
-    self->func = Py_XNewRef(func);
-    self->guard = (GuardObject *)Py_XNewRef((PyObject *)guard);
+    self->pipe = pipe;
+    self->func = func;
+    self->guard = guard;
+    if (RS_LIKELY(guard != NULL))       /* it owns the other two */
+        Py_INCREF((PyObject *)guard);
+    else {
+        Py_INCREF((PyObject *)pipe);
+        Py_XINCREF(func);
+    }
     self->inner = self->kwnames = self->stop = self->origin = self->weakrefs = NULL;
     self->frame.view = NULL;
     self->frame.run = &self->run;
@@ -150,9 +156,12 @@ void rs_call_drop_args(CallObject *self)
 
 int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->pipe);
-    Py_VISIT(self->func);
-    Py_VISIT(self->guard);
+    if (self->guard)
+        Py_VISIT(self->guard);
+    else {
+        Py_VISIT(self->pipe);
+        Py_VISIT(self->func);
+    }
     Py_VISIT(self->inner);
     Py_VISIT(self->stop);
     Py_VISIT(self->origin);
@@ -223,8 +232,11 @@ void rs_call_dealloc(CallObject *self)
     if (RS_UNLIKELY(self->run.slots && self->run.slots != self->slots))
         PyMem_Free(self->run.slots);
     Py_XDECREF(self->origin);
-    Py_XDECREF(self->func);
-    Py_XDECREF((PyObject *)self->guard);
-    Py_DECREF((PyObject *)self->pipe);
+    if (RS_LIKELY(self->guard != NULL))
+        Py_DECREF((PyObject *)self->guard);
+    else {
+        Py_XDECREF(self->func);
+        Py_DECREF((PyObject *)self->pipe);
+    }
     call_free(self);
 }

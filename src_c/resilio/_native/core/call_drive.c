@@ -24,6 +24,13 @@ void rs_call_end(CallObject *self)
         rs_frame_end(&self->frame);
 }
 
+static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObject **result)
+{
+    if (RS_LIKELY(PyCoro_CheckExact(self->inner)))      /* what PyIter_Send finds out by asking */
+        return PyCoro_Type.tp_as_async->am_send(self->inner, value, result);
+    return PyIter_Send(self->inner, value, result);
+}
+
 /* The callee returned *value* (stolen). */
 static PySendResult finish_value(CallObject *self, PyObject *value, PyObject **result)
 {
@@ -83,8 +90,8 @@ static PySendResult invoke(CallObject *self, PyObject **result)
     }
     self->state = RUNNING;
     rs_call_enter(self);
-    PyObject *coroutine = PyObject_Vectorcall(self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                              self->kwnames);
+    PyObject *coroutine = rs_vectorcall(self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                        self->kwnames);
     rs_call_leave(self);
     rs_call_drop_args(self);
     if (RS_UNLIKELY(coroutine == NULL))
@@ -187,7 +194,7 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
         if (sent != PYGEN_NEXT)
             return sent;
         rs_call_enter(self);
-        sent = PyIter_Send(self->inner, Py_None, result);
+        sent = send_inner(self, Py_None, result);
         rs_call_leave(self);
     }
 }
@@ -213,7 +220,7 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
         return PYGEN_ERROR;
     }
     rs_call_enter(self);
-    PySendResult sent = PyIter_Send(self->inner, value, result);
+    PySendResult sent = send_inner(self, value, result);
     rs_call_leave(self);
     return rs_call_after(self, sent, result);
 }

@@ -130,6 +130,14 @@ int rs_is_coroutine_function(PyObject *callable);
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
 void rs_gate_forget_all(void);
 
+/* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first. */
+static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (RS_LIKELY(PyFunction_Check(func)))
+        return ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames);
+    return PyObject_Vectorcall(func, args, nargsf, kwnames);
+}
+
 /* Can it be awaited? What has __await__, and generators of types.coroutine functions. */
 static inline int rs_is_awaitable(PyObject *object)
 {

@@ -168,7 +168,7 @@ PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, si
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
         rs_frame frame = {&run, *rs_ambient(), NULL};
         *rs_ambient() = &frame;
-        result = PyObject_Vectorcall(func, args, nargsf, kwnames);
+        result = rs_vectorcall(func, args, nargsf, kwnames);
         *rs_ambient() = frame.outer;
         result = RS_LIKELY(result != NULL) ? returned(&run, func, result, mode, guard) : raised(&run, mode);
         if (RS_UNLIKELY(frame.view != NULL))
