@@ -12,6 +12,7 @@ static CallObject *free_calls[RS_FREE_CALLS];
 static int n_free;
 #endif
 
+/* A call as it lies in the freelist: everything that a fresh one needs empty is empty, and stays so until it is set. */
 static CallObject *call_alloc(void)
 {
 #ifndef Py_GIL_DISABLED
@@ -21,7 +22,14 @@ static CallObject *call_alloc(void)
         return self;
     }
 #endif
-    return PyObject_GC_New(CallObject, &rs_CallType);
+    CallObject *self = PyObject_GC_New(CallObject, &rs_CallType);
+    if (self == NULL)
+        return NULL;
+    memset((char *)self + sizeof(PyObject), 0, offsetof(CallObject, slots) - sizeof(PyObject));
+    self->run.slots = self->slots;
+    self->frame.run = &self->run;
+    self->args = self->inline_args;
+    return self;
 }
 
 static void call_free(CallObject *self)
@@ -62,8 +70,6 @@ static CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardO
     if (self == NULL)
         return NULL;
     self->run.pipe = pipe;
-    self->run.slots = self->slots;
-    self->run.n = 0;
     self->run.verdict = -1;
     self->pipe = pipe;
     self->func = func;
@@ -74,14 +80,8 @@ static CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardO
         Py_INCREF((PyObject *)pipe);
         Py_XINCREF(func);
     }
-    self->inner = self->kwnames = self->stop = self->origin = self->weakrefs = NULL;
-    self->frame.view = NULL;
-    self->frame.run = &self->run;
-    self->args = self->inline_args;
-    self->nargs = self->total = 0;
     self->state = CREATED;
     self->mode = (uint8_t)mode;
-    self->running = 0;
     return self;
 }
 
@@ -217,7 +217,7 @@ void rs_call_dealloc(CallObject *self)
 {
     PyObject_GC_UnTrack(self);
     if (RS_UNLIKELY(self->weakrefs != NULL))
-        PyObject_ClearWeakRefs((PyObject *)self);
+        PyObject_ClearWeakRefs((PyObject *)self);       /* leaves weakrefs NULL */
     if (RS_UNLIKELY(self->state == CREATED))
         warn_never_awaited(self);
     Py_CLEAR(self->inner);          /* the user's cleanup runs first, inside its permit */
@@ -227,11 +227,16 @@ void rs_call_dealloc(CallObject *self)
         rs_frame_end(&self->frame);
     if (RS_UNLIKELY(self->total != 0 || self->kwnames))
         rs_call_drop_args(self);
-    if (self->stop)
+    if (self->stop) {
         rs_call_recycle_stop(self->stop);
-    if (RS_UNLIKELY(self->run.slots && self->run.slots != self->slots))
+        self->stop = NULL;
+    }
+    if (RS_UNLIKELY(self->run.slots != self->slots)) {
         PyMem_Free(self->run.slots);
-    Py_XDECREF(self->origin);
+        self->run.slots = self->slots;
+    }
+    if (RS_UNLIKELY(self->origin != NULL))
+        Py_CLEAR(self->origin);
     if (RS_LIKELY(self->guard != NULL))
         Py_DECREF((PyObject *)self->guard);
     else {
