@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-RATES = {"recommendations": 150.0, "checkout": 60.0}  # requests per second offered
+RATES = {"recommendations": 100.0, "checkout": 40.0}  # requests per second offered
 _INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _GRACE = 20.0  # seconds for the last answers, and for a server to start and stop
 
@@ -115,7 +115,7 @@ async def _both(
 def _result(
     runs: Sequence[Run], schedule: Schedule, options: argparse.Namespace, trouble: str | None
 ) -> dict[str, Any]:
-    from resilio.demo._service import BULKHEAD, PATIENCE, TIMEOUT
+    from resilio.demo._service import BULKHEAD, PATIENCE, POOL, TIMEOUT
     from resilio.demo._summary import summary_of
 
     return {
@@ -125,6 +125,7 @@ def _result(
         "retries": options.retries,
         "offered_per_second": RATES,
         "client_timeout": TIMEOUT,
+        "client_connections": POOL,
         "patience": PATIENCE,
         "bulkhead": BULKHEAD,
         "phases": schedule.to_json(),

@@ -139,7 +139,7 @@ def _neighbour(axes: Axes, runs: Sequence[Run]) -> None:
         axes.plot(*line, color=colour, linewidth=2, label=f"{run.name}, p99", zorder=3)
     axes.axhline(PATIENCE, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        f"after {PATIENCE:g} s callers give up",
+        "callers give up",
         (0, PATIENCE),
         xytext=(4, 3),
         textcoords="offset points",

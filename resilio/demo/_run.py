@@ -18,7 +18,7 @@ import httpx2
 from resilio.demo._load import Arrival
 from resilio.demo._records import Record
 from resilio.demo._schedule import Schedule
-from resilio.demo._service import PATIENCE, TIMEOUT, Fetch, Shop
+from resilio.demo._service import PATIENCE, POOL, TIMEOUT, Fetch, Shop
 
 __all__ = ["Run", "Server", "execute", "serve_dependencies"]
 
@@ -189,9 +189,10 @@ async def execute(
 
         retries: For `Shop`.
     """
+    limits = httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL)
     async with (
         serve_dependencies(seed, schedule) as server,
-        httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False) as client,
+        httpx2.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as client,
     ):
         await server.ask("start")
         try:

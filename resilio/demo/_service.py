@@ -13,11 +13,12 @@ import httpx2
 
 from resilio import RejectedError, bulkhead, circuit_breaker
 
-__all__ = ["PATIENCE", "TIMEOUT", "Shop", "guarded"]
+__all__ = ["PATIENCE", "POOL", "TIMEOUT", "Shop", "guarded"]
 
 TIMEOUT = 1.0  # seconds to connect, to write, to read, and to get a connection, each
+POOL = 50  # connections for all calls of the service; while all is well some seven are busy
 PATIENCE = 1.0  # seconds after which the caller of the service has no use for an answer
-BULKHEAD = 16  # of the connections that the flaky dependency may hold
+BULKHEAD = 20  # of those connections that the flaky dependency may hold
 
 Fetch = Callable[[str], Awaitable[httpx2.Response]]
 

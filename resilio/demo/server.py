@@ -225,7 +225,7 @@ def _read_commands(loop: asyncio.AbstractEventLoop, commands: asyncio.Queue[dict
 async def _open(seed: int, schedule: Schedule) -> tuple[dict[str, Dependency], dict[str, int]]:
     """Start both dependencies; give them and their ports by name."""
     dependencies = {
-        "recommendations": Dependency(seed, schedule, workers=8, service=0.04),
+        "recommendations": Dependency(seed, schedule, workers=8, service=0.06),
         "checkout": Dependency(seed, _HEALTHY, workers=32, service=0.02),
     }
     ports: dict[str, int] = {}
