@@ -104,16 +104,18 @@ def recovery_seconds(records: Iterable[Record], healed: float, end: float) -> fl
         Seconds, or None if no window was good enough.
     """
     later = sorted((record for record in records if record.due >= healed), key=lambda record: record.due)
-    last = served = 0  # the window is later[first:last], and *served* of it are ok
+    last = served = 0  # of later[first:last] *served* are ok: the window, unless a request before it was due as early
+    before = None
     for first, record in enumerate(later):
         if record.due + RECOVERY_WINDOW > end:
             return None
         while last < len(later) and later[last].due < record.due + RECOVERY_WINDOW:
             served += later[last].ok
             last += 1
-        if served >= RECOVERED_SHARE * (last - first):
+        if record.due != before and served >= RECOVERED_SHARE * (last - first):
             return record.due - healed
         served -= record.ok
+        before = record.due
     return None
 
 
