@@ -106,6 +106,6 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def _job_done(self, _: object) -> None:
         self._jumping.jobs -= 1
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
         """Wait for the workers without the runner's timeout, which would pass at once in virtual time."""
         await super().shutdown_default_executor()
