@@ -101,7 +101,7 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether it refuses all new calls."""
         return self._gate.closed
 
     def resize(self, max_concurrent: int) -> None:
@@ -114,8 +114,16 @@ class Bulkhead(Policy[BulkheadConfig]):
         self.reconfigure(max_concurrent=max_concurrent)
 
     def close(self) -> None:
-        """Refuse all new calls and those that wait (reason "closed"); those under way go on. For good."""
+        """Refuse all new calls and those that wait (reason "closed"), until `resume`; those under way go on."""
         self._gate.close()
+
+    def resume(self) -> None:
+        """Let calls in again after `close`."""
+        self._gate.open()
+
+    def reset(self) -> None:
+        """Let calls in again; there is no other state but the calls under way, which keep their permits."""
+        self._gate.open()
 
     async def wait_closed(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """

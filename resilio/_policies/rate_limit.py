@@ -95,6 +95,10 @@ class RateLimit(Policy[RateLimitConfig]):
         """How often a cost function raised or gave no number >= 0; such a call cost 1."""
         return self._gate.cost_errors
 
+    def reset(self) -> None:
+        """Fill every bucket; those who wait are served from it."""
+        self._gate.fill()
+
     def peek(self, *args: Any, **kwargs: Any) -> float:
         """
         Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.

@@ -42,7 +42,7 @@ class BulkheadOracle:
         self.weight[key] = weight
         self.fate[key] = self._decide(key, weight, waits)
 
-    def _decide(self, key: int, weight: int, waits: bool) -> str:
+    def _decide(self, key: int, weight: int, waits: bool) -> str:  # noqa: PLR0911 - one for each reason
         if self.closed:
             return "closed"
         if not self.queue and self.used + weight <= self.capacity:
@@ -101,7 +101,7 @@ class BulkheadOracle:
         return oldest
 
     def _grant(self) -> None:
-        while self.queue:
+        while self.queue and self.used < self.capacity:
             self.chosen = self.chosen or self._turn()
             if self.used + self.chosen.weight > self.capacity:
                 return

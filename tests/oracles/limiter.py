@@ -79,7 +79,7 @@ class LimiterOracle:
         return "queued"
 
     def wait_ns(self, costs: Costs) -> int:
-        """Play the future through: everybody in the queue is served at the first moment that it can be, then this one."""
+        """Play the future through: all in the queue are served as soon as they can be, and then this one."""
         buckets = copy.deepcopy(self.buckets)
         now_ns = self.now_ns
         for wanted in [waiting.costs for waiting in self.queue] + [costs]:

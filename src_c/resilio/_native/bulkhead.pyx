@@ -26,10 +26,10 @@ cdef enum Order:
     FIFO, LIFO, ADAPTIVE
 
 cdef enum Reason:
-    FULL, QUEUE_FULL, TOO_LATE, TOO_HEAVY, CLOSED, NONE
+    FULL, QUEUE_FULL, TOO_LATE, TOO_HEAVY, CLOSED, RESUMED, NONE
 
-cdef const char *REASONS[6]
-REASONS[:] = ["full", "queue_full", "wait", "too_heavy", "closed", NULL]
+cdef const char *REASONS[7]
+REASONS[:] = ["full", "queue_full", "wait", "too_heavy", "closed", "resumed", NULL]
 
 cdef enum State:
     ADMITTING, CLOSED_DOWN
@@ -95,9 +95,9 @@ cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
 
 
 cdef void _grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
-    """Move free permits to those whose turn it is, and wake them."""
+    """Move free permits to those whose turn it is, and wake them. Whose turn it is, is asked when there is one."""
     cdef rs_waiter *waiter
-    while b.queue.head != NULL:
+    while b.queue.head != NULL and b.used < b.capacity:
         waiter = b.chosen if b.chosen != NULL else _turn(b, now_ns)
         if waiter.amount > b.capacity - b.used:
             b.chosen = waiter
@@ -348,7 +348,7 @@ cdef class BulkheadGate(Gate):
         self.deliver()
 
     def close(self):
-        """Refuse all who come from now on and all who wait; who holds a permit keeps it to the end. For good."""
+        """Refuse all who come from now on and all who wait; who holds a permit keeps it to the end."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
@@ -357,6 +357,17 @@ cdef class BulkheadGate(Gate):
         self.bulkhead.closed = True
         _refuse_queued(gate, &self.bulkhead, 0, CLOSED)
         _grant(gate, &self.bulkhead, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def open(self):
+        """Admit again after :meth:`close`."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if self.bulkhead.closed:
+            rs_gate_change(gate, CLOSED_DOWN, ADMITTING, RESUMED, now_ns)
+        self.bulkhead.closed = False
         rs_lock_release(&self.lock)
         self.deliver()
 
@@ -397,7 +408,7 @@ cdef class BulkheadGate(Gate):
 
     @property
     def closed(self):
-        """Whether :meth:`close` was called."""
+        """Whether :meth:`close` was called, and :meth:`open` not since."""
         return bool(self.bulkhead.closed)
 
     @property

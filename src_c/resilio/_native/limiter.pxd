@@ -10,6 +10,7 @@ cdef extern from "gcra.h" nogil:
     int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
     int rs_gcra_reconfigure(rs_gcra *, double, int64_t, int64_t, int64_t)
     int64_t rs_gcra_available(rs_gcra *, int64_t)
+    void rs_gcra_fill(rs_gcra *, int64_t)
     void rs_gcra_debit(rs_gcra *, int64_t, int64_t)
     void rs_gcra_give_back(rs_gcra *, int64_t)
 

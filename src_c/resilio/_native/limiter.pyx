@@ -427,6 +427,37 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
         _sooner(gate, m, now_ns)
 
 
+cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *actual, int64_t now_ns) noexcept nogil:
+    """The call that holds *slot* costs something else than was taken, in the rates of *mask*."""
+    cdef rs_limiter *m = _of(gate)
+    cdef int64_t *held = &slot.amount
+    cdef int i
+    if slot.state != RS_SLOT_HELD or slot.mark != m.version:
+        return
+    if m.rates > 1:
+        if slot.generation == 0:
+            slot.generation = <uint64_t>_claim(m, m.cost)
+        if slot.generation == 0:            # no memory to remember it: the estimate stays
+            return
+        held = &(<rs_claim *>slot.generation).cost[0]
+    for i in range(m.rates):
+        if mask >> i & 1:
+            rs_gcra_debit(&m.bucket[i], now_ns, actual[i] - held[i])
+            rs_gcra_give_back(&m.bucket[i], held[i] - actual[i])
+            held[i] = actual[i]
+    m.planned = False
+    _sooner(gate, m, now_ns)
+
+
+cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(m.rates):
+        rs_gcra_fill(&m.bucket[i], now_ns)
+    m.planned = False
+    _sooner(gate, m, now_ns)
+
+
 # ---- configuration ---------------------------------------------------------------------------------------------------
 
 ctypedef struct rs_setting:
@@ -555,6 +586,16 @@ cdef class Amounts:
 _amounts_type = <void *><PyObject *>Amounts
 
 
+cdef int64_t _mask(tuple units, str unit) except -1:
+    """The rates that count *unit*, as bits."""
+    cdef int64_t mask = 0
+    for i, known in enumerate(units):
+        mask |= <int64_t>(known == unit) << i
+    if mask == 0:
+        raise ValueError(f"no rate counts {unit!r}; there are: {', '.join(dict.fromkeys(units))}")
+    return mask
+
+
 cdef int64_t _checked(str unit, object tokens) except -1:
     try:
         return _millionths(tokens)
@@ -663,8 +704,7 @@ cdef class LimiterGate(Gate):
         amounts.version = self.limiter.version
         memcpy(amounts.cost, self.limiter.cost, sizeof(amounts.cost))
         for unit in told:
-            if unit not in self.units:
-                raise ValueError(f"no rate counts {unit!r}; there are: {', '.join(dict.fromkeys(self.units))}")
+            _mask(self.units, unit)
         for i, unit in enumerate(self.units):
             if unit in told:
                 amounts.cost[i] = _checked(unit, told[unit])
@@ -683,13 +723,36 @@ cdef class LimiterGate(Gate):
         """
         cdef int64_t amount = _checked(unit, abs(tokens))
         cdef int64_t now_ns = clock.now_ns()
-        cdef uint32_t mask = 0
-        for i, known in enumerate(self.units):
-            mask |= (known == unit) << i
-        if not mask:
-            raise ValueError(f"no rate counts {unit!r}; there are: {', '.join(dict.fromkeys(self.units))}")
+        cdef uint32_t mask = _mask(self.units, unit)
         rs_lock_acquire(&self.lock)
         _adjust(<rs_gate *><PyObject *>self, mask, amount, tokens < 0, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def settle_slot(self, size_t address, dict actual not None):
+        """
+        Correct what the call which holds the slot at *address* has taken, as the core asks for `current().settle()`.
+
+        Args:
+            address: Of a slot of this gate, whose call is under way.
+
+            actual: Tokens by unit, >= 0; the others stay.
+        """
+        cdef Amounts amounts = self.amounts((), {}, actual)
+        cdef int64_t now_ns = clock.now_ns()
+        cdef uint32_t mask = 0
+        for unit in actual:
+            mask |= _mask(self.units, unit)
+        rs_lock_acquire(&self.lock)
+        _correct(<rs_gate *><PyObject *>self, <rs_slot *>address, mask, amounts.cost, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def fill(self):
+        """Fill every bucket, and serve those who wait from it."""
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        _fill(<rs_gate *><PyObject *>self, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()
 

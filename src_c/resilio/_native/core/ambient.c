@@ -61,6 +61,26 @@ static PyObject *view_first_item(CurrentCallObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* settle(limit, tokens=812): hand the call's slot to the gate of that policy. */
+static PyObject *view_settle(CurrentCallObject *self, PyObject *args, PyObject *actual)
+{
+    PyObject *policy, *given = actual ? Py_NewRef(actual) : PyDict_New(), *done = NULL;
+    rs_run *run = view_run(self);
+    if (run == NULL || given == NULL || !PyArg_ParseTuple(args, "O:settle", &policy))
+        goto out;
+    for (int i = 0; i < run->n; i++) {
+        PyObject *gate = (PyObject *)run->pipe->gate[i];
+        if (run->pipe->gate[i]->policy == policy && PyObject_HasAttrString(gate, "settle_slot")) {
+            done = PyObject_CallMethod(gate, "settle_slot", "nO", (Py_ssize_t)&run->slots[i], given);
+            goto out;
+        }
+    }
+    PyErr_Format(PyExc_LookupError, "this call went through no rate limit that is %R", policy);
+out:
+    Py_XDECREF(given);
+    return done;
+}
+
 static PyObject *view_gates(CurrentCallObject *self, void *unused)
 {
     rs_run *run = view_run(self);
@@ -72,6 +92,9 @@ static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
 static PyMethodDef view_methods[] = {
     {"fail", (PyCFunction)view_fail, METH_NOARGS, "fail()\n--\n\nWhatever the callee returns, this call counts as a failure."},
     {"ignore", (PyCFunction)view_ignore, METH_NOARGS, "ignore()\n--\n\nWhatever the callee returns, this call teaches nothing."},
+    {"settle", (PyCFunction)(void (*)(void))view_settle, METH_VARARGS | METH_KEYWORDS,
+     "settle(limit, /, **actual)\n--\n\nWhat this call cost the rate limit in truth, by unit: the difference to what was taken "
+     "goes back, or becomes a debt."},
     {"first_item", (PyCFunction)view_first_item, METH_NOARGS,
      "first_item()\n--\n\nThe first item of a stream is here: latency is measured up to now."},
     {NULL}};

@@ -6,9 +6,15 @@ static PyObject *events_deliver, *events_rejected, *events_settled;
 static void wake_all(rs_gate *gate)
 {
     rs_lock_acquire(&gate->lock);
-    rs_waiter *waiter = gate->woken;
+    rs_waiter *last = gate->woken, *waiter = NULL;
     gate->woken = NULL;
     rs_lock_release(&gate->lock);
+    while (last) {                  /* pushed on a stack: turn it round, so that who came first is woken first */
+        rs_waiter *before = last->next_woken;
+        last->next_woken = waiter;
+        waiter = last;
+        last = before;
+    }
     while (waiter) {
         rs_waiter *next = waiter->next_woken;
         waiter->next_woken = NULL;
