@@ -10,6 +10,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def soak(arguments: list[str]) -> int:
 def demo(arguments: list[str]) -> int:
     """Run the main job from an installed wheel."""
     environment = _installed("demo", _newest(), extras=("cli", "httpx"))
+    # Ctrl-C is the demo's: it stops its server and shows a partial result; `subprocess.run` would kill it before that.
+    signal.signal(signal.SIGINT, lambda *_: None)
     return _call(environment, "-m", "resilio", "demo", *arguments)
 
 
