@@ -100,7 +100,4 @@ class BuildNative(build_ext):
             raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
 
 
-# Until the last source has landed, build what is there.
-EXTENSIONS = [extension for extension in EXTENSIONS if extension.sources and Path(extension.sources[0]).exists()]
-
 setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildNative})

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resilio.testing import VirtualTime, virtual_time
+
+_SUITE = os.getpid()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +29,41 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         from resilio import errors
 
         assert "site-packages" in Path(errors.__file__).parts, f"resilio was imported from {errors.__file__}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """End a forked child that has left its test: it would run the rest of the suite a second time."""
+    if os.getpid() != _SUITE:
+        problem = f": {call.excinfo.getrepr(style='short')}" if call.excinfo else ""
+        os.write(2, f"a child process got out of {item.nodeid}{problem}\n".encode())
+        os._exit(70)
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], Any]], Any]:
+    """Run a function in a forked child; return what it returned, or fail with its traceback."""
+    return _in_child
+
+
+def _in_child(function: Callable[[], Any]) -> Any:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        try:
+            answer = pickle.dumps((function(), None))
+        except BaseException:
+            answer = pickle.dumps((None, traceback.format_exc()))
+        os.write(writer, answer)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    nothing = (None, f"the child ended without an answer, wait status {status:#x}")
+    value, problem = pickle.loads(answer) if answer else nothing
+    assert problem is None, problem
+    return value
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from datetime import timedelta
 from types import SimpleNamespace
@@ -536,30 +535,31 @@ def test_another_clock_takes_a_ramp_along():
         clock.clear_virtual()
 
 
-def test_a_forked_child_holds_no_probe_and_draws_its_own_jitter():
+def test_a_forked_child_holds_no_probe_and_draws_its_own_jitter(vt, in_child):
     """In the child the probe's place is free, the parent's late result is dropped, and the jitter differs."""
-    breaker = trip(circuit_breaker(open_for=0.001, max_open_for=1000.0, probe_lease=1000.0))
-    while not (hung := breaker.try_acquire()).admitted:
-        pass
+    breaker = trip(circuit_breaker(open_for=1.0, max_open_for=1000.0, probe_lease=1000.0))
+    vt.advance(1.0)
+    hung = breaker.try_acquire()
+    assert hung.admitted
     assert not breaker.try_acquire().admitted
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
+
+    def child():
         hung.success()
         inherited = breaker.snapshot()
-        mine = breaker.try_acquire()
-        good = mine.admitted and inherited.probes == inherited.probes_succeeded == 0
-        breaker.reset()
-        trip(breaker)
-        os.write(writer, f"{good} {breaker.snapshot().open_for} {breaker.try_acquire().retry_after}".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100).split()[0] == b"True"
+        return breaker.try_acquire().admitted, inherited.probes, inherited.probes_succeeded, jitter_of(breaker)
+
+    admitted, probes, succeeded, jitter = in_child(child)
+    assert (admitted, probes, succeeded) == (True, 0, 0)
     assert breaker.snapshot().probes == 1
     hung.success()
     assert breaker.snapshot().probes_succeeded == 1
-    os.close(reader)
-    os.close(writer)
+    assert jitter_of(breaker) != jitter
+
+
+def jitter_of(breaker):
+    """Trip it afresh and return how long it is open."""
+    breaker.reset()
+    return trip(breaker).snapshot().retry_after
 
 
 def test_a_breaker_takes_less_than_16_kilobytes():
