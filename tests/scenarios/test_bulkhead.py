@@ -40,7 +40,7 @@ def exactly_free(limit, capacity):
     assert_no_leaks()
 
 
-# ---- BH-01, BH-02: cancelled while running, cancelled in the queue ----------------------------------------------------
+# ---- BH-01, BH-02: cancelled while running, cancelled in the queue ---------------------------------------------------
 
 
 @BACKENDS
@@ -102,7 +102,7 @@ def test_bh02_a_call_cancelled_in_the_queue_costs_no_capacity(vt, backend):
     exactly_free(limit, 1)
 
 
-# ---- BH-03: cancelled exactly at the grant ----------------------------------------------------------------------------
+# ---- BH-03: cancelled exactly at the grant ---------------------------------------------------------------------------
 
 
 def test_bh03_a_waiter_cancelled_in_the_tick_of_its_grant_passes_the_permit_on(vt):
@@ -205,7 +205,7 @@ def test_bh03_many_timeouts_of_the_caller_at_the_grant_lose_no_permit(vt, backen
     exactly_free(limit, 2)
 
 
-# ---- BH-04: one object, several event loops ---------------------------------------------------------------------------
+# ---- BH-04: one object, several event loops --------------------------------------------------------------------------
 
 
 @BACKENDS
@@ -280,7 +280,7 @@ def test_bh04_the_cap_is_that_of_the_process():
     exactly_free(limit, 2)
 
 
-# ---- BH-05: no checkpoint on the way out ------------------------------------------------------------------------------
+# ---- BH-05: no checkpoint on the way out -----------------------------------------------------------------------------
 
 
 def run_without_a_loop(coroutine):
@@ -307,7 +307,7 @@ def test_bh05_an_uncontended_block_never_suspends():
 
 @BACKENDS
 def test_bh05_a_contended_release_never_suspends(vt, backend):
-    """BH-05: a release that hands the permit to a waiter is no checkpoint either, so a cancelled task always gets there."""
+    """BH-05: a release that hands the permit on is no checkpoint either, so a cancelled task always gets there."""
     limit = waiting(1)
     order = []
 
@@ -341,7 +341,7 @@ def test_bh05_a_contended_release_never_suspends(vt, backend):
     exactly_free(limit, 1)
 
 
-# ---- BH-06: order, weights, resize, close -----------------------------------------------------------------------------
+# ---- BH-06: order, weights, resize, close ----------------------------------------------------------------------------
 
 
 async def queue_up(limit, group, names, entered, *, weights=None, hold=1.0):
@@ -564,7 +564,7 @@ def test_bh06_shrinking_refuses_who_can_never_be_admitted(vt, backend):
 
 @BACKENDS
 def test_bh06_closing_refuses_the_queue_and_waits_for_the_rest(vt, backend):
-    """BH-06: close refuses new and queued calls with a reason of its own; wait_closed returns when the last has ended."""
+    """BH-06: close refuses new and queued calls with its own reason; wait_closed returns when the last has ended."""
     limit = waiting(2)
     entered = []
 
@@ -615,7 +615,7 @@ def test_bh06_draining_by_blocking_the_event_loop_is_refused(vt, backend):
     vt.run(main, backend=backend)
 
 
-# ---- BH-07: the caller's context --------------------------------------------------------------------------------------
+# ---- BH-07: the caller's context -------------------------------------------------------------------------------------
 
 
 @BACKENDS
@@ -645,7 +645,7 @@ def test_bh07_a_context_variable_set_in_the_call_reaches_the_caller(vt, backend,
     vt.run(main, backend=backend)
 
 
-# ---- the queue's cost -------------------------------------------------------------------------------------------------
+# ---- the queue's cost ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waiters", [10, 10_000])

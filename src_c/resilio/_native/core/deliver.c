@@ -93,7 +93,7 @@ void rs_tell_rejected(rs_gate *gate, const rs_refusal *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
     PyObject *args[5] = {(PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
-                         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns * 1e-9) : Py_NewRef(Py_None)};
+                         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
     if (args[2] && args[3] && args[4])
         call_hook(rs_python("resilio.events", "rejected", &events_rejected), args, 5);
     PyErr_Clear();

@@ -86,7 +86,7 @@ static PyObject *float_or_none(double value)
 
 static PyObject *retry_after(const rs_refusal *why)
 {
-    return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns * 1e-9) : Py_NewRef(Py_None);
+    return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None);
 }
 
 /* A fresh exception. Its fields are slots of RejectedError, written at their offsets: a third of the price of __init__. */
