@@ -10,7 +10,9 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     slot->state = RS_SLOT_HELD;
     rs_gate_lock(gate);
     uint32_t credit = gate->enforce_credit;
+    rs_gate_let_go(gate);
     int verdict = gate->ops->admit(gate, slot, request, now, why);
+    rs_gate_take_back(gate);
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
         gate->counters.calls++;
         if (RS_LIKELY(slot->state == RS_SLOT_HELD))

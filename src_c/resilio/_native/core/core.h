@@ -61,16 +61,24 @@ void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser);
 void rs_tell_rejected(rs_gate *gate, const rs_refusal *why);
 void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
 
-/* A gate written in Python runs without the lock: its operations call Python. */
 static inline void rs_gate_lock(rs_gate *gate)
 {
-    if (RS_LIKELY(!gate->ops->python))
-        rs_lock_acquire(&gate->lock);
+    rs_lock_acquire(&gate->lock);
 }
 static inline void rs_gate_unlock(rs_gate *gate)
 {
-    if (RS_LIKELY(!gate->ops->python))
+    rs_lock_release(&gate->lock);
+}
+/* The operations of a gate written in Python call Python: the lock is let go around them, and held for the counters. */
+static inline void rs_gate_let_go(rs_gate *gate)
+{
+    if (RS_UNLIKELY(gate->ops->python))
         rs_lock_release(&gate->lock);
+}
+static inline void rs_gate_take_back(rs_gate *gate)
+{
+    if (RS_UNLIKELY(gate->ops->python))
+        rs_lock_acquire(&gate->lock);
 }
 
 /* ---- the ambient chain: the calls under way in this thread, innermost first --------------------------------- */

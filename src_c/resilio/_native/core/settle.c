@@ -22,7 +22,9 @@ void rs_run_cancel(rs_run *run, int64_t now)
             else
                 gate->counters.queued--;
             gate->counters.cancelled++;
+            rs_gate_let_go(gate);
             gate->ops->cancel(gate, slot, now);
+            rs_gate_take_back(gate);
             rs_gate_unlock(gate);
             slot->state = RS_SLOT_EMPTY;
             slot->waiter = NULL;
@@ -51,7 +53,9 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_histogram_record(&gate->latency, latency);
     if (RS_LIKELY(held)) {
         gate->counters.inflight--;
+        rs_gate_let_go(gate);
         gate->ops->settle(gate, slot, outcome, latency, now);
+        rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
     if (RS_UNLIKELY(gate->changes || gate->woken))
