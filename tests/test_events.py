@@ -117,7 +117,13 @@ def test_nothing_listens_by_default() -> None:
 
 @pytest.mark.parametrize(
     ("listener", "options"),
-    [(None, {}), (print, {"kinds": ()}), (print, {"kinds": (int,)}), (print, {"policy": 3}), (print, {"policy": print})],
+    [
+        (None, {}),
+        (print, {"kinds": ()}),
+        (print, {"kinds": (int,)}),
+        (print, {"policy": 3}),
+        (print, {"policy": print}),
+    ],
 )
 def test_what_is_no_subscription_is_refused(listener: Any, options: Any) -> None:
     """A TypeError that says what was expected."""
@@ -132,7 +138,10 @@ def test_cb17_a_raising_listener_changes_no_result_and_is_logged_once(caplog: An
     def bad(event: Any) -> None:
         raise RuntimeError("listener's own")
 
-    stops = [subscribe(bad, policy=policy, kinds=(StateChanged, Rejected, Settled)), subscribe(heard.append, policy=policy)]
+    stops = [
+        subscribe(bad, policy=policy, kinds=(StateChanged, Rejected, Settled)),
+        subscribe(heard.append, policy=policy),
+    ]
     before = events.listener_errors()
     with pytest.raises(OSError, match="boom"):
         policy.call(boom)

@@ -76,7 +76,12 @@ def test_a_gate_refuses_with_its_reason() -> None:
     assert (error.retry_after, error.measured, error.limit, error.called) == (30.0, 13.0, 12.0, False)
     assert not policy.try_acquire()
     seen = policy.snapshot()
-    assert (seen.kind, seen.rejected, seen.inflight, policy.gates[0].refusals()["closed for lunch"]) == ("recorder", 2, 0, 2)
+    assert (seen.kind, seen.rejected, seen.inflight, policy.gates[0].refusals()["closed for lunch"]) == (
+        "recorder",
+        2,
+        0,
+        2,
+    )
 
 
 def test_a_refusal_without_details_or_with_an_unknown_reason() -> None:

@@ -274,7 +274,18 @@ def test_every_policy_has_one_vocabulary() -> None:
         rate_limit("10/s", name="c"),
         resilio.pipeline(circuit_breaker("d"), name="e"),
     ]
-    words = {"state", "inflight", "queued", "limit", "calls", "successes", "failures", "ignored", "rejected", "would_reject"}
+    words = {
+        "state",
+        "inflight",
+        "queued",
+        "limit",
+        "calls",
+        "successes",
+        "failures",
+        "ignored",
+        "rejected",
+        "would_reject",
+    }
     for policy in made:
         policy.call(lambda: 1)
         seen = policy.snapshot()

@@ -238,7 +238,7 @@ def test_configure_reaches_names_made_later() -> None:
     policy = circuit_breaker("later", open_for=2)
     assert (policy.config.open_for, policy.config.min_calls) == (0.5, 7)
     assert circuit_breaker("later", open_for=2) is policy
-    with pytest.raises(ValueError, match="open_for=2.0 against 0.5"):
+    with pytest.raises(ValueError, match=r"open_for=2\.0 against 0\.5"):
         circuit_breaker("later", open_for=0.5)
 
 
