@@ -151,11 +151,9 @@ def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
 
 
 def _is_context_manager(fn: Any) -> bool:
-    """Was it made by contextlib.contextmanager or asynccontextmanager? Then it is the helper inside of them."""
+    """Was it made by contextlib.contextmanager or asynccontextmanager? Their helper keeps contextlib's globals."""
     function = innermost(fn)
-    if not inspect.isfunction(function) or function.__globals__.get("__name__") != "contextlib":
-        return False
-    return function.__code__.co_qualname.endswith("contextmanager.<locals>.helper")
+    return type(function) is not core.Guard and getattr(function, "__globals__", {}).get("__name__") == "contextlib"
 
 
 def find_guard(fn: Any) -> Guarded | None:

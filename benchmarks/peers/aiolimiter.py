@@ -28,10 +28,14 @@ def async_stack(f: Any) -> Any:
     from circuitbreaker import circuit
 
     limiter, semaphore = AsyncLimiter(_PLENTY, 1), asyncio.Semaphore(100)
-    guarded = circuit(failure_threshold=5, recovery_timeout=600)(f)
+
+    @circuit(failure_threshold=5, recovery_timeout=600)
+    async def guarded() -> Any:
+        async with semaphore:
+            return await f()
 
     async def limited() -> Any:
-        async with limiter, semaphore:
+        async with limiter:
             return await guarded()
 
     return limited

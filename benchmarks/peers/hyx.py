@@ -35,7 +35,7 @@ def async_limiter(f: Any) -> Any:
 
 
 def async_stack(f: Any) -> Any:
-    return async_limiter(async_bulkhead(async_breaker(f)))
+    return async_limiter(async_breaker(async_bulkhead(f)))
 
 
 def async_refusal(f: Any) -> tuple[Any, type[Exception]]:

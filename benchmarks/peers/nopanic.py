@@ -30,7 +30,7 @@ def async_limiter(f: Any) -> Any:
 
 
 def async_stack(f: Any) -> Any:
-    return compose(rate_limit(_PLENTY), bulkhead(100, max_wait=0), circuit_breaker(reset_timeout=600.0))(f)
+    return compose(rate_limit(_PLENTY), circuit_breaker(reset_timeout=600.0), bulkhead(100, max_wait=0))(f)
 
 
 def refusal(f: Any) -> tuple[Any, type[Exception]]:

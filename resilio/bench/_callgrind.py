@@ -1,14 +1,15 @@
 """
 Instructions a call, counted by callgrind.
 
-Instructions do not depend on what else the machine does, so a change of one in a hundred shows. Each case runs twice in
-a process of its own, for n and for 2n calls: the difference is n calls without start-up. The interpreter's own
-instructions for the loop and the callee are subtracted as well, as the same loop around the bare callee; what the
-native modules themselves executed is told apart by the object file that callgrind attributes each instruction to.
+Instructions do not depend on what else the machine does, so a change of one in a hundred shows. One process runs all
+cases between marks at which callgrind writes out what it counted: start-up is not among it. The interpreter's own
+instructions for the loop and the callee are subtracted, as the same loop around the bare callee; what the native
+modules themselves executed is told apart by the object file that callgrind attributes each instruction to.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,9 +23,10 @@ from resilio.bench._results import Row, Skip, Table
 __all__ = ["Counts", "callgrind_table", "parse"]
 
 _CHILD = "resilio.bench._callgrind_case"
+_MARK = "getpgrp"
 _ABOUT = (
     "Instructions a call on top of the bare loop, by valgrind's callgrind; in the note those inside resilio's own "
-    "native modules. Counted for n and 2n calls, so that start-up cancels out."
+    "native modules."
 )
 _CASES = {
     "async empty wrapper": "bare await",
@@ -60,7 +62,7 @@ def callgrind_table(calls: int) -> Table:
     table = Table("instructions", "Instructions", _ABOUT)
     if shutil.which("valgrind") is None:
         return attrs.evolve(table, skips=(Skip("all instruction counts", "valgrind is not installed"),))
-    counted = {name: _each(name, calls) for name in sorted({*_CASES, *_CASES.values()})}
+    counted = _count(calls)
     made = [_row(name, counted[name], counted[base]) for name, base in _CASES.items()]
     rows = tuple(row for row in made if isinstance(row, Row))
     return attrs.evolve(table, rows=rows, skips=tuple(skip for skip in made if isinstance(skip, Skip)))
@@ -76,20 +78,24 @@ def _row(name: str, counts: Counts | Skip, base: Counts | Skip) -> Row | Skip:
     return Row(name, added.total, "instructions", clock=counts.clock, note=note)
 
 
-def _each(name: str, calls: int) -> Counts | Skip:
-    try:
-        return (_run(name, 2 * calls) - _run(name, calls)).each(calls)
-    except RuntimeError as error:
-        return Skip(name, str(error))
-
-
-def _run(name: str, calls: int) -> Counts:
+def _count(calls: int) -> dict[str, Counts | Skip]:
+    """Return every case's instructions a call; callgrind writes one file at each of two marks around a case."""
+    counted: dict[str, Counts | Skip] = {}
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "callgrind.out"
+        output = Path(folder) / "counts"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}", "--compress-strings=no"]
-        clock = child(["-m", _CHILD, name, str(calls)], before=valgrind, PYTHONHASHSEED="0").strip()
-        with output.open(encoding="utf-8", errors="replace") as lines:
-            return attrs.evolve(parse(lines), clock=clock)
+        said = json.loads(
+            child(["-m", _CHILD, str(calls)], before=[*valgrind, f"--dump-before={_MARK}"], PYTHONHASHSEED="0")
+        )
+        parts = iter(range(2, 2 * len(said["errors"]) + 2, 2))
+        for name, error in said["errors"].items():
+            counted[name] = Skip(name, error) if error else _part(output, next(parts), calls, said["clock"])
+    return counted
+
+
+def _part(output: Path, number: int, calls: int, clock: str) -> Counts:
+    with output.with_name(f"{output.name}.{number}").open(encoding="utf-8", errors="replace") as lines:
+        return attrs.evolve(parse(lines).each(calls), clock=clock)
 
 
 def parse(lines: Iterable[str]) -> Counts:

@@ -1,7 +1,13 @@
-"""What callgrind watches: one case, a number of calls, no event loop, no clock but the subject's own."""
+"""
+What callgrind watches: every case, a number of calls each, without an event loop.
+
+`os.getpgrp` is the mark: callgrind is told to write out what it counted, and to start from zero, whenever it is called.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from itertools import repeat
@@ -12,6 +18,8 @@ from resilio.bench import _own, _work
 from resilio.bench._environment import settle_clock
 
 _SECONDS = 0.0123
+_WARM = 200
+"""Calls until the interpreter has specialised a loop."""
 
 
 def _awaiting(make: Callable[[], Callable[[], Awaitable[Any]]]) -> Callable[[int], None]:
@@ -97,13 +105,24 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
 }
 
 
-def main(name: str, calls: int) -> None:
-    """Warm the case up, so that the interpreter has specialised it, run it, and say which clock it read."""
-    print(settle_clock())
-    loop = CASES[name]()
-    loop(200)
+def main(calls: int) -> None:
+    """Run each case between two marks, once it is warm, and print as JSON which ran and which clock they read."""
+    source = settle_clock()
+    errors = {name: _run(make, calls) for name, make in CASES.items()}
+    print(json.dumps({"clock": source, "errors": errors}))
+
+
+def _run(make: Callable[[], Callable[[int], None]], calls: int) -> str:
+    try:
+        loop = make()
+        loop(_WARM)
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
+        return f"raised {type(error).__name__}: {error}"
+    os.getpgrp()
     loop(calls)
+    os.getpgrp()
+    return ""
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -41,7 +41,8 @@ def _measure(statements: Sequence[str], rounds: int) -> dict[str, list[float]]:
 
 
 def _import_ns(statement: str) -> float:
-    return float(child(["-c", _CHILD.format(statement)]))
+    # Bytecode must be kept: a package that was installed has it already, and one in a source tree is not to blame.
+    return float(child(["-c", _CHILD.format(statement)], PYTHONDONTWRITEBYTECODE=""))
 
 
 def _row(statement: str, series: Sequence[float]) -> Row:

@@ -29,11 +29,11 @@ def _bulkhead() -> Any:
 
 
 def stack() -> Any:
-    return resilio.pipeline(_limit(), _bulkhead(), breaker())
+    return resilio.pipeline(_limit(), breaker(), _bulkhead())
 
 
 def _stacked_decorators() -> Any:
-    return _limit()(_bulkhead()(breaker()(_work.acallee())))
+    return _limit()(breaker()(_bulkhead()(_work.acallee())))
 
 
 def refusing(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Refusing:
@@ -91,7 +91,7 @@ def _async_breaker_of_three() -> Comparison:
 def _async_stack() -> Comparison:
     return _async_comparison(
         "async_stack",
-        "Rate limit, bulkhead and circuit breaker around an async function",
+        "Rate limit, circuit breaker and bulkhead around an async function",
         "Added to `await f()`.",
         [
             _subject("resilio pipeline of three", lambda: stack()(_work.acallee()), "async_stack"),

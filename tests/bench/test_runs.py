@@ -1,0 +1,52 @@
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+
+import pytest
+
+from resilio import bench
+from resilio.bench._comparison import Subject
+from resilio.bench._harness import Effort
+from resilio.bench._own import comparisons
+from resilio.bench._queue import _SUBJECTS, grant_ns
+from resilio.bench._results import from_json
+from resilio.bench._runner import Peers, measure_comparisons
+
+EFFORT = Effort(rounds=2, sample_ns=20_000)
+KEYS = [comparison.key for comparison in comparisons()]
+
+
+def test_every_comparison_measures_every_own_subject():
+    """Nothing of the library's own is skipped, and every figure is a time."""
+    results = measure_comparisons(EFFORT, Peers())
+    assert [table.key for table in results.tables] == KEYS
+    for table in results.tables:
+        assert table.skips == ()
+        assert all(row.value > 0 for row in table.rows)
+
+
+def test_peers_stand_in_the_same_table_as_the_library():
+    """What another library contributes to a comparison is measured beside the library's own subject."""
+
+    def peers(key):
+        return [Subject("peer", lambda: lambda: True, "none")] if key == "try_acquire" else []
+
+    (table,) = measure_comparisons(EFFORT, Peers(subjects=peers), ["try_acquire"]).tables
+    assert [row.subject for row in table.rows] == ["resilio TokenBucket.try_acquire", "peer"]
+
+
+def test_the_command_measures_chosen_comparisons_and_prints_json():
+    """`python -m resilio bench --quick --json --only KEY` prints the records of that comparison."""
+    with redirect_stdout(StringIO()) as out:
+        assert bench.main(["--quick", "--json", "--only", "try_acquire"]) == 0
+    results = from_json(json.loads(out.getvalue()))
+    assert [table.key for table in results.tables] == ["try_acquire"]
+    assert results.environment.clock in {"tsc", "monotonic"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("subject", _SUBJECTS)
+async def test_a_grant_is_timed_with_a_queue_of_the_length_asked_for(subject, anyio_backend):
+    """Turns are taken one after the other until the grants asked for are timed, and all tasks end."""
+    assert await grant_ns(_SUBJECTS[subject], 20, 100) > 0
