@@ -7,6 +7,8 @@ from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from resilio._backends._wheel import GRAIN, wheel_of
+
 if TYPE_CHECKING:
     from resilio._backends import Waits, Waker
 
@@ -38,15 +40,34 @@ def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wak
 
 
 async def park(waiter: Waits, seconds: float | None) -> None:
-    """Suspend the current task until *waiter* is woken or *seconds* have passed."""
+    """
+    Suspend the current task until *waiter* is woken or *seconds* have passed.
+
+    A long wait may end a little early: the gate is asked then, and says how long the rest is.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     if waiter.bind(_waker(loop, future)):
         return
-    timer = None if seconds is None else loop.call_later(seconds, _wake, future)
+    if seconds is None or seconds > 2 * GRAIN:
+        await _wait_long(waiter, seconds, loop, future)
+        return
+    timer = loop.call_later(seconds, _wake, future)
     try:
         await future
     finally:
         waiter.unbind()
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
+
+
+async def _wait_long(
+    waiter: Waits, seconds: float | None, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
+) -> None:
+    wheel = wheel_of(loop, _wake)
+    tick = None if seconds is None else wheel.add(loop.time() + seconds, future)
+    try:
+        await future
+    finally:
+        waiter.unbind()
+        if tick is not None:
+            wheel.remove(tick, future)

@@ -239,7 +239,7 @@ def test_rl04_a_waiter_cancelled_in_the_tick_of_its_grant_gives_the_tokens_back(
 
 
 def test_rl04_a_cost_above_the_capacity_is_refused_at_once(vt):
-    """RL-04: a call that costs more than burst could never pass: refused with a reason of its own, without a retry_after."""
+    """RL-04: a call that costs more than burst could never pass: a reason of its own, and no retry_after."""
     limit = rate_limit("10/s", cost=lambda tokens: tokens, max_wait=60)
     for refuse in (lambda: limit.acquire(11), lambda: limit.call(print, 11)):
         with pytest.raises(RateLimitedError) as refused:
