@@ -368,4 +368,5 @@ def option(
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
         return validator(field.name, value, **limits)
 
-    return attrs.field(default=default, kw_only=kw_only, converter=attrs.Converter(convert, takes_field=True))
+    converter = attrs.Converter(convert, takes_field=True)
+    return attrs.field(default=default, kw_only=kw_only, converter=converter, metadata={"check": convert})

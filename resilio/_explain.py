@@ -121,9 +121,8 @@ def _default(field: attrs.Attribute[Any]) -> Any:
     """The default in its internal form; the field itself, which equals no value, if there is none."""
     if field.default is attrs.NOTHING:
         return field
-    convert: Any = field.converter
-    full = isinstance(convert, attrs.Converter)
-    return convert(field.default, None, field) if full else convert(field.default) if convert else field.default
+    check = field.metadata.get("check")
+    return field.default if check is None else check(field.default, field)
 
 
 def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:

@@ -23,8 +23,7 @@ from resilio._outcome import judge_error, judge_value
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from types import FrameType, TracebackType
+    from types import CoroutineType, FrameType, TracebackType
 
     from resilio._native.core import Permit
     from resilio._native.primitives import LatencyHistogram
@@ -135,19 +134,19 @@ class Policy(core.Pipeline, Generic[C]):
         """Settle the block's permit, unless that was done by hand."""
         self._blocks.leave(sys._getframe(1), error)
 
-    def __aenter__(self) -> Coroutine[Any, Any, Permit]:
+    def __aenter__(self) -> CoroutineType[Any, Any, Permit]:
         """Enter a block without arguments: sugar for `async with p.permit() as permit`."""
-        return self._enter_later(sys._getframe(1))
+        return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
 
     async def _enter_later(self, frame: FrameType) -> Permit:
         return self._blocks.enter(frame, await self.aacquire())
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Coroutine[Any, Any, None]:
+    ) -> CoroutineType[Any, Any, None]:
         """Settle the block's permit at once, unless that was done by hand; never waits."""
         self._blocks.leave(sys._getframe(1), error)
-        return _nothing()
+        return cast("CoroutineType[Any, Any, None]", _nothing())
 
     def snapshot(self) -> Snapshot:
         """Return what the policy is doing now; the counters belong together."""

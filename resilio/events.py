@@ -12,12 +12,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from resilio import _log
 from resilio._native import clock
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
 
 __all__ = ["Event", "Rejected", "Settled", "StateChanged", "listener_errors", "subscribe"]
 
@@ -110,23 +113,6 @@ LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
 
 
 OUTCOMES = ("success", "failure", "ignored")
-
-
-class Gate(Protocol):
-    """What is needed of a native gate here."""
-
-    listening: int
-
-    @property
-    def kind(self) -> str:
-        """What the gate is."""
-
-    @property
-    def policy(self) -> Any:
-        """The Python face."""
-
-    def drain_changes(self) -> list[tuple[int, str, str, str]]:
-        """Take the recorded state changes."""
 
 
 @attrs.define(eq=False)

@@ -1,6 +1,8 @@
 """Gates beside the patterns: a gate written in Python, and the door of a pipeline."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
 from resilio._native.primitives import LatencyHistogram
@@ -8,29 +10,29 @@ from resilio._native.primitives import LatencyHistogram
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
 
 def latency_of(gate: Gate) -> LatencyHistogram: ...
-
+@disjoint_base
 class DoorGate(Gate):
     """The outermost gate of a pipeline: counts the calls inside and, once shut, refuses new ones."""
 
-    def __init__(self) -> None: ...
     @property
     def state(self) -> Literal["serving", "draining", "drained"]: ...
     def shut(self, now_ns: int) -> int: ...
     def open(self, now_ns: int) -> None: ...
 
+@disjoint_base
 class GateCall:
     """The call as a gate written in Python sees it."""
 
     data: Any
-    def __init__(self) -> None: ...
     @property
     def args(self) -> tuple[Any, ...]: ...
     @property
     def kwargs(self) -> dict[str, Any]: ...
 
+@disjoint_base
 class PythonGate(Gate):
     """The native side of a gate written in Python: what its methods raise is counted and never reaches a call."""
 
-    def __init__(self, target: object, kind: str, reasons: tuple[str, ...]) -> None: ...
+    def __new__(cls, target: object, kind: str, reasons: tuple[str, ...]) -> Self: ...
     @property
     def errors(self) -> int: ...

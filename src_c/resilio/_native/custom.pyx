@@ -1,3 +1,4 @@
+# cython: auto_pickle=False
 """Gates beside the patterns: a gate written in Python, and the door of a pipeline."""
 
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt
