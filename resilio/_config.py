@@ -350,7 +350,7 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
 
 
 def option(
-    validator: Callable[..., Any], *, default: Any = attrs.NOTHING, kw_only: bool = False, **limits: Any
+    validator: Callable[..., Any], *, default: Any = attrs.NOTHING, kw_only: bool | None = None, **limits: Any
 ) -> Any:
     """
     Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
@@ -360,7 +360,7 @@ def option(
 
         default: The default, in the form that users would write.
 
-        kw_only: Whether the record takes it by keyword only.
+        kw_only: Whether the record takes it by keyword only; None: as the record says.
 
         limits: Passed on to the validator.
     """

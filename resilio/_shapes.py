@@ -151,9 +151,11 @@ def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
 
 
 def _is_context_manager(fn: Any) -> bool:
-    """Was it made by contextlib.contextmanager or asynccontextmanager? Their helper keeps contextlib's globals."""
+    """Was it made by contextlib.contextmanager or asynccontextmanager? Then it is the helper inside of them."""
     function = innermost(fn)
-    return type(function) is not core.Guard and getattr(function, "__globals__", {}).get("__name__") == "contextlib"
+    if not inspect.isfunction(function) or function.__globals__.get("__name__") != "contextlib":
+        return False
+    return function.__code__.co_qualname.endswith("contextmanager.<locals>.helper")
 
 
 def find_guard(fn: Any) -> Guarded | None:

@@ -7,6 +7,7 @@ State changes are always logged, one line each; refusals and ends of calls cost 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -134,7 +135,8 @@ class _Subscription:
             _errors += 1
             if not self.blamed:
                 self.blamed = True
-                _log.listener_failed(self.listener, error)
+                with contextlib.suppress(Exception):  # a broken log handler changes nothing either
+                    _log.listener_failed(self.listener, error)
 
 
 _LOG = _Subscription(_log.state_changed, (StateChanged,))

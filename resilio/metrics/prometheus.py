@@ -160,7 +160,7 @@ class ResilioCollector(Collector):
 
 def _checked(buckets: Iterable[float]) -> tuple[float, ...]:
     bounds = tuple(float(bound) for bound in buckets if bound != math.inf)
-    if not bounds or bounds[0] <= 0 or any(low >= high for low, high in pairwise(bounds)):
+    if not bounds or not bounds[0] > 0 or not all(low < high for low, high in pairwise(bounds)):
         raise ValueError(f"buckets must be ascending bounds > 0 in seconds, not {bounds!r}")
     return (*bounds, math.inf)
 

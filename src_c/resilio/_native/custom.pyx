@@ -189,7 +189,7 @@ cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t laten
     try:
         call = taken(slot)
         if call is not None:
-            self.target.settle(call, Outcome(outcome), latency * 1e-9)
+            self.target.settle(call, Outcome(outcome), latency / 1e9)
     except BaseException as error:
         self.failed("settle", error)
     PyErr_Restore(kind, value, traceback)

@@ -239,7 +239,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         }
         PyObject *hook = rs_python("resilio._backends", "park_sync", &backend_park_sync);
         PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
-            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) * 1e-9);
+            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) / 1e9);
         PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
         PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(seconds);

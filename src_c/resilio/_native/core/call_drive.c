@@ -113,7 +113,7 @@ static PySendResult park(CallObject *self)
     rs_slot *slot = &self->run.slots[self->run.cursor];
     PyObject *hook = rs_python("resilio._backends", "park", &backend_park);
     PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
-        : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - rs_clock_now(rs_clk), 0) * 1e-9);
+        : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - rs_clock_now(rs_clk), 0) / 1e9);
     PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
     PyObject *coroutine = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
     Py_XDECREF(seconds);

@@ -105,7 +105,7 @@ void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns * 1e-9);
+    PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns / 1e9);
     PyObject *args[3] = {(PyObject *)gate, code, seconds};
     if (code && seconds)
         call_hook(rs_python("resilio.events", "settled", &events_settled), args, 3);

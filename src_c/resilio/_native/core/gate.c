@@ -130,7 +130,7 @@ static PyObject *gate_quantile(rs_gate *self, PyObject *arg)
     rs_lock_acquire(&self->lock);
     int64_t ns = self->latency.count ? rs_histogram_quantile(&self->latency, q) : -1;
     rs_lock_release(&self->lock);
-    return ns < 0 ? PyFloat_FromDouble(NAN) : PyFloat_FromDouble((double)ns * 1e-9);
+    return ns < 0 ? PyFloat_FromDouble(NAN) : PyFloat_FromDouble((double)ns / 1e9);
 }
 
 static PyObject *gate_get_enforce(rs_gate *self, void *unused)

@@ -1,0 +1,119 @@
+"""The public names: what `resilio` exports, where it comes from, and how quickly."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import resilio
+
+OTHERS = {
+    "anyio",
+    "asyncio",
+    "httpx2",
+    "matplotlib",
+    "prometheus_client",
+    "pytest",
+    "rich",
+    "sniffio",
+    "trio",
+    "uvloop",
+}
+
+
+def python(code: str) -> Any:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def public_modules() -> list[ModuleType]:
+    names = [info.name for info in pkgutil.walk_packages(resilio.__path__, "resilio.")]
+    public = [name for name in names if not any(part.startswith("_") for part in name.split("."))]
+    return [resilio, *map(importlib.import_module, sorted(public))]
+
+
+def test_the_exported_names_are_sorted_and_there() -> None:
+    """`__all__` is what `from resilio import *` gives, in order."""
+    assert resilio.__all__ == sorted(resilio.__all__)
+    assert all(hasattr(resilio, name) for name in resilio.__all__)
+    public = {
+        name for name in vars(resilio) if not name.startswith("_") and not inspect.ismodule(getattr(resilio, name))
+    }
+    assert public <= set(resilio.__all__)
+
+
+def test_the_patterns_of_this_version_are_exported() -> None:
+    """Every factory with its class, and every error."""
+    for factory, policy in (
+        ("bulkhead", "Bulkhead"),
+        ("circuit_breaker", "CircuitBreaker"),
+        ("pipeline", "Pipeline"),
+        ("rate_limit", "RateLimit"),
+    ):
+        assert inspect.isfunction(getattr(resilio, factory))
+        assert issubclass(getattr(resilio, policy), resilio.Policy)
+        assert not inspect.ismodule(getattr(resilio, factory))
+    from resilio import errors
+
+    assert set(errors.__all__) <= set(resilio.__all__)
+
+
+@pytest.mark.parametrize("module", public_modules(), ids=lambda module: module.__name__)
+def test_a_public_module_says_what_it_exports(module: ModuleType) -> None:
+    """`__all__` is true, and everything in it is documented."""
+    assert inspect.getdoc(module)
+    for name in getattr(module, "__all__", []):
+        member = getattr(module, name)
+        if inspect.isclass(member) or inspect.isroutine(member):
+            assert inspect.getdoc(member), f"{module.__name__}.{name} has no docstring"
+
+
+def test_public_methods_of_policies_are_documented() -> None:
+    """Every method and property that a user can call has a docstring."""
+    for cls in (
+        resilio.Bulkhead,
+        resilio.CircuitBreaker,
+        resilio.Pipeline,
+        resilio.RateLimit,
+        resilio.gates.CustomGate,
+    ):
+        for name, member in inspect.getmembers(cls):
+            if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+                assert inspect.getdoc(member), f"{cls.__name__}.{name} has no docstring"
+
+
+def test_import_loads_no_extra_and_no_event_loop() -> None:
+    """`import resilio` is quick: extras and event loops come when they are used."""
+    loaded = python("import json, sys, resilio; print(json.dumps(sorted(sys.modules)))")
+    assert OTHERS.isdisjoint(loaded)
+    assert "logging" not in loaded
+
+
+def test_guarding_and_calling_a_function_loads_no_event_loop() -> None:
+    """A program of plain threads never pays for asyncio."""
+    code = """if True:
+        import json, sys, resilio
+        guarded = resilio.pipeline(resilio.rate_limit("9/s"), resilio.circuit_breaker(), resilio.bulkhead(3))(lambda: 1)
+        guarded()
+        print(json.dumps(sorted(sys.modules)))
+    """
+    assert OTHERS.isdisjoint(python(code))
+
+
+def test_the_modules_of_the_implementation_do_not_shadow_public_names() -> None:
+    """`resilio.circuit_breaker` is the function whatever is imported."""
+    code = """if True:
+        import json, pkgutil, importlib, inspect, resilio
+        for info in pkgutil.walk_packages(resilio._policies.__path__, "resilio._policies."):
+            importlib.import_module(info.name)
+        print(json.dumps([name for name in resilio.__all__ if inspect.ismodule(getattr(resilio, name))]))
+    """
+    assert python(code) == ["events", "gates", "registry"]
