@@ -71,7 +71,7 @@ typedef struct rs_gate_ops {
     const char *error;              /* name of the refusal's class in resilio.errors: "CircuitOpenError" */
     const char *const *reasons;     /* NULL-terminated, closed set of labels */
     const char *const *states;      /* NULL-terminated names of states, for change records; NULL if stateless */
-    int python;                     /* 1: admit, poll, cancel, settle call Python and run without the lock (PythonGate only) */
+    int python;                     /* 1: admit, cancel and settle call Python and run without the lock (PythonGate only) */
 
     int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                            /* NULL: nothing; -1 never raises */
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
@@ -79,6 +79,7 @@ typedef struct rs_gate_ops {
     int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);                                 /* WAITING or HELD */
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
+    void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
 } rs_gate_ops;
 

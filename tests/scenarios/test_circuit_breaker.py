@@ -632,3 +632,28 @@ def test_cb23_snapshots_are_consistent_and_counters_exact_under_threads():
     assert seen.rejected == reasons.total() - reasons["admitted"]
     assert (seen.inflight, seen.probes) == (0, 0)
     assert seen.stale + reasons["probing"] > 0, "no outcome was contended: the test proves nothing"
+
+
+def test_a_probe_that_streams_is_judged_by_its_first_item(vt):
+    """A probe's verdict does not wait for the end of its stream, and the end is then old news."""
+    breaker = circuit_breaker(consecutive=1, open_for=1.0)
+
+    @breaker
+    def stream(fail):
+        yield 1
+        yield 2
+        if fail:
+            raise ConnectionError
+
+    breaker.acquire().failure()
+    vt.advance(1.1)
+    first, second = stream(True), stream(True)
+    assert next(first) == 1
+    assert breaker.state == "half_open"
+    assert next(second) == 1
+    assert breaker.state == "closed"
+    for probe in (first, second):
+        with pytest.raises(ConnectionError):
+            list(probe)
+    assert breaker.state == "closed"
+    assert breaker.snapshot().inflight == 0

@@ -1,69 +1,7 @@
-"""What the breaker keeps, and as much of the gate contract as it uses."""
+"""What a circuit breaker keeps."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-
-cdef extern from "gate.h" nogil:
-    const int64_t RS_NEVER
-    enum:
-        RS_ADMITTED
-        RS_REJECTED
-        RS_FAILURE
-        RS_IGNORED
-        RS_SLOT_SHADOW
-
-    ctypedef struct rs_lock:
-        pass
-    void rs_lock_acquire(rs_lock *)
-    void rs_lock_release(rs_lock *)
-
-    ctypedef struct rs_histogram:
-        pass
-    int64_t rs_histogram_quantile(const rs_histogram *, double)
-
-    ctypedef struct rs_request:
-        pass
-    ctypedef struct rs_slot:
-        uint64_t generation
-        int64_t admitted_ns
-        int64_t first_ns
-        uint32_t mark
-        uint8_t state
-    ctypedef struct rs_refusal:
-        int reason
-        double measured
-        double limit
-        int64_t retry_after_ns
-    ctypedef struct rs_counters:
-        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled
-        int64_t inflight, queued
-    ctypedef struct rs_gate:
-        rs_lock lock
-        rs_counters counters
-        rs_histogram latency
-
-    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept nogil
-    ctypedef int (*rs_recheck_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
-    ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept nogil
-    ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
-    ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
-    ctypedef struct rs_gate_ops:
-        const char *kind
-        const char *error
-        const char *const *reasons
-        const char *const *states
-        rs_admit_op admit
-        rs_recheck_op recheck
-        rs_cancel_op cancel
-        rs_settle_op settle
-        rs_forget_op forget
-
-    bint rs_gate_enforced(rs_gate *)
-    void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
-
-    ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
-        cdef const rs_gate_ops *ops
-        cdef rs_lock lock
-        cdef rs_counters counters
+from resilio._native.gate cimport Gate, rs_gate
 
 cdef extern from "window.h" nogil:
     ctypedef struct rs_window:

@@ -14,6 +14,10 @@ from posix.unistd cimport getpid
 import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+from resilio._native.gate cimport (
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, Gate, rs_counters, rs_gate, rs_gate_change,
+    rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal, rs_request, rs_slot,
+)
 
 __all__ = ["BreakerGate"]
 
@@ -37,6 +41,7 @@ cdef enum:
     LONGEST_LEASE_NS = 60_000_000_000
     WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere
     FIRST_SHARE = 100_000_000               # of a ramp
+cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1
 cdef double JITTER = 0.1                    # an open time is at most this share shorter
 
 
@@ -267,7 +272,7 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     cdef bint failed = outcome == RS_FAILURE
     cdef bint slow = latency_ns > b.options.slow_ns
     if slot.generation != b.generation:
-        b.stale += 1
+        b.stale += slot.generation != NO_GENERATION
         return
     if b.state == HALF_OPEN:
         _return_lease(b, slot)
@@ -280,6 +285,16 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     b.in_a_row = b.in_a_row + 1 if failed else 0
     if b.state == CLOSED and (b.window.failed or b.window.slow):
         _look(gate, b, now_ns)
+
+
+cdef void _first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """A stream that began to flow: a probe's verdict does not wait for its end, which may be minutes away."""
+    cdef rs_breaker *b = _of(gate)
+    if slot.generation != b.generation or b.state != HALF_OPEN:
+        return
+    _return_lease(b, slot)
+    slot.generation = NO_GENERATION                     # the end of the stream is old news
+    _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
 
 
 cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
@@ -301,6 +316,7 @@ OPS.admit = _admit
 OPS.recheck = _recheck
 OPS.cancel = _cancel
 OPS.settle = _settle
+OPS.first_item = _first_item
 OPS.forget = _forget
 
 

@@ -275,10 +275,16 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
     return 0
 
 
-cdef rs_gate_ops PLAIN = rs_gate_ops(
-    kind="bulkhead", error="BulkheadFullError", reasons=&REASONS[0], states=&STATES[0], prepare=NULL,
-    admit=_admit, poll=_poll, cancel=_cancel, settle=_settle, forget=_forget,
-)
+cdef rs_gate_ops PLAIN                      # field by field: a struct made at once leaves the others undefined
+PLAIN.kind = "bulkhead"
+PLAIN.error = "BulkheadFullError"
+PLAIN.reasons = &REASONS[0]
+PLAIN.states = &STATES[0]
+PLAIN.admit = _admit
+PLAIN.poll = _poll
+PLAIN.cancel = _cancel
+PLAIN.settle = _settle
+PLAIN.forget = _forget
 cdef rs_gate_ops WEIGHED = PLAIN
 WEIGHED.prepare = _prepare
 

@@ -1,4 +1,4 @@
-"""The contract of a gate (src_c/include/gate.h, waiters.h) as far as the gates that queue use it."""
+"""The contract of a native gate (src_c/include/gate.h, waiters.h) for Cython."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -12,6 +12,9 @@ cdef extern from "waiters.h" nogil:
         RS_ADMITTED
         RS_WAIT
         RS_REJECTED
+        RS_SUCCESS
+        RS_FAILURE
+        RS_IGNORED
         RS_SLOT_HELD
         RS_SLOT_SHADOW
         RS_WAITER_IDLE
@@ -40,9 +43,15 @@ cdef extern from "waiters.h" nogil:
     void rs_queue_push(rs_queue *, rs_waiter *, int64_t)
     void rs_queue_remove(rs_queue *, rs_waiter *)
 
+    ctypedef struct rs_histogram:
+        pass
+    int64_t rs_histogram_quantile(const rs_histogram *, double)
+
     ctypedef struct rs_slot:
         uint64_t generation
         int64_t amount
+        int64_t admitted_ns
+        int64_t first_ns
         int64_t wake_ns
         rs_waiter *waiter
         uint32_t mark
@@ -58,16 +67,19 @@ cdef extern from "waiters.h" nogil:
         double limit
         int64_t retry_after_ns
     ctypedef struct rs_counters:
-        uint64_t would_reject, would_wait
+        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled
         int64_t inflight, queued
     ctypedef struct rs_gate:
         rs_lock lock
         rs_counters counters
+        rs_histogram latency
 
     ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept nogil
     ctypedef int (*rs_poll_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
+    ctypedef int (*rs_recheck_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
     ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept nogil
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
+    ctypedef void (*rs_first_item_op)(rs_gate *, rs_slot *, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
     ctypedef struct rs_gate_ops:
         const char *kind
@@ -77,8 +89,10 @@ cdef extern from "waiters.h" nogil:
         rs_prepare_op prepare
         rs_admit_op admit
         rs_poll_op poll
+        rs_recheck_op recheck
         rs_cancel_op cancel
         rs_settle_op settle
+        rs_first_item_op first_item
         rs_forget_op forget
 
     bint rs_gate_enforced(rs_gate *)

@@ -561,10 +561,16 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
     return 0
 
 
-cdef rs_gate_ops OPS = rs_gate_ops(
-    kind="rate_limit", error="RateLimitedError", reasons=&REASONS[0], states=NULL, prepare=_prepare,
-    admit=_admit, poll=_poll, cancel=_cancel, settle=_settle, forget=_forget,
-)
+cdef rs_gate_ops OPS                        # field by field: a struct made at once leaves the others undefined
+OPS.kind = "rate_limit"
+OPS.error = "RateLimitedError"
+OPS.reasons = &REASONS[0]
+OPS.prepare = _prepare
+OPS.admit = _admit
+OPS.poll = _poll
+OPS.cancel = _cancel
+OPS.settle = _settle
+OPS.forget = _forget
 
 
 cdef class Amounts:

@@ -166,9 +166,21 @@ int rs_run_raised(rs_run *run, int64_t now)
     return verdict;
 }
 
+/* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. */
 void rs_run_first_item(rs_run *run, int64_t now)
 {
-    for (int i = 0; i < run->n; i++)
-        if (run->slots[i].first_ns == 0)
-            run->slots[i].first_ns = now;
+    for (int i = run->n - 1; i >= 0; i--) {
+        rs_gate *gate = run->pipe->gate[i];
+        rs_slot *slot = &run->slots[i];
+        if (slot->first_ns || run->epoch != rs_epoch)
+            continue;
+        slot->first_ns = now;
+        if (gate->ops->first_item == NULL || slot->state != RS_SLOT_HELD)
+            continue;
+        rs_gate_lock(gate);
+        gate->ops->first_item(gate, slot, Py_MAX(now - slot->admitted_ns, 0), now);
+        rs_gate_unlock(gate);
+        if (gate->changes || gate->woken)
+            rs_gate_deliver(gate, NULL, 0);
+    }
 }
