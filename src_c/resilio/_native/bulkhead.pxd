@@ -14,6 +14,7 @@ ctypedef struct rs_bulkhead:
     uint8_t closed
     rs_waiter *chosen       # its turn has come and it does not fit yet: nobody overtakes it; NULL: nobody
     rs_queue queue
+    int64_t patient         # of the queue, those who wait without limit: the bound is not for them
     rs_queue idlers         # woken when nothing is held and nobody waits
 
 # The memory of a BulkheadGate seen from C, where nothing may touch a reference count; checked at import.

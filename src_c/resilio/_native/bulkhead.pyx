@@ -64,24 +64,30 @@ cdef inline bint _is_patient(const rs_request *request) noexcept nogil:
 
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
+cdef inline int64_t _bounded(rs_bulkhead *b) noexcept nogil:
+    """How many are in the queue that `most_queued` bounds."""
+    return b.queue.length - b.patient
+
+
 cdef rs_waiter *_turn(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     """
     Return whose turn it is.
 
     Adaptive order is first in, first out while the queue drains in time. Once its head has waited for more than half of
-    the longest wait, or it is more than half full, most of those at the front will be given up before they are done: then
-    the newest are served, who can still be in time.
+    the longest wait, or it is more than half full, most of those at the front will be given up before they are done:
+    then the newest are served, who can still be in time.
     """
     cdef rs_waiter *head = b.queue.head
     if b.order == FIFO:
         return head
-    if b.order == ADAPTIVE and 2 * (now_ns - head.enqueued_ns) <= b.max_wait_ns and 2 * b.queue.length <= b.most_queued:
+    if b.order == ADAPTIVE and 2 * (now_ns - head.enqueued_ns) <= b.max_wait_ns and 2 * _bounded(b) <= b.most_queued:
         return head
     return b.queue.tail
 
 
 cdef inline void _leave(rs_bulkhead *b, rs_waiter *waiter) noexcept nogil:
     rs_queue_remove(&b.queue, waiter)
+    b.patient -= waiter.deadline_ns == RS_NEVER
     if b.chosen == waiter:
         b.chosen = NULL
 
@@ -131,7 +137,7 @@ cdef int _refuse(rs_bulkhead *b, int reason, int64_t amount, rs_refusal *refusal
     refusal.limit = b.capacity
     refusal.retry_after_ns = -1
     if reason == QUEUE_FULL:
-        refusal.measured = b.queue.length
+        refusal.measured = _bounded(b)
         refusal.limit = b.most_queued
     elif reason == TOO_HEAVY:
         refusal.measured = amount
@@ -150,7 +156,7 @@ cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
         return NONE
     if b.most_queued == 0 or b.max_wait_ns == 0:
         return FULL
-    return QUEUE_FULL if b.queue.length >= b.most_queued else NONE
+    return QUEUE_FULL if _bounded(b) >= b.most_queued else NONE
 
 
 cdef int _shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept nogil:
@@ -173,6 +179,7 @@ cdef int _queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *
         return _refuse(b, obstacle if obstacle != NONE else FULL, slot.amount, refusal)
     waiter.amount = slot.amount
     waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
+    b.patient += patient
     rs_queue_push(&b.queue, waiter, now_ns)
     slot.wake_ns = waiter.deadline_ns
     return RS_WAIT
@@ -244,6 +251,7 @@ cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _of(gate)
     b.used = 0
     b.chosen = NULL
+    b.patient = 0
     memset(&b.queue, 0, sizeof(b.queue))
     memset(&b.idlers, 0, sizeof(b.idlers))
 
@@ -293,8 +301,8 @@ cdef class BulkheadGate(Gate):
     """
     The permits of one bulkhead and those who wait for them, shared by all that it guards.
 
-    `resilio.bulkhead` is its public face and checks every option; here they are taken as they are. The methods are atomic
-    and may be called from any thread.
+    `resilio.bulkhead` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -314,8 +322,8 @@ cdef class BulkheadGate(Gate):
         """
         Replace every option at once, keeping who holds and who waits.
 
-        More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that are
-        now too heavy are refused. Those who queue keep the longest wait that they came with.
+        More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that
+        are now too heavy are refused. Those who queue keep the longest wait that they came with.
 
         Args:
             max_concurrent: Permits, >= 1.

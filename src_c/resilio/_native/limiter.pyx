@@ -2,10 +2,10 @@
 """
 The rate limit as a gate: a token bucket for each rate, all taken from or none, and a fair queue.
 
-Everything down to `_forget` runs with the gate's lock held: C arithmetic only. Tokens are counted in millionths, so that
-rates, bursts and costs may be fractions and every sum is exact. While somebody queues nobody else is admitted; the head
-alone has a timer for its tokens, and whoever comes by (`_pump`) serves all those who are due, in order, so that a head
-whose event loop is busy does not hold up the rest. A waiter's tokens are taken when it is granted, not before: one that
+All that is `nogil` runs with the gate's lock held: C arithmetic only. Tokens are counted in millionths, so that rates,
+bursts and costs may be fractions and every sum is exact. While somebody queues nobody else is admitted; the head alone
+has a timer for its tokens, and whoever comes by (`_pump`) serves all those who are due, in order, so that a head whose
+event loop is busy does not hold up the rest. A waiter's tokens are taken when it is granted, not before: one that
 leaves has taken none, and those behind it move up.
 """
 
@@ -188,9 +188,9 @@ cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns, bi
     """
     How long a call waits behind the queue, exactly; *keep*: it is about to queue.
 
-    With one rate the tokens ahead are a sum. With several the head may wait for one rate while another fills up and runs
-    over, so the future is played through; once, unless somebody left the queue or gave back tokens meanwhile, or was
-    admitted late. In a very long queue being late has to add up to something before that is worth the time.
+    With one rate the tokens ahead are a sum. With several the head may wait for one rate while another fills up and
+    runs over, so the future is played through; once, unless somebody left the queue or gave back tokens meanwhile, or
+    was admitted late. In a very long queue being late has to add up to something before that is worth the time.
     """
     cdef int64_t at_ns
     if m.rates == 1:
@@ -637,8 +637,8 @@ cdef class LimiterGate(Gate):
     """
     The buckets of one rate limit and those who wait for tokens, shared by all that it guards.
 
-    `resilio.rate_limit` is its public face and checks every option; here they are taken as they are. The methods are atomic
-    and may be called from any thread.
+    `resilio.rate_limit` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -659,12 +659,12 @@ cdef class LimiterGate(Gate):
         """
         Replace every option at once, keeping tokens, debts and the queue.
 
-        A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Those who queue
-        keep what they cost, unless units have changed, and are refused if that is too large now.
+        A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Those who
+        queue keep what they cost, unless units have changed, and are refused if that is too large now.
 
         Args:
-            rates: A sequence of 1 to 8 tuples (unit, amount, period_ns, burst, cost): *amount* tokens every *period_ns*, at
-                most *burst* at once, and *cost* a number of tokens or a function of the call's arguments.
+            rates: 1 to 8 tuples (unit, amount, period_ns, burst, cost): *amount* tokens every *period_ns*, at most
+                *burst* at once, and *cost* a number of tokens or a function of the call's arguments.
 
             max_queued: Calls that may wait, >= 0.
 
