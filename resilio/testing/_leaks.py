@@ -64,5 +64,12 @@ def _holds(candidate: Any) -> bool:
 
 
 def _is_of(candidate: Any, gate: core.Gate) -> bool:
-    pipelines = (part for part in gc.get_referents(candidate) if isinstance(part, core.Pipeline))
-    return any(gate in pipeline.gates for pipeline in pipelines)
+    return any(gate in pipeline.gates for pipeline in _pipelines(candidate))
+
+
+def _pipelines(candidate: Any) -> Iterator[core.Pipeline]:
+    for part in gc.get_referents(candidate):
+        if isinstance(part, core.Pipeline):
+            yield part
+        elif type(part) is core.Guard:
+            yield part.pipeline

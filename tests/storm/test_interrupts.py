@@ -1,0 +1,159 @@
+"""Ctrl-C at any instruction: it always comes out of the call that it hits, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from resilio import PipelineWarning, RejectedError, bulkhead, circuit_breaker, events, pipeline, rate_limit
+from resilio.events import Rejected, Settled, StateChanged
+from resilio.testing import assert_no_leaks
+from storm.world import CalleeError
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here"),
+    pytest.mark.filterwarnings(f"ignore::{PipelineWarning.__module__}.PipelineWarning"),
+]
+
+ROUNDS = 4000
+
+
+class Interrupts:
+    """Sends the main thread a KeyboardInterrupt now and then, only while it is asked to, and counts."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.sent = 0
+
+    def handle(self, *_: object) -> None:
+        """Interrupt once."""
+        if self.armed:
+            self.armed = False
+            self.sent += 1
+            raise KeyboardInterrupt
+
+    def resend(self, *_: object) -> None:
+        """Raise again what the core could not raise where it came."""
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    """Install the handlers for the test."""
+    interrupts = Interrupts()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    before = signal.signal(signal.SIGALRM, interrupts.handle), signal.signal(signal.SIGINT, interrupts.resend)
+    yield interrupts
+    sys.setswitchinterval(interval)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before[0])
+    signal.signal(signal.SIGINT, before[1])
+
+
+def hit(interrupts: Interrupts, call: Any, after: float) -> str:
+    """Make a call that is interrupted `after` seconds, if it still runs then; return how it ended."""
+    try:
+        interrupts.armed = True
+        signal.setitimer(signal.ITIMER_REAL, after)
+        how = end_of(call)
+        interrupts.armed = False
+        for _ in range(20):  # one that the core has put off arrives here
+            pass
+    except KeyboardInterrupt:
+        interrupts.armed = False
+        return "interrupted"
+    return how
+
+
+def end_of(call: Any) -> str:
+    """Make a call and return how it ended."""
+    try:
+        call()
+    except RejectedError:
+        return "refused"
+    except CalleeError:
+        return "error"
+    return "returned"
+
+
+def make_calls(rng: random.Random) -> list[Any]:
+    """Return calls that go through every line there is: queues, hooks, listeners, streams, blocks."""
+    pool = bulkhead(1, max_queued=5, max_wait=0.002, weight=lambda *_: 1)
+    limit = rate_limit("50000/s", burst=3, max_wait=0.001, cost=lambda *_: 1)
+    breaker = circuit_breaker(
+        consecutive=3, open_for=0.0002, max_open_for=0.0002, failed_if=lambda result: result == 13
+    )
+    stack = pipeline(limit, breaker, pool)
+
+    @stack
+    def call() -> int:
+        number = rng.randint(0, 15)
+        if number < 2:
+            raise CalleeError
+        if number < 4:
+            time.sleep(0.0001)
+        return number
+
+    def attempt() -> None:
+        stack.attempt(call.__wrapped__).unwrap()
+
+    def block() -> None:
+        with pool:
+            call.__wrapped__()
+
+    alone = pipeline(limit, breaker, bulkhead(1, weight=lambda *_: 1))(call.__wrapped__)
+    return [call, attempt, block, alone, alone, pool, stack, breaker]
+
+
+@pytest.fixture
+def competitor() -> Iterator[Any]:
+    """Start a thread that competes for the policies' permits, so that there are queues and wake-ups."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(pool: Any) -> None:
+        def compete() -> None:
+            while not stop.is_set():
+                pool.attempt(time.sleep, 0.0001)
+
+        threads.extend(threading.Thread(target=compete) for _ in range(2))
+        for thread in threads:
+            thread.start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts, competitor: Any) -> None:
+    """Of thousands of Ctrl-C at random moments each one comes out exactly once, and at the end nothing is held."""
+    seed = random.randrange(2**32)
+    print(f"interrupts: seed {seed}")
+    rng = random.Random(seed)
+    *calls, pool, stack, breaker = make_calls(rng)
+    unsubscribe = events.subscribe(lambda event: len(str(event)), kinds=[StateChanged, Rejected, Settled])
+    competitor(pool)
+    ended: dict[str, int] = {}
+    for _ in range(ROUNDS):
+        before = interrupts.sent
+        how = hit(interrupts, rng.choice(calls), rng.uniform(1e-6, rng.choice([3e-5, 4e-4, 5e-3])))
+        assert interrupts.sent - before == (how == "interrupted"), f"{how}, but {interrupts.sent - before} were sent"
+        ended[how] = ended.get(how, 0) + 1
+    unsubscribe()
+    print(f"interrupts: {ended}")
+    assert min(ended["interrupted"], ended["returned"]) > 100, ended
+    breaker.reset()
+    for _ in range(100):
+        if pool.available == 1:
+            break
+        time.sleep(0.001)
+    assert_no_leaks(stack.policies[0], stack.policies[1])
