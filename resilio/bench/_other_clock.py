@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import attrs
 
@@ -16,21 +16,22 @@ _KEYS = ("async_breaker", "async_stack", "sync_breaker")
 _ABOUT = "With RESILIO_CLOCK=monotonic: what other processors, and virtual machines without a trusted counter, have."
 
 
-def monotonic_table(arguments: Sequence[str], processes: int, say: Callable[[str], None]) -> Table:
+def monotonic_table(processes: int, say: Callable[[str], None], *, quick: bool) -> Table:
     """
     Return the library's own rows of the main comparisons, measured with the time stamp counter switched off.
 
     Args:
-        arguments: Of an interpreter that measures comparisons, whose keys are appended, and prints results as JSON.
-
-        processes: How many of them.
+        processes: How many processes measure them.
 
         say: Told before each.
+
+        quick: Rough figures will do.
     """
     table = Table("monotonic", "The same without the time stamp counter", _ABOUT)
     if clock.source() != "tsc":
         return attrs.evolve(table, skips=(Skip("clock_gettime", "it is the clock of all the other tables as well"),))
-    tables = run_in_processes([*arguments, *_KEYS], processes, say, RESILIO_CLOCK="monotonic")
+    arguments = ["-m", "resilio.bench", "--json", *["--quick"] * quick, "--only", *_KEYS]
+    tables = run_in_processes(arguments, processes, say, RESILIO_CLOCK="monotonic")
     return attrs.evolve(table, rows=tuple(_named(row, table) for table in tables for row in table.rows))
 
 

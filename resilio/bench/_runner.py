@@ -100,13 +100,13 @@ def measure_all(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Res
 
         peers: What other libraries contribute.
 
-        child: Arguments of an interpreter that calls `measure_comparisons` and prints its results as JSON; keys follow.
+        child: Arguments of an interpreter that calls `measure_comparisons` and prints its results as JSON.
 
         say: Told what is being measured.
     """
     settle_clock()
     tables = list(run_in_processes(child, plan.processes, say))
-    for title, make in _others(plan, peers, child, say):
+    for title, make in _others(plan, peers, say):
         say(title)
         tables.append(_made(title, make))
     return Results(describe(peers.distributions), tuple(tables))
@@ -122,8 +122,8 @@ def _made(title: str, make: Callable[[], Table]) -> Table:
         )
 
 
-def _others(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Iterable[tuple[str, Callable[[], Table]]]:
-    yield "clock_gettime", lambda: monotonic_table(child, plan.processes, say)
+def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[[], Table]]]:
+    yield "clock_gettime", lambda: monotonic_table(plan.processes, say, quick=plan.effort == QUICK.effort)
     yield "accuracy", lambda: _accuracy(peers)
     yield "memory", lambda: _memory(peers)
     yield "import", lambda: import_table(plan.imports)
