@@ -25,6 +25,7 @@ import types
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def _run_tests(snippet: Snippet, page: Path) -> None:
     file.write_text(snippet.code)
     (Path.cwd() / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    if not any(point.name == "resilio" for point in entry_points(group="pytest11")):
+        command += ["-p", "resilio.testing.plugin"]  # an in-place build
     settings = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     if os.environ.get("RESILIO_TEST_INSTALLED") != "1":
         settings["PYTHONPATH"] = str(ROOT)

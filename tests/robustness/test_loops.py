@@ -152,7 +152,7 @@ def test_a_loop_that_was_closed_leaves_no_waiter_behind() -> None:
 
 
 def test_a_blocking_call_in_a_loop_is_refused_at_once() -> None:
-    """A sync call that would have to wait in an event loop's own thread is refused: it would block the loop for good."""
+    """A sync call that would have to wait in an event loop's own thread is refused: it would block the loop."""
     pool = bulkhead(1, max_queued=100, max_wait=60)
 
     async def main() -> None:
