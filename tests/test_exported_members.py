@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import pkgutil
 import subprocess
 import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,10 +32,9 @@ def python(code: str) -> Any:
     return json.loads(done.stdout)
 
 
-def public_modules() -> list[ModuleType]:
+def public_modules() -> list[str]:
     names = [info.name for info in pkgutil.walk_packages(resilio.__path__, "resilio.")]
-    public = [name for name in names if not any(part.startswith("_") for part in name.split("."))]
-    return [resilio, *map(importlib.import_module, sorted(public))]
+    return ["resilio", *sorted(name for name in names if not any(part.startswith("_") for part in name.split(".")))]
 
 
 def test_the_exported_names_are_sorted_and_there() -> None:
@@ -66,14 +63,15 @@ def test_the_patterns_of_this_version_are_exported() -> None:
     assert set(errors.__all__) <= set(resilio.__all__)
 
 
-@pytest.mark.parametrize("module", public_modules(), ids=lambda module: module.__name__)
-def test_a_public_module_says_what_it_exports(module: ModuleType) -> None:
+@pytest.mark.parametrize("name", public_modules())
+def test_a_public_module_says_what_it_exports(name: str) -> None:
     """`__all__` is true, and everything in it is documented."""
+    module = pytest.importorskip(name, exc_type=ImportError)  # it may need an extra
     assert inspect.getdoc(module)
-    for name in getattr(module, "__all__", []):
-        member = getattr(module, name)
+    for exported in getattr(module, "__all__", []):
+        member = getattr(module, exported)
         if inspect.isclass(member) or inspect.isroutine(member):
-            assert inspect.getdoc(member), f"{module.__name__}.{name} has no docstring"
+            assert inspect.getdoc(member), f"{name}.{exported} has no docstring"
 
 
 def test_public_methods_of_policies_are_documented() -> None:
