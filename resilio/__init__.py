@@ -1,14 +1,18 @@
-"""Circuit breakers, bulkheads and rate limits, correct under cancellation, with a native hot path."""
+"""
+Circuit breakers, bulkheads and rate limits, correct under cancellation, with a native hot path.
 
-from resilio import events, gates, registry
-from resilio._explain import PipelineWarning
+A pattern is loaded when it is first named (`from resilio import bulkhead`), so that nobody waits for those not used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from resilio import events, registry
+from resilio._custom import custom_gate
 from resilio._native.core import Permit, Refusal, Result, current
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio._outcome import Outcome
-from resilio._pipeline import Pipeline, pipeline
-from resilio._policies.bulkhead import Bulkhead, bulkhead
-from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
-from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
+from resilio._pipeline import Pipeline, PipelineWarning, pipeline
 from resilio._policy import Policy, policy_of
 from resilio._snapshot import Health, Snapshot
 from resilio.errors import (
@@ -21,8 +25,12 @@ from resilio.errors import (
     RejectedError,
     ResilienceError,
 )
-from resilio.gates import custom_gate
 from resilio.registry import configure
+
+if TYPE_CHECKING:
+    from resilio._policies.bulkhead import Bulkhead, bulkhead
+    from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+    from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
 
 __all__ = [
     "Bulkhead",
@@ -54,9 +62,30 @@ __all__ = [
     "current",
     "custom_gate",
     "events",
-    "gates",
     "pipeline",
     "policy_of",
     "rate_limit",
     "registry",
 ]
+
+_PATTERNS = {
+    "Bulkhead": "bulkhead",
+    "CircuitBreaker": "circuit_breaker",
+    "Rate": "rate_limit",
+    "RateLimit": "rate_limit",
+    "bulkhead": "bulkhead",
+    "circuit_breaker": "circuit_breaker",
+    "rate_limit": "rate_limit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PATTERNS:
+        raise AttributeError(f"module 'resilio' has no attribute {name!r}")
+    value = getattr(import_module(f"resilio._policies.{_PATTERNS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import attrs
 
@@ -46,7 +46,7 @@ SHORTEST_SECONDS = 1e-9
 NAME_LENGTH = 200
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*")
+_DURATION = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*"  # compiled at the first use
 
 
 @attrs.frozen
@@ -139,15 +139,22 @@ def seconds(
     if value is None and none_ok:
         return None
     right = f"a time in seconds or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
-    if isinstance(value, timedelta):
-        given: float = value.total_seconds()
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        refuse(name, value, right, TypeError)
-    else:
+    given = _total_seconds(value)
+    if given is None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            refuse(name, value, right, TypeError)
         given = value
     if not 0 <= given <= high or (given < SHORTEST_SECONDS and not (zero_ok and given == 0)):
         refuse(name, value, right)
     return float(given)
+
+
+def _total_seconds(value: object) -> float | None:
+    """The seconds of a timedelta, None for anything else; who has not imported datetime has no timedelta."""
+    datetime: Any = sys.modules.get("datetime")
+    if datetime is None or not isinstance(value, datetime.timedelta):
+        return None
+    return float(cast("Any", value).total_seconds())
 
 
 def _long(high: float) -> str:
@@ -234,7 +241,7 @@ def parse_duration(name: str, value: str) -> float:
     Raises:
         ValueError: No such unit, no number, zero, or more than ten years.
     """
-    match = _DURATION.fullmatch(value)
+    match = re.fullmatch(_DURATION, value)
     if match is None or match[2] not in _UNITS:
         refuse(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
     result = float(match[1]) * _UNITS[match[2]]
@@ -272,7 +279,7 @@ def parse_window(name: str, value: object) -> Window:
 def _half_window(name: str, half: object, whole: object) -> Window:
     if isinstance(half, str):
         return Window(seconds=parse_duration(name, half))
-    if isinstance(half, timedelta):
+    if _total_seconds(half) is not None:
         return Window(seconds=seconds(name, half))
     if isinstance(half, bool) or not isinstance(half, int):
         right = "an int (calls), a time like '30s' or a timedelta, or a pair of both; a float would be ambiguous"

@@ -13,11 +13,7 @@ from resilio._config import show
 if TYPE_CHECKING:
     from resilio._policy import Policy
 
-__all__ = ["Explanation", "LintWarning", "PipelineWarning", "Step", "explain", "lint"]
-
-
-class PipelineWarning(UserWarning):
-    """The order of a pipeline's policies cannot do what it says."""
+__all__ = ["Explanation", "LintWarning", "Step", "explain", "lint"]
 
 
 @attrs.frozen(kw_only=True)

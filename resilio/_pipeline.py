@@ -14,21 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from resilio import _drain, events
+from resilio import events
 from resilio._caller import outside
 from resilio._config import refuse, seconds
-from resilio._explain import Explanation, PipelineWarning, explain, lint
 from resilio._native import clock
 from resilio._native.custom import DoorGate
 from resilio._policy import Policy, make
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
+    from resilio._explain import Explanation
     from resilio._native import core
 
-__all__ = ["Pipeline", "PipelineConfig", "Stack", "pipeline", "stacked"]
+__all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "pipeline", "stacked"]
 
 MOST_GATES = 16
+
+
+class PipelineWarning(UserWarning):
+    """The order of a pipeline's policies cannot do what it says."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +69,8 @@ class Pipeline(Policy[PipelineConfig]):
 
     def explain(self) -> Explanation:
         """Return what the pipeline does, as data that prints as a table."""
+        from resilio._explain import explain
+
         return explain(self.name, self.policies)
 
     def snapshot(self) -> Snapshot:
@@ -95,10 +101,14 @@ class Pipeline(Policy[PipelineConfig]):
         Raises:
             RuntimeError: Called in a thread that runs an event loop: `adrain` is for there.
         """
+        from resilio import _drain
+
         return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """Refuse new calls and wait, in this task, until those under way have ended; as `drain`."""
+        from resilio import _drain
+
         return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     def resume(self) -> None:
@@ -197,6 +207,10 @@ def _flat(policies: tuple[Policy[Any], ...]) -> tuple[Policy[Any], ...]:
 
 def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
     """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and a later one."""
+    if len(policies) < 2:  # nothing to say, nothing to import
+        return
+    from resilio._explain import lint
+
     for warning in lint(policies):
         if new is None or warning.outer <= new < warning.inner:
             level, _ = outside(sys._getframe())

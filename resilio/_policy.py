@@ -281,6 +281,10 @@ def make(cls: type[P], name: object, config: Any) -> P:
 
 def known_options() -> frozenset[str]:
     """Return the names of all options that some kind of policy has."""
+    import resilio
+
+    for name in resilio.__all__:  # patterns are loaded when they are named
+        getattr(resilio, name)
     configs = [cls.Config for cls in _kinds.values() if hasattr(cls, "Config")]
     return frozenset(field.name for config in configs for field in attrs.fields(config))
 

@@ -116,12 +116,19 @@ LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
 OUTCOMES = ("success", "failure", "ignored")
 
 
-@attrs.define(eq=False)
 class _Subscription:
-    listener: Callable[[Any], object]
-    kinds: tuple[type, ...]
-    gates: weakref.WeakSet[Any] | None = None
-    blamed: bool = False
+    __slots__ = ("blamed", "gates", "kinds", "listener")
+
+    def __init__(
+        self,
+        listener: Callable[[Any], object],
+        kinds: tuple[type, ...],
+        gates: weakref.WeakSet[Any] | None = None,
+    ) -> None:
+        self.listener = listener
+        self.kinds = kinds
+        self.gates = gates
+        self.blamed = False
 
     def covers(self, gate: Gate) -> bool:
         return self.gates is None or gate in self.gates

@@ -29,23 +29,28 @@ __all__ = ["all", "clear", "configure", "from_env", "get", "isolated"]
 P = TypeVar("P", bound="Policy[Any]")
 
 
-@attrs.frozen
 class Place:
     """Where a policy was made."""
 
-    file: str
-    line: int
-    module: str
+    __slots__ = ("file", "line", "module")
+
+    def __init__(self, file: str, line: int, module: str) -> None:
+        """Remember file, line and module."""
+        self.file = file
+        self.line = line
+        self.module = module
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
 
-@attrs.frozen(eq=False)
 class _Entry:
-    policy: Policy[Any]
-    declared: Any  # the options in the code, before configure() and reconfigure()
-    place: Place
+    __slots__ = ("declared", "place", "policy")
+
+    def __init__(self, policy: Policy[Any], declared: Any, place: Place) -> None:
+        self.policy = policy
+        self.declared = declared  # the options in the code, before configure() and reconfigure()
+        self.place = place
 
 
 _lock = threading.RLock()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import resilio
+from resilio.gates import CustomGate
 
 OTHERS = {
     "anyio",
@@ -41,10 +42,21 @@ def test_the_exported_names_are_sorted_and_there() -> None:
     """`__all__` is what `from resilio import *` gives, in order."""
     assert resilio.__all__ == sorted(resilio.__all__)
     assert all(hasattr(resilio, name) for name in resilio.__all__)
-    public = {
-        name for name in vars(resilio) if not name.startswith("_") and not inspect.ismodule(getattr(resilio, name))
-    }
-    assert public <= set(resilio.__all__)
+    assert sorted(name for name in dir(resilio) if not name.startswith("_")) == resilio.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'circut_breaker'"):
+        _ = resilio.circut_breaker
+
+
+def test_a_pattern_is_loaded_when_it_is_named() -> None:
+    """Who uses one does not wait for the others; then its name is a plain attribute."""
+    code = """if True:
+        import json, sys, resilio
+        before = [name for name in sys.modules if name.startswith("resilio._policies.")]
+        resilio.rate_limit
+        after = [name for name in sys.modules if name.startswith("resilio._policies.") and "._r" not in name]
+        print(json.dumps([before, after, "rate_limit" in vars(resilio)]))
+    """
+    assert python(code) == [[], ["resilio._policies.rate_limit"], True]
 
 
 def test_the_patterns_of_this_version_are_exported() -> None:
@@ -81,7 +93,7 @@ def test_public_methods_of_policies_are_documented() -> None:
         resilio.CircuitBreaker,
         resilio.Pipeline,
         resilio.RateLimit,
-        resilio.gates.CustomGate,
+        CustomGate,
     ):
         for name, member in inspect.getmembers(cls):
             if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
@@ -109,9 +121,9 @@ def test_guarding_and_calling_a_function_loads_no_event_loop() -> None:
 def test_the_modules_of_the_implementation_do_not_shadow_public_names() -> None:
     """`resilio.circuit_breaker` is the function whatever is imported."""
     code = """if True:
-        import json, pkgutil, importlib, inspect, resilio
+        import json, pkgutil, importlib, inspect, resilio, resilio._policies
         for info in pkgutil.walk_packages(resilio._policies.__path__, "resilio._policies."):
             importlib.import_module(info.name)
         print(json.dumps([name for name in resilio.__all__ if inspect.ismodule(getattr(resilio, name))]))
     """
-    assert python(code) == ["events", "gates", "registry"]
+    assert python(code) == ["events", "registry"]

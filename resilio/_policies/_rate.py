@@ -30,7 +30,7 @@ _UNITS = {
     "day": 86400.0,
 }
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-_RATE = re.compile(rf"\s*({_NUMBER}(?:e[0-9]+)?)\s*/\s*({_NUMBER})?\s*([a-z]+)\s*")
+_RATE = rf"\s*({_NUMBER}(?:e[0-9]+)?)\s*/\s*({_NUMBER})?\s*([a-z]+)\s*"  # compiled at the first use
 _RIGHT = "a rate like '100/s', '90000/min', '5/2s' or '1000/h'"
 
 
@@ -45,7 +45,7 @@ def parse_rate(name: str, value: object) -> tuple[float, float]:
     """
     if not isinstance(value, str):
         refuse(name, value, _RIGHT, TypeError)
-    match = _RATE.fullmatch(value)
+    match = re.fullmatch(_RATE, value)
     if match is None or match[3] not in _UNITS:
         refuse(name, value, f"{_RIGHT} (units: {', '.join(_UNITS)})")
     amount, period = float(match[1]), float(match[2] or 1) * _UNITS[match[3]]
