@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from resilio import events, registry
-from resilio._custom import custom_gate
 from resilio._native.core import Permit, Refusal, Result, current
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio._outcome import Outcome
@@ -28,9 +27,11 @@ from resilio.errors import (
 from resilio.registry import configure
 
 if TYPE_CHECKING:
+    from resilio import gates
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
+    from resilio.gates import custom_gate
 
 __all__ = [
     "Bulkhead",
@@ -62,27 +63,31 @@ __all__ = [
     "current",
     "custom_gate",
     "events",
+    "gates",
     "pipeline",
     "policy_of",
     "rate_limit",
     "registry",
 ]
 
-_PATTERNS = {
-    "Bulkhead": "bulkhead",
-    "CircuitBreaker": "circuit_breaker",
-    "Rate": "rate_limit",
-    "RateLimit": "rate_limit",
-    "bulkhead": "bulkhead",
-    "circuit_breaker": "circuit_breaker",
-    "rate_limit": "rate_limit",
+_LATER = {
+    "Bulkhead": "resilio._policies.bulkhead",
+    "CircuitBreaker": "resilio._policies.circuit_breaker",
+    "Rate": "resilio._policies.rate_limit",
+    "RateLimit": "resilio._policies.rate_limit",
+    "bulkhead": "resilio._policies.bulkhead",
+    "circuit_breaker": "resilio._policies.circuit_breaker",
+    "custom_gate": "resilio.gates",
+    "rate_limit": "resilio._policies.rate_limit",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PATTERNS:
+    if name == "gates":
+        return import_module("resilio.gates")
+    if name not in _LATER:
         raise AttributeError(f"module 'resilio' has no attribute {name!r}")
-    value = getattr(import_module(f"resilio._policies.{_PATTERNS[name]}"), name)
+    value = getattr(import_module(_LATER[name]), name)
     globals()[name] = value
     return value
 

@@ -13,10 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from resilio import _config
-from resilio._custom import custom_gate
 from resilio._native.custom import GateCall, PythonGate
 from resilio._outcome import Outcome
-from resilio._policy import Policy
+from resilio._policy import Policy, make
 
 __all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Refuse", "custom_gate"]
 
@@ -163,3 +162,51 @@ class CustomGate(Policy[CustomGateConfig]):
 
     def _apply(self, config: CustomGateConfig) -> None:
         """Nothing of its own: `enforce` and the judges are shared by all policies."""
+
+
+def custom_gate(
+    gate: GateProtocol,
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    reasons: tuple[str, ...] | None = None,
+    on: Any = Exception,
+    ignore: Any = (),
+    failed_if: Any = None,
+    enforce: float = True,
+) -> CustomGate:
+    """
+    Return a policy that asks an object of the user's own.
+
+    Args:
+        gate: The object, see :class:`GateProtocol`.
+
+        name: What it is called; the same name and options give the same policy.
+
+        kind: What it is, for metrics and logs: a lower-case identifier; None: the object's `kind`, or "custom".
+
+        reasons: The closed set of its reasons, 1 to 16; None: the object's `reasons`, or "refused" alone.
+
+        on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
+
+        ignore: What does not count at all: the same forms.
+
+        failed_if: Which results are failures: a predicate `result -> bool | Outcome`.
+
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
+
+    Raises:
+        TypeError: `gate` lacks a method, or has an async one.
+
+        ValueError: An option out of range, or more than 16 kinds of gates of one's own.
+    """
+    config = CustomGateConfig(
+        gate=gate,
+        kind=getattr(gate, "kind", "custom") if kind is None else kind,
+        reasons=getattr(gate, "reasons", ("refused",)) if reasons is None else reasons,
+        on=on,
+        ignore=ignore,
+        failed_if=failed_if,
+        enforce=enforce,
+    )
+    return make(CustomGate, name, config)
