@@ -189,6 +189,6 @@ runpy.run_path("setup.py", run_name="__main__")
 def test_type_checker_agrees_with_the_typing_tests(tmp_path: Path) -> None:
     """Strict mypy finds in the installed package the types that tests/typing asserts."""
     pytest.importorskip("mypy")
-    shutil.copytree(HERE / "typing", tmp_path / "typing")
-    result = run("-m", "mypy", "--strict", "--warn-unused-ignores", "typing", cwd=tmp_path)
+    shutil.copytree(HERE / "typing", tmp_path / "checks")
+    result = run("-m", "mypy", "--strict", "--warn-unused-ignores", "checks", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
