@@ -75,7 +75,7 @@ static inline int rs_histogram_decode_cell(rs_histogram *histogram, rs_reader *r
     if (reader->wrong)
         return -1;
     if (n == 0 || n > RS_HISTOGRAM_MAX_COUNT - histogram->count
-        || skipped > (uint64_t)(RS_HISTOGRAM_ALL_CELLS - 2 - previous)) {
+        || skipped >= (uint64_t)(RS_HISTOGRAM_ALL_CELLS - 1 - previous)) {
         reader->wrong = "a cell is out of range";
         return -1;
     }

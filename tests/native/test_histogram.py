@@ -246,6 +246,14 @@ def test_altered_bytes_are_refused(samples, data):
             LatencyHistogram.from_bytes(wrong)
 
 
+def test_a_cell_after_the_last_one_is_refused():
+    """Nothing may follow the cell of the longest duration: it would be written behind the histogram."""
+    body = made_of([2**63 - 1]).to_bytes()[:-4]
+    for more in (b"\x00\x01", b"\xff\x7f\x01"):
+        with pytest.raises(ValueError, match="data must be bytes that LatencyHistogram"):
+            LatencyHistogram.from_bytes(sealed(body + more))
+
+
 @given(st.lists(nanoseconds, max_size=10), st.data())
 def test_forged_bytes_are_refused_or_are_what_they_say(samples, data):
     """Bytes with a right checksum around wrong contents are refused, or are consistent and read back the same."""
