@@ -1,6 +1,5 @@
 """What a bulkhead keeps."""
 
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_queue, rs_waiter
 
@@ -25,6 +24,5 @@ ctypedef struct rs_bulkhead_object:
 cdef class BulkheadGate(Gate):
     cdef rs_bulkhead bulkhead
     cdef uint64_t bad_weights
-    cdef PyObject *weigher
-    cdef list weighers
+    cdef object weigher         # a function, or None; read and replaced under the lock
     cdef set watching

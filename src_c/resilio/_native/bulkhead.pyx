@@ -20,7 +20,7 @@ from resilio._native.gate cimport *
 __all__ = ["PATIENT", "BulkheadGate"]
 
 cdef extern from "Python.h":
-    object PyObject_Vectorcall(PyObject *, PyObject *const *, size_t, PyObject *)
+    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
 
 cdef enum Order:
     FIFO, LIFO, ADAPTIVE
@@ -268,10 +268,13 @@ cdef int64_t _whole(object weight) except -1:
 cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """Ask the weigher. One that raises, or says nonsense, weighs 1: it must not decide over the call."""
     cdef BulkheadGate self = <BulkheadGate><PyObject *>gate
-    cdef PyObject *weigher = self.weigher
     cdef Py_ssize_t skipped = _is_patient(request)
+    cdef object weigher
+    rs_lock_acquire(&self.lock)
+    weigher = self.weigher
+    rs_lock_release(&self.lock)
     slot.amount = 1
-    if weigher == NULL:
+    if weigher is None:
         return 0
     try:
         slot.amount = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
@@ -310,7 +313,6 @@ cdef class BulkheadGate(Gate):
         if <void *>&seen.bulkhead != <void *>&self.bulkhead:
             raise SystemError("resilio._native.bulkhead was built against another gate.h")
         self.ops = &PLAIN
-        self.weighers = []
         self.watching = set()
 
     def __init__(self, *, max_concurrent, max_queued=0, max_wait_ns=0, order="fifo", weight=1):
@@ -345,10 +347,10 @@ cdef class BulkheadGate(Gate):
         cdef int64_t constant = 0 if callable(weight) else weight
         cdef int64_t now_ns = clock.now_ns()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        if constant == 0:
-            self.weighers.append(weight)    # kept: another thread may be about to call the one before
+        cdef object old = self.weigher      # freed after the lock is released
+        cdef object weigher = weight if constant == 0 else None
         rs_lock_acquire(&self.lock)
-        self.weigher = <PyObject *>weight if constant == 0 else NULL
+        self.weigher = weigher
         self.ops = &WEIGHED if constant == 0 else &PLAIN
         self.bulkhead.weight = constant
         self.bulkhead.capacity = max_concurrent

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_queue
 
-cdef extern from "gcra.h" nogil:
+cdef extern from "told.h" nogil:
     ctypedef struct rs_gcra:
         int64_t burst
     int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
@@ -14,27 +14,46 @@ cdef extern from "gcra.h" nogil:
     void rs_gcra_debit(rs_gcra *, int64_t, int64_t)
     void rs_gcra_give_back(rs_gcra *, int64_t)
 
-cdef enum:
-    MOST_RATES = 8
+    enum:
+        RS_MOST_RATES
+    ctypedef struct rs_buckets:
+        int n
+        rs_gcra bucket[8]
+    int64_t rs_bucket_wait(rs_gcra *, int64_t, int64_t)
+    int64_t rs_buckets_wait(rs_buckets *, int64_t, const int64_t *)
+    bint rs_buckets_take(rs_buckets *, int64_t, const int64_t *)
+    void rs_buckets_give_back(rs_buckets *, const int64_t *)
+    int rs_buckets_too_small(const rs_buckets *, const int64_t *)
+    int rs_buckets_tightest(rs_buckets *, int64_t, const int64_t *)
+    ctypedef struct rs_plan:
+        pass
+    void rs_plan_begin(rs_plan *, const rs_buckets *, int64_t)
+    int64_t rs_plan_next(const rs_plan *, int64_t, const int64_t *)
+    void rs_plan_add(rs_plan *, int64_t, const int64_t *)
 
-# What a call costs, rate by rate. For a single rate the slot's (the waiter's) amount says it all.
+    ctypedef struct rs_told:
+        uint32_t version
+        int64_t cost[8]
+    rs_told *rs_told_new(const void *)
+    rs_told *rs_told_of(const void *)
+
+# What a call costs, rate by rate. A slot whose amount says it all has none.
 ctypedef struct rs_claim:
     uint32_t version        # of the configuration that the tokens belong to
     int64_t plan_ns         # when it will be admitted; with several rates only
-    int64_t cost[MOST_RATES]
+    int64_t cost[RS_MOST_RATES]
 
 ctypedef struct rs_limiter:
-    int rates
-    rs_gcra bucket[MOST_RATES]
-    int64_t cost[MOST_RATES]        # of a call that says nothing else
+    rs_buckets buckets
+    int64_t cost[RS_MOST_RATES]     # of a call that says nothing else
     uint32_t version                # of the configuration
+    bint variable                   # cost functions are to be asked
     int64_t most_queued
     int64_t max_wait_ns
     rs_queue queue
-    bint planned                    # what follows holds; with several rates only
+    bint planned                    # the plan holds; with several rates only
     int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned
-    int64_t plan_ns                 # when the last of the queue will be admitted
-    rs_gcra plan[MOST_RATES]        # the buckets as they will be then
+    rs_plan plan
 
 # The memory of the two classes seen from C, where nothing may touch a reference count; checked at import.
 ctypedef struct rs_limiter_object:
@@ -45,17 +64,16 @@ ctypedef struct rs_amounts_object:
     PyObject head
     bint shadow
     uint32_t version
-    int64_t cost[MOST_RATES]
+    int64_t cost[RS_MOST_RATES]
 
 cdef class Amounts:
     cdef bint shadow
     cdef uint32_t version
-    cdef int64_t cost[MOST_RATES]
+    cdef int64_t cost[RS_MOST_RATES]
     cdef tuple units
 
 cdef class LimiterGate(Gate):
     cdef rs_limiter limiter
     cdef uint64_t bad_costs
-    cdef PyObject *costs            # a tuple: of every rate None or the function that says what a call costs
-    cdef list kept
-    cdef tuple units
+    cdef tuple units                # of every rate; read and replaced under the lock
+    cdef tuple functions            # of every rate None or what says what a call costs; likewise

@@ -1,0 +1,366 @@
+"""
+The rate limit's state machine, part of limiter.pyx: all that runs with the gate's lock held, C arithmetic only.
+
+While somebody queues nobody else is admitted; the head alone has a timer for its tokens, and whoever comes by (`_pump`)
+serves all those who are due, in order, so that a head whose event loop is busy does not hold up the rest. A waiter's
+tokens are taken when it is granted, not before: one that leaves has taken none, and those behind it move up.
+
+What a call holds is in its slot: `generation` is its claim (0: none), `amount` the cost in the first rate, `mark` the
+version of the configuration. Between `prepare` and `admit` the mark tells that somebody said what the call costs.
+"""
+
+cdef inline rs_limiter *_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_limiter_object *>gate).limiter
+
+
+cdef inline bint _is_reservation(const rs_request *request) noexcept nogil:
+    return request.nargs == 1 and <void *>request.args[0].ob_type == _amounts_type
+
+
+cdef rs_claim *_claim(rs_limiter *m, const int64_t *cost) noexcept nogil:
+    cdef rs_claim *claim = <rs_claim *>malloc(sizeof(rs_claim))
+    if claim != NULL:
+        claim.version = m.version
+        memcpy(claim.cost, cost, sizeof(claim.cost))
+    return claim
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
+    return (<rs_claim *>waiter.claim).cost
+
+
+cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
+    cdef rs_waiter *waiter = m.queue.head
+    cdef rs_claim *claim
+    rs_plan_begin(&m.plan, &m.buckets, now_ns)
+    while waiter != NULL:
+        claim = <rs_claim *>waiter.claim
+        claim.plan_ns = rs_plan_next(&m.plan, now_ns, claim.cost)
+        rs_plan_add(&m.plan, claim.plan_ns, claim.cost)
+        waiter = waiter.next
+    m.planned = True
+    m.late_ns = 0
+
+
+cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
+    """
+    How long a call waits behind the queue, exactly.
+
+    With one rate the tokens ahead are a sum. With several the future is played through; once, unless somebody left the
+    queue, gave back tokens or was admitted late meanwhile. In a very long queue being late has to add up to something
+    before that is worth the time.
+    """
+    if m.buckets.n == 1:
+        return rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0])
+    if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
+        _replan(m, now_ns)
+    return rs_plan_next(&m.plan, now_ns, cost) - now_ns
+
+
+cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
+    claim.version = m.version
+    if now_ns > claim.plan_ns:
+        m.late_ns += now_ns - claim.plan_ns
+
+
+cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
+    """Grant all who are due, in order, and have the next one set its timer; *here* is awake already."""
+    cdef rs_waiter *waiter = m.queue.head
+    cdef bint moved = False
+    while waiter != NULL and rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter)):
+        rs_queue_remove(&m.queue, waiter)
+        waiter.state = RS_WAITER_GRANTED
+        _granted(m, <rs_claim *>waiter.claim, now_ns)
+        if waiter != here:
+            rs_gate_wake(gate, waiter)
+        waiter = m.queue.head
+        moved = True
+    if moved and waiter != NULL and waiter != here:
+        rs_gate_wake(gate, waiter)
+
+
+cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
+    """Tokens came back, or the head left: the head may be due, or sooner than its timer."""
+    _pump(gate, m, now_ns, NULL)
+    if m.queue.head != NULL:
+        rs_gate_wake(gate, m.queue.head)
+
+
+cdef void _leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
+    cdef bint first = m.queue.head == waiter
+    rs_queue_remove(&m.queue, waiter)
+    m.planned = False
+    if first:
+        _sooner(gate, m, now_ns)
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef inline const int64_t *_asked(rs_limiter *m, rs_slot *slot) noexcept nogil:
+    """What the call costs: as told by `prepare`, which marked the slot, or as every call."""
+    cdef rs_told *told
+    if slot.mark == 0:
+        return m.cost
+    if m.buckets.n == 1:
+        return &slot.amount
+    told = rs_told_of(slot)
+    return &told.cost[0] if told != NULL and told.version == m.version else &m.cost[0]
+
+
+cdef int _refuse(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
+                 rs_refusal *refusal) noexcept nogil:
+    cdef int culprit
+    if reason == TOO_LARGE:
+        culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
+        refusal.limit = m.buckets.bucket[culprit].burst / _TOKEN
+    else:
+        culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
+        refusal.limit = rs_gcra_available(&m.buckets.bucket[culprit], now_ns) / _TOKEN
+    refusal.reason = reason
+    refusal.measured = cost[culprit] / _TOKEN
+    if reason == QUEUE_FULL:
+        refusal.measured = m.queue.length
+        refusal.limit = m.most_queued
+    refusal.retry_after_ns = -1 if reason == TOO_LARGE else max(wait_ns, 1)
+    return RS_REJECTED
+
+
+cdef void _mark_shadow(const rs_request *request) noexcept nogil:
+    """Tell the reservation, if it is one, that it holds nothing."""
+    if _is_reservation(request):
+        (<rs_amounts_object *>request.args[0]).shadow = True
+
+
+cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
+                  int64_t wait_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_claim *claim = _claim(m, cost)
+    if claim == NULL:                       # no memory: no place to wait
+        return _refuse(m, QUEUE_FULL, cost, now_ns, wait_ns, refusal)
+    claim.plan_ns = slot.wake_ns = now_ns + wait_ns
+    if m.buckets.n > 1:
+        rs_plan_add(&m.plan, claim.plan_ns, cost)
+    waiter.claim = claim
+    waiter.amount = cost[0]
+    waiter.deadline_ns = now_ns + m.max_wait_ns
+    rs_queue_push(&m.queue, waiter, now_ns)
+    return RS_WAIT
+
+
+cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
+                int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """Wait, or be refused: the tokens are not there, or somebody came first."""
+    cdef int obstacle = NONE
+    cdef int64_t wait_ns = 0
+    if rs_buckets_too_small(&m.buckets, cost) >= 0:
+        obstacle = TOO_LARGE
+    else:
+        wait_ns = _wait_behind(m, cost, now_ns)
+        if wait_ns > m.max_wait_ns or m.most_queued == 0:
+            obstacle = RATE
+        elif m.queue.length >= m.most_queued:
+            obstacle = QUEUE_FULL
+    if not rs_gate_enforced(gate):
+        gate.counters.would_wait += obstacle == NONE
+        gate.counters.would_reject += obstacle != NONE
+        slot.state = RS_SLOT_SHADOW
+        _mark_shadow(request)
+        return RS_ADMITTED
+    if obstacle != NONE or request.waiter == NULL:
+        return _refuse(m, obstacle if obstacle != NONE else RATE, cost, now_ns, wait_ns, refusal)
+    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, refusal)
+
+
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef const int64_t *cost = _asked(m, slot)
+    if m.queue.head != NULL:
+        _pump(gate, m, now_ns, NULL)
+    if m.queue.head != NULL or not rs_buckets_take(&m.buckets, now_ns, cost):
+        return _short(gate, m, slot, request, cost, now_ns, refusal)
+    slot.generation = 0
+    if m.buckets.n > 1 and cost != m.cost:
+        slot.generation = <uint64_t>_claim(m, cost)
+    slot.amount = cost[0]
+    slot.mark = m.version
+    return RS_ADMITTED
+
+
+cdef inline void _collect(rs_slot *slot, rs_waiter *waiter) noexcept nogil:
+    waiter.state = RS_WAITER_IDLE
+    slot.generation = <uint64_t>waiter.claim
+    slot.mark = (<rs_claim *>waiter.claim).version
+    waiter.claim = NULL
+
+
+cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef rs_waiter *waiter = slot.waiter
+    cdef const int64_t *cost
+    if waiter.state == RS_WAITER_QUEUED:
+        _pump(gate, m, now_ns, waiter)
+    if waiter.state == RS_WAITER_GRANTED:
+        _collect(slot, waiter)
+        return RS_ADMITTED
+    cost = _cost_of(waiter)
+    if waiter.state == RS_WAITER_QUEUED and now_ns < waiter.deadline_ns:
+        slot.wake_ns = waiter.deadline_ns
+        if m.queue.head == waiter:
+            slot.wake_ns = min(slot.wake_ns, now_ns + rs_buckets_wait(&m.buckets, now_ns, cost))
+        return RS_WAIT
+    if waiter.state == RS_WAITER_REFUSED:
+        _refuse(m, waiter.reason, cost, now_ns, 1, refusal)
+    else:
+        _refuse(m, TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), refusal)
+        refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
+        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
+        _leave(gate, m, waiter, now_ns)
+    free(waiter.claim)
+    waiter.claim = NULL
+    return RS_REJECTED
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+cdef inline const int64_t *_held(rs_limiter *m, rs_slot *slot) noexcept nogil:
+    """What the slot has taken, rate by rate."""
+    if slot.generation != 0:
+        return &(<rs_claim *>slot.generation).cost[0]
+    return &slot.amount if m.buckets.n == 1 else &m.cost[0]
+
+
+cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost,
+                         int64_t now_ns) noexcept nogil:
+    """Give back what was taken, unless it belongs to another configuration: those tokens are no more."""
+    if version == m.version:
+        rs_buckets_give_back(&m.buckets, cost)
+        m.planned = False
+        _sooner(gate, m, now_ns)
+
+
+cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef rs_waiter *waiter = slot.waiter
+    cdef rs_claim *claim
+    if slot.state == RS_SLOT_HELD:
+        _refund(gate, m, slot.mark, _held(m, slot), now_ns)
+        free(<void *>slot.generation)
+        slot.generation = 0
+    elif waiter != NULL:
+        claim = <rs_claim *>waiter.claim
+        if waiter.state == RS_WAITER_GRANTED:
+            _refund(gate, m, claim.version, claim.cost, now_ns)
+        elif waiter.state == RS_WAITER_QUEUED:
+            _leave(gate, m, waiter, now_ns)
+        waiter.state = RS_WAITER_IDLE
+        waiter.claim = NULL
+        free(claim)
+
+
+cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    if slot.generation != 0:                # the callee was called: its tokens are spent
+        free(<void *>slot.generation)
+        slot.generation = 0
+
+
+cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    memset(&m.queue, 0, sizeof(m.queue))
+    m.planned = False
+
+
+cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(m.buckets.n):
+        if mask >> i & 1:
+            if back:
+                rs_gcra_give_back(&m.buckets.bucket[i], amount)
+            else:
+                rs_gcra_debit(&m.buckets.bucket[i], now_ns, amount)
+    m.planned = False
+    if back:
+        _sooner(gate, m, now_ns)
+
+
+cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *actual, int64_t now_ns) noexcept nogil:
+    """The call that holds *slot* costs something else than was taken, in the rates of *mask*."""
+    cdef rs_limiter *m = _of(gate)
+    cdef int64_t *held = &slot.amount
+    cdef int i
+    if slot.state != RS_SLOT_HELD or slot.mark != m.version:
+        return
+    if m.buckets.n > 1:
+        if slot.generation == 0:
+            slot.generation = <uint64_t>_claim(m, m.cost)
+        if slot.generation == 0:            # no memory to remember it: the estimate stays
+            return
+        held = &(<rs_claim *>slot.generation).cost[0]
+    for i in range(m.buckets.n):
+        if mask >> i & 1:
+            rs_gcra_debit(&m.buckets.bucket[i], now_ns, actual[i] - held[i])
+            rs_gcra_give_back(&m.buckets.bucket[i], held[i] - actual[i])
+            held[i] = actual[i]
+    m.planned = False
+    _sooner(gate, m, now_ns)
+
+
+cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(m.buckets.n):
+        rs_gcra_fill(&m.buckets.bucket[i], now_ns)
+    m.planned = False
+    _sooner(gate, m, now_ns)
+
+
+# ---- configuration ---------------------------------------------------------------------------------------------------
+
+ctypedef struct rs_setting:
+    bint kept                   # the rate has the same unit as before
+    double amount
+    int64_t period_ns
+    int64_t cost
+    rs_gcra bucket              # full
+
+
+cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nogil:
+    """Refuse those in the queue whose cost is too large now; after a change of units all cost what a call costs."""
+    cdef rs_waiter *waiter = m.queue.head
+    cdef rs_waiter *following
+    cdef rs_claim *claim
+    while waiter != NULL:
+        following = waiter.next
+        claim = <rs_claim *>waiter.claim
+        if other_units:
+            memcpy(claim.cost, m.cost, sizeof(claim.cost))
+        m.queue.amount += claim.cost[0] - waiter.amount
+        waiter.amount = claim.cost[0]
+        if rs_buckets_too_small(&m.buckets, claim.cost) >= 0:
+            rs_queue_remove(&m.queue, waiter)
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = TOO_LARGE
+            rs_gate_wake(gate, waiter)
+        waiter = following
+
+
+cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_units, bint variable,
+                   int64_t most_queued, int64_t max_wait_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(rates):
+        m.cost[i] = setting[i].cost
+        if setting[i].kept:
+            rs_gcra_reconfigure(&m.buckets.bucket[i], setting[i].amount, setting[i].period_ns, setting[i].bucket.burst, now_ns)
+        else:
+            m.buckets.bucket[i] = setting[i].bucket
+    m.buckets.n = rates
+    m.variable = variable
+    m.most_queued = most_queued
+    m.max_wait_ns = max_wait_ns
+    m.version += 1
+    m.planned = False
+    _reassess(gate, m, other_units)
+    _sooner(gate, m, now_ns)
