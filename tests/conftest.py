@@ -66,8 +66,15 @@ def _in_child(function: Callable[[], Any]) -> Any:
     return value
 
 
+_RACING = {"hasty_threads", "interrupts", "race"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `soak` out unless the command line names marks of its own."""
+    """Mark what races by its fixtures; leave `soak` out unless the command line names marks of its own."""
+    for item in items:
+        if _RACING & set(getattr(item, "fixturenames", ())):
+            item.add_marker("races")
     if config.option.markexpr:
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

@@ -34,12 +34,18 @@ def main() -> int:
 
 def test(arguments: list[str]) -> int:
     """Run the whole suite on every Python present, with coverage."""
-    return run_suite(None, arguments, coverage=not arguments)  # a part of the suite says nothing of coverage
+    # a part of the suite says nothing of coverage
+    return run_suite(None, arguments, kinds=("wheel",) if arguments else ("wheel", "coverage"))
+
+
+def coverage(arguments: list[str]) -> int:
+    """Run the suite on one Python with coverage."""
+    return run_suite(None, arguments, kinds=("coverage",))
 
 
 def soak(arguments: list[str]) -> int:
     """Run the long storms on every Python present."""
-    return run_suite("soak", arguments)
+    return run_suite("soak", arguments, kinds=("wheel",))
 
 
 def demo(arguments: list[str]) -> int:
@@ -124,7 +130,7 @@ def _call(environment: Environment, *command: str, cwd: Path | None = None) -> i
     return subprocess.run([environment.python, *command], cwd=cwd or ROOT, env=settings, check=False).returncode
 
 
-TASKS = {"bench": bench, "demo": demo, "docs": docs, "lint": lint, "soak": soak, "test": test}
+TASKS = {"bench": bench, "coverage": coverage, "demo": demo, "docs": docs, "lint": lint, "soak": soak, "test": test}
 
 if __name__ == "__main__":
     sys.exit(main())
