@@ -29,6 +29,7 @@ class Waits(Protocol):
 
     def bind(self, waker: Waker, /) -> bool:
         """Have *waker* called once, by whoever wakes the waiter; True: it was woken already, do not park."""
+        ...
 
     def unbind(self) -> None:
         """Forget the waker."""

@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from typing_extensions import disjoint_base
+
 from resilio._native.core import Gate, Waiter
 
 __all__ = ["PATIENT", "BulkheadGate"]
 
 PATIENT: Final[Any]
 
+@disjoint_base
 class BulkheadGate(Gate):
     def __init__(
         self,

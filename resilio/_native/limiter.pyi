@@ -1,17 +1,20 @@
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn, final
+
+from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
 
 __all__ = ["Amounts", "LimiterGate"]
 
-
+@final
 class Amounts:
-    def __init__(self) -> NoReturn: ...
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     @property
     def shadow(self) -> bool: ...
     def of(self, unit: str) -> float: ...
 
+@disjoint_base
 class LimiterGate(Gate):
     def __init__(
         self,

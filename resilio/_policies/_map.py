@@ -65,10 +65,10 @@ class BulkheadMap(Generic[R]):
 
         if self._group is not None:
             raise RuntimeError("this map has begun already; call map() once for each block")
-        self._group = anyio.create_task_group()
+        group = self._group = anyio.create_task_group()
         self._run.prepare(anyio)
-        await self._group.__aenter__()
-        self._group.start_soon(self._run.drive)
+        await group.__aenter__()
+        group.start_soon(self._run.drive)
         return _Results(self._run)
 
     async def __aexit__(

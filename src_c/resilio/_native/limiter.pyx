@@ -6,6 +6,7 @@ The state machine is in limiter_queue.pxi; here are what calls cost and the clas
 that rates, bursts and costs may be fractions and every sum is exact.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from libc.math cimport ceil, isfinite
@@ -111,6 +112,8 @@ OPS.settle = _settle
 OPS.forget = _forget
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Amounts:
     """What one call costs, rate by rate: passed to an acquire as its only argument it is taken instead of the costs."""
 
