@@ -12,7 +12,7 @@ import random
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -166,5 +166,4 @@ def _latency(value: float) -> float:
 def _error(value: Any) -> ErrorFactory:
     if not callable(value):
         _config.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
-    factory: ErrorFactory = value
-    return factory
+    return cast(ErrorFactory, value)

@@ -46,14 +46,16 @@ class Pool:
 
     def enter(self, plan: Plan | None) -> None:
         """Count a callee that runs, and check that there are no more than permits."""
-        self.inside += self.weight(plan)
+        weight = self.weight(plan)
+        self.inside += weight  # in one go: the collector may come with any call, and have a callee leave
         assert self.inside <= self.limit, f"{self.inside} inside {self.policy!r}, limit {self.limit}"
 
     def leave(self, plan: Plan | None) -> None:
         """Count a callee that ends, and check that its permit is still held."""
-        held = self.policy.gates[0].used
-        assert held >= self.inside, f"{self.inside} inside {self.policy!r}, {held} permits held"
-        self.inside -= self.weight(plan)
+        weight = self.weight(plan)
+        inside, held = self.inside, self.policy.gates[0].used
+        self.inside -= weight
+        assert held >= inside, f"{inside} inside {self.policy!r}, {held} permits held"
 
     def weight(self, plan: Plan | None) -> int:
         """Return how many permits the call takes."""

@@ -16,7 +16,7 @@ import trio
 
 from resilio import _backends, _context
 from resilio._native import clock
-from resilio.testing import DeadlockError, VirtualTime, virtual_time
+from resilio.testing import DeadlockError, VirtualTime, virtual_event_loop, virtual_time
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -467,3 +467,75 @@ def test_bad_input_is_named(vt: VirtualTime, call: Callable[[Any], object], erro
     """Every parameter refuses what makes no sense, by name."""
     with pytest.raises(error, match=text):
         call(vt)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_busy_thread_that_never_ends_ends_patience(backend: str) -> None:
+    """The clock stands for a thread at work, but not for ever: the error names the thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            time.sleep(0.001)
+
+    worker = threading.Thread(target=work, name="worker at work")
+    try:
+        with virtual_time(patience=0.2) as vt:
+            worker.start()
+            with pytest.raises(DeadlockError, match="worker at work"):
+                vt.run(anyio.sleep, 1, backend=backend)
+    finally:
+        stop.set()
+        worker.join()
+
+
+def test_one_loop_drives_at_a_time(vt: VirtualTime) -> None:
+    """A second loop in another thread is refused while the first one runs."""
+    errors: list[str] = []
+
+    def other() -> None:
+        loop = vt.loop_factory()
+        with pytest.raises(RuntimeError) as caught:
+            loop.run_forever()
+        errors.append(str(caught.value))
+        loop.close()
+
+    async def main() -> None:
+        await asyncio.to_thread(other)
+
+    vt.run(main)
+    assert "driven by one event loop at a time" in errors[0]
+
+
+def test_a_loop_factory_needs_virtual_time() -> None:
+    """`virtual_event_loop` makes loops on the clock that is on, and says so where none is."""
+    with pytest.raises(RuntimeError, match="enter virtual_time"):
+        virtual_event_loop()
+    with virtual_time() as vt, asyncio.Runner(loop_factory=virtual_event_loop) as runner:
+        runner.run(asyncio.sleep(60))
+        assert vt.now == 60.0
+
+
+def test_files_may_be_watched_otherwise(vt: VirtualTime) -> None:
+    """A socket that is watched for reading and then for writing too is both."""
+    left, right = socket.socketpair()
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(left, lambda: seen.append("read") or left.recv(1))
+        loop.add_writer(left, lambda: seen.append("write") or loop.remove_writer(left))
+        right.send(b"x")
+        await asyncio.sleep(1)
+        loop.remove_reader(left)
+
+    with left, right:
+        vt.run(main)
+    assert sorted(seen) == ["read", "write"]
+
+
+def test_the_fixtures(resilio_virtual_time: VirtualTime, resilio_events: Any, resilio_no_leaks: None) -> None:
+    """The plugin's fixtures work here as anywhere."""
+    resilio_virtual_time.advance(3)
+    assert repr(resilio_virtual_time) == "<VirtualTime now=3.000000000>"
+    assert resilio_events == []
