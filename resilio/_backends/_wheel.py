@@ -30,7 +30,7 @@ _here = threading.local()
 class Wheel:
     """The long waits in one loop. All but `remove` belong to the loop's thread."""
 
-    __slots__ = ("_armed", "_entries", "_handle", "_loop", "_ticks", "_wake")
+    __slots__ = ("__weakref__", "_armed", "_entries", "_handle", "_loop", "_ticks", "_wake")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[asyncio.Future[None]], None]) -> None:
         """
@@ -99,7 +99,8 @@ class Wheel:
         loop = self._loop()
         self._armed = self._handle = None
         while loop is not None and self._ticks and self._ticks[0] * GRAIN <= loop.time() + _ROUNDING:
-            for future in self._entries.pop(heapq.heappop(self._ticks)):
+            # A copy: a coroutine that another thread finalises may be taking its future out at this moment.
+            for future in list(self._entries.pop(heapq.heappop(self._ticks))):
                 self._wake(future)
         self._arm()
 
@@ -110,7 +111,10 @@ def wheel_of(loop: asyncio.AbstractEventLoop, wake: Callable[[asyncio.Future[Non
 
     Loops that take turns in one thread may each have several: a wheel lives as long as somebody waits in it.
     """
-    wheel: Wheel | None = getattr(_here, "wheel", None)
+    # Known weakly: it must not keep the waits of a loop that was closed in their midst.
+    known: weakref.ref[Wheel] | None = getattr(_here, "wheel", None)
+    wheel = None if known is None else known()
     if wheel is None or not wheel.belongs_to(loop):
-        wheel = _here.wheel = Wheel(loop, wake)
+        wheel = Wheel(loop, wake)
+        _here.wheel = weakref.ref(wheel)
     return wheel
