@@ -1,19 +1,14 @@
 """
 Circuit breakers, bulkheads and rate limits, correct under cancellation, with a native hot path.
 
-A pattern is loaded when it is first named (`from resilio import bulkhead`), so that nobody waits for those not used.
+A part is loaded when it is first named (`from resilio import bulkhead`): nobody waits for those not used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from resilio import events, registry
 from resilio._native.core import Permit, Refusal, Result, current
 from resilio._native.primitives import LatencyHistogram, TokenBucket
-from resilio._outcome import Outcome
-from resilio._pipeline import Pipeline, PipelineWarning, pipeline
-from resilio._policy import Policy, policy_of
-from resilio._snapshot import Health, Snapshot
 from resilio.errors import (
     BulkheadFullError,
     CallTimeoutError,
@@ -24,14 +19,18 @@ from resilio.errors import (
     RejectedError,
     ResilienceError,
 )
-from resilio.registry import configure
 
 if TYPE_CHECKING:
-    from resilio import gates
+    from resilio import events, gates, registry
+    from resilio._outcome import Outcome
+    from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
+    from resilio._policy import Policy, policy_of
+    from resilio._snapshot import Health, Snapshot
     from resilio.gates import custom_gate
+    from resilio.registry import configure
 
 __all__ = [
     "Bulkhead",
@@ -71,23 +70,33 @@ __all__ = [
 ]
 
 _LATER = {
-    "Bulkhead": "resilio._policies.bulkhead",
-    "CircuitBreaker": "resilio._policies.circuit_breaker",
-    "Rate": "resilio._policies.rate_limit",
-    "RateLimit": "resilio._policies.rate_limit",
-    "bulkhead": "resilio._policies.bulkhead",
-    "circuit_breaker": "resilio._policies.circuit_breaker",
-    "custom_gate": "resilio.gates",
-    "rate_limit": "resilio._policies.rate_limit",
+    "Bulkhead": "_policies.bulkhead",
+    "CircuitBreaker": "_policies.circuit_breaker",
+    "Health": "_snapshot",
+    "Outcome": "_outcome",
+    "Pipeline": "_pipeline",
+    "PipelineWarning": "_pipeline",
+    "Policy": "_policy",
+    "Rate": "_policies.rate_limit",
+    "RateLimit": "_policies.rate_limit",
+    "Snapshot": "_snapshot",
+    "bulkhead": "_policies.bulkhead",
+    "circuit_breaker": "_policies.circuit_breaker",
+    "configure": "registry",
+    "custom_gate": "gates",
+    "pipeline": "_pipeline",
+    "policy_of": "_policy",
+    "rate_limit": "_policies.rate_limit",
 }
+_MODULES = {"events", "gates", "registry"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "gates":
-        return import_module("resilio.gates")
+    if name in _MODULES:
+        return import_module(f"resilio.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'resilio' has no attribute {name!r}")
-    value = getattr(import_module(_LATER[name]), name)
+    value = getattr(import_module(f"resilio.{_LATER[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,8 +1,8 @@
 """
-What every option of every policy is checked with, and how a configuration record is declared.
+What every option of every policy is checked with.
 
 A validator takes the option's name and the user's value, and returns the value in its one internal form (seconds as
-float, a window as :class:`Window`, a share as float). It accepts that form again, so that `attrs.evolve` on a record
+float, a share as float). It accepts that form again, so that `attrs.evolve` on a record
 checks once more what changed. What it refuses, it names: parameter, value, and what would have been right.
 """
 
@@ -14,11 +14,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
-import attrs
-
 __all__ = [
     "ABSURD_SECONDS",
-    "Window",
     "choice",
     "cost",
     "enforce",
@@ -27,14 +24,13 @@ __all__ = [
     "fraction",
     "function",
     "number",
-    "option",
     "parse_duration",
-    "parse_window",
     "policy_name",
     "positive_int",
     "refuse",
     "seconds",
     "show",
+    "total_seconds",
     "weight",
 ]
 
@@ -47,14 +43,6 @@ NAME_LENGTH = 200
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*"  # compiled at the first use
-
-
-@attrs.frozen
-class Window:
-    """How far back a policy looks: the last `calls` calls, the last `seconds` seconds, or both."""
-
-    calls: int | None = None
-    seconds: float | None = None
 
 
 def show(value: object) -> str:
@@ -139,7 +127,7 @@ def seconds(
     if value is None and none_ok:
         return None
     right = f"a time in seconds or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
-    given = _total_seconds(value)
+    given = total_seconds(value)
     if given is None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             refuse(name, value, right, TypeError)
@@ -149,7 +137,7 @@ def seconds(
     return float(given)
 
 
-def _total_seconds(value: object) -> float | None:
+def total_seconds(value: object) -> float | None:
     """The seconds of a timedelta, None for anything else; who has not imported datetime has no timedelta."""
     datetime: Any = sys.modules.get("datetime")
     if datetime is None or not isinstance(value, datetime.timedelta):
@@ -250,51 +238,6 @@ def parse_duration(name: str, value: str) -> float:
     return result
 
 
-def parse_window(name: str, value: object) -> Window:
-    """
-    Return what a window means: an int is calls, "30s" or a timedelta is time, a pair is both.
-
-    Args:
-        name: The parameter, for the message.
-
-        value: int >= 1, a time as string or timedelta, or a pair of the two in either order.
-
-    Raises:
-        TypeError: A float (calls or seconds?), a bool, or anything else.
-
-        ValueError: Out of range, or a pair that is not one of each.
-    """
-    if isinstance(value, Window):
-        return _checked_window(name, value)
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            refuse(name, value, "a pair of calls and time, like (200, '60s')")
-        first, second = (_half_window(name, half, value) for half in value)
-        if (first.calls is None) == (second.calls is None):
-            refuse(name, value, "a pair of one count of calls and one time, like (200, '60s')")
-        return Window(first.calls or second.calls, first.seconds or second.seconds)
-    return _half_window(name, value, value)
-
-
-def _half_window(name: str, half: object, whole: object) -> Window:
-    if isinstance(half, str):
-        return Window(seconds=parse_duration(name, half))
-    if _total_seconds(half) is not None:
-        return Window(seconds=seconds(name, half))
-    if isinstance(half, bool) or not isinstance(half, int):
-        right = "an int (calls), a time like '30s' or a timedelta, or a pair of both; a float would be ambiguous"
-        refuse(name, whole, right, TypeError)
-    return Window(calls=positive_int(name, half))
-
-
-def _checked_window(name: str, window: Window) -> Window:
-    positive_int(name, window.calls, none_ok=True)
-    seconds(name, window.seconds, none_ok=True)
-    if window.calls is None and window.seconds is None:
-        refuse(name, window, "a window of calls, of time, or of both")
-    return window
-
-
 def function(name: str, value: object, *, none_ok: bool = True) -> Any:
     """Return `value`, which must be a plain callable (its answer is needed at once), or None where `none_ok`."""
     if value is None and none_ok:
@@ -354,26 +297,3 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
     if not predicate_ok or not callable(value) or isinstance(value, type):
         refuse(name, value, right, TypeError)
     return function(name, value, none_ok=False)
-
-
-def option(
-    validator: Callable[..., Any], *, default: Any = attrs.NOTHING, kw_only: bool | None = None, **limits: Any
-) -> Any:
-    """
-    Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
-
-    Args:
-        validator: One of the functions here, called as `validator(field_name, value, **limits)`.
-
-        default: The default, in the form that users would write.
-
-        kw_only: Whether the record takes it by keyword only; None: as the record says.
-
-        limits: Passed on to the validator.
-    """
-
-    def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
-        return validator(field.name, value, **limits)
-
-    converter = attrs.Converter(convert, takes_field=True)
-    return attrs.field(default=default, kw_only=kw_only, converter=converter, metadata={"check": convert})

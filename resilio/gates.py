@@ -14,6 +14,7 @@ import attrs
 
 from resilio import _config
 from resilio._native.custom import GateCall, PythonGate
+from resilio._options import option
 from resilio._outcome import Outcome
 from resilio._policy import Policy, make
 
@@ -112,13 +113,13 @@ def _kind(name: str, value: object) -> str:
 class CustomGateConfig:
     """The options of a gate of one's own, checked; :func:`custom_gate` says what each means."""
 
-    gate: Any = _config.option(_target)
-    kind: str = _config.option(_kind, default="custom")
-    reasons: tuple[str, ...] = _config.option(_reasons, default=("refused",))
-    on: Any = _config.option(_config.exceptions, default=Exception)
-    ignore: Any = _config.option(_config.exceptions, default=())
-    failed_if: Any = _config.option(_config.function, default=None)
-    enforce: float = _config.option(_config.enforce, default=True)
+    gate: Any = option(_target)
+    kind: str = option(_kind, default="custom")
+    reasons: tuple[str, ...] = option(_reasons, default=("refused",))
+    on: Any = option(_config.exceptions, default=Exception)
+    ignore: Any = option(_config.exceptions, default=())
+    failed_if: Any = option(_config.function, default=None)
+    enforce: float = option(_config.enforce, default=True)
 
 
 class CustomGate(Policy[CustomGateConfig]):

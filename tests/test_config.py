@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilio._config import (
-    Window,
     choice,
     cost,
     enforce,
@@ -21,15 +20,14 @@ from resilio._config import (
     fraction,
     function,
     number,
-    option,
     parse_duration,
-    parse_window,
     policy_name,
     positive_int,
     seconds,
     show,
     weight,
 )
+from resilio._options import Window, option, parse_window
 
 NAN, INF = float("nan"), float("inf")
 

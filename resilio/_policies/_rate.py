@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from resilio._config import ABSURD_SECONDS, function, number, option, refuse
+from resilio._config import ABSURD_SECONDS, function, number, refuse
+from resilio._options import option
 
 __all__ = ["Rate", "cost_of_a_call", "parse_rate", "tokens"]
 

@@ -18,11 +18,12 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from resilio import _backends
-from resilio._config import choice, enforce, option, positive_int, refuse, seconds, weight
+from resilio._config import choice, enforce, positive_int, refuse, seconds, weight
 from resilio._native import clock
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.core import Waiter
 from resilio._policies._map import BulkheadMap
+from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 
 __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]

@@ -17,19 +17,17 @@ import attrs
 
 from resilio import events
 from resilio._config import (
-    Window,
     choice,
     enforce,
     exceptions,
     fraction,
     function,
-    option,
-    parse_window,
     positive_int,
     refuse,
     seconds,
 )
 from resilio._native.breaker import BreakerGate
+from resilio._options import Window, option, parse_window
 from resilio._policy import Policy, make
 from resilio._retry_after import retry_after_of
 from resilio._snapshot import Health, Snapshot

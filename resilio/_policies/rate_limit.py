@@ -19,10 +19,11 @@ from typing import Any
 
 import attrs
 
-from resilio._config import enforce, option, positive_int, refuse, seconds
+from resilio._config import enforce, positive_int, refuse, seconds
 from resilio._native.limiter import LimiterGate
 from resilio._policies._rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies._reservation import Reservation
+from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]

@@ -545,7 +545,9 @@ cdef class OutcomeWindow:
     """
 
     def __cinit__(self, window):
-        self.spec = _config.parse_window("window", window)
+        from resilio._options import parse_window      # the record it returns is declared with attrs, which is slow to import
+
+        self.spec = parse_window("window", window)
         calls, seconds = self.spec.calls or 0, self.spec.seconds
         cdef int64_t span = 0 if seconds is None else round(seconds * 1e9)
         if calls > MOST_CALLS:
