@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, final, overload
 
+from typing_extensions import disjoint_base
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
+@disjoint_base
 class Gate:
     """The base of native gates: counters, latency, judging, shadow share."""
 
@@ -48,6 +51,7 @@ class Waiter:
     def bind(self, waker: Callable[[], object], /) -> bool: ...
     def unbind(self) -> None: ...
 
+@disjoint_base
 class Pipeline:
     """Gates in order, outermost first: admit all or nothing, settle exactly once."""
 

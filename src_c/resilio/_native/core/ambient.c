@@ -90,13 +90,13 @@ static PyObject *view_gates(CurrentCallObject *self, void *unused)
 static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
 
 static PyMethodDef view_methods[] = {
-    {"fail", (PyCFunction)view_fail, METH_NOARGS, "fail()\n--\n\nWhatever the callee returns, this call counts as a failure."},
-    {"ignore", (PyCFunction)view_ignore, METH_NOARGS, "ignore()\n--\n\nWhatever the callee returns, this call teaches nothing."},
+    {"fail", (PyCFunction)view_fail, METH_NOARGS, "fail($self, /)\n--\n\nWhatever the callee returns, this call counts as a failure."},
+    {"ignore", (PyCFunction)view_ignore, METH_NOARGS, "ignore($self, /)\n--\n\nWhatever the callee returns, this call teaches nothing."},
     {"settle", (PyCFunction)(void (*)(void))view_settle, METH_VARARGS | METH_KEYWORDS,
-     "settle(limit, /, **actual)\n--\n\nWhat this call cost the rate limit in truth, by unit: the difference to what was taken "
+     "settle($self, limit, /, **actual)\n--\n\nWhat this call cost the rate limit in truth, by unit: the difference to what was taken "
      "goes back, or becomes a debt."},
     {"first_item", (PyCFunction)view_first_item, METH_NOARGS,
-     "first_item()\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+     "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
     {NULL}};
 static PyGetSetDef view_getset[] = {
     {"gates", (getter)view_gates, NULL, "The gates that this call went through, outermost first."},

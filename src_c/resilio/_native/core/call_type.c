@@ -163,11 +163,11 @@ static PyObject *call_repr(CallObject *self)
 }
 
 static PyMethodDef call_methods[] = {
-    {"send", (PyCFunction)call_send, METH_O, "send(value, /)\n--\n\nResume the call with *value*."},
+    {"send", (PyCFunction)call_send, METH_O, "send($self, value, /)\n--\n\nResume the call with *value*."},
     {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL,
-     "throw(type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
+     "throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
     {"close", (PyCFunction)call_close, METH_NOARGS,
-     "close()\n--\n\nClose the user's coroutine, then give everything back."},
+     "close($self, /)\n--\n\nClose the user's coroutine, then give everything back."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
     {NULL}};
 static PyGetSetDef call_getset[] = {

@@ -215,16 +215,16 @@ static PyObject *gate_deliver(rs_gate *self, PyObject *unused)
 
 static PyMethodDef gate_methods[] = {
     {"counters", (PyCFunction)gate_counters, METH_NOARGS,
-     "counters()\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
+     "counters($self, /)\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
     {"refusals", (PyCFunction)gate_refusals, METH_NOARGS,
-     "refusals()\n--\n\nHow often this gate refused for each reason of its closed set, and would have had to wait."},
+     "refusals($self, /)\n--\n\nHow often this gate refused for each reason of its closed set, and would have had to wait."},
     {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
-     "drain_changes()\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
+     "drain_changes($self, /)\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
     {"quantile", (PyCFunction)gate_quantile, METH_O,
-     "quantile(q, /)\n--\n\nThe q-quantile of settled latencies in seconds (0 <= q <= 1); NaN before the first."},
+     "quantile($self, q, /)\n--\n\nThe q-quantile of settled latencies in seconds (0 <= q <= 1); NaN before the first."},
     {"deliver", (PyCFunction)gate_deliver, METH_NOARGS,
-     "deliver()\n--\n\nWake and tell whom the gate has marked: to be called after a change by hand, without its lock."},
-    {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__()\n--\n\nBytes held, histogram pages included."},
+     "deliver($self, /)\n--\n\nWake and tell whom the gate has marked: to be called after a change by hand, without its lock."},
+    {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__($self, /)\n--\n\nBytes held, histogram pages included."},
     {NULL}};
 static PyMemberDef gate_members[] = {
     {"listening", T_UINT, offsetof(rs_gate, listening), 0, "Which events are wanted: 1 rejected, 2 settled."},

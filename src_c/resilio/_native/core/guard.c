@@ -130,7 +130,7 @@ static PyObject *guard_repr(GuardObject *self)
 
 static PyMethodDef guard_methods[] = {
     {"attempt", (PyCFunction)(void (*)(void))guard_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt(*args, **kwargs)\n--\n\nCall, and answer with a Result instead of raising (an awaitable of it for a coroutine function)."},
+     "attempt($self, /, *args, **kwargs)\n--\n\nCall, and answer with a Result instead of raising (an awaitable of it for a coroutine function)."},
     {"__reduce__", (PyCFunction)guard_reduce, METH_NOARGS, NULL},
     {NULL}};
 static PyMemberDef guard_members[] = {

@@ -161,16 +161,16 @@ static PyObject *permit_repr(PermitObject *self)
 }
 
 static PyMethodDef permit_methods[] = {
-    {"success", (PyCFunction)permit_success, METH_NOARGS, "success()\n--\n\nEnd the permit: the call succeeded."},
+    {"success", (PyCFunction)permit_success, METH_NOARGS, "success($self, /)\n--\n\nEnd the permit: the call succeeded."},
     {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
-     "failure(error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
-    {"ignore", (PyCFunction)permit_ignore, METH_NOARGS, "ignore()\n--\n\nEnd the permit: the call says nothing about the callee."},
+     "failure($self, error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
+    {"ignore", (PyCFunction)permit_ignore, METH_NOARGS, "ignore($self, /)\n--\n\nEnd the permit: the call says nothing about the callee."},
     {"cancel", (PyCFunction)permit_cancel, METH_NOARGS,
-     "cancel()\n--\n\nGive everything back, tokens included: the callee was never called."},
-    {"raised", (PyCFunction)permit_raised, METH_O, "raised(error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
-    {"returned", (PyCFunction)permit_returned, METH_O, "returned(value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
+     "cancel($self, /)\n--\n\nGive everything back, tokens included: the callee was never called."},
+    {"raised", (PyCFunction)permit_raised, METH_O, "raised($self, error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
+    {"returned", (PyCFunction)permit_returned, METH_O, "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
-     "first_item()\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+     "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL}};
 static PyGetSetDef permit_getset[] = {

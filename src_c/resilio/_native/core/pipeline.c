@@ -276,17 +276,17 @@ static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_
 
 static PyMethodDef pipeline_methods[] = {
     {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
-     "call(fn, /, *args, **kwargs)\n--\n\nCall fn(*args, **kwargs) if all gates admit, else raise the refusal. May block to wait."},
+     "call($self, fn, /, *args, **kwargs)\n--\n\nCall fn(*args, **kwargs) if all gates admit, else raise the refusal. May block to wait."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
-     "acall(fn, /, *args, **kwargs)\n--\n\nAwait fn(*args, **kwargs) if all gates admit, else raise the refusal."},
+     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait fn(*args, **kwargs) if all gates admit, else raise the refusal."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt(fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
+     "attempt($self, fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "try_acquire(*args, **kwargs)\n--\n\nA Permit if all gates admit at once, else a Refusal. Never waits, never raises a refusal."},
+     "try_acquire($self, /, *args, **kwargs)\n--\n\nA Permit if all gates admit at once, else a Refusal. Never waits, never raises a refusal."},
     {"acquire", (PyCFunction)(void (*)(void))pipeline_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "acquire(*args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
+     "acquire($self, /, *args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
     {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
-     "aacquire(*args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
+     "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
     {NULL}};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},

@@ -123,7 +123,7 @@ static PyObject *result_repr(ResultObject *self)
 
 static PyNumberMethods result_number = {.nb_bool = (inquiry)result_bool};
 static PyMethodDef result_methods[] = {
-    {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS, "unwrap()\n--\n\nThe value; or raise what the call would have raised."},
+    {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS, "unwrap($self, /)\n--\n\nThe value; or raise what the call would have raised."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Result[T]"},
     {NULL}};
 static PyGetSetDef result_getset[] = {

@@ -88,8 +88,8 @@ static PyObject *waiter_unbind(rs_waiter *self, PyObject *unused)
 
 static PyMethodDef waiter_methods[] = {
     {"bind", (PyCFunction)waiter_bind, METH_O,
-     "bind(waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park."},
-    {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind()\n--\n\nForget the waker."},
+     "bind($self, waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park."},
+    {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind($self, /)\n--\n\nForget the waker."},
     {NULL}};
 static PyMemberDef waiter_members[] = {
     {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "A wake-up is due or delivered."},
