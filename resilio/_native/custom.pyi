@@ -10,6 +10,7 @@ from resilio._native.primitives import LatencyHistogram
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
 
 def latency_of(gate: Gate) -> LatencyHistogram: ...
+
 @disjoint_base
 class DoorGate(Gate):
     """The outermost gate of a pipeline: counts the calls inside and, once shut, refuses new ones."""

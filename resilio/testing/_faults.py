@@ -166,4 +166,4 @@ def _latency(value: float) -> float:
 def _error(value: Any) -> ErrorFactory:
     if not callable(value):
         _config.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
-    return cast(ErrorFactory, value)
+    return cast("ErrorFactory", value)

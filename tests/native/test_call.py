@@ -358,7 +358,10 @@ def loops() -> dict[str, Callable[[Awaitable[None]], None]]:
 
         return run
 
-    found: dict[str, Callable[[Any], None]] = {"asyncio": asyncio.run, "debug": lambda main: asyncio.run(main, debug=True)}
+    found: dict[str, Callable[[Any], None]] = {
+        "asyncio": asyncio.run,
+        "debug": lambda main: asyncio.run(main, debug=True),
+    }
     with contextlib.suppress(ImportError):
         import uvloop
 
@@ -376,7 +379,7 @@ def loops() -> dict[str, Callable[[Awaitable[None]], None]]:
 
 @pytest.mark.parametrize("loop", loops())
 def test_asyncio_machinery_treats_the_call_as_a_coroutine(breaker: Any, loop: str) -> None:
-    """create_task, gather, wait_for, shield, timeout, TaskGroup, call names in repr; also debug, uvloop, eager tasks."""
+    """create_task, gather, wait_for, shield, timeout, TaskGroup, names in repr; also debug, uvloop, eager tasks."""
 
     @breaker
     async def work(x: int, delay: float = 0.0) -> int:
@@ -506,7 +509,7 @@ def test_a_sync_function_that_returns_an_awaitable_settles_when_that_ends(breake
             raise KeyError
         return 1
 
-    guarded = breaker(lambda fail: work(fail))
+    guarded = breaker(lambda fail: work(fail))  # noqa: PLW0108 - a lambda that returns an awaitable is the point
     scheduled = breaker(lambda fail: asyncio.ensure_future(work(fail)))
 
     async def main() -> None:

@@ -6,7 +6,7 @@ import gc
 import math
 import pickle
 import threading
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_an_async_context_manager_is_not_guarded_by_calling_its_maker(breaker: A
     """The body of such a block would run unguarded: TypeError that says what to do instead."""
 
     class Session:
-        async def __aenter__(self) -> Session:
+        async def __aenter__(self) -> Self:
             return self
 
         async def __aexit__(self, *args: object) -> None: ...
@@ -198,7 +198,8 @@ def test_refusals_are_fresh_and_pickle(breaker: Any) -> None:
 def test_attempt_answers_instead_of_raising(breaker: Any) -> None:
     """Value, error, ignored and refused, each with its outcome; interrupts still pass."""
     ok = breaker.attempt(max, 1, 2)
-    assert (ok.ok, bool(ok), ok.value, ok.error, ok.outcome, ok.called, ok.unwrap()) == (True, True, 2, None, "success", True, 2)
+    assert (ok.ok, bool(ok), ok.error, ok.outcome, ok.called) == (True, True, None, "success", True)
+    assert ok.value == ok.unwrap() == 2
     failed = breaker.attempt(lambda: 1 / 0)
     assert (failed.ok, failed.value, failed.outcome, failed.called) == (False, None, "failure", True)
     assert isinstance(failed.error, ZeroDivisionError)
