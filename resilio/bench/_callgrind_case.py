@@ -95,7 +95,7 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
     "bare loop": _idle,
     "async empty wrapper": lambda: _awaiting(lambda: _work.async_wrapper(_work.acallee())),
     "async breaker on success": lambda: _awaiting(lambda: _own.breaker()(_work.acallee())),
-    "rate_limit + bulkhead + breaker, fused": lambda: _awaiting(lambda: _own.stack()(_work.acallee())),
+    "rate_limit + bulkhead + breaker, fused": lambda: _awaiting(lambda: _own.stack(_work.acallee())),
     "sync empty wrapper": lambda: _calling(lambda: _work.sync_wrapper(_work.callee())),
     "sync breaker on success": lambda: _calling(lambda: _own.breaker()(_work.callee())),
     "refusal raised and caught": lambda: _refused(lambda: _own.refusing(_work.failing(), asynchronous=False)),
