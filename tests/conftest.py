@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from resilio.testing import VirtualTime, virtual_time
 
 _SUITE = os.getpid()
+_TRACED = os.environ.get("RESILIO_COVERAGE") == "1"  # the coverage of a line needs no hundred examples
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load resilio's own plugin where no installed entry point has done so: an in-place build."""
+    """Load resilio's own plugin where no installed entry point has done so; fewer examples where lines are traced."""
     if not config.pluginmanager.has_plugin("resilio") and importlib.util.find_spec("resilio.testing"):
         config.pluginmanager.import_plugin("resilio.testing.plugin")
+    if _TRACED:
+        settings.register_profile("traced", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        settings.load_profile("traced")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -75,6 +80,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("races")
+        machine = getattr(item, "cls", None)
+        if _TRACED and isinstance(getattr(machine, "settings", None), settings):
+            machine.settings = settings(machine.settings, max_examples=20)
     if config.option.markexpr:
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

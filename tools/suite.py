@@ -118,8 +118,9 @@ def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
     report = tree / "junit.xml"
     report.unlink(missing_ok=True)
     runner = ["-m", "coverage", "run", "-m", "pytest"] if leg.kind == "coverage" else ["-m", "pytest"]
-    command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", *arguments]
+    command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", "--durations=10", *arguments]
     settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
+    settings["RESILIO_COVERAGE"] = "1" if leg.kind == "coverage" else "0"
     settings.pop("PYTHONPATH", None)
     code = subprocess.run(command, cwd=tree, env=settings, check=False, stdin=subprocess.DEVNULL).returncode
     leg.counts = _counts(report)
