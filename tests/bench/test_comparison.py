@@ -6,12 +6,12 @@ from resilio.bench._comparison import WRAPPER, Comparison, Subject, Unavailable,
 from resilio.bench._harness import Effort
 from resilio.bench._results import Skip
 
-EFFORT = Effort(rounds=5, sample_ns=20_000)
+EFFORT = Effort(rounds=9, sample_ns=100_000)
 
 
 def slowly(f):
     def w():
-        for _ in range(200):
+        for _ in range(2000):
             pass
         return f()
 
