@@ -71,6 +71,7 @@ cdef class Amounts:
     cdef uint32_t version
     cdef int64_t cost[RS_MOST_RATES]
     cdef tuple units
+    cdef uint32_t mask              # the rates whose cost was given
 
 cdef class LimiterGate(Gate):
     cdef rs_limiter limiter

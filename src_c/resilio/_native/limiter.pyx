@@ -284,22 +284,35 @@ cdef class LimiterGate(Gate):
         rs_lock_release(&self.lock)
         self.deliver()
 
-    def settle_slot(self, size_t address, dict actual not None):
+    def actual(self, dict given not None):
+        """Return what a call cost in truth, for :meth:`settle_slot`: tokens by unit, >= 0; the others stay."""
+        cdef Amounts amounts = Amounts.__new__(Amounts)
+        rs_lock_acquire(&self.lock)
+        amounts.units = self.units
+        amounts.version = self.limiter.version
+        rs_lock_release(&self.lock)
+        for unit in given:
+            amounts.mask |= _mask(amounts.units, unit)
+        for i, unit in enumerate(amounts.units):
+            if unit in given:
+                amounts.cost[i] = _checked(unit, given[unit])
+        return amounts
+
+    def settle_slot(self, size_t address, Amounts actual not None):
         """
         Correct what the call which holds the slot at *address* has taken, as the core asks for `current().settle()`.
+
+        Runs no code of the user's: the call cannot end meanwhile.
 
         Args:
             address: Of a slot of this gate, whose call is under way.
 
-            actual: Tokens by unit, >= 0; the others stay.
+            actual: Of :meth:`actual`; without effect if the configuration has changed since.
         """
-        cdef Amounts amounts = self.amounts((), {}, actual)
         cdef int64_t now_ns = clock.now_ns()
-        cdef uint32_t mask = 0
-        for unit in actual:
-            mask |= _mask(amounts.units, unit)
         rs_lock_acquire(&self.lock)
-        _correct(<rs_gate *><PyObject *>self, <rs_slot *>address, mask, amounts.cost, now_ns)
+        if actual.version == self.limiter.version:
+            _correct(<rs_gate *><PyObject *>self, <rs_slot *>address, actual.mask, actual.cost, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()
 

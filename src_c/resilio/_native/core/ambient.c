@@ -61,20 +61,34 @@ static PyObject *view_first_item(CurrentCallObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* settle(limit, tokens=812): hand the call's slot to the gate of that policy. */
+/* Hand the call's slot at *gate* to it. Reading the numbers may run anything, the end of this call included: so that
+   comes first, and the slot is looked up after it. */
+static PyObject *settle_at(CurrentCallObject *self, PyObject *gate, int at, PyObject *given)
+{
+    PyObject *actual = PyObject_CallMethod(gate, "actual", "O", given), *done = NULL;
+    rs_run *run = actual ? view_run(self) : NULL;
+    if (run && at < run->n)
+        done = PyObject_CallMethod(gate, "settle_slot", "nO", (Py_ssize_t)&run->slots[at], actual);
+    else if (run)
+        PyErr_SetString(PyExc_RuntimeError, "this call has ended already");
+    Py_XDECREF(actual);
+    return done;
+}
+
+/* settle(limit, tokens=812) */
 static PyObject *view_settle(CurrentCallObject *self, PyObject *args, PyObject *actual)
 {
     PyObject *policy, *given = actual ? Py_NewRef(actual) : PyDict_New(), *done = NULL;
     rs_run *run = view_run(self);
     if (run == NULL || given == NULL || !PyArg_ParseTuple(args, "O:settle", &policy))
         goto out;
-    for (int i = 0; i < run->n; i++) {
-        PyObject *gate = (PyObject *)run->pipe->gate[i];
-        if (run->pipe->gate[i]->policy == policy && PyObject_HasAttrString(gate, "settle_slot")) {
-            done = PyObject_CallMethod(gate, "settle_slot", "nO", (Py_ssize_t)&run->slots[i], given);
+    for (int i = 0; i < run->n; i++)
+        if (run->pipe->gate[i]->policy == policy && strcmp(run->pipe->gate[i]->ops->kind, "rate_limit") == 0) {
+            PyObject *gate = Py_NewRef((PyObject *)run->pipe->gate[i]);
+            done = settle_at(self, gate, i, given);
+            Py_DECREF(gate);
             goto out;
         }
-    }
     PyErr_Format(PyExc_LookupError, "this call went through no rate limit that is %R", policy);
 out:
     Py_XDECREF(given);
