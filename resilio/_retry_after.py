@@ -27,9 +27,9 @@ def retry_after_of(error: BaseException) -> float | None:
 
     Source: RFC 9110, section 10.2.3.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return max(filter(None, map(retry_after_of, error.exceptions)), default=None)
     try:
+        if isinstance(error, BaseExceptionGroup):
+            return max(filter(None, map(retry_after_of, error.exceptions)), default=None)
         said = _seconds(getattr(error, "retry_after", None))
         return _from_headers(error) if said is None else said
     except Exception:  # noqa: BLE001 - a foreign object may raise anything

@@ -371,6 +371,8 @@ cdef class BreakerGate(Gate):
         cdef rs_breaker_object *seen = <rs_breaker_object *><void *>self
         if <void *>&seen.breaker != <void *>&self.breaker:
             raise SystemError("resilio._native.breaker was built against another gate.h")
+        if rs_window_init(&self.breaker.window, 1, 0) < 0:      # until __init__; there is always one to record in
+            raise MemoryError("no room for a window")
         self.ops = &OPS
         self.breaker.generation = 1
         self.breaker.passing = True

@@ -149,6 +149,15 @@ cdef PythonGate gate_of(rs_gate *gate):
     return <PythonGate><PyObject *>gate
 
 
+cdef bint enforced(rs_gate *gate) noexcept:
+    """Whether this refusal applies; counted if not. The core has let the lock go."""
+    rs_lock_acquire(&gate.lock)
+    cdef bint yes = rs_gate_enforced(gate)
+    gate.counters.would_reject += not yes
+    rs_lock_release(&gate.lock)
+    return yes
+
+
 cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept:
     cdef PythonGate self = gate_of(gate)
     slot.amount = 0
@@ -157,10 +166,9 @@ cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
         refusal = self.target.admit(call)
         if refusal is not None:
             self.explain(refusal, why)
-            if rs_gate_enforced(gate):
+            if enforced(gate):
                 return RS_REJECTED
             slot.state = RS_SLOT_SHADOW
-            gate.counters.would_reject += 1
             return RS_ADMITTED
         Py_INCREF(call)
         slot.amount = <int64_t><PyObject *>call

@@ -57,7 +57,7 @@ static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
     rs_gate *gate = run->pipe->gate[at];
     run->cursor = (int16_t)at;
     run->n = (int16_t)at;
-    rs_run_cancel(run, now);
+    rs_run_cancel(run, 0, now);
     if (RS_UNLIKELY(gate->changes || gate->woken))
         rs_gate_deliver(gate, NULL, 0);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_REJECTED))
@@ -116,7 +116,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
             run->cursor = (int16_t)i;
-            rs_run_cancel(run, now);
+            rs_run_cancel(run, 0, now);
             rs_gate_deliver(gate, NULL, 0);
             if (gate->listening & RS_LISTEN_REJECTED)
                 rs_tell_rejected(gate, why);
@@ -136,7 +136,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     rs_slot *slot = &run->slots[i];
     if (run->epoch != rs_epoch) {               /* forked meanwhile: the queue is gone */
         *why = (rs_refusal){-1, NAN, NAN, -1};
-        rs_run_cancel(run, now);
+        rs_run_cancel(run, 0, now);
         return RS_REJECTED;
     }
     slot->waiter->notified = 0;
@@ -177,7 +177,7 @@ static int context_flag(int count, const char *name, PyObject **cache)
         return 0;
     variable = rs_python("resilio._context", name, cache);
     if (variable == NULL || PyContextVar_Get(variable, Py_False, &value) < 0) {
-        PyErr_Clear();
+        rs_drop_error();
         return 0;
     }
     int on = value == Py_True;
@@ -210,26 +210,33 @@ static int may_block(void)
     return yes;
 }
 
+/* Blocking here would stop the event loop that has to free the permit: refuse instead. */
+static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
+{
+    int at = run->cursor;
+    rs_gate *gate = run->pipe->gate[at];
+    rs_slot *slot = &run->slots[at];
+    *why = (rs_refusal){-1, NAN, NAN, -1};
+    rs_gate_lock(gate);
+    gate->counters.queued--;
+    rs_gate_count_refusal(gate, why->reason);
+    gate->ops->cancel(gate, slot, now);
+    rs_gate_unlock(gate);
+    slot->state = RS_SLOT_EMPTY;
+    Py_CLEAR(slot->waiter);
+    return refuse(run, at, now, why);
+}
+
 /* Block this thread until the waiting gate decides. ADMITTED, REJECTED, or -1 with an exception and nothing held. */
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
 {
     int verdict = RS_WAIT, blocks = may_block();
     if (blocks < 0) {
-        rs_run_cancel(run, rs_clock_now(rs_clk));
+        rs_run_cancel(run, 0, rs_clock_now(rs_clk));
         return -1;
     }
-    if (!blocks) {
-        /* Blocking here would stop the event loop that has to free the permit: refuse instead. */
-        rs_gate *gate = run->pipe->gate[run->cursor];
-        *why = (rs_refusal){-1, NAN, NAN, -1};
-        int at = run->cursor;
-        rs_gate_lock(gate);
-        rs_gate_count_refusal(gate, why->reason);
-        rs_gate_unlock(gate);
-        rs_run_cancel(run, rs_clock_now(rs_clk));
-        run->cursor = (int16_t)at;
-        return RS_REJECTED;
-    }
+    if (!blocks)
+        return refuse_to_block(run, rs_clock_now(rs_clk), why);
     while (verdict == RS_WAIT) {
         rs_slot *slot = &run->slots[run->cursor];
         int64_t now = rs_clock_now(rs_clk), poll_at = rs_no_wait_count ? rs_wait_now(run) : now;
@@ -244,7 +251,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(seconds);
         if (done == NULL) {                     /* KeyboardInterrupt, usually */
-            rs_run_cancel(run, rs_clock_now(rs_clk));
+            rs_run_cancel(run, 0, rs_clock_now(rs_clk));
             return -1;
         }
         Py_DECREF(done);

@@ -85,6 +85,22 @@ static CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardO
     return self;
 }
 
+/* Free what could not be made whole. */
+static PyObject *call_unmade(CallObject *self)
+{
+    if (self->args == NULL)
+        PyErr_NoMemory();
+    else if (self->args != self->inline_args)
+        PyMem_Free(self->args);
+    self->args = self->inline_args;
+    if (self->run.slots == NULL)
+        self->run.slots = self->slots;
+    self->state = DONE;
+    PyObject_GC_Track(self);
+    Py_DECREF(self);
+    return NULL;
+}
+
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard)
 {
@@ -95,23 +111,17 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
     Py_ssize_t total = self->nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
     if (RS_UNLIKELY(total > RS_INLINE_ARGS))
         self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *));
-    if (RS_UNLIKELY(pipe->n > RS_INLINE_GATES))
-        self->run.slots = rs_slots_for(pipe->n, self->slots);
-    if (RS_UNLIKELY(self->args == NULL || self->run.slots == NULL)) {
-        self->args = self->args ? self->args : self->inline_args;
-        self->run.slots = self->run.slots ? self->run.slots : self->slots;
-        self->state = DONE;
-        PyObject_GC_Track(self);
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
+    if (RS_UNLIKELY((unsigned)pipe->n > RS_INLINE_GATES))
+        self->run.slots = rs_slots_new(pipe);
+    if (RS_UNLIKELY(self->args == NULL || self->run.slots == NULL))
+        return call_unmade(self);
     self->total = total;
     for (Py_ssize_t i = 0; i < total; i++)
         self->args[i + 1] = Py_NewRef(args[i]);
     self->kwnames = Py_XNewRef(kwnames);
     int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
-    if (RS_UNLIKELY(depth > 0))
-        self->origin = call_origin(depth);
+    if (RS_UNLIKELY(depth > 0) && (self->origin = call_origin(depth)) == NULL)
+        PyErr_Clear();
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -121,7 +131,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, PyObject *awaitable, int mo
 {
     CallObject *self = call_make(run->pipe, func, mode, guard);
     if (self == NULL) {
-        rs_run_settle(run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+        rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
         Py_DECREF(awaitable);
         return NULL;
     }
@@ -188,7 +198,7 @@ const char *rs_call_name(CallObject *self, PyObject **holder)
         *holder = Py_XNewRef(PyDict_GetItemString(self->guard->dict, "__qualname__"));
     if (*holder == NULL && self->func)
         *holder = PyObject_GetAttrString(self->func, "__qualname__");
-    PyErr_Clear();
+    rs_drop_error();
     const char *name = *holder && PyUnicode_Check(*holder) ? PyUnicode_AsUTF8(*holder) : NULL;
     PyErr_Clear();
     return name ? name : "guarded call";
@@ -205,12 +215,13 @@ static void warn_never_awaited(CallObject *self)
     PyErr_Restore(type, value, traceback);
 }
 
+/* It ends without an outcome; possibly in a finaliser. */
 void rs_call_settle_dropped(CallObject *self)
 {
     if (self->state == WAITING)
-        rs_run_cancel(&self->run, rs_clock_now(rs_clk));
+        rs_run_cancel(&self->run, 1, rs_clock_now(rs_clk));
     else
-        rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
 }
 
 void rs_call_dealloc(CallObject *self)

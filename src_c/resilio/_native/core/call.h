@@ -22,7 +22,7 @@ typedef struct CallObject {
     PyObject *stop;                 /* the recycled StopIteration that carried the result out */
     PyObject *origin;
     PyObject *weakrefs;
-    uint8_t state, mode, running;
+    uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;

@@ -20,6 +20,7 @@ int rs_call_set_inner(CallObject *self, PyObject *awaitable)
 void rs_call_end(CallObject *self)
 {
     self->state = DONE;
+    self->running = 0;
     if (RS_UNLIKELY(self->frame.view != NULL))
         rs_frame_end(&self->frame);
 }
@@ -92,8 +93,8 @@ static PySendResult invoke(CallObject *self, PyObject **result)
     rs_call_enter(self);
     PyObject *coroutine = rs_vectorcall(self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                         self->kwnames);
+    rs_call_drop_args(self);            /* may run a finaliser that knows this call: it is running, so left alone */
     rs_call_leave(self);
-    rs_call_drop_args(self);
     if (RS_UNLIKELY(coroutine == NULL))
         return rs_call_finish_error(self, result);
     if (RS_LIKELY(PyCoro_CheckExact(coroutine))) {
@@ -118,9 +119,11 @@ static PySendResult park(CallObject *self)
     PyObject *coroutine = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
     Py_XDECREF(seconds);
     self->state = WAITING;
-    if (coroutine && rs_call_set_inner(self, coroutine) == 0)
+    if (coroutine && rs_call_set_inner(self, coroutine) == 0) {
+        self->running = 0;
         return PYGEN_NEXT;
-    rs_run_cancel(&self->run, rs_clock_now(rs_clk));
+    }
+    rs_run_cancel(&self->run, 0, rs_clock_now(rs_clk));
     rs_call_end(self);
     return PYGEN_ERROR;
 }
@@ -156,6 +159,7 @@ static PySendResult start(CallObject *self, PyObject **result)
     if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
         return invoke(self, result);
     rs_request request = request_of(self);
+    self->running = 1;                  /* a cost function, a gate or a listener may know this call: it must not drive it */
     int verdict = rs_run_admit(&self->run, &request, 0, 1, rs_clock_now(rs_clk), &why);
     return proceed(self, verdict, &why, result);
 }
@@ -163,11 +167,12 @@ static PySendResult start(CallObject *self, PyObject **result)
 /* The park returned or raised. */
 static PySendResult parked(CallObject *self, PySendResult sent, PyObject **result)
 {
+    self->running = 1;
     Py_CLEAR(self->inner);
     if (sent == PYGEN_ERROR) {                      /* cancelled while waiting */
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
-        rs_run_cancel(&self->run, rs_clock_now(rs_clk));
+        rs_run_cancel(&self->run, 0, rs_clock_now(rs_clk));
         PyErr_Restore(type, value, traceback);
         rs_call_end(self);
         rs_call_drop_args(self);

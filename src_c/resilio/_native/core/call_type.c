@@ -7,32 +7,6 @@ static PyObject *call_send(CallObject *self, PyObject *value)
     return rs_call_send(self, value, &result) == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
 }
 
-static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
-{
-    PyObject *throw = PyObject_GetAttrString(self->inner, "throw");
-    if (throw == NULL && nargs == 1 && PyExceptionInstance_Check(args[0])) {
-        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);     /* an awaitable without throw: it ends here */
-        *result = NULL;
-        return PYGEN_ERROR;
-    }
-    rs_call_enter(self);
-    *result = throw ? PyObject_Vectorcall(throw, args, (size_t)nargs, NULL) : NULL;
-    rs_call_leave(self);
-    Py_XDECREF(throw);
-    if (*result)
-        return PYGEN_NEXT;
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-        return PYGEN_ERROR;
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    *result = Py_NewRef(((PyStopIterationObject *)error)->value);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-    return PYGEN_RETURN;
-}
-
 /* Raise what throw() was given: an exception, or a class with an optional value and traceback. */
 static void raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
@@ -53,6 +27,35 @@ static void raise_thrown(PyObject *const *args, Py_ssize_t nargs)
         PyException_SetTraceback(error, args[2]);
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_DECREF(error);
+}
+
+static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
+{
+    PyObject *throw = PyObject_GetAttrString(self->inner, "throw");
+    if (throw == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        raise_thrown(args, nargs);      /* an awaitable without throw: it ends here */
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    rs_call_enter(self);
+    *result = throw ? PyObject_Vectorcall(throw, args, (size_t)nargs, NULL) : NULL;
+    rs_call_leave(self);
+    Py_XDECREF(throw);
+    if (*result)
+        return PYGEN_NEXT;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return PYGEN_ERROR;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    PyObject *value = PyObject_TypeCheck(error, (PyTypeObject *)PyExc_StopIteration)
+        ? ((PyStopIterationObject *)error)->value : NULL;
+    *result = Py_NewRef(value ? value : Py_None);       /* made without __init__, it has none */
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return PYGEN_RETURN;
 }
 
 static PyObject *call_throw(CallObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -79,6 +82,8 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     if (self->running)
         return PyErr_Format(PyExc_ValueError, "coroutine already executing");
     if (self->state == CREATED || self->state == DONE || self->inner == NULL) {
+        if (self->run.n)                /* the collector has taken the inner iterator, and somebody has kept the call */
+            rs_call_settle_dropped(self);
         rs_call_end(self);
         rs_call_drop_args(self);
         Py_RETURN_NONE;
@@ -118,8 +123,7 @@ static PyObject *call_mirror(CallObject *self, void *attribute)
     PyObject *value = NULL;
     if (self->state == RUNNING && self->inner)
         value = PyObject_GetAttrString(self->inner, attribute);
-    if (value == NULL)
-        PyErr_Clear();
+    rs_drop_error();
     return value ? value : Py_NewRef(Py_None);
 }
 
@@ -136,7 +140,7 @@ static PyObject *call_get_code(CallObject *self, void *unused)
 {
     PyObject *from = self->guard ? (PyObject *)self->guard : self->func;
     PyObject *code = from ? PyObject_GetAttrString(from, "__code__") : NULL;
-    PyErr_Clear();
+    rs_drop_error();
     return code ? code : Py_NewRef(Py_None);
 }
 
@@ -147,7 +151,7 @@ static PyObject *call_get_name(CallObject *self, void *attribute)
         name = PyObject_GetAttrString((PyObject *)self->guard, attribute);
     else if (self->func)
         name = PyObject_GetAttrString(self->func, attribute);
-    PyErr_Clear();
+    rs_drop_error();
     return name ? name : PyUnicode_FromString("guarded call");
 }
 

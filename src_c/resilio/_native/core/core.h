@@ -28,7 +28,7 @@ typedef struct rs_pipeline {
     PyObject_HEAD
     PyObject *gates;                /* tuple, keeps the array alive */
     rs_gate **gate;                 /* its items */
-    int n;
+    int n;                          /* -1 until __init__ */
     PyObject *weakrefs;
 } rs_pipeline;
 
@@ -49,8 +49,8 @@ extern rs_clock *rs_clk;
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why);
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why);
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
-void rs_run_cancel(rs_run *run, int64_t now);
-void rs_run_settle(rs_run *run, int outcome, PyObject *error, int64_t now);
+void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now);
+void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now);
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);
 void rs_run_first_item(rs_run *run, int64_t now);
@@ -68,6 +68,14 @@ static inline void rs_gate_lock(rs_gate *gate)
 static inline void rs_gate_unlock(rs_gate *gate)
 {
     rs_lock_release(&gate->lock);
+}
+/* A new reference to what the gate owns at *field, or NULL: another thread, or what it is asked for, may replace it. */
+static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
+{
+    rs_lock_acquire(&gate->lock);
+    PyObject *owned = Py_XNewRef(*field);
+    rs_lock_release(&gate->lock);
+    return owned;
 }
 /* The operations of a gate written in Python call Python: the lock is let go around them, and held for the counters. */
 static inline void rs_gate_let_go(rs_gate *gate)
@@ -137,13 +145,20 @@ void rs_waiter_wake(rs_waiter *waiter);
 int rs_is_coroutine_function(PyObject *callable);
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
 void rs_gate_forget_all(void);
+void rs_waiter_after_fork(void);
+void rs_drop_error(void);           /* the pending exception, if any; a Ctrl-C is raised again at the next safe point */
 
-/* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first. */
+/* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first.
+   Whatever else it is may be a guard again, and the interpreter counts only its own frames. */
 static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (RS_LIKELY(PyFunction_Check(func)))
         return ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames);
-    return PyObject_Vectorcall(func, args, nargsf, kwnames);
+    if (Py_EnterRecursiveCall(" in a guarded call"))
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
+    Py_LeaveRecursiveCall();
+    return result;
 }
 
 /* Can it be awaited? What has __await__, and generators of types.coroutine functions. */
@@ -164,10 +179,11 @@ static inline int rs_is_awaitable(PyObject *object)
 #endif
 }
 
-/* The slots of a run live inside its owner when they fit. */
-static inline rs_slot *rs_slots_for(int n, rs_slot *inline_slots)
+/* The slots of a run live inside its owner when they fit. NULL with an exception. */
+rs_slot *rs_slots_new(const rs_pipeline *pipe);
+static inline rs_slot *rs_slots_for(const rs_pipeline *pipe, rs_slot *inline_slots)
 {
-    return RS_LIKELY(n <= RS_INLINE_GATES) ? inline_slots : PyMem_Malloc((size_t)n * sizeof(rs_slot));
+    return RS_LIKELY((unsigned)pipe->n <= RS_INLINE_GATES) ? inline_slots : rs_slots_new(pipe);
 }
 static inline void rs_slots_free(rs_slot *slots, rs_slot *inline_slots)
 {

@@ -69,9 +69,11 @@ void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser)
     if (gate->woken)
         wake_all(gate);
     if (gate->changes) {
-        if (error && gate->on_trip) {
+        PyObject *on_trip = error ? rs_gate_own(gate, &gate->on_trip) : NULL;
+        if (on_trip) {
             PyObject *args[2] = {(PyObject *)gate, error};
-            call_hook(gate->on_trip, args, 2);
+            call_hook(on_trip, args, 2);
+            Py_DECREF(on_trip);
         }
         if (!in_finaliser)
             deliver_changes(gate);

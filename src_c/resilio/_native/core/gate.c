@@ -64,6 +64,7 @@ void rs_gate_forget_all(void)
     int64_t now = rs_clock_now(rs_clk);
     rs_epoch++;
     rs_lock_reset(&live_lock);
+    rs_waiter_after_fork();
     for (rs_gate *gate = live; gate; gate = gate->next) {
         rs_lock_reset(&gate->lock);
         gate->counters.inflight = gate->counters.queued = 0;
@@ -108,6 +109,8 @@ static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
     memcpy(change, self->change, n * sizeof(rs_change));
     self->changes = 0;
     rs_lock_release(&self->lock);
+    if (n == 0)
+        return PyList_New(0);
     const rs_kind *kind = rs_kind_of(self->ops);
     PyObject *list = kind ? PyList_New(0) : NULL;
     for (uint32_t i = 0; list && i < n; i++) {
@@ -162,15 +165,18 @@ static PyObject *gate_get_kind(rs_gate *self, void *unused)
 /* An object or NULL here is an object or None there: the hot path asks only whether there is one. */
 static PyObject *gate_get_object(PyObject *self, void *offset)
 {
-    PyObject *value = *(PyObject **)((char *)self + (intptr_t)offset);
-    return Py_NewRef(value ? value : Py_None);
+    PyObject *value = rs_gate_own((rs_gate *)self, (PyObject **)((char *)self + (intptr_t)offset));
+    return value ? value : Py_NewRef(Py_None);
 }
 
 static int gate_set_object(PyObject *self, PyObject *value, void *offset)
 {
     PyObject **field = (PyObject **)((char *)self + (intptr_t)offset);
+    PyObject *new = value && value != Py_None ? Py_NewRef(value) : NULL;
+    rs_gate_lock((rs_gate *)self);
     PyObject *old = *field;
-    *field = value && value != Py_None ? Py_NewRef(value) : NULL;
+    *field = new;
+    rs_gate_unlock((rs_gate *)self);
     Py_XDECREF(old);
     return 0;
 }

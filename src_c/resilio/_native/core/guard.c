@@ -67,12 +67,14 @@ static int guard_clear(GuardObject *self)
 static void guard_dealloc(GuardObject *self)
 {
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, guard_dealloc)          /* guards of guards of guards */
     if (self->weakrefs)
         PyObject_ClearWeakRefs((PyObject *)self);
     guard_clear(self);
     Py_CLEAR(self->func);
     Py_CLEAR(self->pipe);
     Py_TYPE(self)->tp_free((PyObject *)self);
+    Py_TRASHCAN_END
 }
 
 static PyObject *guard_descr_get(PyObject *self, PyObject *instance, PyObject *owner)

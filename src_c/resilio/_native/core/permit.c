@@ -15,7 +15,7 @@ PyObject *rs_permit_new(rs_run *run)
 {
     PermitObject *self = PyObject_GC_New(PermitObject, &rs_PermitType);
     if (self == NULL) {
-        rs_run_cancel(run, rs_clock_now(rs_clk));
+        rs_run_cancel(run, 0, rs_clock_now(rs_clk));
         return NULL;
     }
     self->weakrefs = NULL;
@@ -45,7 +45,7 @@ static void permit_dealloc(PermitObject *self)
     if (self->weakrefs)
         PyObject_ClearWeakRefs((PyObject *)self);
     if (self->run.n)
-        rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
     if (self->run.slots && self->run.slots != self->slots)
         PyMem_Free(self->run.slots);
     Py_DECREF((PyObject *)self->pipe);
@@ -65,7 +65,7 @@ static PyObject *permit_success(PermitObject *self, PyObject *unused)
 {
     if (!permit_end(self))
         return NULL;
-    rs_run_settle(&self->run, RS_SUCCESS, NULL, rs_clock_now(rs_clk));
+    rs_run_settle(&self->run, RS_SUCCESS, NULL, 0, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -76,7 +76,7 @@ static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ss
         return PyErr_Format(PyExc_TypeError, "failure: takes an exception or nothing");
     if (!permit_end(self))
         return NULL;
-    rs_run_settle(&self->run, RS_FAILURE, error, rs_clock_now(rs_clk));
+    rs_run_settle(&self->run, RS_FAILURE, error, 0, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -84,7 +84,7 @@ static PyObject *permit_ignore(PermitObject *self, PyObject *unused)
 {
     if (!permit_end(self))
         return NULL;
-    rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    rs_run_settle(&self->run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -92,7 +92,7 @@ static PyObject *permit_cancel(PermitObject *self, PyObject *unused)
 {
     if (!permit_end(self))
         return NULL;
-    rs_run_cancel(&self->run, rs_clock_now(rs_clk));
+    rs_run_cancel(&self->run, 0, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -133,7 +133,7 @@ static PyObject *permit_future_done(PermitObject *self, PyObject *future)
     if (cancelled == Py_False)
         error = PyObject_CallMethod(future, "exception", NULL);
     if (error == NULL)
-        rs_run_settle(&self->run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+        rs_run_settle(&self->run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
     else if (error == Py_None) {
         PyObject *value = PyObject_CallMethod(future, "result", NULL);
         rs_run_returned(&self->run, value ? value : Py_None, rs_clock_now(rs_clk));
@@ -144,7 +144,7 @@ static PyObject *permit_future_done(PermitObject *self, PyObject *future)
         rs_run_raised(&self->run, rs_clock_now(rs_clk));
     }
 out:
-    PyErr_Clear();
+    rs_drop_error();
     Py_XDECREF(cancelled);
     Py_XDECREF(error);
     Py_RETURN_NONE;

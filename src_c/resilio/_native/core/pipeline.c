@@ -6,7 +6,21 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     rs_pipeline *self = (rs_pipeline *)type->tp_alloc(type, 0);
     if (self && (self->gates = PyTuple_New(0)) == NULL)
         Py_CLEAR(self);
+    if (self)
+        self->n = -1;
     return (PyObject *)self;
+}
+
+rs_slot *rs_slots_new(const rs_pipeline *pipe)
+{
+    if (pipe->n < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "this pipeline has no gates yet: its __init__ has not run");
+        return NULL;
+    }
+    rs_slot *slots = PyMem_Malloc((size_t)pipe->n * sizeof(rs_slot));
+    if (slots == NULL)
+        PyErr_NoMemory();
+    return slots;
 }
 
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
@@ -16,7 +30,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Pipeline", names, &PyTuple_Type, &gates))
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(gates);
-    if (self->n) {
+    if (self->n >= 0) {
         PyErr_SetString(PyExc_RuntimeError, "a pipeline's gates are set once: calls under way hold their places");
         return -1;
     }
@@ -65,14 +79,14 @@ static int is_future(PyObject *result)
 {
     PyObject *blocking = PyObject_GetAttrString(result, "_asyncio_future_blocking");
     Py_XDECREF(blocking);
-    PyErr_Clear();
+    rs_drop_error();
     return blocking != NULL;
 }
 
 /* The function returned an awaitable: the call ends when that does. Steals *result*. */
 static PyObject *adopt(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
 {
-    if (!is_future(result))
+    if (mode == RS_MODE_RESULT || !is_future(result))
         return rs_call_adopt(run, func, result, mode, guard);
     PyObject *permit = rs_permit_new(run), *done = NULL, *added = NULL;
     if (permit)
@@ -89,7 +103,7 @@ static PyObject *adopt(rs_run *run, PyObject *func, PyObject *result, int mode, 
 
 static PyObject *refuse_context_manager(rs_run *run, PyObject *func, PyObject *result)
 {
-    rs_run_settle(run, RS_IGNORED, NULL, rs_clock_now(rs_clk));
+    rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
     PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
                  "use `async with policy:` inside it", func, Py_TYPE(result)->tp_name);
     Py_DECREF(result);
@@ -157,12 +171,12 @@ PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, si
                     GuardObject *guard)
 {
     rs_slot slots[RS_INLINE_GATES];
-    rs_run run = {pipe, rs_slots_for(pipe->n, slots), rs_epoch, 0, 0, -1};
+    rs_run run = {pipe, rs_slots_for(pipe, slots), rs_epoch, 0, 0, -1};
     rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL};
     rs_refusal why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (RS_UNLIKELY(run.slots == NULL))
-        return PyErr_NoMemory();
+        return NULL;
     Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
     int verdict = admit_sync(&run, &request, 1, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
@@ -200,7 +214,7 @@ int rs_is_coroutine_function(PyObject *callable)
     PyObject *answer = hook ? PyObject_CallOneArg(hook, callable) : NULL;
     int yes = answer == Py_True;
     Py_XDECREF(answer);
-    PyErr_Clear();
+    rs_drop_error();
     return yes;
 }
 
@@ -243,12 +257,12 @@ static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_s
 static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise)
 {
     rs_slot slots[RS_INLINE_GATES];
-    rs_run run = {self, rs_slots_for(self->n, slots), rs_epoch, 0, 0, -1};
+    rs_run run = {self, rs_slots_for(self, slots), rs_epoch, 0, 0, -1};
     rs_request request = {args, nargs, kwnames, NULL};
     rs_refusal why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (run.slots == NULL)
-        return PyErr_NoMemory();
+        return NULL;
     int verdict = admit_sync(&run, &request, may_wait, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED))
         result = rs_permit_new(&run);

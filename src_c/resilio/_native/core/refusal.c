@@ -89,6 +89,12 @@ static PyObject *retry_after(const rs_refusal *why)
     return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None);
 }
 
+static PyObject *name_of(rs_gate *gate)
+{
+    PyObject *name = rs_gate_own(gate, &gate->name);
+    return name ? name : Py_NewRef(Py_None);
+}
+
 /* A fresh exception. Its fields are slots of RejectedError, written at their offsets: a third of the price of __init__. */
 PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
 {
@@ -99,7 +105,7 @@ PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
     PyObject *error = ((PyTypeObject *)PyExc_Exception)->tp_new(type, empty_tuple, NULL);
     if (error == NULL)
         return NULL;
-    PyObject *value[6] = {Py_NewRef(kind->kind), Py_NewRef(gate->name ? gate->name : Py_None), Py_NewRef(rs_reason(kind, why->reason)),
+    PyObject *value[6] = {Py_NewRef(kind->kind), name_of(gate), Py_NewRef(rs_reason(kind, why->reason)),
                           float_or_none(why->measured), float_or_none(why->limit), retry_after(why)};
     int failed = 0;
     for (int i = 0; i < 6; i++) {
@@ -129,19 +135,28 @@ typedef struct {
 
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why)
 {
-    RefusalObject *self = PyObject_New(RefusalObject, &rs_RefusalType);
+    RefusalObject *self = PyObject_GC_New(RefusalObject, &rs_RefusalType);
     if (self == NULL)
         return NULL;
     Py_INCREF((PyObject *)gate);
     self->gate = gate;
     self->why = *why;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* The gate leads to the user's functions, and they may lead to this refusal. The gate's own tp_clear breaks the cycle. */
+static int refusal_traverse(RefusalObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT((PyObject *)self->gate);
+    return 0;
 }
 
 static void refusal_dealloc(RefusalObject *self)
 {
+    PyObject_GC_UnTrack(self);
     Py_DECREF((PyObject *)self->gate);
-    PyObject_Free(self);
+    PyObject_GC_Del(self);
 }
 
 static PyObject *refusal_get(RefusalObject *self, void *which)
@@ -151,7 +166,7 @@ static PyObject *refusal_get(RefusalObject *self, void *which)
         return NULL;
     switch ((intptr_t)which) {
     case 0: return Py_NewRef(kind->kind);
-    case 1: return Py_NewRef(self->gate->name ? self->gate->name : Py_None);
+    case 1: return name_of(self->gate);
     case 2: return Py_NewRef(rs_reason(kind, self->why.reason));
     case 3: return float_or_none(self->why.measured);
     case 4: return float_or_none(self->why.limit);
@@ -186,9 +201,10 @@ static PyGetSetDef refusal_getset[] = {
 PyTypeObject rs_RefusalType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Refusal",
     .tp_basicsize = sizeof(RefusalObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "A refusal as a value: false, and knows why.",
     .tp_dealloc = (destructor)refusal_dealloc,
+    .tp_traverse = (traverseproc)refusal_traverse,
     .tp_repr = (reprfunc)refusal_repr,
     .tp_as_number = &refusal_number,
     .tp_getset = refusal_getset,

@@ -2,7 +2,7 @@
 #include "core.h"
 
 /* Give everything back: the callee was never called. Innermost first. Keeps a pending exception. */
-void rs_run_cancel(rs_run *run, int64_t now)
+void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now)
 {
     int n = run->n;
     run->n = 0;
@@ -29,7 +29,7 @@ void rs_run_cancel(rs_run *run, int64_t now)
             slot->state = RS_SLOT_EMPTY;
             slot->waiter = NULL;
             if (gate->changes || gate->woken)
-                rs_gate_deliver(gate, NULL, 0);
+                rs_gate_deliver(gate, NULL, in_finaliser);
         }
         Py_XDECREF((PyObject *)waiter);
     }
@@ -64,27 +64,37 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_tell_settled(gate, outcome, latency);
 }
 
-/* Settle every gate with one outcome. *error* NULL and RS_IGNORED: possibly in a finaliser, so no user code runs. */
-void rs_run_settle(rs_run *run, int outcome, PyObject *error, int64_t now)
+/* Settle every gate with one outcome. *in_finaliser*: no listener is called. */
+void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now)
 {
     int n = run->n;
     run->n = 0;
     if (RS_UNLIKELY(run->epoch != rs_epoch))
         return;
     for (int i = n - 1; i >= 0; i--)
-        settle_one(run->pipe->gate[i], &run->slots[i], outcome, error, outcome == RS_IGNORED && error == NULL, now);
+        settle_one(run->pipe->gate[i], &run->slots[i], outcome, error, in_finaliser, now);
 }
 
-static int ask_judge(PyObject *judge, PyObject *subject)
+void rs_drop_error(void)
 {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        PyErr_SetInterrupt();
+    PyErr_Clear();
+}
+
+/* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. */
+static int ask_judge(rs_gate *gate, PyObject **field, PyObject *subject)
+{
+    PyObject *judge = rs_gate_own(gate, field);
+    if (judge == NULL)
+        return -1;
     PyObject *answer = PyObject_CallOneArg(judge, subject);
     long outcome = answer ? PyLong_AsLong(answer) : -1;
     Py_XDECREF(answer);
+    Py_DECREF(judge);
     if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
         return (int)outcome;
-    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-        PyErr_SetInterrupt();               /* not the predicate's fault: raise it again at the next safe point */
-    PyErr_Clear();
+    rs_drop_error();
     return RS_IGNORED;                      /* a raising predicate teaches nothing */
 }
 
@@ -106,7 +116,7 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
         if (RS_UNLIKELY(run->verdict >= 0))
             outcome = run->verdict;
         else if (RS_UNLIKELY(gate->judge_value != NULL))
-            outcome = ask_judge(gate->judge_value, value);
+            outcome = Py_MAX(ask_judge(gate, &gate->judge_value, value), RS_SUCCESS);
         settle_one(gate, &run->slots[i], outcome, NULL, 0, now);
         verdict = worse(verdict, outcome);
     }
@@ -123,12 +133,13 @@ static int is_refusal(PyObject *error)
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
-    PyObject *leaves = PyObject_GetAttrString(error, "exceptions");
-    int all = leaves && PyTuple_Check(leaves);
+    PyObject *leaves = ((PyBaseExceptionGroupObject *)error)->excs;     /* the attribute may say anything, of itself too */
+    int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
+    if (!all)
+        return 0;
     for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
         all = is_refusal(PyTuple_GET_ITEM(leaves, i));
-    Py_XDECREF(leaves);
-    PyErr_Clear();
+    Py_LeaveRecursiveCall();
     return all;
 }
 
@@ -137,9 +148,12 @@ static int judge_error(rs_gate *gate, PyObject *error)
     /* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one. */
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
         return RS_IGNORED;
-    if (gate->judge_error)
-        return ask_judge(gate->judge_error, error);
-    return is_refusal(error) ? RS_IGNORED : RS_FAILURE;
+    int outcome = gate->judge_error ? ask_judge(gate, &gate->judge_error, error) : -1;
+    if (outcome >= 0)
+        return outcome;
+    outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
+    rs_drop_error();                    /* a group that is nested too deeply is a failure */
+    return outcome;
 }
 
 /* Settle by the pending exception, which stays pending. */

@@ -3,6 +3,8 @@
 
 static rs_lock wake_lock;           /* binding against waking */
 
+void rs_waiter_after_fork(void) { rs_lock_reset(&wake_lock); }
+
 rs_waiter *rs_waiter_new(void)
 {
     rs_waiter *self = PyObject_GC_New(rs_waiter, &rs_WaiterType);
@@ -49,11 +51,16 @@ void rs_waiter_wake(rs_waiter *self)
     if (waker == NULL)
         return;
     PyObject *done = PyObject_CallNoArgs(waker);
-    int interrupted = 0;
-    for (int again = 0; done == NULL && again < 8 && !PyErr_ExceptionMatches(PyExc_Exception); again++) {
-        /* Not the waker's: a Ctrl-C came in between. Neither must the waiter miss its wake-up, nor the user the Ctrl-C. */
-        interrupted |= PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-        PyErr_Clear();
+    int interrupted = 0, again = 0;
+    while (done == NULL && again++ < (PyErr_ExceptionMatches(PyExc_Exception) ? 1 : 8)) {
+        /* Not the waker's: a signal handler raised in between. Neither must the waiter miss its wake-up, nor the user the
+           Ctrl-C; the exception of another handler has nowhere else to go. */
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            interrupted = 1;
+            PyErr_Clear();
+        }
+        else
+            PyErr_WriteUnraisable(waker);
         done = PyObject_CallNoArgs(waker);
     }
     if (interrupted)
