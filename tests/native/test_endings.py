@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, current, events, pipeline, rate_limit
+from resilio import PipelineWarning, bulkhead, circuit_breaker, current, events, pipeline, rate_limit
 from resilio._native import core
 from resilio._native.breaker import BreakerGate
 
@@ -331,6 +331,19 @@ def test_a_refusal_to_block_an_event_loop_is_counted_and_told_once() -> None:
     assert [event.reason for event in heard] == ["would_block"]
     assert (counters(pool)["rejected"], counters(pool)["cancelled"]) == (1, 0)
     assert settled(pool)
+
+
+def test_a_shadow_pass_that_an_inner_gate_refuses_is_counted_as_cancelled() -> None:
+    """It was asked, and neither ended nor was refused here."""
+    shadow, refusing = bulkhead(1, enforce=False), circuit_breaker()
+    refusing.force_open()
+    held = shadow.acquire()
+    with pytest.warns(PipelineWarning):
+        both = pipeline(shadow, refusing)
+    assert not both.try_acquire()
+    held.success()
+    assert (counters(shadow)["cancelled"], counters(shadow)["would_reject"]) == (1, 1)
+    assert settled(shadow)
 
 
 def test_an_ignored_permit_is_told() -> None:

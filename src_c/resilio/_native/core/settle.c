@@ -31,6 +31,11 @@ void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now)
             if (gate->changes || gate->woken)
                 rs_gate_deliver(gate, NULL, in_finaliser);
         }
+        else if (run->epoch == rs_epoch && state == RS_SLOT_SHADOW) {
+            rs_gate_lock(gate);
+            gate->counters.cancelled++;
+            rs_gate_unlock(gate);
+        }
         Py_XDECREF((PyObject *)waiter);
     }
 }
