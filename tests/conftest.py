@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what races by its fixtures; leave `soak` out unless the command line names marks of its own."""
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
-            item.add_marker("races")
+            item.add_marker("untraced")
         machine = getattr(item, "cls", None)
         if _TRACED and isinstance(getattr(machine, "settings", None), settings):
             machine.settings = settings(machine.settings, max_examples=20)

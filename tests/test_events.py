@@ -255,6 +255,7 @@ def test_a_subscription_does_not_keep_an_unnamed_policy_alive() -> None:
     stop()
 
 
+@pytest.mark.untraced
 def test_a_ctrl_c_in_a_listener_is_raised_and_not_swallowed() -> None:
     """It is nobody's error: the program is interrupted at the next safe point, and events go on."""
     script = """

@@ -167,6 +167,7 @@ def raise_(error: BaseException) -> None:
     raise error
 
 
+@pytest.mark.untraced
 def test_a_ctrl_c_in_a_gate_is_raised_and_loses_nothing() -> None:
     """The program is interrupted at the next safe point, and the permit is accounted for."""
     script = """

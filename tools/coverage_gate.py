@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import c_coverage
-from environments import ROOT, Environment, run
+from environments import ROOT, Environment
 
 GATE = 95.0
 _KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd")}
@@ -33,8 +33,9 @@ def check_coverage(environment: Environment, tree: Path, build: Path) -> str:
     coverage = [environment.python, "-m", "coverage"]
     shutil.copytree(ROOT / "resilio", tree / "resilio", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     subprocess.run([*coverage, "combine", "--quiet"], cwd=tree, check=False)
-    run([*coverage, "report", "--precision=1"], cwd=tree)
-    run([*coverage, "json", "--quiet", "-o", "coverage.json"], cwd=tree)
+    for task in (("report", "--precision=1"), ("json", "--quiet", "-o", "coverage.json")):
+        if subprocess.run([*coverage, *task], cwd=tree, check=False).returncode:
+            return f"coverage {task[0]} failed"
     report = json.loads((tree / "coverage.json").read_text())
     in_c = c_coverage.report(build)
     missing = sorted(_expected() - {_module(name) for name in report["files"]})

@@ -22,8 +22,8 @@ from resilio._config import choice, enforce, positive_int, refuse, seconds, weig
 from resilio._native import clock
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.core import Waiter
-from resilio._policies._map import BulkheadMap
 from resilio._options import option
+from resilio._policies._map import BulkheadMap
 from resilio._policy import Policy, make, refuse_bare
 
 __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]

@@ -21,9 +21,9 @@ import attrs
 
 from resilio._config import enforce, positive_int, refuse, seconds
 from resilio._native.limiter import LimiterGate
+from resilio._options import option
 from resilio._policies._rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies._reservation import Reservation
-from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]

@@ -96,7 +96,9 @@ def _async_stack() -> Comparison:
         "Added to `await f()`.",
         [
             _subject("resilio, three decorators", lambda: stack(_work.acallee()), "async_stack"),
-            _subject("resilio pipeline of three", _pipeline, note="and a door, the fourth gate: drain, health, own counters"),
+            _subject(
+                "resilio pipeline of three", _pipeline, note="and a door, the fourth gate: drain, health, counters"
+            ),
         ],
     )
 

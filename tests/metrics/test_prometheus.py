@@ -202,7 +202,7 @@ def test_the_exposition_is_valid_openmetrics() -> None:
     assert list(Scraped(policies=[]).collector.describe())
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_scrapes_while_calls_go_on_never_go_back() -> None:
     """No scrape sees a total smaller than one before it, from whichever thread."""
     scraped, policy, stop, wrong = Scraped(), circuit_breaker("payments"), threading.Event(), []

@@ -141,7 +141,7 @@ def test_a_dropped_permit_is_given_back_without_a_verdict(breaker: Any) -> None:
     assert (c["inflight"], c["ignored"]) == (0, 2)
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_one_of_many_threads_ends_a_permit(breaker: Any) -> None:
     """Eight threads end the same permits: each ends once, the others are told."""
     rounds, threads = 200, 8

@@ -144,6 +144,7 @@ def test_a_raising_weight_function_changes_nothing(error):
     assert limit.used == 0
 
 
+@pytest.mark.untraced
 def test_ctrl_c_in_a_weight_function_is_not_lost():
     """KeyboardInterrupt belongs to the user: it comes again at the next safe point."""
 

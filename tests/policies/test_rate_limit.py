@@ -194,6 +194,7 @@ def test_asking_forgives_a_cost_function_too(vt):
     assert limit.cost_errors == 2
 
 
+@pytest.mark.untraced
 def test_ctrl_c_in_a_cost_function_is_not_lost():
     """KeyboardInterrupt belongs to the user: it comes again at the next safe point."""
 

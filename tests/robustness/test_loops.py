@@ -49,7 +49,7 @@ def in_a_loop(backend: str, main: Callable[[], Any], errors: list[BaseException]
     return threading.Thread(target=run)
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 @pytest.mark.parametrize("backends", [("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "trio", "asyncio")])
 def test_bh04_one_bulkhead_holds_over_several_loops(backends: tuple[str, ...]) -> None:
     """BH-04: two loops in two threads share the permits, and each waiter is woken in its own loop."""
@@ -79,7 +79,7 @@ def test_bh04_one_bulkhead_holds_over_several_loops(backends: tuple[str, ...]) -
     assert_no_leaks(pool)
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_bh04_threads_and_loops_queue_together() -> None:
     """BH-04: blocked threads and waiting tasks are in one queue; all get their turn."""
     pool = bulkhead(1, max_queued=1000, max_wait=60)
@@ -135,6 +135,7 @@ def test_bh04_one_object_outlives_its_loops(vt: VirtualTime, backend: str) -> No
         assert_no_leaks(stack)
 
 
+@pytest.mark.untraced
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_loop_that_was_closed_leaves_no_waiter_behind() -> None:
     """Waiters of a loop that was stopped in their midst and closed are gone once they are collected; others go on."""

@@ -230,7 +230,7 @@ def test_bh04_one_bulkhead_outlives_its_event_loops(backend):
     exactly_free(limit, 1)
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_bh04_the_cap_is_that_of_the_process():
     """BH-04: two asyncio loops, a trio run and a plain thread share one cap, exactly, and wake each other."""
     limit = waiting(2, max_queued=1000)

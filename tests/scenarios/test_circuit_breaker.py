@@ -146,7 +146,7 @@ def test_cb02_no_more_probes_than_permitted_in_flight_or_in_a_round(vt, backend)
     vt.run(main, backend=backend)
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_cb02_threads_that_race_for_the_first_probe_start_one(vt):
     """CB-02: of eight threads one probes; the race is real: its probe ends only after the other seven were refused."""
     breaker = tripped(vt)
@@ -597,7 +597,7 @@ def test_cb22_a_guarded_method_shares_one_state_unless_each_instance_has_its_own
             second.call()
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_cb23_snapshots_are_consistent_and_counters_exact_under_threads():
     """CB-23: at every moment the counters add up; at the end they are exact; results did race with changes of state."""
     breaker = circuit_breaker(consecutive=20, open_for=1e-4, max_open_for=1e-3)

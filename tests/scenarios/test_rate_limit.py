@@ -652,7 +652,7 @@ def test_rl07_no_wait_outlasts_max_wait(vt, backend):
     assert_no_leaks()
 
 
-@pytest.mark.races
+@pytest.mark.untraced
 def test_threads_share_one_limit_exactly():
     """A race of many threads: no more tokens pass than there are, and the threads did meet."""
     limit = rate_limit("1/d", burst=200)
