@@ -8,6 +8,7 @@ nothing about its producer; the user's generator is closed first, then the permi
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,9 @@ async def _drive_async(
     inner: AsyncGenerator[Any, Any], pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, Any]:
     permit = await pipeline.aacquire(*args, **kwargs)
+    custody = _Custody()
     try:
-        item = await _first(inner)
+        item = await custody.first(inner)
         permit.first_item()
         while True:
             try:
@@ -87,17 +89,40 @@ async def _drive_async(
     except BaseException as error:
         permit.raised(error)
         raise
-
-
-def _first(inner: AsyncGenerator[Any, Any]) -> Any:
-    """
-    Begin the user's generator unknown to the event loop, which knows ours.
-
-    A loop that shuts down closes all its generators at once: closing ours closes the user's, and both at once clash.
-    """
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        return inner.__anext__()
     finally:
-        sys.set_asyncgen_hooks(*hooks)
+        custody.driven = False
+
+
+class _Custody:
+    """
+    Who closes the user's generator: ours, which drives it, and the event loop only once that is over.
+
+    A loop that shuts down closes all generators that it knows at once: closing ours closes the user's, and both at once
+    clash. A collector that finds both in one cycle finalises both: ours is closed by the loop and closes the user's,
+    which must not have been closed before, out of any loop, where its cleanup cannot await.
+    """
+
+    __slots__ = ("_finalizer", "driven")
+
+    def __init__(self) -> None:
+        self.driven = True
+        self._finalizer: Callable[[AsyncGenerator[Any, Any]], object] | None = None
+
+    def first(self, inner: AsyncGenerator[Any, Any]) -> Any:
+        """Begin the user's generator, known to us and not to the loop."""
+        hooks = sys.get_asyncgen_hooks()
+        self._finalizer = hooks.finalizer
+        sys.set_asyncgen_hooks(None, self._finalize)
+        try:
+            return inner.__anext__()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _finalize(self, inner: AsyncGenerator[Any, Any]) -> None:
+        if self.driven:
+            return
+        if self._finalizer is not None:
+            self._finalizer(inner)
+        else:
+            with contextlib.suppress(StopIteration, StopAsyncIteration):  # as the interpreter does without a loop
+                inner.aclose().send(None)

@@ -8,7 +8,7 @@ import functools
 import gc
 import types
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -208,6 +208,33 @@ def test_a_waiter_of_a_closed_loop_goes_with_it() -> None:
     gc.collect()
     assert counters(pool)["queued"] == 0
     permit.success()
+    assert settled(pool)
+
+
+def test_a_stream_that_the_collector_finds_in_a_cycle_cleans_up_to_the_end() -> None:
+    """Its event loop closes it, as a stream without a guard: the user's cleanup may await, inside its permit."""
+    pool, ends = bulkhead(1), []
+
+    @pool
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ends.append(counters(pool)["inflight"])
+
+    async def main() -> None:
+        stream = numbers()
+        await anext(stream)
+        cycle: list[Any] = [stream]
+        cycle.append(cycle)
+        del stream, cycle
+        gc.collect()
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert ends == [1]
     assert settled(pool)
 
 
