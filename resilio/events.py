@@ -150,7 +150,8 @@ _LOG = _Subscription(_log.state_changed, (StateChanged,))
 _REFUSALS = _Subscription(_log.rejected, (Rejected,))
 
 _lock = threading.RLock()
-_lane = threading.Lock()
+_lane: dict[str, threading.Thread] = {}
+_here = threading.local()
 _subscriptions: tuple[_Subscription, ...] = ()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
 _waiting: deque[tuple[Gate, Event]] = deque()
@@ -288,12 +289,31 @@ def _queue(gate: Gate, event: Event) -> None:
 
 def _dispatch() -> None:
     """Empty the queue, unless someone is at it: they deliver ours too, in order, and nobody waits for a listener."""
-    while _waiting and _lane.acquire(blocking=False):
+    # The lane is no lock: a Ctrl-C just after a lock was taken and before its `try` would leave it taken for good.
+    me = threading.current_thread()
+    while _waiting and not getattr(_here, "delivering", False):
         try:
-            while _waiting:
-                _tell(*_waiting.popleft())
+            _here.delivering = True
+            if not _take_lane(me):
+                return
+            _deliver_waiting()
         finally:
-            _lane.release()
+            _here.delivering = False
+            if _lane.get("owner") is me:
+                _lane.pop("owner", None)
+
+
+def _deliver_waiting() -> None:
+    # Not inside that `try`: CPython leaves the jump at a loop's end out of it, and a Ctrl-C may come just there.
+    while _waiting:
+        _tell(*_waiting.popleft())
+
+
+def _take_lane(me: threading.Thread) -> bool:
+    owner = _lane.setdefault("owner", me)  # atomic
+    if owner is not me and not owner.is_alive():
+        _lane["owner"] = owner = me
+    return owner is me
 
 
 def _tell(gate: Gate, event: Event) -> None:
@@ -304,8 +324,10 @@ def _tell(gate: Gate, event: Event) -> None:
 
 def _after_fork() -> None:
     """A child has no other threads: a lock that one of them held, and what it had not delivered, are forgotten."""
-    global _lock, _lane
-    _lock, _lane = threading.RLock(), threading.Lock()
+    global _lock
+    _lock = threading.RLock()
+    _lane.clear()
+    _here.delivering = False
     _waiting.clear()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from resilio import PipelineWarning, RejectedError, bulkhead, circuit_breaker, events, pipeline, rate_limit
 from resilio.events import Rejected, Settled, StateChanged
-from resilio.testing import assert_no_leaks
+from resilio.testing import assert_no_leaks, record_events
 from storm.world import CalleeError
 
 pytestmark = [
@@ -152,6 +152,9 @@ def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupt
     print(f"interrupts: {ended}")
     assert min(ended["interrupted"], ended["returned"]) > 100, ended
     breaker.reset()
+    with record_events(breaker) as recorded:
+        breaker.force_open()
+    assert recorded.states() == ["forced_open"], "events are delivered no more"
     for _ in range(100):
         if pool.available == 1:
             break

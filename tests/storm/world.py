@@ -20,7 +20,7 @@ import attrs
 
 import resilio
 from resilio._native import core
-from resilio.testing import assert_no_leaks
+from resilio.testing import assert_no_leaks, record_events
 
 __all__ = ["CUT_SHORT", "CalleeError", "Plan", "Stack", "World", "storm"]
 
@@ -227,6 +227,7 @@ class World:
         kinds = (core.Call, core.Permit, core.Waiter)
         left = [thing for thing in gc.get_objects() if type(thing) in kinds]
         assert not left, f"{len(left)} native objects are left, the first is {left[0]!r}"
+        _events_flow()
         for pool in self.pools:
             assert pool.inside == 0
             _has_exactly(pool.policy, pool.limit)
@@ -247,6 +248,14 @@ def _has_exactly(policy: Any, capacity: int) -> None:
     assert granted == [True] * capacity + [False] * (not breaker), f"{policy!r}, capacity {capacity}: {granted}"
     for permit in permits[:capacity]:
         permit.ignore()
+
+
+def _events_flow() -> None:
+    """Assert that what was thrown into a delivery of events has not stopped all later ones."""
+    breaker = resilio.circuit_breaker()
+    with record_events(breaker) as events:
+        breaker.force_open()
+    assert events.states() == ["forced_open"]
 
 
 def storm(goal: int, run: Callable[[World, int], object], waits: tuple[float, ...], seed: int | None) -> Counter[str]:
