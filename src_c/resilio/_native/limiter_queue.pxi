@@ -66,13 +66,26 @@ cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexce
 
 
 cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
-    """Grant all who are due, in order, and have the next one set its timer; *here* is awake already."""
+    """
+    Grant all who are due, in order, and have the next one set its timer; *here* is awake already.
+
+    A head that has waited too long and still cannot be served goes first, whoever comes by: those behind it must not
+    depend on which of two timers of one moment is looked at first.
+    """
     cdef rs_waiter *waiter = m.queue.head
-    cdef bint moved = False
-    while waiter != NULL and rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter)):
+    cdef bint moved = False, due
+    while waiter != NULL:
+        due = rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter))
+        if not due and now_ns < waiter.deadline_ns:
+            break
         rs_queue_remove(&m.queue, waiter)
-        waiter.state = RS_WAITER_GRANTED
-        _granted(m, <rs_claim *>waiter.claim, now_ns)
+        if due:
+            waiter.state = RS_WAITER_GRANTED
+            _granted(m, <rs_claim *>waiter.claim, now_ns)
+        else:
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = TOO_LATE
+            m.planned = False
         if waiter != here:
             rs_gate_wake(gate, waiter)
         waiter = m.queue.head
@@ -210,13 +223,15 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         if m.queue.head == waiter:
             slot.wake_ns = min(slot.wake_ns, now_ns + rs_buckets_wait(&m.buckets, now_ns, cost))
         return RS_WAIT
-    if waiter.state == RS_WAITER_REFUSED:
-        _refuse(m, waiter.reason, cost, now_ns, 1, refusal)
-    else:
+    if waiter.state == RS_WAITER_QUEUED:
+        _leave(gate, m, waiter, now_ns)
+        waiter.reason = TOO_LATE
+    if waiter.reason == TOO_LATE:
         _refuse(m, TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), refusal)
         refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
         refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
-        _leave(gate, m, waiter, now_ns)
+    else:
+        _refuse(m, waiter.reason, cost, now_ns, 1, refusal)
     free(waiter.claim)
     waiter.claim = NULL
     return RS_REJECTED
