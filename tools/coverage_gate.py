@@ -16,7 +16,7 @@ import c_coverage
 from environments import ROOT, Environment
 
 GATE = 95.0
-_KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd")}
+_KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd", ".pxi")}
 
 
 def check_coverage(environment: Environment, tree: Path, build: Path) -> str:
@@ -53,7 +53,7 @@ def check_coverage(environment: Environment, tree: Path, build: Path) -> str:
 def _expected() -> set[str]:
     """Every module of the package with code in it, and every Cython source."""
     python = [path for path in (ROOT / "resilio").rglob("*.py") if path.read_text().strip()]
-    cython = list((ROOT / "src_c" / "resilio").rglob("*.pyx"))
+    cython = list((ROOT / "src_c" / "resilio").rglob("*.pyx")) + list((ROOT / "src_c" / "resilio").rglob("*.pxi"))
     return {_module(str(path.relative_to(ROOT))) for path in python + cython}
 
 

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -51,3 +53,16 @@ def test_the_command_measures_chosen_comparisons_and_prints_json():
 async def test_a_grant_is_timed_with_a_queue_of_the_length_asked_for(subject, anyio_backend):
     """Turns are taken one after the other until the grants asked for are timed, and all tasks end."""
     assert await grant_ns(_SUBJECTS[subject], 20, 100) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.covers
+def test_the_quick_run_measures_everything_and_ends_with_its_report():
+    """`resilio bench --quick` in a process of its own: every part is there, and nothing of the library is skipped."""
+    done = subprocess.run(
+        [sys.executable, "-m", "resilio.bench", "--quick"], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    for part in ("circuit breaker on success", "Histogram", "Memory", "Import", "Bulkhead with a queue"):
+        assert part in done.stdout
+    assert "SKIPPED" not in done.stdout

@@ -28,6 +28,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.covers
 def test_guarded_service_fares_better(tmp_path: Path) -> None:
     """
     At the same load the guarded service sends fewer calls into the outage and its healthy neighbour waits less.
@@ -54,6 +55,7 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child there")
 def test_interrupted_demo_leaves_a_partial_result_and_no_process(tmp_path: Path) -> None:
     """Ctrl-C gives exit code 130 and a result that says it is partial; the server is gone with its pipes."""
