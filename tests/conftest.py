@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pickle
@@ -72,6 +73,12 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 
 _RACING = {"hasty_threads", "interrupts", "race"}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the many collections of the leak checks what the suite itself is made of."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
