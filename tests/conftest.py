@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,15 @@ _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"  # the coverage of a line ne
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Prepare what the tests take for granted: Ctrl-C, and resilio's own plugin."""
+    # A shell starts background jobs with SIGINT ignored. Python then installs no handler, here and in every child, and
+    # a test that presses Ctrl-C would press nothing.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _load_plugin(config)
+
+
+def _load_plugin(config: pytest.Config) -> None:
     """Load resilio's own plugin where no installed entry point has done so; fewer examples where lines are traced."""
     if not config.pluginmanager.has_plugin("resilio") and importlib.util.find_spec("resilio.testing"):
         config.pluginmanager.import_plugin("resilio.testing.plugin")
