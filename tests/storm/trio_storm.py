@@ -28,7 +28,7 @@ async def run_world(world: World, calls: int) -> None:
         for at, resize in sorted(world.resizes(), key=itemgetter(0)):
             await trio.sleep_until(began + at)
             resize()
-    await trio.sleep(20)  # beyond every wait and lease
+    await trio.sleep(1000)  # far beyond every wait and lease
 
 
 class _Storm:

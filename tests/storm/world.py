@@ -180,6 +180,12 @@ class World:
             )
             self.breakers.append(breaker)
             self.policies.append(breaker)
+        shadows = [
+            resilio.bulkhead(2, max_queued=3, max_wait=0.004, enforce=choose([0.0, 0.5])),
+            resilio.rate_limit("500/s", burst=2, max_wait=0.004, enforce=choose([0.0, 0.5])),
+            resilio.circuit_breaker(consecutive=2, open_for=0.005, enforce=choose([0.0, 0.5])),
+        ]
+        self.policies += self.random.sample(shadows, self.random.randint(0, 2))
         if self.random.random() < 0.5:
             self.tolls.append(Toll(self.seed))
             self.policies.append(resilio.custom_gate(self.tolls[0]))
