@@ -118,6 +118,15 @@ class OpenBlocks:
         if permit is not None:
             finish(permit, error)
 
+    def forget(self, permit: Permit) -> None:
+        """Give back the permit of a block that was interrupted while it was entered."""
+        with _lock:
+            for key, blocks in list(self._by_frame.items()):
+                blocks[:] = [block for block in blocks if block.permit is not permit]
+                if not blocks:
+                    del self._by_frame[key]
+        _here.set(tuple(block for block in _here.get() if block.permit is not permit))
+
     def _take(self, key: tuple[int, CodeType]) -> _Open:
         with _lock:
             blocks = self._by_frame.get(key)

@@ -126,7 +126,12 @@ class Policy(core.Pipeline, Generic[C]):
 
     def __enter__(self) -> Permit:
         """Enter a block without arguments: sugar for `with p.permit() as permit`."""
-        return self._blocks.enter(sys._getframe(1), self.acquire())
+        frame, permit = sys._getframe(1), self.acquire()
+        try:
+            return self._blocks.enter(frame, permit)
+        except BaseException:  # a Ctrl-C: the block will never be left
+            self._blocks.forget(permit)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -139,7 +144,12 @@ class Policy(core.Pipeline, Generic[C]):
         return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
 
     async def _enter_later(self, frame: FrameType) -> Permit:
-        return self._blocks.enter(frame, await self.aacquire())
+        permit = await self.aacquire()
+        try:
+            return self._blocks.enter(frame, permit)
+        except BaseException:  # a Ctrl-C: the block will never be left
+            self._blocks.forget(permit)
+            raise
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
