@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -22,6 +24,7 @@ from coverage_gate import check_coverage
 from environments import ROOT, Environment
 from interpreters import Interpreter
 
+_PRINTING = threading.Lock()
 EXTRAS = ("prometheus", "httpx", "cli")
 
 
@@ -37,6 +40,12 @@ class Leg:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+    wheel: Path = Path()
+
+    @property
+    def tag(self) -> str:
+        """What its folders under .cache/ are named after."""
+        return self.title.replace(" ", "-")
 
 
 def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, ...] = ("wheel", "coverage")) -> int:
@@ -58,7 +67,12 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
     legs = [leg for leg in _plan(pythons, marks) if leg.kind in kinds]
     source = wheels.unpack_sdist(legs[0].environment)
     for leg in legs:
-        _run_leg(leg, source, pytest_arguments)
+        _build(leg, source)
+    # Two lanes for two cores; legs that share an environment follow each other in one.
+    measured = [leg for leg in legs if leg.interpreter is measured_python(pythons)]
+    lanes = [measured, [leg for leg in legs if leg not in measured]]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(lambda lane: [_run_leg(leg, source, pytest_arguments) for leg in lane], lanes))
     return _summary(legs)
 
 
@@ -84,20 +98,28 @@ def _plan(pythons: list[Interpreter], marks: str | None) -> list[Leg]:
     return legs
 
 
-def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
-    print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'", flush=True)
+def _build(leg: Leg, source: Path) -> None:
     started = time.monotonic()
-    tag = leg.title.replace(" ", "-")
-    wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.kind == "coverage")
-    leg.environment.install_wheel(wheel)
-    built = time.monotonic()
-    build = wheel.parent / "tree"
-    tree = _test_tree(source, tag, build / "src_c")
+    leg.wheel = wheels.build_wheel(source, leg.environment, leg.tag, coverage=leg.kind == "coverage")
+    leg.seconds["build"] = time.monotonic() - started
+    print(f"built for {leg.title} in {leg.seconds['build']:.0f} s", flush=True)
+
+
+def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
+    """Run one leg; what it says is printed as a whole at its end, since two run at once."""
+    print(f"started: {leg.title}", flush=True)
+    started = time.monotonic()
+    leg.environment.install_wheel(leg.wheel)
+    build = leg.wheel.parent / "tree"
+    tree = _test_tree(source, leg.tag, build / "src_c")
     c_coverage.forget(build)
     _pytest(leg, tree, pytest_arguments)
-    leg.seconds = {"build": built - started, "tests": time.monotonic() - built}
-    if leg.kind == "coverage":
-        leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree, build))))
+    leg.seconds["tests"] = time.monotonic() - started
+    with _PRINTING:
+        print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'", flush=True)
+        print((tree / "pytest.log").read_text(errors="replace"), flush=True)
+        if leg.kind == "coverage":
+            leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree, build))))
 
 
 def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
@@ -122,7 +144,9 @@ def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
     settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
     settings["RESILIO_COVERAGE"] = "1" if leg.kind == "coverage" else "0"
     settings.pop("PYTHONPATH", None)
-    code = subprocess.run(command, cwd=tree, env=settings, check=False, stdin=subprocess.DEVNULL).returncode
+    with (tree / "pytest.log").open("wb") as log:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        code = subprocess.run(command, cwd=tree, env=settings, check=False, **streams).returncode
     leg.counts = _counts(report)
     if code:
         leg.problem = "no test was run" if code == 5 else f"pytest ended with exit code {code}"
