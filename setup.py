@@ -54,6 +54,7 @@ def native(name, sources):
 EXTENSIONS = [
     native("core", files(f"{NATIVE}/core", "*.c")),
     native("breaker", [f"{NATIVE}/breaker.pyx"]),
+    native("budget", [f"{NATIVE}/budget.pyx"]),
     native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
     native("clock", [f"{NATIVE}/clock.pyx"]),
     native("custom", [f"{NATIVE}/custom.pyx"]),

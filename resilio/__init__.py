@@ -22,6 +22,7 @@ from resilio.errors import (
 
 if TYPE_CHECKING:
     from resilio import events, gates, registry
+    from resilio._budget import RetryBudget
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
@@ -54,6 +55,7 @@ __all__ = [
     "RejectedError",
     "ResilienceError",
     "Result",
+    "RetryBudget",
     "Snapshot",
     "TokenBucket",
     "bulkhead",
@@ -79,6 +81,7 @@ _LATER = {
     "Policy": "_policy",
     "Rate": "_policies.rate_limit",
     "RateLimit": "_policies.rate_limit",
+    "RetryBudget": "_budget",
     "Snapshot": "_snapshot",
     "bulkhead": "_policies.bulkhead",
     "circuit_breaker": "_policies.circuit_breaker",

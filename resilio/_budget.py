@@ -1,0 +1,194 @@
+"""
+A retry budget bounds what retries and hedges add to a dependency's load, and spends nothing on one that is down.
+
+Why: three attempts triple the load just when the dependency is failing, and layers multiply. When not: for one caller
+of a dependency that is its own (a file, a local process) the number of attempts is bound enough. What it is not: a
+rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
+
+It is paid by successes, not by requests: with a share `f` failing for good, the load is at most 1 / (1 - ratio (1 - f))
+times that of the first attempts, and in a total outage nothing but what was saved. Savings decay, and the reserve is
+armed only by a success, because both multiply by the number of clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Self, cast
+
+import attrs
+
+from resilio import _policy, registry
+from resilio._config import number, policy_name, refuse, seconds
+from resilio._native import budget as native
+from resilio._options import option
+from resilio._snapshot import Snapshot
+
+__all__ = ["RetryBudget", "RetryBudgetConfig", "RetryBudgetSnapshot"]
+
+_MOST = 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class RetryBudgetConfig:
+    """The options of a retry budget, checked; :class:`RetryBudget` says what each means."""
+
+    ratio: float = option(number, default=0.1, low=0.0, high=1.0)
+    cap: float = option(number, default=10.0, low=1.0, high=_MOST)
+    initial: float = option(number, default=2.0, low=0.0)
+    decay: float | None = option(seconds, default=60.0, none_ok=True)
+    reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
+
+    def __attrs_post_init__(self) -> None:
+        if self.initial > self.cap:
+            refuse("initial", self.initial, f"at most cap={self.cap:g}")
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the native part takes them."""
+        options = attrs.asdict(self)
+        decay = options.pop("decay")
+        return {**options, "decay_ns": None if decay is None else max(1, round(decay * 1e9))}
+
+
+@attrs.frozen(kw_only=True)
+class RetryBudgetSnapshot(Snapshot):
+    """
+    A retry budget at one moment; `limit` is the cap.
+
+    Of the common counters, `calls` are the withdrawals asked for, `rejected` those refused, `cancelled` those given
+    back unused, and `successes` the deposits.
+
+    Attributes:
+        balance: Tokens there, the reserve not counted.
+
+        reserved: Withdrawals that the reserve paid for.
+    """
+
+    balance: float
+    reserved: int
+
+
+class RetryBudget(native.RetryBudget):
+    """
+    Tokens for retries and hedges: each success pays in `ratio`, each retry or hedge takes 1.
+
+    One budget may serve any number of policies, threads and event loops. The same name and options give the same
+    budget; one without a name is its own. In the child of a fork it holds at most `initial`.
+
+    Args:
+        name: What it is called, unique among budgets and policies; None: it has none.
+
+        ratio: What one successful call pays in, 0 to 1: the share of extra load in the long run.
+
+        cap: The most that can be saved, >= 1: retries in one burst.
+
+        initial: What it begins with, 0 to `cap`. It multiplies by the number of clients.
+
+        decay: Seconds in which savings shrink to 1/e, > 0; None: they stay.
+
+        reserve: Withdrawals a second, >= 0, when less than 1 is saved, for those who call too seldom to save; each
+            needs a success since the one before. 0: none.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+
+        ValueError: An option out of range, or a name that is taken with other options or by a policy.
+    """
+
+    kind = "retry_budget"
+    Config = RetryBudgetConfig
+    _config: RetryBudgetConfig
+    _name: str | None
+
+    def __new__(
+        cls,
+        name: str | None = None,
+        *,
+        ratio: float = 0.1,
+        cap: float = 10.0,
+        initial: float = 2.0,
+        decay: float | timedelta | None = 60.0,
+        reserve: float = 0.1,
+    ) -> Self:
+        """Return the budget of this name, or a new one."""
+        checked = policy_name("name", name)
+        config = RetryBudgetConfig(ratio=ratio, cap=cap, initial=initial, decay=cast("Any", decay), reserve=reserve)
+        if checked is None:
+            return cls._new(config, None)
+        found: Any = registry.obtain(cast("Any", cls), checked, config, lambda current: cls._new(current, checked))
+        return cast("Self", found)
+
+    @classmethod
+    def _new(cls, config: RetryBudgetConfig, name: str | None) -> Self:
+        self = super().__new__(cls)
+        self._name = name
+        self._swap(config)
+        self.reset()
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """The name given, or None."""
+        return self._name
+
+    @property
+    def config(self) -> RetryBudgetConfig:
+        """The options in force, checked and in their internal form."""
+        return self._config
+
+    def reconfigure(self, **changes: Any) -> None:
+        """
+        Change options at once and keep the balance, up to the new cap; either all changes take effect or none.
+
+        Args:
+            changes: Options of the constructor by name.
+
+        Raises:
+            TypeError: An option that there is not, or a value of the wrong type.
+
+            ValueError: A value out of range.
+        """
+        with _policy._reconfiguring:
+            self._swap(self._checked(changes))
+
+    def _checked(self, changes: Mapping[str, Any]) -> RetryBudgetConfig:
+        return cast("RetryBudgetConfig", registry.changed(self._config, changes))
+
+    def _swap(self, config: RetryBudgetConfig) -> None:
+        self._configure(**config.native())
+        self._config = config
+
+    def snapshot(self) -> RetryBudgetSnapshot:
+        """Return balance and counters of one moment."""
+        status = self._status()
+        return RetryBudgetSnapshot(
+            kind=self.kind,
+            name=self.name,
+            limit=self.config.cap,
+            calls=status["withdrawals"] + status["refused"],
+            successes=status["deposits"],
+            rejected=status["refused"],
+            cancelled=status["refunds"],
+            balance=status["balance"],
+            reserved=status["reserved"],
+        )
+
+    def __repr__(self) -> str:
+        name = f"{self.name!r} " if self.name else ""
+        return f"<RetryBudget {name}balance={self.balance:.3g} cap={self.config.cap:g}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: in another process it is that process's budget of the same name."""
+        place = registry.place_of(self._name) if self._name else None
+        if place is None:
+            raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a budget")
+        return registry.restore, (self._name, place.module)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+_policy._kinds[RetryBudget.kind] = cast("Any", RetryBudget)  # configure() asks there which options there are

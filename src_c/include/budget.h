@@ -1,0 +1,149 @@
+/* A retry budget: tokens that successes pay in and that retries and hedges take out.
+ *
+ * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
+ * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but `initial` in a total outage. What has
+ * been saved decays with a time constant: successes of an hour ago do not pay for a storm now. The reserve lets a
+ * withdrawal through every `reserve_gap_ns` when the balance has none, armed only by a success since it was last used:
+ * an unarmed one, multiplied by many small clients, keeps an outage alive for good.
+ *
+ * Amounts are integers of 1e-9: ten deposits of 0.1 are 1, which in doubles they are not. The decay comes in whole ticks
+ * of 1/1024 of the time constant, so a deposit is an addition and two comparisons, and exp() is called at most once a
+ * tick; the balance is never more than 0.1 % above the continuous decay, and the ticks do not add up an error in time.
+ *
+ * A clock that goes backwards decays nothing. No Python.h; the owner locks.
+ */
+#ifndef RS_BUDGET_H
+#define RS_BUDGET_H
+#include <math.h>
+#include <stdint.h>
+
+#define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
+#define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
+#define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
+
+typedef struct rs_budget {
+    int64_t balance;                        /* 0 to cap */
+    int64_t ratio;                          /* of a deposit */
+    int64_t cap;
+    int64_t initial;
+    int64_t tick_ns;
+    int64_t aged_ns;                        /* the decay is applied up to here */
+    int64_t reserve_gap_ns;                 /* between two uses of the reserve */
+    int64_t reserve_ns;                     /* it may be used again from then */
+    uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
+    uint8_t armed;                          /* a success since the reserve was last used */
+} rs_budget;
+
+/* An amount as the integer that is kept. */
+static inline int64_t rs_budget_amount(double tokens) { return (int64_t)(tokens * (double)RS_BUDGET_ONE + 0.5); }
+
+/* Apply the decay of *passed_ns*, at least a tick; below zero the clock stepped back, and is followed. */
+static inline void rs_budget_decay(rs_budget *b, int64_t passed_ns)
+{
+    if (passed_ns < 0) {
+        b->aged_ns += passed_ns;
+        return;
+    }
+    int64_t ticks = passed_ns / b->tick_ns;
+    b->aged_ns += ticks * b->tick_ns;
+    b->balance = (int64_t)((double)b->balance * exp((double)ticks * (-1.0 / RS_BUDGET_TICKS)));
+}
+
+static inline void rs_budget_age(rs_budget *b, int64_t now_ns)
+{
+    int64_t passed_ns = now_ns - b->aged_ns;
+    if (__builtin_expect((uint64_t)passed_ns >= (uint64_t)b->tick_ns, 0))
+        rs_budget_decay(b, passed_ns);
+}
+
+/* A success: at most one for each logical call. */
+static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
+{
+    rs_budget_age(b, now_ns);
+    int64_t balance = b->balance + b->ratio;
+    b->balance = balance < b->cap ? balance : b->cap;
+    b->armed = 1;
+    b->deposits++;
+}
+
+/* 1 and takes the reserve's next use if a success has armed it, 0 if not. A use is never further off than one gap: not
+ * after the gap was made shorter, and not after the clock stepped back. */
+static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
+{
+    if (!b->armed || b->reserve_gap_ns == RS_BUDGET_NEVER)
+        return 0;
+    if (b->reserve_ns - now_ns > b->reserve_gap_ns)
+        b->reserve_ns = now_ns + b->reserve_gap_ns;
+    if (now_ns < b->reserve_ns)
+        return 0;
+    b->reserve_ns = now_ns + b->reserve_gap_ns;
+    b->armed = 0;
+    b->reserved++;
+    return 1;
+}
+
+/* 1: the caller may retry, or hedge; 0: it may not. */
+static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
+{
+    rs_budget_age(b, now_ns);
+    if (b->balance >= RS_BUDGET_ONE)
+        b->balance -= RS_BUDGET_ONE;
+    else if (!rs_budget_take_reserve(b, now_ns)) {
+        b->refused++;
+        return 0;
+    }
+    b->withdrawals++;
+    return 1;
+}
+
+/* A withdrawal was not used: put it back, whichever it came from. One too many changes nothing. */
+static inline void rs_budget_refund(rs_budget *b)
+{
+    if (b->refunds == b->withdrawals)
+        return;
+    int64_t balance = b->balance + RS_BUDGET_ONE;
+    b->balance = balance < b->cap ? balance : b->cap;
+    b->refunds++;
+}
+
+/* What is there now. */
+static inline double rs_budget_balance(rs_budget *b, int64_t now_ns)
+{
+    rs_budget_age(b, now_ns);
+    return (double)b->balance / (double)RS_BUDGET_ONE;
+}
+
+/* As new: `initial` tokens, the reserve at hand as soon as a success arms it. The counters stay. */
+static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
+{
+    b->balance = b->initial;
+    b->aged_ns = b->reserve_ns = now_ns;
+    b->armed = 0;
+}
+
+/* In the child of a fork: another client, which starts with no more than one starts with. */
+static inline void rs_budget_forget(rs_budget *b)
+{
+    b->balance = b->balance < b->initial ? b->balance : b->initial;
+    b->armed = 0;
+    b->refunds = b->withdrawals;            /* those under way are the parent's */
+}
+
+/* Change the options and keep the balance, up to the new cap. The caller has checked: 0 <= initial <= cap, decay_ns > 0
+ * or RS_BUDGET_NEVER, reserve >= 0 withdrawals a second. */
+static inline void rs_budget_configure(rs_budget *b, double ratio, double cap, double initial, int64_t decay_ns,
+                                       double reserve, int64_t now_ns)
+{
+    if (b->tick_ns)
+        rs_budget_age(b, now_ns);
+    b->ratio = rs_budget_amount(ratio);
+    b->cap = rs_budget_amount(cap);
+    b->initial = rs_budget_amount(initial);
+    int64_t tick_ns = decay_ns / RS_BUDGET_TICKS;
+    b->tick_ns = decay_ns == RS_BUDGET_NEVER ? RS_BUDGET_NEVER : tick_ns > 0 ? tick_ns : 1;
+    b->aged_ns = now_ns;
+    double gap_ns = reserve > 0 ? 1e9 / reserve : INFINITY;
+    b->reserve_gap_ns = gap_ns < 1e18 ? (int64_t)gap_ns : RS_BUDGET_NEVER;
+    b->balance = b->balance < b->cap ? b->balance : b->cap;
+}
+#endif

@@ -1,0 +1,46 @@
+"""What a retry budget keeps, and how native modules use it: under the object's lock, with the time in hand."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+
+cdef extern from "rs_lock.h":
+    ctypedef struct rs_lock:
+        pass
+    void rs_lock_acquire(rs_lock *lock) noexcept nogil
+    void rs_lock_release(rs_lock *lock) noexcept nogil
+    void rs_lock_reset(rs_lock *lock) noexcept nogil
+
+
+cdef extern from "budget.h":
+    const int64_t RS_BUDGET_NEVER
+    ctypedef struct rs_budget:
+        int64_t balance, ratio, cap, initial
+        int64_t tick_ns, aged_ns
+        int64_t reserve_gap_ns, reserve_ns
+        uint64_t deposits, withdrawals, reserved, refused, refunds
+        uint8_t armed
+    void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
+    int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
+    void rs_budget_refund(rs_budget *budget) noexcept nogil
+    double rs_budget_balance(rs_budget *budget, int64_t now_ns) noexcept nogil
+    void rs_budget_reset(rs_budget *budget, int64_t now_ns) noexcept nogil
+    void rs_budget_forget(rs_budget *budget) noexcept nogil
+    void rs_budget_configure(
+        rs_budget *budget, double ratio, double cap, double initial, int64_t decay_ns, double reserve, int64_t now_ns
+    ) noexcept nogil
+
+
+cdef extern from "budget_object.h":
+    # The memory of a RetryBudget seen from C, where nothing may touch a reference count.
+    ctypedef struct rs_budget_object:
+        rs_budget budget
+        rs_lock lock
+        rs_budget_object *prev
+        rs_budget_object *next
+
+
+cdef class RetryBudget:
+    cdef rs_budget budget
+    cdef rs_lock lock
+    cdef rs_budget_object *prev
+    cdef rs_budget_object *next

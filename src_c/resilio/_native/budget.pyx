@@ -1,0 +1,159 @@
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+"""
+The retry budget's native part: the arithmetic of budget.h under a lock, in Python's units.
+
+`resilio.RetryBudget` is its public face and checks every option; here they are taken as they are.
+"""
+
+from libc.stdint cimport int64_t
+
+import os
+
+from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+
+__all__ = ["RetryBudget"]
+
+cdef rs_clock *_clock = rs_clock_import()
+cdef rs_lock _live_lock
+cdef rs_budget_object *_live = NULL
+
+
+cdef class RetryBudget:
+    """
+    Tokens that successes pay in and that retries and hedges take out; every method may be called from any thread.
+
+    A new one holds nothing and has no options: :meth:`_configure` and :meth:`reset` it.
+    """
+
+    def __cinit__(self, *args, **options):
+        cdef rs_budget_object *seen = <rs_budget_object *><void *>self
+        if <void *>&seen.budget != <void *>&self.budget or <void *>&seen.next != <void *>&self.next:
+            raise SystemError("resilio._native.budget was built against another budget_object.h")
+        rs_budget_configure(&self.budget, 0.0, 0.0, 0.0, RS_BUDGET_NEVER, 0.0, rs_clock_now(_clock))
+        global _live
+        rs_lock_acquire(&_live_lock)
+        self.next = _live
+        if _live != NULL:
+            _live.prev = seen
+        _live = seen
+        rs_lock_release(&_live_lock)
+
+    def __dealloc__(self):
+        global _live
+        cdef rs_budget_object *seen = <rs_budget_object *><void *>self
+        rs_lock_acquire(&_live_lock)
+        if self.prev != NULL:
+            self.prev.next = self.next
+        elif _live == seen:
+            _live = self.next
+        if self.next != NULL:
+            self.next.prev = self.prev
+        rs_lock_release(&_live_lock)
+
+    def _configure(self, *, double ratio, double cap, double initial, decay_ns, double reserve):
+        """
+        Replace every option at once and keep the balance, up to the new cap.
+
+        Args:
+            ratio: What a success deposits, >= 0.
+
+            cap: The most that can be saved, >= 0.
+
+            initial: What it begins with, from 0 to *cap*.
+
+            decay_ns: The time constant of the decay, > 0; None: what is saved stays.
+
+            reserve: Withdrawals a second when nothing is saved, each after a success of its own; 0: none.
+        """
+        cdef int64_t decay = RS_BUDGET_NEVER if decay_ns is None else decay_ns
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        rs_budget_configure(&self.budget, ratio, cap, initial, decay, reserve, now_ns)
+        rs_lock_release(&self.lock)
+
+    def deposit(self):
+        """Pay in for a success: at most once for each logical call, however many attempts it took."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        rs_budget_deposit(&self.budget, now_ns)
+        rs_lock_release(&self.lock)
+
+    def withdraw(self):
+        """
+        Take the token of one retry or hedge; never waits.
+
+        Returns:
+            Whether there was one; if not, what would have been retried has failed.
+        """
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        cdef bint taken = rs_budget_withdraw(&self.budget, now_ns)
+        rs_lock_release(&self.lock)
+        return taken
+
+    def refund(self):
+        """Put a withdrawn token back: the retry or hedge was not made. One too many changes nothing."""
+        rs_lock_acquire(&self.lock)
+        rs_budget_refund(&self.budget)
+        rs_lock_release(&self.lock)
+
+    def reset(self):
+        """Begin again with the initial balance; the counters stay."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        rs_budget_reset(&self.budget, now_ns)
+        rs_lock_release(&self.lock)
+
+    @property
+    def balance(self):
+        """Tokens there now, decay included; the reserve is not counted."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        cdef double balance = rs_budget_balance(&self.budget, now_ns)
+        rs_lock_release(&self.lock)
+        return balance
+
+    @property
+    def deposits(self):
+        """Successes paid in."""
+        return self._status()["deposits"]
+
+    @property
+    def withdrawals(self):
+        """Tokens taken, refunded ones and those of the reserve included."""
+        return self._status()["withdrawals"]
+
+    @property
+    def refused(self):
+        """Withdrawals refused."""
+        return self._status()["refused"]
+
+    def _status(self):
+        """Return the balance and all counters, which belong together."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        cdef double balance = rs_budget_balance(&self.budget, now_ns)
+        cdef rs_budget copy = self.budget
+        rs_lock_release(&self.lock)
+        return {
+            "balance": balance,
+            "deposits": copy.deposits,
+            "withdrawals": copy.withdrawals,
+            "reserved": copy.reserved,
+            "refused": copy.refused,
+            "refunds": copy.refunds,
+        }
+
+
+def _after_fork():
+    """In the child: no other thread holds a lock, and this is another client."""
+    rs_lock_reset(&_live_lock)
+    cdef rs_budget_object *budget = _live
+    while budget != NULL:
+        rs_lock_reset(&budget.lock)
+        rs_budget_forget(&budget.budget)
+        budget = budget.next
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,44 @@
+"""The native part of the retry budget."""
+
+from __future__ import annotations
+
+from resilio._native import budget as native
+from resilio._native import clock
+
+
+def test_a_new_one_holds_nothing():
+    """Before it is configured it allows nothing and decays nothing."""
+    budget = native.RetryBudget()
+    budget.deposit()
+    assert (budget.withdraw(), budget.balance) == (False, 0.0)
+
+
+def test_threads_take_each_token_once(race):
+    """Threads that withdraw and pay in at once lose no token and get none twice."""
+    budget = native.RetryBudget()
+    budget._configure(ratio=1.0, cap=1e6, initial=1e6, decay_ns=None, reserve=0.0)
+    budget.reset()
+
+    def step() -> bool:
+        before = budget.withdrawals
+        assert budget.withdraw()
+        return budget.withdrawals != before + 1
+
+    steps = race(step)
+    assert budget.withdrawals == steps
+    assert budget.balance == 1e6 - steps
+
+
+def test_a_time_constant_below_a_tick_is_a_tick():
+    """A decay of less than 1024 ns does not divide by zero."""
+    clock.set_virtual(0)
+    try:
+        budget = native.RetryBudget()
+        budget._configure(ratio=0.1, cap=1.0, initial=1.0, decay_ns=1, reserve=1e-18)
+        budget.reset()
+        clock.set_virtual(10**6)
+        assert budget.balance < 1e-6
+        budget.deposit()
+        assert not budget.withdraw()
+    finally:
+        clock.clear_virtual()
