@@ -15,7 +15,7 @@ from resilio.bench._harness import Case, Effort, Figure, Series, added, measure,
 from resilio.bench._loops import Loop
 from resilio.bench._results import Row, Skip, Table
 
-__all__ = ["BASE", "WRAPPER", "Comparison", "Subject", "Unavailable", "compare"]
+__all__ = ["BASE", "WRAPPER", "Against", "Comparison", "Subject", "Unavailable", "compare"]
 
 BASE = "bare"
 WRAPPER = "empty wrapper"
@@ -53,6 +53,27 @@ class Subject:
 
 
 @attrs.frozen
+class Against:
+    """
+    A row of its own for how many times another subject's figure one subject's is.
+
+    Attributes:
+        subject, reference: Names of the two.
+
+        target: Key of the target that the ratio is held against, or None.
+    """
+
+    subject: str
+    reference: str
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the table calls the ratio."""
+        return f"{self.subject} / {self.reference}"
+
+
+@attrs.frozen
 class Comparison:
     """
     The work that subjects are compared at.
@@ -71,6 +92,8 @@ class Comparison:
         own: The library's own subjects.
 
         wrapper: Makes the empty wrapper, driven like a subject; its added time is the unit W. None: nanoseconds.
+
+        against: Ratios of subjects' figures that the table shows as well.
     """
 
     key: str
@@ -81,6 +104,7 @@ class Comparison:
     base: Callable[[], Loop]
     own: Sequence[Subject]
     wrapper: Callable[[], Thing] | None = None
+    against: Sequence[Against] = ()
 
 
 async def compare(comparison: Comparison, peers: Sequence[Subject | Skip], effort: Effort) -> Table:
@@ -97,8 +121,11 @@ async def compare(comparison: Comparison, peers: Sequence[Subject | Skip], effor
         else:
             cases.append(made[1])
             subjects.append(made[0])
-    rows = _rows(comparison, subjects, await measure(cases, effort))
-    return Table(comparison.key, comparison.title, comparison.about, rows, tuple(skips))
+    series = await measure(cases, effort)
+    ratios = [_against(wanted, subjects, series) for wanted in comparison.against]
+    rows = [*_rows(comparison, subjects, series), *(row for row in ratios if isinstance(row, Row))]
+    skips += [skip for skip in ratios if isinstance(skip, Skip)]
+    return Table(comparison.key, comparison.title, comparison.about, tuple(rows), tuple(skips))
 
 
 async def _made(comparison: Comparison, subject: Subject) -> tuple[Subject, Case] | Skip:
@@ -120,6 +147,16 @@ def _rows(comparison: Comparison, subjects: Sequence[Subject], series: Series) -
     rows = [_row(Subject(WRAPPER, lambda: None, note="the unit W"), unit, unit)]
     rows += [_row(subject, added(series, subject.name, BASE), unit) for subject in subjects]
     return tuple(rows)
+
+
+def _against(wanted: Against, subjects: Sequence[Subject], series: Series) -> Row | Skip:
+    measured = {subject.name: subject for subject in subjects}
+    for name in (wanted.subject, wanted.reference):
+        if name not in measured:
+            return Skip(wanted.name, f"{name} was not measured")
+    figure = ratio(added(series, wanted.subject, BASE), added(series, wanted.reference, BASE))
+    clock = measured[wanted.subject].clock
+    return Row(wanted.name, figure.value, "x", figure.low, figure.high, clock=clock, target=wanted.target)
 
 
 def _row(subject: Subject, figure: Figure, unit: Figure | None = None) -> Row:

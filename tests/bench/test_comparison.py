@@ -2,7 +2,7 @@ import anyio
 import pytest
 
 from resilio.bench import _loops, _work
-from resilio.bench._comparison import WRAPPER, Comparison, Subject, Unavailable, compare
+from resilio.bench._comparison import WRAPPER, Against, Comparison, Subject, Unavailable, compare
 from resilio.bench._harness import Effort
 from resilio.bench._results import Skip
 
@@ -18,7 +18,7 @@ def slowly(f):
     return w
 
 
-def comparison(*own, wrapper=True):
+def comparison(*own, wrapper=True, against=()):
     return Comparison(
         "sync",
         "Title",
@@ -28,6 +28,7 @@ def comparison(*own, wrapper=True):
         base=lambda: _loops.calls(_work.callee()),
         own=own,
         wrapper=(lambda: _work.sync_wrapper(_work.callee())) if wrapper else None,
+        against=against,
     )
 
 
@@ -76,6 +77,25 @@ def test_a_subject_that_does_not_do_the_work_is_skipped():
     """A guarded function that returns something else is not compared."""
     table = run(comparison(Subject("own", _work.callee)), [Subject("peer", lambda: lambda: None)])
     assert table.skips == (Skip("peer", "returned None instead of the function's result"),)
+
+
+def test_a_ratio_of_two_subjects_is_a_row_of_its_own():
+    """What a subject adds is divided by what another adds, and the row carries the target and the subject's clock."""
+    own = [
+        Subject("slow", lambda: slowly(_work.callee()), "tsc"),
+        Subject("slower", lambda: slowly(slowly(_work.callee()))),
+    ]
+    row = run(comparison(*own, against=[Against("slow", "slower", "hedge")])).rows[-1]
+    assert (row.subject, row.unit, row.clock, row.target) == ("slow / slower", "x", "tsc", "hedge")
+    assert 0.2 < row.value < 0.8
+
+
+@pytest.mark.parametrize("missing", ["slow", "slower"])
+def test_a_ratio_to_what_was_not_measured_is_skipped_with_its_name(missing):
+    """Without one of the two there is no ratio, and the table says which one is missing."""
+    (other,) = {"slow", "slower"} - {missing}
+    made = comparison(Subject(other, lambda: slowly(_work.callee())), against=[Against("slow", "slower")])
+    assert run(made).skips == (Skip("slow / slower", f"{missing} was not measured"),)
 
 
 def test_a_breaker_that_never_refuses_is_no_refusal():
