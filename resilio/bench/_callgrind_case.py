@@ -14,7 +14,8 @@ from itertools import repeat
 from typing import Any
 
 import resilio
-from resilio.bench import _own, _work
+from resilio.bench import _attempts, _own, _work
+from resilio.bench._comparison import Unavailable
 from resilio.bench._environment import settle_clock
 
 _SECONDS = 0.0123
@@ -96,6 +97,10 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
     "async empty wrapper": lambda: _awaiting(lambda: _work.async_wrapper(_work.acallee())),
     "async breaker on success": lambda: _awaiting(lambda: _own.breaker()(_work.acallee())),
     "rate_limit + bulkhead + breaker, fused": lambda: _awaiting(lambda: _own.stack(_work.acallee())),
+    "retry, first attempt succeeds": lambda: _awaiting(lambda: _attempts.retry()(_work.acallee())),
+    "fallback, primary succeeds": lambda: _awaiting(lambda: _attempts.fallback()(_work.acallee())),
+    "timeout, call that never suspends": lambda: _awaiting(lambda: _attempts.timeout()(_work.acallee())),
+    "whole stack of 8, decorators": lambda: _awaiting(lambda: _attempts.stack_of_eight(_work.acallee())),
     "sync empty wrapper": lambda: _calling(lambda: _work.sync_wrapper(_work.callee())),
     "sync breaker on success": lambda: _calling(lambda: _own.breaker()(_work.callee())),
     "refusal raised and caught": lambda: _refused(lambda: _own.refusing(_work.failing(), asynchronous=False)),
@@ -116,6 +121,8 @@ def _run(make: Callable[[], Callable[[int], None]], calls: int) -> str:
     try:
         loop = make()
         loop(_WARM)
+    except Unavailable as reason:
+        return str(reason)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
         return f"raised {type(error).__name__}: {error}"
     os.getpgrp()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import resilio
-from resilio._native import clock
 from resilio.bench import _loops, _work
-from resilio.bench._comparison import Comparison, Subject
+from resilio.bench._attempts import attempts
+from resilio.bench._comparison import Comparison
+from resilio.bench._subjects import async_comparison, subject
 
 __all__ = ["attempting", "breaker", "comparisons", "refusing", "stack", "try_acquire"]
 
@@ -50,29 +51,12 @@ def try_acquire() -> Callable[[], bool]:
     return resilio.TokenBucket(_PLENTY_A_SECOND).try_acquire
 
 
-def _subject(name: str, make: Callable[[], Any], target: str | None = None, note: str = "") -> Subject:
-    return Subject(name, make, clock.source(), note, target)
-
-
-def _async_comparison(key: str, title: str, about: str, own: Sequence[Subject]) -> Comparison:
-    return Comparison(
-        key,
-        title,
-        about,
-        drive=_loops.awaits,
-        check=_work.check_async_answer,
-        base=lambda: _loops.awaits(_work.acallee()),
-        own=own,
-        wrapper=lambda: _work.async_wrapper(_work.acallee()),
-    )
-
-
 def _async_breaker() -> Comparison:
-    return _async_comparison(
+    return async_comparison(
         "async_breaker",
         "Async circuit breaker on success",
         "Added to `await f()`.",
-        [_subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker")],
+        [subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker")],
     )
 
 
@@ -84,19 +68,19 @@ def _async_breaker_of_three() -> Comparison:
         drive=_loops.awaits_arguments,
         check=_work.check_async_answer,
         base=lambda: _loops.awaits_arguments(_work.acallee_of_three()),
-        own=[_subject("resilio circuit_breaker", lambda: breaker()(_work.acallee_of_three()))],
+        own=[subject("resilio circuit_breaker", lambda: breaker()(_work.acallee_of_three()))],
         wrapper=lambda: _work.async_wrapper(_work.acallee_of_three()),
     )
 
 
 def _async_stack() -> Comparison:
-    return _async_comparison(
+    return async_comparison(
         "async_stack",
         "Rate limit, circuit breaker and bulkhead around an async function",
         "Added to `await f()`.",
         [
-            _subject("resilio, three decorators", lambda: stack(_work.acallee()), "async_stack"),
-            _subject(
+            subject("resilio, three decorators", lambda: stack(_work.acallee()), "async_stack"),
+            subject(
                 "resilio pipeline of three", _pipeline, note="and a door, the fourth gate: drain, health, counters"
             ),
         ],
@@ -104,20 +88,20 @@ def _async_stack() -> Comparison:
 
 
 def _async_limiter() -> Comparison:
-    return _async_comparison(
+    return async_comparison(
         "async_limiter",
         "Async rate limit on success",
         "Added to `await f()`.",
-        [_subject("resilio rate_limit", lambda: _limit()(_work.acallee()))],
+        [subject("resilio rate_limit", lambda: _limit()(_work.acallee()))],
     )
 
 
 def _async_bulkhead() -> Comparison:
-    return _async_comparison(
+    return async_comparison(
         "async_bulkhead",
         "Async bulkhead on success",
         "Added to `await f()`; a permit is free.",
-        [_subject("resilio bulkhead", lambda: _bulkhead()(_work.acallee()))],
+        [subject("resilio bulkhead", lambda: _bulkhead()(_work.acallee()))],
     )
 
 
@@ -129,7 +113,7 @@ def _sync_breaker() -> Comparison:
         drive=_loops.calls,
         check=_work.check_answer,
         base=lambda: _loops.calls(_work.callee()),
-        own=[_subject("resilio circuit_breaker", lambda: breaker()(_work.callee()), "sync_breaker")],
+        own=[subject("resilio circuit_breaker", lambda: breaker()(_work.callee()), "sync_breaker")],
         wrapper=lambda: _work.sync_wrapper(_work.callee()),
     )
 
@@ -143,8 +127,8 @@ def _refusal() -> Comparison:
         check=lambda refusing: refusing.check(),
         base=_loops.idles,
         own=[
-            _subject("resilio circuit_breaker", lambda: refusing(_work.failing(), asynchronous=False), "refusal"),
-            _subject("resilio, through attempt", attempting, "attempt_refused", "returned, not raised"),
+            subject("resilio circuit_breaker", lambda: refusing(_work.failing(), asynchronous=False), "refusal"),
+            subject("resilio, through attempt", attempting, "attempt_refused", "returned, not raised"),
         ],
     )
 
@@ -157,7 +141,7 @@ def _async_refusal() -> Comparison:
         drive=lambda refusing: refusing.loop(),
         check=lambda refusing: refusing.check(),
         base=_loops.idles,
-        own=[_subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True))],
+        own=[subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True))],
     )
 
 
@@ -169,7 +153,7 @@ def _try_acquire() -> Comparison:
         drive=_loops.calls,
         check=_work.check_taken,
         base=_loops.idles,
-        own=[_subject("resilio TokenBucket.try_acquire", try_acquire, "try_acquire")],
+        own=[subject("resilio TokenBucket.try_acquire", try_acquire, "try_acquire")],
     )
 
 
@@ -183,7 +167,7 @@ def _histogram_record() -> Comparison:
         check=_work.check_recording,
         base=lambda: _loops.idles_feeding(seconds),
         own=[
-            _subject(
+            subject(
                 "resilio LatencyHistogram.record",
                 lambda: _work.Recording(resilio.LatencyHistogram().record, seconds),
                 "histogram_record",
@@ -207,7 +191,7 @@ def _histogram_quantile() -> Comparison:
         drive=lambda quantile: _loops.feeds(quantile, [0.99]),
         check=_work.check_quantile,
         base=lambda: _loops.idles_feeding([0.99]),
-        own=[_subject("resilio LatencyHistogram.quantile", lambda: _filled().quantile, "histogram_quantile")],
+        own=[subject("resilio LatencyHistogram.quantile", lambda: _filled().quantile, "histogram_quantile")],
     )
 
 
@@ -229,11 +213,11 @@ def _parts() -> Comparison:
         check=_work.check_callable,
         base=_loops.idles,
         own=[
-            _subject("resilio.current(), outside a call", lambda: resilio.current),
-            _subject("breaker.try_acquire().success()", lambda: by_hand, note="with the function around it"),
-            _subject("with breaker: ...", lambda: block, note="with the function around it"),
-            _subject("breaker.snapshot()", lambda: policy.snapshot),
-            _subject(
+            subject("resilio.current(), outside a call", lambda: resilio.current),
+            subject("breaker.try_acquire().success()", lambda: by_hand, note="with the function around it"),
+            subject("with breaker: ...", lambda: block, note="with the function around it"),
+            subject("breaker.snapshot()", lambda: policy.snapshot),
+            subject(
                 "resilio.policy_of(f)", lambda: lambda: resilio.policy_of(guarded), note="with the function around it"
             ),
         ],
@@ -248,6 +232,7 @@ def comparisons() -> tuple[Comparison, ...]:
         _async_bulkhead(),
         _async_limiter(),
         _async_stack(),
+        *attempts(),
         _sync_breaker(),
         _refusal(),
         _async_refusal(),

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -20,11 +21,15 @@ KEYS = [comparison.key for comparison in comparisons()]
 
 
 def test_every_comparison_measures_every_own_subject():
-    """Nothing of the library's own is skipped, and every figure is a number (so few rounds cannot tell its sign)."""
+    """
+    Nothing that the library has is skipped, and every figure is a number (so few rounds cannot tell its sign).
+
+    What it has not yet, and ratios to what is not there, are skipped by name.
+    """
     results = measure_comparisons(EFFORT, Peers())
     assert [table.key for table in results.tables] == KEYS
     for table in results.tables:
-        assert table.skips == ()
+        assert all(re.search(r"^this resilio has no \w+$|was not measured$", skip.reason) for skip in table.skips)
         assert all(math.isfinite(row.value) for row in table.rows)
 
 
@@ -63,6 +68,14 @@ def test_the_quick_run_measures_everything_and_ends_with_its_report():
         [sys.executable, "-m", "resilio.bench", "--quick"], capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    for part in ("circuit breaker on success", "Histogram", "Memory", "Import", "Bulkhead with a queue"):
+    for part in (
+        "circuit breaker on success",
+        "Histogram",
+        "Memory",
+        "Import",
+        "Bulkhead with a queue",
+        "for each key",
+        "pending timeouts",
+    ):
         assert part in done.stdout
     assert "SKIPPED" not in done.stdout
