@@ -19,7 +19,7 @@ import attrs
 
 from resilio.bench._loops import Loop
 
-__all__ = ["Case", "Effort", "Figure", "Series", "added", "measure", "ratio", "summary"]
+__all__ = ["Case", "Effort", "Figure", "Series", "added", "measure", "quiet_collector", "ratio", "summary"]
 
 Series: TypeAlias = Mapping[str, Sequence[float]]
 """Nanoseconds a call, by case, one figure a round. Index i is the same round in all of them."""
@@ -57,7 +57,7 @@ async def measure(cases: Sequence[Case], effort: Effort) -> Series:
     shuffle = random.Random(effort.seed).shuffle
     counts = {case.name: await _calibrate(case.loop, effort.sample_ns) for case in cases}
     series: dict[str, list[float]] = {case.name: [] for case in cases}
-    with _quiet_collector():
+    with quiet_collector():
         for _ in range(effort.rounds):
             shuffle(order)
             for case in order:
@@ -75,7 +75,7 @@ async def _calibrate(loop: Loop, sample_ns: int) -> int:
 
 
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
+def quiet_collector() -> Iterator[None]:
     """Leave the garbage collector on, but spare it what was there before: only garbage made by a case costs it."""
     gc.collect()
     gc.freeze()

@@ -14,9 +14,11 @@ from resilio.bench._comparison import Subject, Unavailable, compare
 from resilio.bench._environment import describe, settle_clock
 from resilio.bench._harness import Effort
 from resilio.bench._imports import import_table
+from resilio.bench._keyed import PeerKeyed, keyed_table
 from resilio.bench._memory import bytes_each
 from resilio.bench._other_clock import monotonic_table
 from resilio.bench._own import comparisons
+from resilio.bench._pending import pending_table
 from resilio.bench._pool import run_in_processes
 from resilio.bench._queue import queue_table
 from resilio.bench._results import Results, Row, Skip, Table
@@ -39,7 +41,9 @@ class Plan:
 
         imports: Fresh processes for each import.
 
-        queue_rounds: Rounds of the queue.
+        queue_rounds: Rounds of the queue, and of pending timeouts.
+
+        many: Keys of a policy for each key, and pending timeouts.
 
         callgrind_calls: Calls whose instructions are counted; 0: none are.
     """
@@ -48,11 +52,14 @@ class Plan:
     processes: int
     imports: int
     queue_rounds: int
+    many: int
     callgrind_calls: int
 
 
-FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, callgrind_calls=2000)
-QUICK = Plan(Effort(rounds=21, sample_ns=400_000), processes=3, imports=5, queue_rounds=3, callgrind_calls=500)
+FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=100_000, callgrind_calls=2000)
+QUICK = Plan(
+    Effort(rounds=21, sample_ns=400_000), processes=3, imports=5, queue_rounds=3, many=10_000, callgrind_calls=500
+)
 
 
 @attrs.frozen
@@ -70,6 +77,8 @@ class Peers:
         fillers: Fill their histograms, by name, for the table of errors.
 
         breakers: "module:function" that makes a guarded function, by name, for the table of memory.
+
+        keyed: Their breakers for each key, by name.
     """
 
     distributions: Sequence[str] = ()
@@ -77,6 +86,7 @@ class Peers:
     subjects: Callable[[str], Sequence[Subject | Skip]] = lambda _key: ()
     fillers: Mapping[str, Filler] = attrs.field(factory=dict)
     breakers: Mapping[str, str] = attrs.field(factory=dict)
+    keyed: Mapping[str, PeerKeyed] = attrs.field(factory=dict)
 
 
 def measure_comparisons(effort: Effort, peers: Peers, only: Sequence[str] = ()) -> Results:
@@ -128,6 +138,8 @@ def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[
     yield "memory", lambda: _memory(peers)
     yield "import", lambda: import_table(plan.imports)
     yield "queue", lambda: asyncio.run(queue_table(plan.queue_rounds))
+    yield "keyed", lambda: keyed_table(plan.many, plan.effort, peers.keyed)
+    yield "pending timeouts", lambda: pending_table(plan.many, plan.queue_rounds)
     if plan.callgrind_calls:
         yield "instructions", lambda: callgrind_table(plan.callgrind_calls)
     if peers.missing:
