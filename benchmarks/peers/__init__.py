@@ -9,8 +9,10 @@ in, named after the comparison's key. It uses the library as its documentation s
     CLOCK           the clock that it reads while it works, by key; none otherwise
     ABSENT          why it has no part in a comparison that one would expect it in, by key: said as a skip
 
-Functions take and return, by key: `async_*` and `sync_*` a function, guarded; `refusal` and `async_refusal` a function
-that fails, guarded, and the class of the refusal; `try_acquire` nothing, and a function that takes a token;
+Functions take and return, by key: `async_*` and `sync_*`, `retry`, `fallback`, `timeout` and `whole_stack` a function,
+guarded; `retried` one that fails at every other call, guarded, `timeout_suspending` and `hedge` one that suspends,
+guarded; `refusal` and `async_refusal` a function that fails, guarded, and the class of the refusal; `try_acquire`
+nothing, and a function that takes a token; `keyed` how many keys, and a function from a key to its breaker;
 `histogram_record` seconds, and a function that records with the values to feed it; `filler` (histogram_quantile and
 the table of errors) seconds, and a function from a quantile to seconds.
 """
@@ -23,7 +25,9 @@ from types import ModuleType
 from typing import Any
 
 from resilio.bench._accuracy import Filler
+from resilio.bench._attempt_work import failing_first, suspending
 from resilio.bench._comparison import Subject
+from resilio.bench._keyed import PeerKeyed
 from resilio.bench._results import Skip
 from resilio.bench._runner import Peers
 from resilio.bench._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
@@ -39,6 +43,11 @@ DISTRIBUTIONS: Mapping[str, str] = {
     "interlock": "interlock-cb",
     "nopanic": "nopanic",
     "pyresilience": "pyresilience",
+    "tenacity": "tenacity",
+    "stamina": "stamina",
+    "backoff": "backoff",
+    "hedge_python": "hedge-python",
+    "asynchedging": "asynchedging",
     "aiolimiter": "aiolimiter",
     "limits": "limits",
     "throttled": "throttled-py",
@@ -65,6 +74,13 @@ _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
     "async_bulkhead": lambda make: _guarding(make, acallee),
     "async_limiter": lambda make: _guarding(make, acallee),
     "async_stack": lambda make: _guarding(make, acallee),
+    "retry": lambda make: _guarding(make, acallee),
+    "retried": lambda make: _guarding(make, failing_first),
+    "fallback": lambda make: _guarding(make, acallee),
+    "timeout": lambda make: _guarding(make, acallee),
+    "timeout_suspending": lambda make: _guarding(make, suspending),
+    "hedge": lambda make: _guarding(make, suspending),
+    "whole_stack": lambda make: _guarding(make, acallee),
     "sync_breaker": lambda make: _guarding(make, callee),
     "refusal": lambda make: _refusing(make, asynchronous=False),
     "async_refusal": lambda make: _refusing(make, asynchronous=True),
@@ -96,6 +112,11 @@ def peers() -> Peers:
             f"{module.DISTRIBUTION}, new": f"benchmarks.peers.memory:{_name(module)}"
             for module in modules
             if _function(module, "sync_breaker") or _function(module, "async_breaker")
+        },
+        keyed={
+            f"{module.DISTRIBUTION} keyed": PeerKeyed(module.keyed, f"benchmarks.peers.memory:keyed_{_name(module)}")
+            for module in modules
+            if _function(module, "keyed")
         },
     )
 

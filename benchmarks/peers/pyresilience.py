@@ -8,16 +8,28 @@ from pyresilience import (
     BulkheadConfig,
     CircuitBreakerConfig,
     CircuitOpenError,
+    FallbackConfig,
     RateLimiter,
     RateLimiterConfig,
+    RetryConfig,
+    TimeoutConfig,
     resilient,
 )
 
 DISTRIBUTION = "pyresilience"
 _WINDOW = "set to a failure rate over the last 100 calls, which it adds up at each"
-NOTES = dict.fromkeys(("async_breaker", "sync_breaker", "async_stack"), _WINDOW)
+NOTES = {
+    **dict.fromkeys(("async_breaker", "sync_breaker", "async_stack"), _WINDOW),
+    "retried": "always sleeps: a pass of the event loop",
+    "whole_stack": f"six: it has no deadline and no hedge; the breaker {_WINDOW}",
+}
 _CLOCKED = ("async_limiter", "async_stack", "try_acquire", "refusal", "async_refusal")
-CLOCK = dict.fromkeys(_CLOCKED, "monotonic")
+CLOCK = {
+    **dict.fromkeys(_CLOCKED, "monotonic"),
+    **dict.fromkeys(("timeout", "timeout_suspending"), "loop.time"),
+    "whole_stack": "monotonic, loop.time",
+}
+ABSENT = {"hedge": "has no hedge"}
 
 
 def _breaker() -> CircuitBreakerConfig:
@@ -57,3 +69,37 @@ async_refusal = refusal
 
 def try_acquire() -> Any:
     return RateLimiter(_limit()).acquire
+
+
+def retry(f: Any) -> Any:
+    return resilient(retry=RetryConfig(max_attempts=3, retry_on=(ConnectionError,)))(f)
+
+
+def retried(f: Any) -> Any:
+    return resilient(retry=RetryConfig(max_attempts=2, delay=0.0, jitter=False, retry_on=(ConnectionError,)))(f)
+
+
+def _instead() -> FallbackConfig:
+    return FallbackConfig(handler=lambda _error: 0, fallback_on=(ConnectionError,))
+
+
+def fallback(f: Any) -> Any:
+    return resilient(fallback=_instead())(f)
+
+
+def timeout(f: Any) -> Any:
+    return resilient(timeout=TimeoutConfig(seconds=30.0))(f)
+
+
+timeout_suspending = timeout
+
+
+def whole_stack(f: Any) -> Any:
+    return resilient(
+        fallback=_instead(),
+        retry=RetryConfig(max_attempts=3, retry_on=(ConnectionError,)),
+        rate_limiter=_limit(),
+        circuit_breaker=_breaker(),
+        bulkhead=BulkheadConfig(max_concurrent=100),
+        timeout=TimeoutConfig(seconds=30.0),
+    )(f)
