@@ -1,1 +1,1 @@
-"""The microbenchmark suite against other libraries (`make bench`), and the breaker's efficacy."""
+"""The microbenchmark suite against other libraries (`make bench`), and what the policies achieve."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.efficacy._results import kept
 from resilio.bench._report import markdown, terminal
 from resilio.bench._results import Results, from_json
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = [run for run in runs if run is not None]
     if done:
         print(terminal(done))
-        options.output.write_text(markdown(done, INTRODUCTION), encoding="utf-8")
+        options.output.write_text(markdown(done, INTRODUCTION) + kept(options.output), encoding="utf-8")
         print(f"\nwritten: {options.output}")
     return 0 if len(done) == len(runs) else 1
 

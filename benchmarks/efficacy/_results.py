@@ -1,0 +1,67 @@
+"""
+The part of `benchmarks/RESULTS.md` that the simulations write: a section for each table, which a new run replaces.
+
+`make bench` writes what stands before it and keeps it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["HEADING", "RESULTS", "kept", "record", "section"]
+
+RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
+HEADING = "# Efficacy"
+_ABOUT = (
+    "The real policies on virtual time, each figure beside its analytic or published value; written by "
+    "`python -m benchmarks.efficacy.<name> --record`."
+)
+
+
+def section(about: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """
+    Return a table in Markdown, with what is to be known about it above.
+
+    Args:
+        about: A paragraph or several.
+
+        header: Of the columns.
+
+        rows: Their cells.
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join([about, "", *("| " + " | ".join(cells) + " |" for cells in lines)])
+
+
+def kept(path: Path = RESULTS) -> str:
+    """Return the part of a report that is the simulations', "" if there is none."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, found, rest = f"\n{text}".partition(f"\n{HEADING}\n")
+    return f"\n{HEADING}\n{rest}" if found else ""
+
+
+def record(title: str, text: str, path: Path = RESULTS) -> None:
+    """
+    Put a section into a report, in place of the one with the same title.
+
+    Args:
+        title: Begins with the table's number: "R8 metastable failure". Sections stand in the order of the numbers.
+
+        text: From `section`.
+
+        path: Of the report.
+    """
+    old = kept(path)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = before[: len(before) - len(old)] if old else before
+    sections = {part.partition("\n")[0]: part for part in old.split("\n## ")[1:]}
+    sections[title] = f"{title}\n\n{text}"
+    parts = [f"\n## {sections[key].strip()}\n" for key in sorted(sections, key=_number)]
+    path.write_text(f"{before}\n{HEADING}\n\n{_ABOUT}\n{''.join(parts)}", encoding="utf-8")
+
+
+def _number(title: str) -> tuple[int, str]:
+    number = re.search(r"\d+", title)
+    return int(number.group()) if number else 0, title
