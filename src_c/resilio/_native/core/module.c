@@ -1,5 +1,6 @@
 /* resilio._native.core: the guard, the call and what they stand on. */
 #include "core.h"
+#include "timers.h"
 
 rs_clock *rs_clk;
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
@@ -32,6 +33,7 @@ static PyObject *no_wait_exit(PyObject *module, PyObject *unused) { return count
 static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
 {
     rs_gate_forget_all();
+    rs_timers_after_fork();
     Py_RETURN_NONE;
 }
 
@@ -75,6 +77,8 @@ static int exec_module(PyObject *module)
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
+    if (rs_timers_init(module) < 0)
+        return -1;
     return register_fork(module);
 }
 

@@ -1,0 +1,109 @@
+/* Which asyncio loop runs in this thread, as cheap as it can be known. */
+#include "core.h"
+#include "timers.h"
+#if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000
+#include <unistd.h>
+#define RS_READ_HOLDER 1
+#endif
+
+static PyObject *get_running;       /* asyncio.events._get_running_loop, kept for the life of the process */
+
+static PyObject *not_running(void)
+{
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
+    return NULL;
+}
+
+/* Find the function. Whoever runs a loop has imported asyncio: nobody else pays for importing it. */
+static PyObject *find(void)
+{
+    PyObject *name = PyUnicode_FromString("asyncio.events"), *events = name ? PyImport_GetModule(name) : NULL;
+    PyObject *found = events ? PyObject_GetAttrString(events, "_get_running_loop") : NULL;
+    if (found)
+        __atomic_store_n(&get_running, found, __ATOMIC_RELEASE);
+    Py_XDECREF(name);
+    Py_XDECREF(events);
+    return found;
+}
+
+/* Call it: the C function straight, where it is one. New reference to the loop or None. */
+static inline PyObject *call(PyObject *function)
+{
+    if (RS_LIKELY(PyCFunction_CheckExact(function) && PyCFunction_GET_FLAGS(function) == METH_NOARGS))
+        return PyCFunction_GET_FUNCTION(function)(PyCFunction_GET_SELF(function), NULL);
+    return PyObject_CallNoArgs(function);
+}
+
+#ifdef RS_READ_HOLDER
+/* Up to 3.11 the C function asks the kernel for the process's id each time, to see whether it was forked: that costs ten
+   times as much as all the rest. So what it reads is read here, where forks are known anyway: an object in the thread's
+   dict. Its type is only believed to look like this after the C function has said the same. */
+typedef struct {
+    PyObject_HEAD
+    pid_t pid;
+    PyObject *loop;
+} holder;
+
+static PyObject *key;
+static PyTypeObject *holder_type;
+static pid_t process;
+
+static holder *held(void)
+{
+    PyObject *here = PyThreadState_GetDict();
+    return here ? (holder *)PyDict_GetItemWithError(here, key) : NULL;
+}
+
+static inline PyObject *read_holder(void)
+{
+    if (RS_UNLIKELY(holder_type == NULL))
+        return NULL;
+    holder *found = held();
+    return RS_LIKELY(found && Py_TYPE(found) == holder_type && found->pid == process) ? found->loop : NULL;
+}
+
+static void learn_holder(PyObject *loop)
+{
+    if (key == NULL && (key = PyUnicode_InternFromString("__asyncio_running_event_loop__")) == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    holder *found = held();
+    if (found && Py_TYPE(found)->tp_basicsize == sizeof(holder) && found->loop == loop && found->pid == getpid()) {
+        process = found->pid;
+        holder_type = Py_TYPE(found);
+    }
+}
+
+void rs_running_loop_after_fork(void) { process = getpid(); }
+#else
+static inline PyObject *read_holder(void) { return NULL; }
+static void learn_holder(PyObject *loop) { (void)loop; }
+void rs_running_loop_after_fork(void) {}
+#endif
+
+static PyObject *ask(void)
+{
+    PyObject *function = __atomic_load_n(&get_running, __ATOMIC_ACQUIRE);
+    if (RS_UNLIKELY(function == NULL) && (function = find()) == NULL)
+        return not_running();
+    PyObject *loop = call(function);
+    if (RS_UNLIKELY(loop == NULL || loop == Py_None)) {
+        Py_XDECREF(loop);
+        return not_running();
+    }
+    Py_DECREF(loop);
+    return loop;
+}
+
+PyObject *rs_running_loop(void)
+{
+    PyObject *loop = read_holder();
+    if (RS_LIKELY(loop != NULL && loop != Py_None))
+        return loop;
+    loop = ask();
+    if (loop)
+        learn_holder(loop);
+    return loop;
+}

@@ -1,0 +1,124 @@
+/* Timer: the wheel from Python, for the backend's long waits and for tests. */
+#include "core.h"
+#include "timers.h"
+
+typedef struct {
+    PyObject_HEAD
+    rs_timer timer;
+    PyObject *callback;
+    PyObject *args;                 /* tuple */
+} TimerObject;
+
+static void fire(rs_timer *timer)
+{
+    TimerObject *self = (TimerObject *)((char *)timer - offsetof(TimerObject, timer));
+    Py_XDECREF(PyObject_CallObject(self->callback, self->args));
+}
+
+static PyObject *timer_make(PyObject *callback, PyObject *args)
+{
+    TimerObject *self = args ? PyObject_GC_New(TimerObject, &rs_TimerType) : NULL;
+    if (self == NULL) {
+        Py_XDECREF(args);
+        return NULL;
+    }
+    memset(&self->timer, 0, sizeof self->timer);
+    self->timer.fire = fire;
+    self->timer.owner = self;
+    self->callback = Py_NewRef(callback);
+    self->args = args;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static PyObject *timer_vectorcall(PyObject *type, PyObject *const *given, size_t nargsf, PyObject *kwnames)
+{
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (kwnames && PyTuple_GET_SIZE(kwnames)) {
+        PyErr_SetString(PyExc_TypeError, "Timer() takes no keyword arguments");
+        return NULL;
+    }
+    if (nargs == 0 || !PyCallable_Check(given[0])) {
+        PyErr_Format(PyExc_TypeError, "callback must be callable, not %R", nargs ? given[0] : Py_None);
+        return NULL;
+    }
+    PyObject *args = PyTuple_New(nargs - 1);
+    for (Py_ssize_t i = 1; args && i < nargs; i++)
+        PyTuple_SET_ITEM(args, i - 1, Py_NewRef(given[i]));
+    return timer_make(given[0], args);
+}
+
+/* Nanoseconds of seconds, the largest of them for what is more. -1 with an exception for what is no duration. */
+static int64_t nanoseconds(PyObject *given)
+{
+    double seconds = PyFloat_AsDouble(given);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (!(seconds >= 0)) {
+        PyErr_Format(PyExc_ValueError, "seconds must be a number >= 0, not %R", given);
+        return -1;
+    }
+    return seconds < 9.2e9 ? (int64_t)(seconds * 1e9) : INT64_MAX;
+}
+
+static PyObject *timer_arm(TimerObject *self, PyObject *seconds)
+{
+    int64_t ns = nanoseconds(seconds), now = rs_clock_now(rs_clk);
+    if (ns < 0 || rs_timer_arm(&self->timer, ns > INT64_MAX - now ? INT64_MAX : now + ns, NULL) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *timer_disarm(TimerObject *self, PyObject *unused)
+{
+    rs_timer_disarm(&self->timer);
+    Py_RETURN_NONE;
+}
+
+static PyObject *timer_armed(TimerObject *self, void *unused) { return PyBool_FromLong(rs_timer_armed(&self->timer)); }
+
+static int timer_traverse(TimerObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->callback);
+    Py_VISIT(self->args);
+    return 0;
+}
+
+/* What is being cleared may not fire any more, so nobody misses what it would call. */
+static int timer_clear(TimerObject *self)
+{
+    rs_timer_disarm(&self->timer);
+    Py_CLEAR(self->args);
+    return 0;
+}
+
+static void timer_dealloc(TimerObject *self)
+{
+    rs_timer_disarm(&self->timer);
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->callback);
+    Py_CLEAR(self->args);
+    PyObject_GC_Del(self);
+}
+
+static PyMethodDef timer_methods[] = {
+    {"arm", (PyCFunction)timer_arm, METH_O,
+     "arm($self, seconds, /)\n--\n\nHave the callback called after *seconds* of the library's clock, in the loop that runs in this thread."},
+    {"disarm", (PyCFunction)timer_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nForget it; from any thread."},
+    {NULL}};
+static PyGetSetDef timer_getset[] = {
+    {"armed", (getter)timer_armed, NULL, "Is the callback still to be called?"},
+    {NULL}};
+
+PyTypeObject rs_TimerType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Timer",
+    .tp_basicsize = sizeof(TimerObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "Timer(callback, *args)\n--\n\nCalls once, up to a millisecond late; dropped before, it does not call.",
+    .tp_vectorcall = timer_vectorcall,
+    .tp_traverse = (traverseproc)timer_traverse,
+    .tp_clear = (inquiry)timer_clear,
+    .tp_dealloc = (destructor)timer_dealloc,
+    .tp_methods = timer_methods,
+    .tp_getset = timer_getset,
+};
