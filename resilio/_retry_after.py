@@ -1,26 +1,30 @@
-"""What a failure says about when to come back: a `retry_after` attribute, or the headers of its response."""
+"""What a failure says about coming back: when, by a `retry_after` attribute or a header, and whether at all."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["retry_after_of"]
+__all__ = ["retry_after_of", "should_retry_of"]
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
+_VERDICTS = {"true": True, "false": False}
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
-def retry_after_of(error: BaseException) -> float | None:
+def retry_after_of(subject: object) -> float | None:
     """
-    Return the seconds that `error` asks to wait, None if it does not say; of a group, the longest of its leaves.
+    Return the seconds that `subject` asks to wait, None if it does not say; of a group, the longest of its leaves.
 
-    Looked at are `error.retry_after` (a number, a timedelta or text) and the headers `retry-after-ms` and `retry-after`
+    Looked at are `subject.retry_after` (a number, a timedelta or text), the headers `retry-after-ms` and `retry-after`
     (seconds, or an HTTP date, which is measured from the `date` header beside it: two clocks need not agree) of
-    `error.response` or of `error` itself. What makes no sense is passed over. Never raises.
+    `subject.response` or of `subject` itself, and the `grpc-retry-pushback-ms` of its `trailing_metadata()`. What makes
+    no sense is passed over. Never raises.
 
     Args:
-        error: What a call raised.
+        subject: What a call raised, or a response that it returned.
 
     Returns:
         Finite seconds > 0. The caller bounds them: a header is foreign input.
@@ -28,17 +32,55 @@ def retry_after_of(error: BaseException) -> float | None:
     Source: RFC 9110, section 10.2.3.
     """
     try:
-        if isinstance(error, BaseExceptionGroup):
-            return max(filter(None, map(retry_after_of, error.exceptions)), default=None)
-        said = _seconds(getattr(error, "retry_after", None))
-        return _from_headers(error) if said is None else said
+        if isinstance(subject, BaseExceptionGroup):
+            return max(filter(None, map(retry_after_of, subject.exceptions)), default=None)
+        said = _seconds(getattr(subject, "retry_after", None))
+        if said is None:
+            said = _from_headers(subject)
+        return _seconds(_pushback(subject), 1e-3) if said is None else said
     except Exception:  # noqa: BLE001 - a foreign object may raise anything
         return None
 
 
-def _from_headers(error: BaseException) -> float | None:
-    for holder in (getattr(error, "response", None), error):
-        headers = getattr(holder, "headers", None)
+def should_retry_of(subject: object) -> bool | None:
+    """
+    Return whether `subject` says that a retry helps, None if it does not say.
+
+    Looked at are the header `x-should-retry` (true or false, in any case) of `subject.response` or of `subject` itself,
+    and the `grpc-retry-pushback-ms` of its `trailing_metadata()`: a negative one, or no number, forbids. In a group one
+    leaf that forbids is enough, and to ask for a retry takes all. What makes no sense is passed over. Never raises.
+
+    Args:
+        subject: What a call raised, or a response that it returned.
+
+    Source: gRPC proposal A6, "Pushback".
+    """
+    try:
+        if isinstance(subject, BaseExceptionGroup):
+            return _joint([should_retry_of(leaf) for leaf in subject.exceptions])
+        for headers in _all_headers(subject):
+            said = _header(headers, "x-should-retry")
+            verdict = _VERDICTS.get(said.strip().lower()) if isinstance(said, str) else None
+            if verdict is not None:
+                return verdict
+        return _forbidden(_pushback(subject))
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
+        return None
+
+
+def _joint(verdicts: list[bool | None]) -> bool | None:
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+def _all_headers(subject: object) -> Iterator[Any]:
+    for holder in (getattr(subject, "response", None), subject):
+        yield getattr(holder, "headers", None)
+
+
+def _from_headers(subject: object) -> float | None:
+    for headers in _all_headers(subject):
         for name, unit in _HEADERS:
             said = _seconds(_header(headers, name), unit, _header(headers, "date"))
             if said is not None:
@@ -53,6 +95,25 @@ def _header(headers: Any, name: str) -> Any:
     value = get(name)
     value = get(name.title()) if value is None else value  # a plain dict knows nothing of case
     return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+def _pushback(subject: object) -> Any:
+    metadata = getattr(subject, "trailing_metadata", None)
+    if not callable(metadata):
+        return None
+    pairs: Any = metadata() or ()
+    said = next((value for key, value in pairs if key == _PUSHBACK), None)
+    return said.decode("ascii") if isinstance(said, bytes) else said
+
+
+def _forbidden(pushback: Any) -> bool | None:
+    """False if a pushback forbids to retry."""
+    if not isinstance(pushback, str):
+        return None
+    try:
+        return None if int(pushback) >= 0 else False
+    except ValueError:
+        return False
 
 
 def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from resilio._retry_after import retry_after_of
+from resilio._retry_after import retry_after_of, should_retry_of
 
 
 def failure(**attributes):
@@ -68,3 +70,102 @@ def test_an_attribute_that_raises_is_passed_over():
             raise ValueError("no")
 
     assert retry_after_of(HostileError()) is None
+
+
+# ---- RT-07: whether to come back at all ----------------------------------------------------------------------------
+
+
+def rpc_error(*metadata):
+    """An error like that of a gRPC call."""
+    return failure(trailing_metadata=lambda: metadata)
+
+
+def test_rt07_a_returned_response_is_read_as_a_raised_one():
+    """RT-07: a result that will be retried says when, too: seconds, milliseconds and dates."""
+    assert retry_after_of(httpx2.Response(429, headers={"Retry-After": "7"})) == 7.0
+    assert retry_after_of(httpx2.Response(503, headers={"Retry-After-Ms": "250"})) == 0.25
+    dates = {"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after_of(httpx2.Response(503, headers=dates)) == 30.0
+    for nothing in (None, 5, "text", {"status": 503}, object()):
+        assert retry_after_of(nothing) is None
+        assert should_retry_of(nothing) is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "verdict"),
+    [
+        (answered(X_Should_Retry="true"), True),
+        (answered(X_Should_Retry="FALSE"), False),
+        (answered(X_Should_Retry=" True "), True),
+        (answered(X_Should_Retry="maybe"), None),
+        (answered(X_Should_Retry="1"), None),
+        (answered(), None),
+        (httpx2.Response(503, headers={"x-should-retry": "false"}), False),
+        (failure(headers={"X-Should-Retry": "true"}), True),
+        (failure(headers={"x-should-retry": b"false"}), False),
+        (failure(headers={"x-should-retry": b"\xff"}), None),
+        (failure(headers={"x-should-retry": 1}), None),
+        (rpc_error(("other", "1"), ("grpc-retry-pushback-ms", "-1")), False),
+        (rpc_error(("grpc-retry-pushback-ms", b"soon")), False),
+        (rpc_error(("grpc-retry-pushback-ms", "1500")), None),
+        (rpc_error(("grpc-retry-pushback-ms", 3)), None),
+        (rpc_error(), None),
+        (failure(trailing_metadata=lambda: None), None),
+        (failure(trailing_metadata="none"), None),
+        (ExceptionGroup("both", [answered(X_Should_Retry="true"), answered(X_Should_Retry="false")]), False),
+        (ExceptionGroup("both", [answered(X_Should_Retry="true"), failure()]), None),
+        (ExceptionGroup("both", [answered(X_Should_Retry="true"), answered(X_Should_Retry="true")]), True),
+    ],
+)
+def test_rt07_x_should_retry_is_a_verdict(subject, verdict):
+    """RT-07: true, false, or not said; in a group one that forbids is enough."""
+    assert should_retry_of(subject) is verdict
+
+
+def test_rt07_a_pushback_says_when():
+    """RT-07: gRPC's pushback in milliseconds is a Retry-After; one that forbids has no time."""
+    assert retry_after_of(rpc_error(("grpc-retry-pushback-ms", "1500"))) == 1.5
+    assert retry_after_of(rpc_error(("grpc-retry-pushback-ms", "-1"))) is None
+
+
+NAMES = st.sampled_from(["retry-after", "retry-after-ms", "x-should-retry", "date", "Retry-After", "X-Should-Retry"])
+VALUES = st.one_of(
+    st.text(max_size=30),
+    st.binary(max_size=10),
+    st.floats(),
+    st.integers(),
+    st.none(),
+    st.booleans(),
+    st.sampled_from(["9" * 400, "1e999", "-0", "nan", "soon", "true", "FALSE"]),
+    st.sampled_from(["Wed, 21 Oct 2015 07:28:30 -0000", "Wed, 99 Oct 99999 25:61:61 GMT"]),
+)
+
+
+@given(
+    headers=st.one_of(VALUES, st.dictionaries(NAMES, VALUES)),
+    retry_after=VALUES,
+    metadata=st.one_of(VALUES, st.lists(st.one_of(VALUES, st.tuples(st.just("grpc-retry-pushback-ms"), VALUES)))),
+)
+def test_rt07_malformed_answers_never_raise(headers, retry_after, metadata):
+    """RT-07: whatever a server sends, there is a finite time above zero or none, and a verdict or none."""
+    response = SimpleNamespace(headers=headers)
+    for subject in (
+        failure(response=response),
+        failure(headers=headers, retry_after=retry_after),
+        response,
+        failure(trailing_metadata=lambda: metadata),
+    ):
+        seconds = retry_after_of(subject)
+        assert seconds is None or (0 < seconds < float("inf"))
+        assert should_retry_of(subject) in {True, False, None}
+
+
+def test_rt07_headers_that_raise_are_passed_over():
+    """RT-07: a foreign object may raise at every look."""
+
+    class Hostile:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    assert should_retry_of(Hostile()) is None
+    assert retry_after_of(Hostile()) is None
