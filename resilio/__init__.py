@@ -22,6 +22,7 @@ from resilio.errors import (
 
 if TYPE_CHECKING:
     from resilio import events, gates, registry
+    from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
@@ -61,9 +62,14 @@ __all__ = [
     "bulkhead",
     "circuit_breaker",
     "configure",
+    "constant",
     "current",
     "custom_gate",
+    "decorrelated_jitter",
+    "equal_jitter",
     "events",
+    "exponential",
+    "full_jitter",
     "gates",
     "pipeline",
     "policy_of",
@@ -86,7 +92,12 @@ _LATER = {
     "bulkhead": "_policies.bulkhead",
     "circuit_breaker": "_policies.circuit_breaker",
     "configure": "registry",
+    "constant": "_backoff",
     "custom_gate": "gates",
+    "decorrelated_jitter": "_backoff",
+    "equal_jitter": "_backoff",
+    "exponential": "_backoff",
+    "full_jitter": "_backoff",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",

@@ -82,7 +82,7 @@ def get(name: str) -> Policy[Any]:
 
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
-    """Return every policy alive, no retry budgets: the named ones in the order they were made, then the unnamed ones."""
+    """Return every policy alive (no budgets): the named ones in the order they were made, then the unnamed ones."""
     with _lock:
         named = [entry.policy for entry in _named.values() if entry.policy.kind != "retry_budget"]
         return (*named, *_unnamed.values())

@@ -1,8 +1,13 @@
-from typing import TypedDict
+from typing import Self, TypedDict, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["RetryBudget"]
+__all__ = ["Backoff", "RetryBudget"]
+
+@final
+class Backoff:
+    def __new__(cls, kind: str, base_ns: int, cap_ns: int, factor: float) -> Self: ...
+    def delay_ns(self, attempt: int, previous_ns: int = 0, draw: float | None = None) -> int: ...
 
 class _Status(TypedDict):
     balance: float
@@ -28,3 +33,5 @@ class RetryBudget:
     @property
     def refused(self) -> int: ...
     def _status(self) -> _Status: ...
+
+def _reseed(state: int) -> int: ...

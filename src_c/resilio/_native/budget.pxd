@@ -39,6 +39,25 @@ cdef extern from "budget_object.h":
         rs_budget_object *next
 
 
+cdef extern from "backoff.h":
+    ctypedef struct rs_random:
+        pass
+    enum:
+        RS_BACKOFF_CONSTANT, RS_BACKOFF_EXPONENTIAL, RS_BACKOFF_FULL, RS_BACKOFF_EQUAL, RS_BACKOFF_DECORRELATED
+    ctypedef struct rs_backoff:
+        uint8_t kind
+        int64_t base_ns, cap_ns
+        double factor
+        rs_random *random
+    uint64_t rs_random_reseed(rs_random *random, uint64_t state) noexcept nogil
+    int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns, double draw) noexcept nogil
+    int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns) noexcept nogil
+
+
+cdef class Backoff:
+    cdef rs_backoff backoff
+
+
 cdef class RetryBudget:
     cdef rs_budget budget
     cdef rs_lock lock

@@ -1,17 +1,18 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """
-The retry budget's native part: the arithmetic of budget.h under a lock, in Python's units.
+The retry budget's native part, the arithmetic of budget.h under a lock, and that of backoffs, of backoff.h.
 
 `resilio.RetryBudget` is its public face and checks every option; here they are taken as they are.
 """
 
-from libc.stdint cimport int64_t
+cimport cython
+from libc.stdint cimport int64_t, uint64_t
 
 import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
-__all__ = ["RetryBudget"]
+__all__ = ["Backoff", "RetryBudget"]
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef rs_lock _live_lock
@@ -146,13 +147,17 @@ cdef class RetryBudget:
 
 
 def _after_fork():
-    """In the child: no other thread holds a lock, and this is another client."""
+    """In the child: no other thread holds a lock, and this is another client, whose jitter must not be the parent's."""
     rs_lock_reset(&_live_lock)
     cdef rs_budget_object *budget = _live
     while budget != NULL:
         rs_lock_reset(&budget.lock)
         rs_budget_forget(&budget.budget)
         budget = budget.next
+    _reseed(_entropy())
+
+
+include "backoff.pxi"
 
 
 if hasattr(os, "register_at_fork"):

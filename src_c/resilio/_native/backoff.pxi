@@ -1,0 +1,63 @@
+"""Backoffs: a part of budget.pyx, so that a retry loads one module."""
+
+cdef rs_random _random
+
+_KINDS = {
+    "constant": RS_BACKOFF_CONSTANT,
+    "exponential": RS_BACKOFF_EXPONENTIAL,
+    "full_jitter": RS_BACKOFF_FULL,
+    "equal_jitter": RS_BACKOFF_EQUAL,
+    "decorrelated_jitter": RS_BACKOFF_DECORRELATED,
+}
+
+
+def _reseed(uint64_t state):
+    """Have all backoffs draw on from *state*; return the state from before, which may be given back."""
+    return rs_random_reseed(&_random, state)
+
+
+cdef uint64_t _entropy() except? 0:
+    return int.from_bytes(os.urandom(8), "little")
+
+
+@cython.final
+cdef class Backoff:
+    """
+    How long to wait before an attempt; immutable.
+
+    `resilio.full_jitter` and its kin are the public face and check every option; here they are taken as they are.
+
+    Args:
+        kind: constant, exponential, full_jitter, equal_jitter or decorrelated_jitter.
+
+        base_ns: The first wait, >= 0.
+
+        cap_ns: The longest wait, >= *base_ns*.
+
+        factor: What a wait grows by, >= 1.
+    """
+
+    def __cinit__(self, str kind, int64_t base_ns, int64_t cap_ns, double factor):
+        self.backoff.kind = _KINDS[kind]
+        self.backoff.base_ns = base_ns
+        self.backoff.cap_ns = cap_ns
+        self.backoff.factor = factor
+        self.backoff.random = &_random
+
+    def delay_ns(self, uint64_t attempt, int64_t previous_ns=0, draw=None):
+        """
+        Return the wait after *attempt* in nanoseconds.
+
+        Args:
+            attempt: From 1.
+
+            previous_ns: The wait before this one; 0 if there was none.
+
+            draw: The random number, in [0, 1); None: one of this process's.
+        """
+        if draw is None:
+            return rs_backoff_delay(&self.backoff, attempt, previous_ns)
+        return rs_backoff_drawn(&self.backoff, attempt, previous_ns, draw)
+
+
+_reseed(_entropy())
