@@ -7,12 +7,21 @@ from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from resilio._backends._wheel import GRAIN, wheel_of
+from resilio._native.core import Timer
 
 if TYPE_CHECKING:
     from resilio._backends import Waits, Waker
 
 __all__ = ["park", "sleep"]
+
+GRAIN = 0.002
+"""Seconds that a long wait may be woken early: twice what the timers of the loop's wheel may be late."""
+
+_LONG = 0.1
+"""
+Seconds from which on a wait uses the wheel. Most long waits are woken long before their time, and arm and disarm there
+at next to no cost; the others wait for the rest with a timer of their own, so that they end to the point.
+"""
 
 sleep = asyncio.sleep
 
@@ -49,8 +58,8 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     future: asyncio.Future[None] = loop.create_future()
     if waiter.bind(_waker(loop, future)):
         return
-    if seconds is None or seconds > 2 * GRAIN:
-        await _wait_long(waiter, seconds, loop, future)
+    if seconds is None or seconds > _LONG:
+        await _wait_long(waiter, seconds, future)
         return
     timer = loop.call_later(seconds, _wake, future)
     try:
@@ -60,14 +69,12 @@ async def park(waiter: Waits, seconds: float | None) -> None:
         timer.cancel()
 
 
-async def _wait_long(
-    waiter: Waits, seconds: float | None, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
-) -> None:
-    wheel = wheel_of(loop, _wake)
-    tick = None if seconds is None else wheel.add(loop.time() + seconds, future)
+async def _wait_long(waiter: Waits, seconds: float | None, future: asyncio.Future[None]) -> None:
+    timer = Timer(_wake, future)
+    if seconds is not None:
+        timer.arm(seconds - GRAIN)
     try:
         await future
     finally:
         waiter.unbind()
-        if tick is not None:
-            wheel.remove(tick, future)
+        timer.disarm()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from oracles.stepping import StepLoop
 
+from oracles.stepping import StepLoop
 from resilio._native.core import Timer
 
 MS = 1_000_000

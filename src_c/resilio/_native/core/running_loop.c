@@ -41,8 +41,8 @@ static inline PyObject *call(PyObject *function)
    dict. Its type is only believed to look like this after the C function has said the same. */
 typedef struct {
     PyObject_HEAD
-    pid_t pid;
     PyObject *loop;
+    pid_t pid;
 } holder;
 
 static PyObject *key;
