@@ -22,8 +22,10 @@ from resilio.errors import (
 
 if TYPE_CHECKING:
     from resilio import events, gates, registry
+    from resilio._ambient import carry, detached
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
+    from resilio._deadline import Deadline, deadline, remaining
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
@@ -40,6 +42,7 @@ __all__ = [
     "CallTimeoutError",
     "CircuitBreaker",
     "CircuitOpenError",
+    "Deadline",
     "DeadlineExceededError",
     "Health",
     "LatencyHistogram",
@@ -60,12 +63,15 @@ __all__ = [
     "Snapshot",
     "TokenBucket",
     "bulkhead",
+    "carry",
     "circuit_breaker",
     "configure",
     "constant",
     "current",
     "custom_gate",
+    "deadline",
     "decorrelated_jitter",
+    "detached",
     "equal_jitter",
     "events",
     "exponential",
@@ -75,11 +81,13 @@ __all__ = [
     "policy_of",
     "rate_limit",
     "registry",
+    "remaining",
 ]
 
 _LATER = {
     "Bulkhead": "_policies.bulkhead",
     "CircuitBreaker": "_policies.circuit_breaker",
+    "Deadline": "_deadline",
     "Health": "_snapshot",
     "Outcome": "_outcome",
     "Pipeline": "_pipeline",
@@ -90,17 +98,21 @@ _LATER = {
     "RetryBudget": "_budget",
     "Snapshot": "_snapshot",
     "bulkhead": "_policies.bulkhead",
+    "carry": "_ambient",
     "circuit_breaker": "_policies.circuit_breaker",
     "configure": "registry",
     "constant": "_backoff",
     "custom_gate": "gates",
+    "deadline": "_deadline",
     "decorrelated_jitter": "_backoff",
+    "detached": "_ambient",
     "equal_jitter": "_backoff",
     "exponential": "_backoff",
     "full_jitter": "_backoff",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",
+    "remaining": "_deadline",
 }
 _MODULES = {"events", "gates", "registry"}
 

@@ -1,9 +1,11 @@
 """
-The ambient switches that `resilio.testing` sets, held where the core and the backends can read them.
+What is ambient: the context variables of the library, held where the core and the backends can read them.
 
-The core looks at the two context variables only while somebody has entered one (`core.bypass_enter`,
-`core.no_wait_enter` count), so they cost nothing outside tests. They are context variables: one test's switch does not
-reach a neighbour's tasks.
+`ambient` makes one that a call hands on to all that it calls, and that `detached()` takes away: the deadline is one.
+
+The others are switches that `resilio.testing` sets. The core looks at these two only while somebody has entered one
+(`core.bypass_enter`, `core.no_wait_enter` count), so they cost nothing outside tests. They are context variables: one
+test's switch does not reach a neighbour's tasks.
 """
 
 from __future__ import annotations
@@ -11,8 +13,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["bypass", "no_wait", "parking"]
+if TYPE_CHECKING:
+    from resilio._native.core import AmbientDeadline
+
+__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "no_wait", "parking"]
+
+AMBIENT: list[ContextVar[Any]] = []
+"""What `detached()` sets to None."""
+
+
+def ambient(name: str) -> ContextVar[Any]:
+    """
+    Make a context variable that is None unless set, and that `detached()` sets to None.
+
+    Args:
+        name: What it is called, without the library's name.
+    """
+    variable: ContextVar[Any] = ContextVar(f"resilio.{name}", default=None)
+    AMBIENT.append(variable)
+    return variable
+
+
+deadline: ContextVar[AmbientDeadline | None] = ambient("deadline")
+"""The deadline as it was set. Read it by `core.ambient_deadline()`, which knows whether it holds here."""
 
 bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
 """Guarded functions run bare: no gate is asked."""

@@ -125,4 +125,60 @@ class CallTimeoutError(ResilienceError, TimeoutError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The ambient deadline passed, or the call could not finish before it."""
+    """
+    The ambient deadline passed, or what was asked for could not finish before it.
+
+    Attributes:
+        deadline: Seconds that the deadline allowed when it was set; None if unknown.
+
+        remaining: Seconds of it that were left, 0 if it had passed; None if unknown.
+
+        needed: Seconds that it would have taken, if it was known that they were not left; else None.
+
+        policy: What refused to begin: "bulkhead", "rate_limit", ...; None if the work was under way.
+
+        name: The policy's name, or None.
+
+        called: Whether the callee was called: False if a policy refused.
+
+        reason: "deadline", the label under which policies count it.
+    """
+
+    reason: ClassVar[str] = "deadline"
+
+    def __init__(
+        self,
+        deadline: float | None = None,
+        remaining: float | None = None,
+        needed: float | None = None,
+        policy: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.deadline = deadline
+        self.remaining = remaining
+        self.needed = needed
+        self.policy = policy
+        self.name = name
+
+    @property
+    def called(self) -> bool:
+        """Whether the callee was called."""
+        return self.policy is None
+
+    def __str__(self) -> str:
+        text = "the deadline" if self.deadline is None else f"the deadline of {self.deadline:.3g} s"
+        if self.needed is None or self.remaining is None:
+            text += " has passed"
+        else:
+            text += f" cannot be met: {self.needed:.3g} s are needed, {self.remaining:.3g} s are left"
+        if self.policy is None:
+            return text
+        return f"{self.policy} {self.name!r} refused: {text}" if self.name else f"{self.policy} refused: {text}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.deadline, self.remaining, self.needed, self.policy, self.name)
+        return type(self), fields, self.__dict__

@@ -19,7 +19,7 @@ from resilio._backends import threads
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Waits", "Waker", "asleep", "can_block", "park", "park_sync", "sleep"]
+__all__ = ["Cutoff", "Waits", "Waker", "asleep", "can_block", "cutoff", "park", "park_sync", "sleep"]
 
 Waker = Callable[[], None]
 
@@ -33,6 +33,26 @@ class Waits(Protocol):
 
     def unbind(self) -> None:
         """Forget the waker."""
+
+
+class Cutoff(Protocol):
+    """What interrupts the code of one block, in the task that entered it, once its time is up."""
+
+    def start(self, seconds: float) -> None:
+        """Begin the block, in the current task; its code is interrupted in *seconds*, or where it next suspends."""
+        ...
+
+    def close(self, error: BaseException | None) -> bool:
+        """
+        End the block, which *error* leaves; True: it was interrupted, and nobody else cancels the task too.
+
+        A cancellation from outside always goes on outward.
+        """
+        ...
+
+    def here(self) -> bool:
+        """Tell whether the current task is the one that is interrupted."""
+        ...
 
 
 def _in_trio() -> bool:
@@ -64,6 +84,23 @@ def _backend() -> ModuleType:
     from resilio._backends import asyncio
 
     return asyncio
+
+
+def cutoff(suspended: Callable[[], bool] | None) -> Cutoff:
+    """
+    Return what can interrupt a block of the current task, not begun.
+
+    Args:
+        suspended: Tells whether the block belongs to an async generator that stands at a `yield`, so that its consumer
+            would be interrupted; None: it does not belong to one.
+    """
+    if _use_trio():
+        from resilio._backends.trio_cutoff import TrioCutoff
+
+        return TrioCutoff()
+    from resilio._backends.asyncio_cutoff import AsyncioCutoff
+
+    return AsyncioCutoff(suspended)
 
 
 async def park(waiter: Waits, seconds: float | None) -> None:

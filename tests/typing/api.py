@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any, assert_type
 
 import resilio
 from resilio import (
     Bulkhead,
     CircuitBreaker,
+    Deadline,
     Health,
     LatencyHistogram,
     Outcome,
@@ -27,14 +29,18 @@ from resilio import (
     Result,
     Snapshot,
     bulkhead,
+    carry,
     circuit_breaker,
     configure,
     current,
     custom_gate,
+    deadline,
+    detached,
     pipeline,
     policy_of,
     rate_limit,
     registry,
+    remaining,
 )
 from resilio.events import Event, StateChanged, subscribe
 from resilio.gates import CustomGate, GateCall, Refuse
@@ -282,3 +288,29 @@ circuit_breaker(open_fore=1)  # type: ignore[call-overload]  # pyright: ignore[r
 circuit_breaker(window=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 bulkhead("10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 pipeline(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# ---- deadlines -------------------------------------------------------------------------------------------------------
+
+
+@detached
+def plain_detached(a: int) -> str:
+    return str(a)
+
+
+@detached()
+async def async_detached(a: int) -> str:
+    return str(a)
+
+
+async def deadlines() -> None:
+    assert_type(deadline(2.0), Deadline)
+    assert_type(remaining(), float | None)
+    assert_type(remaining(cap=1.0), float)
+    assert_type(carry(plain)(1, b=""), float)
+    assert_type(plain_detached(1), str)
+    assert_type(await async_detached(1), str)
+    with deadline(timedelta(seconds=1)) as nothing, detached():
+        assert_type(nothing, None)
+    async with deadline(1), detached():
+        pass

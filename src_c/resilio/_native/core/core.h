@@ -99,6 +99,15 @@ typedef struct rs_frame {
 rs_frame **rs_ambient(void);
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 
+/* ---- the ambient deadline ----------------------------------------------------------------------------------- */
+extern int rs_deadline_count;       /* deadlines that some context may hold */
+int64_t rs_deadline_in_context(void);
+/* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
+static inline int64_t rs_deadline_ns(void)
+{
+    return RS_LIKELY(__atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) == 0) ? RS_NEVER : rs_deadline_in_context();
+}
+
 /* ---- refusals ----------------------------------------------------------------------------------------------- */
 typedef struct rs_kind {            /* what is derived once from a gate's ops */
     const rs_gate_ops *ops;
@@ -128,7 +137,7 @@ typedef struct {
 } GuardObject;
 
 extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RefusalType,
-    rs_ResultType, rs_CurrentCallType;
+    rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType;
 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard);

@@ -4,6 +4,8 @@
 
 rs_clock *rs_clk;
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
+extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
+extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
 
 /* module.attribute, imported at the first need and kept. Borrowed; NULL with an exception if it is not there. */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
@@ -44,6 +46,10 @@ static PyMethodDef methods[] = {
     {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nTake one bypass_enter back."},
     {"no_wait_enter", no_wait_enter, METH_NOARGS, "no_wait_enter()\n--\n\nFrom now on waits look whether their context skips them."},
     {"no_wait_exit", no_wait_exit, METH_NOARGS, "no_wait_exit()\n--\n\nTake one no_wait_enter back."},
+    {"ambient_deadline", rs_ambient_deadline, METH_NOARGS,
+     "ambient_deadline()\n--\n\nThe deadline that holds in this context, or None."},
+    {"generator_of", rs_generator_of, METH_O,
+     "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 
@@ -71,7 +77,7 @@ static int register_fork(PyObject *module)
 static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
-                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType};
+                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType};
     if ((rs_clk = rs_clock_import()) == NULL)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)

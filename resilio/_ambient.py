@@ -1,0 +1,177 @@
+"""
+What is ambient, taken away or taken along: `detached()` and `carry(fn)`.
+
+A deadline reaches all that a request starts, because a context variable does. That is wrong for work that outlives the
+request, and it ends where somebody starts a thread without the context.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token, copy_context
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+
+from resilio import _context
+from resilio._config import refuse
+from resilio._deadline import put_back
+from resilio._frames import entered_in, generator_behind
+from resilio._native.core import AmbientDeadline
+
+if TYPE_CHECKING:
+    from types import CoroutineType, FrameType, TracebackType
+
+__all__ = ["Detached", "carry", "detached"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NEVER_NS = 2**63 - 1
+
+
+class Detached:
+    """A block, or a decorator, without anything ambient; see :func:`detached`, which makes one."""
+
+    __slots__ = ("_deadline", "_tokens")
+
+    def __init__(self) -> None:
+        """Take nothing away yet."""
+        self._deadline: AmbientDeadline | None = None
+        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
+
+    def __call__(self, fn: F) -> F:
+        """
+        Return `fn`, each of whose calls runs detached.
+
+        Raises:
+            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
+        """
+        _require_function(fn)
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            refuse("fn", fn, "no generator: write `with detached():` around what it does, or its consumer", TypeError)
+        return cast("F", _detached_async(fn) if inspect.iscoroutinefunction(fn) else _detached_sync(fn))
+
+    def __enter__(self) -> None:
+        """Take everything ambient away."""
+        self._enter(sys._getframe(1))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put it back."""
+        self._exit()
+
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
+        """Take everything ambient away."""
+        self._enter(sys._getframe(1))
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """Put it back; never waits."""
+        self._exit()
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def _enter(self, frame: FrameType) -> None:
+        if self._tokens:
+            raise RuntimeError("this block is open; call detached() once for each block")
+        generator = generator_behind(entered_in(frame))
+        if generator is not None:  # its consumer keeps the deadline
+            self._deadline = AmbientDeadline(_NEVER_NS, 0, _context.deadline.get(), generator)
+        try:
+            for variable in _context.AMBIENT:
+                value = self._deadline if variable is _context.deadline else None
+                self._tokens.append((variable, variable.set(value)))
+        except BaseException:  # a Ctrl-C
+            self._exit()
+            raise
+
+    def _exit(self) -> None:
+        tokens, self._tokens = self._tokens, []
+        deadline, self._deadline = self._deadline, None
+        for variable, token in reversed(tokens):
+            if variable is _context.deadline and deadline is not None:
+                put_back(deadline, token)
+                continue
+            with suppress(ValueError):  # left in another context than it was entered in, which has its own
+                variable.reset(token)
+
+
+async def _nothing() -> None:
+    """What `async with` awaits: nothing, without a checkpoint."""
+
+
+def _require_function(fn: object) -> None:
+    if not callable(fn) or isinstance(fn, type):
+        refuse("fn", fn, "a function", TypeError)
+
+
+def _detached_sync(fn: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(fn)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with Detached():
+            return fn(*args, **kwargs)
+
+    return run
+
+
+def _detached_async(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with Detached():
+            return await fn(*args, **kwargs)
+
+    return run
+
+
+@overload
+def detached() -> Detached: ...
+@overload
+def detached(fn: F, /) -> F: ...
+def detached(fn: Any = None, /) -> Any:
+    """
+    Return a block, or decorate a function, inside of which there is no deadline, retry scope or priority.
+
+    For work that has to be done however late it is, like an audit record: what is started inside inherits nothing.
+    It does not protect the current task: an `async with deadline(...)` outside of the block still interrupts it.
+
+    Args:
+        fn: A function or async function to decorate; None: the block.
+
+    Raises:
+        TypeError: `fn` is no function, or a generator function.
+    """
+    return Detached() if fn is None else Detached()(fn)
+
+
+def carry(fn: Callable[P, T]) -> Callable[P, T]:
+    """
+    Return `fn` bound to the context of this moment: deadline, priority and all other context variables.
+
+    For threads that do not inherit it (`ThreadPoolExecutor.submit`, `loop.run_in_executor`, `threading.Thread`). It may
+    be called any number of times, also at once: each call has a copy of the context, so what it sets stays inside.
+
+    Args:
+        fn: A plain function.
+
+    Raises:
+        TypeError: An async function or a generator function, whose body would run in its consumer's context: give the
+            task a context instead (`create_task(..., context=contextvars.copy_context())`).
+    """
+    _require_function(fn)
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    if any(is_kind(fn) for is_kind in kinds):
+        right = "a plain function; a task is given its context by `create_task(..., context=copy_context())`"
+        refuse("fn", fn, right, TypeError)
+    context = copy_context()
+
+    @functools.wraps(fn)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return context.copy().run(fn, *args, **kwargs)
+
+    return run

@@ -1,0 +1,76 @@
+"""
+Interrupting a task of asyncio when a time is up: once, by cancelling it from the loop, as `asyncio.timeout` does.
+
+The task's own cleanup is never cancelled again, `task.cancelling()` is what it was when the block ends, and somebody
+else's cancellation in the same tick wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+
+__all__ = ["AsyncioCutoff"]
+
+
+class AsyncioCutoff:
+    """Interrupts one block of the task that starts it."""
+
+    __slots__ = ("__weakref__", "_cancelling", "_expired", "_fired", "_handle", "_suspended", "_task")
+
+    def __init__(self, suspended: Callable[[], bool] | None) -> None:
+        """
+        Interrupt nothing yet.
+
+        Args:
+            suspended: See `resilio._backends.cutoff`.
+        """
+        self._suspended = suspended
+        self._task: asyncio.Task[object] | None = None
+        self._handle: asyncio.Handle | None = None
+        self._cancelling = 0
+        self._expired = self._fired = False
+
+    def start(self, seconds: float) -> None:
+        """
+        Begin the block, in the current task.
+
+        Raises:
+            RuntimeError: There is no current task.
+        """
+        loop = asyncio.get_running_loop()
+        self._task = task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("async with deadline(...) must be entered in a task, which it can interrupt")
+        self._cancelling = task.cancelling()
+        # A context of its own: in this one, a cancelled timer would keep all that is in it for as long as it stays in
+        # the loop's heap.
+        if seconds <= 0:
+            self._handle = loop.call_soon(self._expire, context=Context())
+        else:
+            self._handle = loop.call_at(loop.time() + seconds, self._expire, context=Context())
+
+    def close(self, error: BaseException | None) -> bool:
+        """End the block; True: the deadline ended it."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
+        if not self._fired or self._task is None:
+            return self._expired and error is None
+        others = self._task.uncancel() > self._cancelling
+        return isinstance(error, asyncio.CancelledError) and not others
+
+    def here(self) -> bool:
+        """Tell whether the current task is the one that is interrupted."""
+        try:
+            return self._task is not None and asyncio.current_task() is self._task
+        except RuntimeError:  # a thread without a loop
+            return False
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._task is None or (self._suspended is not None and self._suspended()):
+            return
+        self._fired = True
+        self._task.cancel()

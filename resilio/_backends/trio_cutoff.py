@@ -1,0 +1,47 @@
+"""Interrupting a task of trio when a time is up: a cancel scope."""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["TrioCutoff"]
+
+
+class TrioCutoff:
+    """Interrupts one block of the task that starts it."""
+
+    __slots__ = ("__weakref__", "_scope", "_task")
+
+    def __init__(self) -> None:
+        """Interrupt nothing yet."""
+        self._scope: trio.CancelScope | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def start(self, seconds: float) -> None:
+        """Begin the block, in the current task."""
+        self._task = trio.lowlevel.current_task()
+        scope = trio.CancelScope()
+        scope.deadline = trio.current_time() + max(seconds, 0.0)
+        scope.__enter__()
+        self._scope = scope
+
+    def close(self, error: BaseException | None) -> bool:
+        """
+        End the block; True: the deadline ended it.
+
+        Raises:
+            BaseException: What was raised beside the cancellation that the scope took out of a group.
+        """
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return False
+        kind = None if error is None else type(error)
+        scope.__exit__(kind, error, None if error is None else error.__traceback__)
+        return scope.cancelled_caught
+
+    def here(self) -> bool:
+        """Tell whether the current task is the one that is interrupted."""
+        try:
+            return trio.lowlevel.current_task() is self._task
+        except RuntimeError:  # a thread without a loop
+            return False

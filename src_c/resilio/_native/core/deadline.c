@@ -1,0 +1,197 @@
+/* The ambient deadline: the value of one context variable, and how the engine reads it.
+ *
+ * A context is copied into tasks and threads that outlive the block which set it, so what holds a deadline is counted by
+ * the value itself: while no AmbientDeadline is alive no context can hold one, and nobody looks.
+ *
+ * A generator runs in the context of whoever resumes it: what it sets, its consumer sees. So a value set in a generator's
+ * own frame knows that generator, and holds only while it runs. Values set upon it, by its consumer between two items for
+ * instance, lead on to it: what holds is the nearest of those that do.
+ */
+#include "core.h"
+
+int rs_deadline_count;
+static PyObject *context_deadline;
+
+typedef struct deadline_object {
+    PyObject_HEAD
+    int64_t until_ns;               /* RS_NEVER: none, a detached part of a generator */
+    int64_t allowed_ns;             /* the time given when it was set, for the error */
+    struct deadline_object *outer;  /* the value before, owned; NULL where it can tell nothing more */
+    PyObject *generator;            /* weak reference, or NULL */
+    PyObject *cutoff;               /* weak reference to who interrupts at until_ns, or NULL */
+    uint8_t closed;                 /* the generator has left the block */
+} DeadlineObject;
+
+/* What *reference* still refers to, new; NULL without an exception if it is gone. */
+static PyObject *alive(PyObject *reference)
+{
+    if (reference == NULL)
+        return NULL;
+    PyObject *object = PyObject_CallNoArgs(reference);
+    if (object == NULL)
+        rs_drop_error();
+    if (object == Py_None)
+        Py_CLEAR(object);
+    return object;
+}
+
+static int is_running(PyObject *generator)
+{
+    PyObject *answer = PyObject_GetAttrString(generator, PyGen_CheckExact(generator) ? "gi_running" : "ag_running");
+    int running = answer == Py_True;
+    if (answer == NULL)
+        rs_drop_error();
+    Py_XDECREF(answer);
+    return running;
+}
+
+static int holds(DeadlineObject *self)
+{
+    if (RS_LIKELY(self->generator == NULL))
+        return 1;
+    PyObject *generator = self->closed ? NULL : alive(self->generator);
+    int running = generator && is_running(generator);
+    Py_XDECREF(generator);
+    return running;
+}
+
+/* Of *self* and what it leads to, the nearest deadline that holds, the outermost of equals; borrowed, or NULL. */
+static DeadlineObject *nearest(DeadlineObject *self)
+{
+    DeadlineObject *best = NULL;
+    for (; self; self = self->outer) {
+        if (!holds(self))
+            continue;
+        if (self->until_ns == RS_NEVER)                 /* detached from all that is further out */
+            return best;
+        if (best == NULL || self->until_ns <= best->until_ns)
+            best = self;
+    }
+    return best;
+}
+
+/* The deadline that holds here, a new reference; NULL without an exception if there is none. */
+static DeadlineObject *in_context(void)
+{
+    PyObject *variable = rs_python("resilio._context", "deadline", &context_deadline), *value = NULL;
+    if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0)
+        rs_drop_error();
+    DeadlineObject *found = NULL;
+    if (value && Py_IS_TYPE(value, &rs_AmbientDeadlineType))
+        found = (DeadlineObject *)Py_XNewRef((PyObject *)nearest((DeadlineObject *)value));
+    Py_XDECREF(value);
+    return found;
+}
+
+/* The ambient deadline of this context, RS_NEVER if there is none. */
+int64_t rs_deadline_in_context(void)
+{
+    DeadlineObject *self = in_context();
+    int64_t until_ns = self ? self->until_ns : RS_NEVER;
+    Py_XDECREF((PyObject *)self);
+    return until_ns;
+}
+
+PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused)
+{
+    DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : NULL;
+    return self ? (PyObject *)self : Py_NewRef(Py_None);
+}
+
+PyObject *rs_generator_of(PyObject *module, PyObject *frame)
+{
+    if (!PyFrame_Check(frame))
+        return PyErr_Format(PyExc_TypeError, "frame must be a frame, not %R", frame);
+    PyObject *generator = PyFrame_GetGenerator((PyFrameObject *)frame);
+    return generator ? generator : Py_NewRef(Py_None);
+}
+
+/* ---- the type ------------------------------------------------------------------------------------------------ */
+
+/* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
+static int weakly(PyObject *object, PyObject **reference)
+{
+    if (object == NULL || object == Py_None)
+        return 0;
+    *reference = PyWeakref_NewRef(object, NULL);
+    return *reference ? 0 : -1;
+}
+
+/* The value before, new: without generators in it there is nothing to find out, unless this one is in a generator. */
+static DeadlineObject *worth_keeping(DeadlineObject *outer, int in_generator)
+{
+    while (outer && outer->closed)                      /* left over where blocks did not end in order */
+        outer = outer->outer;
+    if (outer && !in_generator && outer->generator == NULL && outer->outer == NULL)
+        return NULL;
+    return (DeadlineObject *)Py_XNewRef((PyObject *)outer);
+}
+
+static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"until_ns", "allowed_ns", "outer", "generator", "cutoff", NULL};
+    PyObject *outer = Py_None, *generator = Py_None, *cutoff = Py_None;
+    long long until_ns, allowed_ns;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|OOO:AmbientDeadline", names, &until_ns, &allowed_ns, &outer, &generator,
+                                     &cutoff))
+        return NULL;
+    if (outer != Py_None && !Py_IS_TYPE(outer, &rs_AmbientDeadlineType))
+        return PyErr_Format(PyExc_TypeError, "outer must be an AmbientDeadline or None, not %R", outer);
+    DeadlineObject *self = (DeadlineObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    __atomic_add_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
+    self->until_ns = until_ns;
+    self->allowed_ns = allowed_ns;
+    self->outer = outer == Py_None ? NULL : worth_keeping((DeadlineObject *)outer, generator != Py_None);
+    if (weakly(generator, &self->generator) < 0 || weakly(cutoff, &self->cutoff) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void deadline_dealloc(DeadlineObject *self)
+{
+    __atomic_sub_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
+    Py_XDECREF((PyObject *)self->outer);
+    Py_XDECREF(self->generator);
+    Py_XDECREF(self->cutoff);
+    PyObject_Free(self);
+}
+
+static PyObject *deadline_close(DeadlineObject *self, PyObject *unused)
+{
+    self->closed = self->generator != NULL;
+    return PyBool_FromLong(self->closed);
+}
+
+static PyObject *deadline_cutoff(DeadlineObject *self, void *unused)
+{
+    PyObject *cutoff = alive(self->cutoff);
+    return cutoff ? cutoff : Py_NewRef(Py_None);
+}
+
+static PyMethodDef deadline_methods[] = {
+    {"close", (PyCFunction)deadline_close, METH_NOARGS,
+     "close($self, /)\n--\n\nThe block has ended. True: it was a generator's, and holds no more wherever it is still found."},
+    {NULL}};
+static PyMemberDef deadline_members[] = {
+    {"until_ns", T_LONGLONG, offsetof(DeadlineObject, until_ns), READONLY, "The clock's nanoseconds at which it passes."},
+    {"allowed_ns", T_LONGLONG, offsetof(DeadlineObject, allowed_ns), READONLY, "The nanoseconds given when it was set."},
+    {"closed", T_BOOL, offsetof(DeadlineObject, closed), READONLY, "It was a generator's, and has ended."},
+    {"outer", T_OBJECT, offsetof(DeadlineObject, outer), READONLY, "The value before, None where it can tell nothing more."},
+    {NULL}};
+static PyGetSetDef deadline_getset[] = {
+    {"cutoff", (getter)deadline_cutoff, NULL, "Who interrupts at that time, or None."},
+    {NULL}};
+
+PyTypeObject rs_AmbientDeadlineType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientDeadline",
+    .tp_basicsize = sizeof(DeadlineObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = deadline_new,
+    .tp_doc = "AmbientDeadline(until_ns, allowed_ns, outer=None, generator=None, cutoff=None)\n--\n\nA deadline as contexts hold it.",
+    .tp_dealloc = (destructor)deadline_dealloc,
+    .tp_methods = deadline_methods,
+    .tp_members = deadline_members,
+    .tp_getset = deadline_getset,
+};

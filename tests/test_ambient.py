@@ -1,0 +1,221 @@
+"""What is ambient, taken away by `detached` and taken along by `carry`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+
+from resilio import _ambient, _context, carry, deadline, detached, remaining
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def vt(resilio_virtual_time):
+    """Virtual time for the whole test."""
+    return resilio_virtual_time
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """Another ambient variable, set in this context."""
+    monkeypatch.setattr(_context, "AMBIENT", [*_context.AMBIENT])
+    variable = _context.ambient("other")
+    token = variable.set("value")
+    yield variable
+    variable.reset(token)
+
+
+# ---- detached --------------------------------------------------------------------------------------------------------
+
+
+@BACKENDS
+def test_a_detached_block_has_nothing_ambient(vt, backend, other):
+    """Inside there is no deadline and nothing else ambient, in tasks started there too; after it all is back."""
+    seen = []
+
+    async def audit():
+        seen.append((remaining(), other.get()))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            with deadline(5.0):
+                async with detached():
+                    seen.append((remaining(), other.get()))
+                    group.start_soon(audit)
+                    with deadline(9.0):
+                        assert remaining() == pytest.approx(9.0)
+                with detached():
+                    seen.append((remaining(), other.get()))
+                assert (remaining(), other.get()) == (pytest.approx(5.0), "value")
+
+    vt.run(main, backend=backend)
+    assert seen == [(None, None)] * 3
+
+
+@BACKENDS
+def test_a_detached_function_has_nothing_ambient(vt, backend, other):
+    """As a decorator, bare or called, of functions and async functions; each call is detached on its own."""
+
+    @detached
+    def write():
+        return remaining(), other.get()
+
+    @detached()
+    async def awrite(depth):
+        await anyio.sleep(0.1)
+        return await awrite(depth - 1) if depth else (remaining(), other.get())
+
+    async def main():
+        with deadline(5.0):
+            assert write() == (None, None)
+            assert await awrite(2) == (None, None)
+            assert (remaining(), other.get()) == (pytest.approx(4.7), "value")
+
+    assert inspect.iscoroutinefunction(awrite)
+    assert write.__name__ == "write"
+    vt.run(main, backend=backend)
+
+
+def test_a_detached_block_in_a_generator_leaves_the_consumer_its_deadline(vt):
+    """Between two items the consumer has the deadline that it has; the generator has none."""
+    inside = []
+
+    def stream():
+        with detached():
+            inside.append(remaining())
+            yield 1
+            inside.append(remaining())
+            with deadline(0.5):
+                inside.append(remaining())
+        inside.append(remaining())
+
+    with deadline(3.0):
+        for _ in stream():
+            assert remaining() == pytest.approx(3.0)
+        assert remaining() == pytest.approx(3.0)
+    assert inside == [None, None, pytest.approx(0.5), pytest.approx(3.0)]
+
+
+def test_a_detached_block_left_in_another_context_raises_nothing(vt):
+    """A generator that is closed in another context than it began in ends its block there."""
+
+    def stream():
+        with detached():
+            yield
+
+    with deadline(1.0):
+        running = stream()
+        contextvars.copy_context().run(next, running)
+        contextvars.copy_context().run(running.close)
+        assert remaining() == pytest.approx(1.0)
+
+
+def test_a_detached_block_is_entered_once_at_a_time():
+    """Entering an open block again says what to do."""
+    block = detached()
+    with block, pytest.raises(RuntimeError, match="call detached\\(\\) once for each block"):
+        block.__enter__()
+    with block:
+        assert remaining() is None
+
+
+def test_what_cannot_be_detached_is_refused():
+    """A generator, a class and what is no function are TypeErrors that say so."""
+
+    def stream():
+        yield
+
+    async def astream():
+        yield
+
+    for wrong in (stream, astream):
+        with pytest.raises(TypeError, match="fn must be no generator"):
+            detached(wrong)
+    for wrong in (3, int):
+        with pytest.raises(TypeError, match="fn must be a function, not"):
+            detached()(wrong)
+
+
+def test_a_ctrl_c_while_a_detached_block_is_entered_leaves_nothing(monkeypatch, vt):
+    """An interrupt between two variables puts back those that were taken away."""
+
+    class Interrupting:
+        def set(self, value):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_context, "AMBIENT", [_context.deadline, Interrupting()])
+    with deadline(1.0):
+        with pytest.raises(KeyboardInterrupt), detached():
+            pytest.fail("entered")
+        assert remaining() == pytest.approx(1.0)
+
+
+# ---- carry -----------------------------------------------------------------------------------------------------------
+
+
+def test_executors_and_threads_that_drop_the_context_get_it_carried(vt):
+    """A pool, `run_in_executor` and a thread see nothing by themselves, and the deadline by `carry`."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as pool, deadline(2.0):
+            carried = carry(remaining)
+            assert pool.submit(remaining).result() is None
+            assert pool.submit(carried).result() == pytest.approx(2.0)
+            assert await loop.run_in_executor(pool, remaining) is None
+            assert await loop.run_in_executor(pool, carried) == pytest.approx(2.0)
+            assert pool.submit(carried, cap=1.0).result() == 1.0
+
+    vt.run(main)
+
+
+def test_a_carried_function_runs_many_times_at_once():
+    """Each call has a copy of the context of the moment of `carry`: calls neither collide nor see each other."""
+    variable = contextvars.ContextVar("variable", default=0)
+    both = threading.Barrier(2)
+
+    def work(value):
+        both.wait()  # inside of both at once
+        before = variable.get()
+        variable.set(value)
+        both.wait()
+        return before, variable.get()
+
+    variable.set(7)
+    carried = carry(work)
+    variable.set(8)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(carried, [1, 2])) == [(7, 1), (7, 2)]
+    assert carried.__name__ == "work"
+
+
+def test_what_cannot_be_carried_is_refused():
+    """The body of an async function or a generator would run in another context: a TypeError names the way."""
+
+    async def later():
+        pass
+
+    async def astream():
+        yield
+
+    def stream():
+        yield
+
+    for wrong in (later, astream, stream):
+        with pytest.raises(TypeError, match="context=copy_context"):
+            carry(wrong)
+    with pytest.raises(TypeError, match="fn must be a function, not 3"):
+        carry(3)
+
+
+def test_the_blocks_are_objects_of_their_class():
+    """`detached()` gives a block; each call a new one."""
+    assert isinstance(detached(), _ambient.Detached)
+    assert detached() is not detached()
