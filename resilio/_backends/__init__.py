@@ -19,7 +19,7 @@ from resilio._backends import threads
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Cutoff", "Waits", "Waker", "asleep", "can_block", "cutoff", "park", "park_sync", "sleep"]
+__all__ = ["Cutoff", "Waits", "Waker", "asleep", "can_block", "cutoff", "park", "park_sync", "sleep", "use_trio"]
 
 Waker = Callable[[], None]
 
@@ -65,7 +65,8 @@ def _in_asyncio() -> bool:
     return asyncio is not None and hasattr(asyncio, "_get_running_loop") and asyncio._get_running_loop() is not None
 
 
-def _use_trio() -> bool:
+def use_trio() -> bool:
+    """Tell whether trio runs this task, and not asyncio."""
     if not _in_trio():
         return False
     if not _in_asyncio():
@@ -77,7 +78,7 @@ def _use_trio() -> bool:
 
 
 def _backend() -> ModuleType:
-    if _use_trio():
+    if use_trio():
         from resilio._backends import trio
 
         return trio

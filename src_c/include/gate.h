@@ -39,14 +39,17 @@ typedef struct rs_waiter rs_waiter;
 
 /* What one call holds of one gate. The gate may use generation, amount and mark as it likes. */
 typedef struct rs_slot {
+    rs_gate *gate;                  /* whose slot it is; set by core */
     uint64_t generation;            /* a result of an older generation is dropped by the gate */
     int64_t amount;                 /* cost or weight taken */
     int64_t admitted_ns;            /* set by core */
     int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
     int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
     rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
+    PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
     uint32_t mark;                  /* the gate's own (a probe's lease number) */
     uint8_t state;                  /* rs_slot_state */
+    uint8_t resolved;               /* `gate` was found for this call by `resolve`, and is owned */
 } rs_slot;
 
 /* The call as its gates see it. */
@@ -56,6 +59,7 @@ typedef struct rs_request {
     PyObject *kwnames;              /* tuple or NULL */
     rs_waiter *waiter;              /* to enqueue when the gate says WAIT. NULL: refuse instead; if the caller can wait, core
                                        then makes a waiter and asks `admit` once more (nothing is counted twice) */
+    int hedge;                      /* a copy of a call under way: sheddable, waits for nothing, takes no probe lease */
 } rs_request;
 
 /* Why a gate refused, filled by the gate with REJECTED. */
@@ -81,6 +85,9 @@ typedef struct rs_gate_ops {
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
+    const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
+    rs_gate *(*resolve)(rs_gate *, const rs_request *);     /* NULL: itself. The gate for this call, a new reference; never fails.
+                                                               Before `prepare`, without the lock; may call Python */
 } rs_gate_ops;
 
 /* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */

@@ -52,12 +52,28 @@ static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, 
     return verdict;
 }
 
+/* The first gate that must go when the one at *at* does: all up to the nearest strategy outside, which hears of it. */
+int rs_run_floor(const rs_run *run, int at)
+{
+    if (RS_UNLIKELY(run->pipe->strategies))
+        for (; at > run->base; at--)
+            if (run->slots[at - 1].gate->ops->strategy)
+                return at;
+    return run->base;
+}
+
+/* The gate at the cursor has refused, and its refusal has been told: let go of what was found for this call alone. */
+void rs_run_forget_refused(rs_run *run)
+{
+    rs_slot_leave(&run->slots[run->cursor]);
+}
+
 static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
 {
-    rs_gate *gate = run->pipe->gate[at];
+    rs_gate *gate = run->slots[at].gate;
     run->cursor = (int16_t)at;
     run->n = (int16_t)at;
-    rs_run_cancel(run, 0, now);
+    rs_run_cancel(run, rs_run_floor(run, at), 0, now);
     if (RS_UNLIKELY(gate->changes || gate->woken))
         rs_gate_deliver(gate, NULL, 0);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_REJECTED))
@@ -65,20 +81,28 @@ static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
     return RS_REJECTED;
 }
 
-/* Ask the gates from *first* on. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds. */
+/* Ask the gates from *first* on. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
+   is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. */
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
 {
     rs_pipeline *pipe = run->pipe;
     for (int i = first; i < pipe->n; i++) {
         rs_gate *gate = pipe->gate[i];
         rs_slot *slot = &run->slots[i];
+        slot->resolved = 0;
+        if (RS_UNLIKELY(gate->ops->resolve != NULL)) {
+            gate = gate->ops->resolve(gate, request);
+            slot->resolved = 1;
+        }
+        slot->gate = gate;
         slot->waiter = NULL;
+        slot->extra = NULL;
         slot->first_ns = 0;
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
         if (gate->ops->prepare)
             gate->ops->prepare(gate, slot, request);
-        int queue = may_wait && gate->ops->poll != NULL;
+        int queue = may_wait && gate->ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
             verdict = ask_to_wait(gate, slot, request, now, why);
@@ -91,16 +115,21 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             run->cursor = (int16_t)i;
             return RS_WAIT;
         }
+        const rs_strategy_ops *strategy = gate->ops->strategy;
+        if (RS_UNLIKELY(strategy != NULL) && strategy->delegates && strategy->delegates(gate, run->place)) {
+            run->cursor = (int16_t)i;
+            return RS_DELEGATE;
+        }
     }
     run->n = (int16_t)pipe->n;
     return RS_ADMITTED;
 }
 
-/* After a wait at *waited* the gates before it are asked again: the world may have changed meanwhile. */
+/* After a wait at *waited* the gates before it, up to the next strategy, are asked again: the world may have changed. */
 static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
 {
-    for (int i = 0; i < waited; i++) {
-        rs_gate *gate = run->pipe->gate[i];
+    for (int i = rs_run_floor(run, waited); i < waited; i++) {
+        rs_gate *gate = run->slots[i].gate;
         rs_slot *slot = &run->slots[i];
         if (gate->ops->recheck == NULL || slot->state != RS_SLOT_HELD)
             continue;
@@ -116,7 +145,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
             run->cursor = (int16_t)i;
-            rs_run_cancel(run, 0, now);
+            rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
             rs_gate_deliver(gate, NULL, 0);
             if (gate->listening & RS_LISTEN_REJECTED)
                 rs_tell_rejected(gate, why);
@@ -132,11 +161,11 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
 {
     int i = run->cursor;
-    rs_gate *gate = run->pipe->gate[i];
+    rs_gate *gate = run->slots[i].gate;
     rs_slot *slot = &run->slots[i];
     if (run->epoch != rs_epoch) {               /* forked meanwhile: the queue is gone */
         *why = (rs_refusal){-1, NAN, NAN, -1};
-        rs_run_cancel(run, 0, now);
+        rs_run_cancel(run, rs_run_floor(run, i), 0, now);
         return RS_REJECTED;
     }
     slot->waiter->notified = 0;
@@ -195,13 +224,17 @@ int rs_run_bypassed(void)
 int64_t rs_wait_now(const rs_run *run)
 {
     int64_t now = rs_clock_now(rs_clk), wake = run->slots[run->cursor].wake_ns;
-    if (wake != RS_NEVER && wake > now && context_flag(rs_no_wait_count, "no_wait", &context_no_wait))
-        return wake;
-    return now;
+    return wake != RS_NEVER && wake > now && rs_skips_waits() ? wake : now;
+}
+
+/* testing.no_wait(): what time alone would end, ends at once. */
+int rs_skips_waits(void)
+{
+    return context_flag(rs_no_wait_count, "no_wait", &context_no_wait);
 }
 
 /* -1 with an exception: a signal came in between, usually. */
-static int may_block(void)
+int rs_may_block(void)
 {
     PyObject *hook = rs_python("resilio._backends", "can_block", &backend_can_block);
     PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
@@ -214,7 +247,7 @@ static int may_block(void)
 static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
 {
     int at = run->cursor;
-    rs_gate *gate = run->pipe->gate[at];
+    rs_gate *gate = run->slots[at].gate;
     rs_slot *slot = &run->slots[at];
     *why = (rs_refusal){-1, NAN, NAN, -1};
     rs_gate_lock(gate);
@@ -227,12 +260,12 @@ static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
     return refuse(run, at, now, why);
 }
 
-/* Block this thread until the waiting gate decides. ADMITTED, REJECTED, or -1 with an exception and nothing held. */
+/* Block this thread until the waiting gate decides. A verdict, or -1 with an exception and nothing held inside of the nearest strategy. */
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
 {
-    int verdict = RS_WAIT, blocks = may_block();
+    int verdict = RS_WAIT, blocks = rs_may_block();
     if (blocks < 0) {
-        rs_run_cancel(run, 0, rs_clock_now(rs_clk));
+        rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, rs_clock_now(rs_clk));
         return -1;
     }
     if (!blocks)
@@ -251,7 +284,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(seconds);
         if (done == NULL) {                     /* KeyboardInterrupt, usually */
-            rs_run_cancel(run, 0, rs_clock_now(rs_clk));
+            rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, rs_clock_now(rs_clk));
             return -1;
         }
         Py_DECREF(done);

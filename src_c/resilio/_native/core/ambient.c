@@ -82,9 +82,9 @@ static PyObject *view_settle(CurrentCallObject *self, PyObject *args, PyObject *
     rs_run *run = view_run(self);
     if (run == NULL || given == NULL || !PyArg_ParseTuple(args, "O:settle", &policy))
         goto out;
-    for (int i = 0; i < run->n; i++)
-        if (run->pipe->gate[i]->policy == policy && strcmp(run->pipe->gate[i]->ops->kind, "rate_limit") == 0) {
-            PyObject *gate = Py_NewRef((PyObject *)run->pipe->gate[i]);
+    for (int i = run->base; i < run->n; i++)
+        if (run->slots[i].gate->policy == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
+            PyObject *gate = Py_NewRef((PyObject *)run->slots[i].gate);
             done = settle_at(self, gate, i, given);
             Py_DECREF(gate);
             goto out;
@@ -101,6 +101,18 @@ static PyObject *view_gates(CurrentCallObject *self, void *unused)
     return run ? Py_NewRef(run->pipe->gates) : NULL;
 }
 
+static PyObject *view_attempt(CurrentCallObject *self, void *unused)
+{
+    rs_run *run = view_run(self);
+    return run ? PyLong_FromUnsignedLong(run->attempt + 1) : NULL;
+}
+
+static PyObject *view_hedge(CurrentCallObject *self, void *unused)
+{
+    rs_run *run = view_run(self);
+    return run ? PyLong_FromLong(run->hedge) : NULL;
+}
+
 static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
 
 static PyMethodDef view_methods[] = {
@@ -113,6 +125,8 @@ static PyMethodDef view_methods[] = {
      "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
     {NULL}};
 static PyGetSetDef view_getset[] = {
+    {"attempt", (getter)view_attempt, NULL, "Which attempt this is, from 1: how often a strategy has run this call, once more."},
+    {"hedge", (getter)view_hedge, NULL, "Which copy of the call this is: 0, or from 1 the hedge."},
     {"gates", (getter)view_gates, NULL, "The gates that this call went through, outermost first."},
     {NULL}};
 

@@ -1,6 +1,7 @@
 /* Call: the awaitable that a guarded coroutine function returns. To others it is a coroutine.
  *
  *     CREATED --first send--> (WAITING <-> park)* --> RUNNING --> DONE
+ *                                   ^--------- SLEEPING <---- again, says a strategy
  *
  * Nothing is admitted before the first send, and the user's coroutine does not exist before admission. While WAITING
  * the inner iterator is a park coroutine of the backend; while RUNNING it is the user's.
@@ -64,13 +65,12 @@ static PyObject *call_origin(int depth)
     return tuple;
 }
 
-static CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard)
+CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard)
 {
     CallObject *self = call_alloc();
     if (self == NULL)
         return NULL;
-    self->run.pipe = pipe;
-    self->run.verdict = -1;
+    self->run = rs_run_of(pipe, self->slots, 0, 0);
     self->pipe = pipe;
     self->func = func;
     self->guard = guard;
@@ -101,24 +101,30 @@ static PyObject *call_unmade(CallObject *self)
     return NULL;
 }
 
-PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                      GuardObject *guard)
+/* Keep the arguments. 0, or -1 without memory. */
+static int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    CallObject *self = call_make(pipe, func, mode, guard);
-    if (self == NULL)
-        return NULL;
-    self->nargs = PyVectorcall_NARGS(nargsf);
-    Py_ssize_t total = self->nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    if (RS_UNLIKELY(total > RS_INLINE_ARGS))
-        self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *));
-    if (RS_UNLIKELY((unsigned)pipe->n > RS_INLINE_GATES))
-        self->run.slots = rs_slots_new(pipe);
-    if (RS_UNLIKELY(self->args == NULL || self->run.slots == NULL))
-        return call_unmade(self);
+    Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    if (RS_UNLIKELY(total > RS_INLINE_ARGS) && (self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *))) == NULL)
+        return -1;
+    self->nargs = nargs;
     self->total = total;
     for (Py_ssize_t i = 0; i < total; i++)
         self->args[i + 1] = Py_NewRef(args[i]);
     self->kwnames = Py_XNewRef(kwnames);
+    return 0;
+}
+
+PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
+                      GuardObject *guard)
+{
+    CallObject *self = rs_call_make(pipe, func, mode, guard);
+    if (self == NULL)
+        return NULL;
+    if (RS_UNLIKELY((unsigned)pipe->n > RS_INLINE_GATES))
+        self->run.slots = rs_slots_new(pipe);
+    if (RS_UNLIKELY(self->run.slots == NULL || keep_args(self, args, PyVectorcall_NARGS(nargsf), kwnames) < 0))
+        return call_unmade(self);
     int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
     if (RS_UNLIKELY(depth > 0) && (self->origin = call_origin(depth)) == NULL)
         PyErr_Clear();
@@ -127,27 +133,41 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
 }
 
 /* A sync function returned an awaitable: the call goes on until that ends. Takes the run over; steals *awaitable*. */
-PyObject *rs_call_adopt(rs_run *run, PyObject *func, PyObject *awaitable, int mode, GuardObject *guard)
+PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard)
 {
-    CallObject *self = call_make(run->pipe, func, mode, guard);
-    if (self == NULL) {
+    CallObject *self = rs_call_make(run->pipe, func, mode, guard);
+    if (self == NULL || (run->pipe->strategies && keep_args(self, request->args, request->nargs, request->kwnames) < 0)) {
         rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
         Py_DECREF(awaitable);
-        return NULL;
+        return self ? call_unmade(self) : NULL;
     }
     rs_slot *slots = self->run.slots;
     self->run = *run;
+    self->run.place = (uint8_t)(run->pipe->placed ? rs_place_here() : RS_ON_ASYNCIO);
     if (run->pipe->n <= RS_INLINE_GATES) {
         memcpy(slots, run->slots, (size_t)run->n * sizeof(rs_slot));
         self->run.slots = slots;
     }
     else
         run->slots = NULL;
-    run->n = 0;
+    run->n = run->base;
     self->state = RUNNING;
     PyObject_GC_Track(self);
     if (rs_call_set_inner(self, awaitable) < 0)
         Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+/* A call of what is inside of the stages before *first*. */
+PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                         int hedge, GuardObject *guard)
+{
+    int own = guard && guard->func == func && guard->pipe == pipe;
+    CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE, own ? guard : NULL);
+    if (self) {
+        self->run.base = self->run.n = (int16_t)first;
+        self->run.hedge = (uint8_t)hedge;
+    }
     return (PyObject *)self;
 }
 
@@ -175,6 +195,9 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
     Py_VISIT(self->inner);
     Py_VISIT(self->stop);
     Py_VISIT(self->origin);
+    Py_VISIT(self->task);
+    for (int i = self->run.base; i < self->run.n; i++)
+        Py_VISIT(self->run.slots[i].extra);
     for (Py_ssize_t i = 1; i <= self->total; i++)
         Py_VISIT(self->args[i]);
     if (self->state == WAITING && self->run.n > self->run.cursor)
@@ -218,21 +241,20 @@ static void warn_never_awaited(CallObject *self)
 /* It ends without an outcome; possibly in a finaliser. */
 void rs_call_settle_dropped(CallObject *self)
 {
-    if (self->state == WAITING)
-        rs_run_cancel(&self->run, 1, rs_clock_now(rs_clk));
-    else
-        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
+    rs_run_drop(&self->run, self->state == WAITING, 1, rs_clock_now(rs_clk));
 }
 
 void rs_call_dealloc(CallObject *self)
 {
+    if (RS_UNLIKELY(self->in_use))
+        rs_call_end_timer(self);
     PyObject_GC_UnTrack(self);
     if (RS_UNLIKELY(self->weakrefs != NULL))
         PyObject_ClearWeakRefs((PyObject *)self);       /* leaves weakrefs NULL */
     if (RS_UNLIKELY(self->state == CREATED))
         warn_never_awaited(self);
     Py_CLEAR(self->inner);          /* the user's cleanup runs first, inside its permit */
-    if (RS_UNLIKELY(self->run.n != 0))
+    if (RS_UNLIKELY(self->run.n != self->run.base))
         rs_call_settle_dropped(self);
     if (RS_UNLIKELY(self->frame.view != NULL))
         rs_frame_end(&self->frame);

@@ -2,11 +2,12 @@
 #ifndef RS_CALL_H
 #define RS_CALL_H
 #include "core.h"
+#include "timers.h"
 
 #define RS_INLINE_ARGS 6
 #define RS_FREE_CALLS 64
 
-typedef enum { CREATED, WAITING, RUNNING, DONE } rs_call_state;
+typedef enum { CREATED, WAITING, SLEEPING, RUNNING, DONE } rs_call_state;
 
 typedef struct CallObject {
     PyObject_HEAD
@@ -22,7 +23,12 @@ typedef struct CallObject {
     PyObject *stop;                 /* the recycled StopIteration that carried the result out */
     PyObject *origin;
     PyObject *weakrefs;
+    PyObject *task;                 /* the asyncio task that it suspends; NULL: no timer has been armed */
+    long cancelling;                /* what the task's cancelling() was then */
+    rs_timer timer;                 /* for the earliest wake_ns of its strategies */
     uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
+    uint8_t armed;                  /* the timer stands where it must */
+    uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
@@ -31,8 +37,15 @@ int rs_call_set_inner(CallObject *self, PyObject *awaitable);
 void rs_call_drop_args(CallObject *self);
 void rs_call_settle_dropped(CallObject *self);
 void rs_call_end(CallObject *self);
+void rs_call_arm(CallObject *self);
+void rs_call_end_timer(CallObject *self);
+PySendResult rs_call_split(CallObject *self, PyObject **result);
+CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
+PySendResult rs_call_start(CallObject *self, PyObject **result);
+PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **result);
+PySendResult rs_call_slept(CallObject *self, PySendResult sent, PyObject **result);
+PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result);
 PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **result);
-PySendResult rs_call_finish_error(CallObject *self, PyObject **result);
 PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result);
 PyObject *rs_call_iternext(CallObject *self);
 PyObject *rs_call_raise_stop(PyObject *value);
@@ -49,6 +62,17 @@ static inline void rs_call_enter(CallObject *self)
     self->frame.outer = *top;
     *top = &self->frame;
     self->running = 1;
+}
+
+/* Cancelled, it would not be the user's function that is cancelled. */
+static inline int rs_call_pauses(const CallObject *self)
+{
+    return self->state == WAITING || self->state == SLEEPING;
+}
+
+static inline rs_request rs_call_request(CallObject *self)
+{
+    return (rs_request){self->args + 1, self->nargs, self->kwnames, NULL, self->run.hedge};
 }
 
 static inline void rs_call_leave(CallObject *self)

@@ -73,7 +73,10 @@ static PyObject *call_throw(CallObject *self, PyObject *const *args, Py_ssize_t 
         raise_thrown(args, nargs);
         return NULL;
     }
-    PySendResult sent = rs_call_after(self, throw_inner(self, args, nargs, &result), &result);
+    PySendResult sent = throw_inner(self, args, nargs, &result);
+    if (RS_UNLIKELY(sent == PYGEN_NEXT && self->run.interrupt == RS_SUPERSEDED && self->state == RUNNING))
+        sent = rs_call_split(self, &result);
+    sent = rs_call_after(self, sent, &result);
     return sent == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
 }
 
@@ -82,7 +85,7 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     if (self->running)
         return PyErr_Format(PyExc_ValueError, "coroutine already executing");
     if (self->state == CREATED || self->state == DONE || self->inner == NULL) {
-        if (self->run.n)                /* the collector has taken the inner iterator, and somebody has kept the call */
+        if (self->run.n != self->run.base)      /* the collector has taken the inner iterator, and somebody has kept the call */
             rs_call_settle_dropped(self);
         rs_call_end(self);
         rs_call_drop_args(self);
@@ -98,11 +101,9 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     else
         PyErr_Clear();
     if (closed == NULL && PyErr_Occurred() && self->state == RUNNING) {
-        PyObject *result;
-        int suspended = self->mode;                 /* close raises, also for an attempt */
-        self->mode = RS_MODE_RAISE;
-        rs_call_finish_error(self, &result);
-        self->mode = (uint8_t)suspended;
+        rs_run_raised(&self->run, rs_clock_now(rs_clk));    /* what is closed is not run again, and close raises for an attempt too */
+        rs_call_end(self);
+        rs_call_drop_args(self);
         Py_CLEAR(self->inner);
         return NULL;
     }
@@ -131,7 +132,7 @@ static PyObject *call_get_running(CallObject *self, void *unused) { return PyBoo
 
 static PyObject *call_get_suspended(CallObject *self, void *unused)
 {
-    return PyBool_FromLong(!self->running && (self->state == WAITING || self->state == RUNNING));
+    return PyBool_FromLong(!self->running && self->state != CREATED && self->state != DONE);
 }
 
 static PyObject *call_get_origin(CallObject *self, void *unused) { return Py_NewRef(self->origin ? self->origin : Py_None); }

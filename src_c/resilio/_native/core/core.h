@@ -10,9 +10,11 @@
 #include <structmember.h>
 #include "clock.h"
 #include "gate.h"
+#include "strategy.h"
 #include "waiters.h"
 
-#define RS_INLINE_GATES 4
+#define RS_INLINE_GATES 8
+#define RS_DELEGATE 3                /* beside rs_verdict: the stage at run->cursor is run in Python */
 #define RS_MAX_GATES 32
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -29,6 +31,9 @@ typedef struct rs_pipeline {
     PyObject *gates;                /* tuple, keeps the array alive */
     rs_gate **gate;                 /* its items */
     int n;                          /* -1 until __init__ */
+    uint8_t strategies;             /* some of them are */
+    uint8_t timed;                  /* some of those have timers */
+    uint8_t placed;                 /* some of those ask where they run */
     PyObject *weakrefs;
 } rs_pipeline;
 
@@ -37,10 +42,21 @@ typedef struct rs_run {
     rs_pipeline *pipe;              /* owned by whoever owns the run */
     rs_slot *slots;
     uint32_t epoch;                 /* rs_epoch at admission: a run from before a fork is dropped */
-    int16_t n;                      /* gates that hold something; 0 once settled or cancelled */
-    int16_t cursor;                 /* the gate that said WAIT or REJECTED */
+    int16_t base;                   /* its first stage: what is before belongs to another call, which this one is inside of */
+    int16_t n;                      /* stages from base up to here hold something; base once settled or cancelled */
+    int16_t cursor;                 /* the gate that said WAIT or REJECTED, the strategy that delegates */
+    int16_t interrupt_stage;        /* which stage has the call cancelled, */
+    uint8_t interrupt;              /* and why: rs_interrupt */
+    uint8_t place;                  /* rs_place */
+    uint8_t hedge;                  /* a copy of a call under way */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
+    uint32_t attempt;               /* how often a strategy went inward again */
 } rs_run;
+
+static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
+{
+    return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .base = (int16_t)base, .n = (int16_t)base, .verdict = -1};
+}
 
 extern uint32_t rs_epoch;
 extern int rs_bypass_count, rs_no_wait_count;
@@ -49,13 +65,19 @@ extern rs_clock *rs_clk;
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why);
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why);
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
-void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now);
+void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
+void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
+int rs_run_floor(const rs_run *run, int at);
+void rs_run_forget_refused(rs_run *run);
+int rs_run_outward(rs_run *run, rs_end *end);
 void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now);
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);
 void rs_run_first_item(rs_run *run, int64_t now);
 int rs_run_bypassed(void);
 int64_t rs_wait_now(const rs_run *run);
+int rs_skips_waits(void);
+int rs_place_here(void);
 
 void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser);
 void rs_tell_rejected(rs_gate *gate, const rs_refusal *why);
@@ -136,12 +158,27 @@ typedef struct {
     int shape;                      /* rs_shape */
 } GuardObject;
 
+extern const rs_core_api rs_api;
 extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RefusalType,
+<<<<<<< HEAD
     rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType;
+=======
+    rs_ResultType, rs_CurrentCallType, rs_RestType;
+>>>>>>> 60dc4cf (Run strategies: stages that answer what happens next)
 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard);
-PyObject *rs_call_adopt(rs_run *run, PyObject *func, PyObject *awaitable, int mode, GuardObject *guard);
+PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard);
+PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                         int mode, GuardObject *guard);
+PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async);
+PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
+int rs_call_settle_interrupt(PyObject *call, rs_end *end);
+int rs_call_interrupt(PyObject *call, int stage, int reason);
+int rs_may_block(void);
+int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why);
+PyObject *rs_take_error(void);
+void rs_raise_error(PyObject *error);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
@@ -186,6 +223,14 @@ static inline int rs_is_awaitable(PyObject *object)
 #else
     return (((PyGenObject *)object)->gi_code->co_flags & CO_ITERABLE_COROUTINE) != 0;
 #endif
+}
+
+/* What a slot holds beside its gate's share of the call is dropped when the stage is left. Keeps a pending exception. */
+void rs_slot_leave_slowly(rs_slot *slot);
+static inline void rs_slot_leave(rs_slot *slot)
+{
+    if (RS_UNLIKELY(slot->extra != NULL || slot->resolved || (slot->gate->ops->strategy && slot->gate->ops->strategy->leave)))
+        rs_slot_leave_slowly(slot);
 }
 
 /* The slots of a run live inside its owner when they fit. NULL with an exception. */

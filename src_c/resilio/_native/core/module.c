@@ -77,7 +77,11 @@ static int register_fork(PyObject *module)
 static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
+<<<<<<< HEAD
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType};
+=======
+                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_RestType};
+>>>>>>> 60dc4cf (Run strategies: stages that answer what happens next)
     if ((rs_clk = rs_clock_import()) == NULL)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
@@ -85,7 +89,10 @@ static int exec_module(PyObject *module)
             return -1;
     if (rs_timers_init(module) < 0)
         return -1;
-    return register_fork(module);
+    PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
+    int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;
+    Py_XDECREF(api);
+    return added < 0 ? -1 : register_fork(module);
 }
 
 static PyModuleDef_Slot slots[] = {

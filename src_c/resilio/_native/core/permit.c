@@ -15,7 +15,7 @@ PyObject *rs_permit_new(rs_run *run)
 {
     PermitObject *self = PyObject_GC_New(PermitObject, &rs_PermitType);
     if (self == NULL) {
-        rs_run_cancel(run, 0, rs_clock_now(rs_clk));
+        rs_run_cancel(run, run->base, 0, rs_clock_now(rs_clk));
         return NULL;
     }
     self->weakrefs = NULL;
@@ -92,7 +92,7 @@ static PyObject *permit_cancel(PermitObject *self, PyObject *unused)
 {
     if (!permit_end(self))
         return NULL;
-    rs_run_cancel(&self->run, 0, rs_clock_now(rs_clk));
+    rs_run_cancel(&self->run, 0, 0, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 

@@ -50,8 +50,13 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         PyErr_NoMemory();
         return -1;
     }
-    for (Py_ssize_t i = 0; i < n; i++)
+    for (Py_ssize_t i = 0; i < n; i++) {
         self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
+        const rs_strategy_ops *strategy = self->gate[i]->ops->strategy;
+        self->strategies |= strategy != NULL;
+        self->timed |= strategy && strategy->expired;
+        self->placed |= strategy && (strategy->expired || strategy->delegates);
+    }
     Py_XSETREF(self->gates, Py_NewRef(gates));
     self->n = (int)n;
     return 0;
@@ -72,131 +77,6 @@ static void pipeline_dealloc(rs_pipeline *self)
     Py_CLEAR(self->gates);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
-
-/* ---- a call in this thread ---------------------------------------------------------------------------------- */
-
-static int is_future(PyObject *result)
-{
-    PyObject *blocking = PyObject_GetAttrString(result, "_asyncio_future_blocking");
-    Py_XDECREF(blocking);
-    rs_drop_error();
-    return blocking != NULL;
-}
-
-/* The function returned an awaitable: the call ends when that does. Steals *result*. */
-static PyObject *adopt(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
-{
-    if (mode == RS_MODE_RESULT || !is_future(result))
-        return rs_call_adopt(run, func, result, mode, guard);
-    PyObject *permit = rs_permit_new(run), *done = NULL, *added = NULL;
-    if (permit)
-        done = PyObject_GetAttrString(permit, "_future_done");
-    if (done)
-        added = PyObject_CallMethod(result, "add_done_callback", "O", done);
-    Py_XDECREF(permit);
-    Py_XDECREF(done);
-    if (added == NULL)
-        Py_CLEAR(result);
-    Py_XDECREF(added);
-    return result;
-}
-
-static PyObject *refuse_context_manager(rs_run *run, PyObject *func, PyObject *result)
-{
-    rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
-    PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
-                 "use `async with policy:` inside it", func, Py_TYPE(result)->tp_name);
-    Py_DECREF(result);
-    return NULL;
-}
-
-static int is_async_context_manager(PyObject *result)
-{
-    static PyObject *aenter;
-    if (aenter == NULL && (aenter = PyUnicode_InternFromString("__aenter__")) == NULL)
-        return 0;
-    return _PyType_Lookup(Py_TYPE(result), aenter) != NULL;
-}
-
-static PyObject *returned(rs_run *run, PyObject *func, PyObject *result, int mode, GuardObject *guard)
-{
-    PyTypeObject *type = Py_TYPE(result);
-    if (RS_UNLIKELY(rs_is_awaitable(result)))
-        return adopt(run, func, result, mode, guard);
-    if (RS_UNLIKELY(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && is_async_context_manager(result))
-        return refuse_context_manager(run, func, result);
-    int outcome = rs_run_returned(run, result, rs_clock_now(rs_clk));
-    if (RS_LIKELY(mode == RS_MODE_RAISE))
-        return result;
-    PyObject *wrapped = rs_result_value(result, outcome);
-    Py_DECREF(result);
-    return wrapped;
-}
-
-static PyObject *raised(rs_run *run, int mode)
-{
-    int outcome = rs_run_raised(run, rs_clock_now(rs_clk));
-    if (mode == RS_MODE_RAISE || !PyErr_ExceptionMatches(PyExc_Exception))
-        return NULL;
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback)
-        PyException_SetTraceback(error, traceback);
-    PyObject *result = rs_result_error(error, outcome);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-    return result;
-}
-
-static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
-{
-    rs_gate *gate = run->pipe->gate[run->cursor];
-    if (mode == RS_MODE_RESULT)
-        return rs_result_refused(gate, why);
-    rs_refusal_raise(gate, why);
-    return NULL;
-}
-
-static inline int admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why)
-{
-    if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
-        return RS_ADMITTED;
-    int verdict = rs_run_admit(run, request, 0, may_wait, rs_clock_now(rs_clk), why);
-    return RS_UNLIKELY(verdict == RS_WAIT) ? rs_run_wait_sync(run, request, why) : verdict;
-}
-
-PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                    GuardObject *guard)
-{
-    rs_slot slots[RS_INLINE_GATES];
-    rs_run run = {pipe, rs_slots_for(pipe, slots), rs_epoch, 0, 0, -1};
-    rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL};
-    rs_refusal why = {-1, NAN, NAN, -1};
-    PyObject *result = NULL;
-    if (RS_UNLIKELY(run.slots == NULL))
-        return NULL;
-    Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
-    int verdict = admit_sync(&run, &request, 1, &why);
-    if (RS_LIKELY(verdict == RS_ADMITTED)) {
-        rs_frame frame = {&run, *rs_ambient(), NULL};
-        *rs_ambient() = &frame;
-        result = rs_vectorcall(func, args, nargsf, kwnames);
-        *rs_ambient() = frame.outer;
-        result = RS_LIKELY(result != NULL) ? returned(&run, func, result, mode, guard) : raised(&run, mode);
-        if (RS_UNLIKELY(frame.view != NULL))
-            rs_frame_end(&frame);
-    }
-    else if (verdict == RS_REJECTED)
-        result = refused(&run, &why, mode);
-    Py_DECREF((PyObject *)pipe);
-    if (RS_UNLIKELY(run.slots && run.slots != slots))
-        PyMem_Free(run.slots);
-    return result;
-}
-
-/* ---- methods ------------------------------------------------------------------------------------------------ */
 
 /* Would calling it give a coroutine that has not run? Functions, methods, partials, guards, objects with async __call__. */
 int rs_is_coroutine_function(PyObject *callable)
@@ -254,20 +134,42 @@ static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_s
     return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
 }
 
+/* A block cannot be run again, and nothing runs it. */
+static int only_gates(const rs_pipeline *self)
+{
+    if (RS_LIKELY(!self->strategies))
+        return 1;
+    for (int i = 0; i < self->n; i++)
+        if (self->gate[i]->ops->strategy) {
+            PyErr_Format(PyExc_TypeError, "a %s runs a function, and cannot guard a block or give a permit: decorate a function, or use "
+                         "retrying(...) for a block that is run again, deadline(...) for one with a time limit", self->gate[i]->ops->kind);
+            break;
+        }
+    return 0;
+}
+
 static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise)
 {
     rs_slot slots[RS_INLINE_GATES];
-    rs_run run = {self, rs_slots_for(self, slots), rs_epoch, 0, 0, -1};
-    rs_request request = {args, nargs, kwnames, NULL};
+    if (!only_gates(self))
+        return NULL;
+    rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
+    rs_request request = {args, nargs, kwnames, NULL, 0};
     rs_refusal why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (run.slots == NULL)
         return NULL;
-    int verdict = admit_sync(&run, &request, may_wait, &why);
+    int verdict = rs_admit_sync(&run, &request, may_wait, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED))
         result = rs_permit_new(&run);
-    else if (verdict == RS_REJECTED)
-        result = raise ? refused(&run, &why, RS_MODE_RAISE) : rs_refusal_new(self->gate[run.cursor], &why);
+    else if (verdict == RS_REJECTED) {
+        rs_gate *gate = run.slots[run.cursor].gate;
+        if (raise)
+            rs_refusal_raise(gate, &why);
+        else
+            result = rs_refusal_new(gate, &why);
+        rs_run_forget_refused(&run);
+    }
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
     return result;
@@ -285,7 +187,7 @@ static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_s
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return rs_call_new(self, NULL, args, (size_t)nargs, kwnames, RS_MODE_PERMIT, NULL);
+    return only_gates(self) ? rs_call_new(self, NULL, args, (size_t)nargs, kwnames, RS_MODE_PERMIT, NULL) : NULL;
 }
 
 static PyMethodDef pipeline_methods[] = {

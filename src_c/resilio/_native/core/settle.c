@@ -1,14 +1,30 @@
 /* The end of a run: cancel (the callee was never called) or settle (judge, count, tell the gate). Innermost first. */
 #include "core.h"
 
-/* Give everything back: the callee was never called. Innermost first. Keeps a pending exception. */
-void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now)
+void rs_slot_leave_slowly(rs_slot *slot)
+{
+    PyObject *type, *value, *traceback, *extra = slot->extra;
+    const rs_strategy_ops *strategy = slot->gate->ops->strategy;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (strategy && strategy->leave)
+        strategy->leave(slot->gate, slot);
+    slot->extra = NULL;
+    Py_XDECREF(extra);
+    if (slot->resolved) {
+        slot->resolved = 0;
+        Py_DECREF((PyObject *)slot->gate);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Give everything from *floor* on back: the callee was never called. Innermost first. Keeps a pending exception. */
+void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
 {
     int n = run->n;
-    run->n = 0;
-    for (int i = n - 1; i >= 0; i--) {
-        rs_gate *gate = run->pipe->gate[i];
+    run->n = (int16_t)floor;
+    for (int i = n - 1; i >= floor; i--) {
         rs_slot *slot = &run->slots[i];
+        rs_gate *gate = slot->gate;
         rs_waiter *waiter = slot->waiter;
         int state = slot->state;
         slot->state = RS_SLOT_EMPTY;
@@ -23,7 +39,8 @@ void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now)
                 gate->counters.queued--;
             gate->counters.cancelled++;
             rs_gate_let_go(gate);
-            gate->ops->cancel(gate, slot, now);
+            if (RS_LIKELY(gate->ops->cancel != NULL))
+                gate->ops->cancel(gate, slot, now);
             rs_gate_take_back(gate);
             rs_gate_unlock(gate);
             slot->state = RS_SLOT_EMPTY;
@@ -37,7 +54,16 @@ void rs_run_cancel(rs_run *run, int in_finaliser, int64_t now)
             rs_gate_unlock(gate);
         }
         Py_XDECREF((PyObject *)waiter);
+        rs_slot_leave(slot);
     }
+}
+
+/* The run ends without an outcome, possibly in a finaliser. *waiting*: for the gate at the cursor. */
+void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
+{
+    if (waiting)
+        rs_run_cancel(run, rs_run_floor(run, run->cursor), in_finaliser, now);
+    rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
 static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *error, int in_finaliser, int64_t now)
@@ -59,7 +85,8 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     if (RS_LIKELY(held)) {
         gate->counters.inflight--;
         rs_gate_let_go(gate);
-        gate->ops->settle(gate, slot, outcome, latency, now);
+        if (RS_LIKELY(gate->ops->settle != NULL))
+            gate->ops->settle(gate, slot, outcome, latency, now);
         rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
@@ -67,17 +94,18 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_gate_deliver(gate, error, in_finaliser);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_SETTLED) && !in_finaliser)
         rs_tell_settled(gate, outcome, latency);
+    rs_slot_leave(slot);
 }
 
 /* Settle every gate with one outcome. *in_finaliser*: no listener is called. */
 void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now)
 {
     int n = run->n;
-    run->n = 0;
+    run->n = run->base;
     if (RS_UNLIKELY(run->epoch != rs_epoch))
         return;
-    for (int i = n - 1; i >= 0; i--)
-        settle_one(run->pipe->gate[i], &run->slots[i], outcome, error, in_finaliser, now);
+    for (int i = n - 1; i >= run->base; i--)
+        settle_one(run->slots[i].gate, &run->slots[i], outcome, error, in_finaliser, now);
 }
 
 void rs_drop_error(void)
@@ -85,6 +113,24 @@ void rs_drop_error(void)
     if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
         PyErr_SetInterrupt();
     PyErr_Clear();
+}
+
+/* The pending exception, normalised, with its traceback. Owned. */
+PyObject *rs_take_error(void)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback)
+        PyException_SetTraceback(error, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error;
+}
+
+void rs_raise_error(PyObject *error)     /* steals */
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
 }
 
 /* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. */
@@ -109,19 +155,24 @@ static inline int worse(int a, int b)
     return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b);
 }
 
+static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
+{
+    if (RS_UNLIKELY(run->verdict >= 0))
+        return run->verdict;
+    if (RS_UNLIKELY(gate->judge_value != NULL))
+        return Py_MAX(ask_judge(gate, &gate->judge_value, value), RS_SUCCESS);
+    return RS_SUCCESS;
+}
+
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
 {
     int n = run->n, verdict = RS_SUCCESS;
-    run->n = 0;
+    run->n = run->base;
     if (RS_UNLIKELY(run->epoch != rs_epoch))
         return verdict;
-    for (int i = n - 1; i >= 0; i--) {
-        rs_gate *gate = run->pipe->gate[i];
-        int outcome = RS_SUCCESS;
-        if (RS_UNLIKELY(run->verdict >= 0))
-            outcome = run->verdict;
-        else if (RS_UNLIKELY(gate->judge_value != NULL))
-            outcome = Py_MAX(ask_judge(gate, &gate->judge_value, value), RS_SUCCESS);
+    for (int i = n - 1; i >= run->base; i--) {
+        rs_gate *gate = run->slots[i].gate;
+        int outcome = judge_value(run, gate, value);
         settle_one(gate, &run->slots[i], outcome, NULL, 0, now);
         verdict = worse(verdict, outcome);
     }
@@ -148,11 +199,54 @@ static int is_refusal(PyObject *error)
     return all;
 }
 
-static int judge_error(rs_gate *gate, PyObject *error)
+/* What a cancellation that resilio itself has sent says to the gate at *stage*: it is labelled in this run, by a stage outside
+   of the gate, or in one that this run is inside of. */
+static int label_of(const rs_run *run, int stage)
 {
-    /* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one. */
-    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
+    if (run->interrupt && stage > run->interrupt_stage)
+        return run->interrupt;
+    for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
+        const rs_run *outer = frame->run;
+        if (outer == run)
+            continue;
+        if (outer->interrupt)
+            return outer->interrupt;
+        for (int i = outer->base; i < outer->n; i++) {
+            const rs_strategy_ops *strategy = outer->slots[i].gate->ops->strategy;
+            int label = strategy && strategy->label ? strategy->label(outer->slots[i].gate, &outer->slots[i]) : 0;
+            if (label)
+                return label;
+        }
+    }
+    return RS_UNINTERRUPTED;
+}
+
+#define ENOUGH_FOR_A_P99 100
+
+/* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one, are no outcome,
+   but for a cancellation by a timeout, or by a deadline that the attempt had ample time to meet. */
+static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_t now)
+{
+    const rs_slot *slot = &run->slots[stage];
+    if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt) || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
+        || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_GeneratorExit))
         return RS_IGNORED;
+    int label = label_of(run, stage);
+    if (label == RS_TIMED_OUT)
+        return RS_FAILURE;
+    if (label != RS_OUT_OF_TIME)
+        return RS_IGNORED;
+    rs_gate_lock(slot->gate);
+    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
+    rs_gate_unlock(slot->gate);
+    return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
+}
+
+static int judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
+{
+    rs_gate *gate = run->slots[stage].gate;
+    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
+        return judge_cancelled(run, stage, error, now);
     int outcome = gate->judge_error ? ask_judge(gate, &gate->judge_error, error) : -1;
     if (outcome >= 0)
         return outcome;
@@ -166,16 +260,16 @@ int rs_run_raised(rs_run *run, int64_t now)
 {
     PyObject *type, *error, *traceback;
     int n = run->n, verdict = RS_SUCCESS;
-    run->n = 0;
-    if (RS_UNLIKELY(run->epoch != rs_epoch) || n == 0)
+    run->n = run->base;
+    if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base)
         return RS_FAILURE;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback)
         PyException_SetTraceback(error, traceback);
-    for (int i = n - 1; i >= 0; i--) {
-        rs_gate *gate = run->pipe->gate[i];
-        int outcome = judge_error(gate, error);
+    for (int i = n - 1; i >= run->base; i--) {
+        rs_gate *gate = run->slots[i].gate;
+        int outcome = judge_error(run, i, error, now);
         if (RS_UNLIKELY(run->verdict >= 0 && outcome == RS_SUCCESS))
             outcome = run->verdict;
         settle_one(gate, &run->slots[i], outcome, error, 0, now);
@@ -185,11 +279,54 @@ int rs_run_raised(rs_run *run, int64_t now)
     return verdict;
 }
 
+static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
+{
+    return end->error || end->outcome != RS_SUCCESS || run->slots[stage].extra
+        || (run->interrupt && run->interrupt_stage == stage);
+}
+
+/* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
+   else. PASS: all are settled. Otherwise run->n - 1 is the stage that has answered, and it is held. */
+int rs_run_outward(rs_run *run, rs_end *end)
+{
+    int verdict = RS_SUCCESS;
+    if (RS_UNLIKELY(run->epoch != rs_epoch)) {
+        run->n = run->base;
+        return RS_PASS;
+    }
+    for (int i = run->n - 1; i >= run->base; i--) {
+        rs_slot *slot = &run->slots[i];
+        const rs_strategy_ops *strategy = slot->gate->ops->strategy;
+        end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value)
+                                : judge_error(run, i, end->error, end->now_ns));
+        if (run->verdict >= 0 && end->outcome == RS_SUCCESS)
+            end->outcome = run->verdict;
+        if (strategy && RS_UNLIKELY(wants_to_know(run, i, end))) {
+            end->run = run;
+            end->stage = (int16_t)i;
+            end->place = run->place;
+            end->fired = end->cancelled = 0;
+            if (run->interrupt && run->interrupt_stage == i)
+                rs_call_settle_interrupt(end->call, end);
+            int next = strategy->ended(slot->gate, slot, end);
+            if (next != RS_PASS) {
+                run->verdict = -1;
+                return next;
+            }
+        }
+        run->n = (int16_t)i;
+        settle_one(slot->gate, slot, end->outcome, end->error, 0, end->now_ns);
+        verdict = worse(verdict, end->outcome);
+    }
+    end->outcome = (int8_t)verdict;
+    return RS_PASS;
+}
+
 /* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. */
 void rs_run_first_item(rs_run *run, int64_t now)
 {
-    for (int i = run->n - 1; i >= 0; i--) {
-        rs_gate *gate = run->pipe->gate[i];
+    for (int i = run->n - 1; i >= run->base; i--) {
+        rs_gate *gate = run->slots[i].gate;
         rs_slot *slot = &run->slots[i];
         if (slot->first_ns || run->epoch != rs_epoch)
             continue;

@@ -1,0 +1,54 @@
+/* What core offers to strategies, which are modules of their own. */
+#include "call.h"
+
+static PyObject *rest(const rs_end *end)
+{
+    if (end->call)
+        return rs_api.rest_of(end->call, end->stage);
+    return rs_rest_new(end->run->pipe, end->stage + 1, end->func, NULL, end->request, 0);
+}
+
+static PyObject *rest_of(PyObject *call, int stage)
+{
+    CallObject *self = (CallObject *)call;
+    rs_request request = rs_call_request(self);
+    return rs_rest_new(self->pipe, stage + 1, self->func, self->guard, &request, 1);
+}
+
+static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context)
+{
+    for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
+        if (frame->run == run)
+            continue;
+        for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
+            rs_slot *slot = &frame->run->slots[i];
+            int answer = slot->gate->ops == kind ? ask(slot->gate, slot, context) : 0;
+            if (answer)
+                return answer;
+        }
+    }
+    return 0;
+}
+
+static rs_gate *outside(const rs_run *run, int stage, const rs_gate_ops *kind)
+{
+    for (int i = stage - 1; i >= 0; i--)        /* below the base too: this run may be inside of another */
+        if (run->pipe->gate[i]->ops == kind)
+            return run->pipe->gate[i];
+    return NULL;
+}
+
+static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
+
+static int replayable(const rs_request *request)
+{
+    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
+    for (Py_ssize_t i = 0; i < total; i++) {
+        PyTypeObject *type = Py_TYPE(request->args[i]);
+        if (PyIter_Check(request->args[i]) || PyCoro_CheckExact(request->args[i]) || (type->tp_as_async && type->tp_as_async->am_anext))
+            return 0;
+    }
+    return 1;
+}
+
+const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, rs_deadline_ns, now_ns, rs_may_block, replayable};

@@ -1,0 +1,348 @@
+/* What a call does between two steps of what it drives: admission, waits, the callee, what strategies answer.
+ *
+ * Where a PySendResult is returned here, NEXT means that there is an inner iterator to drive, and nothing was yielded.
+ */
+#include "call.h"
+
+static PyObject *backend_park, *backend_asleep;
+
+/* Make *awaitable* (stolen, rs_is_awaitable) the inner iterator. */
+int rs_call_set_inner(CallObject *self, PyObject *awaitable)
+{
+    if (RS_LIKELY(PyCoro_CheckExact(awaitable)) || PyGen_CheckExact(awaitable)) {      /* a generator of types.coroutine */
+        self->inner = awaitable;
+        return 0;
+    }
+    self->inner = Py_TYPE(awaitable)->tp_as_async->am_await(awaitable);
+    Py_DECREF(awaitable);
+    return self->inner ? 0 : -1;
+}
+
+void rs_call_end(CallObject *self)
+{
+    self->state = DONE;
+    self->running = 0;
+    if (RS_UNLIKELY(self->in_use))
+        rs_call_end_timer(self);
+    if (RS_UNLIKELY(self->frame.view != NULL))
+        rs_frame_end(&self->frame);
+}
+
+/* It has returned *value* (stolen), or raised *error* (stolen), for the caller. */
+static PySendResult finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
+{
+    rs_call_end(self);
+    if (RS_UNLIKELY(self->total || self->kwnames))
+        rs_call_drop_args(self);
+    if (RS_LIKELY(value && self->mode == RS_MODE_RAISE)) {
+        *result = value;
+        return PYGEN_RETURN;
+    }
+    *result = NULL;
+    if (value)
+        *result = rs_result_value(value, outcome);
+    else if (self->mode != RS_MODE_RESULT || !PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception)) {
+        rs_raise_error(error);
+        return PYGEN_ERROR;
+    }
+    else
+        *result = rs_result_error(error, outcome);
+    Py_XDECREF(value);
+    Py_XDECREF(error);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyObject **result)
+{
+    rs_gate *gate = self->run.slots[self->run.cursor].gate;
+    rs_call_end(self);
+    rs_call_drop_args(self);
+    *result = NULL;
+    if (self->mode == RS_MODE_RESULT)
+        *result = rs_result_refused(gate, why);
+    else
+        rs_refusal_raise(gate, why);
+    rs_run_forget_refused(&self->run);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* Call *func*. NEXT: its awaitable is the inner iterator; RETURN: it was no coroutine function. */
+static PySendResult call_function(CallObject *self, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                                  PyObject **result)
+{
+    self->state = RUNNING;
+    rs_call_enter(self);
+    PyObject *coroutine = rs_vectorcall(func, args, nargsf, kwnames);
+    if (RS_LIKELY(!self->pipe->strategies))
+        rs_call_drop_args(self);        /* may run a finaliser that knows this call: it is running, so left alone */
+    rs_call_leave(self);
+    *result = NULL;
+    if (RS_UNLIKELY(coroutine == NULL))
+        return PYGEN_ERROR;
+    if (RS_LIKELY(PyCoro_CheckExact(coroutine))) {
+        self->inner = coroutine;
+        return PYGEN_NEXT;
+    }
+    if (!rs_is_awaitable(coroutine)) {
+        *result = coroutine;
+        return PYGEN_RETURN;
+    }
+    return rs_call_set_inner(self, coroutine) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+/* All gates admitted: create the user's coroutine. */
+static PySendResult invoke(CallObject *self, PyObject **result)
+{
+    return call_function(self, self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
+}
+
+static PySendResult finish_permit(CallObject *self, PyObject **result)
+{
+    *result = rs_permit_new(&self->run);
+    rs_call_end(self);
+    rs_call_drop_args(self);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* Suspend in hook(*args) of the backend. */
+static PySendResult suspend_in(CallObject *self, int state, PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *coroutine = hook ? PyObject_Vectorcall(hook, args, (size_t)nargs, NULL) : NULL;
+    self->state = (uint8_t)state;
+    self->running = 0;
+    self->armed = 0;
+    return coroutine && rs_call_set_inner(self, coroutine) == 0 ? PYGEN_NEXT : PYGEN_ERROR;
+}
+
+static PyObject *seconds_until(int64_t at)
+{
+    return PyFloat_FromDouble((double)Py_MAX(at - rs_clock_now(rs_clk), 0) / 1e9);
+}
+
+/* A gate said WAIT: park in the caller's own loop. ERROR: given back, exception pending. */
+static PySendResult park(CallObject *self)
+{
+    rs_slot *slot = &self->run.slots[self->run.cursor];
+    PyObject *hook = rs_python("resilio._backends", "park", &backend_park);
+    PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns);
+    PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
+    PySendResult parked = seconds ? suspend_in(self, WAITING, hook, args, 2) : PYGEN_ERROR;
+    Py_XDECREF(seconds);
+    if (parked == PYGEN_ERROR)
+        rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));
+    return parked;
+}
+
+static PySendResult sleep_until(CallObject *self, int64_t at)
+{
+    PyObject *seconds = seconds_until(at), *args[1] = {seconds};
+    PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_python("resilio._backends", "asleep", &backend_asleep), args, 1) : PYGEN_ERROR;
+    Py_XDECREF(seconds);
+    return slept;
+}
+
+/* The strategy at the cursor runs the rest in Python. */
+static PySendResult delegate(CallObject *self, PyObject **result)
+{
+    rs_request request = rs_call_request(self);
+    PyObject *rest = rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1);
+    self->state = RUNNING;
+    rs_call_enter(self);
+    PyObject *coroutine = rest ? rs_run_delegate(&self->run, rest, "arun") : NULL;
+    rs_call_leave(self);
+    Py_XDECREF(rest);
+    *result = NULL;
+    if (coroutine == NULL)
+        return PYGEN_ERROR;
+    if (!rs_is_awaitable(coroutine)) {
+        PyErr_Format(PyExc_TypeError, "arun must return an awaitable, not %R", coroutine);
+        Py_DECREF(coroutine);
+        return PYGEN_ERROR;
+    }
+    return rs_call_set_inner(self, coroutine) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+/* testing.no_wait(): what time alone would end, ends at once. */
+static int skip_waits(CallObject *self, int verdict, rs_refusal *why)
+{
+    while (RS_UNLIKELY(verdict == RS_WAIT && rs_no_wait_count)) {
+        int64_t now = rs_clock_now(rs_clk), poll_at = rs_wait_now(&self->run);
+        if (poll_at <= now)
+            break;
+        rs_request request = rs_call_request(self);
+        verdict = rs_run_resume(&self->run, &request, poll_at, why);
+    }
+    return verdict;
+}
+
+static int admit(CallObject *self, int first, rs_refusal *why)
+{
+    rs_request request = rs_call_request(self);
+    self->armed = 0;
+    return skip_waits(self, rs_run_admit(&self->run, &request, first, 1, rs_clock_now(rs_clk), why), why);
+}
+
+static int resume(CallObject *self, rs_refusal *why)
+{
+    rs_request request = rs_call_request(self);
+    self->armed = 0;
+    return skip_waits(self, rs_run_resume(&self->run, &request, rs_clock_now(rs_clk), why), why);
+}
+
+/* What follows a verdict. RETURN, ERROR: what is inside of the nearest strategy has ended so; *called*: the callee was. */
+static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyObject **result, int *called)
+{
+    *called = 1;
+    if (RS_LIKELY(verdict == RS_ADMITTED))
+        return invoke(self, result);
+    if (verdict == RS_DELEGATE)
+        return delegate(self, result);
+    *called = 0;
+    *result = NULL;
+    if (verdict == RS_WAIT)
+        return park(self);
+    rs_refusal_raise(self->run.slots[self->run.cursor].gate, why);
+    rs_run_forget_refused(&self->run);
+    return PYGEN_ERROR;
+}
+
+static PySendResult again(CallObject *self, PyObject **result, int *called)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    self->run.attempt++;
+    return proceed(self, admit(self, self->run.n, &why), &why, result, called);
+}
+
+/* Do what the strategy at run.n - 1 has answered. RETURN, ERROR: what is inside of it has ended so. */
+static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **result)
+{
+    PyObject *target = end->target, *argument = end->argument;
+    PySendResult sent = PYGEN_ERROR;
+    int called = 1;
+    end->target = end->argument = NULL;
+    self->armed = 0;
+    if (next == RS_AGAIN && end->resume_ns > end->now_ns && !(rs_no_wait_count && rs_skips_waits()))
+        sent = sleep_until(self, end->resume_ns);
+    else if (next == RS_AGAIN)
+        sent = again(self, result, &called);
+    else if (next == RS_CALL && argument)
+        sent = call_function(self, target, &argument, 1, NULL, result);
+    else if (next == RS_CALL)
+        sent = call_function(self, target, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
+    else {
+        self->state = RUNNING;
+        sent = rs_call_set_inner(self, Py_NewRef(target)) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+    }
+    end->called = (uint8_t)called;
+    Py_XDECREF(target);
+    Py_XDECREF(argument);
+    return sent;
+}
+
+static void load(rs_end *end, PyObject *value)      /* steals; NULL: the pending exception */
+{
+    Py_XSETREF(end->error, value ? NULL : rs_take_error());
+    Py_XSETREF(end->value, value);
+    end->now_ns = rs_clock_now(rs_clk);
+}
+
+/* What is inside of run.n has returned *value* (stolen) or, NULL, raised; strategies are asked. */
+static PySendResult ended_inside(CallObject *self, PyObject *value, int called, PyObject **result)
+{
+    rs_request request = rs_call_request(self);
+    rs_end end = {.call = (PyObject *)self, .called = (uint8_t)called, .request = &request, .func = self->func};
+    Py_INCREF((PyObject *)self);
+    for (;;) {
+        self->running = 1;
+        load(&end, value);
+        int next = rs_run_outward(&self->run, &end);
+        if (next == RS_PASS)
+            break;
+        *result = NULL;
+        PySendResult sent = answer(self, next, &end, result);
+        if (sent == PYGEN_NEXT) {
+            self->running = 0;
+            Py_XDECREF(end.value);
+            Py_XDECREF(end.error);
+            Py_DECREF((PyObject *)self);
+            return PYGEN_NEXT;
+        }
+        value = *result;
+    }
+    PySendResult finished = finish(self, end.value, end.error, end.outcome, result);
+    Py_DECREF((PyObject *)self);
+    return finished;
+}
+
+/* The function has returned *value* (stolen) or, NULL, raised. */
+PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
+{
+    if (RS_UNLIKELY(self->pipe->strategies))
+        return ended_inside(self, value, 1, result);
+    int outcome = RS_LIKELY(value != NULL) ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk))
+        : rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    return finish(self, value, value ? NULL : rs_take_error(), outcome, result);
+}
+
+/* A verdict on the way inward, with nothing held inside of the nearest strategy if it is a refusal. */
+static PySendResult enter(CallObject *self, int verdict, rs_refusal *why, PyObject **result)
+{
+    int called;
+    if (RS_UNLIKELY(verdict == RS_REJECTED && self->run.n == self->run.base))
+        return finish_refused(self, why, result);
+    if (RS_UNLIKELY(verdict == RS_ADMITTED && self->mode == RS_MODE_PERMIT))
+        return finish_permit(self, result);
+    PySendResult sent = proceed(self, verdict, why, result, &called);
+    if (RS_LIKELY(sent == PYGEN_NEXT))
+        return PYGEN_NEXT;
+    if (called || self->run.n > self->run.base)
+        return self->pipe->strategies ? ended_inside(self, *result, called, result) : rs_call_ended(self, *result, result);
+    rs_call_end(self);                  /* it could not be parked */
+    rs_call_drop_args(self);
+    return PYGEN_ERROR;
+}
+
+PySendResult rs_call_start(CallObject *self, PyObject **result)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    self->run.epoch = rs_epoch;
+    self->running = 1;                  /* a cost function, a gate or a listener may know this call: it must not drive it */
+    if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
+        return self->mode == RS_MODE_PERMIT ? finish_permit(self, result) : enter(self, RS_ADMITTED, &why, result);
+    if (RS_UNLIKELY(self->pipe->placed))
+        self->run.place = (uint8_t)rs_place_here();
+    return enter(self, admit(self, self->run.base, &why), &why, result);
+}
+
+/* The park returned or raised. */
+PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **result)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    self->running = 1;
+    if (RS_LIKELY(sent == PYGEN_RETURN)) {
+        Py_CLEAR(*result);
+        return enter(self, resume(self, &why), &why, result);
+    }
+    PyObject *error = rs_take_error();     /* cancelled while waiting */
+    rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));
+    rs_raise_error(error);
+    if (self->run.n > self->run.base)
+        return ended_inside(self, NULL, 0, result);
+    rs_call_end(self);
+    rs_call_drop_args(self);
+    return PYGEN_ERROR;
+}
+
+/* A strategy's sleep is over, or was cut short. */
+PySendResult rs_call_slept(CallObject *self, PySendResult sent, PyObject **result)
+{
+    int called = 0;
+    self->running = 1;
+    if (sent == PYGEN_RETURN) {
+        Py_CLEAR(*result);
+        sent = again(self, result, &called);
+    }
+    if (sent == PYGEN_NEXT)
+        self->running = 0;
+    return sent == PYGEN_NEXT ? PYGEN_NEXT : ended_inside(self, *result, called, result);
+}

@@ -1,0 +1,209 @@
+/* The timer of a call whose strategies have one, and what it does: start a hedge, or have the call cancelled.
+ *
+ * A call is interrupted as asyncio.timeout does it: its task is cancelled, from a callback of the loop, and the strategy that
+ * wanted it takes the cancellation back when it arrives, unless somebody else has cancelled too. While that is under way
+ * no second cancellation is sent, whichever strategy's time comes: the user's cleanup is left alone.
+ */
+#include "call.h"
+
+static PyObject *interrupting;      /* set of the tasks that are being interrupted */
+static PyObject *current_tasks, *current_task, *race_see_out;
+
+#define RETRY_NS 1000000            /* until another call's interruption of the same task is over */
+
+static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
+{
+    int64_t earliest = RS_NEVER;
+    for (int i = self->run.base; i < self->run.n; i++) {
+        const rs_slot *slot = &self->run.slots[i];
+        if (slot->gate->ops->strategy && slot->gate->ops->strategy->expired && slot->wake_ns < earliest && slot->wake_ns <= until) {
+            earliest = slot->wake_ns;
+            *stage = i;
+            if (until != RS_NEVER)
+                break;              /* of those that are due, the outermost */
+        }
+    }
+    return earliest;
+}
+
+/* The task that the running loop is stepping. Owned; NULL with an exception. */
+static PyObject *task_of(PyObject *loop)
+{
+    PyObject *tasks = rs_python("asyncio.tasks", "_current_tasks", &current_tasks);
+    if (tasks && PyDict_CheckExact(tasks))
+        return Py_XNewRef(PyDict_GetItemWithError(tasks, loop));
+    PyErr_Clear();
+    PyObject *hook = rs_python("asyncio", "current_task", &current_task);
+    return hook ? PyObject_CallOneArg(hook, loop) : NULL;
+}
+
+static long cancelling_of(PyObject *task, const char *method)
+{
+    PyObject *count = PyObject_CallMethod(task, method, NULL);
+    long n = count ? PyLong_AsLong(count) : 0;
+    Py_XDECREF(count);
+    rs_drop_error();
+    return n;
+}
+
+static void call_expired(rs_timer *timer);
+
+/* The call suspends: have the timer stand at the earliest time that a strategy of it waits for. */
+void rs_call_arm(CallObject *self)
+{
+    int stage = 0;
+    int64_t due = self->run.place == RS_ON_ASYNCIO ? earliest_wake(self, RS_NEVER, &stage) : RS_NEVER;
+    PyObject *loop = NULL;
+    self->armed = 1;
+    if (due == RS_NEVER) {
+        if (self->in_use)
+            rs_timer_disarm(&self->timer);
+        return;
+    }
+    self->timer.fire = call_expired;
+    self->timer.owner = self;
+    if (rs_timer_arm(&self->timer, due, &loop) < 0) {
+        rs_drop_error();            /* no loop of asyncio runs this: without a timer, then */
+        return;
+    }
+    self->in_use = 1;
+    if (self->task == NULL && (self->task = task_of(loop)) != NULL)
+        self->cancelling = cancelling_of(self->task, "cancelling");
+    rs_drop_error();
+}
+
+static void interruption_over(CallObject *self)
+{
+    self->run.interrupt = RS_UNINTERRUPTED;
+    if (interrupting && self->task && PySet_Discard(interrupting, self->task) < 0)
+        rs_drop_error();
+}
+
+void rs_call_end_timer(CallObject *self)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    rs_timer_disarm(&self->timer);
+    self->in_use = 0;
+    if (self->run.interrupt)
+        interruption_over(self);
+    Py_CLEAR(self->task);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: another call has its task interrupted at this moment. */
+static int interrupt(CallObject *self, int stage, int reason)
+{
+    if (self->state == DONE || self->task == NULL)
+        return 0;
+    if (self->run.interrupt) {
+        if (stage < self->run.interrupt_stage) {
+            self->run.interrupt_stage = (int16_t)stage;
+            self->run.interrupt = (uint8_t)reason;
+        }
+        return 1;
+    }
+    if (interrupting == NULL && (interrupting = PySet_New(NULL)) == NULL)
+        return 0;
+    int other = PySet_Contains(interrupting, self->task);
+    if (other)
+        return other < 0 ? 0 : -1;
+    if (PySet_Add(interrupting, self->task) < 0)
+        return 0;
+    self->run.interrupt = (uint8_t)reason;
+    self->run.interrupt_stage = (int16_t)stage;
+    PyObject *cancelled = PyObject_CallMethod(self->task, "cancel", NULL);
+    int sent = cancelled == Py_True;
+    Py_XDECREF(cancelled);
+    if (!sent)
+        interruption_over(self);
+    return sent;
+}
+
+int rs_call_interrupt(PyObject *call, int stage, int reason)
+{
+    int done = interrupt((CallObject *)call, stage, reason);
+    rs_drop_error();
+    return done;
+}
+
+/* The interruption has arrived at the stage that wanted it: take it back, and say whether it was alone. */
+int rs_call_settle_interrupt(PyObject *call, rs_end *end)
+{
+    CallObject *self = (CallObject *)call;
+    int reason = self->run.interrupt, cancelled = 0;
+    if (self->task)
+        cancelled = cancelling_of(self->task, "uncancel") > self->cancelling;
+    interruption_over(self);
+    end->cancelled = (uint8_t)cancelled;
+    end->fired = (uint8_t)(cancelled ? RS_UNINTERRUPTED : reason);
+    return reason;
+}
+
+/* In a callback of the loop. */
+static void call_expired(rs_timer *timer)
+{
+    CallObject *self = (CallObject *)((char *)timer - offsetof(CallObject, timer));
+    int stage;
+    if (self->running || self->state == DONE)
+        return;
+    int64_t now = rs_clock_now(rs_clk);
+    while (self->state != DONE && earliest_wake(self, now, &stage) != RS_NEVER) {
+        rs_slot *slot = &self->run.slots[stage];
+        int64_t was = slot->wake_ns;
+        slot->wake_ns = RS_NEVER;
+        int reason = slot->gate->ops->strategy->expired(slot->gate, slot, (PyObject *)self, stage, now);
+        if (reason && interrupt(self, stage, reason) < 0) {
+            slot->wake_ns = Py_MAX(was, now) + RETRY_NS;
+            break;
+        }
+        rs_drop_error();
+    }
+    rs_drop_error();
+    if (self->state != DONE)
+        rs_call_arm(self);
+}
+
+/* The primary goes on cleaning up after it was superseded: it becomes a call of its own, with its permits, and the strategy
+   sees it out. *result* is what it has just yielded (stolen); NEXT: as if this call were suspended in what see_out yields. */
+PySendResult rs_call_split(CallObject *self, PyObject **result)
+{
+    int stage = self->run.interrupt_stage;
+    PyObject *yielded = *result, *hook = rs_python("resilio._strategies.race", "see_out", &race_see_out), *coroutine = NULL;
+    CallObject *loser = hook ? rs_call_make(self->pipe, self->func, RS_MODE_RAISE, self->guard) : NULL;
+    *result = NULL;
+    if (loser && self->run.slots != self->slots && (loser->run.slots = rs_slots_new(self->pipe)) == NULL) {
+        loser->run.slots = loser->slots;
+        loser->state = DONE;
+        PyObject_GC_Track((PyObject *)loser);
+        Py_CLEAR(loser);
+    }
+    if (loser == NULL) {                /* no memory: the caller waits for the cleanup */
+        rs_drop_error();
+        *result = yielded;
+        return PYGEN_NEXT;
+    }
+    rs_slot *slots = loser->run.slots;
+    memcpy(slots, self->run.slots, (size_t)self->run.n * sizeof(rs_slot));
+    loser->run = self->run;
+    loser->run.slots = slots;
+    loser->run.base = (int16_t)(stage + 1);
+    for (int i = loser->run.base; i < loser->run.n; i++)
+        slots[i].wake_ns = RS_NEVER;
+    self->run.n = (int16_t)(stage + 1);
+    loser->inner = self->inner;
+    self->inner = NULL;
+    loser->state = RUNNING;
+    PyObject_GC_Track((PyObject *)loser);
+    PyObject *args[3] = {self->run.slots[stage].extra ? self->run.slots[stage].extra : Py_None, (PyObject *)loser, yielded};
+    coroutine = PyObject_Vectorcall(hook, args, 3, NULL);
+    Py_DECREF(yielded);
+    Py_DECREF((PyObject *)loser);
+    self->state = RUNNING;
+    if (coroutine == NULL || rs_call_set_inner(self, coroutine) < 0)
+        return PYGEN_ERROR;
+    rs_call_enter(self);
+    PySendResult sent = PyIter_Send(self->inner, Py_None, result);
+    rs_call_leave(self);
+    return sent;
+}

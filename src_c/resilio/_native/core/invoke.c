@@ -1,0 +1,256 @@
+/* A call in this thread. */
+#include "core.h"
+
+static int is_future(PyObject *result)
+{
+    PyObject *blocking = PyObject_GetAttrString(result, "_asyncio_future_blocking");
+    Py_XDECREF(blocking);
+    rs_drop_error();
+    return blocking != NULL;
+}
+
+/* The function returned an awaitable: the call ends when that does. Steals *result*. */
+static PyObject *adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode, GuardObject *guard)
+{
+    if (mode == RS_MODE_RESULT || run->pipe->strategies || !is_future(result))
+        return rs_call_adopt(run, func, request, result, mode, guard);
+    PyObject *permit = rs_permit_new(run), *done = NULL, *added = NULL;
+    if (permit)
+        done = PyObject_GetAttrString(permit, "_future_done");
+    if (done)
+        added = PyObject_CallMethod(result, "add_done_callback", "O", done);
+    Py_XDECREF(permit);
+    Py_XDECREF(done);
+    if (added == NULL)
+        Py_CLEAR(result);
+    Py_XDECREF(added);
+    return result;
+}
+
+static PyObject *refuse_context_manager(rs_run *run, PyObject *func, PyObject *result)
+{
+    rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
+    PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
+                 "use `async with policy:` inside it", func, Py_TYPE(result)->tp_name);
+    Py_DECREF(result);
+    return NULL;
+}
+
+static int is_async_context_manager(PyObject *result)
+{
+    static PyObject *aenter;
+    if (aenter == NULL && (aenter = PyUnicode_InternFromString("__aenter__")) == NULL)
+        return 0;
+    return _PyType_Lookup(Py_TYPE(result), aenter) != NULL;
+}
+
+static PyObject *returned(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode, GuardObject *guard)
+{
+    PyTypeObject *type = Py_TYPE(result);
+    if (RS_UNLIKELY(rs_is_awaitable(result)))
+        return adopt(run, func, request, result, mode, guard);
+    if (RS_UNLIKELY(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && is_async_context_manager(result))
+        return refuse_context_manager(run, func, result);
+    int outcome = rs_run_returned(run, result, rs_clock_now(rs_clk));
+    if (RS_LIKELY(mode == RS_MODE_RAISE))
+        return result;
+    PyObject *wrapped = rs_result_value(result, outcome);
+    Py_DECREF(result);
+    return wrapped;
+}
+
+static PyObject *raised(rs_run *run, int mode)
+{
+    int outcome = rs_run_raised(run, rs_clock_now(rs_clk));
+    if (mode == RS_MODE_RAISE || !PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback)
+        PyException_SetTraceback(error, traceback);
+    PyObject *result = rs_result_error(error, outcome);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
+{
+    rs_gate *gate = run->slots[run->cursor].gate;
+    PyObject *result = NULL;
+    if (mode == RS_MODE_RESULT)
+        result = rs_result_refused(gate, why);
+    else
+        rs_refusal_raise(gate, why);
+    rs_run_forget_refused(run);
+    return result;
+}
+
+static inline int admit_from(rs_run *run, const rs_request *request, int first, int may_wait, rs_refusal *why)
+{
+    int verdict = rs_run_admit(run, request, first, may_wait, rs_clock_now(rs_clk), why);
+    return RS_UNLIKELY(verdict == RS_WAIT) ? rs_run_wait_sync(run, request, why) : verdict;
+}
+
+int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why)
+{
+    return RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed() ? RS_ADMITTED : admit_from(run, request, run->base, may_wait, why);
+}
+
+/* ---- with strategies ---------------------------------------------------------------------------------------- */
+
+static PyObject *backend_sleep;
+
+/* Block this thread until then. -1 with an exception: a signal came in between, usually. */
+static int sleep_until(int64_t at, int64_t now)
+{
+    if (at <= now || (rs_no_wait_count && rs_skips_waits()))
+        return 0;
+    PyObject *hook = rs_python("resilio._backends", "sleep", &backend_sleep);
+    PyObject *slept = hook ? PyObject_CallFunction(hook, "d", (double)(at - now) / 1e9) : NULL;
+    Py_XDECREF(slept);
+    return slept ? 0 : -1;
+}
+
+static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *request)
+{
+    PyObject *rest = rs_rest_new(run->pipe, run->cursor + 1, func, NULL, request, 0);
+    PyObject *result = rest ? rs_run_delegate(run, rest, "run") : NULL;
+    Py_XDECREF(rest);
+    return result;
+}
+
+/* Go inward from *first* on. What comes out is what the inside of the nearest strategy returned, or NULL: raised. */
+static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_refusal *why, rs_end *end)
+{
+    end->called = verdict != RS_REJECTED && verdict != -1;
+    if (RS_LIKELY(verdict == RS_ADMITTED))
+        return rs_vectorcall(func, request->args, (size_t)request->nargs, request->kwnames);
+    if (verdict == RS_DELEGATE)
+        return delegated(run, func, request);
+    if (verdict == RS_REJECTED)
+        return refused(run, why, RS_MODE_RAISE);
+    return NULL;
+}
+
+/* Do what the strategy at run->n - 1 has answered. */
+static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, int next, rs_end *end)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    PyObject *target = end->target, *argument = end->argument, *value = NULL;
+    end->target = end->argument = NULL;
+    end->called = 1;
+    if (next == RS_CALL && argument)
+        value = PyObject_CallOneArg(target, argument);
+    else if (next == RS_CALL)
+        value = rs_vectorcall(target, request->args, (size_t)request->nargs, request->kwnames);
+    else if (next == RS_AWAIT)
+        PyErr_Format(PyExc_TypeError, "a strategy wants to await %R in a thread", target);
+    else if (sleep_until(end->resume_ns, end->now_ns) == 0) {
+        run->attempt++;
+        value = inward(run, func, request, admit_from(run, request, run->n, 1, &why), &why, end);
+    }
+    Py_XDECREF(target);
+    Py_XDECREF(argument);
+    return value;
+}
+
+static void load(rs_end *end, PyObject *value)      /* steals; NULL: the pending exception */
+{
+    Py_XSETREF(end->error, value ? NULL : rs_take_error());
+    Py_XSETREF(end->value, value);
+    end->now_ns = rs_clock_now(rs_clk);
+}
+
+/* The run is over: what its caller gets. */
+static PyObject *finish(rs_end *end, int mode)
+{
+    PyObject *result = end->value;
+    if (result && mode == RS_MODE_RAISE)
+        return result;
+    if (result == NULL && (mode == RS_MODE_RAISE || !PyObject_TypeCheck(end->error, (PyTypeObject *)PyExc_Exception))) {
+        rs_raise_error(end->error);
+        return NULL;
+    }
+    result = result ? rs_result_value(result, end->outcome) : rs_result_error(end->error, end->outcome);
+    Py_XDECREF(end->value);
+    Py_XDECREF(end->error);
+    return result;
+}
+
+static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_end end = {.request = request, .func = func};
+    int verdict = rs_admit_sync(run, request, 1, &why);
+    if (RS_UNLIKELY((verdict == RS_REJECTED || verdict == -1) && run->n == run->base))
+        return verdict == RS_REJECTED ? refused(run, &why, mode) : NULL;
+    rs_frame frame = {run, *rs_ambient(), NULL};
+    *rs_ambient() = &frame;
+    PyObject *value = inward(run, func, request, verdict, &why, &end);
+    for (;;) {
+        if (RS_UNLIKELY(value && rs_is_awaitable(value))) {
+            *rs_ambient() = frame.outer;
+            Py_XDECREF(end.error);
+            Py_XDECREF(end.value);
+            value = adopt(run, func, request, value, mode, guard);
+            break;
+        }
+        load(&end, value);
+        *rs_ambient() = frame.outer;        /* judges and strategies are asked from outside of the call */
+        int next = rs_run_outward(run, &end);
+        if (RS_LIKELY(next == RS_PASS)) {
+            value = finish(&end, mode);
+            break;
+        }
+        *rs_ambient() = &frame;
+        value = answer(run, func, request, next, &end);
+    }
+    if (RS_UNLIKELY(frame.view != NULL))
+        rs_frame_end(&frame);
+    return value;
+}
+
+/* ---- without ------------------------------------------------------------------------------------------------ */
+
+static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    int verdict = rs_admit_sync(run, request, 1, &why);
+    if (RS_UNLIKELY(verdict != RS_ADMITTED))
+        return verdict == RS_REJECTED ? refused(run, &why, mode) : NULL;
+    rs_frame frame = {run, *rs_ambient(), NULL};
+    *rs_ambient() = &frame;
+    PyObject *result = rs_vectorcall(func, request->args, (size_t)request->nargs, request->kwnames);
+    *rs_ambient() = frame.outer;
+    result = RS_LIKELY(result != NULL) ? returned(run, func, request, result, mode, guard) : raised(run, mode);
+    if (RS_UNLIKELY(frame.view != NULL))
+        rs_frame_end(&frame);
+    return result;
+}
+
+/* Call *func* through the stages from *first* on, in this thread. */
+PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                         int mode, GuardObject *guard)
+{
+    rs_slot slots[RS_INLINE_GATES];
+    rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
+    rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL, 0};
+    if (RS_UNLIKELY(run.slots == NULL))
+        return NULL;
+    Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
+    PyObject *result = RS_LIKELY(!pipe->strategies) ? invoke_gates(&run, func, &request, mode, guard)
+        : invoke_stages(&run, func, &request, mode, guard);
+    Py_DECREF((PyObject *)pipe);
+    if (RS_UNLIKELY(run.slots && run.slots != slots))
+        PyMem_Free(run.slots);
+    return result;
+}
+
+PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
+                    GuardObject *guard)
+{
+    return rs_invoke_from(pipe, 0, func, args, nargsf, kwnames, mode, guard);
+}

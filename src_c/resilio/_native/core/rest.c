@@ -1,0 +1,155 @@
+/* Rest: what is inside of a stage, as one callable; and the places where a stage may be run in Python. */
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    rs_pipeline *pipe;
+    PyObject *func;
+    GuardObject *guard;             /* names, for people; or NULL */
+    PyObject *args;                 /* tuple: positional, then the keyword values */
+    PyObject *kwnames;              /* tuple or NULL */
+    Py_ssize_t nargs;
+    int first;
+    int is_async;
+    int hedge;
+} RestObject;
+
+PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                         int hedge, GuardObject *guard);
+
+static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) || kwnames)
+        return PyErr_Format(PyExc_TypeError, "what is inside of a stage has its arguments already: call it without any");
+    PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
+    if (self->is_async)
+        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge, self->guard);
+    return rs_invoke_from(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, RS_MODE_RAISE, self->guard);
+}
+
+PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async)
+{
+    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
+    PyObject *args = PyTuple_New(total);
+    RestObject *self = args ? PyObject_GC_New(RestObject, &rs_RestType) : NULL;
+    if (self == NULL) {
+        Py_XDECREF(args);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < total; i++)
+        PyTuple_SET_ITEM(args, i, Py_NewRef(request->args[i]));
+    self->vectorcall = (vectorcallfunc)rest_vectorcall;
+    self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)pipe);
+    self->func = Py_NewRef(func);
+    self->guard = (GuardObject *)Py_XNewRef((PyObject *)guard);
+    self->args = args;
+    self->kwnames = Py_XNewRef(request->kwnames);
+    self->nargs = request->nargs;
+    self->first = first;
+    self->is_async = is_async;
+    self->hedge = 0;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int rest_traverse(RestObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->pipe);
+    Py_VISIT(self->func);
+    Py_VISIT(self->guard);
+    Py_VISIT(self->args);
+    return 0;
+}
+
+static void rest_dealloc(RestObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_DECREF((PyObject *)self->pipe);
+    Py_DECREF(self->func);
+    Py_XDECREF((PyObject *)self->guard);
+    Py_DECREF(self->args);
+    Py_XDECREF(self->kwnames);
+    PyObject_GC_Del(self);
+}
+
+static PyObject *rest_args(RestObject *self, void *unused) { return PyTuple_GetSlice(self->args, 0, self->nargs); }
+
+static PyObject *rest_kwargs(RestObject *self, void *unused)
+{
+    PyObject *kwargs = PyDict_New();
+    for (Py_ssize_t i = 0; kwargs && self->kwnames && i < PyTuple_GET_SIZE(self->kwnames); i++)
+        if (PyDict_SetItem(kwargs, PyTuple_GET_ITEM(self->kwnames, i), PyTuple_GET_ITEM(self->args, self->nargs + i)) < 0)
+            Py_CLEAR(kwargs);
+    return kwargs;
+}
+
+/* The same for another function: a hedge's other target. */
+static PyObject *rest_around(RestObject *self, PyObject *func)
+{
+    if (!PyCallable_Check(func))
+        return PyErr_Format(PyExc_TypeError, "around: must be given a function, not %R", func);
+    rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
+    RestObject *other = (RestObject *)rs_rest_new(self->pipe, self->first, func, NULL, &request, self->is_async);
+    if (other)
+        other->hedge = self->hedge;
+    return (PyObject *)other;
+}
+
+static PyMethodDef rest_methods[] = {
+    {"around", (PyCFunction)rest_around, METH_O, "around($self, fn, /)\n--\n\nThe same stages around another function, with the same arguments."},
+    {NULL}};
+static PyMemberDef rest_members[] = {
+    {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
+    {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "Whether calling it gives an awaitable."},
+    {"hedge", T_INT, offsetof(RestObject, hedge), 0, "Other than 0: gates take it for a copy of a call under way, which may be shed."},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
+    {NULL}};
+static PyGetSetDef rest_getset[] = {
+    {"args", (getter)rest_args, NULL, "The positional arguments."},
+    {"kwargs", (getter)rest_kwargs, NULL, "The keyword arguments, a new dict."},
+    {NULL}};
+
+PyTypeObject rs_RestType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rest",
+    .tp_basicsize = sizeof(RestObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "What is inside of a stage: further stages and the function. Call it as often as you like.",
+    .tp_dealloc = (destructor)rest_dealloc,
+    .tp_traverse = (traverseproc)rest_traverse,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(RestObject, vectorcall),
+    .tp_methods = rest_methods,
+    .tp_members = rest_members,
+    .tp_getset = rest_getset,
+};
+
+/* Run the strategy at the cursor in Python: its result, for arun an awaitable. */
+PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
+{
+    rs_gate *gate = run->slots[run->cursor].gate;
+    return PyObject_CallMethod((PyObject *)gate, method, "O", rest);
+}
+
+static PyObject *use_trio;
+
+/* Which event loop runs this task. Only asked where a strategy has to know. */
+int rs_place_here(void)
+{
+    static PyObject *trio;
+    if (trio == NULL && (trio = PyUnicode_InternFromString("trio")) == NULL) {
+        PyErr_Clear();
+        return RS_ON_ASYNCIO;
+    }
+    PyObject *modules = PyImport_GetModuleDict();
+    if (RS_LIKELY(modules == NULL || PyDict_GetItemWithError(modules, trio) == NULL)) {
+        rs_drop_error();
+        return RS_ON_ASYNCIO;
+    }
+    PyObject *hook = rs_python("resilio._backends", "use_trio", &use_trio);
+    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
+    int place = answer == Py_True ? RS_ON_TRIO : RS_ON_ASYNCIO;
+    Py_XDECREF(answer);
+    rs_drop_error();
+    return place;
+}
