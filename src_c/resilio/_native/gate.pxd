@@ -3,6 +3,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+cdef extern from "strategy.h":
+    pass
+
 cdef extern from "waiters.h":
     ctypedef int (*rs_prepare_op)(rs_gate *, rs_slot *, const rs_request *) noexcept
 
@@ -53,7 +56,9 @@ cdef extern from "waiters.h" nogil:
         int64_t admitted_ns
         int64_t first_ns
         int64_t wake_ns
+        rs_gate *gate
         rs_waiter *waiter
+        PyObject *extra
         uint32_t mark
         uint8_t state
     ctypedef struct rs_request:
@@ -61,6 +66,7 @@ cdef extern from "waiters.h" nogil:
         Py_ssize_t nargs
         PyObject *kwnames
         rs_waiter *waiter
+        int hedge
     ctypedef struct rs_refusal:
         int reason
         double measured
@@ -81,6 +87,7 @@ cdef extern from "waiters.h" nogil:
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_first_item_op)(rs_gate *, rs_slot *, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
+    ctypedef rs_gate *(*rs_resolve_op)(rs_gate *, const rs_request *) noexcept nogil
     ctypedef struct rs_gate_ops:
         const char *kind
         const char *error
@@ -94,6 +101,8 @@ cdef extern from "waiters.h" nogil:
         rs_settle_op settle
         rs_first_item_op first_item
         rs_forget_op forget
+        const void *strategy
+        rs_resolve_op resolve
 
     bint rs_gate_enforced(rs_gate *)
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)

@@ -38,6 +38,8 @@ static rs_gate *outside(const rs_run *run, int stage, const rs_gate_ops *kind)
     return NULL;
 }
 
+static int64_t deadline_ns(void) { return rs_deadline_ns(); }
+
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 
 static int replayable(const rs_request *request)
@@ -51,4 +53,4 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, rs_deadline_ns, now_ns, rs_may_block, replayable};
+const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, deadline_ns, now_ns, rs_may_block, replayable};

@@ -13,6 +13,7 @@ static PyObject *current_tasks, *current_task, *race_see_out;
 
 static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
 {
+    *stage = -1;
     int64_t earliest = RS_NEVER;
     for (int i = self->run.base; i < self->run.n; i++) {
         const rs_slot *slot = &self->run.slots[i];
@@ -51,7 +52,7 @@ static void call_expired(rs_timer *timer);
 /* The call suspends: have the timer stand at the earliest time that a strategy of it waits for. */
 void rs_call_arm(CallObject *self)
 {
-    int stage = 0;
+    int stage;
     int64_t due = self->run.place == RS_ON_ASYNCIO ? earliest_wake(self, RS_NEVER, &stage) : RS_NEVER;
     PyObject *loop = NULL;
     self->armed = 1;

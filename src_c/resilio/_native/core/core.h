@@ -160,11 +160,7 @@ typedef struct {
 
 extern const rs_core_api rs_api;
 extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RefusalType,
-<<<<<<< HEAD
-    rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType;
-=======
-    rs_ResultType, rs_CurrentCallType, rs_RestType;
->>>>>>> 60dc4cf (Run strategies: stages that answer what happens next)
+    rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_RestType;
 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard);

@@ -77,11 +77,8 @@ static int register_fork(PyObject *module)
 static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
-<<<<<<< HEAD
-                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType};
-=======
-                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_RestType};
->>>>>>> 60dc4cf (Run strategies: stages that answer what happens next)
+                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
+                             &rs_RestType};
     if ((rs_clk = rs_clock_import()) == NULL)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)

@@ -1,0 +1,64 @@
+"""The contract of a native strategy (src_c/include/strategy.h) for Cython, beside that of a gate (gate.pxd)."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t
+
+from resilio._native.gate cimport rs_gate, rs_gate_ops, rs_request, rs_slot
+
+cdef extern from "strategy.h":
+    enum:
+        RS_PASS
+        RS_AGAIN
+        RS_CALL
+        RS_AWAIT
+        RS_IN_THREAD
+        RS_ON_ASYNCIO
+        RS_ON_TRIO
+        RS_UNINTERRUPTED
+        RS_TIMED_OUT
+        RS_OUT_OF_TIME
+        RS_SUPERSEDED
+
+    ctypedef struct rs_run:
+        pass
+    ctypedef struct rs_end:
+        PyObject *value
+        PyObject *error
+        int64_t now_ns
+        int64_t resume_ns
+        PyObject *target
+        PyObject *argument
+        PyObject *call
+        rs_run *run
+        int16_t stage
+        int8_t outcome
+        uint8_t called
+        uint8_t fired
+        uint8_t cancelled
+        uint8_t place
+        const rs_request *request
+        PyObject *func
+
+    ctypedef int (*rs_ended_op)(rs_gate *, rs_slot *, rs_end *) noexcept
+    ctypedef int (*rs_expired_op)(rs_gate *, rs_slot *, PyObject *, int, int64_t) noexcept
+    ctypedef void (*rs_leave_op)(rs_gate *, rs_slot *) noexcept
+    ctypedef int (*rs_delegates_op)(rs_gate *, int) noexcept
+    ctypedef int (*rs_label_op)(rs_gate *, rs_slot *) noexcept
+    ctypedef struct rs_strategy_ops:
+        rs_ended_op ended
+        rs_expired_op expired
+        rs_leave_op leave
+        rs_delegates_op delegates
+        rs_label_op label
+
+    ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
+    ctypedef struct rs_core_api:
+        PyObject *(*rest)(const rs_end *)
+        PyObject *(*rest_of)(PyObject *, int)
+        int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
+        rs_gate *(*outside)(const rs_run *, int, const rs_gate_ops *) noexcept
+        int (*interrupt)(PyObject *, int, int) noexcept
+        int64_t (*deadline_ns)() noexcept
+        int64_t (*now_ns)() noexcept
+        int (*may_block)() except -1
+        int (*replayable)(const rs_request *) noexcept
