@@ -95,7 +95,7 @@ def cutoff(suspended: Callable[[], bool] | None) -> Cutoff:
         suspended: Tells whether the block belongs to an async generator that stands at a `yield`, so that its consumer
             would be interrupted; None: it does not belong to one.
     """
-    if _use_trio():
+    if use_trio():
         from resilio._backends.trio_cutoff import TrioCutoff
 
         return TrioCutoff()
