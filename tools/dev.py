@@ -44,8 +44,9 @@ def coverage(arguments: list[str]) -> int:
 
 
 def soak(arguments: list[str]) -> int:
-    """Run the long storms on every Python present."""
-    return run_suite("soak", arguments, kinds=("wheel",))
+    """Run the long storms on every Python present; a turn may take longer than any test of the suite."""
+    patience = ["-o", "faulthandler_timeout=1800"]
+    return run_suite("soak", [*patience, *arguments], kinds=("wheel",))
 
 
 def demo(arguments: list[str]) -> int:
