@@ -1,9 +1,10 @@
 """
-Blocks that hold a permit: `with p.permit():`, and `with p:` as sugar for it.
+Blocks that hold a permit: `with p.permit():`, and what stands in for `with p:` where no `with` statement enters it.
 
-One policy object is entered by many tasks, threads and generators at once, and `with p:` gives its exit nothing but the
-policy. So an open block is found again by the frame that runs the `with` statement, which is the same at both ends and
-in whatever context a generator is finalised; failing that (an ExitStack) by the context, that is the task or thread.
+One policy object is entered by many tasks, threads and generators at once. A `with` statement is served by the core
+(block.c): its exit knows its permit. Who calls `__enter__` and `__exit__` by hand, or through an ExitStack, gives the
+exit nothing but the policy. Then an open block is found again by the frame, where it is the same at both ends; failing
+that by the context, that is the task or thread.
 """
 
 from __future__ import annotations

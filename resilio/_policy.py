@@ -124,6 +124,7 @@ class Policy(core.Pipeline, Generic[C]):
         """
         return PermitBlock(self, args, kwargs)
 
+    @core.block_method
     def __enter__(self) -> Permit:
         """Enter a block without arguments: sugar for `with p.permit() as permit`."""
         frame, permit = sys._getframe(1), self.acquire()
@@ -133,12 +134,14 @@ class Policy(core.Pipeline, Generic[C]):
             self._blocks.forget(permit)
             raise
 
+    @core.block_method
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Settle the block's permit, unless that was done by hand."""
         self._blocks.leave(sys._getframe(1), error)
 
+    @core.block_method
     def __aenter__(self) -> CoroutineType[Any, Any, Permit]:
         """Enter a block without arguments: sugar for `async with p.permit() as permit`."""
         return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
@@ -151,6 +154,7 @@ class Policy(core.Pipeline, Generic[C]):
             self._blocks.forget(permit)
             raise
 
+    @core.block_method
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> CoroutineType[Any, Any, None]:

@@ -19,8 +19,8 @@ from environments import ROOT, Environment
 GATE = 95.0
 _KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd", ".pxi")}
 
-# A child process that ended before the Cython plugin named its files says that nobody traced them; one such file and the
-# data of all others cannot be combined.
+# A child process that ended before the Cython plugin named its files says that nobody traced them; one such file and
+# the data of all others cannot be combined.
 _DROP_UNTRACED = """
 import glob, os
 from coverage import CoverageData

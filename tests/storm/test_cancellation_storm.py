@@ -127,6 +127,6 @@ def test_a_storm_leaves_nothing_behind(kind: str, hasty_threads: None) -> None:
 @pytest.mark.parametrize("turn", range(10))
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_storm_leaves_nothing_behind(kind: str, turn: int, hasty_threads: None) -> None:
-    """Ten times as long, in ten turns: one that hangs is told from one that takes long, and a seed is replayed sooner."""
+    """Ten times as long, in ten turns: one that hangs is told from one that takes long."""
     ended = rage(kind, FULL[kind])
     assert sum(ended[label] for label in CUT_SHORT) >= FULL[kind], turn

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -108,11 +109,15 @@ def make_calls(rng: random.Random) -> list[Any]:
         stack.attempt(call.__wrapped__).unwrap()
 
     def block() -> None:
-        with pool.permit():  # `with pool:` keeps its permit if the Ctrl-C hits just as its exit is entered
+        with pool:
+            call.__wrapped__()
+
+    def permit_block() -> None:
+        with pool.permit():
             call.__wrapped__()
 
     alone = pipeline(limit, breaker, bulkhead(1, weight=lambda *_: 1))(call.__wrapped__)
-    return [call, attempt, block, alone, alone, pool, breaker]
+    return [call, attempt, block, permit_block, alone, alone, pool, breaker]
 
 
 @contextmanager
@@ -133,6 +138,61 @@ def competition(pool: Any) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+class Interrupter:
+    """Raises a KeyboardInterrupt before the n-th instruction of a function, counted in all that it calls in Python."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        """Trace: the interpreter asks before each instruction."""
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def in_a_block(pool: Any) -> None:
+    """Hold a permit, and have it where a traceback finds it."""
+    with pool as permit:
+        assert permit.admitted
+
+
+def in_an_async_block(pool: Any) -> None:
+    """Hold a permit in a coroutine that does not wait for anything."""
+
+    async def block() -> None:
+        async with pool as permit:
+            assert permit.admitted
+
+    next(block().__await__(), None)  # no `except` here: interrupted in it, its own exception would stay behind
+
+
+@pytest.mark.untraced
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("block", [in_a_block, in_an_async_block])
+def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> None:
+    """A Ctrl-C before each instruction in turn: the permit is back, also while the error lives with all its frames."""
+    pool, errors = bulkhead(1), []
+    for number in range(1000):
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # 3.12 looks for it here once
+        sys.settrace(Interrupter(number))
+        try:
+            block(pool)
+        except KeyboardInterrupt as error:
+            errors.append(error)  # and with it the frames and what is in them
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert pool.used == 0, f"interrupted before instruction {number}"
+    assert len(errors) == number > 10
+    assert_no_leaks()
 
 
 def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts) -> None:

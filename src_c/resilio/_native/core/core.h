@@ -178,6 +178,9 @@ void rs_raise_error(PyObject *error);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
+int rs_permit_leave(PyObject *permit, PyObject *error);
+void rs_permit_drop(PyObject *permit);
+int rs_block_add(PyObject *module);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);

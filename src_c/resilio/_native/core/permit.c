@@ -190,3 +190,24 @@ PyTypeObject rs_PermitType = {
     .tp_methods = permit_methods,
     .tp_getset = permit_getset,
 };
+
+/* ---- for blocks --------------------------------------------------------------------------------------------- */
+
+/* End it as its block ends, unless that was done by hand. -1 with an exception. */
+int rs_permit_leave(PyObject *permit, PyObject *error)
+{
+    PermitObject *self = (PermitObject *)permit;
+    if (__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        return 0;
+    PyObject *done = error ? permit_raised(self, error) : permit_success(self, NULL);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* Its block will never be left: end it as a permit ends that nobody has any more. */
+void rs_permit_drop(PyObject *permit)
+{
+    PermitObject *self = (PermitObject *)permit;
+    if (!__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
+        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
+}
