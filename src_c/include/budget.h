@@ -20,6 +20,7 @@
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
+#define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: not used yet */
 
 typedef struct rs_budget {
     int64_t balance;                        /* 0 to cap */
@@ -29,7 +30,7 @@ typedef struct rs_budget {
     int64_t tick_ns;
     int64_t aged_ns;                        /* the decay is applied up to here */
     int64_t reserve_gap_ns;                 /* between two uses of the reserve */
-    int64_t reserve_ns;                     /* it may be used again from then */
+    int64_t reserve_ns;                     /* its last use */
     uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
     uint8_t armed;                          /* a success since the reserve was last used */
 } rs_budget;
@@ -66,17 +67,17 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     b->deposits++;
 }
 
-/* 1 and takes the reserve's next use if a success has armed it, 0 if not. A use is never further off than one gap: not
- * after the gap was made shorter, and not after the clock stepped back. */
+/* 1 and takes the reserve if a success has armed it and its last use is a gap ago, 0 if not. After the clock stepped
+ * back the gap begins anew: from then, and not from a time that may be years off. */
 static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
 {
     if (!b->armed || b->reserve_gap_ns == RS_BUDGET_NEVER)
         return 0;
-    if (b->reserve_ns - now_ns > b->reserve_gap_ns)
-        b->reserve_ns = now_ns + b->reserve_gap_ns;
     if (now_ns < b->reserve_ns)
+        b->reserve_ns = now_ns;
+    if (now_ns - b->reserve_ns < b->reserve_gap_ns)
         return 0;
-    b->reserve_ns = now_ns + b->reserve_gap_ns;
+    b->reserve_ns = now_ns;
     b->armed = 0;
     b->reserved++;
     return 1;
@@ -117,7 +118,8 @@ static inline double rs_budget_balance(rs_budget *b, int64_t now_ns)
 static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
 {
     b->balance = b->initial;
-    b->aged_ns = b->reserve_ns = now_ns;
+    b->aged_ns = now_ns;
+    b->reserve_ns = RS_BUDGET_LONG_AGO;
     b->armed = 0;
 }
 

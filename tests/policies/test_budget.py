@@ -70,6 +70,19 @@ def test_the_reserve_is_armed_by_a_success_and_gives_a_trickle(vt):
     assert budget.snapshot().reserved == 2
 
 
+def test_a_longer_gap_of_the_reserve_counts_from_its_last_use(vt):
+    """Who makes the reserve smaller does not get one more use at the old pace, nor waits longer than the new one."""
+    budget = RetryBudget(ratio=0, initial=0, reserve=4)
+    budget.deposit()
+    assert budget.withdraw()
+    budget.reconfigure(reserve=0.1)
+    budget.deposit()
+    vt.advance(9.9)
+    assert not budget.withdraw()
+    vt.advance(0.1)
+    assert budget.withdraw()
+
+
 def test_savings_decay_with_the_time_constant(vt):
     """After `decay` seconds 1/e is left, to a tick; after a long time nothing; looking at it changes nothing."""
     looked_at, left = RetryBudget(initial=10), RetryBudget(initial=10)
