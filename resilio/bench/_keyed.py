@@ -20,6 +20,7 @@ from resilio.bench._loops import Loop, feeds, idles_feeding, own_code
 from resilio.bench._memory import bytes_each
 from resilio.bench._results import Row, Skip, Table
 from resilio.bench._subjects import subject
+from resilio.bench._targets import MANY
 
 __all__ = ["PeerKeyed", "bare_breaker", "keyed_breaker", "keyed_table", "keys"]
 
@@ -103,10 +104,16 @@ def _lookups(many: int) -> Comparison:
             Subject(
                 f"dict[key], {many:,} keys", lambda: _subscripts(dict.fromkeys(names), names), note="for comparison"
             ),
-            subject(f"resilio keyed[key], {many:,} keys", lambda: _subscripts(_keyed(), names), "keyed_lookup"),
+            subject(
+                f"resilio keyed[key], {many:,} keys", lambda: _subscripts(_keyed(), names), _target("lookup", many)
+            ),
             subject("resilio keyed[key], one key", lambda: _subscripts(_keyed(), names[:1])),
         ],
     )
+
+
+def _target(what: str, many: int) -> str | None:
+    return f"keyed_{what}" if many >= MANY else None
 
 
 async def _check(loop: Loop) -> None:
@@ -150,7 +157,7 @@ def _memory(many: int, peers: Mapping[str, PeerKeyed]) -> Iterable[Row | Skip]:
     yield keyed
     beyond = "resilio keyed breaker, beyond a breaker without key"
     if isinstance(bare, Row) and isinstance(keyed, Row):
-        yield Row(beyond, keyed.value - bare.value, "bytes", target="keyed_memory")
+        yield Row(beyond, keyed.value - bare.value, "bytes", target=_target("memory", many))
     else:
         yield Skip(beyond, "one of the two was not measured")
     for name, peer in peers.items():

@@ -20,6 +20,7 @@ from resilio.bench._attempt_work import public, suspending
 from resilio.bench._comparison import Unavailable
 from resilio.bench._harness import quiet_collector, summary
 from resilio.bench._results import Row, Skip, Table
+from resilio.bench._targets import MANY
 from resilio.bench._work import fresh_name
 
 __all__ = ["FEW", "SUBJECTS", "Population", "pending_table"]
@@ -138,5 +139,5 @@ def _rows(subject: str, many: int, few_ns: list[float], many_ns: list[float]) ->
         figure = summary(series)
         rows.append(Row(f"{subject}, {pending:,} pending", figure.value, "ns", figure.low, figure.high, clock=read))
     ratios = summary([most / few for most, few in zip(many_ns, few_ns, strict=True)])
-    title, target = f"{subject}, {many:,} pending / {FEW}", "pending_timeouts" if own else None
+    title, target = f"{subject}, {many:,} pending / {FEW}", "pending_timeouts" if own and many >= MANY else None
     return [*rows, Row(title, ratios.value, "x", ratios.low, ratios.high, clock=read, target=target)]

@@ -22,6 +22,7 @@ from resilio.bench._pending import pending_table
 from resilio.bench._pool import run_in_processes
 from resilio.bench._queue import queue_table
 from resilio.bench._results import Results, Row, Skip, Table
+from resilio.bench._targets import MANY
 
 __all__ = ["FULL", "QUICK", "Peers", "Plan", "Say", "measure_all", "measure_comparisons"]
 
@@ -56,7 +57,7 @@ class Plan:
     callgrind_calls: int
 
 
-FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=100_000, callgrind_calls=2000)
+FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=MANY, callgrind_calls=2000)
 QUICK = Plan(
     Effort(rounds=21, sample_ns=400_000), processes=3, imports=5, queue_rounds=3, many=10_000, callgrind_calls=500
 )

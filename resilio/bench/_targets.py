@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 import attrs
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["MANY", "TARGETS", "Target"]
+
+MANY = 100_000
+"""Keys, and pending timeouts, that targets are about: a quicker run with fewer of them is held against none."""
 
 
 @attrs.frozen

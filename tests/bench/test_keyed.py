@@ -66,11 +66,18 @@ def test_the_table_has_lookups_and_bytes_or_says_that_there_is_no_keyed(peers, s
 def test_a_key_costs_what_its_breaker_holds_beyond_a_bare_one(monkeypatch, peers, sizes):
     """The figure that the target is about is a difference of two that were measured."""
     monkeypatch.setattr(resilio, "keyed", Keyed, raising=False)
+    monkeypatch.setattr(_keyed, "MANY", MANY)
     table = keyed_table(MANY, EFFORT, peers)
     assert table.skips == ()
     targets = {row.target: row for row in table.rows if row.target}
     assert targets["keyed_memory"].value == 100.0
     assert targets["keyed_lookup"].unit == "ns"
+
+
+def test_fewer_keys_than_the_targets_are_about_are_held_against_none(monkeypatch, peers, sizes):
+    """A quick run's figures are shown, and no target claims to be met by them."""
+    monkeypatch.setattr(resilio, "keyed", Keyed, raising=False)
+    assert [row.target for row in keyed_table(MANY, EFFORT, peers).rows if row.target] == []
 
 
 def test_what_memory_cannot_be_read_of_is_skipped_with_the_reason(monkeypatch):

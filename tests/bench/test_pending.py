@@ -47,9 +47,11 @@ def test_the_table_has_few_and_many_and_their_ratio():
 
 
 def test_the_ratio_of_the_library_s_own_timeout_is_held_against_the_target(monkeypatch):
-    """With a timeout there, its ratio carries the target, and asyncio's does not."""
+    """With a timeout and as many pending as the target says, its ratio carries the target, and asyncio's does not."""
     if not hasattr(resilio, "timeout"):
         monkeypatch.setattr(resilio, "timeout", timing, raising=False)
+    assert [row.subject for row in pending_table(MANY, 2).rows if row.target] == []
+    monkeypatch.setattr(_pending, "MANY", MANY)
     table = pending_table(MANY, 2)
     assert [row.subject for row in table.rows if row.target] == [f"resilio timeout, {MANY} pending / {FEW}"]
     assert table.skips == ()
