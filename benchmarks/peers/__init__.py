@@ -75,6 +75,7 @@ _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
     "async_limiter": lambda make: _guarding(make, acallee),
     "async_stack": lambda make: _guarding(make, acallee),
     "retry": lambda make: _guarding(make, acallee),
+    "sync_retry": lambda make: _guarding(make, callee),
     "retried": lambda make: _guarding(make, failing_first),
     "fallback": lambda make: _guarding(make, acallee),
     "timeout": lambda make: _guarding(make, acallee),

@@ -8,11 +8,14 @@ import backoff
 
 DISTRIBUTION = "backoff"
 NOTES = {"retried": "always sleeps: a pass of the event loop; logging switched off"}
-CLOCK = dict.fromkeys(("retry", "retried"), "datetime.now")
+CLOCK = dict.fromkeys(("retry", "sync_retry", "retried"), "datetime.now")
 
 
 def retry(f: Any) -> Any:
     return backoff.on_exception(backoff.expo, ConnectionError, max_tries=3, logger=None)(f)
+
+
+sync_retry = retry
 
 
 def retried(f: Any) -> Any:

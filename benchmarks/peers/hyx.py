@@ -32,6 +32,7 @@ _ASYNC = "guards coroutine functions only"
 ABSENT = {
     "sync_breaker": _ASYNC,
     "refusal": _ASYNC,
+    "sync_retry": _ASYNC,
     "try_acquire": "can only be awaited",
     "hedge": "has no hedge",
 }

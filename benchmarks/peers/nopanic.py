@@ -55,6 +55,9 @@ def retry(f: Any) -> Any:
     return nopanic.retry(attempts=3, on=ConnectionError)(f)
 
 
+sync_retry = retry
+
+
 def retried(f: Any) -> Any:
     return nopanic.retry(attempts=2, on=ConnectionError, backoff=0.0)(f)
 

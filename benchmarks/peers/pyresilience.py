@@ -75,6 +75,9 @@ def retry(f: Any) -> Any:
     return resilient(retry=RetryConfig(max_attempts=3, retry_on=(ConnectionError,)))(f)
 
 
+sync_retry = retry
+
+
 def retried(f: Any) -> Any:
     return resilient(retry=RetryConfig(max_attempts=2, delay=0.0, jitter=False, retry_on=(ConnectionError,)))(f)
 

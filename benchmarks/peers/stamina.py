@@ -9,13 +9,16 @@ from stamina.instrumentation import set_on_retry_hooks
 
 DISTRIBUTION = "stamina"
 NOTES = {"retried": "always sleeps: a pass of the event loop; logging and metrics switched off"}
-CLOCK = dict.fromkeys(("retry", "retried"), "monotonic")
+CLOCK = dict.fromkeys(("retry", "sync_retry", "retried"), "monotonic")
 
 set_on_retry_hooks([])  # by default it logs each retry, and counts it for Prometheus
 
 
 def retry(f: Any) -> Any:
     return stamina.retry(on=ConnectionError, attempts=3)(f)
+
+
+sync_retry = retry
 
 
 def retried(f: Any) -> Any:

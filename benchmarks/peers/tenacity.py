@@ -13,12 +13,15 @@ NOTES = {
     "retried": "given a sleep that returns at once: no pass of the event loop",
     "whole_stack": "assembled: tenacity, AsyncLimiter, circuitbreaker, asyncio.Semaphore, asyncio.timeout",
 }
-CLOCK = {"retry": "monotonic", "retried": "monotonic", "whole_stack": "monotonic, loop.time"}
+CLOCK = {**dict.fromkeys(("retry", "sync_retry", "retried"), "monotonic"), "whole_stack": "monotonic, loop.time"}
 
 
 def retry(f: Any) -> Any:
     condition = retry_if_exception_type(ConnectionError)
     return tenacity_retry(stop=stop_after_attempt(3), wait=wait_random_exponential(), retry=condition, reraise=True)(f)
+
+
+sync_retry = retry
 
 
 async def _at_once(_seconds: float) -> None:

@@ -128,6 +128,19 @@ def _retry() -> Comparison:
     )
 
 
+def _sync_retry() -> Comparison:
+    return Comparison(
+        "sync_retry",
+        "Sync retry, the first attempt succeeds",
+        "Added to `f()`.",
+        drive=_loops.calls,
+        check=_work.check_answer,
+        base=lambda: _loops.calls(_work.callee()),
+        own=[subject("resilio retry", lambda: retry()(_work.callee()))],
+        wrapper=lambda: _work.sync_wrapper(_work.callee()),
+    )
+
+
 def _retried() -> Comparison:
     own = "resilio retry"
     return Comparison(
@@ -222,6 +235,7 @@ def attempts() -> tuple[Comparison, ...]:
     """Return the comparisons of what runs attempts, in the order in which a report shows them."""
     return (
         _retry(),
+        _sync_retry(),
         _retried(),
         _pass(),
         _fallback(),
