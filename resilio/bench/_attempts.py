@@ -11,7 +11,7 @@ import anyio
 import resilio
 from resilio.bench import _loops, _work
 from resilio.bench._attempt_work import awaits_and_passes, awaits_twice, failing_first, public, suspending
-from resilio.bench._comparison import Against, Comparison, Subject
+from resilio.bench._comparison import Against, Comparison, Subject, Unavailable
 from resilio.bench._loops import own_code
 from resilio.bench._subjects import async_comparison, subject
 from resilio.bench._work import AsyncFunction, fresh_name
@@ -49,11 +49,18 @@ def _hedge(**options: Any) -> Any:
     return public("hedge")(replay_safe=True, name=fresh_name(), **options)
 
 
+def _deadline() -> Any:
+    made = public("deadline")(_LONG)
+    if not callable(made):
+        raise Unavailable("this resilio has no deadline that guards functions")
+    return made
+
+
 def _eight() -> Sequence[Callable[[Any], Any]]:
     """Return the recommended stack, outermost first."""
     return [
         fallback(),
-        public("deadline")(_LONG),
+        _deadline(),
         retry(),
         _hedge(),
         resilio.rate_limit(f"{_PLENTY}/s", name=fresh_name()),

@@ -40,7 +40,7 @@ def retrying(*, attempts=3, **_options):
 def complete(monkeypatch):
     """A library that has every name: policies that let calls through stand in for those that are not there."""
     for name in NAMES:
-        if not hasattr(resilio, name):
+        if not hasattr(resilio, name) or (name == "deadline" and not callable(resilio.deadline(1.0))):
             monkeypatch.setattr(resilio, name, retrying if name == "retry" else passing, raising=False)
 
 
@@ -51,6 +51,7 @@ def test_each_row_is_measured_or_says_which_name_the_library_lacks(key):
     assert table.key == key
     assert all(math.isfinite(row.value) for row in table.rows)
     lacking = [f"this resilio has no {name}" for name in NAMES if not hasattr(resilio, name)]
+    lacking += ["this resilio has no deadline that guards functions"]
     for skip in table.skips:
         assert skip.reason in lacking or skip.reason.endswith("was not measured")
 
@@ -62,6 +63,14 @@ def test_every_row_is_measured_once_the_library_has_the_names(key, complete):
     (table,) = measure_comparisons(EFFORT, Peers(), [key]).tables
     assert [skip for skip in table.skips if skip.subject not in OF_PEERS] == []
     assert [row.subject for row in table.rows if row.subject.startswith(("resilio", "asyncio.sleep"))]
+
+
+def test_a_deadline_that_is_a_block_only_is_no_part_of_the_stack(complete, monkeypatch):
+    """A stack of seven is not measured as one of eight: without its deadline it is skipped, and says why."""
+    monkeypatch.setattr(resilio, "deadline", lambda seconds: object(), raising=False)
+    (table,) = measure_comparisons(EFFORT, Peers(), ["whole_stack"]).tables
+    reasons = {skip.subject: skip.reason for skip in table.skips}
+    assert reasons["resilio, eight decorators"] == "this resilio has no deadline that guards functions"
 
 
 @pytest.mark.parametrize("key", ["timeout_suspending", "hedge"])

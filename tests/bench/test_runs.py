@@ -29,7 +29,7 @@ def test_every_comparison_measures_every_own_subject():
     results = measure_comparisons(EFFORT, Peers())
     assert [table.key for table in results.tables] == KEYS
     for table in results.tables:
-        assert all(re.search(r"^this resilio has no \w+$|was not measured$", skip.reason) for skip in table.skips)
+        assert all(re.search(r"^this resilio has no |was not measured$", skip.reason) for skip in table.skips)
         assert all(math.isfinite(row.value) for row in table.rows)
 
 
