@@ -18,6 +18,8 @@
 
 #ifndef RS_HEDGING_TUNED                    /* a study may bring its own */
 #define RS_HEDGING_BURST 10                 /* hedges that calls without one save up for at most */
+#define RS_HEDGING_KEPT 2                   /* so many keep; what is saved beyond them fades */
+#define RS_HEDGING_FADE_NS INT64_C(1000000000)      /* with this time constant */
 #define RS_HEDGING_EPOCH_NS INT64_C(10000000000)    /* the law's samples lose half of their weight after so long */
 #define RS_HEDGING_EPOCH_CALLS 2048         /* and so many calls, both */
 #define RS_HEDGING_REFRESH 64               /* calls between two looks at the law, at least */
@@ -29,6 +31,7 @@
 #define RS_HEDGING_RECENT 64                /* calls that the recent median remembers */
 #define RS_HEDGING_STEADY 256               /* and the steady one, whose least is the baseline */
 #define RS_HEDGING_SLOWER 2                 /* times the baseline */
+#define RS_HEDGING_UNNOTICED_NS 1000        /* and what is slower by less than this does not count */
 #define RS_HEDGING_AGE_NS INT64_C(600000000000)     /* the baseline's time constant upwards */
 #endif
 
@@ -59,7 +62,7 @@ typedef struct rs_hedging {
     int64_t epoch_ns;
     int64_t recent_ns, steady_ns;           /* medians */
     int64_t baseline_ns, aged_ns;           /* the least steady median; when it was last aged */
-    int64_t tokens;                         /* of RS_HEDGING_ONE */
+    int64_t tokens, paid_ns;                /* of RS_HEDGING_ONE; when the last call paid in */
     int32_t won, failed;                    /* shares */
     uint32_t verdicts, held;                /* hedges judged (saturates); would-be starts since one explored */
     uint64_t answers[RS_HEDGING_ANSWERS];
@@ -266,11 +269,21 @@ static inline void rs_hedging_verdict(rs_hedging *hedging, int won)
     hedging->won += ((won ? RS_HEDGING_SHARE : 0) - hedging->won) / n;
 }
 
-/* A call begins: pay in. */
-static inline void rs_hedging_begin(rs_hedging *hedging)
+/* What fades of the hedges saved beyond those kept: a fleet of small clients must not have saved up a flood. */
+static inline int64_t rs_hedging_faded(const rs_hedging *hedging, int64_t now_ns)
 {
-    int64_t most = RS_HEDGING_BURST * RS_HEDGING_ONE;
-    hedging->tokens = hedging->tokens < most - hedging->max_extra ? hedging->tokens + hedging->max_extra : most;
+    int64_t beyond = hedging->tokens - RS_HEDGING_KEPT * RS_HEDGING_ONE, since = now_ns - hedging->paid_ns;
+    if (beyond <= 0 || since <= 0)
+        return 0;
+    return since < RS_HEDGING_FADE_NS ? beyond * (since >> 10) / (RS_HEDGING_FADE_NS >> 10) : beyond;
+}
+
+/* A call begins: pay in. */
+static inline void rs_hedging_begin(rs_hedging *hedging, int64_t now_ns)
+{
+    int64_t most = RS_HEDGING_BURST * RS_HEDGING_ONE, tokens = hedging->tokens - rs_hedging_faded(hedging, now_ns);
+    hedging->tokens = tokens < most - hedging->max_extra ? tokens + hedging->max_extra : most;
+    hedging->paid_ns = now_ns;
 }
 
 static inline int rs_hedging_answer(rs_hedging *hedging)
@@ -279,7 +292,7 @@ static inline int rs_hedging_answer(rs_hedging *hedging)
         return RS_HEDGING_UNMEASURED;
     if (hedging->failed > RS_HEDGING_FAILING * RS_HEDGING_SHARE / 100)
         return RS_HEDGING_FAILING_NOW;
-    if (hedging->recent_ns / RS_HEDGING_SLOWER > hedging->baseline_ns)
+    if (hedging->recent_ns / RS_HEDGING_SLOWER > hedging->baseline_ns + RS_HEDGING_UNNOTICED_NS)
         return RS_HEDGING_SATURATED;
     if (hedging->won < RS_HEDGING_LOSING * RS_HEDGING_SHARE / 100 && ++hedging->held < RS_HEDGING_EXPLORE)
         return RS_HEDGING_LOSING_NOW;
