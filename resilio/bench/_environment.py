@@ -37,8 +37,9 @@ def describe(distributions: Iterable[str] = ()) -> Environment:
         processor=_processor(),
         processors=os.cpu_count() or 1,
         clock=clock.source(),
-        date=time.strftime("%Y-%m-%d", time.gmtime()),
+        date=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         versions=versions(["resilio-sdk", *distributions]),
+        timer=time.get_clock_info("thread_time").implementation,
     )
 
 

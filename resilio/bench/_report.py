@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from resilio.bench._results import Environment, Results, Row, Table
+from resilio.bench._results import Results, Row, Table
 from resilio.bench._targets import TARGETS, Target
 
 __all__ = ["figure", "markdown", "terminal"]
@@ -15,7 +15,7 @@ _Grid = list[list[str]]
 
 def terminal(runs: Sequence[Results]) -> str:
     """Return the whole report as text with aligned columns."""
-    parts = [_environment_line(run.environment) for run in runs]
+    parts = [_environment_line(run) for run in runs]
     parts += ["", "Targets", _aligned(_targets(runs))]
     for title, about, grid, skips in _tables(runs):
         parts += ["", title, f"  {about}", *([_aligned(grid)] if len(grid) > 1 else [])]
@@ -25,7 +25,8 @@ def terminal(runs: Sequence[Results]) -> str:
 
 def markdown(runs: Sequence[Results], introduction: str = "") -> str:
     """Return the whole report as Markdown."""
-    parts = ["# Microbenchmarks", "", introduction, "", "## Where", "", _bars(_environments(runs))]
+    parts = ["# Microbenchmarks", "", introduction]
+    parts += ["", "## Where, when and how thoroughly", "", _bars(_environments(runs))]
     parts += ["", "## Targets", "", _bars(_targets(runs))]
     for title, about, grid, skips in _tables(runs):
         parts += ["", f"## {title}", "", about, *(["", _bars(grid)] if len(grid) > 1 else [])]
@@ -119,17 +120,20 @@ def _verdict(run: Results, key: str, target: Target) -> str:
 
 
 def _environments(runs: Sequence[Results]) -> _Grid:
-    grid = [["Python", "build", "processor", "clock", "date", "versions"]]
+    grid = [["Python", "run", "ended (UTC)", "harness's clock", "library's clock", "build", "processor", "versions"]]
     for run in runs:
         where = run.environment
         versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
         machine = f"{where.processor}, {where.processors} processors, {where.system}"
-        grid.append([where.python, where.build, machine, where.clock, where.date, versions])
+        how = [run.effort, where.date, where.timer, where.clock]
+        grid.append([where.python, *how, where.build, machine, versions])
     return grid
 
 
-def _environment_line(where: Environment) -> str:
-    return f"Python {where.python} ({where.build}), {where.processor}, clock {where.clock}, {where.date}"
+def _environment_line(run: Results) -> str:
+    where = run.environment
+    place = f"Python {where.python} ({where.build}), {where.processor}"
+    return f"{place}, clock {where.clock}, timed by {where.timer}, {where.date} UTC; {run.effort}"
 
 
 def _aligned(grid: _Grid) -> str:

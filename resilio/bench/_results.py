@@ -63,7 +63,28 @@ class Table:
 
 @attrs.frozen
 class Environment:
-    """Where and when a run took place."""
+    """
+    Where and when a run took place.
+
+    Attributes:
+        python: Its version.
+
+        build: Implementation, threading, compiler.
+
+        system: Operating system and architecture.
+
+        processor: Its name, as the system says it.
+
+        processors: How many.
+
+        clock: What the library's own clock reads.
+
+        date: When the run ended, in UTC.
+
+        versions: Of the distributions measured.
+
+        timer: What the harness reads.
+    """
 
     python: str
     build: str
@@ -73,14 +94,16 @@ class Environment:
     clock: str
     date: str
     versions: Mapping[str, str]
+    timer: str = "not recorded"
 
 
 @attrs.frozen
 class Results:
-    """One run on one Python."""
+    """One run on one Python; *effort* says how thorough it was."""
 
     environment: Environment
     tables: tuple[Table, ...]
+    effort: str = "not recorded"
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -90,7 +113,8 @@ def to_json(results: Results) -> dict[str, Any]:
 
 def from_json(data: Mapping[str, Any]) -> Results:
     """Return the results that `to_json` made *data* of."""
-    return Results(Environment(**data["environment"]), tuple(_table(table) for table in data["tables"]))
+    tables = tuple(_table(table) for table in data["tables"])
+    return Results(Environment(**data["environment"]), tables, data["effort"])
 
 
 def _table(data: Mapping[str, Any]) -> Table:

@@ -36,6 +36,8 @@ class Plan:
     How thorough a run is.
 
     Attributes:
+        name: What the command line calls it: "full" or "quick".
+
         effort: Of each comparison in one process.
 
         processes: How many processes do all comparisons.
@@ -49,6 +51,7 @@ class Plan:
         callgrind_calls: Calls whose instructions are counted; 0: none are.
     """
 
+    name: str
     effort: Effort
     processes: int
     imports: int
@@ -56,10 +59,21 @@ class Plan:
     many: int
     callgrind_calls: int
 
+    def __str__(self) -> str:
+        """The effort of the comparisons, from which the ratios come, in words for the report."""
+        sample_ms = self.effort.sample_ns / 1e6
+        return f"{self.name}: {self.processes} processes of {self.effort.rounds} rounds, {sample_ms:g} ms a subject"
 
-FULL = Plan(Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=MANY, callgrind_calls=2000)
+
+FULL = Plan("full", Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=MANY, callgrind_calls=2000)
 QUICK = Plan(
-    Effort(rounds=21, sample_ns=400_000), processes=3, imports=5, queue_rounds=3, many=10_000, callgrind_calls=500
+    "quick",
+    Effort(rounds=21, sample_ns=400_000),
+    processes=3,
+    imports=5,
+    queue_rounds=3,
+    many=10_000,
+    callgrind_calls=500,
 )
 
 
@@ -120,7 +134,7 @@ def measure_all(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Res
     for title, make in _others(plan, peers, say):
         say(title)
         tables.append(_made(title, make))
-    return Results(describe(peers.distributions), tuple(tables))
+    return Results(describe(peers.distributions), tuple(tables), str(plan))
 
 
 def _made(title: str, make: Callable[[], Table]) -> Table:

@@ -4,12 +4,15 @@ import pytest
 
 from resilio.bench._report import figure, markdown, terminal
 from resilio.bench._results import Environment, Results, Row, Skip, Table, from_json, to_json
+from resilio.bench._runner import FULL, QUICK
 from resilio.bench._targets import TARGETS
 
 
 def run(python, *rows, skips=()):
-    where = Environment(python, "CPython, GIL", "Linux x86_64", "a processor", 2, "tsc", "2026-01-02", {"peer": "1.0"})
-    return Results(where, (Table("async_breaker", "Async breaker", "About it.", rows, skips),))
+    machine = ("CPython, GIL", "Linux x86_64", "a processor", 2)
+    where = Environment(python, *machine, "tsc", "2026-01-02 03:04", {"peer": "1.0"}, "a timer")
+    tables = (Table("async_breaker", "Async breaker", "About it.", rows, skips),)
+    return Results(where, tables, "quick: 3 processes of 21 rounds, 0.4 ms a subject")
 
 
 def breaker(value, ns=50.0):
@@ -51,7 +54,22 @@ def test_markdown_has_every_python_in_one_table():
     text = markdown([run("3.11.7", breaker(0.5), peer), run("3.13.0", breaker(0.6, 60.0))], "How.")
     assert "| resilio circuit_breaker | 0.50 W (50 ns) ±10 % | 0.60 W (60 ns) ±10 % | tsc |  |" in text
     assert "| peer | 5.00 W (400 ns) ±2 % | not measured | monotonic | a note |" in text
-    assert "a processor, 2 processors, Linux x86_64 | tsc | 2026-01-02 | peer 1.0" in text
+    assert "a processor, 2 processors, Linux x86_64 | peer 1.0" in text
+
+
+def test_the_report_says_how_thorough_a_run_was_and_when() -> None:
+    """Both forms: effort, rounds, the end of the run, and both clocks."""
+    results = run("3.13.0", breaker(0.5))
+    line = "| 3.13.0 | quick: 3 processes of 21 rounds, 0.4 ms a subject | 2026-01-02 03:04 | a timer | tsc |"
+    assert line in markdown([results])
+    first, *_ = terminal([results]).splitlines()
+    assert "clock tsc, timed by a timer, 2026-01-02 03:04 UTC; quick: 3 processes of 21 rounds" in first
+
+
+def test_plans_say_what_they_are() -> None:
+    """The words of the report come from the figures of the plan."""
+    assert str(FULL) == "full: 9 processes of 41 rounds, 1.5 ms a subject"
+    assert str(QUICK).startswith("quick: 3 processes")
 
 
 def test_skips_are_said_with_the_pythons_they_happened_on():
