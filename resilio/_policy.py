@@ -236,6 +236,12 @@ class Policy(core.Pipeline, Generic[C]):
             return Health(ready=True)
         return Health(ready=False, reasons=(f"{self.kind} {self.label} is {state}",))
 
+    def _start_over(self) -> None:
+        """Be as if just made, but for the counters and calls under way: between two tests."""
+        reset = getattr(self, "reset", None)
+        if callable(reset):
+            reset()
+
     def _call_after(self, fn: Any) -> None:
         """Take the name of the first function guarded, unless one was given."""
         if self._given is None and self._called_after is None:

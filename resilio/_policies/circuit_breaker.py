@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import attrs
 
@@ -222,6 +222,11 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         if now.state == "open" and not now.retry_after:
             return Health(ready=True)
         return super().health()
+
+    def _start_over(self) -> None:
+        self.reset()
+        if self._config.initial != "closed":
+            self._force(cast("Initial", self._config.initial))
 
     def _force(self, state: Initial) -> None:
         self._gate.force(state)

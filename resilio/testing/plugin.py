@@ -33,9 +33,7 @@ def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
     with registry.isolated():
         yield
     for policy in registry.all():
-        reset = getattr(policy, "reset", None)
-        if callable(reset):
-            reset()
+        policy._start_over()
 
 
 @pytest.fixture

@@ -63,6 +63,25 @@ def test_each_test_starts_with_a_fresh_registry(run: Run) -> None:
     run(REGISTRY.format(state="closed", known=False)).assert_outcomes(passed=2)
 
 
+INITIAL = """
+import pytest
+from resilio import circuit_breaker
+
+made = {state: circuit_breaker(state, initial=state) for state in ("forced_open", "forced_closed", "disabled")}
+
+@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("state", made)
+def test_starts_as_it_was_made(state, turn):
+    assert made[state].state == state
+    made[state].force_open() if turn else made[state].reset()
+"""
+
+
+def test_a_breaker_starts_each_test_in_the_state_that_it_was_made_in(run: Run) -> None:
+    """One that was made `forced_open`, `forced_closed` or `disabled` is so again, whatever the test before did."""
+    run(INITIAL).assert_outcomes(passed=6)
+
+
 def test_the_reset_can_be_turned_off(run: Run) -> None:
     """`resilio_reset = false` leaves state and names as they are."""
     run(REGISTRY.format(state="open", known=True), ini="resilio_reset = false").assert_outcomes(passed=2)
