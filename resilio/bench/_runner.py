@@ -61,8 +61,7 @@ class Plan:
 
     def __str__(self) -> str:
         """The effort of the comparisons, from which the ratios come, in words for the report."""
-        sample_ms = self.effort.sample_ns / 1e6
-        return f"{self.name}: {self.processes} processes of {self.effort.rounds} rounds, {sample_ms:g} ms a subject"
+        return f"{self.name}: {self.processes} processes of {self.effort}"
 
 
 FULL = Plan("full", Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=MANY, callgrind_calls=2000)
@@ -113,7 +112,7 @@ async def _comparisons(effort: Effort, peers: Peers, only: Sequence[str]) -> Res
     settle_clock()
     wanted = [comparison for comparison in comparisons() if not only or comparison.key in only]
     tables = [await compare(comparison, peers.subjects(comparison.key), effort) for comparison in wanted]
-    return Results(describe(peers.distributions), tuple(tables))
+    return Results(describe(peers.distributions), tuple(tables), f"one process of {effort}")
 
 
 def measure_all(plan: Plan, peers: Peers, child: Sequence[str], say: Say) -> Results:
