@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +87,18 @@ def test_a_public_module_says_what_it_exports(name: str) -> None:
         member = getattr(module, exported)
         if inspect.isclass(member) or inspect.isroutine(member):
             assert inspect.getdoc(member), f"{name}.{exported} has no docstring"
+
+
+def test_the_api_page_shows_every_public_name() -> None:
+    """docs/api.md names all of `resilio.__all__`, by itself or with the module that it stands in, and nothing else."""
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\.\. auto(?:class|function|data):: resilio\.(\w+)$", page, re.MULTILINE))
+    for name in re.findall(r"^\.\. automodule:: ([\w.]+)$", page, re.MULTILINE):
+        module = importlib.import_module(name) if name != "resilio.metrics.prometheus" else None
+        shown |= {name.removeprefix("resilio."), *getattr(module, "__all__", ())}
+    assert set(resilio.__all__) - shown == set()
+    alone = set(re.findall(r":: resilio\.(\w+)$", page, re.MULTILINE))
+    assert alone - set(resilio.__all__) - {"errors", "testing"} == set()
 
 
 def test_public_methods_of_policies_are_documented() -> None:
