@@ -59,6 +59,7 @@ EXTENSIONS = [
     native("clock", [f"{NATIVE}/clock.pyx"]),
     native("custom", [f"{NATIVE}/custom.pyx"]),
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
+    native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
 ]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
+    from resilio._policies.retry import Retry, retry
     from resilio._policy import Policy, policy_of
     from resilio._snapshot import Health, Snapshot
     from resilio.gates import custom_gate
@@ -59,6 +60,7 @@ __all__ = [
     "RejectedError",
     "ResilienceError",
     "Result",
+    "Retry",
     "RetryBudget",
     "Snapshot",
     "TokenBucket",
@@ -82,6 +84,7 @@ __all__ = [
     "rate_limit",
     "registry",
     "remaining",
+    "retry",
 ]
 
 _LATER = {
@@ -95,6 +98,7 @@ _LATER = {
     "Policy": "_policy",
     "Rate": "_policies.rate_limit",
     "RateLimit": "_policies.rate_limit",
+    "Retry": "_policies.retry",
     "RetryBudget": "_budget",
     "Snapshot": "_snapshot",
     "bulkhead": "_policies.bulkhead",
@@ -113,6 +117,7 @@ _LATER = {
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",
     "remaining": "_deadline",
+    "retry": "_policies.retry",
 }
 _MODULES = {"events", "gates", "registry"}
 

@@ -29,7 +29,7 @@ Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
 
 
-def judge_error(on: Any, ignore: Any = ()) -> Judge | None:
+def judge_error(on: Any, ignore: Any = (), *, every: bool = False) -> Judge | None:
     """
     Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
 
@@ -42,10 +42,12 @@ def judge_error(on: Any, ignore: Any = ()) -> Judge | None:
 
         ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides).
 
+        every: A group is a failure only if all its leaves are.
+
     Returns:
         None for the rule that the native core applies by itself (every Exception but a refusal is a failure).
     """
-    if on == (Exception,) and ignore == ():
+    if on == (Exception,) and ignore == () and not every:
         return None
     ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
     refusals, groups = _listed(on, RejectedError), _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
@@ -64,6 +66,8 @@ def judge_error(on: Any, ignore: Any = ()) -> Judge | None:
         if not isinstance(error, BaseExceptionGroup) or isinstance(error, groups):
             return leaf(error)
         outcomes = {leaf(one) for one in _leaves(error)}
+        if every and outcomes != {Outcome.FAILURE}:
+            return Outcome.IGNORED
         return next(kind for kind in (Outcome.FAILURE, Outcome.IGNORED, Outcome.SUCCESS) if kind in outcomes)
 
     return judge

@@ -1,0 +1,157 @@
+"""
+A retry tries once more what has failed for a moment, and does no harm where it has not.
+
+Why: connections break, servers restart, a limit is hit for a second; most of that is over by the next attempt. When
+not: what is not idempotent must not be run twice; a dependency that is overloaded needs fewer calls, not more (so there
+is a budget), and one that is down needs a circuit breaker inside of the retry. What it is not: a way to make something
+reliable that fails for good, or a queue: what has not succeeded in a few seconds belongs into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from resilio._backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
+from resilio._budget import RetryBudget
+from resilio._config import exceptions, function, positive_int, refuse, seconds
+from resilio._native.retry import RetryGate
+from resilio._options import option
+from resilio._outcome import judge_error
+from resilio._policy import Policy, make, refuse_bare
+from resilio._snapshot import Snapshot
+from resilio.errors import DeadlineExceededError, RejectedError
+
+__all__ = ["Retry", "RetryConfig", "RetrySnapshot", "retry"]
+
+Time = float | timedelta
+Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
+
+SHARED: Any = "shared"
+"""The default of `budget`: one for the policy, which all its functions share."""
+
+
+def _budget(name: str, value: object) -> Any:
+    if value is None or value is SHARED or isinstance(value, RetryBudget):
+        return value
+    if isinstance(value, str):
+        return RetryBudget(value)
+    return refuse(name, value, "a RetryBudget, the name of one, or None for none", TypeError)
+
+
+@attrs.frozen(kw_only=True)
+class RetryConfig:
+    """The options of a retry, checked; :func:`retry` says what each means."""
+
+    on: Any = option(exceptions)
+    ignore: Any = option(exceptions, default=())
+    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    attempts: int | None = option(positive_int, default=3, none_ok=True)
+    backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter())
+    max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
+    budget: RetryBudget | str | None = option(_budget, default=SHARED)
+
+    def named(self) -> tuple[type[BaseException], ...]:
+        """Return the classes of refusals and passed deadlines that `on` names."""
+        listed = self.on if isinstance(self.on, tuple) else ()
+        return tuple(kind for kind in listed if issubclass(kind, (RejectedError, DeadlineExceededError)))
+
+
+@attrs.frozen(kw_only=True)
+class RetrySnapshot(Snapshot):
+    """
+    A retry at one moment.
+
+    Attributes:
+        retries: Attempts after the first.
+
+        stopped: How often a call was not tried again, by the reason.
+    """
+
+    retries: int
+    stopped: dict[str, int]
+
+
+class Retry(Policy[RetryConfig]):
+    """Tries again, within a budget; see :func:`retry`, which makes one."""
+
+    kind = "retry"
+    Config = RetryConfig
+    _gate: RetryGate
+
+    def __init__(self, config: RetryConfig, name: str | None = None) -> None:
+        """Make a retry that has not retried yet."""
+        self._own = RetryBudget()
+        super().__init__(RetryGate(**self._native(config)), config, name)
+
+    @property
+    def budget(self) -> RetryBudget | None:
+        """What pays for retries; None: they are free."""
+        return self._paying(self._config)
+
+    def _paying(self, config: RetryConfig) -> RetryBudget | None:
+        budget: Any = config.budget
+        return self._own if budget is SHARED else budget
+
+    def _native(self, config: RetryConfig) -> dict[str, Any]:
+        return {
+            "attempts": config.attempts,
+            "backoff": config.backoff,
+            "max_retry_after": config.max_retry_after,
+            "budget": self._paying(config),
+            "named": config.named(),
+        }
+
+    def _apply(self, config: RetryConfig) -> None:
+        self._gate.configure(**self._native(config))
+
+    def _apply_shared(self, config: RetryConfig) -> None:
+        super()._apply_shared(config)
+        self._gate.judge_error = judge_error(config.on, config.ignore, every=True)
+
+    def _snapshot(self, state: str | None, counters: Any) -> RetrySnapshot:
+        retries, stopped = self._gate.retry_counters
+        common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
+        return RetrySnapshot(**common, retries=retries, stopped=stopped)
+
+
+def retry(
+    bare: object = None,
+    /,
+    *,
+    on: Rule,
+    ignore: Rule = (),
+    failed_if: Callable[[Any], object] | None = None,
+    attempts: int | None = 3,
+    backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
+    max_retry_after: Time = 60.0,
+    budget: RetryBudget | str | None = SHARED,
+    name: str | None = None,
+) -> Retry:
+    """
+    Return a policy that tries a failed call again.
+
+    Args:
+        bare: Nothing; here to help who wrote `@retry` without options.
+        on: What is tried again: exception types, or a predicate `exception -> bool | Outcome`. Of a group, all must be.
+        ignore: What is not, of that: the same forms.
+        failed_if: Which results are tried again: a predicate `result -> bool | Outcome`. The last one is returned.
+        attempts: How often a call is tried in all, >= 1; None: as often as the budget and the deadline let it.
+        backoff: How long to wait: `full_jitter(...)` and its kin, seconds, a sequence of them, or a function of the
+            attempt, from 1.
+        max_retry_after: The longest wait in seconds that a dependency may ask for; if it asks for more, the call fails.
+        budget: What pays for retries: a :class:`RetryBudget`, or the name of one; the default is one for this policy;
+            None: they are free.
+        name: What it is called; the same name and options give the same retry.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    refuse_bare(options.pop("bare"), "retry", "@retry(on=ConnectionError)")
+    return make(Retry, given, RetryConfig(**options))
