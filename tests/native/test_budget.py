@@ -42,3 +42,19 @@ def test_a_time_constant_below_a_tick_is_a_tick():
         assert not budget.withdraw()
     finally:
         clock.clear_virtual()
+
+
+def test_what_a_child_of_a_fork_does_leaves_no_more_than_a_new_client_has():
+    """Savings are cut, a withdrawal under way is nobody's to refund, and the jitter is another."""
+    budget = native.RetryBudget()
+    budget._configure(ratio=1.0, cap=10.0, initial=2.0, decay_ns=None, reserve=0.0)
+    budget.reset()
+    assert budget.withdraw()
+    for _ in range(5):
+        budget.deposit()
+    state = native._reseed(1)
+    native._after_fork()
+    assert native._reseed(state) != 1
+    assert budget.balance == 2.0
+    budget.refund()
+    assert budget.balance == 2.0

@@ -1,15 +1,5 @@
 """Backoffs: a part of budget.pyx, so that a retry loads one module."""
 
-cdef rs_random _random
-
-_KINDS = {
-    "constant": RS_BACKOFF_CONSTANT,
-    "exponential": RS_BACKOFF_EXPONENTIAL,
-    "full_jitter": RS_BACKOFF_FULL,
-    "equal_jitter": RS_BACKOFF_EQUAL,
-    "decorrelated_jitter": RS_BACKOFF_DECORRELATED,
-}
-
 
 def _reseed(uint64_t state):
     """Have all backoffs draw on from *state*; return the state from before, which may be given back."""
@@ -59,5 +49,3 @@ cdef class Backoff:
             return rs_backoff_delay(&self.backoff, attempt, previous_ns)
         return rs_backoff_drawn(&self.backoff, attempt, previous_ns, draw)
 
-
-_reseed(_entropy())

@@ -17,6 +17,15 @@ __all__ = ["Backoff", "RetryBudget"]
 cdef rs_clock *_clock = rs_clock_import()
 cdef rs_lock _live_lock
 cdef rs_budget_object *_live = NULL
+cdef rs_random _random                      # of all backoffs
+
+_KINDS = {
+    "constant": RS_BACKOFF_CONSTANT,
+    "exponential": RS_BACKOFF_EXPONENTIAL,
+    "full_jitter": RS_BACKOFF_FULL,
+    "equal_jitter": RS_BACKOFF_EQUAL,
+    "decorrelated_jitter": RS_BACKOFF_DECORRELATED,
+}
 
 
 cdef class RetryBudget:
@@ -162,3 +171,6 @@ include "backoff.pxi"
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+_reseed(_entropy())
