@@ -433,3 +433,37 @@ def test_an_exception_ends_the_interpreter_as_ever() -> None:
     """
     with pytest.raises(AssertionError, match="exit code 7"):
         run(source)
+
+
+@needs_fork
+def test_a_child_has_timers_of_its_own() -> None:
+    """A child forked out of a running loop arms none there; in a loop of its own it arms, fires and drops old ones."""
+    run("""
+        from resilio._native.core import Timer
+
+        def child(old):
+            try:
+                Timer(print).arm(1.0)
+            except RuntimeError:
+                pass
+            else:
+                raise AssertionError("armed in the parent's loop")
+            old.clear()
+            asyncio._set_running_loop(None)
+
+            async def main():
+                done = asyncio.Event()
+                timer = Timer(done.set)
+                timer.arm(0.001)
+                await asyncio.wait_for(done.wait(), 30)
+            asyncio.run(main())
+
+        async def main():
+            timers = [Timer(print) for _ in range(3)]
+            for timer in timers:
+                timer.arm(1000.0)
+            forked(lambda: child(timers))
+            assert all(timer.armed for timer in timers)
+
+        asyncio.run(main())
+        """)
