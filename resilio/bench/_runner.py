@@ -23,6 +23,7 @@ from resilio.bench._pool import run_in_processes
 from resilio.bench._queue import queue_table
 from resilio.bench._results import Results, Row, Skip, Table
 from resilio.bench._targets import MANY
+from resilio.bench._timers import timers_table
 
 __all__ = ["FULL", "QUICK", "Peers", "Plan", "Say", "measure_all", "measure_comparisons"]
 
@@ -153,6 +154,7 @@ def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[
     yield "import", lambda: import_table(plan.imports)
     yield "queue", lambda: asyncio.run(queue_table(plan.queue_rounds))
     yield "keyed", lambda: keyed_table(plan.many, plan.effort, peers.keyed)
+    yield "timers", lambda: timers_table(plan.many, plan.queue_rounds)
     yield "pending timeouts", lambda: pending_table(plan.many, plan.queue_rounds)
     if plan.callgrind_calls:
         yield "instructions", lambda: callgrind_table(plan.callgrind_calls)
