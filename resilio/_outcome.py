@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resilio.errors import RejectedError
+from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Judge", "Outcome", "judge_error", "judge_value"]
 
@@ -50,10 +50,11 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False) -> Judge | No
     if on == (Exception,) and ignore == () and not every:
         return None
     ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
-    refusals, groups = _listed(on, RejectedError), _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
+    refusals = _listed(on, RejectedError) + _listed(on, DeadlineExceededError)
+    groups = _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
-        if isinstance(error, RejectedError) and not isinstance(error, refusals):
+        if _is_refusal(error) and not isinstance(error, refusals):
             return Outcome.IGNORED
         verdict = ignored(error)
         if verdict is None:
@@ -107,6 +108,10 @@ def _broken(parameter: str, subject: object) -> Outcome:
 
     logger().warning("%s raised for a %s: ignored", parameter, type(subject).__name__, exc_info=True)
     return Outcome.IGNORED
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, RejectedError) or (isinstance(error, DeadlineExceededError) and not error.called)
 
 
 def _listed(rule: Any, family: type[BaseException]) -> tuple[type[BaseException], ...]:

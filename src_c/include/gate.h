@@ -60,15 +60,18 @@ typedef struct rs_request {
     rs_waiter *waiter;              /* to enqueue when the gate says WAIT. NULL: refuse instead; if the caller can wait, core
                                        then makes a waiter and asks `admit` once more (nothing is counted twice) */
     int hedge;                      /* a copy of a call under way: sheddable, waits for nothing, takes no probe lease */
+    int64_t deadline_ns;            /* when its answer is of no use any more; 0: never. Set by core, where a wait is possible */
 } rs_request;
 
 /* Why a gate refused, filled by the gate with REJECTED. */
 typedef struct rs_refusal {
-    int reason;                     /* index into ops->reasons */
+    int reason;                     /* index into ops->reasons, or one of the two below */
     double measured;                /* in the unit of limit; NaN: nothing to report */
     double limit;
     int64_t retry_after_ns;         /* > 0, or -1 if unknown */
 } rs_refusal;
+#define RS_WOULD_BLOCK -1           /* waiting would stop the event loop of this thread, or the queue is that of a parent process */
+#define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline": measured is the seconds needed (NaN: it has passed), limit those left */
 
 typedef struct rs_gate_ops {
     const char *kind;               /* "circuit_breaker" */
@@ -126,9 +129,10 @@ struct rs_gate {
     uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
-    uint64_t refused[RS_REASONS + 1];   /* counters.rejected by reason, from 1 on; 0: would have had to wait */
+    uint64_t refused[RS_REASONS + 2];   /* counters.rejected by reason: RS_REFUSED_AT */
     rs_histogram latency;           /* successes and failures */
 };
+#define RS_REFUSED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
 #define RS_LISTEN_REJECTED 1u
 #define RS_LISTEN_SETTLED 2u
 
@@ -146,7 +150,24 @@ static inline int rs_gate_enforced(rs_gate *gate)
 static inline void rs_gate_count_refusal(rs_gate *gate, int reason)
 {
     gate->counters.rejected++;
-    gate->refused[reason >= 0 && reason < RS_REASONS ? reason + 1 : 0]++;
+    gate->refused[RS_REFUSED_AT(reason)]++;
+}
+
+#define RS_ENOUGH_FOR_A_MEDIAN 20
+
+/* "Cannot finish": would a call that waits for *wait_ns* first end after its deadline, if it takes as long as half of those
+   before it did? Fills *why*. A gate asks it before it queues a call. Lock held. */
+static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns, rs_refusal *why)
+{
+    if (request->deadline_ns == 0)
+        return 0;
+    int64_t needed_ns = wait_ns, left_ns = request->deadline_ns - now_ns;
+    if (gate->latency.count >= RS_ENOUGH_FOR_A_MEDIAN)
+        needed_ns += rs_histogram_quantile(&gate->latency, 0.5);
+    if (needed_ns <= left_ns)
+        return 0;
+    *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, (double)needed_ns / 1e9, (double)left_ns / 1e9, -1};
+    return 1;
 }
 
 /* Record a state change. Lock held. */

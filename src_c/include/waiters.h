@@ -19,6 +19,7 @@ struct rs_waiter {
     int64_t amount;                 /* weight or cost asked for */
     int64_t deadline_ns;            /* give up at; RS_NEVER */
     int64_t enqueued_ns;
+    int64_t expires_ns;             /* the call's own deadline, 0: none; set by core. It must not be granted after it */
     uint8_t state;                  /* rs_waiter_state */
     uint8_t reason;                 /* with REFUSED: index into ops->reasons */
     uint8_t notified;               /* a wake-up is due or delivered */
@@ -30,6 +31,13 @@ typedef struct rs_queue {
     int64_t length;
     int64_t amount;                 /* sum of the amounts queued */
 } rs_queue;
+
+#define RS_EXPIRED UINT8_MAX        /* with REFUSED, in place of a reason: its deadline has passed. Core refuses the call */
+
+static inline int rs_waiter_expired(const rs_waiter *waiter, int64_t now_ns)
+{
+    return waiter->expires_ns != 0 && now_ns >= waiter->expires_ns;
+}
 
 static inline void rs_queue_push(rs_queue *queue, rs_waiter *waiter, int64_t now_ns)
 {

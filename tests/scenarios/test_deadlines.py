@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from resilio import deadline, remaining
+from resilio import bulkhead, deadline, rate_limit, remaining
 from resilio.errors import DeadlineExceededError
+from resilio.testing import assert_no_leaks
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -414,3 +416,118 @@ def test_to05_an_async_context_manager_made_of_a_generator_is_enforced(vt, backe
         assert remaining() is None
 
     vt.run(main, backend=backend)
+
+
+# ---- BH-06: waiters whose deadline has passed ------------------------------------------------------------------------
+
+
+@BACKENDS
+@pytest.mark.parametrize("order", ["fifo", "lifo", "adaptive"])
+def test_bh06_a_waiter_whose_deadline_has_passed_is_rejected_at_dequeue(vt, backend, order):
+    """BH-06: a permit that comes at the deadline goes to the next in the queue, not to who gives it up again."""
+    limit, ended = bulkhead(1, max_queued=10, max_wait=60, order=order), []
+
+    async def call(name, seconds):
+        with deadline(seconds):
+            try:
+                await limit.acall(anyio.lowlevel.checkpoint)
+                ended.append((name, "called"))
+            except DeadlineExceededError as error:
+                ended.append((name, "called" if error.called else "refused"))
+
+    async def main():
+        permit = limit.acquire()
+        async with anyio.create_task_group() as group:
+            for name, seconds in (("a", 1.0), ("b", 1.0), ("c", 5.0)):
+                group.start_soon(call, name, seconds)
+            await anyio.sleep(0.5)
+            # The clock stands at the deadline and no loop has turned yet: nobody's timer has run.
+            vt.advance(0.5)
+            permit.success()
+            assert limit.snapshot().queued == 3
+        assert (limit.used, limit.snapshot().queued) == (0, 0)
+
+    vt.run(main, backend=backend)
+    assert sorted(ended) == [("a", "refused"), ("b", "refused"), ("c", "called")]
+    assert vt.now == pytest.approx(1.0)
+    assert_no_leaks()
+
+
+@BACKENDS
+def test_bh06_a_permit_granted_before_the_deadline_and_taken_after_it_goes_back(vt, backend):
+    """BH-06: a loop that comes to it too late does not run the call, and the permit is the next one's."""
+    limit, called = bulkhead(1, max_queued=10, max_wait=60), []
+
+    async def call(name, seconds):
+        with deadline(seconds), suppress(DeadlineExceededError):
+            await limit.acall(note, name)
+
+    async def note(name):
+        called.append((name, vt.now))
+
+    async def main():
+        permit = limit.acquire()
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, "late", 1.0)
+            await anyio.sleep(0.1)
+            group.start_soon(call, "next", 9.0)
+            await anyio.sleep(0.1)
+            permit.success()  # granted to the first, whose task has not run yet
+            vt.advance(3.0)
+
+    vt.run(main, backend=backend)
+    assert called == [("next", pytest.approx(3.2))]
+    assert_no_leaks()
+
+
+def test_bh06_tokens_at_the_deadline_go_to_the_next_in_the_queue(vt):
+    """BH-06: the same for a rate limit: at its deadline the head takes no token, and the next has it at once."""
+    limit, ended = rate_limit("1/s", burst=1, max_wait=60), []
+
+    async def call(name, seconds):
+        with deadline(seconds):
+            try:
+                await limit.acall(anyio.lowlevel.checkpoint)
+                ended.append((name, "called", vt.now))
+            except DeadlineExceededError:
+                ended.append((name, "refused", vt.now))
+
+    async def main():
+        limit.acquire().success()
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, "head", 1.0)
+            group.start_soon(call, "next", 9.0)
+            await anyio.sleep(0.5)
+            vt.advance(0.5)
+            assert limit.try_acquire().reason == "rate"  # whoever comes by serves the queue
+
+    vt.run(main)
+    assert ended == [("next", "called", 1.0), ("head", "refused", 1.0)] or sorted(ended) == [
+        ("head", "refused", 1.0),
+        ("next", "called", 1.0),
+    ]
+    assert_no_leaks()
+
+
+# ---- RT-02: nothing starts after the deadline ------------------------------------------------------------------------
+
+
+@BACKENDS
+def test_rt02_no_attempt_starts_after_the_deadline(vt, backend):
+    """RT-02: a loop of attempts by hand ends at the deadline: the attempt after it is refused, not begun."""
+    limit, begun = bulkhead(1), []
+
+    async def attempt():
+        begun.append(vt.now)
+        await anyio.sleep(0.3)
+        raise ConnectionError
+
+    async def main():
+        with deadline(1.0), pytest.raises(DeadlineExceededError) as caught:
+            while True:
+                with suppress(ConnectionError):
+                    await limit.acall(attempt)
+        assert not caught.value.called
+
+    vt.run(main, backend=backend)
+    assert begun == pytest.approx([0.0, 0.3, 0.6, 0.9])

@@ -105,6 +105,12 @@ cdef void _grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter
     while b.queue.head != NULL and b.used < b.capacity:
         waiter = b.chosen if b.chosen != NULL else _turn(b, now_ns)
+        if rs_waiter_expired(waiter, now_ns):
+            _leave(b, waiter)
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = RS_EXPIRED
+            rs_gate_wake(gate, waiter)
+            continue
         if waiter.amount > b.capacity - b.used:
             b.chosen = waiter
             return
@@ -177,6 +183,8 @@ cdef int _queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *
         return _shadow(gate, slot, obstacle)
     if obstacle != NONE or waiter == NULL:
         return _refuse(b, obstacle if obstacle != NONE else FULL, slot.amount, refusal)
+    if rs_gate_cannot_finish(gate, request, now_ns, 0, refusal):
+        return RS_REJECTED
     waiter.amount = slot.amount
     waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
     b.patient += patient

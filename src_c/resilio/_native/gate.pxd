@@ -24,6 +24,7 @@ cdef extern from "waiters.h" nogil:
         RS_WAITER_QUEUED
         RS_WAITER_GRANTED
         RS_WAITER_REFUSED
+        RS_EXPIRED
 
     ctypedef struct rs_lock:
         pass
@@ -49,6 +50,7 @@ cdef extern from "waiters.h" nogil:
     ctypedef struct rs_histogram:
         pass
     int64_t rs_histogram_quantile(const rs_histogram *, double)
+    bint rs_waiter_expired(const rs_waiter *, int64_t)
 
     ctypedef struct rs_slot:
         uint64_t generation
@@ -105,6 +107,7 @@ cdef extern from "waiters.h" nogil:
         rs_resolve_op resolve
 
     bint rs_gate_enforced(rs_gate *)
+    bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_refusal *)
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
     void rs_gate_wake(rs_gate *, rs_waiter *)
 

@@ -73,10 +73,11 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     depend on which of two timers of one moment is looked at first.
     """
     cdef rs_waiter *waiter = m.queue.head
-    cdef bint moved = False, due
+    cdef bint moved = False, due, expired
     while waiter != NULL:
-        due = rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter))
-        if not due and now_ns < waiter.deadline_ns:
+        expired = rs_waiter_expired(waiter, now_ns)
+        due = not expired and rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter))
+        if not due and not expired and now_ns < waiter.deadline_ns:
             break
         rs_queue_remove(&m.queue, waiter)
         if due:
@@ -84,7 +85,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
             _granted(m, <rs_claim *>waiter.claim, now_ns)
         else:
             waiter.state = RS_WAITER_REFUSED
-            waiter.reason = TOO_LATE
+            waiter.reason = RS_EXPIRED if expired else TOO_LATE
             m.planned = False
         if waiter != here:
             rs_gate_wake(gate, waiter)
@@ -182,6 +183,8 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
         return RS_ADMITTED
     if obstacle != NONE or request.waiter == NULL:
         return _refuse(m, obstacle if obstacle != NONE else RATE, cost, now_ns, wait_ns, refusal)
+    if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, refusal):
+        return RS_REJECTED
     return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, refusal)
 
 

@@ -37,15 +37,17 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
 }
 
 /* Ask with a waiter, now that the gate refused to admit at once. */
-static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why)
+static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
 {
     rs_request waiting = *request;
     waiting.waiter = rs_waiter_new();
+    waiting.deadline_ns = deadline == RS_NEVER ? 0 : deadline;
     if (waiting.waiter == NULL) {
         PyErr_Clear();                      /* no memory to wait with: the refusal stands */
         return ask(gate, slot, request, 1, now, why);
     }
     slot->waiter = waiting.waiter;
+    slot->waiter->expires_ns = waiting.deadline_ns;
     int verdict = ask(gate, slot, &waiting, 1, now, why);
     if (verdict != RS_WAIT)
         Py_CLEAR(slot->waiter);
@@ -81,11 +83,41 @@ static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
     return RS_REJECTED;
 }
 
+/* The deadline has passed: the gate at *at* is not even asked. Shadow mode refuses nothing, so a gate in it does not either. */
+static int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
+{
+    rs_gate *gate = run->slots[at].gate;
+    *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
+    run->slots[at].state = RS_SLOT_EMPTY;
+    rs_gate_lock(gate);
+    gate->counters.calls++;
+    rs_gate_count_refusal(gate, why->reason);
+    rs_gate_unlock(gate);
+    return refuse(run, at, now, why);
+}
+
+/* The same where no gate stands between the last strategy and the function. -1. */
+static int raise_late(void)
+{
+    static PyObject *class;
+    PyObject *args[2] = {rs_deadline_allowed(), PyFloat_FromDouble(0.0)}, *error = NULL;
+    if (args[0] && args[1] && rs_python("resilio.errors", "DeadlineExceededError", &class))
+        error = PyObject_Vectorcall(class, args, 2, NULL);
+    if (error)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(args[0]);
+    Py_XDECREF(args[1]);
+    Py_XDECREF(error);
+    return -1;
+}
+
 /* Ask the gates from *first* on. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
-   is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. */
+   is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. -1: an exception in
+   place of a refusal. */
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
 {
     rs_pipeline *pipe = run->pipe;
+    int64_t deadline = rs_deadline_ns();
     for (int i = first; i < pipe->n; i++) {
         rs_gate *gate = pipe->gate[i];
         rs_slot *slot = &run->slots[i];
@@ -100,12 +132,14 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         slot->first_ns = 0;
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
+        if (RS_UNLIKELY(now >= deadline) && gate->ops->strategy == NULL && gate->enforce_share)
+            return refuse_late(run, i, now, why);
         if (gate->ops->prepare)
             gate->ops->prepare(gate, slot, request);
         int queue = may_wait && gate->ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
-            verdict = ask_to_wait(gate, slot, request, now, why);
+            verdict = ask_to_wait(gate, slot, request, deadline, now, why);
         run->n = (int16_t)(i + 1);
         if (RS_UNLIKELY(verdict == RS_REJECTED))
             return refuse(run, i, now, why);
@@ -113,6 +147,8 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             rs_gate_deliver(gate, NULL, 0);
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
             run->cursor = (int16_t)i;
+            run->deadline_ns = deadline;
+            slot->wake_ns = Py_MIN(slot->wake_ns, deadline);
             return RS_WAIT;
         }
         const rs_strategy_ops *strategy = gate->ops->strategy;
@@ -120,8 +156,12 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             run->cursor = (int16_t)i;
             return RS_DELEGATE;
         }
+        if (RS_UNLIKELY(strategy != NULL))
+            deadline = rs_deadline_ns();        /* it may have set one */
     }
     run->n = (int16_t)pipe->n;
+    if (RS_UNLIKELY(now >= deadline) && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy))
+        return raise_late();
     return RS_ADMITTED;
 }
 
@@ -157,6 +197,27 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
     return RS_ADMITTED;
 }
 
+/* Is it too late for the call at the cursor, granted or not? Lock held. A grantor in another thread may be ahead by a few ns. */
+static int is_late(const rs_run *run, const rs_slot *slot, int64_t now)
+{
+    return now >= run->deadline_ns || (slot->waiter->state == RS_WAITER_REFUSED && slot->waiter->reason == RS_EXPIRED);
+}
+
+/* The wait at the cursor ends with a refusal that is not the gate's. Lock held, released here. */
+static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
+{
+    int at = run->cursor;
+    rs_slot *slot = &run->slots[at];
+    rs_gate *gate = slot->gate;
+    gate->counters.queued--;
+    rs_gate_count_refusal(gate, why->reason);
+    gate->ops->cancel(gate, slot, now);
+    rs_gate_unlock(gate);
+    slot->state = RS_SLOT_EMPTY;
+    Py_CLEAR(slot->waiter);
+    return refuse(run, at, now, why);
+}
+
 /* A wake-up or the timer: poll the gate that waits, and go on if it admits. */
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
 {
@@ -164,12 +225,16 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     rs_gate *gate = run->slots[i].gate;
     rs_slot *slot = &run->slots[i];
     if (run->epoch != rs_epoch) {               /* forked meanwhile: the queue is gone */
-        *why = (rs_refusal){-1, NAN, NAN, -1};
+        *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
         rs_run_cancel(run, rs_run_floor(run, i), 0, now);
         return RS_REJECTED;
     }
     slot->waiter->notified = 0;
     rs_gate_lock(gate);
+    if (RS_UNLIKELY(is_late(run, slot, now))) {
+        *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
+        return end_wait(run, now, why);
+    }
     int verdict = gate->ops->poll(gate, slot, now, why);
     if (verdict != RS_WAIT) {
         gate->counters.queued--;
@@ -185,6 +250,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     }
     rs_gate_unlock(gate);
     if (verdict == RS_WAIT) {
+        slot->wake_ns = Py_MIN(slot->wake_ns, run->deadline_ns);
         if (gate->woken)
             rs_gate_deliver(gate, NULL, 0);
         return RS_WAIT;
@@ -246,18 +312,9 @@ int rs_may_block(void)
 /* Blocking here would stop the event loop that has to free the permit: refuse instead. */
 static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
 {
-    int at = run->cursor;
-    rs_gate *gate = run->slots[at].gate;
-    rs_slot *slot = &run->slots[at];
-    *why = (rs_refusal){-1, NAN, NAN, -1};
-    rs_gate_lock(gate);
-    gate->counters.queued--;
-    rs_gate_count_refusal(gate, why->reason);
-    gate->ops->cancel(gate, slot, now);
-    rs_gate_unlock(gate);
-    slot->state = RS_SLOT_EMPTY;
-    Py_CLEAR(slot->waiter);
-    return refuse(run, at, now, why);
+    *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
+    rs_gate_lock(run->slots[run->cursor].gate);
+    return end_wait(run, now, why);
 }
 
 /* Block this thread until the waiting gate decides. A verdict, or -1 with an exception and nothing held inside of the nearest strategy. */

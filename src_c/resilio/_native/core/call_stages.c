@@ -201,6 +201,8 @@ static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyOb
     *result = NULL;
     if (verdict == RS_WAIT)
         return park(self);
+    if (verdict == -1)                  /* there is no gate that could refuse it */
+        return PYGEN_ERROR;
     rs_refusal_raise(self->run.slots[self->run.cursor].gate, why);
     rs_run_forget_refused(&self->run);
     return PYGEN_ERROR;

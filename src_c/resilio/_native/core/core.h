@@ -51,6 +51,7 @@ typedef struct rs_run {
     uint8_t hedge;                  /* a copy of a call under way */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
     uint32_t attempt;               /* how often a strategy went inward again */
+    int64_t deadline_ns;            /* with WAIT: when the wait is of no use any more, RS_NEVER if always */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
@@ -124,6 +125,8 @@ void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more
 /* ---- the ambient deadline ----------------------------------------------------------------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
 int64_t rs_deadline_in_context(void);
+PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
+int rs_deadline_interrupts(int64_t now);
 /* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
 static inline int64_t rs_deadline_ns(void)
 {

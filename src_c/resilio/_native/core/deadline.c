@@ -92,6 +92,24 @@ int64_t rs_deadline_in_context(void)
     return until_ns;
 }
 
+PyObject *rs_deadline_allowed(void)
+{
+    DeadlineObject *self = rs_deadline_count ? in_context() : NULL;
+    PyObject *seconds = self ? PyFloat_FromDouble((double)self->allowed_ns / 1e9) : Py_NewRef(Py_None);
+    Py_XDECREF((PyObject *)self);
+    return seconds;
+}
+
+/* Has the deadline here passed, in a task that is interrupted for it? Then a cancellation is taken for its own. */
+int rs_deadline_interrupts(int64_t now)
+{
+    DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : NULL;
+    PyObject *cutoff = self && now >= self->until_ns ? alive(self->cutoff) : NULL;
+    Py_XDECREF(cutoff);
+    Py_XDECREF((PyObject *)self);
+    return cutoff != NULL;
+}
+
 PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused)
 {
     DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : NULL;

@@ -86,15 +86,15 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
 
 static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
 {
-    uint64_t refused[RS_REASONS + 1];
+    uint64_t refused[RS_REASONS + 2];
     rs_lock_acquire(&self->lock);
     memcpy(refused, self->refused, sizeof refused);
     rs_lock_release(&self->lock);
     const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
     PyObject *dict = kind ? PyDict_New() : NULL;
-    for (int i = 0; dict && i <= PyTuple_GET_SIZE(kind->reasons) && i <= RS_REASONS; i++) {
-        PyObject *count = PyLong_FromUnsignedLongLong(refused[i]);
-        if (count == NULL || PyDict_SetItem(dict, rs_reason(kind, i - 1), count) < 0)
+    for (int i = RS_OUT_OF_TIME_TO_WAIT; dict && i < PyTuple_GET_SIZE(kind->reasons) && i < RS_REASONS; i++) {
+        PyObject *count = PyLong_FromUnsignedLongLong(refused[RS_REFUSED_AT(i)]);
+        if (count == NULL || PyDict_SetItem(dict, rs_reason(kind, i), count) < 0)
             Py_CLEAR(dict);
         Py_XDECREF(count);
     }

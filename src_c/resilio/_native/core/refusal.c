@@ -4,7 +4,7 @@
 #define RS_KINDS 32
 static rs_kind kinds[RS_KINDS];
 static int n_kinds;
-static PyObject *empty_tuple, *would_block;
+static PyObject *empty_tuple, *would_block, *deadline;
 static Py_ssize_t field_at[6];      /* offsets of RejectedError.__slots__ */
 static const char *const field_names[6] = {"policy", "name", "reason", "measured", "limit", "retry_after"};
 
@@ -23,7 +23,9 @@ static int find_fields(void)
         empty_tuple = PyTuple_New(0);
     if (would_block == NULL)
         would_block = PyUnicode_InternFromString("would_block");
-    return class && empty_tuple && would_block ? 0 : -1;
+    if (deadline == NULL)
+        deadline = PyUnicode_InternFromString("deadline");
+    return class && empty_tuple && would_block && deadline ? 0 : -1;
 }
 
 static int fill_kind(rs_kind *kind, const rs_gate_ops *ops)
@@ -75,7 +77,7 @@ const rs_kind *rs_kind_of(const rs_gate_ops *ops)
 PyObject *rs_reason(const rs_kind *kind, int reason)
 {
     if (reason < 0 || reason >= PyTuple_GET_SIZE(kind->reasons))
-        return would_block;
+        return reason == RS_OUT_OF_TIME_TO_WAIT ? deadline : would_block;
     return PyTuple_GET_ITEM(kind->reasons, reason);
 }
 
@@ -95,12 +97,27 @@ static PyObject *name_of(rs_gate *gate)
     return name ? name : Py_NewRef(Py_None);
 }
 
+/* The refusal of a call whose deadline has passed, or is too near for it. */
+static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_refusal *why)
+{
+    static PyObject *class;
+    if (rs_python("resilio.errors", "DeadlineExceededError", &class) == NULL)
+        return NULL;
+    PyObject *args[5] = {rs_deadline_allowed(), float_or_none(why->limit), float_or_none(why->measured), Py_NewRef(kind->kind), name_of(gate)};
+    PyObject *error = args[0] && args[1] && args[2] ? PyObject_Vectorcall(class, args, 5, NULL) : NULL;
+    for (int i = 0; i < 5; i++)
+        Py_XDECREF(args[i]);
+    return error;
+}
+
 /* A fresh exception. Its fields are slots of RejectedError, written at their offsets: a third of the price of __init__. */
 PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
     if (kind == NULL)
         return NULL;
+    if (RS_UNLIKELY(why->reason == RS_OUT_OF_TIME_TO_WAIT))
+        return deadline_error(gate, kind, why);
     PyTypeObject *type = (PyTypeObject *)kind->error;
     PyObject *error = ((PyTypeObject *)PyExc_Exception)->tp_new(type, empty_tuple, NULL);
     if (error == NULL)

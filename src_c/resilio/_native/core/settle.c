@@ -179,13 +179,24 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
     return verdict;
 }
 
-static PyObject *rejected_error;
+static PyObject *rejected_error, *deadline_error;
+
+/* Was the error raised in place of a call that did not fit in its deadline any more? */
+static int is_refused_for_time(PyObject *error)
+{
+    PyObject *class = rs_python("resilio.errors", "DeadlineExceededError", &deadline_error);
+    if (class == NULL || !PyObject_TypeCheck(error, (PyTypeObject *)class))
+        return 0;
+    PyObject *called = PyObject_GetAttrString(error, "called");
+    Py_XDECREF(called);
+    return called == Py_False;
+}
 
 /* Refusals, and groups of nothing but refusals, say nothing about the callee. */
 static int is_refusal(PyObject *error)
 {
     PyObject *class = rs_python("resilio.errors", "RejectedError", &rejected_error);
-    if (class && PyObject_TypeCheck(error, (PyTypeObject *)class))
+    if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_refused_for_time(error))
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
@@ -232,6 +243,8 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
         || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_GeneratorExit))
         return RS_IGNORED;
     int label = label_of(run, stage);
+    if (label == RS_UNINTERRUPTED && rs_deadline_interrupts(now))
+        label = RS_OUT_OF_TIME;         /* of a block around the call */
     if (label == RS_TIMED_OUT)
         return RS_FAILURE;
     if (label != RS_OUT_OF_TIME)
