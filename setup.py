@@ -61,6 +61,7 @@ EXTENSIONS = [
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
+    native("timing", [f"{NATIVE}/timing.pyx"]),
 ]
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
+    from resilio._policies.timeout import Timeout, timeout
     from resilio._policy import Policy, policy_of
     from resilio._snapshot import Health, Snapshot
     from resilio.gates import custom_gate
@@ -63,6 +64,7 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "Snapshot",
+    "Timeout",
     "TokenBucket",
     "bulkhead",
     "carry",
@@ -85,6 +87,7 @@ __all__ = [
     "registry",
     "remaining",
     "retry",
+    "timeout",
 ]
 
 _LATER = {
@@ -101,6 +104,7 @@ _LATER = {
     "Retry": "_policies.retry",
     "RetryBudget": "_budget",
     "Snapshot": "_snapshot",
+    "Timeout": "_policies.timeout",
     "bulkhead": "_policies.bulkhead",
     "carry": "_ambient",
     "circuit_breaker": "_policies.circuit_breaker",
@@ -118,6 +122,7 @@ _LATER = {
     "rate_limit": "_policies.rate_limit",
     "remaining": "_deadline",
     "retry": "_policies.retry",
+    "timeout": "_policies.timeout",
 }
 _MODULES = {"events", "gates", "registry"}
 

@@ -25,6 +25,7 @@ from resilio._snapshot import Health, Snapshot
 if TYPE_CHECKING:
     from resilio._explain import Explanation
     from resilio._native import core
+    from resilio._shapes import Kind
 
 __all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "pipeline", "stacked"]
 
@@ -115,6 +116,10 @@ class Pipeline(Policy[PipelineConfig]):
         """Let calls in again after `drain`."""
         self._gate.open(clock.now_ns())
         events.deliver(self._gate)
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        for policy in self.policies:
+            policy._check_kind(kind, fn)
 
     def _state(self) -> str | None:
         return self._gate.state

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import CoroutineType, FrameType, TracebackType
 
     from resilio._native.core import Permit
+    from resilio._shapes import Kind
     from resilio._native.primitives import LatencyHistogram
 
 __all__ = ["Policy", "known_options", "make", "policy_of", "refuse_bare"]
@@ -109,6 +110,9 @@ class Policy(core.Pipeline, Generic[C]):
         from resilio._shapes import guard
 
         return cast("F", guard(self, fn))
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        """Raise a TypeError that says what to do instead, if this policy cannot guard such a function honestly."""
 
     def permit(self, *args: Any, **kwargs: Any) -> PermitBlock:
         """

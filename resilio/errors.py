@@ -121,7 +121,43 @@ class OverloadedError(RejectedError):
 
 
 class CallTimeoutError(ResilienceError, TimeoutError):
-    """resilio's own timeout ended the call; the callee's own TimeoutError passes unchanged."""
+    """
+    resilio's own timeout ended the call; the callee's own TimeoutError passes unchanged.
+
+    Attributes:
+        clock: Which time was up: "total"; of a stream also "first", until its first item, or "idle", between two.
+
+        limit: The seconds that there were; None if unknown.
+
+        name: The policy's name, or None.
+
+        policy: "timeout".
+
+        called: True: it was under way.
+    """
+
+    called: ClassVar[bool] = True
+    policy: ClassVar[str] = "timeout"
+
+    def __init__(self, clock: str = "total", limit: float | None = None, name: str | None = None) -> None:
+        super().__init__()
+        self.clock = clock
+        self.limit = limit
+        self.name = name
+
+    def __str__(self) -> str:
+        text = f"{self.policy} {self.name!r}" if self.name else self.policy
+        time = "" if self.limit is None else f" within {self.limit:.4g} s"
+        return f"{text}: {_MISSED.get(self.clock, self.clock)}{time}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.clock, self.limit, self.name), self.__dict__
+
+
+_MISSED = {"total": "not done", "first": "no first item", "idle": "no further item"}
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):

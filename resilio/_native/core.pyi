@@ -103,6 +103,23 @@ class Guard(Generic[_P, _T]):
     def __reduce__(self) -> str: ...
 
 @final
+class Rest:
+    """What is inside of a stage: further stages and the function."""
+
+    hedge: int
+    cut: Any
+    @property
+    def func(self) -> Callable[..., Any]: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> dict[str, Any]: ...
+    def around(self, fn: Callable[..., Any], /) -> Rest: ...
+    def __call__(self) -> Any: ...
+
+@final
 class Call(Generic[_T_co]):
     """A guarded call under way: a coroutine to everybody else."""
 

@@ -10,6 +10,7 @@ typedef struct {
     PyObject *args;                 /* tuple: positional, then the keyword values */
     PyObject *kwnames;              /* tuple or NULL */
     Py_ssize_t nargs;
+    PyObject *cut;                  /* what may end it before its time, for the label of the stage; or NULL */
     int first;
     int is_async;
     int hedge;
@@ -49,6 +50,7 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     self->first = first;
     self->is_async = is_async;
     self->hedge = 0;
+    self->cut = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -59,6 +61,7 @@ static int rest_traverse(RestObject *self, visitproc visit, void *arg)
     Py_VISIT(self->func);
     Py_VISIT(self->guard);
     Py_VISIT(self->args);
+    Py_VISIT(self->cut);
     return 0;
 }
 
@@ -70,6 +73,7 @@ static void rest_dealloc(RestObject *self)
     Py_XDECREF((PyObject *)self->guard);
     Py_DECREF(self->args);
     Py_XDECREF(self->kwnames);
+    Py_XDECREF(self->cut);
     PyObject_GC_Del(self);
 }
 
@@ -103,6 +107,8 @@ static PyMemberDef rest_members[] = {
     {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
     {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "Whether calling it gives an awaitable."},
     {"hedge", T_INT, offsetof(RestObject, hedge), 0, "Other than 0: gates take it for a copy of a call under way, which may be shed."},
+    {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
+     "What may end it before its time; its cancel_called and cancelled_caught tell gates inside, and the stage, what has happened."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
     {NULL}};
 static PyGetSetDef rest_getset[] = {
@@ -124,11 +130,13 @@ PyTypeObject rs_RestType = {
     .tp_getset = rest_getset,
 };
 
-/* Run the strategy at the cursor in Python: its result, for arun an awaitable. */
+/* Run the strategy at the cursor in Python: its result, for arun an awaitable. Its slot keeps *rest*, if there is room. */
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
 {
-    rs_gate *gate = run->slots[run->cursor].gate;
-    return PyObject_CallMethod((PyObject *)gate, method, "O", rest);
+    rs_slot *slot = &run->slots[run->cursor];
+    if (slot->extra == NULL)
+        slot->extra = Py_NewRef(rest);
+    return PyObject_CallMethod((PyObject *)slot->gate, method, "O", rest);
 }
 
 static PyObject *use_trio;

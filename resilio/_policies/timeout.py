@@ -1,0 +1,145 @@
+"""
+A timeout ends a call that takes too long, so that its caller, its permit and its connection are free again.
+
+Why: without one, a dependency that hangs keeps everything that waits for it, for ever. When not: what a user waits for
+is better bounded once, by a deadline around all of it, retries and queues included. What it is not: a way to stop
+code that does not suspend (nothing in Python can), or the callee's own timeout, whose TimeoutError passes unchanged.
+
+On asyncio the call's task is cancelled once, from the event loop, and the cancellation becomes a CallTimeoutError; the
+callee's cleanup is not cancelled again. On trio it is a cancel scope.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+
+from resilio._config import flag, refuse, seconds
+from resilio._native.timing import TimeoutGate
+from resilio._options import option
+from resilio._policy import Policy, make, refuse_bare
+from resilio._quantile import Quantile, parse_quantile
+
+if TYPE_CHECKING:
+    from resilio._shapes import Kind
+
+__all__ = ["Timeout", "TimeoutConfig", "timeout"]
+
+Time = float | timedelta
+
+
+def _total(name: str, value: object) -> float | Quantile | None:
+    if value is None or isinstance(value, (int, float, timedelta)):
+        checked: float | None = seconds(name, value, none_ok=True)
+        return checked
+    if isinstance(value, (str, Quantile)):
+        return parse_quantile(name, value)
+    refuse(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
+
+
+@attrs.frozen(kw_only=True)
+class TimeoutConfig:
+    """The options of a timeout, checked; :func:`timeout` says what each means."""
+
+    total: float | Quantile | None = option(_total, default=None)
+    first: float | None = option(seconds, default=None, none_ok=True)
+    idle: float | None = option(seconds, default=None, none_ok=True)
+    floor: float | None = option(seconds, default=None, none_ok=True)
+    ceiling: float | None = option(seconds, default=None, none_ok=True)
+    thread: bool = option(flag, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.total is None and self.first is None and self.idle is None:
+            refuse("total", None, "the seconds that a call may take, unless `first` or `idle` is given", TypeError)
+        if isinstance(self.total, Quantile):
+            self._check_bounds()
+        elif self.floor is not None or self.ceiling is not None:
+            right = "left out, unless `total` is a quantile like 'p99*3', which they bound"
+            name = "floor" if self.ceiling is None else "ceiling"
+            refuse(name, getattr(self, name), right)
+
+    def _check_bounds(self) -> None:
+        if self.ceiling is None:
+            refuse("ceiling", None, "the seconds that a call may take as long as too few are known", TypeError)
+        if self.floor is not None and self.floor > self.ceiling:
+            refuse("floor", self.floor, f"at most ceiling={self.ceiling}")
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the gate takes them."""
+        options: dict[str, Any] = {"threads": self.thread}
+        learns = isinstance(self.total, Quantile)
+        times = {"total_ns": self.ceiling if learns else self.total, "first_ns": self.first, "idle_ns": self.idle}
+        if isinstance(self.total, Quantile):
+            times |= {"floor_ns": self.floor, "ceiling_ns": self.ceiling}
+            options |= {"q": self.total.q, "factor": self.total.times}
+        return options | {key: round(value * 1e9) for key, value in times.items() if isinstance(value, float)}
+
+
+class Timeout(Policy[TimeoutConfig]):
+    """So much time for each call of what it guards; see :func:`timeout`, which makes one."""
+
+    kind = "timeout"
+    Config = TimeoutConfig
+    _gate: TimeoutGate
+
+    def __init__(self, config: TimeoutConfig, name: str | None = None) -> None:
+        """Make a timeout that has learned nothing yet."""
+        super().__init__(TimeoutGate(**config.native()), config, name)
+
+    def _apply(self, config: TimeoutConfig) -> None:
+        self._gate.configure(**config.native())
+
+    @property
+    def seconds(self) -> float | None:
+        """What a call gets now; it moves where it is learned. None: there are only limits between items."""
+        return self._gate.total
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        config = self._config
+        if kind in ("sync", "generator") and not config.thread:
+            _refuse(fn, "is not async: nothing can stop it. Use timeout(..., thread=True), or an async function")
+        if kind in ("sync", "coroutine") and config.total is None:
+            _refuse(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")
+
+
+def _refuse(fn: Any, why: str) -> NoReturn:
+    raise TypeError(f"timeout cannot guard {fn!r}, which {why}")
+
+
+def timeout(
+    total: Time | str | None = None,
+    *,
+    first: Time | None = None,
+    idle: Time | None = None,
+    floor: Time | None = None,
+    ceiling: Time | None = None,
+    thread: bool = False,
+    name: str | None = None,
+) -> Timeout:
+    """
+    Return a timeout that ends each call after `total`.
+
+    A call whose time is up raises CallTimeoutError, or DeadlineExceededError if the ambient deadline has passed as
+    well. A call that ends by itself at that moment, or is cancelled from outside, ends so.
+
+    Args:
+        total: Seconds for the whole call, > 0, or "p99*3": so many times that quantile of the successes of late. What
+            is cut short counts as `ceiling` there, so that a slowdown is learned.
+        first: Of an async generator: seconds until its first item.
+        idle: Of an async generator: seconds between two items, the time that its consumer takes apart.
+        floor: The least that is learned, in seconds.
+        ceiling: The most, and what a call has until enough are known; needed where `total` is a quantile.
+        thread: Run functions that are not async in threads of the policy's own. One whose time is up goes on in its
+            thread, which is abandoned; so many of them, and further calls are refused.
+        name: What it is called; the same name and options give the same timeout.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    refuse_bare(total, "timeout", "@timeout(2.0)")
+    return make(Timeout, given, TimeoutConfig(**options))

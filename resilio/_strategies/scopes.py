@@ -1,0 +1,58 @@
+"""Timeouts and deadlines in a task of trio: cancel scopes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from resilio._native import clock
+from resilio._native.core import ambient_deadline
+
+if TYPE_CHECKING:
+    from resilio._native.core import Rest
+    from resilio._native.timing import DeadlineGate, TimeoutGate
+
+__all__ = ["timed", "until_deadline"]
+
+
+async def timed(gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
+    """
+    Run `rest` for so many seconds.
+
+    Args:
+        gate: Whose timeout it is.
+
+        rest: What is inside; gates in it learn from `rest.cut` what a cancellation means.
+
+        seconds: The time it has; None: as long as it takes.
+
+    Raises:
+        CallTimeoutError: The time was up.
+
+        DeadlineExceededError: The ambient deadline had passed as well.
+    """
+    if seconds is None:
+        return await rest()
+    due_ns = clock.now_ns() + round(seconds * 1e9)
+    rest.cut = scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+    with scope:
+        return await rest()
+    raise gate.timed_out(due_ns, seconds)
+
+
+async def until_deadline(gate: DeadlineGate, rest: Rest) -> Any:
+    """
+    Run `rest` until the ambient deadline.
+
+    Raises:
+        DeadlineExceededError: It has passed.
+    """
+    ambient = ambient_deadline()
+    if ambient is None:  # somebody has taken it away meanwhile
+        return await rest()
+    left = max(0, ambient.until_ns - clock.now_ns()) / 1e9
+    rest.cut = scope = trio.CancelScope(deadline=trio.current_time() + left)
+    with scope:
+        return await rest()
+    raise gate.passed()

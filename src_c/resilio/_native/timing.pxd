@@ -1,0 +1,46 @@
+"""What a timeout and a deadline keep."""
+
+from libc.stdint cimport int64_t
+from resilio._native.gate cimport Gate, rs_gate
+
+cdef extern from "loglinear.h" nogil:
+    ctypedef struct rs_samples "rs_histogram":
+        unsigned long long count
+    void rs_samples_init "rs_histogram_init"(rs_samples *)
+    void rs_samples_free "rs_histogram_free"(rs_samples *)
+    void rs_samples_record "rs_histogram_record"(rs_samples *, int64_t)
+    int rs_samples_copy "rs_histogram_copy"(rs_samples *, const rs_samples *)
+    int rs_samples_merge "rs_histogram_merge"(rs_samples *, const rs_samples *)
+    int64_t rs_samples_quantile "rs_histogram_quantile"(const rs_samples *, double)
+
+ctypedef struct rs_timeout:
+    int64_t total_ns        # what a call gets now; RS_NEVER: as long as it takes
+    int64_t first_ns        # of a stream; RS_NEVER: no limit
+    int64_t idle_ns
+    double q                # of the latencies, for a timeout that learns
+    double factor
+    int64_t floor_ns
+    int64_t ceiling_ns
+    int64_t enough          # samples that the quantile needs
+    int64_t unlearned       # samples that total_ns does not know of
+    int64_t learned_at_ns   # when total_ns was found
+    int64_t turned_at_ns    # when `recent` was begun
+    rs_samples recent       # what it learns from is these two: the older goes when the newer has enough
+    rs_samples before
+
+# The memory of a TimeoutGate seen from C, where nothing may touch a reference count; checked at import.
+ctypedef struct rs_timeout_object:
+    rs_gate gate
+    rs_timeout timeout
+
+cdef class TimeoutGate(Gate):
+    cdef rs_timeout timeout
+    cdef bint in_threads
+    cdef object threads     # the pool, once there is one
+
+ctypedef struct rs_deadline_object:
+    rs_gate gate
+    int64_t allowed_ns
+
+cdef class DeadlineGate(Gate):
+    cdef int64_t allowed_ns

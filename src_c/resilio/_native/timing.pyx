@@ -1,0 +1,421 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+Timeouts and deadlines as stages: they say how long a call has, and turn its cancellation into their own error.
+
+On asyncio the core does the rest: one timer for the call, armed when it first suspends, and a labelled cancellation. On
+trio the stage is run in a cancel scope, in a thread (of a timeout that may use threads) in a thread of the policy's own.
+"""
+
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from resilio import _context
+from resilio._native import core
+from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._native.gate cimport *
+from resilio._native.strategy cimport *
+from resilio.errors import CallTimeoutError, DeadlineExceededError
+
+__all__ = ["DeadlineGate", "TimeoutGate"]
+
+cdef extern from "Python.h":
+    int PyContextVar_Get(object, PyObject *, PyObject **) except -1
+    object PyContextVar_Set(object, object)
+
+cdef const rs_core_api *_core = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
+cdef object _ambient = _context.deadline
+
+cdef enum:
+    OURS = 1                                # in slot.mark: the call was interrupted by this stage
+    OFTEN = 256                             # samples after which the quantile is asked for again, at the latest,
+    SELDOM_NS = 100_000_000                 # or this time
+    WINDOW = 1024                           # samples after which the older half is forgotten,
+    FORGET_NS = 60_000_000_000              # or this time, if there are enough
+
+cdef const char *REASONS[1]
+REASONS[:] = [NULL]
+
+
+cdef inline rs_timeout *_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_timeout_object *>gate).timeout
+
+
+cdef inline int64_t _later(int64_t now_ns, int64_t by_ns) noexcept nogil:
+    return RS_NEVER if by_ns >= RS_NEVER - now_ns else now_ns + by_ns
+
+
+# ---- what a timeout learns, with the gate's lock held ----------------------------------------------------------------
+
+cdef int64_t _quantile(rs_timeout *t) noexcept nogil:
+    """The quantile of both halves in ns, or -1 without memory."""
+    cdef rs_samples both
+    cdef int64_t ns = -1
+    if t.before.count == 0:
+        return rs_samples_quantile(&t.recent, t.q)
+    if rs_samples_copy(&both, &t.before) < 0:
+        return -1
+    if rs_samples_merge(&both, &t.recent) == 0:
+        ns = rs_samples_quantile(&both, t.q)
+    rs_samples_free(&both)
+    return ns
+
+
+cdef void _turn(rs_timeout *t, int64_t now_ns) noexcept nogil:
+    """Forget the older half."""
+    rs_samples_free(&t.before)
+    t.before = t.recent
+    rs_samples_init(&t.recent)
+    t.turned_at_ns = now_ns
+
+
+cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogil:
+    cdef int64_t count, ns
+    cdef double total
+    rs_samples_record(&t.recent, min(sample_ns, t.ceiling_ns))
+    t.unlearned += 1
+    count = t.recent.count
+    if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= FORGET_NS and count >= t.enough):
+        _turn(t, now_ns)
+    if <int64_t>(t.recent.count + t.before.count) < t.enough:
+        return
+    if t.unlearned < OFTEN and now_ns - t.learned_at_ns < SELDOM_NS:
+        return
+    t.unlearned = 0
+    t.learned_at_ns = now_ns
+    ns = _quantile(t)
+    if ns >= 0:
+        total = ns * t.factor
+        t.total_ns = t.ceiling_ns if total >= t.ceiling_ns else max(<int64_t>total, t.floor_ns)
+
+
+# ---- the timeout as a stage ------------------------------------------------------------------------------------------
+
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
+    slot.generation = _of(gate).total_ns
+    slot.wake_ns = _later(now_ns, _of(gate).total_ns)
+    slot.mark = 0
+    return RS_ADMITTED
+
+
+cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """Learn from successes, and from calls cut short as if they had taken as long as any may: they took longer."""
+    if slot.mark == OURS:
+        _learn(_of(gate), _of(gate).ceiling_ns, now_ns)
+    elif outcome == RS_SUCCESS:
+        _learn(_of(gate), latency_ns, now_ns)
+
+
+cdef int _expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now_ns) noexcept:
+    slot.amount = now_ns
+    return RS_TIMED_OUT
+
+
+cdef bint _is_cancellation(PyObject *error) except -1:
+    from asyncio import CancelledError  # it is loaded: it has raised one
+
+    return error != NULL and isinstance(<object>error, CancelledError)
+
+
+cdef int _replace(rs_end *end, object new) except -1:
+    """The stage raises *new* because of the cancellation that it sent."""
+    old = <object>end.error
+    new.__cause__ = new.__context__ = old
+    Py_INCREF(new)
+    Py_DECREF(old)
+    end.error = <PyObject *>new
+    end.outcome = RS_FAILURE
+    return 0
+
+
+cdef object _out_of_time():
+    """What is raised when the ambient deadline has passed."""
+    ambient = ambient_deadline()
+    return DeadlineExceededError(None if ambient is None else ambient.allowed_ns * 1e-9, 0.0)
+
+
+cdef bint _cut_in_python(rs_slot *slot) except -1:
+    """Has this stage, which delegated, ended the call?"""
+    if slot.extra == NULL:
+        return False
+    cut = (<object>slot.extra).cut
+    return cut is not None and cut.cancelled_caught
+
+
+cdef int _ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
+        slot.mark = OURS
+        if end.fired == RS_OUT_OF_TIME:
+            _replace(end, _out_of_time())
+        else:
+            _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation * 1e-9))
+    elif _cut_in_python(slot):
+        slot.mark = OURS
+        end.outcome = RS_FAILURE
+    return RS_PASS
+
+
+cdef int _delegates(rs_gate *gate, int place) noexcept:
+    return place != RS_ON_ASYNCIO
+
+
+cdef int _label_of(rs_slot *slot, int label) except -1:
+    if slot.extra == NULL:
+        return RS_UNINTERRUPTED
+    cut = (<object>slot.extra).cut
+    return label if cut is not None and cut.cancel_called else RS_UNINTERRUPTED
+
+
+cdef int _label(rs_gate *gate, rs_slot *slot) noexcept:
+    return _label_of(slot, RS_TIMED_OUT)
+
+
+cdef rs_strategy_ops TIMED                  # field by field: a struct made at once leaves the others undefined
+memset(&TIMED, 0, sizeof(TIMED))
+TIMED.ended = _ended
+TIMED.expired = _expired
+TIMED.delegates = _delegates
+TIMED.label = _label
+
+cdef rs_gate_ops PLAIN
+memset(&PLAIN, 0, sizeof(PLAIN))
+PLAIN.kind = "timeout"
+PLAIN.error = "RejectedError"
+PLAIN.reasons = &REASONS[0]
+PLAIN.admit = _admit
+PLAIN.strategy = &TIMED
+cdef rs_gate_ops LEARNING = PLAIN
+LEARNING.settle = _settle
+
+
+cdef class TimeoutGate(Gate):
+    """
+    How long a call may take, and what that is learned from.
+
+    `resilio.timeout` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_timeout_object *seen = <rs_timeout_object *><PyObject *>self
+        if <void *>&seen.timeout != <void *>&self.timeout:
+            raise SystemError("resilio._native.timing was built against another gate.h")
+        self.ops = &PLAIN
+        rs_samples_init(&self.timeout.recent)
+        rs_samples_init(&self.timeout.before)
+
+    def __init__(self, **options):
+        """Begin with the options of :meth:`configure`, having learned nothing."""
+        self.configure(**options)
+
+    def __dealloc__(self):
+        rs_samples_free(&self.timeout.recent)
+        rs_samples_free(&self.timeout.before)
+
+    def configure(self, *, int64_t total_ns=RS_NEVER, int64_t first_ns=RS_NEVER, int64_t idle_ns=RS_NEVER, double q=0.0,
+                  double factor=1.0, int64_t floor_ns=0, int64_t ceiling_ns=RS_NEVER, bint threads=False):
+        """
+        Replace every option at once; what was learned is kept where there is still a quantile to learn.
+
+        Args:
+            total_ns: For the whole call, > 0; of a timeout that learns, until it has learned enough.
+
+            first_ns: Until the first item of a stream.
+
+            idle_ns: Between two items of a stream.
+
+            q: The quantile to learn, > 0 and < 1; 0: nothing is learned.
+
+            factor: The total is so many times the quantile.
+
+            floor_ns: The least total that is learned.
+
+            ceiling_ns: The greatest.
+
+            threads: Whether a call in a thread is run in another one, which may be abandoned.
+        """
+        cdef rs_timeout *t = &self.timeout
+        rs_lock_acquire(&self.lock)
+        if q == 0.0 or q != t.q or t.recent.count + t.before.count < <uint64_t>t.enough:
+            t.total_ns = total_ns
+        t.total_ns = min(max(t.total_ns, floor_ns), ceiling_ns)
+        t.first_ns = first_ns
+        t.idle_ns = idle_ns
+        t.q = q
+        t.factor = factor
+        t.floor_ns = floor_ns
+        t.ceiling_ns = ceiling_ns
+        t.enough = max(20, <int64_t>(1.0 / (1.0 - q) + 0.999999))
+        t.learned_at_ns = 0
+        self.in_threads = threads
+        self.ops = &LEARNING if q else &PLAIN
+        rs_lock_release(&self.lock)
+
+    @property
+    def total(self):
+        """Seconds that a call gets now; None: as long as it takes."""
+        cdef int64_t ns
+        rs_lock_acquire(&self.lock)
+        ns = self.timeout.total_ns
+        rs_lock_release(&self.lock)
+        return None if ns == RS_NEVER else ns * 1e-9
+
+    @property
+    def first(self):
+        """Seconds that a stream gets until its first item, or None."""
+        return None if self.timeout.first_ns == RS_NEVER else self.timeout.first_ns * 1e-9
+
+    @property
+    def idle(self):
+        """Seconds that a stream gets between two items, or None."""
+        return None if self.timeout.idle_ns == RS_NEVER else self.timeout.idle_ns * 1e-9
+
+    @property
+    def learned_from(self):
+        """How many calls the quantile is taken of."""
+        return self.timeout.recent.count + self.timeout.before.count
+
+    def timed_out(self, int64_t at_ns, limit, clock="total"):
+        """
+        Return what is raised for a call whose time was up: a deadline that has passed as well by then comes first.
+
+        Args:
+            at_ns: When the time was up.
+
+            limit: The time that it had, in seconds.
+
+            clock: Which time: total, first or idle.
+        """
+        if _core.deadline_ns() <= at_ns:
+            return _out_of_time()
+        return CallTimeoutError(clock, limit, self.name)
+
+    async def arun(self, rest):
+        """Run *rest* in a cancel scope of trio."""
+        from resilio._strategies.scopes import timed
+
+        return await timed(self, rest, self.total)
+
+    def run(self, rest):
+        """
+        Run *rest* in a thread that may be abandoned.
+
+        Raises:
+            TypeError: The policy uses no threads, and nothing else can end what runs in this one.
+        """
+        if not self.in_threads:
+            raise TypeError(f"a timeout cannot stop {rest.func!r}, which is not async: use thread=True, or async def")
+        if self.threads is None:
+            from resilio._strategies.threads import Threads
+
+            self.threads = Threads()
+        return self.threads.timed(self, rest, self.total)
+
+
+# ---- the deadline as a stage -----------------------------------------------------------------------------------------
+
+cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """
+    Set the ambient deadline for what is inside, unless the one outside is nearer.
+
+    In the slot: the value set (generation) and the value before (amount), both owned; 0 if none was set.
+    """
+    cdef int64_t allowed_ns = (<rs_deadline_object *>gate).allowed_ns, outer_ns
+    cdef PyObject *before = NULL
+    slot.generation = slot.amount = 0
+    slot.wake_ns = _later(_core.now_ns(), allowed_ns)
+    outer_ns = _core.deadline_ns()
+    if outer_ns <= slot.wake_ns:
+        slot.wake_ns = outer_ns
+        return 0
+    PyContextVar_Get(_ambient, NULL, &before)
+    value = AmbientDeadline(slot.wake_ns, allowed_ns, <object>before)
+    PyContextVar_Set(_ambient, value)
+    Py_INCREF(value)
+    slot.generation = <uint64_t><PyObject *>value
+    slot.amount = <int64_t>before
+    return 0
+
+
+cdef void _put_back(rs_gate *gate, rs_slot *slot) noexcept:
+    """Undo `_set` where its value still stands: in another context than it was set in there is nothing to undo."""
+    cdef PyObject *value = <PyObject *>slot.generation
+    cdef PyObject *before = <PyObject *>slot.amount
+    cdef PyObject *now = NULL
+    if value == NULL:
+        return
+    slot.generation = slot.amount = 0
+    PyContextVar_Get(_ambient, NULL, &now)
+    if now == value:
+        PyContextVar_Set(_ambient, <object>before)
+    Py_DECREF(<object>now)
+    Py_DECREF(<object>value)
+    Py_DECREF(<object>before)
+
+
+cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
+    return RS_ADMITTED
+
+
+cdef int _ran_out(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now_ns) noexcept:
+    return RS_OUT_OF_TIME
+
+
+cdef int _deadline_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
+        _replace(end, _out_of_time())
+    elif _cut_in_python(slot):
+        end.outcome = RS_FAILURE
+    return RS_PASS
+
+
+cdef int _deadline_delegates(rs_gate *gate, int place) noexcept:
+    return place == RS_ON_TRIO
+
+
+cdef int _deadline_label(rs_gate *gate, rs_slot *slot) noexcept:
+    return _label_of(slot, RS_OUT_OF_TIME)
+
+
+cdef rs_strategy_ops DEADLINE
+memset(&DEADLINE, 0, sizeof(DEADLINE))
+DEADLINE.ended = _deadline_ended
+DEADLINE.expired = _ran_out
+DEADLINE.leave = _put_back
+DEADLINE.delegates = _deadline_delegates
+DEADLINE.label = _deadline_label
+
+cdef rs_gate_ops DEADLINE_OPS
+memset(&DEADLINE_OPS, 0, sizeof(DEADLINE_OPS))
+DEADLINE_OPS.kind = "deadline"
+DEADLINE_OPS.error = "RejectedError"
+DEADLINE_OPS.reasons = &REASONS[0]
+DEADLINE_OPS.prepare = _set
+DEADLINE_OPS.admit = _let_in
+DEADLINE_OPS.strategy = &DEADLINE
+
+
+cdef class DeadlineGate(Gate):
+    """The ambient deadline that a call sets for all that is inside of it; `resilio.deadline` is its public face."""
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_deadline_object *seen = <rs_deadline_object *><PyObject *>self
+        if <void *>&seen.allowed_ns != <void *>&self.allowed_ns:
+            raise SystemError("resilio._native.timing was built against another gate.h")
+        self.ops = &DEADLINE_OPS
+
+    def __init__(self, int64_t allowed_ns):
+        """Allow so much time, >= 0, from when the call begins."""
+        self.allowed_ns = allowed_ns
+
+    def passed(self):
+        """Return what is raised for a call whose deadline has passed."""
+        return _out_of_time()
+
+    async def arun(self, rest):
+        """Run *rest* in a cancel scope of trio."""
+        from resilio._strategies.scopes import until_deadline
+
+        return await until_deadline(self, rest)
