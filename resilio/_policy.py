@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from types import CoroutineType, FrameType, TracebackType
 
     from resilio._native.core import Permit
-    from resilio._shapes import Kind
     from resilio._native.primitives import LatencyHistogram
+    from resilio._shapes import Kind
 
 __all__ = ["Policy", "known_options", "make", "policy_of", "refuse_bare"]
 

@@ -96,6 +96,11 @@ class Timeout(Policy[TimeoutConfig]):
         """What a call gets now; it moves where it is learned. None: there are only limits between items."""
         return self._gate.total
 
+    @property
+    def learned_from(self) -> int:
+        """How many calls the quantile is taken of."""
+        return self._gate.learned_from
+
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         config = self._config
         if kind in ("sync", "generator") and not config.thread:
