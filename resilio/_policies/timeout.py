@@ -36,7 +36,7 @@ def _total(name: str, value: object) -> float | Quantile | None:
         return checked
     if isinstance(value, (str, Quantile)):
         return parse_quantile(name, value)
-    refuse(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
+    return refuse(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
 
 
 @attrs.frozen(kw_only=True)
