@@ -34,8 +34,8 @@ class RetryBudgetConfig:
     """The options of a retry budget, checked; :class:`RetryBudget` says what each means."""
 
     ratio: float = option(number, default=0.1, low=0.0, high=1.0)
-    cap: float = option(number, default=10.0, low=1.0, high=_MOST)
-    initial: float = option(number, default=2.0, low=0.0)
+    cap: float = option(number, default=5.0, low=1.0, high=_MOST)
+    initial: float = option(number, default=3.0, low=0.0)
     decay: float | None = option(seconds, default=60.0, none_ok=True)
     reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
 
@@ -86,8 +86,8 @@ class RetryBudget(native.RetryBudget):
 
         decay: Seconds in which savings shrink to 1/e, > 0; None: they stay.
 
-        reserve: Withdrawals a second, >= 0, when less than 1 is saved, for those who call too seldom to save; each
-            needs a success since the one before. 0: none.
+        reserve: Withdrawals a second, >= 0, that are possible whatever is saved, for those who call too seldom to save:
+            a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
@@ -105,8 +105,8 @@ class RetryBudget(native.RetryBudget):
         name: str | None = None,
         *,
         ratio: float = 0.1,
-        cap: float = 10.0,
-        initial: float = 2.0,
+        cap: float = 5.0,
+        initial: float = 3.0,
         decay: float | timedelta | None = 60.0,
         reserve: float = 0.1,
     ) -> Self:

@@ -2,9 +2,10 @@
  *
  * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
  * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but `initial` in a total outage. What has
- * been saved decays with a time constant: successes of an hour ago do not pay for a storm now. The reserve lets a
- * withdrawal through every `reserve_gap_ns` when the balance has none, armed only by a success since it was last used:
- * an unarmed one, multiplied by many small clients, keeps an outage alive for good.
+ * been saved decays with a time constant: successes of an hour ago do not pay for a storm now. The reserve is a floor: it
+ * lets a withdrawal through when the balance has none and the last one, whatever paid for it, is `reserve_gap_ns` ago.
+ * It is armed only by a success since it was last used: an unarmed one, multiplied by many small clients, keeps an
+ * outage alive for good, and one that comes on top of what the balance pays adds that much load.
  *
  * Amounts are integers of 1e-9: ten deposits of 0.1 are 1, which in doubles they are not. The decay comes in whole ticks
  * of 1/1024 of the time constant, so a deposit is an addition and two comparisons, and exp() is called at most once a
@@ -20,7 +21,7 @@
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
-#define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: not used yet */
+#define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
 
 typedef struct rs_budget {
     int64_t balance;                        /* 0 to cap */
@@ -29,8 +30,8 @@ typedef struct rs_budget {
     int64_t initial;
     int64_t tick_ns;
     int64_t aged_ns;                        /* the decay is applied up to here */
-    int64_t reserve_gap_ns;                 /* between two uses of the reserve */
-    int64_t reserve_ns;                     /* its last use */
+    int64_t reserve_gap_ns;                 /* between a withdrawal and a use of the reserve */
+    int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
     uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
     uint8_t armed;                          /* a success since the reserve was last used */
 } rs_budget;
@@ -67,8 +68,8 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     b->deposits++;
 }
 
-/* 1 and takes the reserve if a success has armed it and its last use is a gap ago, 0 if not. After the clock stepped
- * back the gap begins anew: from then, and not from a time that may be years off. */
+/* 1 and takes the reserve if a success has armed it and the last withdrawal is a gap ago, 0 if not. After the clock
+ * stepped back the gap begins anew: from then, and not from a time that may be years off. */
 static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
 {
     if (!b->armed || b->reserve_gap_ns == RS_BUDGET_NEVER)
@@ -77,7 +78,6 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
         b->reserve_ns = now_ns;
     if (now_ns - b->reserve_ns < b->reserve_gap_ns)
         return 0;
-    b->reserve_ns = now_ns;
     b->armed = 0;
     b->reserved++;
     return 1;
@@ -93,6 +93,7 @@ static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
         b->refused++;
         return 0;
     }
+    b->reserve_ns = now_ns;
     b->withdrawals++;
     return 1;
 }

@@ -11,7 +11,7 @@ TICKS = 1024
 
 
 class BudgetOracle:
-    """Savings, decayed in whole ticks of 1/1024 of the time constant, and a reserve that a success arms."""
+    """Savings, decayed in whole ticks of 1/1024 of the time constant, and a floor of withdrawals that a success arms."""
 
     def __init__(
         self, now_ns: int, ratio: Fraction, cap: Fraction, initial: Fraction, decay: float | None, reserve: Fraction
@@ -57,11 +57,12 @@ class BudgetOracle:
         if self.balance >= 1:
             self.balance -= 1
         elif self._reserve_is_ready():
-            self.reserve_ns, self.armed = self.now_ns, False
+            self.armed = False
             self.reserved += 1
         else:
             self.refused += 1
             return False
+        self.reserve_ns = self.now_ns
         self.withdrawals += 1
         return True
 
