@@ -2,7 +2,8 @@
 Reports which lines of the hand-written C the tests reached, by gcov, from the counters that a coverage build leaves.
 
 A header is compiled into several modules: a line counts as reached if it was in one of them. Lines that a compiler
-turned into nothing in every module are not counted.
+turned into nothing in every module are not counted, nor are lines with `GCOV_EXCL_LINE` and those from
+`GCOV_EXCL_START` to `GCOV_EXCL_STOP`: what cannot be reached where coverage is measured, with the reason beside it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,16 @@ def measure(build: Path) -> dict[str, dict[int, int]] | None:
                 seen = counts[file["file"]]
                 for entry in file["lines"]:
                     seen[entry["line_number"]] = max(seen.get(entry["line_number"], 0), entry["count"])
-    return counts
+    return {name: _without_excluded(build / name, lines) for name, lines in counts.items()}
+
+
+def _without_excluded(source: Path, counts: dict[int, int]) -> dict[int, int]:
+    excluded, inside = set(), False
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+        inside = (inside or "GCOV_EXCL_START" in line) and "GCOV_EXCL_STOP" not in line
+        if inside or "GCOV_EXCL_" in line:
+            excluded.add(number)
+    return {number: count for number, count in counts.items() if number not in excluded}
 
 
 def report(build: Path) -> float | None:

@@ -276,6 +276,8 @@ int rs_run_raised(rs_run *run, int64_t now)
     run->n = run->base;
     if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base)
         return RS_FAILURE;
+    if (RS_UNLIKELY(!PyErr_Occurred()))     /* 3.13's coroutines end like this when there is no memory */
+        PyErr_SetString(PyExc_SystemError, "error return without exception set");
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback)
