@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+    from resilio._policies.hedge import Hedge, hedge
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
     from resilio._policies.timeout import Timeout, timeout
@@ -47,6 +48,7 @@ __all__ = [
     "Deadline",
     "DeadlineExceededError",
     "Health",
+    "Hedge",
     "LatencyHistogram",
     "Outcome",
     "OverloadedError",
@@ -81,6 +83,7 @@ __all__ = [
     "exponential",
     "full_jitter",
     "gates",
+    "hedge",
     "pipeline",
     "policy_of",
     "rate_limit",
@@ -95,6 +98,7 @@ _LATER = {
     "CircuitBreaker": "_policies.circuit_breaker",
     "Deadline": "_deadline",
     "Health": "_snapshot",
+    "Hedge": "_policies.hedge",
     "Outcome": "_outcome",
     "Pipeline": "_pipeline",
     "PipelineWarning": "_pipeline",
@@ -117,6 +121,7 @@ _LATER = {
     "equal_jitter": "_backoff",
     "exponential": "_backoff",
     "full_jitter": "_backoff",
+    "hedge": "_policies.hedge",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",

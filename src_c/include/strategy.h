@@ -7,7 +7,7 @@
  *   runs without the lock and may call Python; on an error of its own it reports, and lets pass what there was.
  *   `expired` is asked, in a callback of the event loop, when `slot->wake_ns` has come while the call is suspended. It may
  *   set the next `wake_ns`. Without the lock; may call Python.
- *   `leave` undoes what `prepare` did to the context, when the stage is left in whatever way. Without the lock.
+ *   `leave` undoes what `slot->extra` stands for, if there is one, when the stage is left in whatever way. Without the lock.
  *   `delegates` says whether this stage is run in Python here: by its method `run(rest)` in a thread, `arun(rest)` in a
  *   task; what that returns or raises is what the inside has returned or raised, and `ended` is asked as ever.
  *
@@ -54,7 +54,7 @@ typedef struct rs_strategy_ops {
     int (*ended)(rs_gate *, rs_slot *, rs_end *);                               /* rs_next */
     int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns);    /* rs_interrupt; NULL: has no timer */
     void (*leave)(rs_gate *, rs_slot *);                                        /* NULL: nothing to undo */
-    int (*delegates)(rs_gate *, int place);                                     /* NULL: never */
+    int (*delegates)(rs_gate *, rs_slot *, int place);                          /* NULL: never */
     int (*label)(rs_gate *, rs_slot *);         /* rs_interrupt: has this stage, which delegated, had the call cancelled? NULL: no */
 } rs_strategy_ops;
 
@@ -65,8 +65,8 @@ typedef struct rs_core_api {
     PyObject *(*rest_of)(PyObject *call, int stage);    /* the same where `expired` is asked */
     /* Ask the retry scopes outside of this run, innermost first, until *ask* answers other than 0. */
     int (*outer)(const struct rs_run *, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context);
-    /* Same for this run: the nearest held stage of this kind outside of *stage*. NULL: there is none. */
-    rs_gate *(*outside)(const struct rs_run *, int stage, const rs_gate_ops *kind);
+    /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
+    rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
     /* Have the call cancelled, labelled. From a callback of its loop only, never in its own step. 0: it was ending already. */
     int (*interrupt)(PyObject *call, int stage, int reason);
     int64_t (*deadline_ns)(void);   /* the ambient deadline, RS_NEVER if there is none */

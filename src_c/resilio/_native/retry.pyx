@@ -116,7 +116,7 @@ cdef class RetryGate(Gate):
     """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
 
     cdef rs_budget_object *paid     # `budget` as C sees it, which looks for it here: first
-    cdef RetryBudget budget         # or None: retries are not paid for
+    cdef readonly RetryBudget budget    # or None: retries are not paid for
     cdef uint64_t attempts
     cdef int64_t max_retry_after_ns
     cdef object backoff             # resilio._backoff: a Backoff, a Schedule, or the user's function

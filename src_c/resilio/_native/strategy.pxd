@@ -42,7 +42,7 @@ cdef extern from "strategy.h":
     ctypedef int (*rs_ended_op)(rs_gate *, rs_slot *, rs_end *) noexcept
     ctypedef int (*rs_expired_op)(rs_gate *, rs_slot *, PyObject *, int, int64_t) noexcept
     ctypedef void (*rs_leave_op)(rs_gate *, rs_slot *) noexcept
-    ctypedef int (*rs_delegates_op)(rs_gate *, int) noexcept
+    ctypedef int (*rs_delegates_op)(rs_gate *, rs_slot *, int) noexcept
     ctypedef int (*rs_label_op)(rs_gate *, rs_slot *) noexcept
     ctypedef struct rs_strategy_ops:
         rs_ended_op ended
@@ -56,7 +56,7 @@ cdef extern from "strategy.h":
         PyObject *(*rest)(const rs_end *)
         PyObject *(*rest_of)(PyObject *, int)
         int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
-        rs_gate *(*outside)(const rs_run *, int, const rs_gate_ops *) noexcept
+        rs_gate *(*outside)(PyObject *, int, const char *) noexcept
         int (*interrupt)(PyObject *, int, int) noexcept
         int64_t (*deadline_ns)() noexcept
         int64_t (*now_ns)() noexcept

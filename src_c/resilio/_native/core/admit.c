@@ -152,7 +152,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             return RS_WAIT;
         }
         const rs_strategy_ops *strategy = gate->ops->strategy;
-        if (RS_UNLIKELY(strategy != NULL) && strategy->delegates && strategy->delegates(gate, run->place)) {
+        if (RS_UNLIKELY(strategy != NULL) && strategy->delegates && strategy->delegates(gate, slot, run->place)) {
             run->cursor = (int16_t)i;
             return RS_DELEGATE;
         }

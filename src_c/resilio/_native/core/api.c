@@ -30,11 +30,12 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate 
     return 0;
 }
 
-static rs_gate *outside(const rs_run *run, int stage, const rs_gate_ops *kind)
+static rs_gate *outside(PyObject *call, int stage, const char *kind)
 {
-    for (int i = stage - 1; i >= 0; i--)        /* below the base too: this run may be inside of another */
-        if (run->pipe->gate[i]->ops == kind)
-            return run->pipe->gate[i];
+    rs_pipeline *pipe = ((CallObject *)call)->pipe;
+    for (int i = stage - 1; i >= 0; i--)        /* below its base too: it may be inside of another */
+        if (strcmp(pipe->gate[i]->ops->kind, kind) == 0)
+            return pipe->gate[i];
     return NULL;
 }
 

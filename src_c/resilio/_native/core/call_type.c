@@ -117,6 +117,28 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* ---- for strategies written in Python ------------------------------------------------------------------------ */
+
+static PyObject *call_rest(CallObject *self, PyObject *stage)
+{
+    long at = PyLong_AsLong(stage);
+    if (at == -1 && PyErr_Occurred())
+        return NULL;
+    if (at < self->run.base || at >= self->pipe->n)
+        return PyErr_Format(PyExc_ValueError, "stage: this call has none of the number %ld", at);
+    return rs_api.rest_of((PyObject *)self, (int)at);
+}
+
+static PyObject *call_interrupt(CallObject *self, PyObject *args)
+{
+    int stage, reason;
+    if (!PyArg_ParseTuple(args, "ii:_interrupt", &stage, &reason))
+        return NULL;
+    return PyLong_FromLong(rs_call_interrupt((PyObject *)self, stage, reason));
+}
+
+static PyObject *call_task(CallObject *self, PyObject *unused) { return Py_NewRef(self->task ? self->task : Py_None); }
+
 /* ---- what a coroutine shows --------------------------------------------------------------------------------- */
 
 static PyObject *call_mirror(CallObject *self, void *attribute)
@@ -173,6 +195,11 @@ static PyMethodDef call_methods[] = {
      "throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
     {"close", (PyCFunction)call_close, METH_NOARGS,
      "close($self, /)\n--\n\nClose the user's coroutine, then give everything back."},
+    {"_rest", (PyCFunction)call_rest, METH_O, "_rest($self, stage, /)\n--\n\nWhat is inside of a stage, for a strategy."},
+    {"_interrupt", (PyCFunction)call_interrupt, METH_VARARGS,
+     "_interrupt($self, stage, reason, /)\n--\n\nHave the call cancelled, from a callback of its loop: 1, or 0 if it is ending, -1 if another\n"
+     "interruption of its task is under way."},
+    {"_task", (PyCFunction)call_task, METH_NOARGS, "_task($self, /)\n--\n\nThe task that it suspends, or None."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
     {NULL}};
 static PyGetSetDef call_getset[] = {

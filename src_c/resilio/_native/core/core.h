@@ -231,7 +231,7 @@ static inline int rs_is_awaitable(PyObject *object)
 void rs_slot_leave_slowly(rs_slot *slot);
 static inline void rs_slot_leave(rs_slot *slot)
 {
-    if (RS_UNLIKELY(slot->extra != NULL || slot->resolved || (slot->gate->ops->strategy && slot->gate->ops->strategy->leave)))
+    if (RS_UNLIKELY(slot->extra != NULL || slot->resolved))
         rs_slot_leave_slowly(slot);
 }
 

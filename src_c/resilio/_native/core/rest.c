@@ -88,6 +88,12 @@ static PyObject *rest_kwargs(RestObject *self, void *unused)
     return kwargs;
 }
 
+static PyObject *rest_replayable(RestObject *self, void *unused)
+{
+    rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
+    return PyBool_FromLong(rs_api.replayable(&request));
+}
+
 /* The same for another function: a hedge's other target. */
 static PyObject *rest_around(RestObject *self, PyObject *func)
 {
@@ -100,7 +106,21 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
     return (PyObject *)other;
 }
 
+/* The nearest stage of a kind outside of these. */
+static PyObject *rest_outside(RestObject *self, PyObject *kind)
+{
+    const char *name = PyUnicode_AsUTF8(kind);
+    for (int i = self->first - 2; name && i >= 0; i--)
+        if (strcmp(self->pipe->gate[i]->ops->kind, name) == 0)
+            return Py_NewRef((PyObject *)self->pipe->gate[i]);
+    if (name == NULL)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef rest_methods[] = {
+    {"outside", (PyCFunction)rest_outside, METH_O,
+     "outside($self, kind, /)\n--\n\nThe nearest gate of that kind outside of the stage whose inside this is, or None."},
     {"around", (PyCFunction)rest_around, METH_O, "around($self, fn, /)\n--\n\nThe same stages around another function, with the same arguments."},
     {NULL}};
 static PyMemberDef rest_members[] = {
@@ -112,6 +132,7 @@ static PyMemberDef rest_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
     {NULL}};
 static PyGetSetDef rest_getset[] = {
+    {"replayable", (getter)rest_replayable, NULL, "False: an argument is gone once used, an iterator, a file or a coroutine."},
     {"args", (getter)rest_args, NULL, "The positional arguments."},
     {"kwargs", (getter)rest_kwargs, NULL, "The keyword arguments, a new dict."},
     {NULL}};

@@ -6,7 +6,7 @@ void rs_slot_leave_slowly(rs_slot *slot)
     PyObject *type, *value, *traceback, *extra = slot->extra;
     const rs_strategy_ops *strategy = slot->gate->ops->strategy;
     PyErr_Fetch(&type, &value, &traceback);
-    if (strategy && strategy->leave)
+    if (extra && strategy && strategy->leave)
         strategy->leave(slot->gate, slot);
     slot->extra = NULL;
     Py_XDECREF(extra);

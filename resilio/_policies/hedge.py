@@ -1,0 +1,208 @@
+"""
+A hedge sends a second copy of a call that takes long, and takes what comes first.
+
+Why: in a service of many servers a call may meet one that pauses, and 1 % of slow calls is 63 % of slow pages where a
+page makes a hundred. When not: what must not run twice; a dependency with one server; a call that is slow because it is
+a large one, for then the copy is slow too (that is noticed, and hedges stop). What it is not: a retry, which comes
+after a failure, or a timeout.
+
+How it keeps from doing harm is written in docs/hedging-rules.md. Source: Dean and Barroso, "The Tail at Scale", 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from resilio._config import function, number, positive_int, refuse, seconds
+from resilio._native.hedge import HedgeGate
+from resilio._options import option
+from resilio._policy import Policy, make, refuse_bare
+from resilio._snapshot import Snapshot
+
+__all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
+
+Time = float | timedelta
+MOST_HEDGES = 16
+
+
+def quantile_of(name: str, value: object) -> float | None:
+    """
+    Return what "p95" or "p99.9" means, as a share; None for what is not of that form.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: Anything.
+
+    Raises:
+        ValueError: A quantile that is not above 0 and below 100.
+    """
+    if not isinstance(value, str) or value[:1] not in "pP":
+        return None
+    try:
+        share = float(value[1:]) / 100
+    except ValueError:
+        return None
+    if not 0 < share < 1:
+        refuse(name, value, 'a quantile above "p0" and below "p100"')
+    return share
+
+
+def _after(name: str, value: object) -> Any:
+    quantile = quantile_of(name, value)
+    if quantile is not None:
+        return value
+    if isinstance(value, str):
+        refuse(name, value, 'a quantile like "p95", seconds, or a sequence of seconds')
+    if isinstance(value, (list, tuple)):
+        if not 1 <= len(value) <= MOST_HEDGES:
+            refuse(name, value, f"from 1 to {MOST_HEDGES} times")
+        return tuple(seconds(name, delay, zero_ok=True) for delay in value)
+    return (seconds(name, value, zero_ok=True),)
+
+
+def _replay_safe(name: str, value: object) -> Any:
+    if value is True:
+        return True
+    if value is False:
+        refuse(name, value, "True, or a function of the arguments: what must not run twice cannot be hedged")
+    return function(name, value, none_ok=False)
+
+
+def _targets(name: str, value: object) -> Any:
+    if value is None:
+        return ()
+    targets = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for target in targets:
+        if not callable(target):
+            refuse(name, value, "a function, or a sequence of functions, that take the primary's arguments", TypeError)
+    return targets
+
+
+@attrs.frozen(kw_only=True)
+class HedgeConfig:
+    """The options of a hedge, checked; :func:`hedge` says what each means."""
+
+    replay_safe: Any = option(_replay_safe)
+    after: Any = option(_after, default="p95")
+    to: tuple[Callable[..., Any], ...] = option(_targets, default=None)
+    max_hedges: int | None = option(positive_int, default=None, none_ok=True, high=MOST_HEDGES)
+    max_extra: float = option(number, default=0.05, low=0.0, high=1.0)
+    min_delay: float = option(seconds, default=0.001, zero_ok=True)
+    max_delay: float = option(seconds, default=60.0)
+    discard: Callable[[Any], Any] | None = option(function, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_delay > self.max_delay:
+            refuse("min_delay", self.min_delay, f"at most max_delay={self.max_delay:g}")
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the gate takes them."""
+        quantile = quantile_of("after", self.after)
+        delays = () if quantile is not None else self.after
+        return {
+            "quantile": quantile or 0.0,
+            "delays": delays,
+            "max_extra": self.max_extra,
+            "min_delay": self.min_delay,
+            "max_delay": self.max_delay,
+            "max_hedges": self.max_hedges or max(1, len(delays)),
+            "targets": self.to,
+            "discard": self.discard,
+            "replay_safe": self.replay_safe,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class HedgeSnapshot(Snapshot):
+    """
+    A hedge at one moment.
+
+    Attributes:
+        delay: Seconds that the primary is given now; None while too little has been measured.
+
+        hedges: Copies started.
+
+        hedge_wins: Copies whose result was the call's.
+
+        refused: Copies that were paid for and then refused, by the budget shared with retries or by a gate inside.
+
+        due: What became of copies that were due: "started", "unmeasured", "failing", "saturated", "losing", "capped".
+    """
+
+    delay: float | None
+    hedges: int
+    hedge_wins: int
+    refused: int
+    due: dict[str, int]
+
+
+class Hedge(Policy[HedgeConfig]):
+    """Copies calls that take long, where it helps; see :func:`hedge`, which makes one."""
+
+    kind = "hedge"
+    Config = HedgeConfig
+    _gate: HedgeGate
+
+    def __init__(self, config: HedgeConfig, name: str | None = None) -> None:
+        """Make a hedge that has measured nothing."""
+        super().__init__(HedgeGate(**config.native()), config, name)
+
+    def _apply(self, config: HedgeConfig) -> None:
+        self._gate.configure(**config.native())
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds that the primary is given now; None while too little has been measured."""
+        return self._gate.delay
+
+    def _snapshot(self, state: str | None, counters: Any) -> HedgeSnapshot:
+        due, refused, wins = self._gate.hedge_counters
+        common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
+        started = max(0, due["started"] - refused)
+        return HedgeSnapshot(
+            **common, delay=self.delay, hedges=started, hedge_wins=wins, refused=refused, due=due
+        )
+
+
+def hedge(
+    bare: object = None,
+    /,
+    *,
+    replay_safe: bool | Callable[..., object],
+    after: str | Time | Sequence[Time] = "p95",
+    to: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+    max_hedges: int | None = None,
+    max_extra: float = 0.05,
+    min_delay: Time = 0.001,
+    max_delay: Time = 60.0,
+    discard: Callable[[Any], Any] | None = None,
+    name: str | None = None,
+) -> Hedge:
+    """
+    Return a policy that starts a copy of a call which takes long; the first success wins.
+
+    Args:
+        bare: Nothing; here to help who wrote `@hedge` without options.
+        replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.
+        after: When: a quantile of what the primary takes ("p95"), seconds, or seconds before each of several copies.
+        to: Where copies go: a function or several, with the primary's arguments; None: the function itself.
+        max_hedges: Copies of a call at most, 1 to 16; None: as many as `after` has times, or 1.
+        max_extra: Copies at most as a share of the calls, measured, 0 to 1.
+        min_delay: A quantile is never less than this, in seconds.
+        max_delay: A quantile is never more than this, in seconds.
+        discard: Called with a result that came too late, to close it; may be async.
+        name: What it is called; the same name and options give the same hedge.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    refuse_bare(options.pop("bare"), "hedge", "@hedge(replay_safe=True)")
+    return make(Hedge, given, HedgeConfig(**options))
