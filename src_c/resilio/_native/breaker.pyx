@@ -196,6 +196,8 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
     slot.mark = 0
     if b.passing:
         return RS_ADMITTED
+    if request != NULL and request.hedge and (b.state == OPEN or b.state == HALF_OPEN):     # a copy takes no probe's place
+        return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
     return _decide(gate, b, slot, now_ns, refusal)
 
 

@@ -157,7 +157,7 @@ cdef int _ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     return RS_PASS
 
 
-cdef int _delegates(rs_gate *gate, int place) noexcept:
+cdef int _delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     return place != RS_ON_ASYNCIO
 
 
@@ -371,7 +371,7 @@ cdef int _deadline_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     return RS_PASS
 
 
-cdef int _deadline_delegates(rs_gate *gate, int place) noexcept:
+cdef int _deadline_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     return place == RS_ON_TRIO
 
 
