@@ -23,7 +23,8 @@
 #define RS_HEDGING_EPOCH_NS INT64_C(10000000000)    /* the law's samples lose half of their weight after so long */
 #define RS_HEDGING_EPOCH_CALLS 2048         /* and so many calls, both */
 #define RS_HEDGING_REFRESH 64               /* calls between two looks at the law, at least */
-#define RS_HEDGING_WINS 32                  /* hedges that the share of wins remembers */
+#define RS_HEDGING_WINS 64                  /* hedges that the share of wins remembers */
+#define RS_HEDGING_EXPLORED 16              /* and while they lose: those that start are few */
 #define RS_HEDGING_LOSING 30                /* percent */
 #define RS_HEDGING_EXPLORE 20               /* one in so many starts all the same */
 #define RS_HEDGING_FAILURES 32              /* primaries that the share of failures remembers */
@@ -64,7 +65,7 @@ typedef struct rs_hedging {
     int64_t baseline_ns, aged_ns;           /* the least steady median; when it was last aged */
     int64_t tokens, paid_ns;                /* of RS_HEDGING_ONE; when the last call paid in */
     int32_t won, failed;                    /* shares */
-    uint32_t verdicts, held;                /* hedges judged (saturates); would-be starts since one explored */
+    int32_t verdicts, held;                 /* hedges judged (saturates); would-be starts since one explored */
     uint64_t answers[RS_HEDGING_ANSWERS];
 } rs_hedging;
 
@@ -262,10 +263,18 @@ static inline void rs_hedging_outcome(rs_hedging *hedging, int failed)
     hedging->failed += ((failed ? RS_HEDGING_SHARE : 0) - hedging->failed) / RS_HEDGING_FAILURES;
 }
 
+static inline int rs_hedging_loses(const rs_hedging *hedging)
+{
+    return hedging->won < RS_HEDGING_LOSING * RS_HEDGING_SHARE / 100;
+}
+
 /* A hedge that was started has an end: its result was the call's (1), or not (0). Not if cancelled from outside. */
 static inline void rs_hedging_verdict(rs_hedging *hedging, int won)
 {
-    int32_t n = hedging->verdicts < RS_HEDGING_WINS ? (int32_t)++hedging->verdicts : RS_HEDGING_WINS;
+    int32_t n = rs_hedging_loses(hedging) ? RS_HEDGING_EXPLORED : RS_HEDGING_WINS;
+    hedging->verdicts += hedging->verdicts < RS_HEDGING_WINS;
+    if (n > hedging->verdicts)
+        n = hedging->verdicts;
     hedging->won += ((won ? RS_HEDGING_SHARE : 0) - hedging->won) / n;
 }
 
@@ -294,7 +303,7 @@ static inline int rs_hedging_answer(rs_hedging *hedging)
         return RS_HEDGING_FAILING_NOW;
     if (hedging->recent_ns / RS_HEDGING_SLOWER > hedging->baseline_ns + RS_HEDGING_UNNOTICED_NS)
         return RS_HEDGING_SATURATED;
-    if (hedging->won < RS_HEDGING_LOSING * RS_HEDGING_SHARE / 100 && ++hedging->held < RS_HEDGING_EXPLORE)
+    if (rs_hedging_loses(hedging) && ++hedging->held < RS_HEDGING_EXPLORE)
         return RS_HEDGING_LOSING_NOW;
     if (hedging->tokens < RS_HEDGING_ONE)
         return RS_HEDGING_CAPPED;
