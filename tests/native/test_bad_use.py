@@ -107,25 +107,25 @@ class Plain:
 @pytest.mark.parametrize(
     ("thrown", "raised"),
     [
-        ((OSError("own"),), OSError),
-        ((OSError,), OSError),
-        ((OSError, "value"), OSError),
-        ((OSError, OSError("own")), OSError),
-        ((OSError, None, None), OSError),
-        ((1,), TypeError),
-        ((), TypeError),
+        (lambda: [OSError("own")], OSError),
+        (lambda: [OSError], OSError),
+        (lambda: [OSError, "value"], OSError),
+        (lambda: [OSError, OSError("own")], OSError),
+        (lambda: [OSError, None, None], OSError),
+        (lambda: [1], TypeError),
+        (list, TypeError),
     ],
 )
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_exception_is_thrown_into_a_call_in_every_form(
-    breaker: Any, thrown: tuple[Any, ...], raised: type, begun: bool
+    breaker: Any, thrown: Callable[[], list[Any]], raised: type[Exception], begun: bool
 ) -> None:
     """As into a coroutine: an instance, a class, a class with a value; anything else is a TypeError."""
     call = breaker.acall(Plain)
     if begun:
         assert call.send(None) == 1
     with pytest.raises(raised):
-        call.throw(*thrown)
+        call.throw(*thrown())
     call.close()
     assert breaker.snapshot().inflight == 0
 
