@@ -2,10 +2,11 @@
  *
  * Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
  *
- * Time is cut into ticks of 1 ms. Level L has 64 slots, one for each value of the tick's digit L (6 bits); a timer is in
- * the level of the highest digit in which its tick differs from `elapsed`, the last tick that was advanced to. Eight
- * levels hold every int64 of nanoseconds, so nothing overflows. All slots in use lie ahead of elapsed: the first one is
- * the lowest set bit of the lowest level in use, and a jump of hours touches only slots that hold something.
+ * Time is cut into ticks of 1/8 ms: a hedge that is half a millisecond late costs 4 % of a p99 of 16 ms. Level L has 64
+ * slots, one for each value of the tick's digit L (6 bits); a timer is in the level of the highest digit in which its
+ * tick differs from `elapsed`, the last tick that was advanced to. Eight levels hold every int64 of nanoseconds, so
+ * nothing overflows. All slots in use lie ahead of elapsed: the first one is the lowest set bit of the lowest level in
+ * use, and a jump of hours touches only slots that hold something.
  *
  * A timer is never early and at most one tick late. Timers of one tick come in the order in which they were armed.
  * A zeroed rs_timer is disarmed. Nothing here locks: whoever shares a wheel between threads does.
@@ -16,7 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RS_TICK_NS INT64_C(1000000)
+#define RS_TICK_NS INT64_C(125000)
 #define RS_WHEEL_NEVER INT64_MAX
 #define RS_WHEEL_BITS 6
 #define RS_WHEEL_SLOTS 64

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from oracles.stepping import StepLoop
-from oracles.timers import Action, TimerList
+from oracles.timers import TICK_NS, Action, TimerList
 from resilio._native import clock
 from resilio._native.core import Timer
 
-US, MS = 1_000, 1_000_000
+MS, HALF = 1_000_000, TICK_NS // 2
 YEAR = 365 * 86400 * 1000 * MS
 KEYS = st.integers(0, 11)
-# The oracle is exact where a float of seconds is not: all times are a whole number of ms and half a ms, ticks are not.
+# The oracle is exact where a float of seconds is not: all times are a whole number of ms and half a tick.
 NANOSECONDS = st.one_of(
     st.integers(0, 3),
     st.integers(0, 200),
@@ -33,7 +33,7 @@ class TimersMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.loop = StepLoop()
-        clock.set_virtual(1000 * MS + 500 * US)
+        clock.set_virtual(1000 * MS + HALF)
         self.oracle = TimerList()
         self.fired: list[int] = []
         self.scripts: dict[int, list[Action]] = {}
@@ -90,7 +90,7 @@ class TimersMachine(RuleBasedStateMachine):
     @rule(ms=st.integers(1, 3000))
     def set_time_back(self, ms: int) -> None:
         now = clock.now_ns()
-        clock.set_virtual(max(500 * US, now - ms * MS))
+        clock.set_virtual(max(HALF, now - ms * MS))
 
     @invariant()
     def the_same_has_fired_and_the_same_is_armed(self) -> None:

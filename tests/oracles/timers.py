@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 __all__ = ["Action", "TimerList"]
 
-TICK_NS = 1_000_000
+TICK_NS = 125_000
 Action: TypeAlias = tuple[str, int, int]
 """("arm", key, nanoseconds) or ("disarm", key, 0)."""
 
