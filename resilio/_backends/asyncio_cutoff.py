@@ -11,13 +11,15 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 
+from resilio._native.core import Timer
+
 __all__ = ["AsyncioCutoff"]
 
 
 class AsyncioCutoff:
     """Interrupts one block of the task that starts it."""
 
-    __slots__ = ("__weakref__", "_cancelling", "_expired", "_fired", "_handle", "_suspended", "_task")
+    __slots__ = ("__weakref__", "_cancelling", "_expired", "_fired", "_handle", "_suspended", "_task", "_timer")
 
     def __init__(self, suspended: Callable[[], bool] | None) -> None:
         """
@@ -28,7 +30,8 @@ class AsyncioCutoff:
         """
         self._suspended = suspended
         self._task: asyncio.Task[object] | None = None
-        self._handle: asyncio.Handle | None = None
+        self._timer: Timer | None = None
+        self._handle: asyncio.Handle | None = None  # where there is no time left to wait for
         self._cancelling = 0
         self._expired = self._fired = False
 
@@ -44,18 +47,19 @@ class AsyncioCutoff:
         if task is None:
             raise RuntimeError("async with deadline(...) must be entered in a task, which it can interrupt")
         self._cancelling = task.cancelling()
-        # A context of its own: in this one, a cancelled timer would keep all that is in it for as long as it stays in
-        # the loop's heap.
         if seconds <= 0:
             self._handle = loop.call_soon(self._expire, context=Context())
         else:
-            self._handle = loop.call_at(loop.time() + seconds, self._expire, context=Context())
+            self._timer = Timer(self._expire)
+            self._timer.arm(seconds)
 
     def close(self, error: BaseException | None) -> bool:
         """End the block; True: the deadline ended it."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.disarm()
+        elif self._handle is not None:
+            self._handle.cancel()
         if not self._fired or self._task is None:
             return self._expired and error is None
         others = self._task.uncancel() > self._cancelling
