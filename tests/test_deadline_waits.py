@@ -19,6 +19,7 @@ from resilio import (
     pipeline,
     rate_limit,
     remaining,
+    retry,
 )
 from resilio.testing import assert_no_leaks, no_wait, record_events
 
@@ -369,3 +370,24 @@ def test_threads_with_deadlines_leave_nothing_in_the_queue():
     assert len(ends) == 400
     assert ends.count("refused") == seen.rejected >= 100  # a deadline of 0 always has passed
     assert (seen.inflight, seen.queued, policy.used) == (0, 0, 0)
+
+
+@BACKENDS
+def test_a_strategy_without_gates_calls_nothing_after_the_deadline(vt, backend):
+    """Where no gate stands before the function, the deadline is raised in place of the call; strategies see it."""
+    again, called = retry(on=ConnectionError), []
+
+    async def work():
+        called.append("async")
+
+    async def main():
+        with deadline(0), pytest.raises(DeadlineExceededError):
+            await again.acall(work)
+
+    vt.run(main, backend=backend)
+    with deadline(0), pytest.raises(DeadlineExceededError) as caught:
+        again.call(called.append, "sync")
+    assert (caught.value.deadline, caught.value.remaining) == (0.0, 0.0)
+    assert called == []
+    again.call(called.append, "in time")
+    assert called == ["in time"]
