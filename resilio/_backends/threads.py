@@ -20,7 +20,7 @@ from resilio._native import clock
 if TYPE_CHECKING:
     from resilio._backends import Waits
 
-__all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wake_due"]
+__all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
 
 _NS = 1_000_000_000
 FOREVER_NS = 2**63 - 1
@@ -71,7 +71,15 @@ def virtual_wait(lock: threading.Lock, seconds: float | None) -> None:
         del _due_ns[lock]
 
 
-def _wait(lock: threading.Lock, seconds: float | None) -> None:
+def wait(lock: threading.Lock, seconds: float | None) -> None:
+    """
+    Block until *lock*, which is taken, has been released or *seconds* have passed; it may also end early.
+
+    Args:
+        lock: Whoever waits looks afterwards at what the lock stands for, and waits for the rest.
+
+        seconds: How long at most; None waits without limit.
+    """
     if clock.source() == "virtual":
         virtual_wait(lock, seconds)
     elif seconds is None:
@@ -87,7 +95,7 @@ def park(waiter: Waits, seconds: float | None) -> None:
     if waiter.bind(lambda: _release(lock)):
         return
     try:
-        _wait(lock, seconds)
+        wait(lock, seconds)
     finally:
         waiter.unbind()
 
@@ -96,4 +104,4 @@ def sleep(seconds: float) -> None:
     """Block this thread for *seconds*."""
     lock = threading.Lock()
     lock.acquire()
-    _wait(lock, seconds)
+    wait(lock, seconds)

@@ -101,6 +101,11 @@ class Timeout(Policy[TimeoutConfig]):
         """How many calls the quantile is taken of."""
         return self._gate.learned_from
 
+    @property
+    def abandoned(self) -> int:
+        """Threads that are at work for a call whose time was up; new calls are refused while there are 32."""
+        return self._gate.abandoned
+
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         config = self._config
         if kind in ("sync", "generator") and not config.thread:

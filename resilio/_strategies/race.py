@@ -35,7 +35,19 @@ _seeing_out: set[asyncio.Task[Any]] = set()
 class Race:
     """The copies of one call; `winner` is the task of the one that has won."""
 
-    __slots__ = ("_call", "_context", "_failed", "_gate", "_loop", "_rest", "_settled", "_stage", "_tasks", "_waiting", "winner")
+    __slots__ = (
+        "_call",
+        "_context",
+        "_failed",
+        "_gate",
+        "_loop",
+        "_rest",
+        "_settled",
+        "_stage",
+        "_tasks",
+        "_waiting",
+        "winner",
+    )
 
     def __init__(self, gate: Any, call: Any, stage: int, context: Context | None) -> None:
         """

@@ -36,7 +36,11 @@ _WAITING = {
     "trio._core._io_epoll": {"get_events"},
     "trio._core._io_kqueue": {"get_events"},
 }
-_IDLE = {("concurrent.futures.thread", "_worker"), ("trio._core._thread_cache", "_work")}
+_IDLE = {
+    ("concurrent.futures.thread", "_worker"),
+    ("resilio._strategies.threads", "_next_job"),
+    ("trio._core._thread_cache", "_work"),
+}
 
 
 class DeadlockError(RuntimeError):

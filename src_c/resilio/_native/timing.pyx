@@ -238,7 +238,7 @@ cdef class TimeoutGate(Gate):
         """
         cdef rs_timeout *t = &self.timeout
         rs_lock_acquire(&self.lock)
-        if q == 0.0 or q != t.q or t.recent.count + t.before.count < <uint64_t>t.enough:
+        if q == 0.0 or q != t.q or <int64_t>(t.recent.count + t.before.count) < t.enough:
             t.total_ns = total_ns
         t.total_ns = min(max(t.total_ns, floor_ns), ceiling_ns)
         t.first_ns = first_ns
@@ -276,6 +276,11 @@ cdef class TimeoutGate(Gate):
     def learned_from(self):
         """How many calls the quantile is taken of."""
         return self.timeout.recent.count + self.timeout.before.count
+
+    @property
+    def abandoned(self):
+        """Threads that are at work for a call whose time was up."""
+        return 0 if self.threads is None else self.threads.abandoned
 
     def timed_out(self, int64_t at_ns, limit, clock="total"):
         """

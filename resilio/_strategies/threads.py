@@ -1,0 +1,246 @@
+"""
+Calls that may be abandoned: threads of one timeout's own, for functions that nothing can stop.
+
+Every call has its thread at once: there is no queue that would eat its time. A thread whose call is over is kept for
+the next one, for a while. One whose call is out of time goes on until the function returns, and is *abandoned*: what it
+returns is dropped. So many of those, and further calls are refused at once, because each would be the next. They are
+daemon threads, which do not keep the interpreter from exiting, and nothing is ever raised into them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from resilio import _context
+from resilio._backends import threads
+from resilio._native import clock
+from resilio._native.core import AmbientDeadline, ambient_deadline, current
+from resilio.errors import DeadlineExceededError, OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilio._native.core import Rest
+    from resilio._native.timing import TimeoutGate
+
+__all__ = ["IDLE_SECONDS", "MOST_ABANDONED", "Job", "Threads"]
+
+MOST_ABANDONED = 32
+"""Threads of one timeout that may be left to themselves at a time."""
+
+IDLE_SECONDS = 10.0
+"""Real seconds after which a thread without a call ends."""
+
+_NEVER_NS = 2**63 - 1
+
+
+class Job:
+    """One call in a thread: over when `done`, or given up when `abandoned`, whichever is first."""
+
+    __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "done", "ended")
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        """
+        Begin nothing yet.
+
+        Args:
+            run: What the thread calls.
+        """
+        self._run: Callable[[], Any] | None = run
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.begun = self.done = self.abandoned = False
+        self.ended = threading.Lock()
+        self.ended.acquire()
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether its time was up: what a stage's label asks."""
+        return self.abandoned
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether the timeout is what ended the call."""
+        return self.abandoned
+
+    def work(self) -> None:
+        """Call the function, in this thread."""
+        self.begun = True
+        run, self._run = self._run, None
+        try:
+            self._value = run() if run is not None else None
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            self._error = error
+
+    def result(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads here
+
+
+class _Worker:
+    """One thread: a lock that is released when it has got a job."""
+
+    __slots__ = ("job", "wake")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class Threads:
+    """The threads of one timeout; any thread may call through it."""
+
+    def __init__(self) -> None:
+        """Begin without threads."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._free: list[_Worker] = []
+        self._abandoned = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Threads that are at work for nobody."""
+        return self._abandoned
+
+    @property
+    def idle(self) -> int:
+        """Threads that wait for a call."""
+        return len(self._free)
+
+    def timed(self, gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
+        """
+        Run `rest` in a thread and wait for it, for so many seconds or until the ambient deadline.
+
+        It runs in a copy of the caller's context, in which the time left is the ambient deadline.
+
+        Args:
+            gate: Whose timeout it is.
+
+            rest: What is inside.
+
+            seconds: The time it has; None: as long as it takes.
+
+        Raises:
+            CallTimeoutError: The time was up.
+
+            DeadlineExceededError: The ambient deadline passed, before or with it.
+
+            OverloadedError: Too many threads are abandoned.
+        """
+        own_ns = _NEVER_NS if seconds is None else clock.now_ns() + round(seconds * 1e9)
+        outer = ambient_deadline()
+        due_ns = own_ns if outer is None else min(own_ns, outer.until_ns)
+        job = _job(rest, due_ns, seconds if due_ns == own_ns else None)
+        self._start(gate, job)
+        try:
+            _wait(job, due_ns)
+        finally:
+            in_time = self._claim(job)
+        if not in_time:
+            raise gate.timed_out(due_ns, seconds or 0.0)
+        try:
+            return job.result()
+        except DeadlineExceededError as error:
+            if due_ns == own_ns and error.policy is not None and error.deadline == seconds:
+                raise gate.timed_out(due_ns, seconds or 0.0) from error  # a gate inside has seen that time run out
+            raise
+
+    def _start(self, gate: TimeoutGate, job: Job) -> None:
+        if self._pid != os.getpid():  # forked: the threads have stayed behind
+            self._begin()
+        with self._lock:
+            if self._abandoned >= MOST_ABANDONED:
+                raise OverloadedError("timeout", gate.name, "abandoned_threads", self._abandoned, MOST_ABANDONED)
+            worker = self._free.pop() if self._free else None
+        if worker is not None:
+            worker.job = job
+            worker.wake.release()
+            return
+        worker = _Worker()
+        worker.job = job
+        thread = threading.Thread(target=self._work, args=(worker,), name=f"resilio timeout {gate.name}", daemon=True)
+        thread.start()
+
+    def _claim(self, job: Job) -> bool:
+        """Tell whether the job is done; from here on it is nobody's if not."""
+        with self._lock:
+            if not job.done:
+                job.abandoned = True
+                self._abandoned += 1
+            return job.done
+
+    def _work(self, worker: _Worker) -> None:
+        pid = os.getpid()
+        while (job := worker.job) is not None:
+            worker.job = None
+            job.work()
+            if os.getpid() != pid:  # the function forked, and has come back in the child: nobody is here who waits
+                return
+            self._end(worker, job)
+            del job
+            self._next_job(worker)
+
+    def _end(self, worker: _Worker, job: Job) -> None:
+        with self._lock:
+            if job.abandoned:
+                self._abandoned -= 1
+            job.done = True
+            self._free.append(worker)
+        with suppress(RuntimeError):  # virtual time has released it
+            job.ended.release()
+
+    def _next_job(self, worker: _Worker) -> None:
+        """Wait until the worker has got a job, or nobody has had one for it for a while."""
+        if worker.wake.acquire(timeout=IDLE_SECONDS):
+            return
+        with self._lock:
+            leaves = worker in self._free
+            if leaves:
+                self._free.remove(worker)
+        if not leaves:  # somebody is about to hand it one
+            worker.wake.acquire()
+
+
+def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
+    context = copy_context()
+    if seconds is not None:  # nothing inside waits, or begins, when nobody waits for it any more
+        deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(_context.deadline))
+        context.run(_context.deadline.set, deadline)
+    fn = rest.func
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = fn(*args, **kwargs)
+        here = current()
+        if job.abandoned and here is not None:  # gates inside: it has failed, whatever it returns
+            here.fail()
+        return value
+
+    inside = rest.around(call)
+    job = Job(lambda: context.run(inside))
+    rest.cut = job
+    return job
+
+
+def _wait(job: Job, due_ns: int) -> None:
+    while clock.source() == "virtual" and not job.begun:  # it would pass while the thread looks idle still
+        time.sleep(0)
+    while not job.done:
+        left = None if due_ns == _NEVER_NS else (due_ns - clock.now_ns()) / 1e9
+        if left is not None and left <= 0:
+            return
+        threads.wait(job.ended, left)
