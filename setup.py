@@ -58,6 +58,7 @@ EXTENSIONS = [
     native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
     native("clock", [f"{NATIVE}/clock.pyx"]),
     native("custom", [f"{NATIVE}/custom.pyx"]),
+    native("fallback", [f"{NATIVE}/fallback.pyx"]),
     native("hedge", [f"{NATIVE}/hedge.pyx"]),
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+    from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
@@ -47,6 +48,7 @@ __all__ = [
     "CircuitOpenError",
     "Deadline",
     "DeadlineExceededError",
+    "Fallback",
     "Health",
     "Hedge",
     "LatencyHistogram",
@@ -81,6 +83,7 @@ __all__ = [
     "equal_jitter",
     "events",
     "exponential",
+    "fallback",
     "full_jitter",
     "gates",
     "hedge",
@@ -97,6 +100,7 @@ _LATER = {
     "Bulkhead": "_policies.bulkhead",
     "CircuitBreaker": "_policies.circuit_breaker",
     "Deadline": "_deadline",
+    "Fallback": "_policies.fallback",
     "Health": "_snapshot",
     "Hedge": "_policies.hedge",
     "Outcome": "_outcome",
@@ -120,6 +124,7 @@ _LATER = {
     "detached": "_ambient",
     "equal_jitter": "_backoff",
     "exponential": "_backoff",
+    "fallback": "_policies.fallback",
     "full_jitter": "_backoff",
     "hedge": "_policies.hedge",
     "pipeline": "_pipeline",

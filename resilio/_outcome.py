@@ -29,7 +29,7 @@ Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
 
 
-def judge_error(on: Any, ignore: Any = (), *, every: bool = False) -> Judge | None:
+def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: bool = False) -> Judge | None:
     """
     Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
 
@@ -44,17 +44,19 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False) -> Judge | No
 
         every: A group is a failure only if all its leaves are.
 
+        refusals: They are judged like any other exception, and need not be listed.
+
     Returns:
         None for the rule that the native core applies by itself (every Exception but a refusal is a failure).
     """
-    if on == (Exception,) and ignore == () and not every:
+    if on == (Exception,) and ignore == () and not every and not refusals:
         return None
     ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
-    refusals = _listed(on, RejectedError) + _listed(on, DeadlineExceededError)
+    judged = _listed(on, RejectedError) + _listed(on, DeadlineExceededError)
     groups = _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
-        if _is_refusal(error) and not isinstance(error, refusals):
+        if not refusals and _is_refusal(error) and not isinstance(error, judged):
             return Outcome.IGNORED
         verdict = ignored(error)
         if verdict is None:

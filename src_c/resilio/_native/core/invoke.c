@@ -135,6 +135,19 @@ static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, 
     return NULL;
 }
 
+/* What a strategy's own target has returned (stolen): this call cannot await it. */
+static PyObject *at_once(PyObject *target, PyObject *value)
+{
+    if (RS_LIKELY(value == NULL || !rs_is_awaitable(value)))
+        return value;
+    PyObject *closed = PyObject_HasAttrString(value, "close") ? PyObject_CallMethod(value, "close", NULL) : NULL;
+    Py_XDECREF(closed);
+    rs_drop_error();
+    PyErr_Format(PyExc_TypeError, "%R returned an awaitable to a call that is not async", target);
+    Py_DECREF(value);
+    return NULL;
+}
+
 /* Do what the strategy at run->n - 1 has answered. */
 static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, int next, rs_end *end)
 {
@@ -143,9 +156,9 @@ static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, 
     end->target = end->argument = NULL;
     end->called = 1;
     if (next == RS_CALL && argument)
-        value = PyObject_CallOneArg(target, argument);
+        value = at_once(target, PyObject_CallOneArg(target, argument));
     else if (next == RS_CALL)
-        value = rs_vectorcall(target, request->args, (size_t)request->nargs, request->kwnames);
+        value = at_once(target, rs_vectorcall(target, request->args, (size_t)request->nargs, request->kwnames));
     else if (next == RS_AWAIT)
         PyErr_Format(PyExc_TypeError, "a strategy wants to await %R in a thread", target);
     else if (sleep_until(end->resume_ns, end->now_ns) == 0) {

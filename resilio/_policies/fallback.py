@@ -1,0 +1,236 @@
+"""
+A fallback answers otherwise what has failed: from another place, by a function, or with a default.
+
+Why: an older answer, a smaller model or an empty list is often better than an error. When not: a fallback that is
+hardly ever used is hardly ever right, and one that is used by everybody at once must bear everybody's load; what must
+be true or done has no substitute. What it is not: a retry, which goes to the same place again, or load balancing: the
+primary is asked first whatever happened before, and a circuit breaker inside of the fallback is what spares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio._config import exceptions, function, refuse, seconds, show
+from resilio._native import clock, core
+from resilio._native.fallback import FallbackGate
+from resilio._native.fallback import Target as NativeTarget
+from resilio._options import option
+from resilio._outcome import judge_error
+from resilio._policy import Policy, make
+from resilio._snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from resilio._shapes import Kind
+
+__all__ = ["Fallback", "FallbackConfig", "FallbackSnapshot", "TargetSnapshot", "fallback"]
+
+Time = float | timedelta
+Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "no default"
+
+
+UNSET: Any = _Unset()
+"""The default of `default`, which may be None."""
+
+
+def _targets(name: str, value: Any) -> tuple[Callable[..., Any], ...]:
+    return tuple(_callable(name, target) for target in value)
+
+
+def _callable(name: str, value: Any) -> Any:
+    if not callable(value) or isinstance(value, core.Pipeline):
+        refuse(name, value, "functions that can take the primary's arguments", TypeError)
+    return value
+
+
+def _handler(name: str, value: object) -> Any:
+    if value is not None and (not callable(value) or isinstance(value, core.Pipeline)):
+        refuse(name, value, "a function of the exception, or None", TypeError)
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class FallbackConfig:
+    """The options of a fallback, checked; :func:`fallback` says what each means."""
+
+    targets: tuple[Callable[..., Any], ...] = option(_targets, default=())
+    on: Any = option(exceptions)
+    ignore: Any = option(exceptions, default=())
+    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    default: Any = UNSET
+    handler: Callable[[Any], Any] | None = option(_handler, default=None)
+    memory: float = option(seconds, default=5.0, zero_ok=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.default is not UNSET and self.handler is not None:
+            right = f"left out where there is a handler ({show(self.handler)}), which would never come to it"
+            refuse("default", self.default, right, TypeError)
+        if not self.targets and self.default is UNSET and self.handler is None:
+            raise TypeError(
+                "fallback needs somewhere to go: write @fallback(other_function, on=ConnectionError), or give a "
+                "`default` or a `handler`"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class TargetSnapshot:
+    """
+    One target of a fallback at one moment.
+
+    Attributes:
+        name: The function's name.
+
+        answered: How often it gave the result.
+
+        failed: How often it raised, or returned what `failed_if` finds fault with.
+
+        resting: Whether it has failed so lately that it is tried last.
+    """
+
+    name: str
+    answered: int
+    failed: int
+    resting: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class FallbackSnapshot(Snapshot):
+    """
+    A fallback at one moment; `successes` counts what came out of it well, wherever that was from.
+
+    Attributes:
+        fell_back: How often the primary had failed.
+
+        targets: The targets in order, and the handler, if there is one, last.
+
+        defaulted: How often the default was given.
+
+        exhausted: How often there was nothing left, so that the primary's failure came out.
+    """
+
+    fell_back: int
+    targets: tuple[TargetSnapshot, ...]
+    defaulted: int
+    exhausted: int
+
+
+class Fallback(Policy[FallbackConfig]):
+    """Goes elsewhere with what has failed; see :func:`fallback`, which makes one."""
+
+    kind = "fallback"
+    Config = FallbackConfig
+    _gate: FallbackGate
+
+    def __init__(self, config: FallbackConfig, name: str | None = None) -> None:
+        """Make a fallback none of whose targets has failed yet."""
+        self._targets: tuple[NativeTarget, ...] = ()
+        self._handler: NativeTarget | None = None
+        super().__init__(FallbackGate(**self._native(config)), config, name)
+
+    def reset(self) -> None:
+        """Forget which targets have failed of late; the counters stay."""
+        self._gate.forget_failures()
+
+    def _native(self, config: FallbackConfig) -> dict[str, Any]:
+        known = {
+            id(target.function): target for target in self._targets
+        }  # a target that stays keeps what is known of it
+        self._targets = tuple(known.get(id(one)) or _native_target(one) for one in config.targets)
+        self._handler = None if config.handler is None else _native_target(config.handler)
+        return {
+            "targets": self._targets,
+            "handler": self._handler,
+            "default": config.default,
+            "has_default": config.default is not UNSET,
+            "memory": config.memory,
+        }
+
+    def _apply(self, config: FallbackConfig) -> None:
+        self._gate.configure(**self._native(config))
+
+    def _apply_shared(self, config: FallbackConfig) -> None:
+        super()._apply_shared(config)
+        self._gate.judge_error = judge_error(config.on, config.ignore, refusals=True)
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        if kind not in ("sync", "generator"):
+            return
+        for target in (*self._targets, *([self._handler] if self._handler else ())):
+            if target.is_async:
+                what = "handler" if target is self._handler else "target"
+                raise TypeError(
+                    f"fallback cannot guard {fn!r}, which is not async, as its {what} {target.name} is: make both async"
+                )
+
+    def _snapshot(self, state: str | None, counters: Any) -> FallbackSnapshot:
+        fell_back, defaulted, exhausted = self._gate.fallback_counters
+        resting = self._gate.resting(clock.now_ns())
+        targets = [_shown(target, rests) for target, rests in zip(self._targets, resting, strict=False)]
+        if self._handler is not None:
+            targets.append(_shown(self._handler, False))
+        common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
+        return FallbackSnapshot(
+            **common, fell_back=fell_back, targets=tuple(targets), defaulted=defaulted, exhausted=exhausted
+        )
+
+
+def _native_target(fn: Callable[..., Any]) -> NativeTarget:
+    from resilio._shapes import innermost, kind_of
+
+    runs = innermost(fn)
+    name = getattr(runs, "__qualname__", None) or type(runs).__qualname__
+    return NativeTarget(fn, name, kind_of(fn) in ("coroutine", "async_generator"))
+
+
+def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
+    return TargetSnapshot(name=target.name, answered=target.answered, failed=target.failed, resting=resting)
+
+
+def fallback(
+    *targets: Callable[..., Any],
+    on: Rule,
+    ignore: Rule = (),
+    failed_if: Callable[[Any], object] | None = None,
+    default: Any = UNSET,
+    handler: Callable[[Any], Any] | None = None,
+    memory: Time = 5.0,
+    name: str | None = None,
+) -> Fallback:
+    """
+    Return a policy that goes elsewhere with a call whose function, the primary, has failed.
+
+    The targets are tried in order until one succeeds, then comes the handler or the default. If there is neither, the
+    primary's own exception comes out, with a note about each target. Cancellations are never fallen back from.
+
+    Args:
+        targets: Functions that take the primary's arguments. In an async call they may be async or not.
+        on: Which failures count: exception types, or a predicate `exception -> bool | Outcome`. Refusals are judged
+            like all others: `on=Exception` covers an open breaker inside. What does not count comes out as it is, a
+            target's too.
+        ignore: What does not count, of that: the same forms.
+        failed_if: Which results count: a predicate `result -> bool | Outcome`. If nothing else is left, the primary's
+            comes out.
+        default: What is returned if all has failed. It is the same object each time: what the caller may change, like
+            a list, is better made anew by a handler.
+        handler: A function of the primary's exception (or of its result, if that was the failure) whose result is
+            returned, and whose exception comes out. May be async in an async call.
+        memory: Seconds for which a target that has failed is tried after those that have not; a success ends that. 0:
+            always in order.
+        name: What it is called; the same name and options give the same fallback.
+
+    Raises:
+        TypeError: Nothing to fall back to, or an option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    return make(Fallback, given, FallbackConfig(**options))

@@ -1,0 +1,291 @@
+# cython: auto_pickle=False
+"""The fallback stage: where a call goes whose function has failed; `resilio._policies.fallback` is its face."""
+
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from resilio._native.gate cimport (
+    Gate, RS_ADMITTED, RS_FAILURE, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_refusal,
+    rs_request, rs_slot,
+)
+from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
+
+from resilio import _log
+from resilio._native import core
+from resilio._notes import note_failure, put_after
+
+__all__ = ["FallbackGate", "Target"]
+
+cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
+
+
+# ---- what the core calls ---------------------------------------------------------------------------------------
+
+cdef int fallback_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
+    return RS_ADMITTED
+
+
+cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    try:
+        return (<FallbackGate><object><PyObject *>gate).ended(slot, end)
+    except BaseException:
+        _log.logger().exception("a fallback failed to decide: what there is goes on")
+        return RS_PASS
+
+
+cdef rs_strategy_ops fallback_strategy
+memset(&fallback_strategy, 0, sizeof(fallback_strategy))
+fallback_strategy.ended = fallback_ended
+
+cdef const char *fallback_reasons[1]
+fallback_reasons[:] = [NULL]
+cdef rs_gate_ops fallback_ops
+memset(&fallback_ops, 0, sizeof(fallback_ops))
+fallback_ops.kind = "fallback"
+fallback_ops.error = "ResilienceError"
+fallback_ops.reasons = fallback_reasons
+fallback_ops.admit = fallback_admit
+fallback_ops.strategy = &fallback_strategy
+
+
+# ---- one call that falls back ----------------------------------------------------------------------------------
+
+cdef class Target:
+    """
+    Where a call may go instead, and what came of that.
+
+    Args:
+        function: Takes the primary's arguments; or the handler, which takes its exception.
+
+        name: What it is called in notes and snapshots.
+
+        is_async: Whether it is a coroutine function.
+    """
+
+    cdef readonly object function
+    cdef readonly str name
+    cdef readonly bint is_async
+    cdef readonly uint64_t answered
+    cdef readonly uint64_t failed
+    cdef int64_t rests_until_ns             # it has failed just now; 0: it has not
+
+    def __init__(self, object function, str name, bint is_async):
+        self.function = function
+        self.name = name
+        self.is_async = is_async
+
+
+cdef class _Options:
+    """What one `configure` has set; a call that falls back keeps to it."""
+
+    cdef tuple targets
+    cdef Target handler                     # or None
+    cdef object default
+    cdef bint has_default
+    cdef int64_t memory_ns
+
+
+cdef class _Trial:
+    """One call whose function has failed."""
+
+    cdef _Options options
+    cdef object error                       # the primary's; None: it returned `value`
+    cdef object value
+    cdef list ahead                         # targets still to be tried, the next one last
+    cdef list failures                      # (target's name, its exception, or None where it returned a failure)
+    cdef Target current
+    cdef bint spent                         # the arguments have been used
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------
+
+cdef class FallbackGate(Gate):
+    """Goes elsewhere with what has failed: to its targets in order, those last that have failed just now."""
+
+    cdef _Options options
+    cdef uint64_t fell_back
+    cdef uint64_t defaulted
+    cdef uint64_t exhausted
+
+    def __cinit__(self, *args, **options):
+        self.ops = &fallback_ops
+
+    def __init__(self, **options):
+        """Make a fallback; the options are those of `configure`."""
+        self.configure(**options)
+
+    def configure(self, *, tuple targets, Target handler, object default, bint has_default, double memory):
+        """
+        Replace all options; calls that are falling back go on with the old ones.
+
+        Args:
+            targets: A Target each, in order.
+
+            handler: Takes the primary's exception; or None.
+
+            default: The result if nothing else gives one, and `has_default`.
+
+            has_default: Whether there is one; it may be None.
+
+            memory: For how many seconds a target that has failed is tried last.
+        """
+        cdef _Options options = _Options.__new__(_Options)
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        options.targets = targets
+        options.handler = handler
+        options.default = default
+        options.has_default = has_default
+        options.memory_ns = <int64_t>(memory * 1e9)
+        before = self.options               # let go of after the lock
+        rs_lock_acquire(&gate.lock)
+        self.options = options
+        rs_lock_release(&gate.lock)
+
+    cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
+        cdef object error = None if end.error == NULL else <object>end.error
+        cdef _Trial trial
+        if error is not None and not isinstance(error, Exception):
+            return RS_PASS
+        if slot.extra != NULL:
+            return self.tried(<_Trial><object>slot.extra, error, end)
+        if end.outcome != RS_FAILURE:
+            return RS_PASS
+        trial = self.begin(error, None if end.value == NULL else <object>end.value, end)
+        Py_INCREF(trial)
+        slot.extra = <PyObject *>trial
+        return self.go_on(trial, end)
+
+    cdef int count(self, uint64_t *counter) except -1:
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        counter[0] += 1
+        rs_lock_release(&gate.lock)
+        return 0
+
+    cdef _Options current(self):
+        """The options in force, which another thread may replace."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        options = self.options
+        rs_lock_release(&gate.lock)
+        return options
+
+    cdef bint rests(self, Target target, int64_t memory_ns, int64_t now_ns) except -1:
+        """Has it failed just now? A rest longer than the memory is from before the clock jumped, or the memory changed."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        cdef int64_t until = target.rests_until_ns
+        rs_lock_release(&gate.lock)
+        return 0 < until - now_ns <= memory_ns
+
+    cdef _Trial begin(self, object error, object value, rs_end *end):
+        cdef _Trial trial = _Trial.__new__(_Trial)
+        cdef list ready = [], resting = []
+        cdef Target target
+        self.count(&self.fell_back)
+        trial.options = self.current()
+        for target in trial.options.targets:
+            (resting if self.rests(target, trial.options.memory_ns, end.now_ns) else ready).append(target)
+        trial.error, trial.value, trial.failures = error, value, []
+        trial.ahead = (ready + resting)[::-1]
+        trial.spent = end.called != 0
+        return trial
+
+    cdef int tried(self, _Trial trial, object error, rs_end *end) except -1:
+        """The target under way, or the handler, has ended."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef bint failed = end.outcome == RS_FAILURE or error is not None
+        cdef Target target = trial.current
+        rs_lock_acquire(&gate.lock)
+        if failed:
+            target.failed += 1
+            target.rests_until_ns = end.now_ns + trial.options.memory_ns if end.outcome == RS_FAILURE else 0
+        else:
+            target.answered += 1
+            target.rests_until_ns = 0
+        rs_lock_release(&gate.lock)
+        if target is trial.options.handler or end.outcome != RS_FAILURE:
+            if error is not None:
+                put_after(error, trial.error)
+            return RS_PASS
+        trial.failures.append((target.name, error))
+        return self.go_on(trial, end)
+
+    cdef int go_on(self, _Trial trial, rs_end *end) except -1:
+        if trial.ahead and not self.may_call(trial, end):
+            trial.ahead.clear()
+        if trial.ahead:
+            return self.call(trial, trial.ahead.pop(), None, end)
+        if trial.options.handler is not None:
+            return self.call(trial, trial.options.handler, trial.value if trial.error is None else trial.error, end)
+        if trial.options.has_default:
+            self.count(&self.defaulted)
+            end.outcome = RS_SUCCESS
+            self.replace(end, trial.options.default, None)
+            return RS_PASS
+        self.count(&self.exhausted)
+        for name, error in trial.failures:
+            note_failure(trial.error, name, error)
+        self.replace(end, trial.value, trial.error)
+        end.outcome = RS_FAILURE
+        return RS_PASS
+
+    cdef bint may_call(self, _Trial trial, rs_end *end) except -1:
+        """Is there time left for a target, and are the arguments still what they were?"""
+        cdef int64_t deadline = api.deadline_ns()
+        if deadline != RS_NEVER and deadline <= end.now_ns:
+            trial.failures.append(("targets", "not called: the deadline has passed"))
+            return False
+        if trial.spent and end.request != NULL and not api.replayable(end.request):
+            trial.failures.append(("targets", "not called: an argument can be used only once, and has been"))
+            return False
+        return True
+
+    cdef int call(self, _Trial trial, Target target, object argument, rs_end *end) except -1:
+        if target.is_async and end.call == NULL:
+            error = TypeError(f"fallback to {target.name}, which is async, from a call that is not")
+            put_after(error, trial.error)
+            self.replace(end, None, error)
+            return RS_PASS
+        trial.current = target
+        trial.spent = True
+        Py_INCREF(target.function)
+        end.target = <PyObject *>target.function
+        if target is trial.options.handler:
+            Py_INCREF(argument)
+            end.argument = <PyObject *>argument
+        return RS_CALL
+
+    cdef int replace(self, rs_end *end, object value, object error) except -1:
+        """Go on outward with the value, or else the error."""
+        if error is None:
+            Py_INCREF(value)
+        else:
+            Py_INCREF(error)
+        Py_XDECREF(end.value)
+        Py_XDECREF(end.error)
+        end.value = <PyObject *>value if error is None else NULL
+        end.error = NULL if error is None else <PyObject *>error
+        return 0
+
+    def resting(self, int64_t now_ns):
+        """Return of each target in order whether it has failed so lately that it is tried last."""
+        cdef _Options options = self.current()
+        return [self.rests(target, options.memory_ns, now_ns) for target in options.targets]
+
+    def forget_failures(self):
+        """Let all targets be as if none had failed."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef Target target
+        for target in self.current().targets:
+            rs_lock_acquire(&gate.lock)
+            target.rests_until_ns = 0
+            rs_lock_release(&gate.lock)
+
+    @property
+    def fallback_counters(self):
+        """How often the primary had failed, the default was given, and nothing was left."""
+        return self.fell_back, self.defaulted, self.exhausted
