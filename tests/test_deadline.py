@@ -14,7 +14,6 @@ from datetime import timedelta
 import anyio
 import pytest
 import trio
-import uvloop
 
 from resilio import _context, _deadline, deadline, remaining
 from resilio._native import clock
@@ -257,6 +256,7 @@ def test_an_eager_task_is_interrupted(vt):
 
 def test_uvloop_interrupts():
     """The block works on uvloop, whose timers are its own; in real time, as uvloop knows no other."""
+    uvloop = pytest.importorskip("uvloop")
 
     async def main():
         with pytest.raises(DeadlineExceededError):
