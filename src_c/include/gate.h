@@ -120,6 +120,7 @@ struct rs_gate {
     PyObject *on_trip;              /* callable(gate, exception), after a settle that changed the state; or NULL */
     PyObject *weakrefs;
     rs_gate *prev, *next;           /* all live gates, for fork */
+    uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it can do without */
     rs_lock lock;
     rs_waiter *woken;               /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
     uint32_t changes;               /* records in change[], not yet delivered */
@@ -133,6 +134,8 @@ struct rs_gate {
     rs_histogram latency;           /* successes and failures */
 };
 #define RS_REFUSED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
+#define RS_NO_START 1u               /* `admit` and the slot may get 0 for the time */
+#define RS_NO_LATENCY 2u             /* no latency is recorded, `settle` may get 0 for the time */
 #define RS_LISTEN_REJECTED 1u
 #define RS_LISTEN_SETTLED 2u
 

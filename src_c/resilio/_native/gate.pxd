@@ -11,6 +11,8 @@ cdef extern from "waiters.h":
 
 cdef extern from "waiters.h" nogil:
     const int64_t RS_NEVER
+    const uint8_t RS_NO_START
+    const uint8_t RS_NO_LATENCY
     enum:
         RS_ADMITTED
         RS_WAIT
@@ -113,6 +115,7 @@ cdef extern from "waiters.h" nogil:
 
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
         cdef const rs_gate_ops *ops
+        cdef uint8_t timeless
         cdef rs_lock lock
         cdef rs_counters counters
 

@@ -251,6 +251,7 @@ cdef class TimeoutGate(Gate):
         t.learned_at_ns = 0
         self.in_threads = threads
         self.ops = &LEARNING if q else &PLAIN
+        self.timeless = 0 if q else RS_NO_LATENCY
         rs_lock_release(&self.lock)
 
     @property

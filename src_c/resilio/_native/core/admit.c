@@ -111,7 +111,18 @@ static int raise_late(void)
     return -1;
 }
 
-/* Ask the gates from *first* on. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
+/* A strategy neither waits nor refuses. */
+static inline void enter_strategy(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now)
+{
+    slot->state = RS_SLOT_HELD;
+    rs_gate_lock(gate);
+    gate->counters.calls++;
+    gate->counters.inflight++;
+    gate->ops->admit(gate, slot, request, now, NULL);
+    rs_gate_unlock(gate);
+}
+
+/* Ask the gates from *first* on; *now* of 0 is read when the first of them wants to know. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
    is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. -1: an exception in
    place of a refusal. */
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
@@ -130,12 +141,25 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         slot->waiter = NULL;
         slot->extra = NULL;
         slot->first_ns = 0;
+        if (now == 0 && (!(gate->timeless & RS_NO_START) || deadline != RS_NEVER))
+            now = rs_clock_now(rs_clk);
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
-        if (RS_UNLIKELY(now >= deadline) && gate->ops->strategy == NULL && gate->enforce_share)
+        const rs_strategy_ops *strategy = gate->ops->strategy;
+        if (RS_UNLIKELY(now >= deadline) && strategy == NULL && gate->enforce_share)
             return refuse_late(run, i, now, why);
         if (gate->ops->prepare)
             gate->ops->prepare(gate, slot, request);
+        if (strategy) {
+            enter_strategy(gate, slot, request, now);
+            run->n = (int16_t)(i + 1);
+            if (RS_UNLIKELY(strategy->delegates != NULL) && strategy->delegates(gate, slot, run->place)) {
+                run->cursor = (int16_t)i;
+                return RS_DELEGATE;
+            }
+            deadline = rs_deadline_ns();        /* it may have set one */
+            continue;
+        }
         int queue = may_wait && gate->ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
@@ -151,15 +175,10 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             slot->wake_ns = Py_MIN(slot->wake_ns, deadline);
             return RS_WAIT;
         }
-        const rs_strategy_ops *strategy = gate->ops->strategy;
-        if (RS_UNLIKELY(strategy != NULL) && strategy->delegates && strategy->delegates(gate, slot, run->place)) {
-            run->cursor = (int16_t)i;
-            return RS_DELEGATE;
-        }
-        if (RS_UNLIKELY(strategy != NULL))
-            deadline = rs_deadline_ns();        /* it may have set one */
     }
     run->n = (int16_t)pipe->n;
+    if (RS_UNLIKELY(deadline != RS_NEVER) && now == 0)
+        now = rs_clock_now(rs_clk);
     if (RS_UNLIKELY(now >= deadline) && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy))
         return raise_late();
     return RS_ADMITTED;

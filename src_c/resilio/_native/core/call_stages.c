@@ -179,7 +179,7 @@ static int admit(CallObject *self, int first, rs_refusal *why)
 {
     rs_request request = rs_call_request(self);
     self->armed = 0;
-    return skip_waits(self, rs_run_admit(&self->run, &request, first, 1, rs_clock_now(rs_clk), why), why);
+    return skip_waits(self, rs_run_admit(&self->run, &request, first, 1, 0, why), why);
 }
 
 static int resume(CallObject *self, rs_refusal *why)
@@ -279,8 +279,12 @@ static PySendResult ended_inside(CallObject *self, PyObject *value, int called, 
 /* The function has returned *value* (stolen) or, NULL, raised. */
 PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
 {
-    if (RS_UNLIKELY(self->pipe->strategies))
+    if (self->pipe->strategies) {
+        self->running = 1;              /* a listener may know this call: it must not drive it */
+        if (RS_LIKELY(value && rs_run_succeeded(&self->run)))
+            return finish(self, value, NULL, RS_SUCCESS, result);
         return ended_inside(self, value, 1, result);
+    }
     int outcome = RS_LIKELY(value != NULL) ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk))
         : rs_run_raised(&self->run, rs_clock_now(rs_clk));
     return finish(self, value, value ? NULL : rs_take_error(), outcome, result);

@@ -90,7 +90,7 @@ static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
 
 static inline int admit_from(rs_run *run, const rs_request *request, int first, int may_wait, rs_refusal *why)
 {
-    int verdict = rs_run_admit(run, request, first, may_wait, rs_clock_now(rs_clk), why);
+    int verdict = rs_run_admit(run, request, first, may_wait, 0, why);
     return RS_UNLIKELY(verdict == RS_WAIT) ? rs_run_wait_sync(run, request, why) : verdict;
 }
 
@@ -211,8 +211,13 @@ static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *re
             value = adopt(run, func, request, value, mode, guard);
             break;
         }
-        load(&end, value);
         *rs_ambient() = frame.outer;        /* judges and strategies are asked from outside of the call */
+        if (RS_LIKELY(value && mode == RS_MODE_RAISE && rs_run_succeeded(run))) {
+            Py_XDECREF(end.error);
+            Py_XDECREF(end.value);
+            break;
+        }
+        load(&end, value);
         int next = rs_run_outward(run, &end);
         if (RS_LIKELY(next == RS_PASS)) {
             value = finish(&end, mode);

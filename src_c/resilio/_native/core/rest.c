@@ -170,9 +170,14 @@ int rs_place_here(void)
         PyErr_Clear();
         return RS_ON_ASYNCIO;
     }
+    static Py_ssize_t known;            /* so many modules there were when trio was not among them */
     PyObject *modules = PyImport_GetModuleDict();
+    if (RS_LIKELY(modules && PyDict_GET_SIZE(modules) == __atomic_load_n(&known, __ATOMIC_RELAXED)))
+        return RS_ON_ASYNCIO;
     if (RS_LIKELY(modules == NULL || PyDict_GetItemWithError(modules, trio) == NULL)) {
         rs_drop_error();
+        if (modules)
+            __atomic_store_n(&known, PyDict_GET_SIZE(modules), __ATOMIC_RELAXED);
         return RS_ON_ASYNCIO;
     }
     PyObject *hook = rs_python("resilio._backends", "use_trio", &use_trio);

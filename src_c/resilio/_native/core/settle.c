@@ -80,7 +80,7 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         gate->counters.failures++;
     else
         gate->counters.ignored++;
-    if (outcome != RS_IGNORED)
+    if (outcome != RS_IGNORED && !(gate->timeless & RS_NO_LATENCY))
         rs_histogram_record(&gate->latency, latency);
     if (RS_LIKELY(held)) {
         gate->counters.inflight--;
@@ -298,6 +298,26 @@ static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
 {
     return end->error || end->outcome != RS_SUCCESS || run->slots[stage].extra
         || (run->interrupt && run->interrupt_stage == stage);
+}
+
+/* What is inside of the innermost stage has returned: settle outward as long as it is nothing but a success. 1: all are
+   settled. 0: the stage at run->n - 1 wants to be asked. */
+int rs_run_succeeded(rs_run *run)
+{
+    int64_t now = 0;
+    if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch))
+        return 0;
+    for (int i = run->n - 1; i >= run->base; i--) {
+        rs_slot *slot = &run->slots[i];
+        rs_gate *gate = slot->gate;
+        if (RS_UNLIKELY(gate->judge_value || slot->extra || (run->interrupt && run->interrupt_stage == i)))
+            return 0;
+        if (now == 0 && !(gate->timeless & RS_NO_LATENCY))
+            now = rs_clock_now(rs_clk);
+        run->n = (int16_t)i;
+        settle_one(gate, slot, RS_SUCCESS, NULL, 0, now);
+    }
+    return 1;
 }
 
 /* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
