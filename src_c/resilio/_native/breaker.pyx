@@ -175,8 +175,12 @@ cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_r
     return RS_ADMITTED
 
 
-cdef int _decide(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _decide(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                 rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
     now_ns = _monotone(b, now_ns)
+    if request != NULL and request.hedge and (b.state == OPEN or b.state == HALF_OPEN):     # a copy takes no probe's place
+        return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
     if b.state == OPEN:
         if now_ns < b.until_ns:
             return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
@@ -196,9 +200,7 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
     slot.mark = 0
     if b.passing:
         return RS_ADMITTED
-    if request != NULL and request.hedge and (b.state == OPEN or b.state == HALF_OPEN):     # a copy takes no probe's place
-        return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
-    return _decide(gate, b, slot, now_ns, refusal)
+    return _decide(gate, slot, request, now_ns, refusal)
 
 
 cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:

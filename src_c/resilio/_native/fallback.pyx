@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_refusal,
-    rs_request, rs_slot,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
+    rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
@@ -112,6 +112,7 @@ cdef class FallbackGate(Gate):
 
     def __cinit__(self, *args, **options):
         self.ops = &fallback_ops
+        self.timeless = RS_NO_START | RS_NO_LATENCY
 
     def __init__(self, **options):
         """Make a fallback; the options are those of `configure`."""

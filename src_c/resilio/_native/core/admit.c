@@ -111,56 +111,70 @@ static int raise_late(void)
     return -1;
 }
 
-/* A strategy neither waits nor refuses. */
-static inline void enter_strategy(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now)
+/* A strategy neither waits nor refuses. 1: it wants to be run in Python. */
+static inline int enter_strategy(rs_run *run, int at, const rs_request *request, int64_t now)
 {
+    rs_slot *slot = &run->slots[at];
+    rs_gate *gate = slot->gate;
+    const rs_gate_ops *ops = gate->ops;
+    if (ops->prepare)
+        ops->prepare(gate, slot, request);
     slot->state = RS_SLOT_HELD;
     rs_gate_lock(gate);
     gate->counters.calls++;
     gate->counters.inflight++;
-    gate->ops->admit(gate, slot, request, now, NULL);
+    ops->admit(gate, slot, request, now, NULL);
     rs_gate_unlock(gate);
+    run->n = (int16_t)(at + 1);
+    if (RS_LIKELY(ops->strategy->delegates == NULL || !ops->strategy->delegates(gate, slot, run->place)))
+        return 0;
+    run->cursor = (int16_t)at;
+    return 1;
 }
 
-/* Ask the gates from *first* on; *now* of 0 is read when the first of them wants to know. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
+/* The deadline has passed, and no gate stands between the last strategy and the function that could have said so. */
+static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
+{
+    const rs_pipeline *pipe = run->pipe;
+    return (now ? now : rs_clock_now(rs_clk)) >= deadline && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy);
+}
+
+/* Ask the gates from *first* on; *now* of 0: read the clock, if any of them wants to know. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
    is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. -1: an exception in
    place of a refusal. */
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
 {
     rs_pipeline *pipe = run->pipe;
     int64_t deadline = rs_deadline_ns();
+    if (RS_LIKELY(now == 0 && (!pipe->timeless || deadline != RS_NEVER)))
+        now = rs_clock_now(rs_clk);
     for (int i = first; i < pipe->n; i++) {
         rs_gate *gate = pipe->gate[i];
         rs_slot *slot = &run->slots[i];
+        const rs_gate_ops *ops = gate->ops;
         slot->resolved = 0;
-        if (RS_UNLIKELY(gate->ops->resolve != NULL)) {
-            gate = gate->ops->resolve(gate, request);
+        if (RS_UNLIKELY(ops->resolve != NULL)) {
+            gate = ops->resolve(gate, request);
+            ops = gate->ops;
             slot->resolved = 1;
         }
         slot->gate = gate;
         slot->waiter = NULL;
         slot->extra = NULL;
         slot->first_ns = 0;
-        if (now == 0 && (!(gate->timeless & RS_NO_START) || deadline != RS_NEVER))
-            now = rs_clock_now(rs_clk);
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
-        const rs_strategy_ops *strategy = gate->ops->strategy;
-        if (RS_UNLIKELY(now >= deadline) && strategy == NULL && gate->enforce_share)
-            return refuse_late(run, i, now, why);
-        if (gate->ops->prepare)
-            gate->ops->prepare(gate, slot, request);
-        if (strategy) {
-            enter_strategy(gate, slot, request, now);
-            run->n = (int16_t)(i + 1);
-            if (RS_UNLIKELY(strategy->delegates != NULL) && strategy->delegates(gate, slot, run->place)) {
-                run->cursor = (int16_t)i;
+        if (ops->strategy) {
+            if (RS_UNLIKELY(enter_strategy(run, i, request, now)))
                 return RS_DELEGATE;
-            }
             deadline = rs_deadline_ns();        /* it may have set one */
             continue;
         }
-        int queue = may_wait && gate->ops->poll != NULL && !request->hedge;
+        if (RS_UNLIKELY(now >= deadline) && gate->enforce_share)
+            return refuse_late(run, i, now, why);
+        if (ops->prepare)
+            ops->prepare(gate, slot, request);
+        int queue = may_wait && ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
             verdict = ask_to_wait(gate, slot, request, deadline, now, why);
@@ -177,9 +191,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         }
     }
     run->n = (int16_t)pipe->n;
-    if (RS_UNLIKELY(deadline != RS_NEVER) && now == 0)
-        now = rs_clock_now(rs_clk);
-    if (RS_UNLIKELY(now >= deadline) && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy))
+    if (RS_UNLIKELY(deadline != RS_NEVER) && too_late(run, first, now, deadline))
         return raise_late();
     return RS_ADMITTED;
 }

@@ -65,12 +65,16 @@ static PyObject *call_origin(int depth)
     return tuple;
 }
 
-CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard)
+static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard)
 {
     CallObject *self = call_alloc();
     if (self == NULL)
         return NULL;
-    self->run = rs_run_of(pipe, self->slots, 0, 0);
+    self->run.pipe = pipe;
+    self->run.base = self->run.n = 0;
+    self->run.interrupt = self->run.place = self->run.hedge = 0;
+    self->run.verdict = -1;
+    self->run.attempt = 0;
     self->pipe = pipe;
     self->func = func;
     self->guard = guard;
@@ -82,7 +86,13 @@ CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObjec
     }
     self->state = CREATED;
     self->mode = (uint8_t)mode;
+    self->armed = 0;
     return self;
+}
+
+CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard)
+{
+    return call_make(pipe, func, mode, guard);
 }
 
 /* Free what could not be made whole. */
@@ -102,7 +112,7 @@ static PyObject *call_unmade(CallObject *self)
 }
 
 /* Keep the arguments. 0, or -1 without memory. */
-static int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static inline int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
     if (RS_UNLIKELY(total > RS_INLINE_ARGS) && (self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *))) == NULL)
@@ -118,7 +128,7 @@ static int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t nargs, 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard)
 {
-    CallObject *self = rs_call_make(pipe, func, mode, guard);
+    CallObject *self = call_make(pipe, func, mode, guard);
     if (self == NULL)
         return NULL;
     if (RS_UNLIKELY((unsigned)pipe->n > RS_INLINE_GATES))
@@ -171,7 +181,7 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
     return (PyObject *)self;
 }
 
-void rs_call_drop_args(CallObject *self)
+void rs_call_drop_args_slowly(CallObject *self)
 {
     Py_ssize_t total = self->total;
     self->total = self->nargs = 0;

@@ -34,14 +34,16 @@ typedef struct CallObject {
 } CallObject;
 
 int rs_call_set_inner(CallObject *self, PyObject *awaitable);
-void rs_call_drop_args(CallObject *self);
+void rs_call_drop_args_slowly(CallObject *self);
 void rs_call_settle_dropped(CallObject *self);
-void rs_call_end(CallObject *self);
+void rs_call_end_slowly(CallObject *self);
 void rs_call_arm(CallObject *self);
 void rs_call_end_timer(CallObject *self);
 PySendResult rs_call_split(CallObject *self, PyObject **result);
 CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
-PySendResult rs_call_start(CallObject *self, PyObject **result);
+PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result);
+PySendResult rs_call_bypass(CallObject *self, PyObject **result);
+PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result);
 PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **result);
 PySendResult rs_call_slept(CallObject *self, PySendResult sent, PyObject **result);
 PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result);
@@ -79,5 +81,56 @@ static inline void rs_call_leave(CallObject *self)
 {
     *rs_ambient() = self->frame.outer;
     self->running = 0;
+}
+
+static inline void rs_call_drop_args(CallObject *self)
+{
+    Py_ssize_t total = self->total;
+    if (RS_UNLIKELY(self->args != self->inline_args || self->kwnames)) {
+        rs_call_drop_args_slowly(self);
+        return;
+    }
+    self->total = self->nargs = 0;
+    for (Py_ssize_t i = 1; i <= total; i++)
+        Py_DECREF(self->inline_args[i]);
+}
+
+static inline void rs_call_end(CallObject *self)
+{
+    self->state = DONE;
+    self->running = 0;
+    if (RS_UNLIKELY(self->in_use || self->frame.view))
+        rs_call_end_slowly(self);
+}
+
+/* Call *func*. NEXT: its awaitable is the inner iterator; RETURN: it was no coroutine function. */
+static inline PySendResult rs_call_function(CallObject *self, PyObject *func, PyObject *const *args, size_t nargsf,
+                                            PyObject *kwnames, PyObject **result)
+{
+    self->state = RUNNING;
+    rs_call_enter(self);
+    PyObject *coroutine = rs_vectorcall(func, args, nargsf, kwnames);
+    if (RS_LIKELY(!self->pipe->strategies))
+        rs_call_drop_args(self);        /* may run a finaliser that knows this call: it is running, so left alone */
+    rs_call_leave(self);
+    *result = NULL;
+    if (RS_UNLIKELY(coroutine == NULL))
+        return PYGEN_ERROR;
+    if (RS_LIKELY(PyCoro_CheckExact(coroutine))) {
+        self->inner = coroutine;
+        return PYGEN_NEXT;
+    }
+    if (!rs_is_awaitable(coroutine)) {
+        *result = coroutine;
+        return PYGEN_RETURN;
+    }
+    return rs_call_set_inner(self, coroutine) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+/* All gates admitted: create the user's coroutine. */
+static inline PySendResult rs_call_invoke(CallObject *self, PyObject **result)
+{
+    return rs_call_function(self, self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames,
+                            result);
 }
 #endif

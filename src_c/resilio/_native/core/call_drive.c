@@ -10,6 +10,26 @@ static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObjec
     return sent;
 }
 
+/* The function has returned *value* (stolen): nearly always, nobody has anything to say to that. */
+static inline PySendResult returned(CallObject *self, PyObject *value, PyObject **result)
+{
+    int outcome = RS_SUCCESS;
+    if (RS_LIKELY(!self->pipe->strategies))
+        outcome = rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
+    else {
+        self->running = 1;              /* a listener may know this call: it must not drive it */
+        if (RS_UNLIKELY(!rs_run_succeeded(&self->run)))
+            return rs_call_ended(self, value, result);
+    }
+    if (RS_UNLIKELY(self->mode != RS_MODE_RAISE))
+        return rs_call_finish(self, value, NULL, outcome, result);
+    rs_call_end(self);
+    if (self->total || self->kwnames)
+        rs_call_drop_args(self);
+    *result = value;
+    return PYGEN_RETURN;
+}
+
 /* One step of the inner iterator has ended as *sent*. Goes on until something is to be yielded, returned or raised. */
 PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **result)
 {
@@ -21,13 +41,30 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
         }
         Py_CLEAR(self->inner);
         if (RS_LIKELY(self->state == RUNNING))
-            sent = rs_call_ended(self, RS_LIKELY(sent == PYGEN_RETURN) ? *result : NULL, result);
+            sent = RS_LIKELY(sent == PYGEN_RETURN) ? returned(self, *result, result) : rs_call_ended(self, NULL, result);
         else
             sent = self->state == WAITING ? rs_call_parked(self, sent, result) : rs_call_slept(self, sent, result);
         if (RS_LIKELY(sent != PYGEN_NEXT))
             return sent;
         sent = send_inner(self, Py_None, result);
     }
+}
+
+static inline PySendResult start(CallObject *self, PyObject **result)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    self->run.epoch = rs_epoch;
+    self->running = 1;                  /* a cost function, a gate or a listener may know this call: it must not drive it */
+    if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
+        return rs_call_bypass(self, result);
+    if (self->pipe->placed)
+        self->run.place = (uint8_t)rs_place_here();
+    rs_request request = rs_call_request(self);
+    int verdict = rs_run_admit(&self->run, &request, self->run.base, 1, 0, &why);
+    if (RS_UNLIKELY(verdict != RS_ADMITTED || self->mode == RS_MODE_PERMIT))
+        return rs_call_go_on(self, verdict, &why, result);
+    PySendResult sent = rs_call_invoke(self, result);
+    return RS_LIKELY(sent == PYGEN_NEXT) ? PYGEN_NEXT : rs_call_ended(self, sent == PYGEN_RETURN ? *result : NULL, result);
 }
 
 PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
@@ -42,7 +79,7 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
             PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
             return PYGEN_ERROR;
         }
-        PySendResult started = rs_call_start(self, result);
+        PySendResult started = start(self, result);
         if (RS_UNLIKELY(started != PYGEN_NEXT))
             return started;
     }

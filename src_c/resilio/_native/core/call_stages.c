@@ -18,18 +18,16 @@ int rs_call_set_inner(CallObject *self, PyObject *awaitable)
     return self->inner ? 0 : -1;
 }
 
-void rs_call_end(CallObject *self)
+void rs_call_end_slowly(CallObject *self)
 {
-    self->state = DONE;
-    self->running = 0;
-    if (RS_UNLIKELY(self->in_use))
+    if (self->in_use)
         rs_call_end_timer(self);
-    if (RS_UNLIKELY(self->frame.view != NULL))
+    if (self->frame.view)
         rs_frame_end(&self->frame);
 }
 
 /* It has returned *value* (stolen), or raised *error* (stolen), for the caller. */
-static PySendResult finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
+PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
 {
     rs_call_end(self);
     if (RS_UNLIKELY(self->total || self->kwnames))
@@ -64,36 +62,6 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
         rs_refusal_raise(gate, why);
     rs_run_forget_refused(&self->run);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
-}
-
-/* Call *func*. NEXT: its awaitable is the inner iterator; RETURN: it was no coroutine function. */
-static PySendResult call_function(CallObject *self, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                                  PyObject **result)
-{
-    self->state = RUNNING;
-    rs_call_enter(self);
-    PyObject *coroutine = rs_vectorcall(func, args, nargsf, kwnames);
-    if (RS_LIKELY(!self->pipe->strategies))
-        rs_call_drop_args(self);        /* may run a finaliser that knows this call: it is running, so left alone */
-    rs_call_leave(self);
-    *result = NULL;
-    if (RS_UNLIKELY(coroutine == NULL))
-        return PYGEN_ERROR;
-    if (RS_LIKELY(PyCoro_CheckExact(coroutine))) {
-        self->inner = coroutine;
-        return PYGEN_NEXT;
-    }
-    if (!rs_is_awaitable(coroutine)) {
-        *result = coroutine;
-        return PYGEN_RETURN;
-    }
-    return rs_call_set_inner(self, coroutine) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
-}
-
-/* All gates admitted: create the user's coroutine. */
-static PySendResult invoke(CallObject *self, PyObject **result)
-{
-    return call_function(self, self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
 }
 
 static PySendResult finish_permit(CallObject *self, PyObject **result)
@@ -179,14 +147,14 @@ static int admit(CallObject *self, int first, rs_refusal *why)
 {
     rs_request request = rs_call_request(self);
     self->armed = 0;
-    return skip_waits(self, rs_run_admit(&self->run, &request, first, 1, 0, why), why);
+    return rs_run_admit(&self->run, &request, first, 1, 0, why);
 }
 
 static int resume(CallObject *self, rs_refusal *why)
 {
     rs_request request = rs_call_request(self);
     self->armed = 0;
-    return skip_waits(self, rs_run_resume(&self->run, &request, rs_clock_now(rs_clk), why), why);
+    return rs_run_resume(&self->run, &request, rs_clock_now(rs_clk), why);
 }
 
 /* What follows a verdict. RETURN, ERROR: what is inside of the nearest strategy has ended so; *called*: the callee was. */
@@ -194,7 +162,7 @@ static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyOb
 {
     *called = 1;
     if (RS_LIKELY(verdict == RS_ADMITTED))
-        return invoke(self, result);
+        return rs_call_invoke(self, result);
     if (verdict == RS_DELEGATE)
         return delegate(self, result);
     *called = 0;
@@ -212,7 +180,7 @@ static PySendResult again(CallObject *self, PyObject **result, int *called)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
     self->run.attempt++;
-    return proceed(self, admit(self, self->run.n, &why), &why, result, called);
+    return proceed(self, skip_waits(self, admit(self, self->run.n, &why), &why), &why, result, called);
 }
 
 /* Do what the strategy at run.n - 1 has answered. RETURN, ERROR: what is inside of it has ended so. */
@@ -228,9 +196,9 @@ static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **r
     else if (next == RS_AGAIN)
         sent = again(self, result, &called);
     else if (next == RS_CALL && argument)
-        sent = call_function(self, target, &argument, 1, NULL, result);
+        sent = rs_call_function(self, target, &argument, 1, NULL, result);
     else if (next == RS_CALL)
-        sent = call_function(self, target, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
+        sent = rs_call_function(self, target, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
     else {
         self->state = RUNNING;
         sent = rs_call_set_inner(self, Py_NewRef(target)) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
@@ -271,7 +239,7 @@ static PySendResult ended_inside(CallObject *self, PyObject *value, int called, 
         }
         value = *result;
     }
-    PySendResult finished = finish(self, end.value, end.error, end.outcome, result);
+    PySendResult finished = rs_call_finish(self, end.value, end.error, end.outcome, result);
     Py_DECREF((PyObject *)self);
     return finished;
 }
@@ -279,21 +247,17 @@ static PySendResult ended_inside(CallObject *self, PyObject *value, int called, 
 /* The function has returned *value* (stolen) or, NULL, raised. */
 PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
 {
-    if (self->pipe->strategies) {
-        self->running = 1;              /* a listener may know this call: it must not drive it */
-        if (RS_LIKELY(value && rs_run_succeeded(&self->run)))
-            return finish(self, value, NULL, RS_SUCCESS, result);
+    if (self->pipe->strategies)
         return ended_inside(self, value, 1, result);
-    }
-    int outcome = RS_LIKELY(value != NULL) ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk))
-        : rs_run_raised(&self->run, rs_clock_now(rs_clk));
-    return finish(self, value, value ? NULL : rs_take_error(), outcome, result);
+    int outcome = value ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk)) : rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    return rs_call_finish(self, value, value ? NULL : rs_take_error(), outcome, result);
 }
 
 /* A verdict on the way inward, with nothing held inside of the nearest strategy if it is a refusal. */
-static PySendResult enter(CallObject *self, int verdict, rs_refusal *why, PyObject **result)
+PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result)
 {
     int called;
+    verdict = skip_waits(self, verdict, why);
     if (RS_UNLIKELY(verdict == RS_REJECTED && self->run.n == self->run.base))
         return finish_refused(self, why, result);
     if (RS_UNLIKELY(verdict == RS_ADMITTED && self->mode == RS_MODE_PERMIT))
@@ -308,16 +272,11 @@ static PySendResult enter(CallObject *self, int verdict, rs_refusal *why, PyObje
     return PYGEN_ERROR;
 }
 
-PySendResult rs_call_start(CallObject *self, PyObject **result)
+/* testing.disabled() */
+PySendResult rs_call_bypass(CallObject *self, PyObject **result)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
-    self->run.epoch = rs_epoch;
-    self->running = 1;                  /* a cost function, a gate or a listener may know this call: it must not drive it */
-    if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
-        return self->mode == RS_MODE_PERMIT ? finish_permit(self, result) : enter(self, RS_ADMITTED, &why, result);
-    if (RS_UNLIKELY(self->pipe->placed))
-        self->run.place = (uint8_t)rs_place_here();
-    return enter(self, admit(self, self->run.base, &why), &why, result);
+    return self->mode == RS_MODE_PERMIT ? finish_permit(self, result) : rs_call_go_on(self, RS_ADMITTED, &why, result);
 }
 
 /* The park returned or raised. */
@@ -327,7 +286,7 @@ PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **resu
     self->running = 1;
     if (RS_LIKELY(sent == PYGEN_RETURN)) {
         Py_CLEAR(*result);
-        return enter(self, resume(self, &why), &why, result);
+        return rs_call_go_on(self, resume(self, &why), &why, result);
     }
     PyObject *error = rs_take_error();     /* cancelled while waiting */
     rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));

@@ -34,6 +34,7 @@ typedef struct rs_pipeline {
     uint8_t strategies;             /* some of them are */
     uint8_t timed;                  /* some of those have timers */
     uint8_t placed;                 /* some of those ask where they run */
+    uint8_t timeless;               /* all of them are RS_NO_START */
     PyObject *weakrefs;
 } rs_pipeline;
 
@@ -232,7 +233,7 @@ static inline int rs_is_awaitable(PyObject *object)
 void rs_slot_leave_slowly(rs_slot *slot);
 static inline void rs_slot_leave(rs_slot *slot)
 {
-    if (RS_UNLIKELY(slot->extra != NULL || slot->resolved))
+    if (RS_UNLIKELY((slot->extra != NULL) | slot->resolved))
         rs_slot_leave_slowly(slot);
 }
 

@@ -253,7 +253,7 @@ static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_reque
 PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                          int mode, GuardObject *guard)
 {
-    rs_slot slots[RS_INLINE_GATES];
+    rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
     rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL, 0};
     if (RS_UNLIKELY(run.slots == NULL))

@@ -50,8 +50,10 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         PyErr_NoMemory();
         return -1;
     }
+    self->timeless = 1;
     for (Py_ssize_t i = 0; i < n; i++) {
         self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
+        self->timeless &= (self->gate[i]->timeless & RS_NO_START) != 0;
         const rs_strategy_ops *strategy = self->gate[i]->ops->strategy;
         self->strategies |= strategy != NULL;
         self->timed |= strategy && strategy->expired;
