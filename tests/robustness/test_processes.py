@@ -245,7 +245,10 @@ def test_refusals_survive_pickling(protocol: int) -> None:
 def test_every_error_class_survives_pickling(name: str) -> None:
     """Also those that no policy of today raises."""
     kind = getattr(errors, name)
-    error = kind("bulkhead", "n", "full", 1.0, 2.0, 3.0) if issubclass(kind, RejectedError) else kind("text")
+    if issubclass(kind, RejectedError):
+        error = kind("bulkhead", "n", "full", 1.0, 2.0, 3.0)
+    else:
+        error = kind(2.0, 0.5, 1.0) if kind is errors.DeadlineExceededError else kind("text")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))
 
