@@ -302,7 +302,7 @@ def circuit_breaker(
         consecutive: Opens at this many failures in a row, >= 1; None for never.
         slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
         slow_rate: Opens at this share of slow calls in the window, in (0, 1].
-        open_for: How long it is open at first, in seconds; re-opening doubles it, jitter shortens it by up to 10 %.
+        open_for: How long it is open at first, in seconds; each re-opening adds half, jitter takes up to 10 %.
         max_open_for: The longest it is open before the next probe, in seconds.
         probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.

@@ -41,8 +41,9 @@ def test_few_calls_are_sent_into_an_outage_and_it_recovers_soon(simulation, late
     assert statistics.mean(sent) == pytest.approx(mean, rel=0.05)
     assert max(sent) <= most * 1.05
     times = [seconds for _, seconds in runs] + simulation.recoveries(latency, range(1, 31))
-    # At most: a failed probe, 3 s open, two good probes. At least: or this simulation errs.
-    assert recovery * 0.8 <= max(times) <= recovery * 1.02
+    # At most: a failed probe, 3 s open, two good probes. At least: or this simulation errs. The study's open times
+    # doubled: after 9 to 13 s of failures that take a second they were at 3 s, and this breaker's are not.
+    assert recovery * 0.7 <= max(times) <= recovery * 1.02
 
 
 @pytest.mark.parametrize("rate", [10, 100, 1000])

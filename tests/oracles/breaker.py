@@ -159,7 +159,7 @@ class BreakerOracle:
 
     def _open(self, reason: str, now_ns: int) -> None:
         again = self.state == "half_open"
-        self.open_ns = min(self.open_ns * 2, self.options.max_open_ns) if again else self.options.open_ns
+        self.open_ns = min(self.open_ns * 3 // 2, self.options.max_open_ns) if again else self.options.open_ns
         self.until_ns = now_ns + self.open_ns - int(self.open_ns * 0.1 * self.uniform())
         self._enter("open", reason)
 

@@ -46,10 +46,10 @@ def probe(vt, breaker, *, ends_well=True):
 # ---- open times ------------------------------------------------------------------------------------------------------
 
 
-def test_the_open_time_doubles_up_to_its_maximum_and_starts_over_after_closing(vt):
-    """0.2, 0.4, ... 3 seconds, each shortened by at most 10 %; after closing it is 0.2 again."""
+def test_the_open_time_grows_by_half_up_to_its_maximum_and_starts_over_after_closing(vt):
+    """0.2, 0.3, 0.45, ... 3 seconds, each shortened by at most 10 %; after closing it is 0.2 again."""
     breaker = trip(circuit_breaker())
-    for expected in (0.2, 0.4, 0.8, 1.6, 3.0, 3.0):
+    for expected in (*(0.2 * 1.5**number for number in range(7)), 3.0, 3.0):
         seen = breaker.snapshot()
         assert seen.open_for == pytest.approx(expected)
         assert 0.9 * expected <= seen.retry_after <= expected
@@ -99,7 +99,7 @@ def test_a_failures_retry_after_extends_the_open_time_within_the_cap(vt, error, 
     assert 0.9 * seconds <= breaker.snapshot().retry_after <= seconds
     vt.advance(seconds)
     breaker.try_acquire().failure(failure)
-    assert max(0.36, 0.9 * seconds) <= breaker.snapshot().retry_after <= max(0.4, seconds)
+    assert max(0.27, 0.9 * seconds) <= breaker.snapshot().retry_after <= max(0.3, seconds)
 
 
 def test_retry_after_without_a_trip_changes_nothing(vt):

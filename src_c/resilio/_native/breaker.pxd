@@ -45,7 +45,7 @@ ctypedef struct rs_breaker:
     int64_t in_a_row        # failures since the last success
     int64_t last_ns         # the latest time seen outside of the fast path
     int64_t until_ns        # open until then
-    int64_t open_ns         # this open time before jitter, doubled by every re-opening
+    int64_t open_ns         # this open time before jitter, half as long again after every re-opening
     int64_t ramp_end_ns     # 0: no ramp under way
     int64_t ramp_credit
     double trip_measured

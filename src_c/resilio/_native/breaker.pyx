@@ -87,7 +87,7 @@ cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, in
 
 cdef void _open(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
     if b.state == HALF_OPEN:
-        b.open_ns = min(b.open_ns * 2, b.options.max_open_ns)
+        b.open_ns = min(b.open_ns + b.open_ns // 2, b.options.max_open_ns)  # doubling overshoots a short outage
     else:
         b.open_ns = b.options.open_ns
     b.until_ns = now_ns + b.open_ns - <int64_t>(b.open_ns * JITTER * _uniform(b))
