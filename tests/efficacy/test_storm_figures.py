@@ -47,3 +47,17 @@ def test_the_breaker_alone_lets_the_server_recover(storm):
 def test_many_clients_with_breakers_let_the_server_recover(storm):
     """200 clients of 1.4 calls/s: each needs ten failures in a row, and ten times as soon as without breakers."""
     assert storm.storm(storm.breaker_alone, 200, 11.0, 1, warm=20.0).recovery <= 13.0
+
+
+@pytest.mark.parametrize(("drops_expired", "worst"), [(False, 4.5), (True, 3.0)])
+def test_one_client_with_the_whole_stack_finds_the_server_well_soon(storm, drops_expired, worst):
+    """Retries within their budget change nothing about it: a probe's timeout and the open time before the next one."""
+    runs = storm.recoveries(storm.whole_stack, 1, storm.lengths(10), drops_expired=drops_expired, warm=5.0)
+    assert max(run.recovery for run in runs) <= worst
+    assert max(run.per_second for run in runs) <= 1.1 * storm.LOAD
+
+
+def test_many_clients_with_the_whole_stack_let_the_server_recover(storm):
+    """200 clients: the budgets, full of what the healthy time paid in, do not keep the outage alive."""
+    assert storm.storm(storm.whole_stack, 200, 11.0, 1, warm=20.0).recovery <= 15.0
+    assert storm.storm(storm.whole_stack, 200, 11.0, 1, drops_expired=True, warm=20.0).recovery <= 2.0
