@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from resilio._ambient import carry, detached
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
-    from resilio._deadline import Deadline, deadline, remaining
+    from resilio._deadline import remaining
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
+    from resilio._policies.deadline import Deadline, deadline
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
     from resilio._policies.timeout import Timeout, timeout
@@ -99,7 +100,7 @@ __all__ = [
 _LATER = {
     "Bulkhead": "_policies.bulkhead",
     "CircuitBreaker": "_policies.circuit_breaker",
-    "Deadline": "_deadline",
+    "Deadline": "_policies.deadline",
     "Fallback": "_policies.fallback",
     "Health": "_snapshot",
     "Hedge": "_policies.hedge",
@@ -119,7 +120,7 @@ _LATER = {
     "configure": "registry",
     "constant": "_backoff",
     "custom_gate": "gates",
-    "deadline": "_deadline",
+    "deadline": "_policies.deadline",
     "decorrelated_jitter": "_backoff",
     "detached": "_ambient",
     "equal_jitter": "_backoff",

@@ -1,21 +1,15 @@
 """
-A deadline is a time by which a request must be answered, known to all that works for it.
+The ambient deadline as blocks set it, and as anybody reads it: what is under `resilio.deadline`.
 
-Why: a timeout bounds one call; what a user waits for is the sum of calls, queues and retries. A deadline is set once,
-at the edge, and everything inside asks it: what cannot finish in time is not begun, and nobody works for an answer that
-nobody waits for. When not: for work that must be done however long it takes (put it in `detached()`). What it is not: a
-limit for one attempt (that is a timeout, after which a retry may still succeed).
-
-The deadline is ambient: a context variable hands it to tasks and worker threads. Deadlines nest, and only shorten.
+It is a context variable, which hands it to tasks and worker threads. Deadlines nest, and only shorten.
 """
 
 from __future__ import annotations
 
-import sys
 import weakref
 from contextvars import Token
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, overload
 
 from resilio import _backends, _context
 from resilio._config import seconds as checked_seconds
@@ -26,65 +20,13 @@ from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, CoroutineType, FrameType, TracebackType
+    from types import CodeType, FrameType
 
     from resilio._backends import Cutoff
 
-__all__ = ["Deadline", "deadline", "put_back", "remaining"]
+__all__ = ["enter_block", "leave_block", "put_back", "remaining"]
 
 Time = float | timedelta
-
-
-class Deadline:
-    """So much time for the block, from when it is entered; see :func:`deadline`, which makes one."""
-
-    def __init__(self, seconds: float) -> None:
-        """
-        Begin nothing yet.
-
-        Args:
-            seconds: Checked, in their internal form.
-        """
-        self._allowed_ns = round(seconds * 1e9)
-
-    @property
-    def seconds(self) -> float:
-        """The time that it allows."""
-        return self._allowed_ns / 1e9
-
-    def __enter__(self) -> None:
-        """Set the ambient deadline; it is asked by whatever waits, and does not interrupt code."""
-        _Block(self, entered_in(sys._getframe(1))).enter(self._allowed_ns)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put the deadline outside of the block back."""
-        _leave(self, sys._getframe(1)).exit(error)
-
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """Set the ambient deadline, and have the block interrupted when it passes."""
-        _Block(self, entered_in(sys._getframe(1))).enter(self._allowed_ns, enforced=True)
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """
-        Put the deadline outside of the block back; never waits.
-
-        Raises:
-            DeadlineExceededError: The block was interrupted.
-        """
-        _leave(self, sys._getframe(1)).exit(error)
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __repr__(self) -> str:
-        return f"deadline({self.seconds:g})"
-
-
-async def _nothing() -> None:
-    """What `async with` awaits: nothing, without a checkpoint."""
 
 
 # One object is entered by many tasks at once, and gives its exit nothing but itself: an open block is found again by
@@ -98,7 +40,7 @@ class _Block:
 
     __slots__ = ("_cutoff", "_deadline", "_generator", "_key", "_owner", "_token")
 
-    def __init__(self, owner: Deadline, frame: FrameType) -> None:
+    def __init__(self, owner: object, frame: FrameType) -> None:
         self._owner = owner
         self._key: _Key = (id(frame), frame.f_code, id(owner))
         self._generator = generator_behind(frame)
@@ -174,7 +116,33 @@ def put_back(deadline: AmbientDeadline, token: Token[AmbientDeadline | None] | N
         variable.set(left.outer)
 
 
-def _leave(owner: Deadline, frame: FrameType) -> _Block:
+def enter_block(owner: object, frame: FrameType, allowed_ns: int, *, enforced: bool = False) -> None:
+    """
+    Begin a block of `owner`.
+
+    Args:
+        owner: What the block is entered and left by.
+
+        frame: What called its `__enter__`.
+
+        allowed_ns: The time that the block has, >= 0.
+
+        enforced: Whether the block is interrupted when that has passed.
+    """
+    _Block(owner, entered_in(frame)).enter(allowed_ns, enforced=enforced)
+
+
+def leave_block(owner: object, frame: FrameType, error: BaseException | None) -> None:
+    """
+    End the block of `owner` that is open in `frame`.
+
+    Raises:
+        DeadlineExceededError: The deadline has ended it.
+    """
+    _leave(owner, frame).exit(error)
+
+
+def _leave(owner: object, frame: FrameType) -> _Block:
     here = entered_in(frame)
     key = (id(here), here.f_code, id(owner))
     blocks = _open.get(key)
@@ -188,7 +156,7 @@ def _leave(owner: Deadline, frame: FrameType) -> _Block:
     return block
 
 
-def _elsewhere(owner: Deadline) -> _Block:
+def _elsewhere(owner: object) -> _Block:
     """Return the block that is left in another frame than it was entered in: this context's, or else the latest."""
     found = [block for blocks in list(_open.values()) for block in list(blocks) if block._owner is owner]
     here = _context.deadline.get()
@@ -206,26 +174,6 @@ def _forget(block: _Block) -> None:
         blocks.remove(block)
     if not blocks:
         _open.pop(block._key, None)
-
-
-def deadline(seconds: Time) -> Deadline:
-    """
-    Return a block inside of which everything knows that it has `seconds` left, or less if a deadline outside is nearer.
-
-    `async with deadline(2.0):` is interrupted when the time is up: its task is cancelled once, and the block raises.
-    A block that never suspends, or ends in time, ends as if there were no deadline. Code in `with deadline(2.0):` is
-    not interrupted; in both, guarded calls are refused once the time is up, and wait no longer than that. One object
-    may be entered any number of times, also at once; the time runs from each entry.
-
-    Args:
-        seconds: Time from the entry of the block, >= 0; 0 has passed at once.
-
-    Raises:
-        TypeError: Neither a number nor a timedelta.
-
-        ValueError: NaN, infinite, negative or more than ten years.
-    """
-    return Deadline(checked_seconds("seconds", seconds, zero_ok=True))
 
 
 @overload

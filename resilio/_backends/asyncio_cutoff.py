@@ -11,9 +11,12 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 
-from resilio._native.core import Timer
+from resilio._native.core import Timer, begin_interruption, end_interruption
 
 __all__ = ["AsyncioCutoff"]
+
+AGAIN_SECONDS = 0.001
+"""How long to wait for the end of an interruption that is under way."""
 
 
 class AsyncioCutoff:
@@ -62,6 +65,7 @@ class AsyncioCutoff:
             self._handle.cancel()
         if not self._fired or self._task is None:
             return self._expired and error is None
+        end_interruption(self._task)
         others = self._task.uncancel() > self._cancelling
         return isinstance(error, asyncio.CancelledError) and not others
 
@@ -75,6 +79,10 @@ class AsyncioCutoff:
     def _expire(self) -> None:
         self._expired = True
         if self._task is None or (self._suspended is not None and self._suspended()):
+            return
+        if not begin_interruption(self._task):  # a timeout has had it cancelled: look again when that is over
+            self._timer = self._timer or Timer(self._expire)
+            self._timer.arm(AGAIN_SECONDS)
             return
         self._fired = True
         self._task.cancel()

@@ -7,7 +7,8 @@
  *   runs without the lock and may call Python; on an error of its own it reports, and lets pass what there was.
  *   `expired` is asked, in a callback of the event loop, when `slot->wake_ns` has come while the call is suspended. It may
  *   set the next `wake_ns`. Without the lock; may call Python.
- *   `leave` undoes what `slot->extra` stands for, if there is one, when the stage is left in whatever way. Without the lock.
+ *   `leave` undoes what `slot->extra` stands for, if there is one, or what RS_TO_UNDO says, when the stage is left in whatever
+ *   way. Without the lock.
  *   `delegates` says whether this stage is run in Python here: by its method `run(rest)` in a thread, `arun(rest)` in a
  *   task; what that returns or raises is what the inside has returned or raised, and `ended` is asked as ever.
  *

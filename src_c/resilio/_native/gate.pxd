@@ -13,6 +13,7 @@ cdef extern from "waiters.h" nogil:
     const int64_t RS_NEVER
     const uint8_t RS_NO_START
     const uint8_t RS_NO_LATENCY
+    const uint8_t RS_TO_UNDO
     enum:
         RS_ADMITTED
         RS_WAIT
@@ -65,6 +66,7 @@ cdef extern from "waiters.h" nogil:
         PyObject *extra
         uint32_t mark
         uint8_t state
+        uint8_t resolved
     ctypedef struct rs_request:
         PyObject *const *args
         Py_ssize_t nargs

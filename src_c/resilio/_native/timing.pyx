@@ -77,11 +77,11 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
     rs_samples_record(&t.recent, min(sample_ns, t.ceiling_ns))
     t.unlearned += 1
     count = t.recent.count
-    if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= FORGET_NS and count >= t.enough):
+    if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= <int64_t>FORGET_NS and count >= t.enough):
         _turn(t, now_ns)
     if <int64_t>(t.recent.count + t.before.count) < t.enough:
         return
-    if t.unlearned < OFTEN and now_ns - t.learned_at_ns < SELDOM_NS:
+    if t.unlearned < <int64_t>OFTEN and now_ns - t.learned_at_ns < <int64_t>SELDOM_NS:
         return
     t.unlearned = 0
     t.learned_at_ns = now_ns
@@ -342,6 +342,7 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     Py_INCREF(value)
     slot.generation = <uint64_t><PyObject *>value
     slot.amount = <int64_t>before
+    slot.resolved |= RS_TO_UNDO
     return 0
 
 
@@ -415,6 +416,15 @@ cdef class DeadlineGate(Gate):
     def __init__(self, int64_t allowed_ns):
         """Allow so much time, >= 0, from when the call begins."""
         self.allowed_ns = allowed_ns
+
+    def configure(self, int64_t allowed_ns):
+        """Allow another time, for calls that begin from now on."""
+        self.allowed_ns = allowed_ns
+
+    @property
+    def allowed(self):
+        """The seconds that a call gets."""
+        return self.allowed_ns * 1e-9
 
     def passed(self):
         """Return what is raised for a call whose deadline has passed."""

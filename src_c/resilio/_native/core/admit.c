@@ -156,7 +156,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         if (RS_UNLIKELY(ops->resolve != NULL)) {
             gate = ops->resolve(gate, request);
             ops = gate->ops;
-            slot->resolved = 1;
+            slot->resolved = RS_RESOLVED;
         }
         slot->gate = gate;
         slot->waiter = NULL;

@@ -92,8 +92,34 @@ void rs_call_end_timer(CallObject *self)
     PyErr_Restore(type, value, traceback);
 }
 
-/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: another call has its task interrupted at this moment. */
-static int interrupt(CallObject *self, int stage, int reason)
+/* Begin to interrupt *task*: 1, or 0 if somebody does so already, or -1 with an exception. */
+static int begin_interruption(PyObject *task)
+{
+    if (interrupting == NULL && (interrupting = PySet_New(NULL)) == NULL)
+        return -1;
+    int other = PySet_Contains(interrupting, task);
+    if (other)
+        return other < 0 ? -1 : 0;
+    return PySet_Add(interrupting, task) < 0 ? -1 : 1;
+}
+
+/* For those who interrupt blocks: so that of all who do so one at a time cancels a task, and no cleanup is cancelled. */
+PyObject *rs_begin_interruption(PyObject *module, PyObject *task)
+{
+    int begun = begin_interruption(task);
+    return begun < 0 ? NULL : PyBool_FromLong(begun);
+}
+
+PyObject *rs_end_interruption(PyObject *module, PyObject *task)
+{
+    if (interrupting && PySet_Discard(interrupting, task) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: another call has its task interrupted at this moment.
+   *tie*: the interruption under way has begun at this moment too, so that a deadline comes before a timeout. */
+static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
     if (self->state == DONE || self->task == NULL)
         return 0;
@@ -102,15 +128,13 @@ static int interrupt(CallObject *self, int stage, int reason)
             self->run.interrupt_stage = (int16_t)stage;
             self->run.interrupt = (uint8_t)reason;
         }
+        else if (tie && reason == RS_OUT_OF_TIME && self->run.interrupt == RS_TIMED_OUT)
+            self->run.interrupt = (uint8_t)reason;
         return 1;
     }
-    if (interrupting == NULL && (interrupting = PySet_New(NULL)) == NULL)
-        return 0;
-    int other = PySet_Contains(interrupting, self->task);
-    if (other)
-        return other < 0 ? 0 : -1;
-    if (PySet_Add(interrupting, self->task) < 0)
-        return 0;
+    int begun = begin_interruption(self->task);
+    if (begun <= 0)
+        return begun < 0 ? 0 : -1;
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;
     PyObject *cancelled = PyObject_CallMethod(self->task, "cancel", NULL);
@@ -123,7 +147,7 @@ static int interrupt(CallObject *self, int stage, int reason)
 
 int rs_call_interrupt(PyObject *call, int stage, int reason)
 {
-    int done = interrupt((CallObject *)call, stage, reason);
+    int done = interrupt((CallObject *)call, stage, reason, 0);
     rs_drop_error();
     return done;
 }
@@ -149,12 +173,13 @@ static void call_expired(rs_timer *timer)
     if (self->running || self->state == DONE)
         return;
     int64_t now = rs_clock_now(rs_clk);
+    int tie = !self->run.interrupt;
     while (self->state != DONE && earliest_wake(self, now, &stage) != RS_NEVER) {
         rs_slot *slot = &self->run.slots[stage];
         int64_t was = slot->wake_ns;
         slot->wake_ns = RS_NEVER;
         int reason = slot->gate->ops->strategy->expired(slot->gate, slot, (PyObject *)self, stage, now);
-        if (reason && interrupt(self, stage, reason) < 0) {
+        if (reason && interrupt(self, stage, reason, tie) < 0) {
             slot->wake_ns = Py_MAX(was, now) + RETRY_NS;
             break;
         }

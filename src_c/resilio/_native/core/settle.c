@@ -6,14 +6,14 @@ void rs_slot_leave_slowly(rs_slot *slot)
     PyObject *type, *value, *traceback, *extra = slot->extra;
     const rs_strategy_ops *strategy = slot->gate->ops->strategy;
     PyErr_Fetch(&type, &value, &traceback);
-    if (extra && strategy && strategy->leave)
+    if ((extra || slot->resolved & RS_TO_UNDO) && strategy && strategy->leave)
         strategy->leave(slot->gate, slot);
     slot->extra = NULL;
     Py_XDECREF(extra);
-    if (slot->resolved) {
-        slot->resolved = 0;
+    int owned = slot->resolved & RS_RESOLVED;
+    slot->resolved = 0;
+    if (owned)
         Py_DECREF((PyObject *)slot->gate);
-    }
     PyErr_Restore(type, value, traceback);
 }
 

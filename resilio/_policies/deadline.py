@@ -1,0 +1,174 @@
+"""
+A deadline is a time by which a request must be answered, known to all that works for it.
+
+Why: a timeout bounds one call; what a user waits for is the sum of calls, queues and retries. A deadline is set once,
+at the edge, and everything inside asks it: what cannot finish in time is not begun, and nobody works for an answer that
+nobody waits for. When not: for work that must be done however long it takes (put it in `detached()`). What it is not: a
+limit for one attempt (that is a timeout, after which a retry may still succeed).
+
+The deadline is ambient: a context variable hands it to tasks and worker threads. Deadlines nest, and only shorten.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from resilio import registry
+from resilio._config import seconds as checked_seconds
+from resilio._deadline import enter_block, leave_block
+from resilio._native import core
+from resilio._native.timing import DeadlineGate
+from resilio._options import option
+from resilio._policy import Policy, refuse_bare
+
+if TYPE_CHECKING:
+    from types import CoroutineType, TracebackType
+
+__all__ = ["Deadline", "DeadlineConfig", "deadline"]
+
+Time = float | timedelta
+
+
+@attrs.frozen(kw_only=True)
+class DeadlineConfig:
+    """The options of a deadline, checked; :func:`deadline` says what each means."""
+
+    seconds: float = option(checked_seconds, zero_ok=True)
+
+
+class Deadline(Policy[DeadlineConfig]):
+    """
+    So much time for a block or for each call of what it guards; see :func:`deadline`, which makes one.
+
+    Most of them are blocks, made where they are entered: the rest of a policy is made when it is first asked for.
+    """
+
+    kind = "deadline"
+    Config = DeadlineConfig
+    _gate: DeadlineGate
+
+    def __init__(self, config: DeadlineConfig) -> None:  # the base's is called by `_as_stage`
+        """Begin nothing yet."""
+        self._declared = config
+        self._allowed_ns = round(config.seconds * 1e9)
+
+    def _as_stage(self) -> None:
+        with _becoming:
+            if "_gate" not in self.__dict__:
+                registry.obtain(Deadline, None, self._declared, self._become)
+
+    def _become(self, config: DeadlineConfig) -> Deadline:
+        super().__init__(DeadlineGate(self._allowed_ns), config, None)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _MADE_LATE or name in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._as_stage()
+        return self.__dict__[name]
+
+    @property
+    def gates(self) -> tuple[core.Gate, ...]:
+        """The gates, outermost first: one."""
+        self._as_stage()
+        return super().gates
+
+    def _apply(self, config: DeadlineConfig) -> None:
+        self._allowed_ns = round(config.seconds * 1e9)
+        self._gate.configure(self._allowed_ns)
+
+    @property
+    def seconds(self) -> float:
+        """The time that it allows."""
+        return self._allowed_ns / 1e9
+
+    def __call__(self, fn: Any) -> Any:
+        """Return `fn` guarded: the time runs from each call, and an async function is interrupted when it is up."""
+        self._as_stage()
+        return super().__call__(fn)
+
+    def __enter__(self) -> None:  # type: ignore[override]  # a block of it has no permit
+        """Set the ambient deadline; it is asked by whatever waits, and does not interrupt code."""
+        enter_block(self, sys._getframe(1), self._allowed_ns)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put the deadline outside of the block back."""
+        leave_block(self, sys._getframe(1), error)
+
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:  # type: ignore[override]
+        """Set the ambient deadline, and have the block interrupted when it passes."""
+        enter_block(self, sys._getframe(1), self._allowed_ns, enforced=True)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """
+        Put the deadline outside of the block back; never waits.
+
+        Raises:
+            DeadlineExceededError: The block was interrupted.
+        """
+        leave_block(self, sys._getframe(1), error)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def __repr__(self) -> str:
+        return f"deadline({self.seconds:g})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return deadline, (self.seconds,)
+
+
+_becoming = threading.RLock()
+_MADE_LATE = {"_blocks", "_called_after", "_config", "_gate", "_given"}
+
+
+async def _nothing() -> None:
+    """What `async with` awaits: nothing, without a checkpoint."""
+
+
+def _as_stage_first(native: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(native)
+    def method(self: Deadline, *args: Any, **kwargs: Any) -> Any:
+        self._as_stage()
+        return native(self, *args, **kwargs)
+
+    return method
+
+
+for _name in ("call", "acall", "attempt", "try_acquire", "acquire", "aacquire"):
+    setattr(Deadline, _name, _as_stage_first(getattr(Policy, _name)))
+
+
+def deadline(seconds: Time) -> Deadline:
+    """
+    Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.
+
+    Everything inside knows what is left, which is less if a deadline outside is nearer. Once the time is up, guarded
+    calls are refused; they wait no longer than that before.
+
+    `async with deadline(2.0):` and an async function are interrupted: the task is cancelled once, and the block or the
+    call raises. One that never suspends, or ends in time, ends as if there were no deadline. Code in
+    `with deadline(2.0):` and functions that are not async are not interrupted. One object may be used any number of
+    times, also at once.
+
+    Args:
+        seconds: Time from the entry, >= 0; 0 has passed at once.
+
+    Raises:
+        TypeError: Neither a number nor a timedelta.
+
+        ValueError: NaN, infinite, negative or more than ten years.
+    """
+    refuse_bare(seconds, "deadline", "@deadline(2.0)")
+    checked: float = checked_seconds("seconds", seconds, zero_ok=True)
+    return Deadline(DeadlineConfig(seconds=checked))
