@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from resilio._policies.retry import Retry, retry
     from resilio._policies.timeout import Timeout, timeout
     from resilio._policy import Policy, policy_of
+    from resilio._retrying import RetryAttempt, Retrying, retrying
     from resilio._snapshot import Health, Snapshot
     from resilio.gates import custom_gate
     from resilio.registry import configure
@@ -67,7 +68,9 @@ __all__ = [
     "ResilienceError",
     "Result",
     "Retry",
+    "RetryAttempt",
     "RetryBudget",
+    "Retrying",
     "Snapshot",
     "Timeout",
     "TokenBucket",
@@ -94,6 +97,7 @@ __all__ = [
     "registry",
     "remaining",
     "retry",
+    "retrying",
     "timeout",
 ]
 
@@ -111,7 +115,9 @@ _LATER = {
     "Rate": "_policies.rate_limit",
     "RateLimit": "_policies.rate_limit",
     "Retry": "_policies.retry",
+    "RetryAttempt": "_retrying",
     "RetryBudget": "_budget",
+    "Retrying": "_retrying",
     "Snapshot": "_snapshot",
     "Timeout": "_policies.timeout",
     "bulkhead": "_policies.bulkhead",
@@ -133,6 +139,7 @@ _LATER = {
     "rate_limit": "_policies.rate_limit",
     "remaining": "_deadline",
     "retry": "_policies.retry",
+    "retrying": "_retrying",
     "timeout": "_policies.timeout",
 }
 _MODULES = {"events", "gates", "registry"}

@@ -4,6 +4,9 @@ Generators and async generators under guard: the permit lasts from the first `ne
 The user's generator object is made at the call, as without a guard, so that wrong arguments are told at once; nothing
 of it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
 nothing about its producer; the user's generator is closed first, then the permit goes back.
+
+A strategy runs the stream itself: `gate.stream(make)`, or `gate.astream(make)`, is one in which `make()` is a new
+stream of what is inside of that strategy, with nothing begun.
 """
 
 from __future__ import annotations
@@ -13,33 +16,120 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from resilio._native import core
+from resilio._trail import name_one_shot
+
 if TYPE_CHECKING:
     from resilio._native.core import Pipeline
 
-__all__ = ["async_stream", "stream"]
+__all__ = ["Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
 
 
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded generator function does when it is called."""
+    stages = _stages(pipeline, "stream")
 
     def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return _drive(fn(*args, **kwargs), pipeline, args, kwargs)
+        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs), args, kwargs)
+        return begun
 
     return start
 
 
 def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded async generator function does when it is called."""
+    stages = _stages(pipeline, "astream")
 
     def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return _drive_async(fn(*args, **kwargs), pipeline, args, kwargs)
+        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs), args, kwargs)
+        return begun
 
     return start
 
 
-def _drive(
+class _Maker:
+    """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
+
+    __slots__ = ("args", "first", "fn", "kwargs")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.first: list[Any] = [fn(*args, **kwargs)]
+
+    def __call__(self) -> Any:
+        return self.first.pop() if self.first else self.fn(*self.args, **self.kwargs)
+
+    def one_shot(self) -> str | None:
+        """The name of an argument with which there cannot be a second generator, if there is one."""
+        return name_one_shot(self.fn, self.args, self.kwargs)
+
+
+def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
+    """Return what the stream goes through, outermost first: runs of gates as pipelines, and the strategies between."""
+    stages: list[Any] = []
+    gates: list[Any] = []
+    for gate in pipeline.gates:
+        if hasattr(gate, method):
+            stages += [core.Pipeline(tuple(gates)), gate] if gates else [gate]
+            gates = []
+        else:
+            gates.append(gate)
+    if not stages:
+        return (pipeline,)
+    return (*stages, core.Pipeline(tuple(gates))) if gates else tuple(stages)
+
+
+def _through(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if not stages:
+        return make()
+    if isinstance(stages[0], core.Pipeline):
+        return drive(_through(stages[1:], make, args, kwargs), stages[0], args, kwargs)
+    return stages[0].stream(Inside(_through, stages[1:], make))
+
+
+def _through_async(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if not stages:
+        return make()
+    if isinstance(stages[0], core.Pipeline):
+        return drive_async(_through_async(stages[1:], make, args, kwargs), stages[0], args, kwargs)
+    return stages[0].astream(Inside(_through_async, stages[1:], make))
+
+
+class Inside:
+    """What is inside of a strategy: each call makes a stream of it, with nothing begun."""
+
+    __slots__ = ("_make", "_stages", "_through")
+
+    def __init__(self, through: Callable[..., Any], stages: tuple[Any, ...], make: _Maker) -> None:
+        self._through = through
+        self._stages = stages
+        self._make = make
+
+    def __call__(self) -> Any:
+        return self._through(self._stages, self._make, self._make.args, self._make.kwargs)
+
+    def one_shot(self) -> str | None:
+        """The name of an argument with which there cannot be a second stream, if there is one."""
+        return self._make.one_shot()
+
+
+def drive(
     inner: Generator[Any, Any, Any], pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, Any, Any]:
+    """
+    Run a stream with a permit from its first item on to its end.
+
+    Args:
+        inner: The stream, not begun.
+
+        pipeline: What gives the permit.
+
+        args: The call's positional arguments, for cost functions.
+
+        kwargs: The others.
+    """
     permit = pipeline.acquire(*args, **kwargs)
     try:
         item = next(inner)
@@ -66,11 +156,12 @@ def _drive(
     return value
 
 
-async def _drive_async(
+async def drive_async(
     inner: AsyncGenerator[Any, Any], pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, Any]:
+    """Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that."""
     permit = await pipeline.aacquire(*args, **kwargs)
-    custody = _Custody()
+    custody = Custody()
     try:
         item = await custody.first(inner)
         permit.first_item()
@@ -93,7 +184,7 @@ async def _drive_async(
         custody.driven = False
 
 
-class _Custody:
+class Custody:
     """
     Who closes the user's generator: ours, which drives it, and the event loop only once that is over.
 
@@ -110,6 +201,9 @@ class _Custody:
 
     def first(self, inner: AsyncGenerator[Any, Any]) -> Any:
         """Begin the user's generator, known to us and not to the loop."""
+        begin = getattr(inner, "begin", None)
+        if begin is not None:
+            return begin(self)
         hooks = sys.get_asyncgen_hooks()
         self._finalizer = hooks.finalizer
         sys.set_asyncgen_hooks(None, self._finalize)

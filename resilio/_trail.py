@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import attrs
 
-__all__ = ["Attempt", "RetryTrail", "attach"]
+__all__ = ["Attempt", "RetryTrail", "attach", "name_one_shot", "text_of"]
 
 _LONGEST = 200
 
@@ -44,23 +45,33 @@ class RetryTrail:
 
         stop_reason: Why there was no other: "attempts", "budget", "deadline", "refused", "retry_after",
             "not_retryable", "not_replayable", "would_block" or "nested".
+
+        retry_after: With "retry_after": the seconds that the dependency has asked for.
+
+        one_shot: With "not_replayable": the argument that the first attempt has used up.
     """
 
     attempts: tuple[Attempt, ...]
     stop_reason: str
+    retry_after: float | None = None
+    one_shot: str | None = None
 
     def __str__(self) -> str:
         tried = "1 attempt" if len(self.attempts) == 1 else f"{len(self.attempts)} attempts"
-        return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}"
+        more = "" if self.one_shot is None else f", {self.one_shot} can be used only once"
+        more += "" if self.retry_after is None else f", it asks for {self.retry_after:.3g} s"
+        return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}"
 
 
 def attach(
     shown: BaseException,
     last: BaseException,
     stop_reason: str,
-    trail: Sequence[tuple[BaseException | None, Any, int, int]],
+    trail: Sequence[tuple[BaseException | None, int, int]],
     began_ns: int,
     now_ns: int,
+    retry_after: float | None = None,
+    one_shot: str | None = None,
 ) -> None:
     """
     Leave the trail on an exception, as `shown.resilio` and, if there was more than one attempt, as a note.
@@ -72,26 +83,65 @@ def attach(
 
         stop_reason: Why there is no other.
 
-        trail: Of each attempt that was followed by another: error or None, result, end and wait in nanoseconds.
+        trail: Of each attempt that was followed by another: error or None, end and wait in nanoseconds.
 
         began_ns: When the call began.
 
         now_ns: When the last attempt ended.
+
+        retry_after: The seconds that the dependency has asked for, if that is why there is no other.
+
+        one_shot: The argument that cannot be used again, if that is why.
     """
     attempts = [
-        Attempt(number, _text(error), (ended_ns - began_ns) / 1e9, wait_ns / 1e9)
-        for number, (error, _, ended_ns, wait_ns) in enumerate(trail, 1)
+        Attempt(number, text_of(error), (ended_ns - began_ns) / 1e9, wait_ns / 1e9)
+        for number, (error, ended_ns, wait_ns) in enumerate(trail, 1)
     ]
-    attempts.append(Attempt(len(attempts) + 1, _text(last), (now_ns - began_ns) / 1e9, None))
-    found = RetryTrail(tuple(attempts), stop_reason)
+    attempts.append(Attempt(len(attempts) + 1, text_of(last), (now_ns - began_ns) / 1e9, None))
+    found = RetryTrail(tuple(attempts), stop_reason, retry_after, one_shot)
     with suppress(Exception):  # an exception may forbid attributes of its own
         shown.resilio = found  # type: ignore[attr-defined]
-    if trail:
+    if trail or one_shot is not None or retry_after is not None:
         with suppress(Exception):
             shown.add_note(f"resilio: {found}")
 
 
-def _text(error: BaseException | None) -> str | None:
+def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """
+    Return the name of the first argument that the first attempt has used up, None if all can be used again.
+
+    A method's `self` does not count: it is what the method belongs to, not what it consumes.
+
+    Args:
+        fn: The function, for the names of its parameters.
+
+        args: The positional arguments.
+
+        kwargs: The others.
+    """
+    names = _parameters(fn, len(args))
+    for name, value in (*zip(names, args, strict=True), *kwargs.items()):
+        if _is_one_shot(value) and not (name == "self" and value is args[0]):
+            return name
+    return None
+
+
+def _parameters(fn: Any, count: int) -> list[str]:
+    try:
+        parameters = tuple(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):  # a builtin may have none
+        parameters = ()
+    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:count]
+    return names + [f"argument {number}" for number in range(len(names) + 1, count + 1)]
+
+
+def _is_one_shot(value: object) -> bool:
+    kinds = ("__next__", "__anext__")
+    return inspect.iscoroutine(value) or any(hasattr(type(value), name) for name in kinds)
+
+
+def text_of(error: BaseException | None) -> str | None:
+    """Return the type and text of an exception, shortened, also where its own repr raises; None for None."""
     if error is None:
         return None
     try:

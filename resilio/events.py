@@ -19,11 +19,12 @@ import attrs
 
 from resilio import _log
 from resilio._native import clock
+from resilio._trail import text_of
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
 
-__all__ = ["Event", "Rejected", "Settled", "StateChanged", "listener_errors", "subscribe"]
+__all__ = ["Event", "GaveUp", "Rejected", "Retried", "Settled", "StateChanged", "listener_errors", "subscribe"]
 
 
 @attrs.frozen(kw_only=True)
@@ -107,9 +108,63 @@ class Settled:
     at_ns: int
 
 
-Event = StateChanged | Rejected | Settled
+@attrs.frozen(kw_only=True)
+class Retried:
+    """
+    An attempt failed, and there will be another.
 
-LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2}
+    Attributes:
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        attempt: Which attempt failed, from 1.
+
+        delay: Seconds until the next one.
+
+        error: The type and text of what it raised; None: it returned a failed result.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    attempt: int
+    delay: float
+    error: str | None
+    at_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class GaveUp:
+    """
+    An attempt failed, and there will be no other.
+
+    Attributes:
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        attempt: Which attempt failed, from 1.
+
+        error: The type and text of what it raised; None: it returned a failed result.
+
+        reason: Why: the `stop_reason` of the trail.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    attempt: int
+    error: str | None
+    reason: str
+    at_ns: int
+
+
+Event = StateChanged | Rejected | Settled | Retried | GaveUp
+
+LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2, Retried: 4, GaveUp: 8}
 """The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
 
 
@@ -178,8 +233,9 @@ def subscribe(
 
         policy: The policy (or pipeline: all its policies) to listen to; None for all, those made later included.
 
-        kinds: Of :class:`StateChanged`, :class:`Rejected` and :class:`Settled`. The latter two put work on the path
-            of every refusal and every call.
+        kinds: Of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried` and :class:`GaveUp`.
+            :class:`Rejected` and :class:`Settled` put work on the path of every refusal and every call, the last two on
+            that of failures that a retry sees.
 
     Raises:
         TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
@@ -204,7 +260,8 @@ def _add(subscription: _Subscription) -> Callable[[], None]:
 def _kinds(kinds: Iterable[type]) -> tuple[type, ...]:
     wanted = (kinds,) if isinstance(kinds, type) else tuple(kinds)
     if not wanted or not all(kind in LISTEN for kind in wanted):
-        raise TypeError(f"kinds must be some of StateChanged, Rejected and Settled, not {kinds!r}")
+        names = ", ".join(kind.__name__ for kind in LISTEN)
+        raise TypeError(f"kinds must be some of {names}, not {kinds!r}")
     return wanted
 
 
@@ -275,6 +332,22 @@ def rejected(gate: Gate, reason: str, measured: float | None, limit: float | Non
 def settled(gate: Gate, outcome: int, seconds: float) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
     event = Settled(kind=gate.kind, name=_name(gate), outcome=OUTCOMES[outcome], seconds=seconds, at_ns=clock.now_ns())
+    _queue(gate, event)
+    _dispatch()
+
+
+def retried(gate: Gate, attempt: int, error: BaseException | None, delay: float) -> None:
+    """Deliver that a retry tries again. It calls this if the gate's listening bit is set, with no lock held."""
+    now_ns, text = clock.now_ns(), text_of(error)
+    event = Retried(kind=gate.kind, name=_name(gate), attempt=attempt, delay=delay, error=text, at_ns=now_ns)
+    _queue(gate, event)
+    _dispatch()
+
+
+def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) -> None:
+    """Deliver that a retry does not. It calls this if the gate's listening bit is set, with no lock held."""
+    now_ns, text = clock.now_ns(), text_of(error)
+    event = GaveUp(kind=gate.kind, name=_name(gate), attempt=attempt, error=text, reason=reason, at_ns=now_ns)
     _queue(gate, event)
     _dispatch()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import attrs
 
@@ -25,7 +25,10 @@ from resilio._policy import Policy, make, refuse_bare
 from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["Retry", "RetryConfig", "RetrySnapshot", "retry"]
+if TYPE_CHECKING:
+    from resilio._retrying import Retrying
+
+__all__ = ["SHARED", "Retry", "RetryConfig", "RetrySnapshot", "retry"]
 
 Time = float | timedelta
 Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
@@ -92,6 +95,23 @@ class Retry(Policy[RetryConfig]):
         """What pays for retries; None: they are free."""
         return self._paying(self._config)
 
+    def retrying(self) -> Retrying:
+        """Return what runs a block again: `for attempt in policy.retrying(): with attempt: ...`, or `async for`."""
+        from resilio._retrying import Retrying
+
+        return Retrying(self)
+
+    def _belong_to(self, name: str, other: Retry) -> None:
+        """Be called so, unless there is a name, and draw on the budget of another, unless one was given."""
+        if self._called_after is None:
+            self._called_after = self._gate.name = name
+        if self is not other and self._config.budget is SHARED:
+            self._own = other._own
+            self._apply(self._config)
+
+    def _start_over(self) -> None:
+        self._own.reset()
+
     def _paying(self, config: RetryConfig) -> RetryBudget | None:
         budget: Any = config.budget
         return self._own if budget is SHARED else budget
@@ -118,11 +138,25 @@ class Retry(Policy[RetryConfig]):
         return RetrySnapshot(**common, retries=retries, stopped=stopped)
 
 
+@overload
+def retry(bare: Callable[..., Any], /) -> NoReturn: ...
+@overload
+def retry(
+    *,
+    on: Rule,
+    ignore: Rule = ...,
+    failed_if: Callable[[Any], object] | None = ...,
+    attempts: int | None = ...,
+    backoff: BackoffLike = ...,
+    max_retry_after: Time = ...,
+    budget: RetryBudget | str | None = ...,
+    name: str | None = ...,
+) -> Retry: ...
 def retry(
     bare: object = None,
     /,
     *,
-    on: Rule,
+    on: Any = None,
     ignore: Rule = (),
     failed_if: Callable[[Any], object] | None = None,
     attempts: int | None = 3,

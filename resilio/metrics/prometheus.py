@@ -7,6 +7,9 @@ Prometheus: a collector that reads the native counters and histograms when it is
     resilio_call_seconds{kind,name}             histogram of successes and failures
     resilio_inflight, resilio_queued, resilio_limit{kind,name}
     resilio_state{kind,name,state}              how many policies of this kind and name are in that state
+    resilio_retries_total{kind,name}            attempts after the first
+    resilio_retry_stopped_total{kind,name,reason}   failed calls that were not tried again, by the reason
+    resilio_retry_budget{kind,name}             tokens that pay for retries now; a shared one shows at each of its users
     resilio_listener_errors_total               exceptions of event listeners
 
 Labels are closed sets: a name is one given in the code, the name of the function for a policy without one, or "unnamed"
@@ -59,11 +62,13 @@ class _Totals:
 
     counters: Counter[str] = attrs.field(factory=Counter)
     refusals: Counter[str] = attrs.field(factory=Counter)
+    stopped: Counter[str] = attrs.field(factory=Counter)
     latency: LatencyHistogram = attrs.field(factory=LatencyHistogram)
 
     def add(self, other: _Totals) -> None:
         self.counters.update(other.counters)
         self.refusals.update(other.refusals)
+        self.stopped.update(other.stopped)
         self.latency.merge(other.latency)
 
 
@@ -76,6 +81,7 @@ class _Group:
     queued: int = 0
     limit: float | None = None
     states: Counter[str] | None = None
+    budgets: dict[int, float] = attrs.field(factory=dict)
 
     def add(self, policy: Policy[Any]) -> _Totals:
         """Add a live policy; return what it has counted so far."""
@@ -89,7 +95,12 @@ class _Group:
         if gate.states and snapshot.state is not None:
             self.states = self.states or Counter(dict.fromkeys(gate.states, 0))
             self.states[snapshot.state] += 1
-        totals = _Totals(Counter(counters), Counter(gate.refusals()), policy.latency)
+        counters["retries"] = getattr(snapshot, "retries", 0)
+        stopped = Counter(getattr(snapshot, "stopped", {}))
+        budget = getattr(policy, "budget", None)
+        if budget is not None:
+            self.budgets[id(budget)] = budget.balance
+        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, policy.latency)
         self.totals.add(totals)
         return totals
 
@@ -168,6 +179,7 @@ def _checked(buckets: Iterable[float]) -> tuple[float, ...]:
 def _families(groups: dict[Key, _Group], buckets: tuple[float, ...]) -> Iterator[Metric]:
     yield from _counters(groups)
     yield from _gauges(groups)
+    yield from _retries(groups)
     yield _states(groups)
     yield _latencies(groups, buckets)
     errors = CounterMetricFamily("resilio_listener_errors", "Exceptions that event listeners have raised")
@@ -199,6 +211,23 @@ def _gauges(groups: dict[Key, _Group]) -> Iterator[Metric]:
         if group.limit is not None:
             limit.add_metric(key, group.limit)
     yield from (inflight, queued, limit)
+
+
+def _retries(groups: dict[Key, _Group]) -> Iterator[Metric]:
+    retries = CounterMetricFamily("resilio_retries", "Attempts after the first", labels=LABELS)
+    stopped = CounterMetricFamily(
+        "resilio_retry_stopped", "Failed calls that were not tried again, by the reason", labels=[*LABELS, "reason"]
+    )
+    budget = GaugeMetricFamily("resilio_retry_budget", "Tokens that pay for retries now", labels=LABELS)
+    for key, group in groups.items():
+        if group.totals.stopped:
+            retries.add_metric(key, group.totals.counters["retries"])
+        for reason, count in group.totals.stopped.items():
+            if count:
+                stopped.add_metric([*key, reason], count)
+        if group.budgets:
+            budget.add_metric(key, sum(group.budgets.values()))
+    yield from (retries, stopped, budget)
 
 
 def _states(groups: dict[Key, _Group]) -> Metric:

@@ -1,4 +1,4 @@
-"""A list of what the policies did: state changes, refusals and ends of calls, in order."""
+"""A list of what the policies did: state changes, refusals, retries and ends of calls, in order."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from resilio import events
-from resilio.events import Event, Rejected, Settled, StateChanged
+from resilio.events import Event, GaveUp, Rejected, Retried, Settled, StateChanged
 
 __all__ = ["RecordedEvents", "record_events"]
 
-E = TypeVar("E", StateChanged, Rejected, Settled)
+E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp)
 
 
 class RecordedEvents(list[Event]):
@@ -37,7 +37,7 @@ class RecordedEvents(list[Event]):
 
 @contextmanager
 def record_events(
-    policy: Any = None, *, kinds: Iterable[type] = (StateChanged, Rejected, Settled)
+    policy: Any = None, *, kinds: Iterable[type] = (StateChanged, Rejected, Settled, Retried, GaveUp)
 ) -> Iterator[RecordedEvents]:
     """
     Record the events that happen inside the block.

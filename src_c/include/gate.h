@@ -47,7 +47,7 @@ typedef struct rs_slot {
     int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
     rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
     PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
-    uint32_t mark;                  /* the gate's own (a probe's lease number) */
+    uint32_t mark;                  /* the gate's own (a probe's lease number); of a strategy, before `prepare`: how many slots of this run are before it */
     uint8_t state;                  /* rs_slot_state */
     uint8_t resolved;               /* RS_RESOLVED, RS_TO_UNDO; 0 before `prepare` unless resolved */
 } rs_slot;
@@ -140,6 +140,8 @@ struct rs_gate {
 #define RS_NO_LATENCY 2u             /* no latency is recorded, `settle` may get 0 for the time */
 #define RS_LISTEN_REJECTED 1u
 #define RS_LISTEN_SETTLED 2u
+#define RS_LISTEN_RETRIED 4u
+#define RS_LISTEN_GAVE_UP 8u
 
 /* Does enforcement apply to this call? Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)

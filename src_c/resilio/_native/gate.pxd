@@ -82,7 +82,9 @@ cdef extern from "waiters.h" nogil:
         uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled
         int64_t inflight, queued
     ctypedef struct rs_gate:
+        const rs_gate_ops *ops
         rs_lock lock
+        uint32_t listening
         rs_counters counters
         rs_histogram latency
 

@@ -1,9 +1,14 @@
 # cython: auto_pickle=False
-"""The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry` is its face."""
+"""
+The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry` is its face.
 
+`Tries` is what has become of one call, `Scope` how retries inside learn that this one is around them.
+"""
+
+cimport cython
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
@@ -15,16 +20,21 @@ from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire,
     rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
-from resilio._native.strategy cimport RS_AGAIN, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
+from resilio._native.strategy cimport (
+    RS_AGAIN, RS_AWAIT, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_run, rs_strategy_ops,
+)
 
-from resilio import _log
+from inspect import isawaitable
+from weakref import ref
+
+from resilio import _context, _log, events as _events
 from resilio._backoff import delay_of
 from resilio._native import core
 from resilio._retry_after import retry_after_of, should_retry_of
-from resilio._trail import attach
+from resilio._trail import attach, name_one_shot
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["STOP_REASONS", "RetryGate"]
+__all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
 
 STOP_REASONS = (
     "attempts", "budget", "deadline", "refused", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",
@@ -32,33 +42,64 @@ STOP_REASONS = (
 cdef enum:
     ATTEMPTS, BUDGET, DEADLINE, REFUSED, RETRY_AFTER, NOT_RETRYABLE, NOT_REPLAYABLE, WOULD_BLOCK, NESTED, GO
 
+cdef extern from "Python.h":
+    int PyContextVar_Get(object, PyObject *, PyObject **) except -1
+    object PyContextVar_Set(object, object)
+
 cdef extern from *:
     """
     #include "budget_object.h"
-    #include "gate.h"
+    #include "strategy.h"
+    typedef struct rs_run rs_run;
+    typedef int (*rs_asked)(rs_gate *, rs_slot *, void *);
     typedef struct { rs_gate gate; void *methods; rs_budget_object *budget; } rs_retry;
     """
+    enum:
+        RS_LISTEN_RETRIED
+        RS_LISTEN_GAVE_UP
+    ctypedef int (*rs_asked)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_retry:
         rs_budget_object *budget
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef uint64_t UNLIMITED = 2147483647
 cdef uint64_t ENOUGH = 20               # successes before their median says anything
-cdef uint64_t IN_A_RETRY = 1            # slot.generation: an outer retry pays in for this call
+cdef uint64_t PAID_OUTSIDE = 1          # slot.generation: a retry around this call pays in for it; above: the slots before
 cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata")
 
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
 
-cdef int any_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
-    return 1
+cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
+    """Ask the retries around, innermost first, until one answers other than 0: of this run, and of those around it."""
+    cdef uint64_t before = 0 if slot == NULL else slot.generation >> 1
+    cdef int answer
+    while before:
+        slot -= 1
+        before -= 1
+        if slot.gate.ops == &retry_ops:
+            answer = ask(slot.gate, slot, context)
+            if answer:
+                return answer
+    return api.outer(run, &retry_ops, ask, context)
+
+
+cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
+    return (<rs_retry *>gate).budget != NULL
 
 
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    slot.mark = 0
-    slot.amount = 0
-    slot.generation = IN_A_RETRY if api.outer(NULL, &retry_ops, any_retry, NULL) else 0
+    slot.generation = <uint64_t>slot.mark << 1
+    if ask_outer(NULL, slot, pays, NULL) or (_scopes_alive and in_paying_scope()):
+        slot.generation |= PAID_OUTSIDE
     return 0
+
+
+cdef bint in_paying_scope() noexcept:
+    try:
+        return _payer(NULL, NULL, None) is not None
+    except Exception:
+        return False
 
 
 cdef int retry_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
@@ -68,18 +109,18 @@ cdef int retry_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, in
 cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
     """A success pays in, once for a call however many retries are around it."""
     cdef rs_budget_object *budget = (<rs_retry *>gate).budget
-    if outcome == RS_SUCCESS and slot.generation == 0 and budget != NULL:
+    if outcome == RS_SUCCESS and not slot.generation & PAID_OUTSIDE and budget != NULL:
         budget_acquire(&budget.lock)
         rs_budget_deposit(&budget.budget, now)
         budget_release(&budget.lock)
 
 
 cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
-    if end.error == NULL and end.outcome == RS_SUCCESS:
+    if end.error == NULL and end.outcome == RS_SUCCESS and slot.extra == NULL:
         return RS_PASS
     try:
         return (<RetryGate><object><PyObject *>gate).ended(slot, end)
-    except BaseException as error:
+    except BaseException:
         _log.logger().exception("a retry failed to decide: what there is goes on")
         end.outcome = RS_FAILURE
         return RS_PASS
@@ -103,25 +144,37 @@ retry_ops.strategy = &retry_strategy
 
 
 cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
-    """Would this retry, further out, try again what has just failed?"""
+    """Is this retry, further out, one for what has just failed?"""
     try:
-        return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context, slot.mark + 1)
+        return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context)
     except Exception:
         return 0
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------
 
-cdef class RetryGate(Gate):
-    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+@cython.final
+cdef class Options:
+    """What a retry is told, replaced as a whole."""
 
-    cdef rs_budget_object *paid     # `budget` as C sees it, which looks for it here: first
-    cdef readonly RetryBudget budget    # or None: retries are not paid for
     cdef uint64_t attempts
     cdef int64_t max_retry_after_ns
     cdef object backoff             # resilio._backoff: a Backoff, a Schedule, or the user's function
     cdef Backoff native             # of a Backoff, else None
+    cdef RetryBudget budget         # None: retries are not paid for
     cdef tuple named                # refusals and passed deadlines that `on` lists by class
+
+    cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
+        if self.native is not None:
+            return rs_backoff_delay(&self.native.backoff, attempt, previous)
+        return <int64_t>(delay_of(self.backoff, attempt, previous / 1e9) * 1e9)
+
+
+cdef class RetryGate(Gate):
+    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+
+    cdef rs_budget_object *paid     # the budget as C sees it, which looks for it here: first
+    cdef Options _options
     cdef uint64_t retries
     cdef uint64_t stops[10]
 
@@ -136,7 +189,7 @@ cdef class RetryGate(Gate):
 
     def configure(self, *, object attempts, object backoff, double max_retry_after, RetryBudget budget, tuple named):
         """
-        Replace all options; calls under way go on with the new ones.
+        Replace all options at once; calls under way go on with the new ones.
 
         Args:
             attempts: How often a call is tried, >= 1; None: as often as the budget and the deadline let it.
@@ -149,71 +202,117 @@ cdef class RetryGate(Gate):
 
             named: Classes of refusals and passed deadlines that are retried because `on` names them.
         """
-        self.attempts = UNLIMITED if attempts is None else attempts
-        self.max_retry_after_ns = <int64_t>(max_retry_after * 1e9)
-        self.backoff = backoff
-        self.native = getattr(backoff, "native", None)
+        cdef Options new = Options()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        before = self.budget        # let go of after the lock
+        new.attempts = UNLIMITED if attempts is None else attempts
+        new.max_retry_after_ns = <int64_t>(max_retry_after * 1e9)
+        new.backoff = backoff
+        new.native = getattr(backoff, "native", None)
+        new.budget = budget
+        new.named = named
+        before = self._options      # let go of after the lock
         rs_lock_acquire(&gate.lock)
         self.paid = NULL if budget is None else <rs_budget_object *><PyObject *>budget
-        self.budget = budget
+        self._options = new
         rs_lock_release(&gate.lock)
-        self.named = named
 
-    cdef bint takes(self, error, uint64_t attempts) except -1:
-        """Is this one to be tried again, were there attempts left after so many, and are there?"""
-        if attempts >= self.attempts or not isinstance(error, Exception):
-            return False
-        if isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, self.named):
+    @property
+    def retry_counters(self):
+        """How often something was tried again, and for which reasons it was not."""
+        return self.retries, {name: self.stops[at] for at, name in enumerate(STOP_REASONS)}
+
+    def stream(self, make):
+        """Return a stream of `make()` whose first item is retried; see resilio._streams."""
+        from resilio._strategies.streams import retried
+
+        return retried(self, make)
+
+    def astream(self, make):
+        """Return an async stream of `make()` whose first item is retried."""
+        from resilio._strategies.streams import aretried
+
+        return aretried(self, make)
+
+    @property
+    def budget(self):
+        """What pays for retries, and for hedges inside; None: they are free."""
+        return self.options().budget
+
+    cdef Options options(self):
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef Options found
+        rs_lock_acquire(&gate.lock)
+        found = self._options
+        rs_lock_release(&gate.lock)
+        return found
+
+    cdef int count(self, int reason) noexcept:
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        if reason == GO:
+            self.retries += 1
+        else:
+            self.stops[reason] += 1
+        rs_lock_release(&gate.lock)
+        return 0
+
+    cdef bint takes(self, object error) except -1:
+        """Is this the retry for such an error, whether or not it has attempts left? If it has none, layers must not add up."""
+        cdef Options options = self.options()
+        if options.attempts == 1 or unnamed(options, error):
             return False
         judge = self.judge_error
         return judge is None or judge(error) == RS_FAILURE
 
-    cdef int why_not(self, object error, object value, uint64_t attempt, rs_end *end, int64_t *delay) except -1:
-        """Why what has ended so is not tried again; GO: it is, after the delay."""
-        delay[0] = 0
+    cdef int decide(
+        self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded, int64_t now
+    ) except -1:
+        """Why what has ended so is not tried again; GO: it is, after tries.delay_ns, and that is paid for."""
+        cdef Options options = self.options()
         if error is not None:
-            if isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, self.named):
+            if unnamed(options, error):
                 return DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
-            if end.outcome != RS_FAILURE:
+            if outcome != RS_FAILURE:
                 return NOT_RETRYABLE
-            if api.outer(end.run, &retry_ops, would_retry, <void *>error):
+            if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
                 return NESTED
-        if attempt >= self.attempts:
+            if _scopes_alive and _would_any(_visible(tries.scope), error):
+                return NESTED
+        if tries.attempt >= options.attempts:
             return ATTEMPTS
         subject = value if error is None else error
-        if says_something(subject) and should_retry_of(subject) is False:
+        cdef bint says = says_something(subject)
+        if says and should_retry_of(subject) is False:
             return NOT_RETRYABLE
-        if end.request != NULL and not api.replayable(end.request):
+        if end != NULL and end.request != NULL and not api.replayable(end.request):
+            tries.one_shot = _one_shot(end)
+        if tries.one_shot is not None:
             return NOT_REPLAYABLE
-        return self.when(subject, attempt, end, delay)
-
-    cdef int when(self, object subject, uint64_t attempt, rs_end *end, int64_t *delay) except -1:
-        cdef int64_t asked = 0, deadline
-        delay[0] = self.wait_ns(attempt, delay[0])
-        if says_something(subject):
-            said = retry_after_of(subject)
-            if said is not None:
-                if said * 1e9 > self.max_retry_after_ns:
-                    return RETRY_AFTER
-                asked = <int64_t>(said * 1e9)
-                delay[0] = max(delay[0], asked)
-        deadline = api.deadline_ns()
-        if deadline != RS_NEVER and deadline - end.now_ns < delay[0] + self.median_ns():
-            return RETRY_AFTER if asked and deadline - end.now_ns < asked else DEADLINE
-        if delay[0] > 0 and end.place == RS_IN_THREAD and end.call == NULL and not api.may_block():
+        cdef int64_t asked = asked_ns(subject) if says else 0
+        if asked > options.max_retry_after_ns:
+            tries.delay_ns = asked
+            return RETRY_AFTER
+        cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
+        cdef int64_t deadline = api.deadline_ns()
+        if deadline != RS_NEVER and deadline - now < delay + self.median_ns():
+            tries.delay_ns = asked
+            return RETRY_AFTER if deadline - now < asked else DEADLINE
+        if delay > 0 and threaded and not api.may_block():
             return WOULD_BLOCK
-        if self.budget is not None and not self.budget.withdraw():
-            return BUDGET
-        return GO
+        tries.delay_ns = delay
+        return GO if self.pay(tries, options, slot, end) else BUDGET
 
-    cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
-        if self.native is not None:
-            return rs_backoff_delay(&self.native.backoff, attempt, previous)
-        return <int64_t>(delay_of(self.backoff, attempt, previous / 1e9) * 1e9)
+    cdef bint pay(self, Tries tries, Options options, rs_slot *slot, rs_end *end) except -1:
+        """Nested retries draw on the budget that their success pays in to: the outermost."""
+        cdef RetryBudget budget = _payer(NULL if end == NULL else end.run, slot, tries.scope)
+        if budget is None:
+            budget = options.budget
+        if budget is not None and not budget.withdraw():
+            return False
+        tries.paid_by = budget
+        return True
 
-    cdef int64_t median_ns(self):
+    cdef int64_t median_ns(self) noexcept:
         cdef int64_t median = 0
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
@@ -223,50 +322,69 @@ cdef class RetryGate(Gate):
         return median
 
     cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
+        cdef Tries tries = None if slot.extra == NULL else <Tries>slot.extra
         cdef object error = None if end.error == NULL else <object>end.error
-        cdef object value = None if end.value == NULL else <object>end.value
-        cdef int64_t delay = slot.amount
+        cdef int reason
         if error is not None and not isinstance(error, Exception):
-            end.outcome = RS_IGNORED
+            if tries is not None:
+                tries.leave()
+                if not end.called:      # cancelled while it waited
+                    tries.give_back()
             return RS_PASS
-        slot.mark += 1
-        cdef int reason = self.why_not(error, value, slot.mark, end, &delay)
-        cdef list trail = None if slot.extra == NULL else <list>slot.extra
-        if reason == GO:
-            slot.amount = delay
-            if trail is None:
-                trail = []
-                Py_INCREF(trail)
-                slot.extra = <PyObject *>trail
-            trail.append((error, value if error is None else None, end.now_ns, delay))
-            self.retries += 1
-            end.resume_ns = end.now_ns + delay
+        if tries is not None and tries.releasing:
+            tries.releasing = False
+            end.resume_ns = tries.resume_ns
             return RS_AGAIN
-        self.stops[reason] += 1
-        end.outcome = RS_IGNORED if reason in (REFUSED, NESTED) and trail is None else RS_FAILURE
-        if error is not None:
-            self.give_up(reason, error, trail, slot, end)
+        if error is None and end.outcome == RS_SUCCESS:
+            tries.leave()
+            return RS_PASS
+        if tries is None:
+            tries = Tries(self)
+            tries.began_ns = slot.admitted_ns
+            Py_INCREF(tries)
+            slot.extra = <PyObject *>tries
+        elif not end.called:            # refused inside: the retry has not reached the callee
+            tries.give_back()
+        tries.attempt += 1
+        value = None if end.value == NULL else <object>end.value
+        reason = self.decide(
+            tries, error, value, end.outcome, slot, end, end.place == RS_IN_THREAD and end.call == NULL, end.now_ns
+        )
+        if reason == GO:
+            return self.again(tries, error, value, slot, end)
+        tries.leave()
+        tries.stop(reason, error, end.called, end.now_ns)
+        end.outcome = RS_IGNORED if tries.quiet() else RS_FAILURE
+        if tries.shown is not error:
+            Py_INCREF(tries.shown)
+            Py_XDECREF(end.error)
+            end.error = <PyObject *>tries.shown
+        tries.shown = None
         return RS_PASS
 
-    cdef int give_up(self, int reason, object error, list trail, rs_slot *slot, rs_end *end) except -1:
-        """What goes on is the callee's last own exception, with the trail of all attempts."""
-        shown = error
-        if not end.called or reason == REFUSED or reason == DEADLINE:
-            for earlier, _, _, _ in reversed(trail or ()):
-                if earlier is not None and not isinstance(earlier, (RejectedError, DeadlineExceededError)):
-                    shown = earlier
-                    break
-        attach(shown, error, STOP_REASONS[reason], trail or (), slot.admitted_ns, end.now_ns)
-        if shown is not error:
-            Py_INCREF(shown)
-            Py_XDECREF(end.error)
-            end.error = <PyObject *>shown
-        return 0
+    cdef int again(self, Tries tries, object error, object value, rs_slot *slot, rs_end *end) except -1:
+        tries.go_on(error, end.now_ns)
+        tries.show(None, slot, end.run)
+        end.resume_ns = tries.resume_ns
+        if error is not None:
+            return RS_AGAIN
+        closing = release(value, end.call != NULL)
+        if closing is None:
+            return RS_AGAIN
+        tries.releasing = True
+        Py_INCREF(closing)
+        end.target = <PyObject *>closing
+        return RS_AWAIT
 
-    @property
-    def retry_counters(self):
-        """How often something was tried again, and for which reasons it was not."""
-        return self.retries, {name: self.stops[at] for at, name in enumerate(STOP_REASONS)}
+
+cdef bint unnamed(Options options, object error) except -1:
+    """Is it a refusal or a passed deadline that nobody has asked to retry?"""
+    return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
+
+
+cdef int64_t asked_ns(object subject) except -1:
+    said = retry_after_of(subject)
+    return 0 if said is None else RS_NEVER if said > 9e9 else <int64_t>(said * 1e9)
 
 
 cdef bint says_something(object subject) except -1:
@@ -277,3 +395,30 @@ cdef bint says_something(object subject) except -1:
         if hasattr(subject, name):
             return True
     return False
+
+
+def release(value, bint may_await):
+    """
+    Close a failed result, which nobody will see: a response holds its connection until then.
+
+    Args:
+        value: The result.
+
+        may_await: Whether the caller can await.
+
+    Returns:
+        What is to be awaited, or None.
+    """
+    try:
+        close = getattr(value, "aclose", None) if may_await else None
+        if close is None:
+            close = getattr(value, "close", None)
+        closing = close() if callable(close) else None
+        return closing if may_await and isawaitable(closing) else None
+    except Exception:
+        _log.logger().debug("a failed result could not be closed", exc_info=True)
+        return None
+
+
+include "retry_scopes.pxi"
+include "retry_tries.pxi"

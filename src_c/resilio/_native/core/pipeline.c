@@ -153,8 +153,6 @@ static int only_gates(const rs_pipeline *self)
 static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise)
 {
     rs_slot slots[RS_INLINE_GATES];
-    if (!only_gates(self))
-        return NULL;
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
     rs_request request = {args, nargs, kwnames, NULL, 0};
     rs_refusal why = {-1, NAN, NAN, -1};
@@ -179,12 +177,18 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
 
 static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return acquire_now(self, args, nargs, kwnames, 0, 0);
+    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 0) : NULL;
 }
 
 static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return acquire_now(self, args, nargs, kwnames, 1, 1);
+    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 1, 1) : NULL;
+}
+
+/* For a stage that runs a block or a stream itself. */
+static PyObject *pipeline_hold(rs_pipeline *self, PyObject *unused)
+{
+    return acquire_now(self, NULL, 0, NULL, 0, 1);
 }
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -205,6 +209,8 @@ static PyMethodDef pipeline_methods[] = {
      "acquire($self, /, *args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
     {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
      "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
+    {"_hold", (PyCFunction)pipeline_hold, METH_NOARGS,
+     "_hold($self, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
     {NULL}};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},

@@ -1,0 +1,66 @@
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from resilio._backoff import Backoff, Schedule
+from resilio._native.budget import RetryBudget
+from resilio._native.core import Gate
+from resilio._streams import Inside
+
+__all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
+
+STOP_REASONS: tuple[str, ...]
+
+@disjoint_base
+class RetryGate(Gate):
+    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+
+    def __init__(
+        self,
+        *,
+        attempts: int | None,
+        backoff: Backoff | Schedule | Any,
+        max_retry_after: float,
+        budget: RetryBudget | None,
+        named: tuple[type[BaseException], ...],
+    ) -> None: ...
+    def configure(
+        self,
+        *,
+        attempts: int | None,
+        backoff: Backoff | Schedule | Any,
+        max_retry_after: float,
+        budget: RetryBudget | None,
+        named: tuple[type[BaseException], ...],
+    ) -> None: ...
+    def stream(self, make: Inside) -> Generator[Any, Any, Any]: ...
+    def astream(self, make: Inside) -> AsyncGenerator[Any, Any]: ...
+    @property
+    def budget(self) -> RetryBudget | None: ...
+    @property
+    def retry_counters(self) -> tuple[int, dict[str, int]]: ...
+
+@final
+class Scope:
+    """One retry under way: whose it is, and who pays for retries inside of it."""
+
+@final
+class Tries:
+    """The attempts of one call."""
+
+    shown: BaseException | None
+    def __init__(self, gate: RetryGate) -> None: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def stop_reason(self) -> str | None: ...
+    @property
+    def counts(self) -> bool: ...
+    def enter(self, generator: object = None) -> None: ...
+    def leave(self) -> None: ...
+    def raised(self, error: Exception, threaded: bool, one_shot: str | None = None) -> float | None: ...
+    def returned(self, value: object, threaded: bool) -> float | None: ...
+    def refund(self) -> None: ...
+
+def release(value: object, may_await: bool) -> Awaitable[object] | None: ...

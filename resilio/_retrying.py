@@ -1,0 +1,315 @@
+"""
+Blocks that are run again: retries for who cannot put the code into a function.
+
+A loop does what `retry` does around a function, with the same decisions: `for attempt in retrying(...): with attempt:`.
+Each loop is one call of the policy. A block that is left by `break` or `return` has succeeded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self, cast, overload
+from weakref import WeakKeyDictionary
+
+from resilio import _backends, _context
+from resilio._backoff import BackoffLike
+from resilio._frames import entered_in, generator_behind
+from resilio._native.retry import Tries, release
+from resilio._outcome import Outcome
+from resilio._policies.retry import Retry, Rule, Time, retry
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+    from resilio._budget import RetryBudget
+    from resilio._native.core import Permit
+
+__all__ = ["RetryAttempt", "Retrying", "retrying"]
+
+_lock = Lock()
+
+
+class Retrying:
+    """Blocks under one retry; see :func:`retrying`, which makes one. Every loop over it is a call of its own."""
+
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Retry) -> None:
+        """Have the blocks run as `policy` says."""
+        self._policy = policy
+
+    @property
+    def policy(self) -> Retry:
+        """The retry."""
+        return self._policy
+
+    def __iter__(self) -> _Attempts:
+        """Begin a call; waits block the thread."""
+        return _Attempts(self._policy)
+
+    def __aiter__(self) -> _AsyncAttempts:
+        """Begin a call; waits suspend the task."""
+        return _AsyncAttempts(self._policy)
+
+    def __repr__(self) -> str:
+        return f"retrying({self._policy!r})"
+
+
+class RetryAttempt:
+    """
+    One run of the block: `with attempt:`. What the block raises is swallowed if there is another attempt.
+
+    A block that raises nothing has succeeded, unless its result was given to :meth:`result` and is judged a failure.
+    """
+
+    __slots__ = ("_loop", "_number")
+
+    def __init__(self, loop: _Loop, number: int) -> None:
+        """Belong to a loop, which makes one for each turn."""
+        self._loop = loop
+        self._number = number
+
+    @property
+    def number(self) -> int:
+        """Which attempt it is, from 1."""
+        return self._number
+
+    def result(self, value: object) -> None:
+        """
+        Have the policy's `failed_if` judge what the block will leave behind.
+
+        If it is a failure and there is another attempt, the value is closed (`aclose()` or `close()`, if it has one)
+        and the loop goes on; else the loop ends, and the value is yours. Do not leave such a block by `return`.
+
+        Args:
+            value: The result.
+        """
+        self._loop.judge(value)
+
+    def __enter__(self) -> Self:
+        """Begin the attempt."""
+        self._loop.enter(generator_behind(entered_in(sys._getframe(1))))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """End the attempt: True, and what was raised is swallowed, if there is another one."""
+        return self._loop.leave(error)
+
+    def __repr__(self) -> str:
+        return f"<RetryAttempt {self._number}>"
+
+
+class _Loop:
+    """One call: what the two kinds of iterators share."""
+
+    __slots__ = ("_bypassed", "_failed", "_permit", "_policy", "_state", "_tries", "_wait")
+
+    threaded = True
+
+    def __init__(self, policy: Retry) -> None:
+        self._policy = policy
+        self._permit: Permit | None = None
+        self._tries = Tries(policy._gate)
+        self._bypassed = _context.bypass.get()
+        self._failed: tuple[object, ...] = ()
+        self._wait: float | None = 0.0
+        self._state = "new"
+
+    def begin(self) -> RetryAttempt:
+        """Make the next attempt."""
+        if self._permit is None:
+            self._permit = self._policy._hold()
+        self._state = "made"
+        return RetryAttempt(self, self._tries.number)
+
+    def enter(self, generator: object) -> None:
+        """Begin the attempt that was made last."""
+        if self._state != "made":
+            raise RuntimeError("each attempt is for one block: write `for attempt in retrying(...): with attempt: ...`")
+        self._state = "open"
+        self._failed, self._wait = (), None
+        if not self._bypassed:
+            self._tries.enter(generator)
+
+    def judge(self, value: object) -> None:
+        """Keep a result that is a failure."""
+        if self._state != "open":
+            raise RuntimeError("result() belongs inside of the attempt's block")
+        judge = self._policy._gate.judge_value
+        failed = not self._bypassed and judge is not None and judge(value) == Outcome.FAILURE
+        self._failed = (value,) if failed else ()
+
+    def leave(self, error: BaseException | None) -> bool:
+        """End the attempt; True: there is another."""
+        self._state = "left"
+        self._tries.leave()
+        if error is None:
+            if not self._failed:
+                self._ended().success()
+            return False
+        if isinstance(error, Exception) and not self._bypassed:
+            self._wait = self._tries.raised(error, self.threaded)
+            if self._wait is not None:
+                return True
+            self._give_up(error)
+            shown, self._tries.shown = self._tries.shown, None
+            if shown is not None and shown is not error:
+                raise shown
+            return False
+        self._ended().raised(error)
+        return False
+
+    def turn(self) -> bool:
+        """Tell whether there is another attempt, after `_wait` seconds."""
+        if self._state in ("made", "open"):
+            raise RuntimeError("the attempt was not run: write `for attempt in retrying(...): with attempt: ...`")
+        if self._failed:
+            self._wait = self._tries.returned(self._failed[0], self.threaded)
+            if self._wait is None:
+                self._failed = ()
+                self._give_up(None)
+        return self._wait is not None
+
+    def abandon(self) -> None:
+        """The wait was cut short."""
+        self._tries.refund()
+        self._ended().ignore()
+        self._wait = None
+
+    def taken(self) -> tuple[object, ...]:
+        """Return the failed result to be closed, if there is one, which the loop lets go of."""
+        failed, self._failed = self._failed, ()
+        return failed
+
+    def _give_up(self, error: BaseException | None) -> None:
+        if self._tries.counts:
+            self._ended().failure(error)
+        else:
+            self._ended().ignore()
+
+    def _ended(self) -> Permit:
+        permit, self._permit = self._permit, None
+        return cast("Permit", permit)  # held from the first attempt to the end
+
+
+def _seconds(wait: float | None) -> float:
+    return 0.0 if wait is None or _context.no_wait.get() else wait
+
+
+class _Attempts(_Loop):
+    """The loop of `for`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RetryAttempt:
+        if not self.turn():
+            raise StopIteration
+        try:
+            for failed in self.taken():
+                release(failed, False)
+            if seconds := _seconds(self._wait):
+                _backends.sleep(seconds)
+        except BaseException:
+            self.abandon()
+            raise
+        return self.begin()
+
+
+class _AsyncAttempts(_Loop):
+    """The loop of `async for`."""
+
+    __slots__ = ()
+
+    threaded = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RetryAttempt:
+        if not self.turn():
+            raise StopAsyncIteration
+        try:
+            for failed in self.taken():
+                await _closed(release(failed, True))
+            if seconds := _seconds(self._wait):
+                await _backends.asleep(seconds)
+        except BaseException:
+            self.abandon()
+            raise
+        return self.begin()
+
+
+async def _closed(closing: Any) -> None:
+    if closing is None:
+        return
+    try:
+        await closing
+    except Exception:  # noqa: BLE001 - nobody will use what could not be closed
+        from resilio._log import logger
+
+        logger().debug("a failed result could not be closed", exc_info=True)
+
+
+_places: WeakKeyDictionary[CodeType, dict[int, Retry]] = WeakKeyDictionary()
+"""The retries without a name, by the code that has made them and where in it."""
+
+
+def _of_this_place(made: Retry, frame: FrameType) -> Retry:
+    """Return the retry that this place has made before, or else a new one that draws on the same budget."""
+    if made._given is not None:
+        return made
+    with _lock:
+        here = _places.setdefault(frame.f_code, {})
+        before = here.setdefault(frame.f_lasti, made)
+    if before is not made and before.config == made.config:
+        return before
+    made._belong_to(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}", before)
+    return made
+
+
+@overload
+def retrying(policy: Retry, /) -> Retrying: ...
+@overload
+def retrying(
+    *,
+    on: Rule,
+    ignore: Rule = ...,
+    failed_if: Callable[[Any], object] | None = ...,
+    attempts: int | None = ...,
+    backoff: BackoffLike = ...,
+    max_retry_after: Time = ...,
+    budget: RetryBudget | str | None = ...,
+    name: str | None = ...,
+) -> Retrying: ...
+def retrying(policy: Any = None, /, **options: Any) -> Retrying:
+    """
+    Return what runs a block as often as it takes.
+
+    Write `for attempt in retrying(...): with attempt: ...`, or `async for`. The block is retried as a function is by
+    :func:`retry`: within the same budget, deadline and Retry-After, with the trail on what it raises in the end, and
+    with retries inside that stand aside. `attempt.number` counts from 1; `attempt.result(value)` has `failed_if` judge
+    a result.
+
+    Loops in one place of the code share a budget, and the policy if the options are equal; it is called after the
+    function around.
+
+    Args:
+        policy: A retry; None: one made of the options.
+        options: Those of :func:`retry`.
+
+    Raises:
+        TypeError: Neither a retry nor options, or both; or an option of a wrong type.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    if policy is None:
+        return Retrying(_of_this_place(retry(**options), sys._getframe(1)))
+    if not isinstance(policy, Retry) or options:
+        raise TypeError(f"retrying takes a retry, or the options of one, not {policy!r} and {sorted(options)}")
+    return Retrying(policy)

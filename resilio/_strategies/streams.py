@@ -1,0 +1,160 @@
+"""
+Streams that are begun again: generators whose first item a retry gets by as many attempts as it takes.
+
+After the first item nothing is retried: its consumer has seen it, and would see it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING, Any
+
+from resilio import _backends, _context
+from resilio._native.core import Pipeline
+from resilio._native.retry import RetryGate, Tries
+from resilio._streams import Custody, Inside, drive, drive_async
+
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+
+__all__ = ["aretried", "retried"]
+
+
+def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
+    """
+    Return a stream whose first item is retried.
+
+    Args:
+        gate: The retry.
+
+        make: Makes the stream inside.
+    """
+    return drive(_Retried(gate, make), _Held((gate,)), (), {})
+
+
+def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
+    """Return an async stream whose first item is retried; see :func:`retried`."""
+    return drive_async(_AsyncRetried(gate, make), _Held((gate,)), (), {})
+
+
+class _Held(Pipeline):
+    """The retry alone, which neither waits nor refuses."""
+
+    def acquire(self, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
+        return self._hold()
+
+    async def aacquire(self, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
+        return self._hold()
+
+
+class _Decision:
+    """What both kinds share: what comes after an attempt that has failed."""
+
+    __slots__ = ("_make", "_tries")
+
+    def __init__(self, gate: RetryGate, make: Inside) -> None:
+        self._make = make
+        self._tries = Tries(gate)
+
+    def _wait_after(self, error: Exception, threaded: bool) -> float:
+        """Return the seconds until the next attempt, or raise what the stream raises."""
+        wait = self._tries.raised(error, threaded, self._make.one_shot())
+        if wait is not None:
+            return 0.0 if _context.no_wait.get() else wait
+        shown = self._tries.shown or error
+        self._tries.shown = None
+        raise shown
+
+
+class _Retried(_Decision, Generator[Any, Any, Any]):
+    """The stream inside, begun as often as it takes."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, gate: RetryGate, make: Inside) -> None:
+        super().__init__(gate, make)
+        self._inner: Any = None
+
+    def send(self, value: Any) -> Any:
+        if self._inner is not None:
+            return self._inner.send(value)
+        while True:
+            inner = self._make()
+            try:
+                item = self._first(inner)
+            except StopIteration:
+                raise
+            except Exception as error:  # noqa: BLE001 - the retry decides
+                self._pause(self._wait_after(error, True))
+            else:
+                self._inner = inner
+                return item
+
+    def _first(self, inner: Any) -> Any:
+        self._tries.enter()
+        try:
+            return next(inner)
+        finally:
+            self._tries.leave()
+
+    def _pause(self, wait: float) -> None:
+        try:
+            if wait:
+                _backends.sleep(wait)
+        except BaseException:  # a Ctrl-C
+            self._tries.refund()
+            raise
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
+    """The async stream inside, begun as often as it takes."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, gate: RetryGate, make: Inside) -> None:
+        super().__init__(gate, make)
+        self._inner: Any = None
+
+    async def begin(self, custody: Custody) -> Any:
+        """Return the first item; `custody` has the stream closed by whom it should."""
+        while True:
+            inner = self._make()
+            try:
+                item = await self._first(inner, custody)
+            except StopAsyncIteration:
+                raise
+            except Exception as error:  # noqa: BLE001 - the retry decides
+                await self._pause(self._wait_after(error, False))
+            else:
+                self._inner = inner
+                return item
+
+    async def _first(self, inner: Any, custody: Custody) -> Any:
+        self._tries.enter()
+        try:
+            return await custody.first(inner)
+        finally:
+            self._tries.leave()
+
+    async def _pause(self, wait: float) -> None:
+        try:
+            if wait:
+                await _backends.asleep(wait)
+        except BaseException:  # cancelled
+            self._tries.refund()
+            raise
+
+    def asend(self, value: Any) -> Any:
+        return self._inner.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._inner.athrow(*error)
+
+    def aclose(self) -> Any:
+        return self._inner.aclose()

@@ -1,0 +1,169 @@
+"""
+What has become of one call so far, and what comes next: a part of retry.pyx.
+
+The stage keeps one from a call's first failure on; a block or a stream that is run again has one from its beginning.
+"""
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Tries:
+    """
+    The attempts of one call. For blocks and streams: report how each attempt has ended, and it says what is next.
+
+    Args:
+        gate: Whose retry it is.
+    """
+
+    cdef RetryGate gate
+    cdef list ended                     # of each attempt that was followed by another: error, end, wait; None: none yet
+    cdef Scope scope
+    cdef RetryBudget paid_by            # what the last retry was taken out of; None: it was free
+    cdef int64_t began_ns, delay_ns, resume_ns
+    cdef uint64_t attempt               # how many have ended
+    cdef bint releasing                 # what is awaited is the end of a failed result
+    cdef int reason
+    cdef str one_shot                   # the argument that the first attempt has used up
+    cdef public object shown            # after the last attempt: what goes on in place of its exception
+
+    def __cinit__(self, RetryGate gate):
+        self.gate = gate
+        self.reason = GO
+        self.began_ns = api.now_ns()
+
+    def __dealloc__(self):
+        if self.scope is not None:
+            self.scope.closed = True
+
+    @property
+    def number(self):
+        """Which attempt this is, from 1."""
+        return self.attempt + 1
+
+    @property
+    def stop_reason(self):
+        """Why there is no other attempt; None while there is."""
+        return None if self.reason == GO else STOP_REASONS[self.reason]
+
+    @property
+    def counts(self):
+        """Whether the end counts as a failure; else it says nothing."""
+        return not self.quiet()
+
+    def enter(self, generator=None):
+        """
+        Begin an attempt: retries inside stand aside for this one.
+
+        Args:
+            generator: The generator whose consumer would see that between two items; None: there is none.
+        """
+        self.show(generator, NULL, NULL)
+
+    def leave(self):
+        """End what `enter` has begun."""
+        if self.scope is not None:
+            self.scope.close()
+
+    def raised(self, Exception error not None, bint threaded, str one_shot=None):
+        """
+        Report that an attempt has raised.
+
+        Args:
+            error: What it raised.
+
+            threaded: Whether the wait would block this thread.
+
+            one_shot: The argument that cannot be used again, if there is one.
+
+        Returns:
+            Seconds to wait before the next attempt; None: there is none.
+        """
+        judge = self.gate.judge_error
+        self.one_shot = one_shot
+        return self.next_after(error, None, RS_FAILURE if judge is None else judge(error), threaded)
+
+    def returned(self, value, bint threaded):
+        """Report that an attempt has returned a result which is a failure; see `raised`."""
+        return self.next_after(None, value, RS_FAILURE, threaded)
+
+    def refund(self):
+        """Report that the next attempt was not made."""
+        self.give_back()
+
+    cdef object next_after(self, object error, object value, int outcome, bint threaded):
+        cdef int64_t now = api.now_ns()
+        self.attempt += 1
+        cdef int reason = self.gate.decide(self, error, value, outcome, NULL, NULL, threaded, now)
+        if reason == GO:
+            self.go_on(error, now)
+            return self.delay_ns * 1e-9
+        self.stop(reason, error, True, now)
+        return None
+
+    cdef int show(self, object generator, rs_slot *slot, const rs_run *run) except -1:
+        """Have retries that the chain of calls does not show to know of this one."""
+        if self.scope is None:
+            self.scope = Scope()
+            self.scope.gate = self.gate
+        self.scope.outer = _visible(self.scope)
+        self.scope.payer = _payer(run, slot, self.scope)
+        if self.scope.payer is None:
+            self.scope.payer = self.gate.options().budget
+        self.scope.generator = None if generator is None else ref(generator)
+        return self.scope.open()
+
+    cdef bint quiet(self) noexcept:
+        """A refusal, or what an outer retry takes care of, says nothing by itself."""
+        return self.reason in (REFUSED, NESTED) and self.ended is None
+
+    cdef int give_back(self) except -1:
+        if self.paid_by is not None:
+            self.paid_by.refund()
+            self.paid_by = None
+        return 0
+
+    cdef int go_on(self, object error, int64_t now) except -1:
+        if self.ended is None:
+            self.ended = []
+        self.ended.append((error, now, self.delay_ns))
+        self.resume_ns = now + self.delay_ns
+        self.gate.count(GO)
+        if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_RETRIED:
+            _events.retried(self.gate, self.attempt, error, self.delay_ns * 1e-9)
+        return 0
+
+    cdef int stop(self, int reason, object error, bint called, int64_t now) except -1:
+        """There is no other attempt. What goes on is the callee's last own exception, with the trail of all attempts."""
+        self.reason = reason
+        self.shown = error
+        self.gate.count(reason)
+        if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_GAVE_UP:
+            _events.gave_up(self.gate, self.attempt, error, STOP_REASONS[reason])
+        if error is None or (reason == NESTED and self.ended is None):
+            return 0
+        if not called or reason == REFUSED or reason == DEADLINE:
+            self.shown = self.last_own(error)
+        attach(
+            self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
+            self.delay_ns * 1e-9 if reason == RETRY_AFTER else None,
+            self.one_shot if reason == NOT_REPLAYABLE else None,
+        )
+        return 0
+
+    cdef object last_own(self, object error):
+        for earlier, _, _ in reversed(self.ended or ()):
+            if earlier is not None and not isinstance(earlier, (RejectedError, DeadlineExceededError)):
+                return earlier
+        return error
+
+
+cdef str _one_shot(rs_end *end):
+    """The name of the argument that cannot be used again."""
+    cdef const rs_request *request = end.request
+    cdef Py_ssize_t total = request.nargs
+    names = <tuple>request.kwnames if request.kwnames != NULL else ()
+    return name_one_shot(
+        <object>end.func if end.func != NULL else None,
+        [<object>request.args[at] for at in range(total)],
+        {name: <object>request.args[total + at] for at, name in enumerate(names)},
+    )
