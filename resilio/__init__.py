@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+    from resilio._policies.deadline import Deadline, deadline
     from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
-    from resilio._policies.deadline import Deadline, deadline
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
     from resilio._policies.timeout import Timeout, timeout

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import core
 from resilio._trail import name_one_shot
 
 if TYPE_CHECKING:
+    from resilio._backends import Cutoff
     from resilio._native.core import Pipeline
 
 __all__ = ["Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
@@ -50,12 +51,13 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
 
-    __slots__ = ("args", "first", "fn", "kwargs")
+    __slots__ = ("args", "cuts", "first", "fn", "kwargs")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
+        self.cuts: list[Cutoff] = []
         self.first: list[Any] = [fn(*args, **kwargs)]
 
     def __call__(self) -> Any:
@@ -93,7 +95,7 @@ def _through_async(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...],
     if not stages:
         return make()
     if isinstance(stages[0], core.Pipeline):
-        return drive_async(_through_async(stages[1:], make, args, kwargs), stages[0], args, kwargs)
+        return drive_async(_through_async(stages[1:], make, args, kwargs), stages[0], args, kwargs, make.cuts)
     return stages[0].astream(Inside(_through_async, stages[1:], make))
 
 
@@ -109,6 +111,11 @@ class Inside:
 
     def __call__(self) -> Any:
         return self._through(self._stages, self._make, self._make.args, self._make.kwargs)
+
+    @property
+    def cuts(self) -> list[Cutoff]:
+        """What may interrupt the step under way, for all stages of the call: who begins one puts it there."""
+        return self._make.cuts
 
     def one_shot(self) -> str | None:
         """The name of an argument with which there cannot be a second stream, if there is one."""
@@ -157,9 +164,17 @@ def drive(
 
 
 async def drive_async(
-    inner: AsyncGenerator[Any, Any], pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
+    inner: AsyncGenerator[Any, Any],
+    pipeline: Pipeline,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    cuts: Iterable[Cutoff] = (),
 ) -> AsyncGenerator[Any, Any]:
-    """Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that."""
+    """
+    Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that.
+
+    A cancellation by one of `cuts`, a timeout outside, is a failure.
+    """
     permit = await pipeline.aacquire(*args, **kwargs)
     custody = Custody()
     try:
@@ -178,7 +193,10 @@ async def drive_async(
     except StopAsyncIteration:
         permit.success()
     except BaseException as error:
-        permit.raised(error)
+        if any(cut.fired for cut in cuts):
+            permit.failure(error)
+        else:
+            permit.raised(error)
         raise
     finally:
         custody.driven = False

@@ -50,6 +50,11 @@ class Cutoff(Protocol):
         """
         ...
 
+    @property
+    def fired(self) -> bool:
+        """Whether the code is being interrupted because the time was up."""
+        ...
+
     def here(self) -> bool:
         """Tell whether the current task is the one that is interrupted."""
         ...

@@ -69,6 +69,11 @@ class AsyncioCutoff:
         others = self._task.uncancel() > self._cancelling
         return isinstance(error, asyncio.CancelledError) and not others
 
+    @property
+    def fired(self) -> bool:
+        """Whether it has had the task cancelled."""
+        return self._fired
+
     def here(self) -> bool:
         """Tell whether the current task is the one that is interrupted."""
         try:

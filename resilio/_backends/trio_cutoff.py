@@ -39,6 +39,11 @@ class TrioCutoff:
         scope.__exit__(kind, error, None if error is None else error.__traceback__)
         return scope.cancelled_caught
 
+    @property
+    def fired(self) -> bool:
+        """Whether the block is cancelled."""
+        return self._scope is not None and self._scope.cancel_called
+
     def here(self) -> bool:
         """Tell whether the current task is the one that is interrupted."""
         try:

@@ -108,7 +108,9 @@ class Timeout(Policy[TimeoutConfig]):
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         config = self._config
-        if kind in ("sync", "generator") and not config.thread:
+        if kind == "generator":
+            _refuse(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
+        if kind == "sync" and not config.thread:
             _refuse(fn, "is not async: nothing can stop it. Use timeout(..., thread=True), or an async function")
         if kind in ("sync", "coroutine") and config.total is None:
             _refuse(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")

@@ -34,7 +34,7 @@ def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
 
 def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream whose first item is retried; see :func:`retried`."""
-    return drive_async(_AsyncRetried(gate, make), _Held((gate,)), (), {})
+    return drive_async(_AsyncRetried(gate, make), _Held((gate,)), (), {}, make.cuts)
 
 
 class _Held(Pipeline):

@@ -84,12 +84,12 @@ def test_without_thread_a_function_is_refused_where_it_is_decorated():
     def items():
         yield 1
 
-    for refused in (call, items):
-        with pytest.raises(TypeError, match="thread=True"):
+    for refused, instead in ((call, "thread=True"), (items, "async generator")):
+        with pytest.raises(TypeError, match=instead):
             timeout(1.0)(refused)
-        with pytest.raises(TypeError, match="thread=True"):
+        with pytest.raises(TypeError, match=instead):
             pipeline(bulkhead(1), timeout(1.0))(refused)
-        with pytest.raises(TypeError, match="thread=True"):
+        with pytest.raises(TypeError, match=instead):
             timeout(1.0)(bulkhead(1)(refused))
     with pytest.raises(TypeError, match="thread=True"):
         timeout(1.0).call(call)

@@ -19,7 +19,7 @@ from resilio._native.gate cimport *
 from resilio._native.strategy cimport *
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["DeadlineGate", "TimeoutGate"]
+__all__ = ["DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
@@ -45,6 +45,29 @@ cdef inline rs_timeout *_of(rs_gate *gate) noexcept nogil:
 
 cdef inline int64_t _later(int64_t now_ns, int64_t by_ns) noexcept nogil:
     return RS_NEVER if by_ns >= RS_NEVER - now_ns else now_ns + by_ns
+
+
+# ---- streams, which a strategy drives in Python: the core sees no call of it -----------------------------------------
+
+def stream_began(Gate gate not None):
+    """Count a stream that begins at the gate of a strategy."""
+    rs_lock_acquire(&gate.lock)
+    gate.counters.calls += 1
+    gate.counters.inflight += 1
+    rs_lock_release(&gate.lock)
+
+
+def stream_ended(Gate gate not None, int outcome):
+    """Count its end: 0 is a success, 1 a failure, 2 neither."""
+    rs_lock_acquire(&gate.lock)
+    gate.counters.inflight -= 1
+    if outcome == RS_SUCCESS:
+        gate.counters.successes += 1
+    elif outcome == RS_FAILURE:
+        gate.counters.failures += 1
+    else:
+        gate.counters.ignored += 1
+    rs_lock_release(&gate.lock)
 
 
 # ---- what a timeout learns, with the gate's lock held ----------------------------------------------------------------
@@ -133,7 +156,7 @@ cdef int _replace(rs_end *end, object new) except -1:
 cdef object _out_of_time():
     """What is raised when the ambient deadline has passed."""
     ambient = ambient_deadline()
-    return DeadlineExceededError(None if ambient is None else ambient.allowed_ns * 1e-9, 0.0)
+    return DeadlineExceededError(None if ambient is None else ambient.allowed_ns / 1e9, 0.0)
 
 
 cdef bint _cut_in_python(rs_slot *slot) except -1:
@@ -150,7 +173,7 @@ cdef int _ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         if end.fired == RS_OUT_OF_TIME:
             _replace(end, _out_of_time())
         else:
-            _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation * 1e-9))
+            _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation / 1e9))
     elif _cut_in_python(slot):
         slot.mark = OURS
         end.outcome = RS_FAILURE
@@ -261,17 +284,17 @@ cdef class TimeoutGate(Gate):
         rs_lock_acquire(&self.lock)
         ns = self.timeout.total_ns
         rs_lock_release(&self.lock)
-        return None if ns == RS_NEVER else ns * 1e-9
+        return None if ns == RS_NEVER else ns / 1e9
 
     @property
     def first(self):
         """Seconds that a stream gets until its first item, or None."""
-        return None if self.timeout.first_ns == RS_NEVER else self.timeout.first_ns * 1e-9
+        return None if self.timeout.first_ns == RS_NEVER else self.timeout.first_ns / 1e9
 
     @property
     def idle(self):
         """Seconds that a stream gets between two items, or None."""
-        return None if self.timeout.idle_ns == RS_NEVER else self.timeout.idle_ns * 1e-9
+        return None if self.timeout.idle_ns == RS_NEVER else self.timeout.idle_ns / 1e9
 
     @property
     def learned_from(self):
@@ -297,6 +320,19 @@ cdef class TimeoutGate(Gate):
         if _core.deadline_ns() <= at_ns:
             return _out_of_time()
         return CallTimeoutError(clock, limit, self.name)
+
+    def note(self, int outcome, int64_t spent_ns, bint late):
+        """Learn from a stream whose producer has taken *spent_ns*; *late*: this timeout has ended it."""
+        rs_lock_acquire(&self.lock)
+        if self.timeout.q and (late or outcome == RS_SUCCESS):
+            _learn(&self.timeout, self.timeout.ceiling_ns if late else spent_ns, _core.now_ns())
+        rs_lock_release(&self.lock)
+
+    def astream(self, make):
+        """Return a stream of `make()`, each item in time; see resilio._streams."""
+        from resilio._strategies.stream_clocks import timed_items
+
+        return timed_items(self, make)
 
     async def arun(self, rest):
         """Run *rest* in a cancel scope of trio."""
@@ -412,6 +448,7 @@ cdef class DeadlineGate(Gate):
         if <void *>&seen.allowed_ns != <void *>&self.allowed_ns:
             raise SystemError("resilio._native.timing was built against another gate.h")
         self.ops = &DEADLINE_OPS
+        self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, before which a function may be called
 
     def __init__(self, int64_t allowed_ns):
         """Allow so much time, >= 0, from when the call begins."""
@@ -424,11 +461,23 @@ cdef class DeadlineGate(Gate):
     @property
     def allowed(self):
         """The seconds that a call gets."""
-        return self.allowed_ns * 1e-9
+        return self.allowed_ns / 1e9
 
     def passed(self):
         """Return what is raised for a call whose deadline has passed."""
         return _out_of_time()
+
+    def stream(self, make):
+        """Return a stream of `make()` whose deadline is known inside."""
+        from resilio._strategies.stream_clocks import deadline_items
+
+        return deadline_items(self, make)
+
+    def astream(self, make):
+        """Return an async stream of `make()` until its deadline."""
+        from resilio._strategies.stream_clocks import items_until_deadline
+
+        return items_until_deadline(self, make)
 
     async def arun(self, rest):
         """Run *rest* in a cancel scope of trio."""
