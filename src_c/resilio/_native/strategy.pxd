@@ -62,3 +62,4 @@ cdef extern from "strategy.h":
         int64_t (*now_ns)() noexcept
         int (*may_block)() except -1
         int (*replayable)(const rs_request *) noexcept
+        object (*deadline)(int64_t, int64_t, PyObject *)

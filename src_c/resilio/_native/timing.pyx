@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from resilio import _context
 from resilio._native import core
-from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._native.core import ambient_deadline
 from resilio._native.gate cimport *
 from resilio._native.strategy cimport *
 from resilio.errors import CallTimeoutError, DeadlineExceededError
@@ -373,7 +373,7 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
         slot.wake_ns = outer_ns
         return 0
     PyContextVar_Get(_ambient, NULL, &before)
-    value = AmbientDeadline(slot.wake_ns, allowed_ns, <object>before)
+    value = _core.deadline(slot.wake_ns, allowed_ns, before)
     PyContextVar_Set(_ambient, value)
     Py_INCREF(value)
     slot.generation = <uint64_t><PyObject *>value

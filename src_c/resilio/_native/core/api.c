@@ -54,4 +54,4 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, deadline_ns, now_ns, rs_may_block, replayable};
+const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make};

@@ -127,6 +127,7 @@ void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more
 /* ---- the ambient deadline ----------------------------------------------------------------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
 int64_t rs_deadline_in_context(void);
+PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
 PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
 /* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */

@@ -145,6 +145,19 @@ static DeadlineObject *worth_keeping(DeadlineObject *outer, int in_generator)
     return (DeadlineObject *)Py_XNewRef((PyObject *)outer);
 }
 
+/* A deadline set upon *outer*, the value before or None, outside of any generator. New reference. */
+PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer)
+{
+    DeadlineObject *self = (DeadlineObject *)rs_AmbientDeadlineType.tp_alloc(&rs_AmbientDeadlineType, 0);
+    if (self == NULL)
+        return NULL;
+    __atomic_add_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
+    self->until_ns = until_ns;
+    self->allowed_ns = allowed_ns;
+    self->outer = Py_IS_TYPE(outer, &rs_AmbientDeadlineType) ? worth_keeping((DeadlineObject *)outer, 0) : NULL;
+    return (PyObject *)self;
+}
+
 static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"until_ns", "allowed_ns", "outer", "generator", "cutoff", NULL};
