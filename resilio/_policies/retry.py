@@ -9,6 +9,7 @@ reliable that fails for good, or a queue: what has not succeeded in a few second
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -28,17 +29,25 @@ from resilio.errors import DeadlineExceededError, RejectedError
 if TYPE_CHECKING:
     from resilio._retrying import Retrying
 
-__all__ = ["SHARED", "Retry", "RetryConfig", "RetrySnapshot", "retry"]
+__all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "retry"]
 
 Time = float | timedelta
 Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
 
-SHARED: Any = "shared"
+
+class _Budget(enum.Enum):
+    OWN = "one for the policy"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+OWN: Any = _Budget.OWN
 """The default of `budget`: one for the policy, which all its functions share."""
 
 
 def _budget(name: str, value: object) -> Any:
-    if value is None or value is SHARED or isinstance(value, RetryBudget):
+    if value is None or value is OWN or isinstance(value, RetryBudget):
         return value
     if isinstance(value, str):
         return RetryBudget(value)
@@ -55,7 +64,7 @@ class RetryConfig:
     attempts: int | None = option(positive_int, default=3, none_ok=True)
     backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter())
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
-    budget: RetryBudget | str | None = option(_budget, default=SHARED)
+    budget: RetryBudget | str | None = option(_budget, default=OWN)
 
     def named(self) -> tuple[type[BaseException], ...]:
         """Return the classes of refusals and passed deadlines that `on` names."""
@@ -105,7 +114,7 @@ class Retry(Policy[RetryConfig]):
         """Be called so, unless there is a name, and draw on the budget of another, unless one was given."""
         if self._called_after is None:
             self._called_after = self._gate.name = name
-        if self is not other and self._config.budget is SHARED:
+        if self is not other and self._config.budget is OWN:
             self._own = other._own
             self._apply(self._config)
 
@@ -114,7 +123,7 @@ class Retry(Policy[RetryConfig]):
 
     def _paying(self, config: RetryConfig) -> RetryBudget | None:
         budget: Any = config.budget
-        return self._own if budget is SHARED else budget
+        return self._own if budget is OWN else budget
 
     def _native(self, config: RetryConfig) -> dict[str, Any]:
         return {
@@ -162,7 +171,7 @@ def retry(
     attempts: int | None = 3,
     backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
     max_retry_after: Time = 60.0,
-    budget: RetryBudget | str | None = SHARED,
+    budget: RetryBudget | str | None = OWN,
     name: str | None = None,
 ) -> Retry:
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, events, pipeline, registry
+from resilio import RetryBudget, bulkhead, circuit_breaker, events, pipeline, registry, retry
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -179,6 +179,24 @@ def test_totals_never_go_back_when_a_name_is_given_anew() -> None:
     circuit_breaker("payments").call(int)
     assert scraped("resilio_calls_total", **BREAKER, outcome="success") == 2
     assert scraped("resilio_call_seconds_count", **BREAKER) == 2
+
+
+def test_retries_their_ends_and_their_budget_are_shown(vt: Any) -> None:
+    """Attempts after the first, why there were no more, and the tokens there are; of a shared budget at each user."""
+    budget = RetryBudget("shared", decay=None)
+    scraped = Scraped()
+    for name in ("one", "other"):
+        policy = retry(on=OSError, backoff=0.0, attempts=2, budget=budget, name=name)
+        policy.attempt(boom)
+    policy.attempt(int, "x")
+    one, other = ({"kind": "retry", "name": name} for name in ("one", "other"))
+    assert scraped("resilio_retries_total", **one) == scraped("resilio_retries_total", **other) == 1
+    assert scraped("resilio_retry_stopped_total", **other, reason="attempts") == 1
+    assert scraped("resilio_retry_stopped_total", **other, reason="not_retryable") == 1
+    assert scraped("resilio_retry_stopped_total", **one, reason="not_retryable") is None
+    assert scraped("resilio_retry_budget", **one) == scraped("resilio_retry_budget", **other) == 1.0
+    retry(on=OSError, budget=None, name="free")
+    assert scraped("resilio_retry_budget", kind="retry", name="free") is None
 
 
 def test_listener_errors_are_a_counter() -> None:
