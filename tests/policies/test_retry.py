@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -720,3 +722,22 @@ def test_a_deadline_inside_of_a_retry_bounds_its_attempts_only(vt):
 
     assert at_once(backoff=2.0).attempt(body).error.resilio.stop_reason == "attempts"
     assert vt.now == 4.0
+
+
+def test_a_caller_without_builtins_in_its_globals_is_retried():
+    """Code that was executed in a namespace of its own need not have them; what the core imports, it imports anyway."""
+    script = """
+import types
+from resilio import retry
+policy, failures = retry(on=OSError, backoff=0.001), [OSError()]
+def body():
+    if failures:
+        raise failures.pop()
+    return "ok"
+code = compile("answer = policy.call(body)", "bare", "exec")
+namespace = {"policy": policy, "body": body}
+types.FunctionType(code, namespace)()
+print(namespace["answer"], "__builtins__" in namespace)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["ok", "False"], "")

@@ -9,13 +9,26 @@ extern PyObject *rs_begin_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_end_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
 
+/* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
+static PyObject *import(const char *module)
+{
+    PyObject *name = PyUnicode_FromString(module);
+    PyObject *top = name ? PyImport_ImportModuleLevelObject(name, NULL, NULL, NULL, 0) : NULL;
+    PyObject *imported = top ? PyImport_GetModule(name) : NULL;
+    if (top && imported == NULL && !PyErr_Occurred())
+        PyErr_Format(PyExc_ImportError, "%s is not there", module);
+    Py_XDECREF(top);
+    Py_XDECREF(name);
+    return imported;
+}
+
 /* module.attribute, imported at the first need and kept. Borrowed; NULL with an exception if it is not there. */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
 {
     PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
     if (RS_LIKELY(value != NULL))
         return value;
-    PyObject *imported = PyImport_ImportModule(module);
+    PyObject *imported = import(module);
     value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
     Py_XDECREF(imported);
     if (value)
