@@ -60,6 +60,7 @@ EXTENSIONS = [
     native("custom", [f"{NATIVE}/custom.pyx"]),
     native("fallback", [f"{NATIVE}/fallback.pyx"]),
     native("hedge", [f"{NATIVE}/hedge.pyx"]),
+    native("keyed", [f"{NATIVE}/keyed.pyx"]),
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
     from resilio._deadline import remaining
+    from resilio._keyed import Keyed, keyed
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
     from resilio._policies.bulkhead import Bulkhead, bulkhead
@@ -53,6 +54,7 @@ __all__ = [
     "Fallback",
     "Health",
     "Hedge",
+    "Keyed",
     "LatencyHistogram",
     "Outcome",
     "OverloadedError",
@@ -91,6 +93,7 @@ __all__ = [
     "full_jitter",
     "gates",
     "hedge",
+    "keyed",
     "pipeline",
     "policy_of",
     "rate_limit",
@@ -108,6 +111,7 @@ _LATER = {
     "Fallback": "_policies.fallback",
     "Health": "_snapshot",
     "Hedge": "_policies.hedge",
+    "Keyed": "_keyed",
     "Outcome": "_outcome",
     "Pipeline": "_pipeline",
     "PipelineWarning": "_pipeline",
@@ -134,6 +138,7 @@ _LATER = {
     "fallback": "_policies.fallback",
     "full_jitter": "_backoff",
     "hedge": "_policies.hedge",
+    "keyed": "_keyed",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",

@@ -13,7 +13,7 @@ from resilio._config import show
 if TYPE_CHECKING:
     from resilio._policy import Policy
 
-__all__ = ["Explanation", "LintWarning", "Step", "explain", "lint"]
+__all__ = ["Explanation", "LintWarning", "Step", "explain", "lint", "seen_through"]
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +22,7 @@ class Step:
     One policy of a pipeline.
 
     Attributes:
-        position: 1 is outermost.
+        position: 1 is outermost. A keyed policy takes as many as those of each key have.
 
         kind: What the policy is.
 
@@ -95,14 +95,22 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
-    """Return what these policies do in this order, first is outermost."""
-    steps = tuple(_step(position, policy) for position, policy in enumerate(policies, 1))
+    """Return what these policies do in this order, first is outermost; of keyed ones what those of each key do."""
+    shown = [(part, policy) for policy in policies for part in policy._seen_through()]
+    steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
     return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)))
 
 
-def _step(position: int, policy: Policy[Any]) -> Step:
+def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:
+    """Return the policies with such as each key has in place of the keyed ones: a step each."""
+    return [part for policy in policies for part in policy._seen_through()]
+
+
+def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
     error = policy.gates[0].error
     options = dict(_options(policy.config))
+    if whole is not policy:
+        options |= {name: value for name, value in _options(whole.config) if name not in ("factory", "overrides")}
     return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=error)
 
 
@@ -123,7 +131,7 @@ def _default(field: attrs.Attribute[Any]) -> Any:
 
 def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
     """Yield every pair whose order cannot do what it says, first policy is outermost."""
-    for (outer_at, outer), (inner_at, inner) in combinations(enumerate(policies, 1), 2):
+    for (outer_at, outer), (inner_at, inner) in combinations(enumerate(seen_through(policies), 1), 2):
         for rule, message in _problems(outer, inner):
             text = f"{outer.kind} ({outer_at}) around {inner.kind} ({inner_at}): {message}"
             yield LintWarning(rule=rule, outer=outer_at, inner=inner_at, message=text)

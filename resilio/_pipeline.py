@@ -214,8 +214,9 @@ def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
     """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and a later one."""
     if len(policies) < 2:  # nothing to say, nothing to import
         return
-    from resilio._explain import lint
+    from resilio._explain import lint, seen_through
 
+    new = None if new is None else len(seen_through(policies[:new]))
     for warning in lint(policies):
         if new is None or warning.outer <= new < warning.inner:
             level, _ = outside(sys._getframe())

@@ -246,6 +246,18 @@ class Policy(core.Pipeline, Generic[C]):
         if callable(reset):
             reset()
 
+    def _seen_through(self) -> tuple[Policy[Any], ...]:
+        """The policies that a look at a pipeline shows in place of this one."""
+        return (self,)
+
+    def _metered(self) -> tuple[Any, ...]:
+        """What metrics show of it: itself, or its stages, each with kind, label, gates, latency and snapshot()."""
+        return (self,)
+
+    def _is_new(self) -> bool:
+        """Tell whether nobody could tell it from a new one; its gate, which is asked as well, sees no difference."""
+        return True
+
     def _call_after(self, fn: Any) -> None:
         """Take the name of the first function guarded, unless one was given."""
         if self._given is None and self._called_after is None:

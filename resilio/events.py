@@ -44,6 +44,8 @@ class StateChanged:
         reason: Why, from the policy's closed set of labels.
 
         at_ns: When, in nanoseconds of resilio's own clock.
+
+        key: Of a keyed policy, whose policy it is; None for any other, and for the one that keys share.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class StateChanged:
     new: str
     reason: str
     at_ns: int
+    key: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +76,8 @@ class Rejected:
         retry_after: Seconds after which a new call has a chance; None if unknown.
 
         at_ns: When, in nanoseconds of resilio's own clock.
+
+        key: Of a keyed policy, whose policy it is.
     """
 
     kind: str
@@ -82,6 +87,7 @@ class Rejected:
     limit: float | None
     retry_after: float | None
     at_ns: int
+    key: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +105,8 @@ class Settled:
         seconds: From admission to the end (to the first item of a stream).
 
         at_ns: When, in nanoseconds of resilio's own clock.
+
+        key: Of a keyed policy, whose policy it is.
     """
 
     kind: str
@@ -106,6 +114,7 @@ class Settled:
     outcome: str
     seconds: float
     at_ns: int
+    key: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -186,7 +195,10 @@ class _Subscription:
         self.blamed = False
 
     def covers(self, gate: Gate) -> bool:
-        return self.gates is None or gate in self.gates
+        if self.gates is None or gate in self.gates:
+            return True
+        entry = gate.entry  # of a keyed policy: who listens to that listens to all its keys
+        return entry is not None and any(stage in self.gates for stage in entry.table.stages)
 
     def tell(self, event: Event) -> None:
         """Give the listener an event; what it raises stays here (KeyboardInterrupt and its like do not)."""
@@ -278,6 +290,9 @@ def _change(change: Callable[[tuple[_Subscription, ...]], tuple[_Subscription, .
         _subscriptions = change(_subscriptions)
         for gate in list(_gates):
             gate.listening = _mask(gate)
+        for subscription in _subscriptions:  # keys of keyed policies that are listened to alone
+            for gate in subscription.gates or ():
+                gate.listening = _mask(gate)
 
 
 def _mask(gate: Gate) -> int:
@@ -306,11 +321,17 @@ def attach(gate: Gate) -> None:
         gate.listening = _mask(gate)
 
 
+def detach(gate: Gate) -> None:
+    """Leave a gate to that of a keyed policy, which stands for all its keys."""
+    with _lock:
+        _gates.discard(gate)
+
+
 def deliver(gate: Gate) -> None:
     """Deliver the state changes that `gate` has recorded. The core calls this, with no lock held."""
-    kind, name = gate.kind, _name(gate)
+    kind, name, key = gate.kind, _name(gate), _key(gate)
     for at_ns, old, new, reason in gate.drain_changes():
-        _queue(gate, StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns))
+        _queue(gate, StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns, key=key))
     _dispatch()
 
 
@@ -324,6 +345,7 @@ def rejected(gate: Gate, reason: str, measured: float | None, limit: float | Non
         limit=limit,
         retry_after=retry_after,
         at_ns=clock.now_ns(),
+        key=_key(gate),
     )
     _queue(gate, event)
     _dispatch()
@@ -331,7 +353,14 @@ def rejected(gate: Gate, reason: str, measured: float | None, limit: float | Non
 
 def settled(gate: Gate, outcome: int, seconds: float) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
-    event = Settled(kind=gate.kind, name=_name(gate), outcome=OUTCOMES[outcome], seconds=seconds, at_ns=clock.now_ns())
+    event = Settled(
+        kind=gate.kind,
+        name=_name(gate),
+        outcome=OUTCOMES[outcome],
+        seconds=seconds,
+        at_ns=clock.now_ns(),
+        key=_key(gate),
+    )
     _queue(gate, event)
     _dispatch()
 
@@ -354,6 +383,11 @@ def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) 
 
 def _name(gate: Gate) -> str | None:
     return getattr(gate.policy, "name", None)
+
+
+def _key(gate: Gate) -> Any:
+    entry = gate.entry
+    return None if entry is None else entry.key
 
 
 def _queue(gate: Gate, event: Event) -> None:

@@ -251,6 +251,12 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
     return known
 
 
+def unlist(policy: Policy[Any]) -> None:
+    """Take an unnamed policy off the list: somebody shows it together with others."""
+    with _lock:
+        _unnamed.pop(id(policy), None)
+
+
 def _configured(name: str, config: Any) -> Any:
     values = _pending.get(name)
     if not values:
@@ -263,6 +269,8 @@ def _configured(name: str, config: Any) -> Any:
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
     """Return `config` with `values` changed and checked; an option it does not have is refused by name."""
+    if hasattr(config, "changed"):  # it knows of options that are not its own
+        return config.changed(values)
     known = {field.name for field in attrs.fields(type(config))}
     for option in values:
         if option not in known:

@@ -19,6 +19,7 @@ class Gate:
     name: str | None
     judge_error: Callable[[BaseException], int] | None
     judge_value: Callable[[Any], int] | None
+    entry: Any
     on_trip: Callable[[Gate, BaseException], object] | None
     listening: int
     @property

@@ -140,6 +140,9 @@ class Fallback(Policy[FallbackConfig]):
         """Forget which targets have failed of late; the counters stay."""
         self._gate.forget_failures()
 
+    def _is_new(self) -> bool:
+        return not any(self._gate.resting(clock.now_ns()))
+
     def _native(self, config: FallbackConfig) -> dict[str, Any]:
         known = {
             id(target.function): target for target in self._targets

@@ -125,6 +125,10 @@ class Retry(Policy[RetryConfig]):
         budget: Any = config.budget
         return self._own if budget is OWN else budget
 
+    def _is_new(self) -> bool:
+        used = self._own.snapshot()  # one of its own; one that is shared goes on without it
+        return self._config.budget is not SHARED or not (used.successes or used.calls)
+
     def _native(self, config: RetryConfig) -> dict[str, Any]:
         return {
             "attempts": config.attempts,

@@ -92,9 +92,10 @@ class _Group:
         self.queued += counters.pop("queued")
         if snapshot.limit is not None:
             self.limit = (self.limit or 0.0) + snapshot.limit
-        if gate.states and snapshot.state is not None:
+        states = getattr(snapshot, "states", None) or ([] if snapshot.state is None else [snapshot.state])
+        if gate.states and states:
             self.states = self.states or Counter(dict.fromkeys(gate.states, 0))
-            self.states[snapshot.state] += 1
+            self.states.update(states)
         counters["retries"] = getattr(snapshot, "retries", 0)
         stopped = Counter(getattr(snapshot, "stopped", {}))
         budget = getattr(policy, "budget", None)
@@ -152,10 +153,11 @@ class ResilioCollector(Collector):
     def _read(self) -> dict[Key, _Group]:
         groups: dict[Key, _Group] = {}
         before, self._seen = self._seen, {}
-        for policy in registry.all() if self._policies is None else self._policies:
-            key = (policy.kind, policy.label)
-            totals = groups.setdefault(key, _Group()).add(policy)
-            self._seen[id(policy)] = (weakref.ref(policy), key, totals)
+        policies = registry.all() if self._policies is None else self._policies
+        for shown in (shown for policy in policies for shown in policy._metered()):
+            key = (shown.kind, shown.label)
+            totals = groups.setdefault(key, _Group()).add(shown)
+            self._seen[id(shown)] = (weakref.ref(shown), key, totals)
         self._retire(before)
         for key, totals in self._gone.items():
             groups.setdefault(key, _Group()).totals.add(totals)

@@ -63,6 +63,7 @@ typedef struct rs_request {
                                        then makes a waiter and asks `admit` once more (nothing is counted twice) */
     int hedge;                      /* a copy of a call under way: sheddable, waits for nothing, takes no probe lease */
     int64_t deadline_ns;            /* when its answer is of no use any more; 0: never. Set by core, where a wait is possible */
+    PyObject *func;                 /* the function that is called, borrowed; NULL: only a permit is wanted */
 } rs_request;
 
 /* Why a gate refused, filled by the gate with REJECTED. */
@@ -91,8 +92,11 @@ typedef struct rs_gate_ops {
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
     const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
-    rs_gate *(*resolve)(rs_gate *, const rs_request *);     /* NULL: itself. The gate for this call, a new reference; never fails.
-                                                               Before `prepare`, without the lock; may call Python */
+    /* NULL: itself. The gate for this call, a new reference; *before*: the one of the stage before in this run, or NULL. Before
+       `prepare`, without the lock; may call Python; never fails. */
+    rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
+    int (*pristine)(rs_gate *, int64_t now_ns);             /* NULL: never. Can nobody tell it from a new one, but for what it has counted? */
+    const struct rs_gate_ops *kept;                         /* the ops that these are a copy of, but for `resolve`; or NULL */
 } rs_gate_ops;
 
 /* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */
@@ -121,6 +125,7 @@ struct rs_gate {
     PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
     PyObject *on_trip;              /* callable(gate, exception), after a settle that changed the state; or NULL */
     PyObject *weakrefs;
+    PyObject *entry;                /* of a keyed policy, which this gate serves one key of; or NULL */
     rs_gate *prev, *next;           /* all live gates, for fork */
     uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it can do without */
     rs_lock lock;

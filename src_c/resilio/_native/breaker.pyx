@@ -311,6 +311,15 @@ cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     b.random |= b.random == 0
 
 
+cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """Closed, with nothing in the window and no failures in a row, however old those are: they still count."""
+    cdef rs_breaker *b = _of(gate)
+    if b.state != CLOSED or not b.passing or b.in_a_row:
+        return False
+    rs_window_advance(&b.window, now_ns)
+    return b.window.total == 0
+
+
 cdef rs_gate_ops OPS
 OPS.kind = "circuit_breaker"
 OPS.error = "CircuitOpenError"
@@ -322,6 +331,7 @@ OPS.cancel = _cancel
 OPS.settle = _settle
 OPS.first_item = _first_item
 OPS.forget = _forget
+OPS.pristine = _pristine
 
 
 # ---- the Python face -------------------------------------------------------------------------------------------------

@@ -294,6 +294,11 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
     return 0
 
 
+cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _of(gate)
+    return not b.closed and b.used == 0 and b.queue.head == NULL and b.idlers.head == NULL
+
+
 cdef rs_gate_ops PLAIN                      # field by field: a struct made at once leaves the others undefined
 PLAIN.kind = "bulkhead"
 PLAIN.error = "BulkheadFullError"
@@ -304,6 +309,7 @@ PLAIN.poll = _poll
 PLAIN.cancel = _cancel
 PLAIN.settle = _settle
 PLAIN.forget = _forget
+PLAIN.pristine = _pristine
 cdef rs_gate_ops WEIGHED = PLAIN
 WEIGHED.prepare = _prepare
 

@@ -38,6 +38,7 @@ cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the G
     ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept
+    ctypedef int (*rs_pristine_op)(rs_gate *, int64_t) noexcept
     ctypedef struct rs_gate_ops:
         const char *kind
         const char *error
@@ -48,6 +49,7 @@ cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the G
         rs_cancel_op cancel
         rs_settle_op settle
         rs_forget_op forget
+        rs_pristine_op pristine
 
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
         cdef const rs_gate_ops *ops

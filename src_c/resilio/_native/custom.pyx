@@ -65,6 +65,10 @@ cdef void door_forget(rs_gate *gate, int64_t now) noexcept nogil:
     door_gone(gate, now)
 
 
+cdef int door_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    return (<rs_door *>gate).state == SERVING
+
+
 cdef rs_gate_ops door_ops
 memset(&door_ops, 0, sizeof(door_ops))
 door_ops.kind = "pipeline"
@@ -75,6 +79,7 @@ door_ops.admit = door_admit
 door_ops.cancel = door_cancel
 door_ops.settle = door_settle
 door_ops.forget = door_forget
+door_ops.pristine = door_pristine
 
 
 cdef class DoorGate(Gate):

@@ -36,6 +36,11 @@ cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         return RS_PASS
 
 
+cdef int fallback_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """Whether a target rests is asked by the face."""
+    return True
+
+
 cdef rs_strategy_ops fallback_strategy
 memset(&fallback_strategy, 0, sizeof(fallback_strategy))
 fallback_strategy.ended = fallback_ended
@@ -49,6 +54,7 @@ fallback_ops.error = "ResilienceError"
 fallback_ops.reasons = fallback_reasons
 fallback_ops.admit = fallback_admit
 fallback_ops.strategy = &fallback_strategy
+fallback_ops.pristine = fallback_pristine
 
 
 # ---- one call that falls back ----------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "strategy.h":
-    pass
+    ctypedef struct rs_gate_ops         # both below
+    ctypedef struct rs_gate
 
 cdef extern from "waiters.h":
     ctypedef int (*rs_prepare_op)(rs_gate *, rs_slot *, const rs_request *) noexcept
+    ctypedef rs_gate *(*rs_resolve_op)(rs_gate *, const rs_request *, rs_gate *) noexcept
 
 cdef extern from "waiters.h" nogil:
     const int64_t RS_NEVER
@@ -73,6 +75,7 @@ cdef extern from "waiters.h" nogil:
         PyObject *kwnames
         rs_waiter *waiter
         int hedge
+        PyObject *func
     ctypedef struct rs_refusal:
         int reason
         double measured
@@ -83,8 +86,13 @@ cdef extern from "waiters.h" nogil:
         int64_t inflight, queued
     ctypedef struct rs_gate:
         const rs_gate_ops *ops
+        PyObject *policy
+        PyObject *weakrefs
+        PyObject *entry
         rs_lock lock
+        uint32_t changes
         uint32_t listening
+        uint64_t refused[17]
         rs_counters counters
         rs_histogram latency
 
@@ -95,7 +103,7 @@ cdef extern from "waiters.h" nogil:
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_first_item_op)(rs_gate *, rs_slot *, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
-    ctypedef rs_gate *(*rs_resolve_op)(rs_gate *, const rs_request *) noexcept nogil
+    ctypedef int (*rs_pristine_op)(rs_gate *, int64_t) noexcept nogil
     ctypedef struct rs_gate_ops:
         const char *kind
         const char *error
@@ -111,6 +119,8 @@ cdef extern from "waiters.h" nogil:
         rs_forget_op forget
         const void *strategy
         rs_resolve_op resolve
+        rs_pristine_op pristine
+        const rs_gate_ops *kept
 
     bint rs_gate_enforced(rs_gate *)
     bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_refusal *)

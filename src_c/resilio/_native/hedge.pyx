@@ -134,6 +134,11 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
             _log.logger().exception("copies of a dropped call could not be cancelled")
 
 
+cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """It has learned nothing: what it learns stays."""
+    return (<rs_hedge *>gate).hedging.samples == 0
+
+
 cdef rs_strategy_ops hedge_strategy
 memset(&hedge_strategy, 0, sizeof(hedge_strategy))
 hedge_strategy.ended = hedge_ended
@@ -152,6 +157,7 @@ hedge_ops.prepare = hedge_prepare
 hedge_ops.admit = hedge_admit
 hedge_ops.settle = hedge_settle
 hedge_ops.strategy = &hedge_strategy
+hedge_ops.pristine = hedge_pristine
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------

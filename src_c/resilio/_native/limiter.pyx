@@ -100,6 +100,18 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
     return 0
 
 
+cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """All buckets are full, and nobody waits."""
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    if m.queue.head != NULL:
+        return False
+    for i in range(m.buckets.n):
+        if rs_gcra_available(&m.buckets.bucket[i], now_ns) < m.buckets.bucket[i].burst:
+            return False
+    return True
+
+
 cdef rs_gate_ops OPS                        # field by field: a struct made at once leaves the others undefined
 OPS.kind = "rate_limit"
 OPS.error = "RateLimitedError"
@@ -110,6 +122,7 @@ OPS.poll = _poll
 OPS.cancel = _cancel
 OPS.settle = _settle
 OPS.forget = _forget
+OPS.pristine = _pristine
 
 
 @cython.final

@@ -126,6 +126,11 @@ cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         return RS_PASS
 
 
+cdef int retry_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """It keeps nothing itself; the budget is asked by the face, which knows whose it is."""
+    return True
+
+
 cdef rs_strategy_ops retry_strategy
 memset(&retry_strategy, 0, sizeof(retry_strategy))
 retry_strategy.ended = retry_ended
@@ -141,6 +146,7 @@ retry_ops.prepare = retry_prepare
 retry_ops.admit = retry_admit
 retry_ops.settle = retry_settle
 retry_ops.strategy = &retry_strategy
+retry_ops.pristine = retry_pristine
 
 
 cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:

@@ -202,6 +202,11 @@ TIMED.expired = _expired
 TIMED.delegates = _delegates
 TIMED.label = _label
 
+cdef int _has_learned_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_timeout *t = &(<rs_timeout_object *>gate).timeout
+    return t.recent.count + t.before.count == 0
+
+
 cdef rs_gate_ops PLAIN
 memset(&PLAIN, 0, sizeof(PLAIN))
 PLAIN.kind = "timeout"
@@ -209,6 +214,7 @@ PLAIN.error = "RejectedError"
 PLAIN.reasons = &REASONS[0]
 PLAIN.admit = _admit
 PLAIN.strategy = &TIMED
+PLAIN.pristine = _has_learned_nothing
 cdef rs_gate_ops LEARNING = PLAIN
 LEARNING.settle = _settle
 
@@ -430,6 +436,10 @@ DEADLINE.leave = _put_back
 DEADLINE.delegates = _deadline_delegates
 DEADLINE.label = _deadline_label
 
+cdef int _keeps_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    return True
+
+
 cdef rs_gate_ops DEADLINE_OPS
 memset(&DEADLINE_OPS, 0, sizeof(DEADLINE_OPS))
 DEADLINE_OPS.kind = "deadline"
@@ -438,6 +448,7 @@ DEADLINE_OPS.reasons = &REASONS[0]
 DEADLINE_OPS.prepare = _set
 DEADLINE_OPS.admit = _let_in
 DEADLINE_OPS.strategy = &DEADLINE
+DEADLINE_OPS.pristine = _keeps_nothing
 
 
 cdef class DeadlineGate(Gate):

@@ -155,7 +155,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         const rs_gate_ops *ops = gate->ops;
         slot->resolved = 0;
         if (RS_UNLIKELY(ops->resolve != NULL)) {
-            gate = ops->resolve(gate, request);
+            gate = ops->resolve(gate, request, i > run->base ? run->slots[i - 1].gate : NULL);
             ops = gate->ops;
             slot->resolved = RS_RESOLVED;
         }
@@ -216,8 +216,11 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
             gate->counters.inflight--;
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
+            uint8_t resolved = slot->resolved;      /* the gate is still to be asked for its refusal */
             run->cursor = (int16_t)i;
+            slot->resolved = 0;
             rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
+            slot->resolved = resolved;
             rs_gate_deliver(gate, NULL, 0);
             if (gate->listening & RS_LISTEN_REJECTED)
                 rs_tell_rejected(gate, why);

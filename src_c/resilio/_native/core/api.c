@@ -32,10 +32,12 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate 
 
 static rs_gate *outside(PyObject *call, int stage, const char *kind)
 {
-    rs_pipeline *pipe = ((CallObject *)call)->pipe;
-    for (int i = stage - 1; i >= 0; i--)        /* below its base too: it may be inside of another */
-        if (strcmp(pipe->gate[i]->ops->kind, kind) == 0)
-            return pipe->gate[i];
+    const rs_run *run = &((CallObject *)call)->run;
+    for (int i = stage - 1; i >= 0; i--) {      /* below its base too: it may be inside of another */
+        rs_gate *gate = i >= run->base && i < run->n ? run->slots[i].gate : run->pipe->gate[i];
+        if (gate->ops->resolve == NULL && strcmp(gate->ops->kind, kind) == 0)
+            return gate;
+    }
     return NULL;
 }
 

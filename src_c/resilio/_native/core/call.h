@@ -74,7 +74,7 @@ static inline int rs_call_pauses(const CallObject *self)
 
 static inline rs_request rs_call_request(CallObject *self)
 {
-    return (rs_request){self->args + 1, self->nargs, self->kwnames, NULL, self->run.hedge};
+    return (rs_request){.args = self->args + 1, .nargs = self->nargs, .kwnames = self->kwnames, .hedge = self->run.hedge, .func = self->func};
 }
 
 static inline void rs_call_leave(CallObject *self)

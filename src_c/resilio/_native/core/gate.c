@@ -27,6 +27,7 @@ static int gate_traverse(rs_gate *self, visitproc visit, void *arg)
     Py_VISIT(self->judge_error);
     Py_VISIT(self->judge_value);
     Py_VISIT(self->on_trip);
+    Py_VISIT(self->entry);
     return 0;
 }
 
@@ -37,6 +38,7 @@ static int gate_clear(rs_gate *self)
     Py_CLEAR(self->judge_error);
     Py_CLEAR(self->judge_value);
     Py_CLEAR(self->on_trip);
+    Py_CLEAR(self->entry);
     return 0;
 }
 
@@ -243,6 +245,7 @@ static PyGetSetDef gate_getset[] = {
     OWN(name, "The policy's name, or None."),
     OWN(judge_error, "callable(exception) -> Outcome, or None for the default rule."),
     OWN(judge_value, "callable(result) -> Outcome, or None: success."),
+    OWN(entry, "Which key of a keyed policy it serves, or None."),
     OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
     {"error", (getter)gate_get_error, NULL, "The name of its refusals' class in resilio.errors."},

@@ -255,7 +255,7 @@ PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject 
 {
     rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
-    rs_request request = {args, PyVectorcall_NARGS(nargsf), kwnames, NULL, 0};
+    rs_request request = {.args = args, .nargs = PyVectorcall_NARGS(nargsf), .kwnames = kwnames, .func = func};
     if (RS_UNLIKELY(run.slots == NULL))
         return NULL;
     Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */

@@ -52,6 +52,8 @@ static int fill_kind(rs_kind *kind, const rs_gate_ops *ops)
 
 const rs_kind *rs_kind_of(const rs_gate_ops *ops)
 {
+    if (ops->kept)
+        ops = ops->kept;
     int n = __atomic_load_n(&n_kinds, __ATOMIC_ACQUIRE);
     for (int i = 0; i < n; i++)
         if (kinds[i].ops == ops)

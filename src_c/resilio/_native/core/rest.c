@@ -110,8 +110,8 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
 static PyObject *rest_outside(RestObject *self, PyObject *kind)
 {
     const char *name = PyUnicode_AsUTF8(kind);
-    for (int i = self->first - 2; name && i >= 0; i--)
-        if (strcmp(self->pipe->gate[i]->ops->kind, name) == 0)
+    for (int i = self->first - 2; name && i >= 0; i--)      /* not a keyed one: it is another for each call */
+        if (self->pipe->gate[i]->ops->resolve == NULL && strcmp(self->pipe->gate[i]->ops->kind, name) == 0)
             return Py_NewRef((PyObject *)self->pipe->gate[i]);
     if (name == NULL)
         return NULL;

@@ -1,0 +1,598 @@
+# cython: auto_pickle=False
+"""
+A policy for each key: the table of keys, and the stage that finds a call's own gate in it.
+
+A look-up takes no lock. Whatever changes the table holds one lock for all tables, and calls no factory meanwhile. A key
+leaves the table only if nobody can tell its policy from a new one: it is taken out first, and put back if somebody had
+found it before (the reference counts tell) or if it has learned something.
+"""
+
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy
+
+from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+from resilio._native.gate cimport rs_counters, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request
+from resilio._native.primitives cimport (
+    histogram_adopt, rs_histogram as rs_latencies, rs_histogram_copy, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
+)
+
+import os
+import threading
+
+from resilio import _log
+
+__all__ = ["Entry", "KeyedGate", "KeyedTable"]
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    Py_ssize_t Py_REFCNT(PyObject *)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
+
+cdef extern from "gate.h":
+    ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:     # `counters` is a method here
+        cdef const rs_gate_ops *ops
+
+cdef extern from *:
+    """
+    #include <Python.h>
+    static inline int rs_dict_find(PyObject *dict, PyObject *key, PyObject **found)    /* -1: the key raises */
+    {
+    #if PY_VERSION_HEX >= 0x030D0000
+        return PyDict_GetItemRef(dict, key, found);
+    #else
+        *found = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+        return *found ? 1 : PyErr_Occurred() ? -1 : 0;
+    #endif
+    }
+    """
+    int rs_dict_find(object, object, PyObject **) except -1
+
+cdef rs_clock *_clock = rs_clock_import()
+cdef enum:
+    TICKS = 256                 # look-ups between two looks at an entry
+    STEPS = 8                   # entries looked at to make room for a key: O(1), whatever the table holds
+    MOST_FUNCTIONS = 1000       # whose parameter is known
+
+_lock = threading.RLock()       # reentrant: a key's __eq__ may look up another key
+
+
+def _after_fork():
+    """A child has no other threads: a lock that one of them held is free."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# ---- one key ---------------------------------------------------------------------------------------------------
+
+cdef class Entry:
+    """
+    One key of a keyed policy.
+
+    Attributes:
+        key: The key; None for the policy that all keys share for which there is no room.
+
+        policy: Its policy.
+
+        table: The table that it is of.
+    """
+
+    cdef bint used                      # since the hand was here; with `policy` in the first cache line
+    cdef readonly object policy
+    cdef readonly object key
+    cdef readonly KeyedTable table
+    cdef tuple gates                    # of the policy
+    cdef tuple configs                  # of the gates' policies, as they were made
+    cdef int64_t seen_ns                # when the hand last found it used
+    cdef Py_ssize_t place               # in the ring
+    cdef Py_ssize_t references          # to all its objects, while nobody else has any
+
+    @property
+    def gates(self):
+        """The gates of its policy, outermost first."""
+        return self.gates
+
+    def keep_configs(self):
+        """Take the options in force for those that it was made with."""
+        self.configs = tuple([gate.policy.config for gate in self.gates])
+
+
+cdef Py_ssize_t references_of(Entry entry):
+    """How often the entry, its policy, its gates and theirs are referred to, by whomever."""
+    cdef Py_ssize_t count = Py_REFCNT(<PyObject *>entry) + Py_REFCNT(<PyObject *>entry.policy)
+    cdef PyObject *gate
+    cdef Py_ssize_t i
+    for i in range(len(entry.gates)):
+        gate = PyTuple_GET_ITEM(entry.gates, i)
+        count += Py_REFCNT(gate) + Py_REFCNT((<rs_gate *>gate).policy)
+    return count
+
+
+cdef bint native_pristine(Entry entry, int64_t now_ns) noexcept:
+    """Is nothing under way at its gates, and does nothing there differ from new ones?"""
+    cdef rs_gate *gate
+    cdef Py_ssize_t i
+    cdef bint new = True
+    for i in range(len(entry.gates)):
+        gate = <rs_gate *>PyTuple_GET_ITEM(entry.gates, i)
+        if gate.ops.pristine == NULL or gate.weakrefs != NULL:      # who has a weak reference listens
+            return False
+        rs_lock_acquire(&gate.lock)
+        new = not (gate.counters.inflight or gate.counters.queued or gate.changes) and gate.ops.pristine(gate, now_ns)
+        rs_lock_release(&gate.lock)
+        if not new:
+            return False
+    return True
+
+
+cdef class Where:
+    """Where a function's parameter is found in a call."""
+
+    cdef Py_ssize_t position            # -1: by keyword only
+    cdef bint has_default
+    cdef object default
+
+    def __init__(self, Py_ssize_t position, bint has_default, object default):
+        self.position = position
+        self.has_default = has_default
+        self.default = default
+
+
+# ---- all keys --------------------------------------------------------------------------------------------------
+
+cdef class KeyedTable:
+    """
+    The policies by key.
+
+    Attributes:
+        overflow: The entry that all keys share for which there is no room.
+
+        stages: The gates that stand for those of the keys in a pipeline.
+
+        overflowed: How often a call had to share it.
+
+        evicted: How many keys have made room.
+
+        errors: How often there was no key, or no policy for it.
+    """
+
+    cdef dict entries
+    cdef list ring                      # of the entries; the hand goes round in it
+    cdef Py_ssize_t hand
+    cdef object face                    # build(key), is_new(entry), where(function), report(error)
+    cdef object function                # of the call's arguments, or None: `parameter`
+    cdef str parameter
+    cdef dict places                    # function -> Where
+    cdef readonly Entry overflow
+    cdef readonly tuple stages
+    cdef Py_ssize_t max_keys
+    cdef int64_t idle_ns
+    cdef uint32_t ticks
+    cdef readonly uint64_t overflowed
+    cdef readonly uint64_t evicted
+    cdef readonly uint64_t errors
+
+    def __init__(self, object face, object key):
+        """
+        Make a table without keys; `begin` must follow.
+
+        Args:
+            face: What makes policies: `build(key)`, `is_new(entry)`, `where(function)`, `report(error)`.
+
+            key: A function of a call's arguments, or the name of a parameter.
+        """
+        self.entries = {}
+        self.ring = []
+        self.places = {}
+        self.face = face
+        self.function = None if isinstance(key, str) else key
+        self.parameter = key if isinstance(key, str) else ""
+        self.stages = ()
+
+    def begin(self, object policy):
+        """Take the policy that keys share for which there is no room; its gates say what the stages are."""
+        self.overflow = self.entry_of(None, policy)
+        self.stages = tuple([KeyedGate(self, index, gate) for index, gate in enumerate(self.overflow.gates)])
+
+    def configure(self, Py_ssize_t max_keys, double idle):
+        """
+        Set how much there may be.
+
+        Args:
+            max_keys: Keys, at most; those there are stay.
+
+            idle: Seconds after which a key that nobody used is forgotten, if its policy is as new.
+        """
+        self.max_keys = max_keys
+        self.idle_ns = <int64_t>(idle * 1e9)
+
+    # -- look-ups
+
+    def find(self, object key):
+        """Return the policy of this key, made if there was none; for lack of room the one that keys share."""
+        return self.entry(key).policy
+
+    def get(self, object key):
+        """Return the policy of this key, or None."""
+        cdef PyObject *found = NULL
+        rs_dict_find(self.entries, key, &found)
+        if found == NULL:
+            return None
+        policy = (<Entry>found).policy
+        Py_DECREF(<object>found)
+        return policy
+
+    cdef Entry entry(self, object key):
+        cdef PyObject *found = NULL
+        cdef Entry entry
+        rs_dict_find(self.entries, key, &found)
+        if found == NULL:
+            return self.make(key)
+        entry = <Entry>found
+        Py_DECREF(entry)                # the variable has its own
+        if not entry.used:
+            entry.used = True
+        self.ticks += 1
+        if self.ticks % TICKS == 0:
+            self.tidy(1)
+        return entry
+
+    cdef Entry entry_for(self, const rs_request *request):
+        """The entry of a call; whatever its key function does."""
+        try:
+            return self.entry(self.key_of(request))
+        except BaseException as error:
+            self.errors += 1
+            if isinstance(error, KeyboardInterrupt):
+                PyErr_SetInterrupt()    # not the function's: raised again at the next safe point
+            else:
+                self.face.report(error)
+        return self.overflow
+
+    cdef object key_of(self, const rs_request *request):
+        cdef PyObject *found = NULL
+        cdef Where where
+        if self.function is not None:
+            return PyObject_Vectorcall(self.function, request.args, request.nargs, request.kwnames)
+        if request.func == NULL:        # a permit by hand
+            if request.nargs == 1 and request.kwnames == NULL:
+                return <object>request.args[0]
+            return self.by_keyword(request, None)
+        rs_dict_find(self.places, <object>request.func, &found)
+        if found == NULL:
+            where = self.look(<object>request.func)
+        else:
+            where = <Where>found
+            Py_DECREF(where)
+        if 0 <= where.position < request.nargs:
+            return <object>request.args[where.position]
+        return self.by_keyword(request, where)
+
+    cdef object by_keyword(self, const rs_request *request, Where where):
+        cdef Py_ssize_t i
+        if request.kwnames != NULL:
+            for i, name in enumerate(<tuple>request.kwnames):
+                if name == self.parameter:
+                    return <object>request.args[request.nargs + i]
+        if where is not None and where.has_default:
+            return where.default
+        raise KeyError(f"the call has no {self.parameter!r}")
+
+    cdef Where look(self, object function):
+        cdef Where where = Where(*self.face.where(function))
+        if len(self.places) >= MOST_FUNCTIONS:
+            self.places.clear()
+        self.places[function] = where
+        return where
+
+    def learn(self, object function):
+        """Find the parameter of a function that is about to be guarded; without one, TypeError."""
+        if self.function is None:
+            self.look(function)
+
+    # -- keys come
+
+    cdef Entry entry_of(self, object key, object policy):
+        cdef Entry entry = Entry.__new__(Entry)
+        entry.key = key
+        entry.policy = policy
+        entry.table = self
+        entry.gates = policy.gates
+        entry.configs = tuple([gate.policy.config for gate in entry.gates])
+        if self.overflow is not None and entry.configs == self.overflow.configs:
+            entry.configs = self.overflow.configs
+        entry.seen_ns = rs_clock_now(_clock)
+        entry.used = True
+        for gate in entry.gates:
+            gate.entry = entry
+        return entry
+
+    cdef Entry make(self, object key):
+        cdef Entry entry
+        if len(self.entries) >= self.max_keys and not self.make_room():
+            self.overflowed += 1
+            return self.overflow
+        entry = self.entry_of(key, self.face.build(key))
+        return self.insert(entry)
+
+    cdef Entry insert(self, Entry entry):
+        """Put it in, unless another thread was quicker, or there is no room any more."""
+        cdef Entry there
+        with _lock:
+            there = self.entries.get(entry.key)
+            if there is None and len(self.entries) >= self.max_keys:
+                self.overflowed += 1
+                there = self.overflow
+            if there is None:
+                entry.references = references_of(entry) + 2     # and the dict, and the ring
+                entry.place = len(self.ring)
+                self.ring.append(entry)
+                self.entries[entry.key] = entry
+        if there is not None:
+            forget(entry)
+            return there
+        for stage, gate in zip(self.stages, entry.gates):
+            gate.listening = stage.listening
+        self.tidy(2)
+        return entry
+
+    # -- keys go
+
+    cdef bint make_room(self) except -1:
+        """Evict one of the next few that are as new and that nobody has used since the hand was there."""
+        cdef list gone = []
+        with _lock:
+            for _ in range(STEPS):
+                if len(self.entries) < self.max_keys or self.look_at_next(gone, pressed=True):
+                    return True
+        return False
+
+    cdef int tidy(self, int looks) except -1:
+        """Look at the next entries; who has been idle for long, and is as new, goes."""
+        cdef list gone = []
+        with _lock:
+            for _ in range(looks):
+                self.look_at_next(gone, pressed=False)
+        return 0
+
+    cdef bint look_at_next(self, list gone, bint pressed) except -1:
+        """Whether it was evicted. What it was made of goes to `gone`, to be freed when the lock is."""
+        cdef Entry entry
+        cdef int64_t now_ns
+        if not self.ring:
+            return False
+        now_ns = rs_clock_now(_clock)
+        self.hand = self.hand + 1 if self.hand + 1 < len(self.ring) else 0
+        entry = <Entry>self.ring[self.hand]
+        if entry.used:
+            entry.used = False
+            entry.seen_ns = now_ns
+            return False
+        if not pressed and now_ns - entry.seen_ns < self.idle_ns:
+            if now_ns < entry.seen_ns:  # the clock was set back
+                entry.seen_ns = now_ns
+            return False
+        return self.evict(entry, now_ns, gone)
+
+    cdef bint evict(self, Entry entry, int64_t now_ns, list gone) except -1:
+        if not native_pristine(entry, now_ns):
+            return False
+        if self.entries.pop(entry.key, None) is not entry:
+            return False
+        if (references_of(entry) != entry.references - 1 or not native_pristine(entry, now_ns)
+                or not self.face.is_new(entry.policy, entry.configs)):
+            self.entries[entry.key] = entry
+            return False
+        last = <Entry>self.ring.pop()
+        if last is not entry:
+            (<Entry>last).place = entry.place
+            self.ring[entry.place] = last
+        self.keep_counts(entry)
+        gone.append(entry.policy)
+        forget(entry)
+        for gate in entry.gates:
+            gate.policy = None          # nobody has it: it need not wait for a collection
+        self.evicted += 1
+        return True
+
+    cdef int keep_counts(self, Entry entry) except -1:
+        cdef Gate stage, gate
+        for stage, gate in zip(self.stages, entry.gates):
+            add(<rs_gate *><PyObject *>stage, <rs_gate *><PyObject *>gate)
+        return 0
+
+    def clear(self):
+        """Forget all keys, whatever their policies know; calls under way end where they began."""
+        cdef Entry entry
+        with _lock:
+            entries, self.entries, self.ring, self.hand = self.ring, {}, [], 0
+            for entry in entries:
+                self.keep_counts(entry)
+                forget(entry)
+
+    # -- all of them
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __contains__(self, object key):
+        return key in self.entries
+
+    def all(self):
+        """Return the entries there are, the shared one not included."""
+        return list(self.ring)
+
+    cdef list gates_of(self, Py_ssize_t index):
+        cdef Entry entry
+        return [entry.gates[index] for entry in (*self.ring, self.overflow)]
+
+
+cdef int add(rs_gate *into, rs_gate *gate) except -1:
+    """Add what a gate has counted."""
+    cdef rs_counters counters
+    cdef rs_latencies latency
+    cdef uint64_t refused[17]
+    rs_lock_acquire(&gate.lock)
+    counters = gate.counters
+    memcpy(refused, gate.refused, sizeof(refused))
+    cdef int failed = rs_histogram_copy(&latency, <rs_latencies *>&gate.latency)
+    rs_lock_release(&gate.lock)
+    if failed:
+        raise MemoryError("no memory for a copy of the latencies")
+    rs_lock_acquire(&into.lock)
+    counters.inflight = counters.queued = 0     # those end at their own gate
+    add_counters(&into.counters, &counters)
+    for i in range(17):
+        into.refused[i] += refused[i]
+    rs_histogram_merge(<rs_latencies *>&into.latency, &latency)
+    rs_lock_release(&into.lock)
+    rs_histogram_free(&latency)
+    return 0
+
+
+cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
+    into.calls += of.calls
+    into.successes += of.successes
+    into.failures += of.failures
+    into.ignored += of.ignored
+    into.rejected += of.rejected
+    into.would_reject += of.would_reject
+    into.would_wait += of.would_wait
+    into.cancelled += of.cancelled
+    into.inflight += of.inflight
+    into.queued += of.queued
+
+
+cdef int forget(Entry entry) except -1:
+    """The circles that the entry is part of are cut: what nobody uses is freed at once."""
+    for gate in entry.gates:
+        gate.entry = None
+    return 0
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------
+
+cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *before) noexcept:
+    """The gate for this call. Of several stages with one key the first has looked it up for all."""
+    cdef KeyedGate self = <KeyedGate><PyObject *>gate
+    cdef KeyedTable table = self.table
+    cdef Entry entry = None
+    cdef PyObject *found
+    if self.index and before != NULL and before.entry != NULL:
+        entry = <Entry><PyObject *>before.entry
+    if entry is None or entry.table is not table:
+        try:
+            entry = table.entry_for(request)
+        except BaseException:           # not even the report went well
+            entry = table.overflow
+    found = PyTuple_GET_ITEM(entry.gates, self.index)
+    Py_INCREF(<object>found)
+    return <rs_gate *>found
+
+
+cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's
+
+
+cdef const rs_gate_ops *keyed_ops(const rs_gate_ops *ops) except NULL:
+    """Those of a stage that stands for gates of this kind: it says what they are, and finds one. Never freed."""
+    cdef rs_gate_ops *copy
+    if <size_t>ops not in _copies:
+        copy = <rs_gate_ops *>malloc(sizeof(rs_gate_ops))
+        if copy == NULL:
+            raise MemoryError("no memory for a keyed policy")
+        copy[0] = ops[0]
+        copy.resolve = find_gate
+        copy.pristine = NULL
+        copy.forget = NULL              # the stage's memory is not such a gate's
+        copy.kept = ops
+        _copies[<size_t>ops] = <size_t>copy
+    return <const rs_gate_ops *><size_t>_copies[<size_t>ops]
+
+
+cdef class KeyedGate(Gate):
+    """
+    Stands in a pipeline for the gates of all keys; its own counters are of those that are gone.
+
+    Args:
+        table: The policies by key.
+
+        index: Which of a policy's gates it stands for.
+
+        gate: One such gate.
+    """
+
+    cdef KeyedTable table
+    cdef Py_ssize_t index
+
+    def __init__(self, KeyedTable table, Py_ssize_t index, Gate gate):
+        if gate.ops.resolve != NULL:
+            raise TypeError("a keyed policy cannot have keys of its own for each key: make one key of both")
+        self.table = table
+        self.index = index
+        self.ops = keyed_ops(gate.ops)
+
+    def gates(self):
+        """Return the gates of all keys, and the one that keys share."""
+        return self.table.gates_of(self.index)
+
+    def counters(self):
+        """All counters, added up, as a dict of int."""
+        cdef rs_counters sum, one
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        with _lock:
+            rs_lock_acquire(&gate.lock)
+            sum = gate.counters
+            rs_lock_release(&gate.lock)
+            for each in self.table.gates_of(self.index):
+                gate = <rs_gate *><PyObject *>each
+                rs_lock_acquire(&gate.lock)
+                one = gate.counters
+                rs_lock_release(&gate.lock)
+                add_counters(&sum, &one)
+        return dict(sum)
+
+    def refusals(self):
+        """How often calls were refused for each reason, added up."""
+        with _lock:
+            found = Gate.refusals(self)
+            for gate in self.table.gates_of(self.index):
+                for reason, count in gate.refusals().items():
+                    found[reason] += count
+        return found
+
+    def latency(self):
+        """Return all latencies as one LatencyHistogram."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef rs_latencies sum
+        cdef int failed
+        rs_histogram_init(&sum)
+        with _lock:
+            gates = [self, *self.table.gates_of(self.index)]
+        for each in gates:
+            gate = <rs_gate *><PyObject *>each
+            rs_lock_acquire(&gate.lock)
+            failed = rs_histogram_merge(&sum, <rs_latencies *>&gate.latency)
+            rs_lock_release(&gate.lock)
+            if failed:
+                rs_histogram_free(&sum)
+                raise MemoryError("no memory for all latencies")
+        return histogram_adopt(&sum)
+
+    @property
+    def listening(self):
+        """Which events are wanted: 1 rejected, 2 settled; of all keys, those made later included."""
+        return (<rs_gate *><PyObject *>self).listening
+
+    @listening.setter
+    def listening(self, uint32_t mask):
+        (<rs_gate *><PyObject *>self).listening = mask
+        if self.table is not None:
+            for gate in self.table.gates_of(self.index):
+                gate.listening = mask

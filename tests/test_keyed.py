@@ -1,0 +1,786 @@
+"""What a keyed policy promises."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import math
+import re
+import threading
+import weakref
+
+import anyio
+import pytest
+
+from resilio import (
+    bulkhead,
+    circuit_breaker,
+    configure,
+    events,
+    fallback,
+    hedge,
+    keyed,
+    pipeline,
+    policy_of,
+    rate_limit,
+    registry,
+    retry,
+    timeout,
+)
+from resilio.errors import BulkheadFullError, CircuitOpenError
+from resilio.testing import assert_no_leaks, record_events
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def vt(resilio_virtual_time):
+    """Virtual time for the whole test."""
+    return resilio_virtual_time
+
+
+def breakers(**options):
+    """A breaker of two failures for each host."""
+    return keyed(lambda: circuit_breaker(consecutive=2, open_for=10.0, max_open_for=10.0), **{"key": "host", **options})
+
+
+def calling(host, error=None):
+    if error is not None:
+        raise error
+    return host
+
+
+def fail(guarded, *args, times=2, **kwargs):
+    for _ in range(times):
+        with pytest.raises(OSError):
+            guarded(*args, error=OSError(), **kwargs)
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("factory", [None, 5, "breaker", circuit_breaker()]),
+        ("key", [None, 5, "not a name", ""]),
+        ("max_keys", [0, -1, True, 1.5, "many", None]),
+        ("idle", [0, -1, math.nan, True, "60s"]),
+        ("name", ["", " x", 5]),
+    ],
+)
+def test_a_bad_option_is_refused_by_name_and_value(name, values):
+    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+    for value in values:
+        options = {"factory": circuit_breaker, "key": "host", name: value}
+        with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .*, not {re.escape(repr(value)[:30])}"):
+            keyed(options.pop("factory"), **options)
+
+
+def test_an_async_key_function_is_refused():
+    """The key is needed at once."""
+
+    async def key(*args):
+        """Never called."""
+
+    with pytest.raises(TypeError, match="key must be a function that answers at once"):
+        keyed(circuit_breaker, key=key)
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "text"),
+    [
+        (lambda: 5, TypeError, "factory must make a policy; .* made 5"),
+        (lambda: circuit_breaker("named"), ValueError, "without a name, not 'named'"),
+        (lambda: pipeline(circuit_breaker(), bulkhead(1, name="shared")), ValueError, "without a name, not 'shared'"),
+        (lambda: keyed(circuit_breaker, key="x"), TypeError, "make one key of both"),
+        (lambda: 1 / 0, ZeroDivisionError, "division by zero"),
+    ],
+)
+def test_a_factory_that_cannot_serve_is_refused_at_once(factory, error, text):
+    """It is called when the keyed policy is made, not in the middle of the first call."""
+    with registry.isolated(), pytest.raises(error, match=text):
+        keyed(factory, key="host")
+
+
+def test_a_factory_may_take_the_key_and_makes_the_shared_policy_for_none():
+    """A parameter without a default gets the key."""
+    seen = []
+
+    def factory(host):
+        seen.append(host)
+        return bulkhead(5 if host == "big" else 1)
+
+    pools = keyed(factory, key="host")
+    assert (pools["big"].config.max_concurrent, pools["small"].config.max_concurrent) == (5, 1)
+    assert seen == [None, "big", "small"]
+
+
+def test_the_policies_of_all_keys_are_of_one_kind_and_new():
+    """A factory that makes another kind, or the same object again, is told so; calls share one policy meanwhile."""
+    made = {"other": bulkhead(1)}
+    mixed = keyed(lambda host: made.get(host) or circuit_breaker(), key="host")
+    with pytest.raises(TypeError, match="the same kinds of policies for each key; for 'other' it made <Bulkhead"):
+        mixed["other"]
+    one = circuit_breaker()
+    same = keyed(lambda: one, key="host")
+    with pytest.raises(ValueError, match="a new policy for each key"):
+        same["x"]
+    assert same(calling)("x") == "x"
+    assert same.snapshot().errors == 1
+    assert one.snapshot().calls == 1
+
+
+def test_one_name_is_one_keyed_policy():
+    """The same name and options give the same object; other options are refused."""
+    with registry.isolated():
+        made = keyed(circuit_breaker, key="host", name="one-keyed")
+        assert keyed(circuit_breaker, key="host", name="one-keyed") is made
+        assert registry.get("one-keyed") is made
+        with pytest.raises(ValueError, match="max_keys=10000 against 5"):
+            keyed(circuit_breaker, key="host", max_keys=5, name="one-keyed")
+
+
+# ---- which key -------------------------------------------------------------------------------------------------------
+
+
+def test_each_key_has_a_state_of_its_own():
+    """One host that is down is shut out alone."""
+    per_host = breakers()
+    call = per_host(calling)
+    fail(call, "bad")
+    with pytest.raises(CircuitOpenError):
+        call("bad")
+    assert call("good") == "good"
+    assert (per_host["bad"].state, per_host["good"].state) == ("open", "closed")
+    assert [key for key, _ in per_host.items()] == list(per_host) == ["bad", "good"]
+    assert ("bad" in per_host, "unknown" in per_host, len(per_host), bool(breakers())) == (True, False, 2, True)
+    assert per_host.get("unknown") is None
+    assert per_host.get("bad") is per_host["bad"]
+
+
+def test_a_parameter_is_found_by_position_by_keyword_and_by_default():
+    """The name stands for the parameter, however a call passes it."""
+    per_host = keyed(lambda: bulkhead(9), key="host")
+
+    @per_host
+    def plain(path, host="default", *rest, port=1):
+        return host
+
+    @per_host
+    def other(host, /, **options):
+        return host
+
+    @per_host
+    def by_keyword(*paths, host):
+        return host
+
+    @per_host
+    def anything(**options):
+        return options["host"]
+
+    plain("p", "a"), plain("p", host="b"), plain("p"), other("c"), by_keyword(1, 2, host="d"), anything(host="e")
+    functools.partial(plain, "p")("f"), per_host(functools.partial(calling, error=None))("g")
+    assert list(per_host) == ["a", "b", "default", "c", "d", "e", "f", "g"]
+    assert per_host.snapshot().errors == 0
+
+
+def test_a_parameter_that_is_not_there_is_an_error_at_decoration():
+    """Not a surprise in the first call."""
+    per_host = keyed(circuit_breaker, key="host")
+    with pytest.raises(TypeError, match=r"key='host': .*has no such parameter; it has: url, timeout"):
+        per_host(lambda url, timeout=1: None)
+    with pytest.raises(TypeError, match="has no such parameter; it has: none"):
+        pipeline(rate_limit("9/s"), per_host)(lambda: None)
+    with pytest.raises(TypeError, match="has no such parameter"):
+        per_host(lambda *host: None)
+    with pytest.raises(TypeError, match="are not known; give `key` a function"):
+        keyed(circuit_breaker, key="default")(getattr)
+
+
+def test_a_key_function_sees_the_exact_arguments():
+    """self included, and keywords as such."""
+    seen = []
+
+    def key(*args, **kwargs):
+        seen.append((args, kwargs))
+        return args[1]
+
+    per_tenant = keyed(lambda: bulkhead(1), key=key)
+
+    class Client:
+        @per_tenant
+        def get(self, tenant, *, size):
+            return tenant
+
+    client = Client()
+    assert client.get("t", size=3) == "t"
+    assert seen == [((client, "t"), {"size": 3})]
+    assert list(per_tenant) == ["t"]
+
+
+def test_keyed_by_self_each_instance_has_its_own():
+    """The state that instances share otherwise; a weak reference as key lets them go."""
+
+    class Client:
+        @keyed(lambda: circuit_breaker(consecutive=2), key="self")
+        def get(self, error=None):
+            return calling(self, error)
+
+        @keyed(lambda: bulkhead(1), key=weakref.ref)
+        def weakly(self):
+            return 1
+
+    one, two = Client(), Client()
+    fail(one.get)
+    with pytest.raises(CircuitOpenError):
+        one.get()
+    assert two.get() is two
+    assert one.weakly() == 1
+    per_instance = policy_of(Client.weakly)
+    assert weakref.ref(one) in per_instance
+    gone = weakref.ref(one)
+    policy_of(Client.get).reset()
+    del one
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("key", "args"),
+    [(lambda host: [host], ("a",)), (lambda host: 1 / 0, ("a",)), (lambda: 0, ("a",)), ("host", ([],))],
+    ids=["unhashable", "raises", "takes no arguments", "unhashable argument"],
+)
+def test_a_call_without_a_key_shares_a_policy_and_is_logged_once(caplog, key, args):
+    """A key function must not decide over the call; that it fails is counted, and logged once."""
+    per_host = keyed(lambda: circuit_breaker(consecutive=2), key=key, name=None)
+    call = per_host(lambda host: host)
+    with caplog.at_level(logging.WARNING, "resilio"):
+        assert [call(*args) for _ in range(3)] == [args[0]] * 3
+    assert len([record for record in caplog.records if "no key" in record.message]) == 1
+    assert (per_host.snapshot().errors, per_host.snapshot().keys, per_host.overflow.snapshot().calls) == (3, 0, 3)
+
+
+def test_a_call_whose_own_arguments_are_wrong_raises_its_own_error():
+    """A missing argument is the caller's TypeError, as without the policy."""
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        breakers()(calling)()
+
+
+def test_a_key_whose_equality_raises_is_no_key():
+    """Nor is one that raises BaseException: only Ctrl-C is raised again."""
+
+    class Odd:
+        def __init__(self, error):
+            self.error = error
+
+        def __hash__(self):
+            raise self.error
+
+    per_host = breakers()
+    call = per_host(calling)
+    odd = Odd(ValueError())
+    assert call(odd) is odd
+    with pytest.raises(KeyboardInterrupt):
+        call(Odd(KeyboardInterrupt()))
+        for _ in range(100_000):
+            pass
+    assert per_host.snapshot().errors == 2
+    with pytest.raises(ValueError):
+        per_host[odd]
+
+
+# ---- the uses --------------------------------------------------------------------------------------------------------
+
+
+@BACKENDS
+def test_all_uses_find_the_key(vt, backend):
+    """call, acall, attempt, permits and blocks by hand; async functions and streams."""
+    per_host = keyed(lambda: bulkhead(1), key="host")
+
+    async def main():
+        async def later(host):
+            return host
+
+        async def items(host):
+            yield host
+
+        assert per_host.call(calling, "a") == "a"
+        assert await per_host.acall(later, "b") == "b"
+        assert per_host.attempt(calling, "c").value == "c"
+        assert (await per_host.attempt(later, host="d")).value == "d"
+        permit = per_host.try_acquire(host="e")
+        assert permit
+        assert not per_host.try_acquire("e")
+        permit.success()
+        with per_host.permit("f"):
+            with pytest.raises(BulkheadFullError):
+                per_host.call(calling, "f")
+            per_host.call(calling, "g")
+        async with per_host.permit(host="h"):
+            pass
+        permit = await per_host.aacquire("i")
+        permit.failure(OSError())
+        assert [item async for item in per_host(items)("j")] == ["j"]
+        assert await per_host(later)("k") == "k"
+
+    vt.run(main, backend=backend)
+    assert "".join(per_host) == "abcdefghijk"
+    assert per_host.snapshot().errors == 0
+    assert_no_leaks(per_host)
+
+
+def test_a_permit_without_a_function_needs_its_key():
+    """By keyword, or as the only argument."""
+    per_host = keyed(lambda: bulkhead(1), key="host")
+    per_host.try_acquire(1, 2).success()
+    per_host.try_acquire(port=2).success()
+    assert (per_host.snapshot().errors, len(per_host)) == (2, 0)
+
+
+@BACKENDS
+def test_waits_are_at_the_gate_of_the_key(vt, backend):
+    """Two calls of one key queue, another key goes ahead; nothing is left."""
+    pools = keyed(lambda: bulkhead(1, max_queued=5, max_wait=60.0), key="host")
+    order = []
+
+    @pools
+    async def call(host, number):
+        order.append((host, number))
+        await anyio.sleep(1)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, "a", 1)
+            await anyio.sleep(0.1)
+            for host, number in (("a", 2), ("b", 1)):
+                group.start_soon(call, host, number)
+            await anyio.sleep(0.5)
+            assert order == [("a", 1), ("b", 1)]
+            assert (pools["a"].snapshot().queued, pools.snapshot().queued, pools.snapshot().inflight) == (1, 1, 2)
+
+    vt.run(main, backend=backend)
+    assert order[-1] == ("a", 2)
+    assert_no_leaks(pools)
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda: retry(on=OSError, backoff=0.1, attempts=3, budget=None),
+        lambda: fallback(lambda host: host, on=OSError),
+        lambda: timeout(5.0),
+        lambda: hedge(after=1.0, replay_safe=True),
+        lambda: rate_limit("100/s"),
+        circuit_breaker,
+        lambda: pipeline(retry(on=OSError, backoff=0.1, budget=None), circuit_breaker(), bulkhead(2), timeout(5.0)),
+    ],
+    ids=["retry", "fallback", "timeout", "hedge", "rate_limit", "circuit_breaker", "pipeline"],
+)
+def test_every_kind_of_policy_can_have_keys(vt, backend, factory):
+    """Gates, strategies and pipelines of them, alone and stacked, with other policies around and inside."""
+    stage = keyed(factory, key="host")
+    attempts = []
+
+    async def call(host):
+        attempts.append(host)
+        await anyio.sleep(0.01)
+        if len(attempts) == 1 and (stage["x"].kind in ("retry", "fallback", "pipeline")):
+            raise OSError
+        return host
+
+    async def main():
+        limit, pool = rate_limit("99/s"), bulkhead(5)
+        for guarded in (stage(call), pipeline(limit, stage, pool)(call), limit(stage(pool(call)))):
+            assert await guarded("a") == "a"
+            assert await guarded(host="b") == "b"
+
+    vt.run(main, backend=backend)
+    assert set(stage) == {"a", "b", "x"}
+    assert stage.snapshot().successes == 6
+    assert_no_leaks(stage)
+
+
+def test_a_pipeline_for_each_key_is_looked_up_once_a_call():
+    """All its stages are of the same key, which is asked for once."""
+    asked = []
+
+    def key(host, **_):
+        asked.append(host)
+        return host
+
+    stage = keyed(lambda: pipeline(circuit_breaker(consecutive=2), bulkhead(1)), key=key)
+    call = stage(calling)
+    assert [call(host) for host in "abc"] == ["a", "b", "c"]
+    assert asked == ["a", "b", "c"]
+    fail(call, "a")
+    with pytest.raises(CircuitOpenError):
+        call("a")
+    assert [part.snapshot().calls for part in stage["a"].policies] == [4, 3]
+    assert [gate.counters()["calls"] for gate in stage.gates] == [6, 6, 5]
+    assert stage["b"].drain(0)
+
+
+@BACKENDS
+def test_a_retry_around_looks_the_key_up_for_each_attempt(vt, backend):
+    """And the retry of a key sees what the breaker of the key inside says."""
+    stage = keyed(
+        lambda: pipeline(retry(on=OSError, backoff=0.1, attempts=5, budget=None), circuit_breaker(consecutive=2)),
+        key="host",
+    )
+
+    async def broken(host):
+        raise OSError(host)
+
+    async def main():
+        for guarded in (stage(broken), retry(on=OSError, backoff=0.1, budget=None)(breakers()(broken))):
+            with pytest.raises(OSError, match="a"):
+                await guarded("a")
+
+    vt.run(main, backend=backend)
+    assert stage["a"].policies[1].state == "open"
+    assert_no_leaks(stage)
+
+
+def test_policy_of_gives_the_keyed_policy():
+    """Also under wrappers, and what guards one function guards another."""
+    per_host = breakers()
+    assert policy_of(per_host(calling)) is per_host
+    assert per_host(calling)("a") == per_host(lambda host: host)("a") == "a"
+    assert len(per_host) == 1
+
+
+# ---- bounded ---------------------------------------------------------------------------------------------------------
+
+
+def test_beyond_max_keys_new_ones_share_a_policy(vt):
+    """Those that are there keep theirs, whatever comes."""
+    per_host = breakers(max_keys=3)
+    call = per_host(calling)
+    for host in "abc":
+        fail(call, host, times=1)
+    for host in "defg":
+        call(host)
+    assert list(per_host) == ["a", "b", "c"]
+    assert (per_host["z"] is per_host.overflow, per_host.overflow.snapshot().calls) == (True, 4)
+    snapshot = per_host.snapshot()
+    assert (snapshot.keys, snapshot.overflowed, snapshot.calls, snapshot.evicted) == (3, 5, 7, 0)
+
+
+def test_a_key_that_is_as_new_makes_room(vt):
+    """At max_keys those go that nobody can tell from new ones, the least used first."""
+    pools = keyed(lambda: bulkhead(1), key="host", max_keys=3)
+    call = pools(calling)
+    permit = pools.try_acquire(host="held")
+    for number in range(100):
+        call(number)
+    assert pools["held"].used == 1
+    assert len(pools) <= 3
+    permit.success()
+    snapshot = pools.snapshot()
+    assert (snapshot.calls, snapshot.successes) == (101, 101)
+    assert snapshot.evicted + snapshot.keys + snapshot.overflowed >= 101
+
+
+def test_a_key_in_use_is_never_forgotten(vt):
+    """Neither an open breaker nor one with something in its window; after that, when new keys come, it goes."""
+    per_host = breakers(idle=30.0)
+    call = per_host(calling)
+    fail(call, "down")
+    fail(call, "failed once", times=1)
+    call("fine")
+    for number in range(100):
+        call(number)
+    assert {"down", "failed once", "fine"} <= set(per_host)
+    vt.advance(61.0)  # the window is empty, and everybody idle
+    for _ in range(4):
+        for number in range(1000, 1100):
+            call(number)
+        vt.advance(31.0)
+    assert {"down", "failed once"} <= set(per_host)  # a failure in a row counts for ever
+    assert "fine" not in per_host
+    assert per_host.snapshot().evicted >= 50
+    assert per_host.snapshot().calls == 2 + 1 + 1 + 100 + 400
+
+
+def test_what_somebody_else_has_in_hand_is_not_forgotten(vt):
+    """A policy that was looked up, a permit, a call under way, and a listener keep a key."""
+    pools = keyed(lambda: bulkhead(5), key="host", max_keys=4)
+    mine = pools["mine"]
+    permit = pools.try_acquire(host="held")
+    heard = []
+    pools["heard"].on_event(heard.append, kinds=(events.Settled,))
+    changed = pools["changed"]
+    changed.reconfigure(max_concurrent=7)
+    del changed
+    call = pools(calling)
+    for number in range(50):
+        call(number)
+    assert {"mine", "held", "heard", "changed"} == set(pools)
+    assert pools["mine"] is mine
+    call("heard")
+    assert [event.key for event in heard] == ["heard"]
+    permit.success()
+
+
+def test_an_evicted_policy_is_freed_at_once(vt):
+    """Without a collection: many keys that come and go must not wait for one."""
+    pools = keyed(lambda: bulkhead(1), key="host", max_keys=1)
+    gc.disable()
+    try:
+        gone = weakref.ref(pools["a"])
+        for number in range(10):
+            pools(calling)(number)
+        assert "a" not in pools
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_an_idle_key_goes_without_new_ones_too(vt):
+    """Look-ups of other keys have the hand move on."""
+    pools = keyed(lambda: bulkhead(1), key="host", idle=10.0)
+    call = pools(calling)
+    for number in range(20):
+        call(number)
+    for _ in range(60):
+        vt.advance(11.0)
+        for _ in range(512):
+            call("busy")
+    assert list(pools) == ["busy"]
+
+
+def test_reset_forgets_all_keys(vt):
+    """What they have counted stays in the sum; a call under way ends where it began."""
+    per_host = breakers()
+    call = per_host(calling)
+    fail(call, "a")
+    permit = per_host.try_acquire("b")
+    per_host.reset()
+    assert len(per_host) == 0
+    assert call("a") == "a"
+    permit.success()
+    assert per_host.snapshot().calls == 4
+    assert per_host.snapshot().inflight == 0
+
+
+# ---- one of many -----------------------------------------------------------------------------------------------------
+
+
+def test_the_snapshot_adds_all_keys_up(vt):
+    """Counters, states and latencies are those of all keys."""
+    per_host = breakers(name=None)
+    call = per_host(calling)
+    fail(call, "down")
+    for host in "ab":
+        call(host)
+    snapshot = per_host.snapshot()
+    assert (snapshot.kind, snapshot.keys, snapshot.states) == ("keyed", 3, {"open": 1, "closed": 2})
+    assert (snapshot.calls, snapshot.successes, snapshot.failures) == (4, 2, 2)
+    assert per_host.latency.count == 4
+    assert per_host.health()
+    with pytest.raises(CircuitOpenError):
+        call("down")
+    assert per_host.gates[0].refusals()["open"] == 1
+
+
+def test_names_and_refusals_are_those_of_the_whole():
+    """The policies of keys are not listed, and called like the keyed one; unnamed it is called after its function."""
+    with registry.isolated():
+        before = set(registry.all())
+        named, unnamed = breakers(name="hosts"), breakers()
+        early = unnamed["x"]
+        call = unnamed(calling)
+        fail(named(calling), "a")
+        with pytest.raises(CircuitOpenError) as caught:
+            named(calling)("a")
+        assert caught.value.name == "hosts"
+        assert call("b") == "b"
+        assert unnamed["b"].name == early.name == unnamed.name == f"{__name__}.calling"
+        assert set(registry.all()) - before == {named, unnamed}
+
+
+def test_events_say_which_key():
+    """Who listens to all, or to the keyed policy, hears of every key; who listens to one hears of that."""
+    per_host = breakers()
+    whole, single = [], []
+    per_host.on_event(whole.append, kinds=(events.StateChanged, events.Rejected, events.Settled))
+    per_host["b"].on_event(single.append)
+    call = per_host(calling)
+    with record_events(kinds=(events.StateChanged,)) as everything:
+        for host in "ab":
+            fail(call, host)
+            with pytest.raises(CircuitOpenError):
+                call(host)
+    assert [event.key for event in everything] == ["a", "b"]
+    assert [event.key for event in single] == ["b"]
+    assert [(type(event).__name__, event.key) for event in whole if event.key == "a"] == [
+        ("Settled", "a"),
+        ("StateChanged", "a"),
+        ("Settled", "a"),
+        ("Rejected", "a"),
+    ]
+
+
+def test_reconfigure_reaches_all_keys_and_those_made_later(vt):
+    """Options of the policies by their names, own ones by theirs; all or nothing."""
+    per_host = breakers()
+    call = per_host(calling)
+    call("a")
+    per_host.reconfigure(consecutive=5, max_keys=2)
+    assert (per_host["a"].config.consecutive, per_host["b"].config.consecutive, per_host.config.max_keys) == (5, 5, 2)
+    assert per_host.overflow.config.consecutive == 5
+    with pytest.raises(ValueError, match="probes"):
+        per_host.reconfigure(consecutive=7, probes=0)
+    with pytest.raises(TypeError, match="no option 'nonsense'"):
+        per_host.reconfigure(nonsense=1)
+    with pytest.raises(TypeError, match="factory and key cannot be changed"):
+        per_host.reconfigure(key="other")
+    assert per_host["a"].config.consecutive == 5
+    with pytest.raises(TypeError, match="a pipeline has no options"):
+        keyed(lambda: pipeline(bulkhead(1)), key="host").reconfigure(max_concurrent=3)
+    pools = keyed(lambda: bulkhead(1), key="host", max_keys=1)
+    pools["a"]
+    pools.reconfigure(max_concurrent=3)
+    for number in range(10):
+        pools(calling)(number)  # changed for all it is still as new
+    assert "a" not in pools
+
+
+def test_configure_by_name_also_before_it_is_made():
+    """As for every other policy."""
+    with registry.isolated():
+        configure({"later-hosts": {"consecutive": 7, "idle": 5.0}})
+        per_host = breakers(name="later-hosts")
+        assert (per_host["a"].config.consecutive, per_host.config.idle) == (7, 5.0)
+        configure({"later-hosts": {"consecutive": 8}})
+        assert per_host["a"].config.consecutive == 8
+        with pytest.raises(ValueError, match="keyed 'later-hosts': consecutive"):
+            configure({"later-hosts": {"consecutive": -1}})
+
+
+def test_explain_and_lint_see_the_policies_of_the_keys():
+    """A keyed breaker is a breaker with a key there, and stands in the wrong order as one does."""
+    stack = pipeline(breakers(name=None), keyed(lambda: pipeline(bulkhead(3), timeout(1.0)), key="host"))
+    steps = stack.explain().steps
+    assert [(step.position, step.kind) for step in steps] == [(1, "circuit_breaker"), (2, "bulkhead"), (3, "timeout")]
+    assert steps[0].options["key"] == "host"
+    assert steps[0].options["consecutive"] == 2
+    assert steps[0].refuses_with == "CircuitOpenError"
+    with pytest.warns(UserWarning, match="bulkhead-outside-breaker"):
+        pipeline(bulkhead(3), breakers())
+    with pytest.warns(UserWarning, match="bulkhead-outside-breaker"):
+        bulkhead(3)(breakers()(calling))
+    with pytest.warns(UserWarning, match="twice"):
+        per_host = breakers()
+        pipeline(per_host, per_host)
+
+
+def test_metrics_show_one_series_for_all_keys():
+    """By the kind of the policies and the name of the whole; what evicted keys have counted stays."""
+    prometheus = pytest.importorskip("prometheus_client")
+    from resilio.metrics.prometheus import ResilioCollector
+
+    with registry.isolated():
+        per_host = breakers(name="metered")
+        both = keyed(lambda: pipeline(circuit_breaker(), bulkhead(1)), key="host", name="both")
+        collected = prometheus.CollectorRegistry()
+        ResilioCollector(collected, policies=(per_host, both))
+        call = per_host(calling)
+        fail(call, "down")
+        for host in "abc":
+            call(host)
+            both(calling)(host)
+        value = collected.get_sample_value
+        labels = {"kind": "circuit_breaker", "name": "metered"}
+        assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 3
+        assert value("resilio_calls_total", {**labels, "outcome": "failure"}) == 2
+        assert value("resilio_state", {**labels, "state": "open"}) == 1
+        assert value("resilio_state", {**labels, "state": "closed"}) == 3
+        assert value("resilio_call_seconds_count", labels) == 5
+        assert value("resilio_calls_total", {"kind": "bulkhead", "name": "both", "outcome": "success"}) == 3
+        per_host.reset()
+        assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 3
+
+
+def test_a_keyed_policy_is_pickled_by_name():
+    """Like every other."""
+    import pickle
+
+    with registry.isolated():
+        per_host = keyed(circuit_breaker, key="host", name="pickled-hosts")
+        assert pickle.loads(pickle.dumps(per_host)) is per_host
+
+
+# ---- processes and threads -------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_goes_on_with_the_keys(in_child):
+    """Keys and their states are there, nothing is held, and new keys are made."""
+    pools = keyed(lambda: bulkhead(1), key="host")
+    permit = pools.try_acquire("a")
+
+    def child():
+        return [pools(calling)(host) for host in "ab"], len(pools), pools.snapshot().inflight
+
+    assert in_child(child) == (["a", "b"], 2, 0)
+    permit.success()
+
+
+def test_threads_that_meet_at_a_key_share_its_policy():
+    """However many come at once with a new key, there is one policy; none of its permits is handed out twice."""
+    pools = keyed(lambda: bulkhead(2), key="host", max_keys=5)
+    start, most, wrong = threading.Barrier(8), {}, []
+    lock = threading.Lock()
+
+    @pools
+    def call(host):
+        with lock:
+            most[host] = most.get(host, 0) + 1
+            if most[host] > 2:
+                wrong.append(host)
+        for _ in range(20):
+            pass
+        with lock:
+            most[host] -= 1
+
+    def run():
+        start.wait()
+        for number in range(2000):
+            pools.attempt(call.__wrapped__, number % 4)
+            if number % 50 == 0:
+                pools.call(calling, f"passing {number}")
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert pools.snapshot().inflight == 0
+    assert len(pools) <= 5
+
+
+# ---- efficacy --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(60, 0.06), (240, 0.05)])
+def test_one_dead_shard_of_ten_gets_few_calls(vt, seconds, most):
+    """With a breaker for each shard, at 10 calls/s on each, the dead one gets a few percent of its calls only."""
+    shards = keyed(circuit_breaker, key="shard")
+    sent = [0] * 10
+
+    @shards
+    def call(shard):
+        sent[shard] += 1
+        if shard == 0:
+            raise OSError
+
+    for _ in range(seconds * 10):
+        for shard in range(10):
+            shards.attempt(call.__wrapped__, shard)
+        vt.advance(0.1)
+    assert sent[1:] == [seconds * 10] * 9
+    assert 0.01 < sent[0] / (seconds * 10) < most
