@@ -86,7 +86,9 @@ def _plan(pythons: list[Interpreter], marks: str | None) -> list[Leg]:
     measured = measured_python(pythons)
     for python in pythons:
         groups = ("test", "coverage") if python is measured else ("test",)
-        environment = environments.ensure(f"test-{python.minor}", python, *groups, extras=EXTRAS, build=True)
+        environment = environments.ensure(
+            f"test-{python.minor}", python, *groups, extras=EXTRAS, build=True, optional="migration"
+        )
         default = "not soak" if python is measured else "not soak and not slow"
         legs.append(Leg(f"{python.minor} wheel", python, environment, marks or default))
     if measured.minor != "3.12":

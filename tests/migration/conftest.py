@@ -1,0 +1,57 @@
+"""The other libraries on virtual time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from migration.pairs import Pair
+from resilio import registry
+from resilio.testing import VirtualTime
+
+
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> Iterator[None]:
+    """The snippets of several tests give the same names."""
+    registry.clear()
+    yield
+    registry.clear()
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest, vt: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pair]:
+    """The pairs of the page that the test's module is about, by name; skips where the library does not install."""
+    library = request.module.LIBRARY
+    pytest.importorskip(library, reason=f"{library} does not install here: its snippets are not run")
+    _on_virtual_time(library, vt, monkeypatch)
+    return lambda name: Pair(library, name, vt)
+
+
+def _on_virtual_time(library: str, vt: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library see, in the place of the modules that it reads time from, the virtual clock."""
+
+    class Now(dt.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> dt.datetime:
+            return dt.datetime.fromtimestamp(vt.now, tz)
+
+    time = SimpleNamespace(monotonic=lambda: vt.now, sleep=vt.advance)
+    later = SimpleNamespace(datetime=Now)
+    places = {
+        "tenacity": [("tenacity", "time", time), ("tenacity.nap", "time", time)],
+        "stamina": [("tenacity", "time", time), ("tenacity.nap", "time", time)],
+        "backoff": [
+            ("backoff._sync", "time", time),
+            ("backoff._sync", "datetime", later),
+            ("backoff._async", "datetime", later),
+        ],
+        "circuitbreaker": [("circuitbreaker", "monotonic", time.monotonic)],
+        "pybreaker": [("pybreaker", "datetime", Now)],
+    }
+    for module, name, stand_in in places[library]:
+        monkeypatch.setattr(importlib.import_module(module), name, stand_in)
