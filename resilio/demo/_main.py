@@ -1,4 +1,4 @@
-"""`resilio demo`: the same service through the same outage twice, bare and guarded, and what came of it."""
+"""`resilio demo`: services through the same trouble twice, bare and guarded, and what came of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resilio.demo._load import Arrival, poisson_arrivals
-from resilio.demo._schedule import FULL, QUICK, Schedule
+from resilio.demo._acts import RUNS, Act, acts
+from resilio.demo._load import poisson_arrivals
 
 if TYPE_CHECKING:
     from resilio.demo._progress import Progress
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-RATES = {"recommendations": 100.0, "checkout": 40.0}  # requests per second offered
 _INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _GRACE = 20.0  # seconds for the last answers, and for a server to start and stop
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resilio demo", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a short outage: some 15 seconds instead of a minute")
+    parser.add_argument("--quick", action="store_true", help="short acts: some 20 seconds instead of a minute")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--seed", type=int, default=7, help="of the load and of the outage (default: 7)")
-    parser.add_argument("--retries", type=int, choices=range(4), default=1, help="of a failed call (default: 1)")
+    parser.add_argument("--seed", type=int, default=7, help="of the load and of the servers (default: 7)")
+    parser.add_argument(
+        "--retries", type=int, choices=range(4), default=1, help="of a failed call in the outage (default: 1)"
+    )
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for demo.svg, demo.json")
     return parser
 
@@ -65,22 +66,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     has_picture = importlib.util.find_spec("matplotlib") is not None
     if not has_picture:
         print("No picture will be drawn; for one: pip install 'resilio-sdk[cli]'", file=sys.stderr)
-    schedule = QUICK if options.quick else FULL
+    all_acts = acts(quick=options.quick)
     runs: list[Run] = []
-    trouble = _play(runs, schedule, options)
-    result = _result(runs, schedule, options, trouble)
-    _finish(result, runs, schedule, options, has_picture)
+    trouble = _play(runs, all_acts, options)
+    _finish(_result(runs, all_acts, options, trouble), runs, all_acts, options, has_picture)
     return 0 if trouble is None else _INTERRUPTED if trouble == "interrupted" else 1
 
 
-def _play(runs: list[Run], schedule: Schedule, options: argparse.Namespace) -> str | None:
-    """Make both runs; return what ended them early, or None. *runs* holds what happened until then."""
+def _play(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace) -> str | None:
+    """Make all runs; return what ended them early, or None. *runs* holds what happened until then."""
     from resilio.demo._progress import progress_for
 
-    arrivals = poisson_arrivals(options.seed, schedule.seconds, RATES)
-    progress = progress_for(schedule)
+    progress = progress_for()
     try:
-        asyncio.run(_both(runs, schedule, arrivals, options, progress))
+        asyncio.run(_perform(runs, all_acts, options, progress))
     except KeyboardInterrupt:
         return "interrupted"
     except TimeoutError:
@@ -92,30 +91,28 @@ def _play(runs: list[Run], schedule: Schedule, options: argparse.Namespace) -> s
     return None
 
 
-async def _both(
-    runs: list[Run], schedule: Schedule, arrivals: Sequence[Arrival], options: argparse.Namespace, progress: Progress
-) -> None:
+async def _perform(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace, progress: Progress) -> None:
     from resilio.demo._progress import follow
     from resilio.demo._run import Run, execute
-    from resilio.demo._service import guarded
 
-    for name, guard in (("bare", None), ("guarded", guarded)):
-        run = Run(name, schedule.seconds, len(arrivals))
-        runs.append(run)
-        follower = asyncio.create_task(follow(run, progress))
-        try:
-            async with asyncio.timeout(schedule.seconds + _GRACE):
-                await execute(run, options.seed, schedule, arrivals, guard, options.retries)
-        finally:
-            follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await follower
+    for act in all_acts:
+        arrivals = poisson_arrivals(options.seed, act.schedule.seconds, act.rates)
+        for name in RUNS:
+            run = Run(name, act, len(arrivals))
+            runs.append(run)
+            follower = asyncio.create_task(follow(run, progress))
+            try:
+                async with asyncio.timeout(run.seconds + _GRACE):
+                    await execute(run, options.seed, arrivals, options.retries)
+            finally:
+                follower.cancel()
+                with suppress(asyncio.CancelledError):
+                    await follower
 
 
 def _result(
-    runs: Sequence[Run], schedule: Schedule, options: argparse.Namespace, trouble: str | None
+    runs: Sequence[Run], all_acts: Sequence[Act], options: argparse.Namespace, trouble: str | None
 ) -> dict[str, Any]:
-    from resilio.demo._service import BULKHEAD, PATIENCE, POOL, TIMEOUT
     from resilio.demo._summary import summary_of
 
     return {
@@ -123,23 +120,22 @@ def _result(
         "ended_early": trouble,
         "seed": options.seed,
         "retries": options.retries,
-        "offered_per_second": RATES,
-        "client_timeout": TIMEOUT,
-        "client_connections": POOL,
-        "patience": PATIENCE,
-        "bulkhead": BULKHEAD,
-        "phases": schedule.to_json(),
         "python": platform.python_version(),
-        "runs": {run.name: summary_of(run, schedule) for run in runs},
+        "acts": {act.name: act.to_json() for act in all_acts},
+        "runs": {act.name: {run.name: summary_of(run) for run in runs if run.act is act} for act in all_acts},
     }
 
 
 def _where(runs: Sequence[Run]) -> str:
-    return f", {runs[-1].elapsed:.1f} s into the {runs[-1].name} run" if runs else ""
+    return f", {runs[-1].elapsed:.1f} s into the {runs[-1].name} run of the {runs[-1].act.name}" if runs else ""
 
 
 def _finish(
-    result: dict[str, Any], runs: Sequence[Run], schedule: Schedule, options: argparse.Namespace, has_picture: bool
+    result: dict[str, Any],
+    runs: Sequence[Run],
+    all_acts: Sequence[Act],
+    options: argparse.Namespace,
+    has_picture: bool,
 ) -> None:
     from resilio.demo._report import definitions, doubts, rows_of, show
 
@@ -150,9 +146,9 @@ def _finish(
     if has_picture:
         from resilio.demo._picture import draw
 
-        draw(runs, result["runs"], schedule, options.output / "demo.svg", partial)
+        draw(all_acts, runs, result["runs"], options.output / "demo.svg", partial)
         notes.append(f"Picture: {options.output / 'demo.svg'}")
     if options.json:
         print(json.dumps(result))
     else:
-        show(rows_of(result["runs"]), [partial, *notes] if partial else notes)
+        show(rows_of(all_acts, result["runs"]), [partial, *notes] if partial else notes)

@@ -1,4 +1,4 @@
-"""The time line of both runs as an SVG that a person can read at a glance."""
+"""The time lines of all runs as an SVG that a person can read at a glance."""
 
 # matplotlib types its keyword arguments as unknown.
 # pyright: reportUnknownMemberType=false
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from resilio.demo._records import Record, slices
+from resilio.demo._acts import RUNS, Act
+from resilio.demo._records import Record, percentile, slices
 from resilio.demo._report import headline
 from resilio.demo._run import Run
-from resilio.demo._schedule import Schedule
-from resilio.demo._service import PATIENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 __all__ = ["draw"]
 
@@ -34,7 +34,11 @@ _STACK = {
     "refused at once by resilio": ("#D0D0D0", ("refused",)),
 }
 _RUNS = {"bare": "#D55E00", "guarded": "#0072B2"}
-_SHADES = {"slow": "#FFF4D6", "down": "#FBE0D8", "recovering": "#E6F2E6"}
+_SHADES = {"slow": "#FFF4D6", "down": "#FBE0D8", "recovering": "#E6F2E6", "paused": "#FBE0D8"}
+_HEIGHTS = {"outage": 7.6, "spike": 3.1, "storm": 3.3}
+_TIME = "seconds since the start of the run"
+_CALLS, _CAPACITY = "calls that the server gets", "that it can answer"
+_NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": _MUTED}
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _INK,
@@ -50,53 +54,123 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(
-    runs: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]], schedule: Schedule, path: Path, note: str | None
+    acts: Sequence[Act],
+    runs: Sequence[Run],
+    summaries: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    path: Path,
+    note: str | None,
 ) -> None:
     """
-    Draw both runs over the same time and write the picture.
+    Draw both runs of each act over the same time and write the picture.
 
     Args:
-        runs: "bare" and "guarded", or as far as it came.
+        acts: "outage", "spike" and "storm".
 
-        summaries: Of the runs, by name.
+        runs: "bare" and "guarded" of each, or as far as it came.
 
-        schedule: Of the runs.
+        summaries: Of the runs, by act and name.
 
         path: Of the SVG.
 
         note: What to say of an incomplete result, or None.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10.5, 8.6), facecolor="white")
+        figure = Figure(figsize=(10.5, 14.2), facecolor="white")
         figure.set_layout_engine("constrained", h_pad=0.08)
-        top, middle, bottom = figure.subplots(3, 1, sharex=True)
-        title = "One service, the same load and the same outage, twice" + (f"\n{note}" if note else "")
-        figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-        by_name = {run.name: run for run in runs}
-        for axes, name in ((top, "bare"), (middle, "guarded")):
-            _shade(axes, schedule)
-            if name in by_name:
-                _throughput(axes, by_name[name], headline(summaries[name]))
-        _shade(bottom, schedule)
-        _neighbour(bottom, runs)
-        _label_phases(top, schedule)
-        top.set_ylim(0, max(top.get_ylim()[1], middle.get_ylim()[1]))
-        middle.set_ylim(top.get_ylim())
-        handles, labels = top.get_legend_handles_labels()
-        middle.legend(handles, labels, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.06), frameon=False, fontsize=9)
-        bottom.set_xlim(0, schedule.seconds)
-        bottom.set_xlabel("seconds since the start of the run")
+        title = "The same load and the same trouble, twice" + (f"\n{note}" if note else "")
+        figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+        parts: Any = figure.subfigures(len(acts), 1, height_ratios=[_HEIGHTS[act.name] for act in acts], hspace=0.03)
+        for act, part in zip(acts, parts, strict=True):
+            part.suptitle(act.title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
+            by_name = {run.name: run for run in runs if run.act is act}
+            texts = {name: headline(act, summary) for name, summary in summaries[act.name].items()}
+            _DRAWN[act.name](part, act, by_name, texts)
         figure.savefig(path, dpi=150, metadata={"Date": None})
 
 
-def _shade(axes: Axes, schedule: Schedule) -> None:
-    for phase, begin, end in schedule.spans():
+def _outage(part: SubFigure, act: Act, runs: Mapping[str, Run], texts: Mapping[str, str]) -> None:
+    top, middle, bottom = part.subplots(3, 1, sharex=True)
+    for axes, name in ((top, "bare"), (middle, "guarded")):
+        _shade(axes, act)
+        if name in runs:
+            _throughput(axes, runs[name])
+            _say(axes, name, texts[name], 20 if name == "bare" else 6)  # above the first stand the names of the phases
+    _shade(bottom, act)
+    _neighbour(bottom, list(runs.values()), act.patience)
+    _label_phases(top, act)
+    top.set_ylim(0, max(top.get_ylim()[1], middle.get_ylim()[1]))
+    middle.set_ylim(top.get_ylim())
+    handles, labels = top.get_legend_handles_labels()
+    middle.legend(handles, labels, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.06), frameon=False, fontsize=9)
+    bottom.set_xlim(0, act.schedule.seconds)
+    bottom.set_xlabel(_TIME)
+
+
+def _spike(part: SubFigure, act: Act, runs: Mapping[str, Run], texts: Mapping[str, str]) -> None:
+    """Draw every request as a dot, and the p99 as a line."""
+    for axes, name in zip(part.subplots(1, 2, sharex=True, sharey=True), RUNS, strict=True):
+        _shade(axes, act)
+        if name in runs:
+            records = runs[name].records
+            dots = [record.due for record in records], [record.latency for record in records]
+            axes.scatter(*dots, s=8, color=_RUNS[name], alpha=0.45, linewidths=0, zorder=2, rasterized=True)
+            p99 = percentile((record.latency for record in records), 99)
+            if p99 is not None:
+                axes.axhline(p99, color=_RUNS[name], linewidth=1.5, linestyle=(0, (5, 2)), zorder=3)
+                axes.annotate("p99", (act.schedule.seconds, p99), xytext=(-3, 3), ha="right", **_NOTE)
+            _say(axes, name, texts[name])
+        _log_seconds(axes, 0.004, 0.6, [0.01, 0.03, 0.1, 0.3])
+        axes.set_xlim(0, act.schedule.seconds)
+        axes.set_xlabel(f"{_TIME}; shaded: one replica pauses")
+        if name == "bare":
+            axes.set_ylabel("how long callers wait")
+
+
+def _storm(part: SubFigure, act: Act, runs: Mapping[str, Run], texts: Mapping[str, str]) -> None:
+    """Draw what became of the requests, and over it the calls that the server got."""
+    site = act.sites[act.flaky]
+    both = part.subplots(1, 2, sharex=True, sharey=True)
+    for axes, name in zip(both, RUNS, strict=True):
+        _shade(axes, act)
+        if name in runs:
+            _throughput(axes, runs[name], 0.2)
+            _say(axes, name, texts[name])
+            _calls(axes, runs[name])
+        can = site.workers / site.service
+        axes.axhline(can, color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=_CAPACITY, zorder=3)
+        axes.set_xlim(0, act.schedule.seconds)
+        axes.set_ylim(0, 1.6 * 3 * act.rates[act.flaky])
+        axes.set_ylabel("orders per second" if name == "bare" else "")
+        axes.set_xlabel(f"{_TIME}; shaded: it hangs")
+        axes.legend(*_only_lines(axes), loc="upper left", frameon=False, fontsize=9, ncols=2)
+
+
+def _calls(axes: Axes, run: Run) -> None:
+    """Draw the calls that reached the server, per second, by its own book."""
+    tenths: list[int] = run.server[run.act.flaky]["tenths"] if run.server else []
+    pairs = [sum(tenths[index : index + 2]) * 5 for index in range(0, len(tenths) - 1, 2)]
+    axes.plot(
+        [(index + 0.5) / 5 for index in range(len(pairs))], pairs, color=_INK, linewidth=1.5, label=_CALLS, zorder=4
+    )
+
+
+def _only_lines(axes: Axes) -> tuple[list[Any], list[str]]:
+    found = [pair for pair in zip(*axes.get_legend_handles_labels(), strict=True) if pair[1] in (_CALLS, _CAPACITY)]
+    return [handle for handle, _ in found], [label for _, label in found]
+
+
+def _say(axes: Axes, name: str, text: str, pad: float = 6) -> None:
+    axes.set_title(f"{name}: {text}", loc="left", pad=pad, fontsize=10.5, fontweight="bold", color=_RUNS[name])
+
+
+def _shade(axes: Axes, act: Act) -> None:
+    for phase, begin, end in act.schedule.spans():
         if phase.name in _SHADES:
             axes.axvspan(begin, end, color=_SHADES[phase.name], linewidth=0, zorder=0)
 
 
-def _label_phases(axes: Axes, schedule: Schedule) -> None:
-    for phase, begin, end in schedule.spans():
+def _label_phases(axes: Axes, act: Act) -> None:
+    for phase, begin, end in act.schedule.spans():
         axes.annotate(
             phase.name,
             ((begin + end) / 2, 1.0),
@@ -113,20 +187,18 @@ def _of(run: Run, dependency: str) -> list[Record]:
     return [record for record in run.records if record.dependency == dependency]
 
 
-def _throughput(axes: Axes, run: Run, text: str) -> None:
-    width = max(_SLICE, run.seconds / _SLICES)
-    parts = slices(_of(run, "recommendations"), run.seconds, width)
+def _throughput(axes: Axes, run: Run, least: float = _SLICE) -> None:
+    width = max(least, run.seconds / _SLICES)
+    flaky = run.act.flaky
+    parts = slices(_of(run, flaky), run.seconds, width)
     middles = [part.begin + width / 2 for part in parts]
     rates = [[sum(part.outcomes[name] for name in names) / width for part in parts] for _, names in _STACK.values()]
     colours = [colour for colour, _ in _STACK.values()]
     axes.stackplot(middles, rates, labels=list(_STACK), colors=colours, linewidth=0, zorder=2)
-    axes.set_ylabel("recommendations,\nrequests per second")
-    pad = 20 if run.name == "bare" else 6  # above the first panel stand the names of the phases
-    style: dict[str, Any] = {"fontsize": 10.5, "fontweight": "bold", "color": _RUNS[run.name]}
-    axes.set_title(f"{run.name}: {text}", loc="left", pad=pad, **style)
+    axes.set_ylabel(f"{flaky},\nrequests per second")
 
 
-def _neighbour(axes: Axes, runs: Sequence[Run]) -> None:
+def _neighbour(axes: Axes, runs: Sequence[Run], patience: float) -> None:
     """Draw every request to the healthy neighbour as a dot, and the p99 of each slice as a line."""
     for run in runs:
         records = _of(run, "checkout")
@@ -137,20 +209,20 @@ def _neighbour(axes: Axes, runs: Sequence[Run]) -> None:
         known = [(part.begin, part.p99) for part in slices(records, run.seconds, width) if part.p99 is not None]
         line = [begin + width / 2 for begin, _ in known], [p99 for _, p99 in known]
         axes.plot(*line, color=colour, linewidth=2, label=f"{run.name}, p99", zorder=3)
-    axes.axhline(PATIENCE, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.annotate(
-        "callers give up",
-        (0, PATIENCE),
-        xytext=(4, 3),
-        textcoords="offset points",
-        fontsize=9,
-        color=_MUTED,
-    )
-    axes.set_yscale("log")
-    axes.set_ylim(0.008, 5.0)
-    axes.set_yticks([0.01, 0.03, 0.1, 0.3, 1.0, 3.0], ["10 ms", "30 ms", "0.1 s", "0.3 s", "1 s", "3 s"])
-    axes.minorticks_off()
+    axes.axhline(patience, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.annotate("callers give up", (0, patience), xytext=(4, 3), **_NOTE)
+    _log_seconds(axes, 0.008, 5.0, [0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
     axes.set_ylabel("checkout,\nhow long callers wait")
     title = "checkout, the healthy neighbour that shares the client"
     axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
+
+
+def _log_seconds(axes: Axes, least: float, most: float, ticks: Sequence[float]) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(least, most)
+    axes.set_yticks(ticks, [f"{1000 * tick:.0f} ms" if tick < 0.1 else f"{tick:g} s" for tick in ticks])
+    axes.minorticks_off()
+
+
+_DRAWN = {"outage": _outage, "spike": _spike, "storm": _storm}

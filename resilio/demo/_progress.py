@@ -14,7 +14,6 @@ from typing import Any, Protocol, TextIO
 
 from resilio.demo._records import Record, percentile, slices, success_rate
 from resilio.demo._run import Run
-from resilio.demo._schedule import Schedule
 
 __all__ = ["LiveProgress", "PlainProgress", "Progress", "follow", "progress_for", "sparkline"]
 
@@ -70,8 +69,8 @@ def _now(run: Run, dependency: str) -> tuple[str, str]:
     return ("-" if rate is None else f"{100 * rate:3.0f} %"), ("-" if p99 is None else f"{1000 * p99:5.0f} ms")
 
 
-def _phase(run: Run, schedule: Schedule) -> str:
-    return schedule.at(run.elapsed)[0].name if run.elapsed < run.seconds else "last answers"
+def _phase(run: Run) -> str:
+    return run.act.schedule.at(run.elapsed)[0].name if run.elapsed < run.seconds else "last answers"
 
 
 class PlainProgress:
@@ -79,48 +78,42 @@ class PlainProgress:
     A line now and then.
 
     Args:
-        schedule: Of the runs.
-
         stream: Where the lines go.
     """
 
-    def __init__(self, schedule: Schedule, stream: TextIO) -> None:
-        self.interval = max(1.0, schedule.seconds / 10)
-        self._schedule = schedule
+    interval = 1.5
+
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def update(self, run: Run) -> None:
         """Print a line about the last second."""
-        (served, _), (neighbour, p99) = _now(run, "recommendations"), _now(run, "checkout")
-        line = f"{run.name:<8} {run.elapsed:5.1f} s  {_phase(run, self._schedule):<13}  recommendations {served} served"
-        print(f"{line}   checkout {neighbour} served, p99 {p99}", file=self._stream, flush=True)
+        parts = [f"{run.name:<8} {run.act.name:<6} {run.elapsed:5.1f} s  {_phase(run):<13}"]
+        for dependency in run.act.rates:
+            served, p99 = _now(run, dependency)
+            parts.append(f"{dependency} {served} served, p99 {p99}")
+        print("  ".join(parts), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: lines need no end."""
 
 
 class LiveProgress:
-    """
-    Both runs side by side, drawn anew a few times a second.
-
-    Args:
-        schedule: Of the runs.
-    """
+    """All runs one below the other, drawn anew a few times a second."""
 
     interval = 0.2
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._schedule = schedule
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[tuple[str, str], Run] = {}
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._live.start()
 
     def update(self, run: Run) -> None:
         """Draw all runs so far."""
-        self._runs[run.name] = run
+        self._runs[run.act.name, run.name] = run
         self._live.update(self._table(), refresh=True)
 
     def _table(self) -> Any:
@@ -135,8 +128,9 @@ class LiveProgress:
         return table
 
     def _add(self, table: Any, run: Run) -> None:
-        lead = (run.name, f"{_phase(run, self._schedule)} {run.elapsed:.0f} s")
-        for dependency, colour in (("recommendations", "dark_orange3"), ("checkout", "dodger_blue1")):
+        lead = (f"{run.act.name}, {run.name}", f"{_phase(run)} {run.elapsed:.0f} s")
+        for dependency in run.act.rates:
+            colour = "dark_orange3" if dependency == run.act.flaky else "dodger_blue1"
             records = [record for record in run.records if record.dependency == dependency]
             bars = sparkline(records, run.elapsed, run.seconds)
             table.add_row(*lead, dependency, f"[{colour}]{bars}[/]", *_now(run, dependency))
@@ -147,11 +141,11 @@ class LiveProgress:
         self._live.stop()
 
 
-def progress_for(schedule: Schedule) -> Progress:
+def progress_for() -> Progress:
     """Choose the display: live if standard error is a terminal and rich is there, else plain lines."""
     if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
-        return LiveProgress(schedule)
-    return PlainProgress(schedule, sys.stderr)
+        return LiveProgress()
+    return PlainProgress(sys.stderr)
 
 
 async def follow(run: Run, progress: Progress) -> None:

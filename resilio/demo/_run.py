@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import attrs
 import httpx2
 
+from resilio.demo._acts import Act, Site
 from resilio.demo._load import Arrival
 from resilio.demo._records import Record
-from resilio.demo._schedule import Schedule
-from resilio.demo._service import PATIENCE, POOL, TIMEOUT, Fetch, Shop
+from resilio.demo._service import Service, service_of
 
 __all__ = ["Run", "Server", "execute", "serve_dependencies"]
 
@@ -33,7 +33,7 @@ class Run:
     Attributes:
         name: "bare" or "guarded".
 
-        seconds: How long load is offered.
+        act: What it is a run of.
 
         offered: How many requests are offered.
 
@@ -49,13 +49,18 @@ class Run:
     """
 
     name: str
-    seconds: float
+    act: Act
     offered: int
     started: float | None = None
     ended: float | None = None
     records: list[Record] = attrs.field(factory=list[Record])
     server: dict[str, Any] | None = None
     complete: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long load is offered."""
+        return self.act.schedule.seconds
 
     @property
     def elapsed(self) -> float:
@@ -117,14 +122,14 @@ class Server:
 
 
 @asynccontextmanager
-async def serve_dependencies(seed: int, schedule: Schedule) -> AsyncGenerator[Server]:
+async def serve_dependencies(seed: int, sites: Mapping[str, Site]) -> AsyncGenerator[Server]:
     """
     Start the server process for the time of a block.
 
     Args:
         seed: For its draws.
 
-        schedule: What happens to the flaky dependency.
+        sites: Which servers it has.
 
     Yields:
         The server, whose ports are known.
@@ -140,39 +145,36 @@ async def serve_dependencies(seed: int, schedule: Schedule) -> AsyncGenerator[Se
     )
     server = Server(process)
     try:
-        server.ports = (await server.ask("open", seed=seed, phases=schedule.to_json()))["ports"]
+        server.ports = (await _open(server, seed, sites))["ports"]
         yield server
     finally:
         await server.stop()
 
 
-async def _serve(shop: Shop, run: Run, started: float, arrival: Arrival) -> None:
+async def _open(server: Server, seed: int, sites: Mapping[str, Site]) -> dict[str, Any]:
+    return await server.ask("open", seed=seed, sites={name: site.to_json() for name, site in sites.items()})
+
+
+async def _serve(service: Service, run: Run, started: float, arrival: Arrival) -> None:
     due = started + arrival.at
     begun = time.monotonic()
-    outcome = await shop.handle(arrival.dependency, arrival.request)
+    outcome = await service.handle(arrival.dependency, arrival.request)
     latency = time.monotonic() - due
-    if outcome == "ok" and latency > PATIENCE:
+    if outcome == "ok" and latency > run.act.patience:
         outcome = "late"
     run.records.append(Record(arrival.at, arrival.dependency, outcome, latency, begun - due))
 
 
-async def _offer(shop: Shop, run: Run, arrivals: Sequence[Arrival]) -> None:
+async def _offer(service: Service, run: Run, arrivals: Sequence[Arrival]) -> None:
     """Begin each request when it is due, whether or not those before it have ended."""
     run.started = started = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         for arrival in arrivals:
             await asyncio.sleep(started + arrival.at - time.monotonic())
-            tasks.create_task(_serve(shop, run, started, arrival))
+            tasks.create_task(_serve(service, run, started, arrival))
 
 
-async def execute(
-    run: Run,
-    seed: int,
-    schedule: Schedule,
-    arrivals: Sequence[Arrival],
-    guard: Callable[[Fetch], Fetch] | None,
-    retries: int = 1,
-) -> None:
+async def execute(run: Run, seed: int, arrivals: Sequence[Arrival], retries: int = 1) -> None:
     """
     Make a run, from a fresh server to its end; no process and no connection outlives it.
 
@@ -181,22 +183,20 @@ async def execute(
 
         seed: For the server's draws.
 
-        schedule: What happens to the flaky dependency.
-
         arrivals: The offered load.
 
-        guard: For `Shop`; None is the bare service.
-
-        retries: For `Shop`.
+        retries: Of a failed call, where the act leaves it open.
     """
-    limits = httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL)
+    act = run.act
+    limits = httpx2.Limits(max_connections=act.pool, max_keepalive_connections=act.pool)
     async with (
-        serve_dependencies(seed, schedule) as server,
-        httpx2.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as client,
+        serve_dependencies(seed, act.sites) as server,
+        httpx2.AsyncClient(timeout=act.timeout, limits=limits, trust_env=False) as client,
     ):
+        service = service_of(act, client, server.ports, guarded=run.name == "guarded", retries=retries)
         await server.ask("start")
         try:
-            await _offer(Shop(client, server.ports, guard, retries), run, arrivals)
+            await _offer(service, run, arrivals)
             run.complete = True
         finally:
             run.ended = time.monotonic()

@@ -169,5 +169,5 @@ def _schedule(healthy: float, slow: float, down: float, recovering: float, after
     )
 
 
-FULL = _schedule(2.5, 4.0, 7.0, 3.0, 6.0)
+FULL = _schedule(1.5, 2.0, 3.5, 1.5, 3.5)
 QUICK = _schedule(0.6, 0.9, 1.3, 0.7, 0.9)

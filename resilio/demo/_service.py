@@ -1,31 +1,52 @@
 """
-The service that has the dependencies: one client, one connection pool, two kinds of request.
+The services that have the dependencies: one client, one connection pool, and the function that asks.
 
-The bare and the guarded service are the same code. The guarded one puts two decorators on the function that calls the
-flaky dependency, and nothing else.
+The bare and the guarded service are the same code. The guarded one puts resilio's decorators on that function, and
+nothing else; where the bare one tries again, it does so as people do who have no library.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 import httpx2
 
-from resilio import RejectedError, bulkhead, circuit_breaker
+from resilio import RejectedError, RetryBudget, bulkhead, circuit_breaker, hedge, retry, timeout
+from resilio.demo._acts import Act
 
-__all__ = ["PATIENCE", "POOL", "TIMEOUT", "Shop", "guarded"]
+__all__ = ["BULKHEAD", "Orders", "Search", "Service", "Shop", "service_of"]
 
-TIMEOUT = 1.0  # seconds to connect, to write, to read, and to get a connection, each
-POOL = 50  # connections for all calls of the service; while all is well some seven are busy
-PATIENCE = 1.0  # seconds after which the caller of the service has no use for an answer
-BULKHEAD = 20  # of those connections that the flaky dependency may hold
+BULKHEAD = 20  # of the client's connections: those that the flaky dependency may hold
+ATTEMPTS = 3  # of an order
 
 Fetch = Callable[[str], Awaitable[httpx2.Response]]
 
 
-def guarded(fetch: Fetch) -> Fetch:
-    """Put resilio's breaker, with its defaults, and a bulkhead in front of a call: the whole difference of the runs."""
-    return circuit_breaker()(bulkhead(BULKHEAD)(fetch))
+class Service(Protocol):
+    """What serves the requests of an act."""
+
+    async def handle(self, dependency: str, request: str) -> str:
+        """
+        Serve one request.
+
+        Args:
+            dependency: Which it needs.
+
+            request: Its identity.
+
+        Returns:
+            The outcome: "ok", "refused" by resilio, "no connection" in the pool, "timeout", "unavailable" (the
+            dependency said 503) or "broken" (the connection was).
+        """
+        ...
+
+
+async def _get(client: httpx2.AsyncClient, port: int, request: str) -> httpx2.Response:
+    response = await client.get(f"http://127.0.0.1:{port}/{request}")
+    response.raise_for_status()
+    return response
 
 
 class Shop:
@@ -37,48 +58,24 @@ class Shop:
 
         ports: Where the dependencies are, on 127.0.0.1.
 
-        guard: Wraps the call of the flaky dependency; None is the bare service.
+        guarded: Whether a breaker, with its defaults, and a bulkhead stand before the flaky one.
 
         retries: How often a failed call is tried again, at once, >= 0.
     """
 
-    def __init__(
-        self,
-        client: httpx2.AsyncClient,
-        ports: Mapping[str, int],
-        guard: Callable[[Fetch], Fetch] | None = None,
-        retries: int = 1,
-    ) -> None:
-        self._client = client
-        self._ports = ports
+    def __init__(self, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool, retries: int) -> None:
         self._attempts = 1 + retries
-        self._fetches: dict[str, Fetch] = dict.fromkeys(ports, self._fetch)
-        if guard is not None:
-            self._fetches["recommendations"] = guard(self._fetch)
-
-    async def _fetch(self, url: str) -> httpx2.Response:
-        response = await self._client.get(url)
-        response.raise_for_status()
-        return response
+        self._fetches: dict[str, Fetch] = {name: _fetch(client, port) for name, port in ports.items()}
+        if guarded:
+            bare = self._fetches["recommendations"]
+            self._fetches["recommendations"] = circuit_breaker()(bulkhead(BULKHEAD)(bare))
 
     async def handle(self, dependency: str, request: str) -> str:
-        """
-        Serve one request: call the dependency, and again at once if that fails.
-
-        Args:
-            dependency: Which it needs.
-
-            request: Its identity.
-
-        Returns:
-            The outcome: "ok", "refused" by resilio, "no connection" in the pool, "timeout", "unavailable" (the
-            dependency said 503) or "broken" (the connection was).
-        """
+        """Call the dependency, and again at once if that fails."""
         outcome = "broken"
         for attempt in range(self._attempts):
-            url = f"http://127.0.0.1:{self._ports[dependency]}/{request}-{attempt}"
             try:
-                await self._fetches[dependency](url)
+                await self._fetches[dependency](f"{request}-{attempt}")
             except RejectedError:
                 return "refused" if attempt == 0 else outcome
             except httpx2.HTTPError as error:
@@ -86,6 +83,117 @@ class Shop:
             else:
                 return "ok"
         return outcome
+
+
+def _fetch(client: httpx2.AsyncClient, port: int) -> Fetch:
+    async def fetch(request: str) -> httpx2.Response:
+        return await _get(client, port, request)
+
+    return fetch
+
+
+class Search:
+    """
+    A service that asks one of several replicas, in turns.
+
+    Args:
+        client: That all its calls share.
+
+        ports: Where the replicas are, on 127.0.0.1.
+
+        guarded: Whether what takes long is asked of the next replica too.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool) -> None:
+        self._client = client
+        self._ports = list(ports.values())
+        self._ask: Fetch = hedge(replay_safe=True, to=self._next)(self._own) if guarded else self._own
+
+    async def _own(self, request: str, further: int = 0) -> httpx2.Response:
+        number = int(request.rpartition("-")[2]) + further
+        return await _get(self._client, self._ports[number % len(self._ports)], f"{request}-{further}")
+
+    async def _next(self, request: str) -> httpx2.Response:
+        return await self._own(request, 1)
+
+    async def handle(self, dependency: str, request: str) -> str:  # noqa: ARG002
+        """Ask the replica whose turn it is."""
+        try:
+            await self._ask(request)
+        except httpx2.HTTPError as error:
+            return _outcome(error)
+        return "ok"
+
+
+class Orders:
+    """
+    A service that tries three times: bare at once, guarded within a budget and behind a breaker.
+
+    Args:
+        client: That all its calls share.
+
+        port: Where the dependency is, on 127.0.0.1.
+
+        guarded: Whether resilio does it.
+
+        patience: Seconds that an attempt may take.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, port: int, *, guarded: bool, patience: float) -> None:
+        self._once = _fetch(client, port)
+        self._patience = patience
+        self._ask: Fetch = self._naive
+        if guarded:
+            again = retry(on=(TimeoutError, httpx2.HTTPError), attempts=ATTEMPTS, budget=RetryBudget())
+            self._ask = again(circuit_breaker()(timeout(patience)(self._once)))
+
+    async def _naive(self, request: str) -> httpx2.Response:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._one(request)
+            except (TimeoutError, httpx2.HTTPError):
+                pass
+        return await self._one(request)
+
+    async def _one(self, request: str) -> httpx2.Response:
+        async with asyncio.timeout(self._patience):
+            return await self._once(request)
+
+    async def handle(self, dependency: str, request: str) -> str:  # noqa: ARG002
+        """Send the order, up to three times."""
+        try:
+            await self._ask(request)
+        except RejectedError:
+            return "refused"
+        except TimeoutError:
+            return "timeout"
+        except httpx2.HTTPError as error:
+            return _outcome(error)
+        return "ok"
+
+
+def service_of(
+    act: Act, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool, retries: int
+) -> Service:
+    """
+    Make the service of an act.
+
+    Args:
+        act: Which.
+
+        client: For all calls.
+
+        ports: Of the act's servers, by their names.
+
+        guarded: Whether resilio's decorators are on it.
+
+        retries: Of `Shop`.
+    """
+    if act.name == "outage":
+        return Shop(client, ports, guarded=guarded, retries=retries)
+    if act.name == "spike":
+        return Search(client, ports, guarded=guarded)
+    return Orders(client, ports["orders"], guarded=guarded, patience=act.timeout)
 
 
 def _outcome(error: httpx2.HTTPError) -> str:

@@ -8,24 +8,21 @@ from typing import Any
 
 from resilio.demo._records import Record, percentile, recovery_seconds, success_rate
 from resilio.demo._run import Run
-from resilio.demo._schedule import Schedule
 
 __all__ = ["summary_of"]
 
 
-def summary_of(run: Run, schedule: Schedule) -> dict[str, Any]:
+def summary_of(run: Run) -> dict[str, Any]:
     """
     Sum a run up in plain data.
 
     Args:
         run: Complete or not; requests without an answer are left out.
 
-        schedule: Of the run.
-
     Returns:
         The figures by name; one that cannot be known is None. Times are seconds, rates shares of 1.
     """
-    by_dependency: dict[str, list[Record]] = {"recommendations": [], "checkout": []}
+    by_dependency: dict[str, list[Record]] = {name: [] for name in run.act.rates}
     for record in run.records:
         by_dependency[record.dependency].append(record)
     return {
@@ -35,9 +32,10 @@ def summary_of(run: Run, schedule: Schedule) -> dict[str, Any]:
         "answered": len(run.records),
         "success_rate": success_rate(run.records),
         **{name: _figures(records) for name, records in by_dependency.items()},
-        "calls_while_down": _calls_while_down(run, schedule),
-        "answers_for_nobody": run.server["recommendations"]["wasted"] if run.server else None,
-        "recovery_seconds": _recovery(by_dependency["recommendations"], run, schedule),
+        "calls_sent": _calls_sent(run),
+        "calls_while_down": _calls_while_down(run),
+        "answers_for_nobody": sum(site["wasted"] for site in run.server.values()) if run.server else None,
+        "recovery_seconds": _recovery(by_dependency[run.act.flaky], run),
         "generator_late_p99": percentile((record.late for record in run.records), 99),
     }
 
@@ -54,15 +52,24 @@ def _figures(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _calls_while_down(run: Run, schedule: Schedule) -> int | None:
+def _calls_sent(run: Run) -> float | None:
+    """Give the calls that reached the servers for each request offered; None unless the run is complete."""
+    if run.server is None or not run.complete:
+        return None
+    arrived = sum(sum(site["arrived"].values()) for site in run.server.values())
+    return round(arrived / run.offered, 4) if run.offered else None
+
+
+def _calls_while_down(run: Run) -> int | None:
     """Count by the server's own book; None if it could not be asked or the outage was not seen to its end."""
+    schedule = run.act.schedule
     outage = schedule.outage()
     if run.server is None or outage is None or run.elapsed < outage[1]:
         return None
-    arrived: dict[str, int] = run.server["recommendations"]["arrived"]
+    arrived: dict[str, int] = run.server[run.act.flaky]["arrived"]
     return sum(arrived.get(phase.name, 0) for phase in schedule.phases if phase.down)
 
 
-def _recovery(records: Sequence[Record], run: Run, schedule: Schedule) -> float | None:
-    outage = schedule.outage()
+def _recovery(records: Sequence[Record], run: Run) -> float | None:
+    outage = run.act.schedule.outage()
     return recovery_seconds(records, outage[1], min(run.elapsed, run.seconds)) if outage else None

@@ -1,10 +1,10 @@
 """
-The dependencies of the demo, in a process of their own: a flaky HTTP/1.1 server and a healthy one beside it.
+The dependencies of the demo, in a process of their own: HTTP/1.1 servers, flaky or healthy.
 
 Run as `python -m resilio.demo.server`. Its parent talks to it by lines of JSON on standard input and reads the answers
 on standard output:
 
-    {"number": 1, "command": "open", "seed": 7, "phases": [...]}  ->  {"number": 1, "ports": {"checkout": 40001, ...}}
+    {"number": 1, "command": "open", "seed": 7, "sites": {...}}  ->  {"number": 1, "ports": {"checkout": 40001, ...}}
     {"number": 2, "command": "start"}                             ->  {"number": 2}    the schedule begins now
     {"number": 3, "command": "stats"}                             ->  {"number": 3, "stats": {"checkout": {...}, ...}}
 
@@ -28,7 +28,8 @@ from typing import Any
 
 import h11
 
-from resilio.demo._schedule import Fate, Phase, Schedule, fate_of, service_seconds
+from resilio.demo._acts import Site
+from resilio.demo._schedule import Fate, Phase, fate_of, service_seconds
 
 __all__ = ["LIFETIME", "Dependency", "main"]
 
@@ -36,7 +37,6 @@ LIFETIME = 120.0  # seconds; no run of the demo takes half of that
 _IDLE = 30.0  # seconds that a connection may stay without a request
 _READ = 16_384
 _CONNECTIONS = 2_000  # at once, for each dependency
-_HEALTHY = Schedule((Phase("healthy", 1.0),))
 
 
 class Dependency:
@@ -48,22 +48,17 @@ class Dependency:
     Args:
         seed: Of the run.
 
-        schedule: What happens to requests, and when.
-
-        workers: How many requests are worked on at once.
-
-        service: Mean seconds of work for a request while all is well.
-
-        queue: How many requests may wait for a worker; more are refused with 503.
+        site: What it can do, and what happens to it.
     """
 
-    def __init__(self, seed: int, schedule: Schedule, *, workers: int, service: float, queue: int = 500) -> None:
+    def __init__(self, seed: int, site: Site) -> None:
         self._seed = seed
-        self._schedule = schedule
-        self._service = service
-        self._queue: asyncio.Queue[tuple[str, asyncio.Future[None]]] = asyncio.Queue(queue)
-        self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
+        self._schedule = site.schedule
+        self._service = site.service
+        self._queue: asyncio.Queue[tuple[str, asyncio.Future[None]]] = asyncio.Queue(site.queue)
+        self._workers = [asyncio.create_task(self._work()) for _ in range(site.workers)]
         self._arrived: Counter[str] = Counter()
+        self._tenths: Counter[int] = Counter()
         self._fates: Counter[str] = Counter()
         self._wasted = 0
         self._connections = 0
@@ -111,9 +106,11 @@ class Dependency:
         Returns:
             Its fate, and the status for the answer: 200, or 503 if it was refused.
         """
-        phase, _ = self._schedule.at(self.elapsed)
+        elapsed = self.elapsed
+        phase, _ = self._schedule.at(elapsed)
         fate = fate_of(self._seed, request, phase)
         self._arrived[phase.name] += 1
+        self._tenths[int(10 * elapsed)] += 1
         if fate in ("answer", "hang"):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             try:
@@ -168,8 +165,13 @@ class Dependency:
             connection.start_next_cycle()
 
     def stats(self) -> dict[str, Any]:
-        """Give the counts so far: requests by phase and by fate, and answers for which nobody waited any more."""
-        return {"arrived": dict(self._arrived), "fates": dict(self._fates), "wasted": self._wasted}
+        """Give the counts so far: requests by phase, tenth of a second and fate; answers that nobody waited for."""
+        return {
+            "arrived": dict(self._arrived),
+            "tenths": [self._tenths[tenth] for tenth in range(max(self._tenths, default=-1) + 1)],
+            "fates": dict(self._fates),
+            "wasted": self._wasted,
+        }
 
 
 async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
@@ -222,12 +224,9 @@ def _read_commands(loop: asyncio.AbstractEventLoop, commands: asyncio.Queue[dict
         loop.call_soon_threadsafe(commands.put_nowait, None)
 
 
-async def _open(seed: int, schedule: Schedule) -> tuple[dict[str, Dependency], dict[str, int]]:
-    """Start both dependencies; give them and their ports by name."""
-    dependencies = {
-        "recommendations": Dependency(seed, schedule, workers=8, service=0.06),
-        "checkout": Dependency(seed, _HEALTHY, workers=32, service=0.02),
-    }
+async def _open(seed: int, sites: dict[str, Any]) -> tuple[dict[str, Dependency], dict[str, int]]:
+    """Start all dependencies; give them and their ports by name."""
+    dependencies = {name: Dependency(seed, Site.from_json(site)) for name, site in sites.items()}
     ports: dict[str, int] = {}
     for name, dependency in dependencies.items():
         server = await asyncio.start_server(dependency.serve, "127.0.0.1", 0, backlog=512)
@@ -241,7 +240,7 @@ async def _run(commands: asyncio.Queue[dict[str, Any] | None]) -> None:
         answer: dict[str, Any] = {"number": command["number"]}
         match command["command"]:
             case "open":
-                dependencies, answer["ports"] = await _open(command["seed"], Schedule.from_json(command["phases"]))
+                dependencies, answer["ports"] = await _open(command["seed"], command["sites"])
             case "start":
                 for dependency in dependencies.values():
                     dependency.start()

@@ -39,8 +39,9 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
         output, progress = process.communicate()
     assert process.returncode == 0, progress
     result = json.loads(output)
-    bare, guarded = result["runs"]["bare"], result["runs"]["guarded"]
     assert result["complete"]
+    assert all(run["offered"] == run["answered"] > 0 for both in result["runs"].values() for run in both.values())
+    bare, guarded = result["runs"]["outage"]["bare"], result["runs"]["outage"]["guarded"]
     assert result == json.loads((tmp_path / "demo.json").read_text())
     assert bare["offered"] == guarded["offered"] == bare["answered"] == guarded["answered"] > 400
     assert guarded["calls_while_down"] < bare["calls_while_down"]
@@ -48,6 +49,13 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
     assert guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"]
     assert guarded["recommendations"]["outcomes"]["refused"] > 0
     assert "refused" not in guarded["checkout"]["outcomes"]
+    bare, guarded = result["runs"]["spike"]["bare"], result["runs"]["spike"]["guarded"]
+    assert bare["calls_sent"] == 1.0 < guarded["calls_sent"] <= 1.1
+    bare, guarded = result["runs"]["storm"]["bare"], result["runs"]["storm"]["guarded"]
+    assert bare["calls_sent"] > 2.0
+    assert guarded["calls_sent"] < 1.1
+    assert guarded["success_rate"] > bare["success_rate"]
+    assert bare["recovery_seconds"] is None
     assert "bare" in progress
     assert "guarded" in progress
     if importlib.util.find_spec("matplotlib") is not None:
@@ -70,8 +78,9 @@ def test_interrupted_demo_leaves_a_partial_result_and_no_process(tmp_path: Path)
     result = json.loads(output)
     assert not result["complete"]
     assert result["ended_early"] == "interrupted"
-    assert list(result["runs"]) == ["bare"]
-    assert 0 < result["runs"]["bare"]["answered"] < result["runs"]["bare"]["offered"]
+    assert [list(both) for both in result["runs"].values()] == [["bare"], [], []]
+    bare = result["runs"]["outage"]["bare"]
+    assert 0 < bare["answered"] < bare["offered"]
 
 
 def test_missing_extra_is_named(

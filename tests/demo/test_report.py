@@ -5,22 +5,29 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 
+from resilio.demo._acts import Act, acts
 from resilio.demo._progress import PlainProgress, sparkline
 from resilio.demo._records import Record
 from resilio.demo._report import doubts, headline, plain_table, rows_of, show
 from resilio.demo._run import Run
-from resilio.demo._schedule import QUICK, Phase, Schedule
+from resilio.demo._schedule import Phase, Schedule
 from resilio.demo._summary import summary_of
 
 SCHEDULE = Schedule((Phase("healthy", 1.0), Phase("down", 1.0, unavailable=1.0), Phase("healthy again", 2.0)))
+OUTAGE, SPIKE, STORM = acts(quick=True)
+ACT: Act = attrs.evolve(OUTAGE, schedule=SCHEDULE)
+SHORT_STORM: Act = attrs.evolve(STORM, schedule=SCHEDULE)
+ACTS = (ACT, SPIKE, SHORT_STORM)
 
 
 def run_of(name: str, *, fails_until: float, complete: bool = True, seconds: float = 4.0) -> Run:
-    run = Run(name, 4.0, 400, started=100.0, ended=100.0 + seconds, complete=complete)
+    run = Run(name, ACT, 800, started=100.0, ended=100.0 + seconds, complete=complete)
     for number in range(round(seconds * 100)):
         due = number / 100
         outcome = "timeout" if 1.0 <= due < fails_until else "ok"
@@ -33,9 +40,31 @@ def run_of(name: str, *, fails_until: float, complete: bool = True, seconds: flo
     return run
 
 
+def spike_of(name: str, slow: float) -> Run:
+    """Twenty requests a second for three seconds, the first of which waits as long as that."""
+    run = Run(name, SPIKE, 60, started=100.0, ended=103.0, complete=True)
+    run.records += [Record(number / 20, "search", "ok", slow if number == 0 else 0.02) for number in range(60)]
+    run.server = {f"search {number}": {"arrived": {"well": 16}, "wasted": 1} for number in range(4)}
+    return run
+
+
+def storm_of(name: str, fails_until: float) -> Run:
+    """A hundred orders a second for four seconds, of which those from the first second on fail until then."""
+    run = Run(name, SHORT_STORM, 400, started=100.0, ended=104.0, complete=True)
+    for number in range(400):
+        outcome = "timeout" if 1.0 <= number / 100 < fails_until else "ok"
+        run.records.append(Record(number / 100, "orders", outcome, 0.05))
+    run.server = {"orders": {"arrived": {"healthy": 400, "down": 600}, "tenths": [25] * 40, "wasted": 70}}
+    return run
+
+
+def summaries_of(*runs: Run) -> dict[str, dict[str, Any]]:
+    return {act.name: {run.name: summary_of(run) for run in runs if run.act is act} for act in ACTS}
+
+
 def test_summary_says_what_happened() -> None:
     """Every figure of the summary follows from the records and from the server's counts."""
-    summary = summary_of(run_of("bare", fails_until=2.5), SCHEDULE)
+    summary = summary_of(run_of("bare", fails_until=2.5))
     assert summary["answered"] == 800
     assert summary["success_rate"] == pytest.approx(650 / 800)
     assert summary["recommendations"]["outcomes"] == {"ok": 250, "timeout": 150}
@@ -44,6 +73,7 @@ def test_summary_says_what_happened() -> None:
     assert summary["checkout"]["success_rate"] == 1.0
     assert summary["checkout"]["p99"] == 0.02
     assert summary["calls_while_down"] == 90
+    assert summary["calls_sent"] == pytest.approx(590 / 800, abs=1e-4)
     assert summary["answers_for_nobody"] == 3
     assert summary["recovery_seconds"] == pytest.approx(0.5, abs=0.03)
     assert json.loads(json.dumps(summary)) == summary
@@ -52,47 +82,64 @@ def test_summary_says_what_happened() -> None:
 def test_summary_of_an_interrupted_run_admits_what_it_does_not_know() -> None:
     """An outage not seen to its end gives no count and no recovery, and a server that was not asked gives none."""
     partial = run_of("guarded", fails_until=4.0, complete=False, seconds=1.5)
-    summary = summary_of(partial, SCHEDULE)
+    summary = summary_of(partial)
     assert summary["complete"] is False
     assert summary["calls_while_down"] is None
     assert summary["recovery_seconds"] is None
+    assert summary["calls_sent"] is None
     partial.server = None
-    assert summary_of(partial, SCHEDULE)["answers_for_nobody"] is None
+    assert summary_of(partial)["answers_for_nobody"] is None
 
 
 def test_summary_of_a_run_that_never_began_is_empty() -> None:
     """Ctrl-C before the first request is no division by zero."""
-    summary = summary_of(Run("bare", 4.0, 400), SCHEDULE)
+    summary = summary_of(Run("bare", ACT, 400))
     assert summary["seconds"] == 0.0
     assert summary["success_rate"] is None
     assert summary["checkout"]["p99"] is None
-    assert [row[1] for row in rows_of({"bare": summary})] == ["-"] * 11
+    assert [row[1] for row in rows_of([ACT], {"outage": {"bare": summary}})] == ["", *["-"] * 11]
 
 
 def test_table_puts_both_runs_side_by_side() -> None:
     """Each figure has a row, and a service that did not recover is said not to have."""
-    runs = {
-        "bare": summary_of(run_of("bare", fails_until=4.0), SCHEDULE),
-        "guarded": summary_of(run_of("guarded", fails_until=2.0), SCHEDULE),
-    }
-    rows = {label.strip(): figures for label, *figures in rows_of(runs)}
+    runs = summaries_of(run_of("bare", fails_until=4.0), run_of("guarded", fails_until=2.0))
+    rows = {label.strip(): figures for label, *figures in rows_of([ACT], runs)}
     assert rows["time to recover after the outage"][0] == "not within the run"
     assert rows["time to recover after the outage"][1].endswith(" ms")
     assert rows["calls that reached them while down"] == ["90", "90"]
     assert rows["recommendations, which go down: served"] == ["25.0 %", "75.0 %"]
-    table = plain_table(rows_of(runs)).splitlines()
+    table = plain_table(rows_of(ACTS, runs)).splitlines()
     assert len({len(line) for line in table}) == 1
-    assert "recovery: not within the run" in headline(runs["bare"])
-    assert "well again after" in headline(runs["guarded"])
+    assert [line.strip() for line in table if line.strip() in {act.title for act in ACTS}] == [
+        act.title for act in ACTS
+    ]
+    assert "recovery: not within the run" in headline(ACT, runs["outage"]["bare"])
+    assert "well again after" in headline(ACT, runs["outage"]["guarded"])
+
+
+def test_table_says_what_hedges_and_retries_cost_and_gain() -> None:
+    """The spike has the waits and the extra calls, the storm the calls for each order and the recovery."""
+    runs = summaries_of(
+        *(spike_of("bare", 0.3), spike_of("guarded", 0.04)), *(storm_of("bare", 4.0), storm_of("guarded", 2.0))
+    )
+    spike = {label.strip(): figures for label, *figures in rows_of([SPIKE], runs)}
+    assert spike["how long callers wait, p99"] == ["300 ms", "40 ms"]
+    assert spike["calls sent for each request"] == ["1.07", "1.07"]
+    storm = {label.strip(): figures for label, *figures in rows_of([SHORT_STORM], runs)}
+    assert storm["calls sent for each order"] == ["2.50", "2.50"]
+    assert storm["answers made for callers who had gone"] == ["70", "70"]
+    assert storm["time to recover after the outage"] == ["not within the run", "0 ms"]
+    assert headline(SPIKE, runs["spike"]["bare"]) == "p99 300 ms, 1.07 calls for each request"
+    assert headline(SHORT_STORM, runs["storm"]["bare"]).startswith("25.0 % of orders served, 2.50 calls for each")
 
 
 def test_load_that_came_late_is_owned_up_to() -> None:
     """A machine too busy to offer the load on time is said to be, for the run that suffered from it."""
-    on_time = summary_of(run_of("guarded", fails_until=2.0), SCHEDULE)
+    on_time = summary_of(run_of("guarded", fails_until=2.0))
     late = {**on_time, "generator_late_p99": 0.4}
-    assert doubts({"bare": on_time, "guarded": on_time}) == []
-    (caution,) = doubts({"bare": late, "guarded": on_time})
-    assert "the bare run's requests on time (p99 400 ms late)" in caution
+    assert doubts({"outage": {"bare": on_time, "guarded": on_time}, "spike": {}}) == []
+    (caution,) = doubts({"outage": {"bare": late, "guarded": on_time}})
+    assert "the bare outage run's requests on time (p99 400 ms late)" in caution
 
 
 def test_show_prints_table_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,12 +159,12 @@ def test_sparkline_shows_the_share_served() -> None:
 def test_plain_progress_is_a_line_about_the_last_second() -> None:
     """Without a terminal, progress is one line that names run, phase and what is served now."""
     stream = io.StringIO()
-    progress = PlainProgress(SCHEDULE, stream)
+    progress = PlainProgress(stream)
     progress.update(run_of("bare", fails_until=4.0, seconds=1.995))
     progress.update(run_of("bare", fails_until=2.0))
     progress.close()
     first, last = stream.getvalue().splitlines()
-    assert first.split()[:4] == ["bare", "2.0", "s", "down"]
+    assert first.split()[:5] == ["bare", "outage", "2.0", "s", "down"]
     assert "checkout 100 % served, p99    20 ms" in first
     assert "last answers" in last
 
@@ -130,9 +177,10 @@ def test_picture_is_an_svg(tmp_path: Path, *, interrupted: bool) -> None:
 
     runs = [run_of("bare", fails_until=4.0)]
     if not interrupted:
-        runs.append(run_of("guarded", fails_until=2.0))
-    summaries = {run.name: summary_of(run, SCHEDULE) for run in runs}
-    draw(runs, summaries, SCHEDULE, tmp_path / "demo.svg", "PARTIAL RESULT" if interrupted else None)
+        runs += [run_of("guarded", fails_until=2.0), spike_of("bare", 0.3), spike_of("guarded", 0.04)]
+        runs += [storm_of("bare", 4.0), storm_of("guarded", 2.0)]
+    note = "PARTIAL RESULT" if interrupted else None
+    draw(ACTS, runs, summaries_of(*runs), tmp_path / "demo.svg", note)
     root = ET.parse(tmp_path / "demo.svg").getroot()
     assert root.tag.endswith("svg")
     text = (tmp_path / "demo.svg").read_text()
@@ -144,6 +192,6 @@ def test_picture_of_nothing_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from resilio.demo._picture import draw
 
-    run = Run("bare", QUICK.seconds, 100)
-    draw([run], {"bare": summary_of(run, QUICK)}, QUICK, tmp_path / "demo.svg", "PARTIAL RESULT")
+    runs = [Run("bare", act, 100) for act in ACTS]
+    draw(ACTS, runs, summaries_of(*runs), tmp_path / "demo.svg", "PARTIAL RESULT")
     assert (tmp_path / "demo.svg").stat().st_size > 0

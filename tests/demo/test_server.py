@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("h11")
 
+from resilio.demo._acts import Site
 from resilio.demo._schedule import Phase, Schedule
 from resilio.demo.server import Dependency
 
@@ -32,7 +33,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def serving(schedule: Schedule, **options: float) -> AsyncGenerator[tuple[Dependency, int]]:
-    dependency = Dependency(7, schedule, **{"workers": 2, "service": 0.001, **options})
+    dependency = Dependency(7, Site(schedule, **{"workers": 2, "service": 0.001, **options}))
     server = await asyncio.start_server(dependency.serve, "127.0.0.1", 0)
     dependency.start()
     try:
@@ -61,7 +62,9 @@ async def test_one_connection_serves_many_requests() -> None:
         for _ in range(2):
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
         writer.close()
-        assert dependency.stats() == {"arrived": {"healthy": 3}, "fates": {"answer": 3}, "wasted": 0}
+        stats = dependency.stats()
+        assert sum(stats.pop("tenths")) == 3
+        assert stats == {"arrived": {"healthy": 3}, "fates": {"answer": 3}, "wasted": 0}
 
 
 async def test_connection_closes_where_the_client_wants_it() -> None:
@@ -117,6 +120,18 @@ async def test_overload_is_real() -> None:
         assert 0 < refused < 10
 
 
+async def test_arrivals_are_counted_by_tenths_of_a_second() -> None:
+    """The book says when requests arrived, with zeros for the tenths in which none did."""
+    async with serving(HEALTHY) as (dependency, port):
+        await ask(port)
+        await asyncio.sleep(0.25)
+        await ask(port)
+        tenths = dependency.stats()["tenths"]
+    assert sum(tenths) == 2
+    assert len(tenths) >= 3
+    assert tenths[-1] == 1
+
+
 async def test_work_for_a_caller_who_has_gone_is_done_all_the_same() -> None:
     """As in most servers, a request is worked on to its end, and the server's book says that it was in vain."""
     async with serving(HEALTHY, service=0.05) as (dependency, port):
@@ -142,21 +157,22 @@ def start(*, parent: str | None = None) -> subprocess.Popen[bytes]:
 def test_process_answers_and_ends_with_its_input() -> None:
     """The protocol on standard input works, and the end of the input ends the process without a word."""
     with start() as process:
-        opened = json.dumps({"number": 1, "command": "open", "seed": 7, "phases": HEALTHY.to_json()})
+        sites = {name: Site(HEALTHY, 2, 0.02).to_json() for name in ("recommendations", "checkout")}
+        opened = json.dumps({"number": 1, "command": "open", "seed": 7, "sites": sites})
         output, errors = process.communicate(f'{opened}\n{{"number": 2, "command": "stats"}}\n'.encode())
     assert (process.returncode, errors) == (0, b"")
     first, second = (json.loads(line) for line in output.splitlines())
     assert set(first["ports"]) == {"recommendations", "checkout"}
-    assert second["stats"]["checkout"] == {"arrived": {}, "fates": {}, "wasted": 0}
+    assert second["stats"]["checkout"] == {"arrived": {}, "tenths": [], "fates": {}, "wasted": 0}
 
 
 PARENT = """
 import asyncio
+from resilio.demo._acts import acts
 from resilio.demo._run import serve_dependencies
-from resilio.demo._schedule import QUICK
 
 async def main():
-    async with serve_dependencies(7, QUICK) as server:
+    async with serve_dependencies(7, acts(quick=True)[0].sites) as server:
         print(server.pid, flush=True)
         await asyncio.sleep(3600)
 

@@ -1,0 +1,56 @@
+"""The acts: data that both runs share."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from resilio.demo._acts import Site, acts
+
+
+@pytest.fixture(params=[False, True], ids=["full", "quick"])
+def all_acts(request):
+    return acts(quick=request.param)
+
+
+def test_acts_have_names_and_sites(all_acts):
+    """An outage, latency spikes and a retry storm; what is flaky is asked for."""
+    assert [act.name for act in all_acts] == ["outage", "spike", "storm"]
+    assert all(act.flaky in act.rates for act in all_acts)
+
+
+def test_an_act_says_what_a_reader_has_to_know(all_acts):
+    """All of it is plain data."""
+    for act in all_acts:
+        assert json.loads(json.dumps(act.to_json()))["guard"] == act.guard
+
+
+def test_a_site_survives_json(all_acts):
+    """The server process reads the very sites that it is sent."""
+    for act in all_acts:
+        for site in act.sites.values():
+            assert Site.from_json(json.loads(json.dumps(site.to_json()))) == site
+
+
+def test_replicas_pause_in_turns(all_acts):
+    """In each pause of the act exactly one replica stops, and outside of them none does."""
+    spike = all_acts[1]
+    for phase, begin, end in spike.schedule.spans():
+        stopped = [site.schedule.at((begin + end) / 2)[0].hang for site in spike.sites.values()]
+        assert sum(stopped) == (phase.name == "paused")
+    assert spike.schedule.outage() is None
+
+
+def test_the_storm_is_one_only_with_retries(all_acts):
+    """What is offered is within what the server can do, and three times as much is not."""
+    storm = all_acts[2]
+    site, offered = storm.sites["orders"], storm.rates["orders"]
+    assert offered < site.workers / site.service < 3 * offered
+    assert storm.schedule.outage() is not None
+
+
+def test_everything_together_takes_less_than_a_minute():
+    """The load of both runs of every act, and the last answers of the bare ones."""
+    longest = sum(2 * act.schedule.seconds for act in acts(quick=False)) + 6.0
+    assert longest < 55
