@@ -7,7 +7,7 @@ TASKS := demo test bench docs lint soak coverage
 .PHONY: help clean $(TASKS)
 
 help:
-	@echo "make demo       a real service through an outage, bare and guarded"
+	@echo "make demo       an outage, latency spikes and a retry storm, bare and guarded"
 	@echo "make test       the installed wheel on every Python present, and the coverage"
 	@echo "make coverage   the coverage alone"
 	@echo "make bench      microbenchmarks against the peers, into benchmarks/RESULTS.md"
