@@ -24,7 +24,18 @@ from resilio._trail import text_of
 if TYPE_CHECKING:
     from resilio._native.core import Gate
 
-__all__ = ["Event", "GaveUp", "Rejected", "Retried", "Settled", "StateChanged", "listener_errors", "subscribe"]
+__all__ = [
+    "Event",
+    "GaveUp",
+    "HedgeStarted",
+    "HedgeWon",
+    "Rejected",
+    "Retried",
+    "Settled",
+    "StateChanged",
+    "listener_errors",
+    "subscribe",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -171,9 +182,59 @@ class GaveUp:
     at_ns: int
 
 
-Event = StateChanged | Rejected | Settled | Retried | GaveUp
+@attrs.frozen(kw_only=True)
+class HedgeStarted:
+    """
+    A second copy of a call was started.
 
-LISTEN = {StateChanged: 0, Rejected: 1, Settled: 2, Retried: 4, GaveUp: 8}
+    Attributes:
+        kind: What the policy is: "hedge".
+
+        name: Its name; None while it has none.
+
+        number: Which copy of the call it is, from 1.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    number: int
+    at_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class HedgeWon:
+    """
+    A copy of a call gave the call its result.
+
+    Attributes:
+        kind: What the policy is: "hedge".
+
+        name: Its name; None while it has none.
+
+        number: Which copy of the call it was, from 1.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+    """
+
+    kind: str
+    name: str | None
+    number: int
+    at_ns: int
+
+
+Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon
+
+LISTEN = {
+    StateChanged: 0,
+    Rejected: 1,
+    Settled: 2,
+    Retried: 4,
+    GaveUp: 8,
+    HedgeStarted: 16,
+    HedgeWon: 32,
+}
 """The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
 
 
@@ -245,9 +306,10 @@ def subscribe(
 
         policy: The policy (or pipeline: all its policies) to listen to; None for all, those made later included.
 
-        kinds: Of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried` and :class:`GaveUp`.
-            :class:`Rejected` and :class:`Settled` put work on the path of every refusal and every call, the last two on
-            that of failures that a retry sees.
+        kinds: Of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
+            :class:`HedgeStarted` and :class:`HedgeWon`. :class:`Rejected` and :class:`Settled` put work on the path of
+            every refusal and every call, the next two on that of failures that a retry sees, the last two on that of
+            copies.
 
     Raises:
         TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
@@ -378,6 +440,18 @@ def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) 
     now_ns, text = clock.now_ns(), text_of(error)
     event = GaveUp(kind=gate.kind, name=_name(gate), attempt=attempt, error=text, reason=reason, at_ns=now_ns)
     _queue(gate, event)
+    _dispatch()
+
+
+def hedge_started(gate: Gate, number: int) -> None:
+    """Deliver that a copy was started. A hedge calls this if its listening bit is set, with no lock held."""
+    _queue(gate, HedgeStarted(kind=gate.kind, name=_name(gate), number=number, at_ns=clock.now_ns()))
+    _dispatch()
+
+
+def hedge_won(gate: Gate, number: int) -> None:
+    """Deliver that a copy has won. A hedge calls this if its listening bit is set, with no lock held."""
+    _queue(gate, HedgeWon(kind=gate.kind, name=_name(gate), number=number, at_ns=clock.now_ns()))
     _dispatch()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
@@ -22,6 +22,9 @@ from resilio._native.hedge import HedgeGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 from resilio._snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from resilio._shapes import Kind
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
@@ -155,6 +158,12 @@ class Hedge(Policy[HedgeConfig]):
     def _apply(self, config: HedgeConfig) -> None:
         self._gate.configure(**config.native())
 
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        if kind == "sync":
+            _refuse(fn, "is not async: its copy would need another thread. Make it an async function")
+        if kind != "coroutine":
+            _refuse(fn, "gives items, and two streams cannot be made into one. Hedge the call that opens it")
+
     @property
     def delay(self) -> float | None:
         """Seconds that the primary is given now; None while too little has been measured."""
@@ -164,9 +173,11 @@ class Hedge(Policy[HedgeConfig]):
         due, refused, wins = self._gate.hedge_counters
         common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
         started = max(0, due["started"] - refused)
-        return HedgeSnapshot(
-            **common, delay=self.delay, hedges=started, hedge_wins=wins, refused=refused, due=due
-        )
+        return HedgeSnapshot(**common, delay=self.delay, hedges=started, hedge_wins=wins, refused=refused, due=due)
+
+
+def _refuse(fn: Any, why: str) -> NoReturn:
+    raise TypeError(f"hedge cannot guard {fn!r}, which {why}")
 
 
 def hedge(

@@ -2,54 +2,46 @@
 A race between a call and its copies, on asyncio: the first success wins, and nobody waits for the losers.
 
 The primary is no task of its own: it runs in the caller's, and a task is made for each copy only when it starts. When
-a copy wins, the caller's task is cancelled as `asyncio.timeout` would do it, and the hedge stage takes that back. What
-still cleans up then is seen out: for a moment where it is, since cleanup may know its task (cancel scopes, task
-groups), and after that in a task of its own.
+a copy wins, the caller's task is cancelled as `asyncio.timeout` would do it, and the hedge stage takes that back; what
+still cleans up then is seen out by `resilio._strategies.losers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
-from types import coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from anyio import CancelScope
 
 from resilio import _log
+from resilio._strategies import losers
+from resilio._strategies.copies import copy_of, may_copy
 from resilio.errors import RejectedError
 
-__all__ = ["GRACE", "Race", "see_out"]
+if TYPE_CHECKING:
+    from resilio._native.core import Call, Rest
+    from resilio._native.hedge import HedgeGate
 
-GRACE = 0.001
-"""Seconds that a loser may take to clean up in the caller's task before the winner's result is handed out."""
+__all__ = ["Race", "see_out"]
 
 _SUPERSEDED = 3  # rs_interrupt
 _AGAIN = 0.001
 
-_seeing_out: set[asyncio.Task[Any]] = set()
-
 
 class Race:
-    """The copies of one call; `winner` is the task of the one that has won."""
+    """The copies of one call; nothing in here keeps the call alive, so that one which is dropped ends."""
 
     __slots__ = (
-        "_call",
-        "_context",
-        "_failed",
-        "_gate",
-        "_loop",
-        "_rest",
-        "_settled",
-        "_stage",
-        "_tasks",
-        "_waiting",
-        "winner",
-    )
+        "_budget", "_call", "_error", "_failed", "_gate", "_loop", "_rest", "_seen_out", "_stage", "_tasks", "_waiting",
+        "_winner", "settled",
+    )  # fmt: skip
 
-    def __init__(self, gate: Any, call: Any, stage: int, context: Context | None) -> None:
+    def __init__(self, gate: HedgeGate, call: Call[Any], stage: int, budget: Any) -> None:
         """
         Begin with the primary alone.
 
@@ -60,81 +52,94 @@ class Race:
 
             stage: Which one it is.
 
-            context: Where copies run; None: in that of the caller's task.
+            budget: What copies are paid from beside the gate's own share: that of a retry outside, or None.
         """
         self._gate = gate
-        self._call = call
+        self._call = ref(call)
         self._stage = stage
-        self._context = context
+        self._budget = budget
         self._loop = asyncio.get_running_loop()
-        self._rest = call._rest(stage)
-        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._rest: Rest = call._rest(stage)
+        self._tasks: dict[asyncio.Task[Any], int] = {}
         self._waiting: asyncio.Future[None] | None = None
-        self._failed = self._settled = False
-        self.winner: asyncio.Task[Any] | None = None
+        self._failed = self._seen_out = self.settled = False
+        self._winner: tuple[asyncio.Task[Any], int] | None = None
+        self._error: BaseException | None = None
 
-    def start(self, number: int) -> bool:
-        """Start copy *number*, from 1; False: this call cannot be copied."""
-        rest = self._rest
-        if self._settled or not self._may_copy(rest):
+    # ---- copies -----------------------------------------------------------------------------------------------------
+
+    def start(self, number: int, context: Context) -> bool:
+        """
+        Start a copy.
+
+        Args:
+            number: Which one it is, from 1.
+
+            context: What it runs in.
+
+        Returns:
+            False: this call cannot be copied, or the budget has nothing left for it.
+        """
+        if self.settled or self._winner is not None or not may_copy(self._gate, self._rest):
             return False
-        targets = self._gate.targets
-        if targets:
-            rest = rest.around(targets[min(number, len(targets)) - 1])
-        rest.hedge = min(number, 255)
-        task = self._loop.create_task(_attempt(rest), context=self._copied_context())
-        self._tasks[task] = None
+        if self._budget is not None and not self._budget.withdraw():
+            return False
+        attempt = _attempt(copy_of(self._gate, self._rest, number))
+        try:
+            task = context.run(self._loop.create_task, attempt)
+        except BaseException:
+            attempt.close()
+            self._refund()
+            raise
+        self._tasks[task] = number
         task.add_done_callback(self._ended)
+        self._gate.tell_started(number)
         return True
 
-    def _copied_context(self) -> Context | None:
-        task = self._call._task()
-        if self._context is None and hasattr(task, "get_context"):
-            self._context = task.get_context()
-        return None if self._context is None else self._context.copy()
-
-    def _may_copy(self, rest: Any) -> bool:
-        rule = self._gate.replay_safe
-        return rest.replayable and (rule is True or bool(rule(*rest.args, **rest.kwargs)))
+    def _refund(self) -> None:
+        if self._budget is not None:
+            self._budget.refund()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """In a callback of the loop: a copy has ended."""
-        self._tasks.pop(task, None)
-        if task.cancelled():
-            self._wake()
-            return
-        error = task.exception()
-        if self._settled or self.winner is not None:
-            if error is None:
-                self._discard(task.result())
-            return
-        if error is None:
-            self._gate.verdict(True)
-            self.winner = task
+        number = self._tasks.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if self.settled or self._winner is not None:
+            if error is None and not task.cancelled():
+                self.discard(task.result())
+        elif task.cancelled():
+            pass  # by itself, or by somebody who cancels whatever runs: it says nothing
+        elif error is None:
+            self._winner = task, number
             self._stop()
             self._supersede()
         elif isinstance(error, RejectedError):
-            self._gate.pay_back(self._call, self._stage)
+            self._gate.give_back()
+            self._refund()
         else:
             self._gate.verdict(False)
-        self._wake()
-
-    def _supersede(self) -> None:
-        """Have the primary cancelled, unless it has ended: then somebody waits here."""
-        if self._failed or self._settled:
-            return
-        if self._call._interrupt(self._stage, _SUPERSEDED) < 0:  # another call's interruption of this task is under way
-            self._loop.call_later(_AGAIN, self._supersede)
-
-    def _stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-
-    def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def ended(self, value: Any, error: BaseException | None, cancelled: bool) -> tuple[Awaitable[Any] | None, Any, Any]:
+    def _supersede(self) -> None:
+        """Have the primary cancelled, unless it has ended: then somebody waits here."""
+        call = self._call()
+        if call is None or self._failed or self.settled:
+            return
+        if call._interrupt(self._stage, _SUPERSEDED) < 0:  # another interruption of this task is under way
+            self._loop.call_later(_AGAIN, self._supersede)
+
+    def _stop(self) -> None:
+        """Cancel the copies that run, and hold them until they have ended."""
+        for task in list(self._tasks):
+            losers.keep(task)
+            task.cancel()
+
+    # ---- the primary ------------------------------------------------------------------------------------------------
+
+    def ended(
+        self, value: Any, error: BaseException | None, fired: bool, cancelled: bool
+    ) -> tuple[Awaitable[Any] | None, Any, BaseException | None]:
         """
         Say what follows from the primary's end, or from the end of what was awaited for it.
 
@@ -143,191 +148,122 @@ class Race:
 
             error: What it raised.
 
+            fired: It was cancelled because a copy has won, and by nobody else.
+
             cancelled: Somebody else has had the task cancelled while we did.
 
         Returns:
-            What to await first, or None; then the call's value and error.
+            What to await before this is asked again, or None; then the call's value and error.
         """
-        if self._settled:
+        if self.settled:  # what was awaited has ended, or the call was split off by a race further out
+            error = self._error if error is None else error
             return None, value, error
-        if self.winner is not None:
+        ours = fired and isinstance(error, asyncio.CancelledError)
+        if error is not None and not ours and (cancelled or not isinstance(error, Exception)):
+            return self._broken_off(error)
+        if self._winner is not None:
             return self._won(value, error, cancelled)
-        if error is None:
-            self._settle()
+        if error is None and not self._failed:
+            self._lost()
             return None, value, None
-        if not isinstance(error, Exception):
-            self._settled = True
-            return (self._abandon(error), None, error) if self._tasks else (None, None, error)
+        self._failed, self._error = True, error or self._error
         if self._tasks:
-            self._failed = True
-            return self._await_copies(error), None, error
-        self._settled = True
-        return None, None, error
+            return self._next_end(), None, self._error
+        self.settled = True
+        return None, None, self._error
 
-    def _won(self, value: Any, error: BaseException | None, cancelled: bool) -> tuple[None, Any, Any]:
-        winner, self._settled = self.winner, True
-        assert winner is not None
-        result = winner.result()
-        if cancelled or (error is not None and not isinstance(error, (Exception, asyncio.CancelledError))):
-            self._discard(result)
-            return None, None, error if error is not None else asyncio.CancelledError()
-        if error is None and value is not result:
-            self._discard(value)
-        return None, result, None
-
-    def _settle(self) -> None:
-        """The primary has won: copies that run have lost."""
-        self._settled = True
+    def _won(self, value: Any, error: BaseException | None, cancelled: bool) -> tuple[None, Any, BaseException | None]:
+        """A copy has won: its result is the call's, unless the caller is cancelled."""
+        assert self._winner is not None
+        task, number = self._winner
+        self.settled = True
+        if error is None and not self._failed and not self._seen_out:
+            self.discard(value)  # the primary took no notice of its cancellation
+        if cancelled:
+            self.discard(task.result())
+            return None, None, asyncio.CancelledError()
+        self._gate.verdict(True)
         for _ in self._tasks:
             self._gate.verdict(False)
-        for task in self._tasks:
-            _keep(task)
+        self._gate.tell_won(number)
+        return None, task.result(), None
+
+    def _lost(self) -> None:
+        """The primary has won: copies that run have lost."""
+        self.settled = True
+        for _ in self._tasks:
+            self._gate.verdict(False)
         self._stop()
 
-    async def _await_copies(self, error: Exception) -> Any:
-        """The primary has failed: its copies may still succeed."""
-        try:
-            while self._tasks and self.winner is None:
-                self._waiting = self._loop.create_future()
-                await self._waiting
-        except asyncio.CancelledError as cancelled:
-            self._settled = True
-            await self._abandon(cancelled)
-        if self.winner is None:
-            raise error
-        self._settled = True
-        return self.winner.result()
-
-    async def _abandon(self, error: BaseException) -> None:
-        """The caller is cancelled, and its copies are with it: it ends after them."""
-        tasks = list(self._tasks)
+    def _broken_off(self, error: BaseException) -> tuple[Awaitable[Any] | None, None, BaseException]:
+        """The caller is cancelled, by whomever: so are the copies, and it ends after them. A Ctrl-C does not wait."""
+        self.settled = True
+        self._error = error
+        if self._winner is not None:
+            self.discard(self._winner[0].result())
         self._stop()
-        for task in tasks:
-            _keep(task)
-        await asyncio.wait(tasks)
-        raise error
+        if self._tasks and isinstance(error, asyncio.CancelledError):
+            return self._last_end(), None, error
+        return None, None, error
+
+    async def _next_end(self) -> None:
+        """Wait until a copy has succeeded, or all have ended; then `ended` is asked again."""
+        while self._tasks and self._winner is None:
+            self._waiting = self._loop.create_future()
+            await self._waiting
+
+    async def _last_end(self) -> None:
+        """Wait until all copies have ended, however often the caller is cancelled."""
+        with CancelScope(shield=True):  # anyio would cancel once more in each turn of the loop
+            while self._tasks:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait(list(self._tasks))
 
     def dropped(self) -> None:
         """The call is gone; in a finaliser maybe, and in any thread. Copies that run are cancelled."""
-        if self._settled:
+        if self.settled:
             return
-        self._settled = True
-        for task in list(self._tasks):
-            _keep(task)
-        if self._tasks:
-            with suppress(RuntimeError):  # the loop is closed: they are gone with it
-                self._loop.call_soon_threadsafe(self._stop)
+        self.settled = True
+        with suppress(RuntimeError):  # the loop is closed: they are gone with it
+            self._loop.call_soon_threadsafe(self._forgotten)
 
-    def _discard(self, result: Any) -> None:
-        discard(self._gate.discard, result, self._loop)
+    def _forgotten(self) -> None:
+        if self._winner is not None:
+            self.discard(self._winner[0].result())
+        self._stop()
+
+    # ---- losers -----------------------------------------------------------------------------------------------------
+
+    def see_out(self, loser: Call[Any], yielded: Any) -> Coroutine[Any, Any, None]:
+        """Return what waits a moment for a superseded primary that cleans up."""
+        self._seen_out = True
+        call = self._call()
+        return losers.see_out(loser, yielded, None if call is None else call._context(), self.discard)
+
+    def discard(self, result: Any) -> None:
+        """Hand a result that came too late to the user's function, which may be asynchronous; errors are logged."""
+        rule = self._gate.discard
+        if rule is None:
+            return
+        try:
+            pending = rule(result)
+            if inspect.isawaitable(pending):
+                losers.keep(self._loop.create_task(_discarded(pending)))
+        except Exception:  # noqa: BLE001 - foreign code
+            _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
 
 
-def discard(rule: Callable[[Any], Any] | None, result: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Hand a result that came too late to the user's function, which may be asynchronous; errors are logged."""
-    if rule is None:
-        return
-    try:
-        pending = rule(result)
-        if inspect.isawaitable(pending):
-            _keep(loop.create_task(_await(pending)))
-    except Exception:  # noqa: BLE001 - foreign code
-        _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
+def see_out(race: Race, loser: Call[Any], yielded: Any) -> Coroutine[Any, Any, None]:
+    """Return what the core awaits in place of a superseded primary, which has become a call of its own."""
+    return race.see_out(loser, yielded)
 
 
-async def _await(pending: Awaitable[Any]) -> None:
+async def _attempt(rest: Rest) -> Any:
+    return await rest()
+
+
+async def _discarded(pending: Awaitable[Any]) -> None:
     try:
         await pending
     except Exception:  # noqa: BLE001 - foreign code
         _log.logger().warning("discard raised", exc_info=True)
-
-
-async def _attempt(rest: Callable[[], Awaitable[Any]]) -> Any:
-    return await rest()
-
-
-def _keep(task: asyncio.Task[Any]) -> None:
-    """Hold a task that nobody waits for until it ends."""
-    _seeing_out.add(task)
-    task.add_done_callback(_gone)
-
-
-def _gone(task: asyncio.Task[Any]) -> None:
-    _seeing_out.discard(task)
-    if not task.cancelled():
-        task.exception()  # looked at: the loser's failure is nobody's
-
-
-@coroutine
-def see_out(race: Race, loser: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, Any, Any]:
-    """
-    Await what a superseded primary still does, for a moment; then leave it to a task of its own.
-
-    Args:
-        race: Whose winner it was superseded by.
-
-        loser: What is left of the primary, a call with its permits.
-
-        yielded: What it waits for, a future or None.
-    """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + GRACE
-    while True:
-        if getattr(yielded, "_asyncio_future_blocking", None) is None:
-            yield yielded  # a bare turn of the loop
-        else:
-            yield from _either(yielded, until, loop).__await__()
-            if not yielded.done():
-                break
-        try:
-            yielded = loser.send(None)
-        except StopIteration as stop:
-            race._discard(stop.value)
-            return None
-        except BaseException:  # noqa: BLE001 - it was cancelled, and whatever it raises is nobody's
-            return None
-    _keep(loop.create_task(_rest_of(race, loser, yielded)))
-    return None
-
-
-async def _either(pending: asyncio.Future[Any], until: float, loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for a future of somebody else, without cancelling it; at most until then."""
-    ours = loop.create_future()
-
-    def wake(_: Any = None) -> None:
-        if not ours.done():
-            ours.set_result(None)
-
-    timer = loop.call_at(until, wake)
-    pending.add_done_callback(wake)
-    try:
-        await ours
-    finally:
-        timer.cancel()
-        pending.remove_done_callback(wake)
-
-
-async def _rest_of(race: Race, loser: Coroutine[Any, Any, Any], yielded: Any) -> None:
-    try:
-        value = await _going_on(loser, yielded)
-    except Exception:  # noqa: BLE001 - a loser's failure is nobody's
-        _log.logger().debug("a superseded call failed while it cleaned up", exc_info=True)
-    else:
-        race._discard(value)
-
-
-@coroutine
-def _going_on(loser: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that was begun in another task, and waits for *yielded*."""
-    if getattr(yielded, "_asyncio_future_blocking", None) is not None:
-        yielded._asyncio_future_blocking = True  # the task must find it as it was yielded
-    while True:
-        try:
-            sent = yield yielded
-        except BaseException as error:  # noqa: BLE001 - it is for the coroutine
-            step = partial(loser.throw, error)
-        else:
-            step = partial(loser.send, sent)
-        try:
-            yielded = step()
-        except StopIteration as stop:
-            return stop.value

@@ -1,5 +1,5 @@
 """
-A race between a call and its copies, on trio: in a nursery, all of them tasks of it.
+A race between a call and its copies, on trio: the call in the caller's task, its copies in a nursery around it.
 
 Trio lets nobody outlive the one who started him, so here the winner's result waits for the losers' cleanup; and a call
 that may be hedged pays for a nursery and a task, some tens of microseconds, hedged or not.
@@ -9,98 +9,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from resilio import _log
 from resilio._native import clock
+from resilio._native.core import ambient_deadline
+from resilio._strategies.copies import copy_of, may_copy
 from resilio.errors import RejectedError
+
+if TYPE_CHECKING:
+    from resilio._native.core import Rest
+    from resilio._native.hedge import HedgeGate
 
 __all__ = ["run"]
 
 
-class _Race:
-    def __init__(self, gate: Any, rest: Any, scope: trio.CancelScope) -> None:
-        self.gate = gate
-        self.rest = rest
-        self.scope = scope
-        retry = rest.outside("retry")
-        self.budget = None if retry is None else retry.budget
-        self.changed = trio.Event()
-        self.running = 0
-        self.winner: int | None = None
-        self.value: Any = None
-        self.error: Exception | None = None
-        self.failed = False
-        self.late: list[Any] = []
-        self.began_ns = clock.now_ns()
-
-    async def attempt(self, rest: Callable[[], Any], number: int) -> None:
-        """Run the primary, 0, or a copy."""
-        self.running += 1
-        ended = False
-        try:
-            value = await rest()
-            ended = True
-        except Exception as error:  # noqa: BLE001 - it is the caller's, if nobody succeeds
-            self._failed(number, error)
-        else:
-            self._succeeded(number, value)
-        finally:
-            self.running -= 1
-            if not ended and number == 0 and self.winner is not None:
-                self._learn(stopped=True)
-            self.changed.set()
-
-    def _succeeded(self, number: int, value: Any) -> None:
-        if self.winner is not None:
-            self.late.append(value)
-            return
-        self.winner, self.value = number, value
-        if number == 0:
-            self._learn()
-        else:
-            self.gate.verdict(True)
-        self.scope.cancel()
-
-    def _failed(self, number: int, error: Exception) -> None:
-        if self.winner is not None:
-            return
-        if number == 0:
-            self.error, self.failed = error, True
-            self._learn(failed=True)
-        elif isinstance(error, RejectedError):
-            self.gate.give_back()
-            if self.budget is not None:
-                self.budget.refund()
-        else:
-            self.gate.verdict(False)
-
-    def _learn(self, *, stopped: bool = False, failed: bool = False) -> None:
-        self.gate.learn((clock.now_ns() - self.began_ns) / 1e9, stopped=stopped, failed=failed)
-
-    def _pay(self) -> bool:
-        if not self.gate.may_start():
-            return False
-        if self.budget is None or self.budget.withdraw():
-            return True
-        self.gate.give_back()
-        return False
-
-    def copy(self, number: int) -> Callable[[], Any] | None:
-        """Return copy *number* of the call, paid for; None: there is to be none."""
-        rest, gate = self.rest, self.gate
-        rule = gate.replay_safe
-        if not rest.replayable or not (rule is True or rule(*rest.args, **rest.kwargs)) or not self._pay():
-            return None
-        targets = gate.targets
-        copy: Any = rest.around(targets[min(number, len(targets)) - 1] if targets else rest.func)
-        copy.hedge = number
-        return copy  # type: ignore[no-any-return]
-
-
-async def run(gate: Any, rest: Any) -> Any:
+async def run(gate: HedgeGate, rest: Rest) -> Any:
     """
     Run the rest of a call and, when their time comes, its copies; the first success is the result.
 
@@ -112,41 +38,132 @@ async def run(gate: Any, rest: Any) -> Any:
     Raises:
         Exception: What the primary raised, if none succeeded.
     """
+    race = _Race(gate, rest)
     try:
         async with trio.open_nursery() as nursery:
-            race = _Race(gate, rest, nursery.cancel_scope)
-            nursery.start_soon(race.attempt, rest, 0)
-            await _start_copies(gate, race, nursery)
+            race.scope = nursery.cancel_scope
+            nursery.start_soon(race.copies, nursery)
+            await race.primary()
     except BaseExceptionGroup as group:  # a Ctrl-C, or a cancellation from outside
         raise _only(group) from None
-    for value in race.late:
-        await _discard(gate.discard, value)
-    if race.winner is not None:
-        return race.value
-    assert race.error is not None
-    try:
-        raise race.error
     finally:
-        race.error = None  # no cycle through this frame
+        for value in race.late:
+            await _discard(gate.discard, value)
+    return race.result()
 
 
-async def _start_copies(gate: Any, race: _Race, nursery: trio.Nursery) -> None:
-    for number, delay in enumerate(gate.delays_after, 1):
-        with trio.move_on_after(delay):
-            while not race.failed and race.winner is None:
-                await race.changed.wait()
-                race.changed = trio.Event()
-        if race.winner is not None:
-            return
-        copy = race.copy(number)
-        if copy is None:
-            return
-        nursery.start_soon(race.attempt, copy, number)
+class _Race:
+    def __init__(self, gate: HedgeGate, rest: Rest) -> None:
+        self.gate = gate
+        self.rest = rest
+        self.scope: trio.CancelScope
+        retry: Any = rest.outside("retry")
+        self.budget = None if retry is None else retry.budget
+        self.failed = trio.Event()
+        self.won = False
+        self.running = 0
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.late: list[Any] = []
+        self.began_ns = clock.now_ns()
+
+    def result(self) -> Any:
+        """Return the winner's result, or raise the primary's exception."""
+        if self.won:
+            return self.value
+        assert self.error is not None
+        try:
+            raise self.error
+        finally:
+            self.error = None  # no cycle through this frame
+
+    # ---- the primary
+
+    async def primary(self) -> None:
+        """Run the call itself; a copy that wins has it cancelled."""
+        try:
+            value = await self.rest()
+        except Exception as error:  # noqa: BLE001 - it is the caller's, if no copy succeeds
+            self._learn(stopped=self.won or isinstance(error, TimeoutError), failed=not self.won)
+            self.error = error
+            self.failed.set()
+        except trio.Cancelled:
+            if self.won:
+                self._learn(stopped=True)
+            raise
+        else:
+            self._learn(stopped=self.won)
+            if self._succeeded(value):
+                self._lose(self.running)
+
+    def _learn(self, *, stopped: bool = False, failed: bool = False) -> None:
+        self.gate.learn((clock.now_ns() - self.began_ns) / 1e9, stopped=stopped, failed=failed)
+
+    def _succeeded(self, value: Any) -> bool:
+        if self.won:
+            self.late.append(value)
+            return False
+        self.won, self.value = True, value
+        self.scope.cancel()
+        return True
+
+    def _lose(self, copies: int) -> None:
+        for _ in range(copies):
+            self.gate.verdict(False)
+
+    # ---- copies
+
+    async def copies(self, nursery: trio.Nursery) -> None:
+        """Start copies when they are due; the first at once if the primary fails."""
+        for number, delay in enumerate(self.gate.delays_after, 1):
+            with trio.move_on_after(delay):
+                if number == 1:
+                    await self.failed.wait()
+                else:
+                    await trio.sleep_forever()
+            if (number > 1 and self.error and not self.running) or not self._pay():
+                return
+            self.running += 1
+            nursery.start_soon(self.copy, number)
+            self.gate.tell_started(number)
+
+    def _pay(self) -> bool:
+        gate = self.gate
+        if self.won or not gate.may_finish(ambient_deadline()) or not gate.may_start():
+            return False
+        try:
+            if may_copy(gate, self.rest) and (self.budget is None or self.budget.withdraw()):
+                return True
+        except Exception:  # noqa: BLE001 - foreign code
+            _log.logger().exception("a hedge could not be started")
+        gate.give_back()
+        return False
+
+    async def copy(self, number: int) -> None:
+        """Run a copy."""
+        try:
+            value = await copy_of(self.gate, self.rest, number)()
+        except RejectedError:
+            self.gate.give_back()
+            if self.budget is not None:
+                self.budget.refund()
+        except Exception:  # noqa: BLE001 - a copy's failure is nobody's
+            if not self.won:
+                self.gate.verdict(False)
+        else:
+            if self._succeeded(value):
+                self.gate.verdict(True)
+                self._lose(self.running - 1)
+                self.gate.tell_won(number)
+        finally:
+            self.running -= 1
 
 
 def _only(group: BaseExceptionGroup[Any]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    """Return the exception that counts: a Ctrl-C rather than the cancellations that follow from it."""
+    _, rest = group.split(trio.Cancelled)
+    error: BaseException = rest if rest is not None else group
+    while isinstance(error, BaseExceptionGroup) and (len(error.exceptions) == 1 or rest is None):
         error = error.exceptions[0]
     return error
 

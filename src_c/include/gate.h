@@ -147,6 +147,8 @@ struct rs_gate {
 #define RS_LISTEN_SETTLED 2u
 #define RS_LISTEN_RETRIED 4u
 #define RS_LISTEN_GAVE_UP 8u
+#define RS_LISTEN_HEDGE_STARTED 16u
+#define RS_LISTEN_HEDGE_WON 32u
 
 /* Does enforcement apply to this call? Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)

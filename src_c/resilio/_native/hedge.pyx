@@ -15,10 +15,11 @@ from resilio._native.strategy cimport (
     RS_AWAIT, RS_ON_ASYNCIO, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
 )
 
-import sys
+from contextvars import copy_context
 
 from resilio import _log
 from resilio._native import core
+from resilio._native.core import ambient_deadline
 from resilio.errors import RejectedError
 
 __all__ = ["ANSWERS", "HedgeGate"]
@@ -37,6 +38,7 @@ cdef extern from "hedging.h" nogil:
         uint64_t answers[6]
     void rs_hedging_init(rs_hedging *, double, int64_t, double)
     void rs_hedging_free(rs_hedging *)
+    void rs_hedging_refresh(rs_hedging *)
     void rs_hedging_begin(rs_hedging *, int64_t)
     void rs_hedging_sample(rs_hedging *, int64_t, int, int64_t)
     void rs_hedging_outcome(rs_hedging *, int)
@@ -44,20 +46,22 @@ cdef extern from "hedging.h" nogil:
     int rs_hedging_may(rs_hedging *)
     void rs_hedging_give_back(rs_hedging *)
 
+cdef extern from "gate.h" nogil:
+    const uint32_t RS_LISTEN_HEDGE_STARTED
+    const uint32_t RS_LISTEN_HEDGE_WON
+
 cdef extern from *:
     """
     #include "gate.h"
     typedef struct { rs_gate gate; void *methods; rs_hedging hedging; int64_t *schedule; int waits; } rs_hedge;
+    static inline uint32_t rs_hedge_listening(PyObject *gate) { return ((rs_gate *)gate)->listening; }
     """
+    uint32_t rs_hedge_listening(PyObject *)
     ctypedef struct rs_hedge:
         rs_hedging hedging
         int64_t *schedule
         int waits
 
-cdef extern from *:
-    object PyContext_CopyCurrent()
-
-cdef bint KEEPS_CONTEXT = sys.version_info < (3, 12)
 cdef object race_type = None            # resilio._strategies.race.Race, once there was a race
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
@@ -67,6 +71,7 @@ ANSWERS = ("started", "unmeasured", "failing", "saturated", "losing", "capped")
 
 cdef enum:                              # slot.mark
     JUDGED = 1                          # what the primary did has been learned: not once more when the stage is settled
+    ELSEWHERE = 2                       # it will be, by the race that runs it
 
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
@@ -74,10 +79,6 @@ cdef enum:                              # slot.mark
 cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.mark = JUDGED if request.hedge else 0
     slot.generation = 0                 # hedges started
-    if KEEPS_CONTEXT and not request.hedge:     # a task of 3.11 does not tell in which context it runs
-        context = PyContext_CopyCurrent()
-        Py_INCREF(context)
-        slot.extra = <PyObject *>context
     return 0
 
 
@@ -93,7 +94,7 @@ cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, in
 
 cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
     cdef rs_hedge *hedge = <rs_hedge *>gate
-    if slot.mark == JUDGED or outcome == RS_IGNORED:
+    if slot.mark or outcome == RS_IGNORED:
         return
     rs_hedging_outcome(&hedge.hedging, outcome == RS_FAILURE)
     if outcome == RS_SUCCESS:
@@ -120,18 +121,18 @@ cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     """On trio another task needs a nursery around both: only where a hedge may start at all."""
     if place != RS_ON_TRIO or slot.mark == JUDGED or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
         return 0
-    slot.mark = JUDGED                  # by the race
+    slot.mark = ELSEWHERE
     return 1
 
 
 cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
     """The call is gone, perhaps dropped: so are its copies."""
-    extra = <object>slot.extra
-    if race_type is not None and isinstance(extra, race_type):
-        try:
-            extra.dropped()
-        except BaseException:
-            _log.logger().exception("copies of a dropped call could not be cancelled")
+    if slot.mark == ELSEWHERE or slot.extra == NULL:
+        return                          # what is kept of a stage that delegates is the rest of the call
+    try:
+        (<object>slot.extra).dropped()
+    except BaseException:
+        _log.logger().exception("copies of a dropped call could not be cancelled")
 
 
 cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:
@@ -213,7 +214,6 @@ cdef class HedgeGate(Gate):
             replay_safe: True, or a function of the arguments that says whether this call may be copied.
         """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        cdef double unmeasured = self.hedging.samples < self.hedging.needed
         rs_lock_acquire(&gate.lock)
         self.hedging.quantile = quantile
         self.hedging.needed = max(20, <int64_t>(2 / (1 - quantile) + 0.5)) if quantile > 0 else 20
@@ -226,8 +226,10 @@ cdef class HedgeGate(Gate):
         self.schedule = self.delays if delays else NULL
         if delays:
             self.hedging.fixed_ns = self.delays[0]
-        if self.hedging.delay_ns != RS_HEDGING_NEVER and delays:
-            self.hedging.delay_ns = self.hedging.fixed_ns
+        if self.hedging.samples >= self.hedging.needed:
+            rs_hedging_refresh(&self.hedging)
+        else:
+            self.hedging.delay_ns = RS_HEDGING_NEVER
         rs_lock_release(&gate.lock)
         self.max_hedges = max_hedges
         self.targets = targets
@@ -244,47 +246,39 @@ cdef class HedgeGate(Gate):
 
     cdef int start(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
         """Start a copy, if everything is for it; slot.extra is the race of all copies."""
+        if call._ending():
+            return 0
+        context = call._context()
+        context = copy_context() if context is None else context.copy()
+        if not self.worth_it(context.run(ambient_deadline), now) or not self.may_start():
+            return 0
+        started = False
+        try:
+            started = self.race_of(slot, call, stage).start(int(slot.generation) + 1, context)
+        finally:
+            if not started:
+                self.give_back()
+        if started:
+            slot.generation += 1
+            if <int>slot.generation < self.max_hedges:
+                slot.wake_ns = now + self.wait_ns(slot.generation)
+        return started
+
+    cdef bint worth_it(self, object deadline, int64_t now) except -1:
+        """Can a copy that starts now end before the ambient deadline, if it takes as long as half of the calls?"""
+        return deadline is None or deadline.until_ns - now >= self.hedging.recent_ns
+
+    cdef object race_of(self, rs_slot *slot, object call, int stage):
         global race_type
         if race_type is None:
             from resilio._strategies.race import Race
 
             race_type = Race
-        race = None if slot.extra == NULL else <object>slot.extra
-        if not isinstance(race, race_type):
-            race = race_type(self, call, stage, race)
-        if not self.pay(call, stage, now):
-            return 0
-        if not race.start(int(slot.generation) + 1):
-            self.pay_back(call, stage)
-            return 0
-        if slot.extra != <PyObject *>race:
-            Py_XDECREF(slot.extra)
+        if slot.extra == NULL:
+            race = race_type(self, call, stage, self.budget_of(call, stage))
             Py_INCREF(race)
             slot.extra = <PyObject *>race
-        slot.generation += 1
-        if <int>slot.generation < self.max_hedges:
-            slot.wake_ns = now + self.wait_ns(slot.generation)
-        return 1
-
-    cdef bint pay(self, object call, int stage, int64_t now) except -1:
-        """May one start now? Then it has been paid for, out of its own share and out of the budget of retries."""
-        cdef int64_t deadline = api.deadline_ns()
-        if deadline != RS_NEVER and deadline - now < self.hedging.recent_ns:
-            return False
-        if not self.may_start():
-            return False
-        budget = self.budget_of(call, stage)
-        if budget is None or budget.withdraw():
-            return True
-        self.give_back()
-        return False
-
-    def pay_back(self, object call, int stage):
-        """A hedge that was paid for did not start, or was refused inside."""
-        self.give_back()
-        budget = self.budget_of(call, stage)
-        if budget is not None:
-            budget.refund()
+        return <object>slot.extra
 
     cdef object budget_of(self, object call, int stage):
         cdef rs_gate *retry = api.outside(<PyObject *>call, stage, "retry")
@@ -352,6 +346,20 @@ cdef class HedgeGate(Gate):
         due = {name: self.hedging.answers[at] for at, name in enumerate(ANSWERS)}
         return due, self.refused, self.hedge_wins
 
+    def tell_started(self, int number):
+        """Tell listeners, if there are any, that a copy was started."""
+        if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_STARTED:
+            from resilio import events
+
+            events.hedge_started(self, number)
+
+    def tell_won(self, int number):
+        """Tell listeners, if there are any, that a copy has won."""
+        if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_WON:
+            from resilio import events
+
+            events.hedge_won(self, number)
+
     # -- on trio
 
     def arun(self, rest):
@@ -360,57 +368,75 @@ cdef class HedgeGate(Gate):
 
         return run(self, rest)
 
+    def may_finish(self, deadline):
+        """Whether a copy that starts now has a chance to end before this ambient deadline, or None."""
+        return self.worth_it(deadline, api.now_ns())
+
     # -- how the primary has ended
 
     cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
-        if slot.extra != NULL and race_type is not None and isinstance(<object>slot.extra, race_type):
+        if slot.mark == ELSEWHERE:
+            if end.outcome == RS_FAILURE and not isinstance(<object>end.error, Exception):
+                self.learn_end(slot, end)       # a timeout further out
+            return RS_PASS
+        if slot.extra != NULL:
             return self.race_ended(<object>slot.extra, slot, end)
         if end.error == NULL or slot.mark == JUDGED:
             return RS_PASS
+        self.learn_end(slot, end)
         error = <object>end.error
-        if not isinstance(error, Exception):
-            if end.outcome == RS_FAILURE:       # a timeout further out: it would have taken longer
-                self.judged(slot, end, stopped=True, failed=True)
+        if end.place != RS_ON_ASYNCIO or end.call == NULL or not end.called:
             return RS_PASS
-        if end.place != RS_ON_ASYNCIO or end.call == NULL or not end.called or isinstance(error, RejectedError):
+        if not isinstance(error, Exception) or isinstance(error, RejectedError):
             return RS_PASS
-        self.judged(slot, end, stopped=False, failed=True)
         if self.start(slot, <object>end.call, end.stage, end.now_ns):
             return self.race_ended(<object>slot.extra, slot, end)
         return RS_PASS
 
-    cdef int judged(self, rs_slot *slot, rs_end *end, bint stopped, bint failed) except -1:
-        if slot.mark != JUDGED:
-            slot.mark = JUDGED
-            self.learn(max(end.now_ns - slot.admitted_ns, 0) / 1e9, stopped=stopped, failed=failed)
+    cdef int learn_end(self, rs_slot *slot, rs_end *end) except -1:
+        """Learn from the primary's end, once: not again when the stage is settled."""
+        cdef double seconds = max(end.now_ns - slot.admitted_ns, 0) / 1e9
+        if slot.mark == JUDGED:
+            return 0
+        slot.mark = JUDGED
+        if end.fired == RS_SUPERSEDED:
+            self.learn(seconds, stopped=True)
+        elif end.error == NULL:
+            self.learn(seconds)
+        elif not isinstance(<object>end.error, Exception):
+            if end.outcome == RS_FAILURE:       # a timeout further out: it would have taken longer
+                self.learn(seconds, stopped=True, failed=True)
+        else:                                   # the same of one further in, or of the callee's own
+            self.learn(seconds, stopped=end.called and isinstance(<object>end.error, TimeoutError), failed=True)
         return 0
 
     cdef int race_ended(self, race, rs_slot *slot, rs_end *end) except -1:
         """The primary has ended, or what the race had awaited after it."""
-        cdef object error = None if end.error == NULL else <object>end.error
-        cdef object value = None if end.value == NULL else <object>end.value
-        slot.wake_ns = RS_NEVER
-        if race.winner is not None:
-            self.judged(slot, end, stopped=end.fired == RS_SUPERSEDED, failed=False)
-        elif error is None:
-            self.judged(slot, end, stopped=False, failed=False)
-        elif isinstance(error, Exception):
-            self.judged(slot, end, stopped=False, failed=True)
-        elif end.outcome == RS_FAILURE:
-            self.judged(slot, end, stopped=True, failed=True)
-        awaits, new_value, new_error = race.ended(value, error, bool(end.cancelled))
+        error = None if end.error == NULL else <object>end.error
+        value = None if end.value == NULL else <object>end.value
+        self.learn_end(slot, end)
+        awaits, value, error = race.ended(value, error, end.fired == RS_SUPERSEDED, bool(end.cancelled))
+        if race.settled:
+            slot.wake_ns = RS_NEVER
         if awaits is not None:
             Py_INCREF(awaits)
             end.target = <PyObject *>awaits
             return RS_AWAIT
-        Py_XDECREF(end.value)
-        Py_XDECREF(end.error)
-        end.value = end.error = NULL
-        if new_error is not None:
-            Py_INCREF(new_error)
-            end.error = <PyObject *>new_error
-        else:
-            Py_INCREF(new_value)
-            end.value = <PyObject *>new_value
-            end.outcome = RS_SUCCESS
+        self.replace(end, value, error)
         return RS_PASS
+
+    cdef int replace(self, rs_end *end, object value, object error) except -1:
+        """The call ends with this instead."""
+        cdef PyObject *old_value = end.value
+        cdef PyObject *old_error = end.error
+        end.value = end.error = NULL
+        if error is None:
+            Py_INCREF(value)
+            end.value = <PyObject *>value
+            end.outcome = RS_SUCCESS
+        else:
+            Py_INCREF(error)
+            end.error = <PyObject *>error
+        Py_XDECREF(old_value)
+        Py_XDECREF(old_error)
+        return 0

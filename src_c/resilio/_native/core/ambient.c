@@ -18,6 +18,14 @@ void rs_frame_end(rs_frame *frame)
     }
 }
 
+void rs_frame_move(rs_frame *from, rs_frame *to)
+{
+    to->view = from->view;
+    from->view = NULL;
+    if (to->view)
+        ((CurrentCallObject *)to->view)->run = to->run;
+}
+
 PyObject *rs_current(PyObject *module, PyObject *unused)
 {
     rs_frame *frame = innermost;

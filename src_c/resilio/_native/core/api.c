@@ -12,7 +12,7 @@ static PyObject *rest_of(PyObject *call, int stage)
 {
     CallObject *self = (CallObject *)call;
     rs_request request = rs_call_request(self);
-    return rs_rest_new(self->pipe, stage + 1, self->func, self->guard, &request, 1);
+    return rs_rest_of_attempt(rs_rest_new(self->pipe, stage + 1, self->func, self->guard, &request, 1), self->run.attempt);
 }
 
 static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context)

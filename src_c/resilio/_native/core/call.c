@@ -170,13 +170,14 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 
 /* A call of what is inside of the stages before *first*. */
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, GuardObject *guard)
+                         int hedge, uint32_t attempt, GuardObject *guard)
 {
     int own = guard && guard->func == func && guard->pipe == pipe;
     CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE, own ? guard : NULL);
     if (self) {
         self->run.base = self->run.n = (int16_t)first;
         self->run.hedge = (uint8_t)hedge;
+        self->run.attempt = attempt;
     }
     return (PyObject *)self;
 }
@@ -206,6 +207,7 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
     Py_VISIT(self->stop);
     Py_VISIT(self->origin);
     Py_VISIT(self->task);
+    Py_VISIT(self->context);
     for (int i = self->run.base; i < self->run.n; i++)
         Py_VISIT(self->run.slots[i].extra);
     for (Py_ssize_t i = 1; i <= self->total; i++)

@@ -24,11 +24,13 @@ typedef struct CallObject {
     PyObject *origin;
     PyObject *weakrefs;
     PyObject *task;                 /* the asyncio task that it suspends; NULL: no timer has been armed */
+    PyObject *context;              /* in which that task runs; NULL with task, or without one */
     long cancelling;                /* what the task's cancelling() was then */
     rs_timer timer;                 /* for the earliest wake_ns of its strategies */
     uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
     uint8_t armed;                  /* the timer stands where it must */
     uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
+    uint8_t split;                  /* what was superseded is another call now: the one under way sees it out */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
@@ -40,6 +42,9 @@ void rs_call_end_slowly(CallObject *self);
 void rs_call_arm(CallObject *self);
 void rs_call_end_timer(CallObject *self);
 PySendResult rs_call_split(CallObject *self, PyObject **result);
+int rs_call_ending(CallObject *self);
+int rs_call_detach(CallObject *self);
+void rs_call_attach(CallObject *self);
 CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
 PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result);
 PySendResult rs_call_bypass(CallObject *self, PyObject **result);

@@ -113,7 +113,8 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
 static PySendResult delegate(CallObject *self, PyObject **result)
 {
     rs_request request = rs_call_request(self);
-    PyObject *rest = rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1);
+    PyObject *rest = rs_rest_of_attempt(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1),
+                                        self->run.attempt);
     self->state = RUNNING;
     rs_call_enter(self);
     PyObject *coroutine = rest ? rs_run_delegate(&self->run, rest, "arun") : NULL;

@@ -68,14 +68,17 @@ void rs_call_arm(CallObject *self)
         return;
     }
     self->in_use = 1;
-    if (self->task == NULL && (self->task = task_of(loop)) != NULL)
+    if (self->task == NULL && (self->task = task_of(loop)) != NULL) {
         self->cancelling = cancelling_of(self->task, "cancelling");
+        self->context = Py_XNewRef(PyThreadState_Get()->context);
+    }
     rs_drop_error();
 }
 
 static void interruption_over(CallObject *self)
 {
     self->run.interrupt = RS_UNINTERRUPTED;
+    self->split = 0;
     if (interrupting && self->task && PySet_Discard(interrupting, self->task) < 0)
         rs_drop_error();
 }
@@ -89,6 +92,7 @@ void rs_call_end_timer(CallObject *self)
     if (self->run.interrupt)
         interruption_over(self);
     Py_CLEAR(self->task);
+    Py_CLEAR(self->context);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -117,12 +121,35 @@ PyObject *rs_end_interruption(PyObject *module, PyObject *task)
     Py_RETURN_NONE;
 }
 
+/* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */
+int rs_call_ending(CallObject *self)
+{
+    return self->run.interrupt || (self->task && cancelling_of(self->task, "cancelling") > self->cancelling);
+}
+
+int rs_call_detach(CallObject *self)
+{
+    if (self->run.interrupt)
+        return 0;
+    if (self->in_use)
+        rs_call_end_timer(self);
+    return 1;
+}
+
+void rs_call_attach(CallObject *self)
+{
+    if (self->state != CREATED && self->state != DONE && self->pipe->timed)
+        rs_call_arm(self);
+}
+
 /* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: another call has its task interrupted at this moment.
    *tie*: the interruption under way has begun at this moment too, so that a deadline comes before a timeout. */
 static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
-    if (self->state == DONE || self->task == NULL)
+    if (self->state == DONE || self->task == NULL || stage >= self->run.n)
         return 0;
+    if (self->run.interrupt == RS_SUPERSEDED && stage < self->run.interrupt_stage)
+        return -1;                      /* the winner's result is about to come out: let it */
     if (self->run.interrupt) {
         if (stage < self->run.interrupt_stage) {
             self->run.interrupt_stage = (int16_t)stage;
@@ -135,6 +162,10 @@ static int interrupt(CallObject *self, int stage, int reason, int tie)
     int begun = begin_interruption(self->task);
     if (begun <= 0)
         return begun < 0 ? 0 : -1;
+    if (reason == RS_SUPERSEDED && rs_call_ending(self)) {  /* cancelled already: its cleanup is left alone */
+        interruption_over(self);
+        return 0;
+    }
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;
     PyObject *cancelled = PyObject_CallMethod(self->task, "cancel", NULL);
@@ -190,42 +221,62 @@ static void call_expired(rs_timer *timer)
         rs_call_arm(self);
 }
 
-/* The primary goes on cleaning up after it was superseded: it becomes a call of its own, with its permits, and the strategy
-   sees it out. *result* is what it has just yielded (stolen); NEXT: as if this call were suspended in what see_out yields. */
-PySendResult rs_call_split(CallObject *self, PyObject **result)
+/* Move what is inside of *stage* into *loser*, which has room: a call of its own, without a timer, labelled as superseded. */
+static void move_inside(CallObject *self, CallObject *loser, int stage)
 {
-    int stage = self->run.interrupt_stage;
-    PyObject *yielded = *result, *hook = rs_python("resilio._strategies.race", "see_out", &race_see_out), *coroutine = NULL;
-    CallObject *loser = hook ? rs_call_make(self->pipe, self->func, RS_MODE_RAISE, self->guard) : NULL;
-    *result = NULL;
-    if (loser && self->run.slots != self->slots && (loser->run.slots = rs_slots_new(self->pipe)) == NULL) {
-        loser->run.slots = loser->slots;
-        loser->state = DONE;
-        PyObject_GC_Track((PyObject *)loser);
-        Py_CLEAR(loser);
-    }
-    if (loser == NULL) {                /* no memory: the caller waits for the cleanup */
-        rs_drop_error();
-        *result = yielded;
-        return PYGEN_NEXT;
-    }
     rs_slot *slots = loser->run.slots;
     memcpy(slots, self->run.slots, (size_t)self->run.n * sizeof(rs_slot));
     loser->run = self->run;
     loser->run.slots = slots;
     loser->run.base = (int16_t)(stage + 1);
-    for (int i = loser->run.base; i < loser->run.n; i++)
-        slots[i].wake_ns = RS_NEVER;
     self->run.n = (int16_t)(stage + 1);
     loser->inner = self->inner;
     self->inner = NULL;
     loser->state = RUNNING;
+    loser->in_use = loser->split = 1;   /* no timer of its own, but the label, which its end clears */
+    rs_frame_move(&self->frame, &loser->frame);
     PyObject_GC_Track((PyObject *)loser);
-    PyObject *args[3] = {self->run.slots[stage].extra ? self->run.slots[stage].extra : Py_None, (PyObject *)loser, yielded};
-    coroutine = PyObject_Vectorcall(hook, args, 3, NULL);
+    for (int i = stage + 1; i < loser->run.n; i++) {        /* no strategy in there has anything left to do */
+        const rs_strategy_ops *strategy = slots[i].gate->ops->strategy;
+        slots[i].wake_ns = RS_NEVER;
+        if (strategy && strategy->leave && slots[i].extra)
+            strategy->leave(slots[i].gate, &slots[i]);
+    }
+}
+
+static CallObject *new_loser(CallObject *self)
+{
+    CallObject *loser = rs_call_make(self->pipe, self->func, RS_MODE_RAISE, self->guard);
+    if (loser == NULL || self->run.slots == self->slots)
+        return loser;
+    if ((loser->run.slots = rs_slots_new(self->pipe)) != NULL)
+        return loser;
+    loser->run.slots = loser->slots;
+    loser->state = DONE;
+    PyObject_GC_Track((PyObject *)loser);
+    Py_DECREF((PyObject *)loser);
+    return NULL;
+}
+
+/* The primary goes on cleaning up after it was superseded: it becomes a call of its own, with its permits, and the strategy
+   sees it out. *result* is what it has just yielded (stolen); NEXT: as if this call were suspended in what see_out yields. */
+PySendResult rs_call_split(CallObject *self, PyObject **result)
+{
+    int stage = self->run.interrupt_stage;
+    PyObject *yielded = *result, *hook = rs_python("resilio._strategies.race", "see_out", &race_see_out);
+    PyObject *race = self->run.slots[stage].extra;
+    CallObject *loser = hook && race ? new_loser(self) : NULL;
+    self->split = 1;
+    if (loser == NULL) {                /* no memory: the caller waits for the cleanup */
+        rs_drop_error();
+        return PYGEN_NEXT;
+    }
+    move_inside(self, loser, stage);
+    PyObject *args[3] = {race, (PyObject *)loser, yielded};
+    PyObject *coroutine = PyObject_Vectorcall(hook, args, 3, NULL);
+    *result = NULL;
     Py_DECREF(yielded);
     Py_DECREF((PyObject *)loser);
-    self->state = RUNNING;
     if (coroutine == NULL || rs_call_set_inner(self, coroutine) < 0)
         return PYGEN_ERROR;
     rs_call_enter(self);

@@ -74,8 +74,6 @@ static PyObject *call_throw(CallObject *self, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     PySendResult sent = throw_inner(self, args, nargs, &result);
-    if (RS_UNLIKELY(sent == PYGEN_NEXT && self->run.interrupt == RS_SUPERSEDED && self->state == RUNNING))
-        sent = rs_call_split(self, &result);
     sent = rs_call_after(self, sent, &result);
     return sent == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
 }
@@ -137,7 +135,17 @@ static PyObject *call_interrupt(CallObject *self, PyObject *args)
     return PyLong_FromLong(rs_call_interrupt((PyObject *)self, stage, reason));
 }
 
-static PyObject *call_task(CallObject *self, PyObject *unused) { return Py_NewRef(self->task ? self->task : Py_None); }
+static PyObject *call_context(CallObject *self, PyObject *unused) { return Py_NewRef(self->context ? self->context : Py_None); }
+
+static PyObject *call_ending(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_ending(self)); }
+
+static PyObject *call_detach(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_detach(self)); }
+
+static PyObject *call_attach(CallObject *self, PyObject *unused)
+{
+    rs_call_attach(self);
+    Py_RETURN_NONE;
+}
 
 /* ---- what a coroutine shows --------------------------------------------------------------------------------- */
 
@@ -199,7 +207,14 @@ static PyMethodDef call_methods[] = {
     {"_interrupt", (PyCFunction)call_interrupt, METH_VARARGS,
      "_interrupt($self, stage, reason, /)\n--\n\nHave the call cancelled, from a callback of its loop: 1, or 0 if it is ending, -1 if another\n"
      "interruption of its task is under way."},
-    {"_task", (PyCFunction)call_task, METH_NOARGS, "_task($self, /)\n--\n\nThe task that it suspends, or None."},
+    {"_context", (PyCFunction)call_context, METH_NOARGS,
+     "_context($self, /)\n--\n\nThe context of the task that it suspends, or None while it has not suspended."},
+    {"_ending", (PyCFunction)call_ending, METH_NOARGS,
+     "_ending($self, /)\n--\n\nWhether it is interrupted, or somebody else has had its task cancelled since it first suspended."},
+    {"_detach", (PyCFunction)call_detach, METH_NOARGS,
+     "_detach($self, /)\n--\n\nForget the task: another one is to go on with it. False: its task is being interrupted, it must stay."},
+    {"_attach", (PyCFunction)call_attach, METH_NOARGS,
+     "_attach($self, /)\n--\n\nBelong to the task that runs now, which goes on with what was begun in another."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
     {NULL}};
 static PyGetSetDef call_getset[] = {

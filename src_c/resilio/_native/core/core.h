@@ -123,6 +123,7 @@ typedef struct rs_frame {
 
 rs_frame **rs_ambient(void);
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
+void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 
 /* ---- the ambient deadline ----------------------------------------------------------------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
@@ -174,6 +175,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                          int mode, GuardObject *guard);
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async);
+PyObject *rs_rest_of_attempt(PyObject *rest, uint32_t attempt);
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
 int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);

@@ -14,10 +14,11 @@ typedef struct {
     int first;
     int is_async;
     int hedge;
+    uint32_t attempt;               /* as current().attempt counts them */
 } RestObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, GuardObject *guard);
+                         int hedge, uint32_t attempt, GuardObject *guard);
 
 static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -25,7 +26,8 @@ static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t
         return PyErr_Format(PyExc_TypeError, "what is inside of a stage has its arguments already: call it without any");
     PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
     if (self->is_async)
-        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge, self->guard);
+        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge, self->attempt,
+                              self->guard);
     return rs_invoke_from(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, RS_MODE_RAISE, self->guard);
 }
 
@@ -50,9 +52,18 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     self->first = first;
     self->is_async = is_async;
     self->hedge = 0;
+    self->attempt = 0;
     self->cut = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* What is inside of a stage that another one has run so often before. NULL goes through. */
+PyObject *rs_rest_of_attempt(PyObject *rest, uint32_t attempt)
+{
+    if (rest)
+        ((RestObject *)rest)->attempt = attempt;
+    return rest;
 }
 
 static int rest_traverse(RestObject *self, visitproc visit, void *arg)
@@ -101,8 +112,10 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
         return PyErr_Format(PyExc_TypeError, "around: must be given a function, not %R", func);
     rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
     RestObject *other = (RestObject *)rs_rest_new(self->pipe, self->first, func, NULL, &request, self->is_async);
-    if (other)
+    if (other) {
         other->hedge = self->hedge;
+        other->attempt = self->attempt;
+    }
     return (PyObject *)other;
 }
 

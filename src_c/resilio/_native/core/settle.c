@@ -344,6 +344,11 @@ int rs_run_outward(rs_run *run, rs_end *end)
             if (run->interrupt && run->interrupt_stage == i)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
+            if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
+                Py_CLEAR(end->target);      /* the call is being ended: nothing is begun once more inside */
+                Py_CLEAR(end->argument);
+                next = RS_PASS;
+            }
             if (next != RS_PASS) {
                 run->verdict = -1;
                 return next;

@@ -1,0 +1,59 @@
+"""The hedge stage: when a second copy of a call starts."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from resilio._native.core import AmbientDeadline, Gate, Rest
+
+__all__ = ["ANSWERS", "HedgeGate"]
+
+ANSWERS: tuple[str, ...]
+
+class HedgeGate(Gate):
+    """Starts a copy of a call that takes long, where that helps."""
+
+    max_hedges: int
+    targets: tuple[Callable[..., Any], ...]
+    discard: Callable[[Any], Any] | None
+    replay_safe: bool | Callable[..., object]
+
+    def __init__(
+        self,
+        *,
+        quantile: float,
+        delays: tuple[float, ...],
+        max_extra: float,
+        min_delay: float,
+        max_delay: float,
+        max_hedges: int,
+        targets: tuple[Callable[..., Any], ...],
+        discard: Callable[[Any], Any] | None,
+        replay_safe: bool | Callable[..., object],
+    ) -> None: ...
+    def configure(
+        self,
+        *,
+        quantile: float,
+        delays: tuple[float, ...],
+        max_extra: float,
+        min_delay: float,
+        max_delay: float,
+        max_hedges: int,
+        targets: tuple[Callable[..., Any], ...],
+        discard: Callable[[Any], Any] | None,
+        replay_safe: bool | Callable[..., object],
+    ) -> None: ...
+    def may_start(self) -> bool: ...
+    def may_finish(self, deadline: AmbientDeadline | None) -> bool: ...
+    def give_back(self) -> None: ...
+    def learn(self, seconds: float, *, stopped: bool = False, failed: bool = False) -> None: ...
+    def verdict(self, won: bool) -> None: ...
+    def tell_started(self, number: int) -> None: ...
+    def tell_won(self, number: int) -> None: ...
+    @property
+    def delay(self) -> float | None: ...
+    @property
+    def delays_after(self) -> list[float]: ...
+    @property
+    def hedge_counters(self) -> tuple[dict[str, int], int, int]: ...
+    def arun(self, rest: Rest) -> Coroutine[Any, Any, Any]: ...
