@@ -1,7 +1,7 @@
 """The hedge stage: when a second copy of a call starts."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 from resilio._native.core import AmbientDeadline, Gate, Rest
 
@@ -15,7 +15,7 @@ class HedgeGate(Gate):
     max_hedges: int
     targets: tuple[Callable[..., Any], ...]
     discard: Callable[[Any], Any] | None
-    replay_safe: bool | Callable[..., object]
+    replay_safe: Literal[True] | Callable[..., object]
 
     def __init__(
         self,

@@ -224,7 +224,7 @@ def _movable(loser: Call[Any], task: asyncio.Task[Any]) -> list[Call[Any]] | Non
 
 
 def _depth_in(thing: Any, depth: int) -> int:
-    """How deep to look at what the thing refers to: at all of what runs, at attributes of what that holds, no further."""
+    """How deep to look at what the thing refers to: at all of what runs, and at attributes of what that holds."""
     kind = type(thing)
     if hasattr(kind, "send") and hasattr(kind, "throw"):
         return _DEEP  # a coroutine, a generator, or a step of an asynchronous one

@@ -162,7 +162,7 @@ class Race:
         if error is not None and not ours and (cancelled or not isinstance(error, Exception)):
             return self._broken_off(error)
         if self._winner is not None:
-            return self._won(value, error, cancelled)
+            return self._won(*self._winner, value, error, cancelled)
         if error is None and not self._failed:
             self._lost()
             return None, value, None
@@ -172,10 +172,10 @@ class Race:
         self.settled = True
         return None, None, self._error
 
-    def _won(self, value: Any, error: BaseException | None, cancelled: bool) -> tuple[None, Any, BaseException | None]:
+    def _won(
+        self, task: asyncio.Task[Any], number: int, value: Any, error: BaseException | None, cancelled: bool
+    ) -> tuple[None, Any, BaseException | None]:
         """A copy has won: its result is the call's, unless the caller is cancelled."""
-        assert self._winner is not None
-        task, number = self._winner
         self.settled = True
         if error is None and not self._failed and not self._seen_out:
             self.discard(value)  # the primary took no notice of its cancellation

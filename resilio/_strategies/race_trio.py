@@ -71,11 +71,11 @@ class _Race:
         """Return the winner's result, or raise the primary's exception."""
         if self.won:
             return self.value
-        assert self.error is not None
+        error: Any = self.error
         try:
-            raise self.error
+            raise error
         finally:
-            self.error = None  # no cycle through this frame
+            self.error = error = None  # no cycle through this frame
 
     # ---- the primary
 

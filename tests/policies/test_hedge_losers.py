@@ -1,4 +1,4 @@
-"""Losers of a race on asyncio: nobody waits for their cleanup, permits are held until it ends, nothing of it is lost."""
+"""Losers of a race on asyncio: nobody waits for their cleanup, which holds its permits until it has ended."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_ctrl_c_of_a_loser_is_not_lost(vt):
 
 @pytest.mark.parametrize("at", [0.0603, 0.0606])
 def test_a_cancellation_during_the_grace(run, vt, at):
-    """The caller is cancelled while a loser is seen out: it ends at once, the loser goes on, and nothing is swallowed."""
+    """The caller is cancelled while a loser is seen out: it ends at once, and the loser goes on."""
     ended, late = [], []
 
     async def cleanup():
@@ -297,7 +297,7 @@ def test_a_loser_that_is_cancelled_in_its_own_task(run, vt, before_it_begins):
     assert_no_leaks(hedge)
 
 
-# ---- what knows its task -----------------------------------------------------------------------------------------------
+# ---- what knows its task ---------------------------------------------------------------------------------------------
 
 
 async def in_timeout():

@@ -153,7 +153,7 @@ def test_the_primarys_exception_is_raised_if_none_succeeds(run):
         raise ConnectionError(number)
 
     async def main():
-        with pytest.raises(ConnectionError, match="^0$") as caught:
+        with pytest.raises(ConnectionError, match=r"^0$") as caught:
             await call()
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
@@ -251,7 +251,7 @@ def test_a_cancellation_from_outside_goes_on_outward(run, at, times):
 
 @pytest.mark.parametrize("winner_first", [True, False])
 def test_cancelled_in_the_callback_round_in_which_a_copy_wins(run, winner_first):
-    """Whichever of the two callbacks comes first, the caller's cancellation counts and the copy's result is discarded."""
+    """Whichever callback comes first, the caller's cancellation counts, and the copy's result is discarded."""
     late = []
     hedge = measured(discard=late.append)
     gate_open = []
@@ -261,7 +261,7 @@ def test_cancelled_in_the_callback_round_in_which_a_copy_wins(run, winner_first)
         if current().hedge:
             await gate_open[0]
             return "copy"
-        await asyncio.sleep(10)
+        return await asyncio.sleep(10)
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -323,7 +323,7 @@ def test_a_second_cancellation_does_not_cut_the_copies_cleanup_short(run, vt):
     run(main)
 
 
-# ---- inside of timeouts, deadlines and retries -------------------------------------------------------------------------
+# ---- inside of timeouts, deadlines and retries -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [0.03, 0.055, 0.058, 0.059, 0.06, 0.061, 0.062, 0.2])
@@ -494,16 +494,17 @@ def test_a_deadline_that_a_copy_cannot_meet(run, vt):
     assert "1 begins" not in seen
 
 
-# ---- queues and refusals inside ----------------------------------------------------------------------------------------
+# ---- queues and refusals inside --------------------------------------------------------------------------------------
 
 
 def test_a_primary_that_waits_in_a_queue_inside_is_superseded_there(run, vt):
     """The copy does not wait in the queue: it is refused; with another target the queue is left when that wins."""
     pool = bulkhead(1, max_queued=10, max_wait=10)
-    hedge = measured(to=lambda: elsewhere())
 
     async def elsewhere():
         return "elsewhere"
+
+    hedge = measured(to=elsewhere)
 
     @pipeline(hedge, pool)
     async def call():
@@ -522,7 +523,7 @@ def test_a_primary_that_waits_in_a_queue_inside_is_superseded_there(run, vt):
     assert_no_leaks(hedge, pool)
 
 
-# ---- dropped ----------------------------------------------------------------------------------------------------------
+# ---- dropped ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_dropped_call_takes_its_copies_with_it(run):
