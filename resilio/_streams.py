@@ -113,6 +113,16 @@ class Inside:
         return self._through(self._stages, self._make, self._make.args, self._make.kwargs)
 
     @property
+    def args(self) -> tuple[Any, ...]:
+        """The call's positional arguments."""
+        return self._make.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The others."""
+        return self._make.kwargs
+
+    @property
     def cuts(self) -> list[Cutoff]:
         """What may interrupt the step under way, for all stages of the call: who begins one puts it there."""
         return self._make.cuts

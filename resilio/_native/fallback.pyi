@@ -1,13 +1,14 @@
 """The fallback stage; `resilio.fallback` is its public face."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
+from resilio._streams import Inside
 
-__all__ = ["FallbackGate", "Target"]
+__all__ = ["FallbackGate", "Passage", "Target"]
 
 @disjoint_base
 class Target:
@@ -37,5 +38,15 @@ class FallbackGate(Gate):
     ) -> None: ...
     def resting(self, now_ns: int) -> list[bool]: ...
     def forget_failures(self) -> None: ...
+    def stream(self, make: Inside) -> Generator[Any, Any, Any]: ...
+    def astream(self, make: Inside) -> AsyncGenerator[Any, Any]: ...
     @property
     def fallback_counters(self) -> tuple[int, int, int]: ...
+
+@disjoint_base
+class Passage:
+    """Where one stream is begun, while it has no items."""
+
+    def __init__(self, gate: FallbackGate, is_async: bool, one_shot: bool) -> None: ...
+    def failed(self, error: Exception) -> tuple[Callable[..., Any] | None, Any, Any]: ...
+    def succeeded(self) -> None: ...

@@ -165,6 +165,12 @@ class Fallback(Policy[FallbackConfig]):
         self._gate.judge_error = judge_error(config.on, config.ignore, refusals=True)
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
+        default = self._config.default
+        streams = kind in ("generator", "async_generator")
+        if streams and default is not UNSET and not hasattr(default, "__iter__"):
+            raise TypeError(
+                f"fallback cannot guard {fn!r}: instead of its items it would give those of {show(default)}"
+            )
         if kind not in ("sync", "generator"):
             return
         for target in (*self._targets, *([self._handler] if self._handler else ())):

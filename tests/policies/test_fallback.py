@@ -580,3 +580,96 @@ def test_a_breaker_outside_sees_what_came_out_in_the_end():
     call = pipeline(breaker, fallback(on=OSError, default=0))(Place("primary", OSError()))
     assert [call() for _ in range(3)] == [0, 0, 0]
     assert breaker.snapshot().successes == 3
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+@BACKENDS
+def test_a_stream_is_begun_elsewhere_before_its_first_item_only(vt, backend):
+    """Targets, a handler or the default give the items; what fails after the first item fails."""
+    given = []
+
+    async def broken(items):
+        given.append(items)
+        raise ConnectionError("at once")
+        yield
+
+    async def late(items):
+        yield items
+        raise ConnectionError("late")
+
+    async def other(items):
+        for item in (items, items + 1):
+            yield item
+
+    async def handler(error):
+        return [str(error)]
+
+    async def main():
+        async def read(*targets, primary=broken, **options):
+            return [item async for item in fallback(*targets, on=OSError, **options)(primary)(1)]
+
+        assert await read(other) == [1, 2]
+        assert await read(broken, lambda items: [items, 5]) == [1, 5]
+        assert await read(handler=handler) == ["at once"]
+        assert await read(default=("a", "b")) == ["a", "b"]
+        assert await read(other, primary=other) == [1, 2]
+        with pytest.raises(ConnectionError, match="at once") as caught:
+            await read(broken)
+        assert caught.value.__notes__[0].endswith("broken: ConnectionError('at once')")
+        stage = fallback(other, on=OSError)
+        stream = stage(late)(7)
+        assert await anext(stream) == 7
+        with pytest.raises(ConnectionError, match="late"):
+            await anext(stream)
+        assert (stage.snapshot().fell_back, stage.snapshot().failures) == (0, 1)
+
+    vt.run(main, backend=backend)
+
+
+def test_a_plain_stream_is_begun_elsewhere_too():
+    """Generators in a thread; a target that raises where it is called counts like one that fails at its first item."""
+
+    def broken(items):
+        raise ConnectionError("at once")
+        yield
+
+    def raises(items):
+        raise ConnectionError("in the call")
+
+    def other(items):
+        sent = yield items
+        yield sent
+
+    def empty(items):
+        yield from ()
+
+    stage = fallback(raises, other, on=OSError)
+    stream = stage(broken)(1)
+    assert (next(stream), stream.send("sent"), list(stream)) == (1, "sent", [])
+    assert [(target.answered, target.failed) for target in stage.snapshot().targets] == [(0, 1), (1, 0)]
+    assert list(fallback(on=OSError, default=[])(broken)(1)) == []
+    assert list(fallback(empty, on=OSError)(broken)(1)) == []
+    assert list(fallback(on=OSError, handler=lambda error: [error.args])(broken)(1)) == [("at once",)]
+    with pytest.raises(ValueError, match="bug"):
+        list(fallback(lambda items: (_ for _ in ()).throw(ValueError("bug")), other, on=OSError)(broken)(1))
+    with pytest.raises(ConnectionError):
+        list(fallback(other, on=OSError)(broken)(iter([1])))
+    opened = fallback(other, on=OSError)(broken)(1)
+    next(opened)
+    with pytest.raises(LookupError):
+        opened.throw(LookupError())
+    opened = fallback(other, on=OSError)(broken)(1)
+    next(opened)
+    opened.close()
+    assert_no_leaks(stage)
+
+
+def test_a_default_that_gives_no_items_is_refused_for_streams():
+    """Where it is decorated."""
+    with pytest.raises(TypeError, match="instead of its items it would give those of 5"):
+
+        @fallback(on=OSError, default=5)
+        def stream():
+            yield 1

@@ -17,14 +17,19 @@ from resilio import _log
 from resilio._native import core
 from resilio._notes import note_failure, put_after
 
-__all__ = ["FallbackGate", "Target"]
+__all__ = ["FallbackGate", "Passage", "Target"]
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
+
+
+cdef enum:
+    ONE_SHOT = 1                            # slot.mark of a stream with such an argument
 
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
 
 cdef int fallback_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
+    slot.mark = 0
     return RS_ADMITTED
 
 
@@ -104,6 +109,7 @@ cdef class _Trial:
     cdef list failures                      # (target's name, its exception, or None where it returned a failure)
     cdef Target current
     cdef bint spent                         # the arguments have been used
+    cdef bint one_shot                      # a stream's cannot be used again
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ cdef class FallbackGate(Gate):
             return self.tried(<_Trial><object>slot.extra, error, end)
         if end.outcome != RS_FAILURE:
             return RS_PASS
-        trial = self.begin(error, None if end.value == NULL else <object>end.value, end)
+        trial = self.begin(error, None if end.value == NULL else <object>end.value, slot.mark == ONE_SHOT, end)
         Py_INCREF(trial)
         slot.extra = <PyObject *>trial
         return self.go_on(trial, end)
@@ -188,7 +194,7 @@ cdef class FallbackGate(Gate):
         rs_lock_release(&gate.lock)
         return 0 < until - now_ns <= memory_ns
 
-    cdef _Trial begin(self, object error, object value, rs_end *end):
+    cdef _Trial begin(self, object error, object value, bint one_shot, rs_end *end):
         cdef _Trial trial = _Trial.__new__(_Trial)
         cdef list ready = [], resting = []
         cdef Target target
@@ -199,6 +205,7 @@ cdef class FallbackGate(Gate):
         trial.error, trial.value, trial.failures = error, value, []
         trial.ahead = (ready + resting)[::-1]
         trial.spent = end.called != 0
+        trial.one_shot = one_shot
         return trial
 
     cdef int tried(self, _Trial trial, object error, rs_end *end) except -1:
@@ -246,7 +253,7 @@ cdef class FallbackGate(Gate):
         if deadline != RS_NEVER and deadline <= end.now_ns:
             trial.failures.append(("targets", "not called: the deadline has passed"))
             return False
-        if trial.spent and end.request != NULL and not api.replayable(end.request):
+        if trial.spent and (trial.one_shot or (end.request != NULL and not api.replayable(end.request))):
             trial.failures.append(("targets", "not called: an argument can be used only once, and has been"))
             return False
         return True
@@ -292,7 +299,97 @@ cdef class FallbackGate(Gate):
             target.rests_until_ns = 0
             rs_lock_release(&gate.lock)
 
+    def stream(self, make):
+        """Return a stream that is begun elsewhere if it fails before its first item."""
+        from resilio._strategies.fallback_streams import redirected
+
+        return redirected(self, make)
+
+    def astream(self, make):
+        """Return an async stream that is begun elsewhere if it fails before its first item."""
+        from resilio._strategies.fallback_streams import aredirected
+
+        return aredirected(self, make)
+
     @property
     def fallback_counters(self):
         """How often the primary had failed, the default was given, and nothing was left."""
         return self.fell_back, self.defaulted, self.exhausted
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------
+
+cdef class Passage:
+    """
+    Where one stream is begun, while it has no items.
+
+    Args:
+        gate: The fallback.
+
+        is_async: Whether targets may be.
+
+        one_shot: Whether an argument cannot be used a second time.
+    """
+
+    cdef FallbackGate gate
+    cdef rs_slot slot
+    cdef object trial
+    cdef bint is_async
+
+    def __init__(self, FallbackGate gate not None, bint is_async, bint one_shot):
+        self.gate = gate
+        self.is_async = is_async
+        self.slot.extra = NULL
+        self.slot.mark = ONE_SHOT if one_shot else 0
+
+    cdef int ask(self, rs_end *end) except -1:
+        cdef int next
+        end.now_ns = api.now_ns()
+        end.called = 1
+        end.call = <PyObject *>self if self.is_async else NULL
+        next = self.gate.ended(&self.slot, end)
+        if self.trial is None and self.slot.extra != NULL:
+            self.trial = <object>self.slot.extra    # which has a reference already
+            Py_XDECREF(self.slot.extra)
+        return next
+
+    def failed(self, object error):
+        """
+        Return where to go now: a function, its one argument or None for the call's own, and the value if no function.
+
+        Raises:
+            Exception: What the stream raises.
+        """
+        cdef rs_end end
+        cdef int next
+        memset(&end, 0, sizeof(end))
+        judge = self.gate.judge_error
+        end.outcome = judge(error)
+        Py_INCREF(error)
+        end.error = <PyObject *>error
+        next = self.ask(&end)
+        function, argument, value, shown = taken(end.target), taken(end.argument), taken(end.value), taken(end.error)
+        if next == RS_PASS and shown is not None:
+            raise shown
+        return function if next == RS_CALL else None, argument, value
+
+    def succeeded(self):
+        """It has begun, or has ended without items."""
+        cdef rs_end end
+        if self.slot.extra == NULL:
+            return
+        memset(&end, 0, sizeof(end))
+        end.outcome = RS_SUCCESS
+        Py_INCREF(None)
+        end.value = <PyObject *>None
+        self.ask(&end)
+        Py_XDECREF(end.value)
+
+
+cdef object taken(PyObject *owned):
+    """What a record owned; None for nothing."""
+    if owned == NULL:
+        return None
+    value = <object>owned
+    Py_XDECREF(owned)
+    return value

@@ -1,0 +1,145 @@
+"""
+Streams that are begun elsewhere: generators whose first item may come from a fallback.
+
+After the first item nothing is fallen back from: its consumer has seen it. What a target, a handler or the default
+gives instead is iterated over.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from typing import Any
+
+from resilio._native.fallback import FallbackGate, Passage
+from resilio._strategies.streams import _Held
+from resilio._streams import Custody, Inside, drive, drive_async
+
+__all__ = ["aredirected", "redirected"]
+
+
+def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
+    """
+    Return a stream that is begun elsewhere if it fails before its first item.
+
+    Args:
+        gate: The fallback.
+
+        make: Makes the stream inside.
+    """
+    return drive(_Redirected(gate, make), _Held((gate,)), (), {})
+
+
+def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
+    """Return an async stream that is begun elsewhere; see :func:`redirected`."""
+    return drive_async(_AsyncRedirected(gate, make), _Held((gate,)), (), {}, make.cuts)
+
+
+class _Choice:
+    """What both kinds share: where a stream is begun that has failed."""
+
+    __slots__ = ("_inner", "_make", "_passage")
+
+    def __init__(self, gate: FallbackGate, make: Inside, *, is_async: bool) -> None:
+        self._make = make
+        self._passage = Passage(gate, is_async, make.one_shot() is not None)
+        self._inner: Any = None
+
+    def _next(self, error: Exception) -> Any:
+        """Return what is to be iterated over, or awaited first; raise what the stream raises."""
+        while True:
+            function, argument, value = self._passage.failed(error)
+            if function is None:
+                return value
+            try:
+                return function(*self._make.args, **self._make.kwargs) if argument is None else function(argument)
+            except Exception as failure:  # noqa: BLE001 - the fallback decides
+                error = failure
+
+
+class _Redirected(_Choice, Generator[Any, Any, Any]):
+    """The stream inside, or another."""
+
+    __slots__ = ()
+
+    def __init__(self, gate: FallbackGate, make: Inside) -> None:
+        super().__init__(gate, make, is_async=False)
+
+    def send(self, value: Any) -> Any:
+        if self._inner is not None:
+            return self._inner.send(value)
+        inner = self._make()
+        while True:
+            try:
+                item = next(inner)
+            except StopIteration:
+                self._passage.succeeded()
+                raise
+            except Exception as error:  # noqa: BLE001 - the fallback decides
+                inner = _items(self._next(error))
+            else:
+                self._passage.succeeded()
+                self._inner = inner
+                return item
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _AsyncRedirected(_Choice, AsyncGenerator[Any, Any]):
+    """The async stream inside, or another."""
+
+    __slots__ = ()
+
+    def __init__(self, gate: FallbackGate, make: Inside) -> None:
+        super().__init__(gate, make, is_async=True)
+
+    async def begin(self, custody: Custody) -> Any:
+        """Return the first item; `custody` has the stream closed by whom it should."""
+        inner = self._make()
+        while True:
+            try:
+                item = await custody.first(inner)
+            except StopAsyncIteration:
+                self._passage.succeeded()
+                raise
+            except Exception as error:  # noqa: BLE001 - the fallback decides
+                inner = _async_items(self._next(error))
+            else:
+                self._passage.succeeded()
+                self._inner = inner
+                return item
+
+    def asend(self, value: Any) -> Any:
+        return self._inner.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._inner.athrow(*error)
+
+    def aclose(self) -> Any:
+        return self._inner.aclose()
+
+
+def _items(source: Iterable[Any]) -> Any:
+    return source if isinstance(source, Generator) else _plain(source)
+
+
+def _plain(source: Iterable[Any]) -> Generator[Any, Any, Any]:
+    yield from source
+
+
+def _async_items(source: Any) -> Any:
+    return source if isinstance(source, AsyncGenerator) else _later(source)
+
+
+async def _later(source: Any) -> AsyncGenerator[Any, Any]:
+    found = await source if inspect.isawaitable(source) else source
+    if isinstance(found, AsyncIterable):
+        async for item in found:
+            yield item
+    else:
+        for item in found:
+            yield item
