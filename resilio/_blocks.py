@@ -101,12 +101,14 @@ class OpenBlocks:
 
     def __init__(self) -> None:
         """Begin without any."""
-        self._by_frame: dict[tuple[int, CodeType], list[_Open]] = {}
+        self._by_frame: dict[tuple[int, CodeType], list[_Open]] | None = None  # most policies are never entered
 
     def enter(self, frame: FrameType, permit: Permit) -> Permit:
         """Remember `permit` as that of a block which `frame` has entered."""
         block = _Open(self, _key(frame), permit)
         with _lock:
+            if self._by_frame is None:
+                self._by_frame = {}
             self._by_frame.setdefault(block.key, []).append(block)
         _here.set((*_still_open(), block))
         return permit
@@ -122,27 +124,29 @@ class OpenBlocks:
     def forget(self, permit: Permit) -> None:
         """Give back the permit of a block that was interrupted while it was entered."""
         with _lock:
-            for key, blocks in list(self._by_frame.items()):
+            by_frame = self._by_frame or {}
+            for key, blocks in list(by_frame.items()):
                 blocks[:] = [block for block in blocks if block.permit is not permit]
                 if not blocks:
-                    del self._by_frame[key]
+                    del by_frame[key]
         _here.set(tuple(block for block in _here.get() if block.permit is not permit))
 
     def _take(self, key: tuple[int, CodeType]) -> _Open:
         with _lock:
-            blocks = self._by_frame.get(key)
-            block = blocks[-1] if blocks else self._from_context()
-            self._by_frame[block.key].remove(block)
-            if not self._by_frame[block.key]:
-                del self._by_frame[block.key]
+            by_frame = self._by_frame or {}
+            blocks = by_frame.get(key)
+            block = blocks[-1] if blocks else self._from_context(by_frame)
+            by_frame[block.key].remove(block)
+            if not by_frame[block.key]:
+                del by_frame[block.key]
         return block
 
-    def _from_context(self) -> _Open:
+    def _from_context(self, by_frame: dict[tuple[int, CodeType], list[_Open]]) -> _Open:
         """The latest block of this context; if it has none (entered in one task, left in another), of any other."""
         for block in reversed(_here.get()):
             if block.blocks is self and block.permit is not None:
                 return block
-        for blocks in reversed(list(self._by_frame.values())):
+        for blocks in reversed(list(by_frame.values())):
             return blocks[-1]
         raise RuntimeError("the block is left, but was never entered")
 

@@ -444,6 +444,17 @@ def test_a_retry_around_looks_the_key_up_for_each_attempt(vt, backend):
     assert_no_leaks(stage)
 
 
+def test_a_keyed_strategy_cannot_guard_a_stream():
+    """A TypeError where it is decorated, not at the first item."""
+
+    def stream(host):
+        yield host
+
+    with pytest.raises(TypeError, match="a keyed retry cannot guard .*stream.*, which gives items"):
+        keyed(lambda: retry(on=OSError), key="host")(stream)
+    assert list(breakers()(stream)("a")) == ["a"]
+
+
 def test_policy_of_gives_the_keyed_policy():
     """Also under wrappers, and what guards one function guards another."""
     per_host = breakers()
