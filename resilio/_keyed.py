@@ -231,7 +231,7 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
         for gate in self._table.overflow.gates if kind in ("generator", "async_generator") else ():
             if hasattr(gate, "stream") or hasattr(gate, "astream"):
                 raise TypeError(
-                    f"a keyed {gate.kind} cannot guard {fn!r}, which gives items: put an unkeyed one around a keyed gate"
+                    f"a keyed {gate.kind} cannot guard {fn!r}, which gives items: put one without keys around it"
                 )
         self._table.learn(fn)
 

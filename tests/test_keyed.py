@@ -450,7 +450,7 @@ def test_a_keyed_strategy_cannot_guard_a_stream():
     def stream(host):
         yield host
 
-    with pytest.raises(TypeError, match="a keyed retry cannot guard .*stream.*, which gives items"):
+    with pytest.raises(TypeError, match=r"a keyed retry cannot guard .*stream.*, which gives items"):
         keyed(lambda: retry(on=OSError), key="host")(stream)
     assert list(breakers()(stream)("a")) == ["a"]
 
