@@ -21,7 +21,7 @@ from resilio.errors import (
 )
 
 if TYPE_CHECKING:
-    from resilio import events, gates, registry
+    from resilio import events, gates, presets, registry
     from resilio._ambient import carry, detached
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from resilio._policy import Policy, policy_of
     from resilio._retrying import RetryAttempt, Retrying, retrying
     from resilio._snapshot import Health, Snapshot
+    from resilio._standard import Standard, override, standard
     from resilio.gates import custom_gate
     from resilio.registry import configure
 
@@ -74,6 +75,7 @@ __all__ = [
     "RetryBudget",
     "Retrying",
     "Snapshot",
+    "Standard",
     "Timeout",
     "TokenBucket",
     "bulkhead",
@@ -94,13 +96,16 @@ __all__ = [
     "gates",
     "hedge",
     "keyed",
+    "override",
     "pipeline",
     "policy_of",
+    "presets",
     "rate_limit",
     "registry",
     "remaining",
     "retry",
     "retrying",
+    "standard",
     "timeout",
 ]
 
@@ -123,6 +128,7 @@ _LATER = {
     "RetryBudget": "_budget",
     "Retrying": "_retrying",
     "Snapshot": "_snapshot",
+    "Standard": "_standard",
     "Timeout": "_policies.timeout",
     "bulkhead": "_policies.bulkhead",
     "carry": "_ambient",
@@ -139,15 +145,17 @@ _LATER = {
     "full_jitter": "_backoff",
     "hedge": "_policies.hedge",
     "keyed": "_keyed",
+    "override": "_standard",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
     "rate_limit": "_policies.rate_limit",
     "remaining": "_deadline",
     "retry": "_policies.retry",
     "retrying": "_retrying",
+    "standard": "_standard",
     "timeout": "_policies.timeout",
 }
-_MODULES = {"events", "gates", "registry"}
+_MODULES = {"events", "gates", "presets", "registry"}
 
 
 def __getattr__(name: str) -> Any:

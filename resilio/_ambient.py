@@ -19,7 +19,7 @@ from resilio import _context
 from resilio._config import refuse
 from resilio._deadline import put_back
 from resilio._frames import entered_in, generator_behind
-from resilio._native.core import AmbientDeadline
+from resilio._native.core import AmbientDeadline, ambient_deadline, detach
 
 if TYPE_CHECKING:
     from types import CoroutineType, FrameType, TracebackType
@@ -80,9 +80,8 @@ class Detached:
     def _enter(self, frame: FrameType) -> None:
         if self._tokens:
             raise RuntimeError("this block is open; call detached() once for each block")
-        generator = generator_behind(entered_in(frame))
-        if generator is not None:  # its consumer keeps the deadline
-            self._deadline = AmbientDeadline(_NEVER_NS, 0, _context.deadline.get(), generator)
+        generator = generator_behind(entered_in(frame))  # its consumer keeps the deadline
+        self._deadline = AmbientDeadline(_NEVER_NS, detach(), _context.deadline.get(), generator)
         try:
             for variable in _context.AMBIENT:
                 value = self._deadline if variable is _context.deadline else None
@@ -168,7 +167,9 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
     if any(is_kind(fn) for is_kind in kinds):
         right = "a plain function; a task is given its context by `create_task(..., context=copy_context())`"
         refuse("fn", fn, right, TypeError)
-    context = copy_context()
+    context, deadline = copy_context(), ambient_deadline()
+    if deadline is not None:  # it may be that of a call, which contexts do not hold
+        context.run(_context.deadline.set, deadline)
 
     @functools.wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -114,6 +114,11 @@ class Policy(core.Pipeline, Generic[C]):
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         """Raise a TypeError that says what to do instead, if this policy cannot guard such a function honestly."""
 
+    def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
+        """Return what guards such a function: this policy, or as much of it as can."""
+        self._check_kind(kind, fn)
+        return self
+
     def permit(self, *args: Any, **kwargs: Any) -> PermitBlock:
         """
         Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.

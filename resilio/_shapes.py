@@ -64,7 +64,7 @@ def guard(policy: Policy[Any], fn: Any) -> Any:
 
 def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> Guarded:
     kind = kind_of(fn)
-    policy._check_kind(kind, fn)
+    policy = policy._fit(kind, fn)
     if kind == "generator":
         guarded = core.Guard(policy, fn, kind, _streams.stream(policy, fn))
     elif kind == "async_generator":

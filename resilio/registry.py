@@ -289,7 +289,7 @@ def _differences(old: Any, new: Any) -> str:
     pairs = [
         f"{field.name}={show(getattr(old, field.name))} against {show(getattr(new, field.name))}"
         for field in attrs.fields(type(old))
-        if not _same(getattr(old, field.name), getattr(new, field.name))
+        if field.eq and not _same(getattr(old, field.name), getattr(new, field.name))
     ]
     return ", ".join(pairs)
 

@@ -16,11 +16,13 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from resilio import registry
+from resilio._config import flag
 from resilio._config import seconds as checked_seconds
 from resilio._deadline import enter_block, leave_block
 from resilio._native import core
@@ -41,6 +43,7 @@ class DeadlineConfig:
     """The options of a deadline, checked; :func:`deadline` says what each means."""
 
     seconds: float = option(checked_seconds, zero_ok=True)
+    tasks: bool = option(flag, default=True)
 
 
 class Deadline(Policy[DeadlineConfig]):
@@ -65,7 +68,7 @@ class Deadline(Policy[DeadlineConfig]):
                 registry.obtain(Deadline, None, self._declared, self._become)
 
     def _become(self, config: DeadlineConfig) -> Deadline:
-        super().__init__(DeadlineGate(self._allowed_ns), config, None)
+        super().__init__(DeadlineGate(self._allowed_ns, config.tasks), config, None)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -82,7 +85,7 @@ class Deadline(Policy[DeadlineConfig]):
 
     def _apply(self, config: DeadlineConfig) -> None:
         self._allowed_ns = round(config.seconds * 1e9)
-        self._gate.configure(self._allowed_ns)
+        self._gate.configure(self._allowed_ns, config.tasks)
 
     @property
     def seconds(self) -> float:
@@ -125,7 +128,7 @@ class Deadline(Policy[DeadlineConfig]):
         return f"deadline({self.seconds:g})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return deadline, (self.seconds,)
+        return partial(deadline, tasks=self._declared.tasks), (self.seconds,)
 
 
 _becoming = threading.RLock()
@@ -149,7 +152,7 @@ for _name in ("call", "acall", "attempt", "try_acquire", "acquire", "aacquire"):
     setattr(Deadline, _name, _as_stage_first(getattr(Policy, _name)))
 
 
-def deadline(seconds: Time) -> Deadline:
+def deadline(seconds: Time, *, tasks: bool = True) -> Deadline:
     """
     Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.
 
@@ -164,6 +167,10 @@ def deadline(seconds: Time) -> Deadline:
     Args:
         seconds: Time from the entry, >= 0; 0 has passed at once.
 
+        tasks: As a decorator or a stage: whether tasks and threads that a call starts know of it too, which takes a
+            context variable and two to three times an empty wrapper. What the call does in its own task always does,
+            and all ends with the call. Of no meaning for blocks, which use the variable.
+
     Raises:
         TypeError: Neither a number nor a timedelta.
 
@@ -171,4 +178,4 @@ def deadline(seconds: Time) -> Deadline:
     """
     refuse_bare(seconds, "deadline", "@deadline(2.0)")
     checked: float = checked_seconds("seconds", seconds, zero_ok=True)
-    return Deadline(DeadlineConfig(seconds=checked))
+    return Deadline(DeadlineConfig(seconds=checked, tasks=tasks))

@@ -56,6 +56,7 @@ typedef struct rs_strategy_ops {
     int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns);    /* rs_interrupt; NULL: has no timer */
     void (*leave)(rs_gate *, rs_slot *);                                        /* NULL: nothing to undo */
     int (*delegates)(rs_gate *, rs_slot *, int place);                          /* NULL: never */
+    int sets_deadline;              /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all that the call does inside */
     int (*label)(rs_gate *, rs_slot *);         /* rs_interrupt: has this stage, which delegated, had the call cancelled? NULL: no */
 } rs_strategy_ops;
 

@@ -50,6 +50,7 @@ cdef extern from "strategy.h":
         rs_leave_op leave
         rs_delegates_op delegates
         rs_label_op label
+        int sets_deadline
 
     ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_core_api:

@@ -404,6 +404,15 @@ cdef void _put_back(rs_gate *gate, rs_slot *slot) noexcept:
     Py_DECREF(<object>before)
 
 
+cdef int _let_in_quietly(
+    rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why
+) noexcept nogil:
+    """What the call does in its own task learns of it without the context."""
+    slot.generation = slot.amount = 0
+    slot.wake_ns = _later(now_ns, (<rs_deadline_object *>gate).allowed_ns)
+    return RS_ADMITTED
+
+
 cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
     return RS_ADMITTED
 
@@ -435,6 +444,7 @@ DEADLINE.expired = _ran_out
 DEADLINE.leave = _put_back
 DEADLINE.delegates = _deadline_delegates
 DEADLINE.label = _deadline_label
+DEADLINE.sets_deadline = True
 
 cdef int _keeps_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
     return True
@@ -451,6 +461,11 @@ DEADLINE_OPS.strategy = &DEADLINE
 DEADLINE_OPS.pristine = _keeps_nothing
 
 
+cdef rs_gate_ops QUIET_OPS = DEADLINE_OPS
+QUIET_OPS.prepare = NULL
+QUIET_OPS.admit = _let_in_quietly
+
+
 cdef class DeadlineGate(Gate):
     """The ambient deadline that a call sets for all that is inside of it; `resilio.deadline` is its public face."""
 
@@ -461,13 +476,15 @@ cdef class DeadlineGate(Gate):
         self.ops = &DEADLINE_OPS
         self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, before which a function may be called
 
-    def __init__(self, int64_t allowed_ns):
-        """Allow so much time, >= 0, from when the call begins."""
-        self.allowed_ns = allowed_ns
+    def __init__(self, int64_t allowed_ns, bint tasks=True):
+        """Allow so much time, >= 0, from when the call begins; *tasks*: also the tasks that it starts know."""
+        self.configure(allowed_ns, tasks)
 
-    def configure(self, int64_t allowed_ns):
+    def configure(self, int64_t allowed_ns, bint tasks=True):
         """Allow another time, for calls that begin from now on."""
         self.allowed_ns = allowed_ns
+        self.ops = &DEADLINE_OPS if tasks else &QUIET_OPS
+        self.timeless = RS_NO_LATENCY
 
     @property
     def allowed(self):

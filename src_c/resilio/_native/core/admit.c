@@ -146,7 +146,8 @@ static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
 {
     rs_pipeline *pipe = run->pipe;
-    int64_t deadline = rs_deadline_ns();
+    int64_t deadline = run->deadline_ns = Py_MIN(run->deadline_ns, rs_deadline_ns());
+    run->detached = rs_detached;
     if (RS_LIKELY(now == 0 && (!pipe->timeless || deadline != RS_NEVER)))
         now = rs_clock_now(rs_clk);
     for (int i = first; i < pipe->n; i++) {
@@ -168,7 +169,8 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         if (ops->strategy) {
             if (RS_UNLIKELY(enter_strategy(run, i, request, now)))
                 return RS_DELEGATE;
-            deadline = rs_deadline_ns();        /* it may have set one */
+            if (ops->strategy->sets_deadline)
+                deadline = run->deadline_ns = slot->wake_ns = Py_MIN(deadline, slot->wake_ns);
             continue;
         }
         if (RS_UNLIKELY(now >= deadline) && gate->enforce_share)
@@ -186,7 +188,6 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             rs_gate_deliver(gate, NULL, 0);
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
             run->cursor = (int16_t)i;
-            run->deadline_ns = deadline;
             slot->wake_ns = Py_MIN(slot->wake_ns, deadline);
             return RS_WAIT;
         }

@@ -75,6 +75,7 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
     self->run.interrupt = self->run.place = self->run.hedge = 0;
     self->run.verdict = -1;
     self->run.attempt = 0;
+    self->run.deadline_ns = RS_NEVER;
     self->pipe = pipe;
     self->func = func;
     self->guard = guard;

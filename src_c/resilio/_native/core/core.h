@@ -52,12 +52,14 @@ typedef struct rs_run {
     uint8_t hedge;                  /* a copy of a call under way */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
     uint32_t attempt;               /* how often a strategy went inward again */
-    int64_t deadline_ns;            /* with WAIT: when the wait is of no use any more, RS_NEVER if always */
+    uint32_t detached;              /* rs_detached when deadline_ns was found */
+    int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
 {
-    return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .base = (int16_t)base, .n = (int16_t)base, .verdict = -1};
+    return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .deadline_ns = RS_NEVER, .base = (int16_t)base, .n = (int16_t)base,
+                    .verdict = -1};
 }
 
 extern uint32_t rs_epoch;
@@ -125,16 +127,20 @@ rs_frame **rs_ambient(void);
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 
-/* ---- the ambient deadline ----------------------------------------------------------------------------------- */
+/* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
-int64_t rs_deadline_in_context(void);
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
+extern uint32_t rs_detached;        /* detached blocks begun so far: calls from before one are outside of it */
+int64_t rs_deadline_with_context(const rs_frame *top);
 PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
 /* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
 static inline int64_t rs_deadline_ns(void)
 {
-    return RS_LIKELY(__atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) == 0) ? RS_NEVER : rs_deadline_in_context();
+    const rs_frame *top = *rs_ambient();
+    if (RS_UNLIKELY(__atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) != 0))
+        return rs_deadline_with_context(top);
+    return top ? top->run->deadline_ns : RS_NEVER;
 }
 
 /* ---- refusals ----------------------------------------------------------------------------------------------- */

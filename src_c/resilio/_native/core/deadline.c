@@ -10,6 +10,7 @@
 #include "core.h"
 
 int rs_deadline_count;
+uint32_t rs_detached;
 static PyObject *context_deadline;
 
 typedef struct deadline_object {
@@ -63,7 +64,7 @@ static DeadlineObject *nearest(DeadlineObject *self)
         if (!holds(self))
             continue;
         if (self->until_ns == RS_NEVER)                 /* detached from all that is further out */
-            return best;
+            return best ? best : self;
         if (best == NULL || self->until_ns <= best->until_ns)
             best = self;
     }
@@ -83,18 +84,51 @@ static DeadlineObject *in_context(void)
     return found;
 }
 
-/* The ambient deadline of this context, RS_NEVER if there is none. */
-int64_t rs_deadline_in_context(void)
+/* Of the calls under way in this thread. A detached block is inside of none that began before it. */
+static int64_t in_chain(const rs_frame *top, const DeadlineObject *context)
+{
+    const rs_run *run = top ? top->run : NULL;
+    if (run == NULL || run->deadline_ns == RS_NEVER)
+        return RS_NEVER;
+    int detached = context && context->until_ns == RS_NEVER;
+    return detached && (int32_t)(run->detached - (uint32_t)context->allowed_ns) < 0 ? RS_NEVER : run->deadline_ns;
+}
+
+int64_t rs_deadline_with_context(const rs_frame *top)
 {
     DeadlineObject *self = in_context();
-    int64_t until_ns = self ? self->until_ns : RS_NEVER;
+    int64_t until_ns = in_chain(top, self);
+    if (self && self->until_ns < until_ns)
+        until_ns = self->until_ns;
     Py_XDECREF((PyObject *)self);
     return until_ns;
 }
 
+/* The deadline that holds here, a new reference: of the context, or made for that of a call. NULL: there is none. */
+static DeadlineObject *here(void)
+{
+    const rs_frame *top = *rs_ambient();
+    DeadlineObject *self = rs_deadline_count ? in_context() : NULL;
+    int64_t chain = in_chain(top, self);
+    if (self && self->until_ns <= chain) {
+        if (self->until_ns == RS_NEVER)
+            Py_CLEAR(self);
+        return self;
+    }
+    Py_XDECREF((PyObject *)self);
+    if (chain == RS_NEVER)
+        return NULL;
+    const rs_run *run = top->run;
+    int64_t began = run->n > run->base ? run->slots[run->base].admitted_ns : rs_clock_now(rs_clk);
+    return (DeadlineObject *)PyObject_CallFunction((PyObject *)&rs_AmbientDeadlineType, "LL", (long long)chain,
+                                                   (long long)Py_MAX(chain - began, 0));
+}
+
 PyObject *rs_deadline_allowed(void)
 {
-    DeadlineObject *self = rs_deadline_count ? in_context() : NULL;
+    DeadlineObject *self = here();
+    if (self == NULL && PyErr_Occurred())
+        return NULL;
     PyObject *seconds = self ? PyFloat_FromDouble((double)self->allowed_ns / 1e9) : Py_NewRef(Py_None);
     Py_XDECREF((PyObject *)self);
     return seconds;
@@ -112,8 +146,14 @@ int rs_deadline_interrupts(int64_t now)
 
 PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused)
 {
-    DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : NULL;
-    return self ? (PyObject *)self : Py_NewRef(Py_None);
+    DeadlineObject *self = here();
+    return self || PyErr_Occurred() ? (PyObject *)self : Py_NewRef(Py_None);
+}
+
+/* A detached block begins: its number, as the `allowed_ns` of what its context holds. */
+PyObject *rs_detach(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromUnsignedLong(__atomic_add_fetch(&rs_detached, 1, __ATOMIC_ACQ_REL));
 }
 
 PyObject *rs_generator_of(PyObject *module, PyObject *frame)

@@ -4,6 +4,7 @@
 
 rs_clock *rs_clk;
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
+extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
 extern PyObject *rs_begin_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_end_interruption(PyObject *module, PyObject *task);
@@ -55,6 +56,7 @@ static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
+    {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nThe number of a detached block that begins now."},
     {"current", rs_current, METH_NOARGS,
      "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
     {"bypass_enter", bypass_enter, METH_NOARGS, "bypass_enter()\n--\n\nFrom now on calls look whether their context bypasses the gates."},

@@ -1,0 +1,236 @@
+"""
+The recommended stack in one call, and how to change one part of it.
+
+Why: the order of eight patterns, who pays for retries, and what must not be run twice are decided once, here. When not:
+where one pattern is enough, or a number is known to be right: then say it. What it is not: a tuned stack. Its parts
+learn what they can (how long an attempt may take, when a hedge starts) and otherwise are wide enough not to be noticed
+by a healthy service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from resilio import presets
+from resilio._backoff import BackoffLike, full_jitter
+from resilio._budget import RetryBudget
+from resilio._config import choice, exceptions, flag, policy_name, refuse, seconds
+from resilio._pipeline import Pipeline, PipelineConfig, Stack
+from resilio._policies.bulkhead import bulkhead
+from resilio._policies.circuit_breaker import circuit_breaker
+from resilio._policies.deadline import deadline as deadline_of
+from resilio._policies.hedge import hedge
+from resilio._policies.rate_limit import Rate, rate_limit
+from resilio._policies.retry import retry
+from resilio._policies.timeout import timeout as timeout_of
+from resilio._policy import Policy, make
+from resilio.presets import Preset
+
+if TYPE_CHECKING:
+    from resilio._policies.fallback import Fallback
+    from resilio._policies.retry import Rule
+    from resilio._shapes import Kind
+
+__all__ = ["Standard", "override", "standard"]
+
+P = TypeVar("P", bound="Policy[Any]")
+Time = float | timedelta
+
+MOST_CONCURRENT = 1000
+"""Calls at a time, unless said otherwise: so many that hang are a leak, and no load."""
+
+
+class Standard(Pipeline):
+    """
+    The recommended stack; see :func:`standard`, which makes one.
+
+    A function that some part cannot guard honestly is guarded by the others: a sync function by all but the hedge and
+    the timeout, which cannot stop it, an async generator by all but the hedge.
+    """
+
+    def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
+        fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))
+        if len(fitting) == len(self.policies):
+            return self
+        return _Part(self, fitting)
+
+
+class _Part(Stack):
+    """The parts of a standard stack that can guard a function, behind the door of them all."""
+
+    def __init__(self, whole: Standard, policies: tuple[Policy[Any], ...]) -> None:
+        gates = (whole._gate, *(gate for policy in policies for gate in policy.gates))
+        Policy.__init__(self, whole._gate, PipelineConfig(policies=policies), whole.name, gates=gates)
+        self._whole = whole
+
+
+def _fits(policy: Policy[Any], kind: Kind, fn: Any) -> bool:
+    try:
+        policy._check_kind(kind, fn)
+    except TypeError:
+        return False
+    return True
+
+
+def _preset(on: Any) -> Preset:
+    if isinstance(on, Preset):
+        return on
+    if isinstance(on, str):
+        return presets.ALL[choice("on", on, presets.ALL)]
+    return presets.of(exceptions("on", on))
+
+
+def _what_to_retry(preset: Preset, idempotent: bool) -> dict[str, Any]:
+    if idempotent:
+        return {"on": preset.momentary, "failed_if": preset.momentary_result}
+    return {"on": preset.unsent, "failed_if": preset.unsent_result}
+
+
+@attrs.frozen(kw_only=True)
+class StandardConfig(PipelineConfig):
+    """What a standard stack is made of, and the options that it was asked for by, which tell two apart."""
+
+    policies: tuple[Policy[Any], ...] = attrs.field(eq=False)
+    on: Any
+    idempotent: bool
+    fallback: Any
+    deadline: Any
+    attempts: int
+    backoff: Any
+    budget: Any
+    rates: Any
+    max_concurrent: int | None
+    timeout: Any
+    enforce: float
+
+
+def standard(
+    name: str,
+    *,
+    on: Rule | str | Preset,
+    idempotent: bool = False,
+    fallback: Fallback | None = None,
+    deadline: Time | None = ...,  # type: ignore[assignment]
+    attempts: int = 3,
+    backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
+    budget: RetryBudget | str | None = ...,  # type: ignore[assignment]
+    rates: str | Rate | Sequence[str | Rate] = (),
+    max_concurrent: int | None = MOST_CONCURRENT,
+    timeout: Time | None = ...,  # type: ignore[assignment]
+    enforce: float = True,
+) -> Standard:
+    """
+    Return the recommended stack for one dependency: fallback, deadline, retry, hedge, rate limit, breaker, bulkhead, timeout.
+
+    Safe without tuning: what is not idempotent is neither hedged, nor tried again after a failure that leaves open
+    whether it was done. `print(stack.explain())` shows what it is made of, :func:`override` changes one part.
+
+    Args:
+        name: What the dependency is called; its parts are "name.retry" and so on.
+        on: What a failure is: "http", "model", "database", a :class:`resilio.presets.Preset`, exception types, or a
+            predicate `exception -> bool`.
+        idempotent: Whether calls may be run twice. False: no hedge, and retries only where nothing was done.
+        fallback: Where to go when all has failed.
+        deadline: Seconds for a call with all its attempts and waits; None for no limit; the default is the preset's.
+        attempts: How often a call is tried in all, >= 1.
+        backoff: How long to wait between attempts, as for :func:`resilio.retry`.
+        budget: What pays for retries and hedges; the default is one called "name.budget"; None: they are free.
+        rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second.
+        max_concurrent: Calls at a time; None for no limit.
+        timeout: Seconds that an attempt may take at most; below that, three times the p99 of late. None for no limit;
+            the default is the preset's.
+        enforce: False: no part refuses anything, and each counts what it would have refused; 0 to 1: this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    checked = policy_name("name", options.pop("name"))
+    if checked is None:
+        refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
+    preset, replay = _preset(on), flag("idempotent", idempotent)
+    paid: Any = RetryBudget(f"{checked}.budget") if budget is ... else budget
+    whole = preset.deadline if deadline is ... else deadline
+    parts: list[Policy[Any] | None] = [
+        fallback,
+        None if whole is None else deadline_of(whole, tasks=False),
+        retry(
+            **_what_to_retry(preset, replay), attempts=attempts, backoff=backoff, budget=paid, name=f"{checked}.retry"
+        ),
+        hedge(replay_safe=True, name=f"{checked}.hedge") if replay else None,
+        _limit(checked, rates, enforce),
+        circuit_breaker(
+            f"{checked}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce
+        ),
+        None
+        if max_concurrent is None
+        else bulkhead(max_concurrent, name=f"{checked}.bulkhead", enforce=enforce),
+        _timeout(checked, preset, preset.timeout if timeout is ... else timeout),
+    ]
+    options["rates"] = tuple(rates) if isinstance(rates, list) else rates
+    policies = tuple(part for part in parts if part is not None)
+    return make(Standard, checked, StandardConfig(policies=policies, **options))
+
+
+def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:
+    given = (rates,) if isinstance(rates, (str, Rate)) else tuple(rates)
+    return rate_limit(*given, max_wait=1.0, name=f"{name}.rate_limit", enforce=enforce) if given else None
+
+
+def _timeout(name: str, preset: Preset, longest: Time | None) -> Policy[Any] | None:
+    if longest is None and preset.first is None and preset.idle is None:
+        return None
+    ceiling = seconds("timeout", longest, none_ok=True)
+    options: dict[str, Any] = {"first": preset.first, "idle": preset.idle, "name": f"{name}.timeout"}
+    if ceiling is None:
+        return timeout_of(**options)
+    return timeout_of("p99*3", floor=min(0.1, ceiling), ceiling=ceiling, **options)
+
+
+def override(policy: P, **changes: Any) -> P:
+    """
+    Return a policy like this one, but for some changes; of a pipeline or a standard stack, for some parts.
+
+    The new one has no name. Of a pipeline, the parts that stay are the same objects, with the state that they have: an
+    endpoint that needs another timeout still shares the dependency's breaker.
+
+    Args:
+        policy: Any policy.
+
+        changes: Options by name. Of a pipeline: parts by kind, each a policy in its place, a mapping of its changed
+            options, or None to leave it out: `override(payments, timeout=resilio.timeout(30), hedge=None)`.
+
+    Raises:
+        TypeError: There is no such option or part, or it is of a wrong type.
+
+        ValueError: An option out of range.
+    """
+    if isinstance(policy, Pipeline):
+        return type(policy)(attrs.evolve(policy.config, policies=_replaced(policy.policies, changes)))
+    if not isinstance(policy, Policy):
+        refuse("policy", policy, "a policy", TypeError)
+    return type(policy)(policy._checked(changes), None)
+
+
+def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> tuple[Policy[Any], ...]:
+    kinds = [policy.kind for policy in policies]
+    for kind in changes:
+        if kinds.count(kind) != 1:
+            right = f"the kind of exactly one part: {', '.join(sorted({one for one in kinds if kinds.count(one) == 1}))}"
+            refuse("changes", kind, right, TypeError)
+    parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
+    return tuple(part for part in parts if part is not None)
+
+
+def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
+    if isinstance(change, Mapping):
+        return override(policy, **change)
+    if change is not None and not isinstance(change, Policy):
+        refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
+    return change
+

@@ -1,0 +1,241 @@
+"""
+What failing means for calls over HTTP, to models and to databases, and how long they may take: for `standard(...)`.
+
+A preset looks at exceptions (and responses) of any client: at their status or SQLSTATE, and at the names of their
+classes, those of their causes included. It imports no client.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from resilio.errors import RejectedError
+
+__all__ = ["Preset", "database", "http", "model"]
+
+_FAILING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+_BUSY = frozenset({408, 425, 429})
+_UNSENT_STATUS = frozenset({425, 429})
+
+_UNSENT_NAMES = frozenset(
+    {
+        "ClientConnectorError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectTimeoutError",
+        "ConnectionTimeoutError",
+        "NameResolutionError",
+        "NewConnectionError",
+        "PoolTimeout",
+    }
+)
+_TRANSPORT_NAMES = frozenset(
+    {
+        "APIConnectionError",
+        "APITimeoutError",
+        "ChunkedEncodingError",
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectionError",
+        "IncompleteRead",
+        "ProtocolError",
+        "ServerDisconnectedError",
+        "Timeout",
+        "TransportError",
+    }
+)
+_DATABASE_NAMES = frozenset(
+    {"CannotConnectNowError", "ConnectionDoesNotExistError", "ConnectionError", "InterfaceError", "OperationalError"}
+)
+_FOR_GOOD = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_ROLLED_BACK = frozenset({"40001", "40P01"})
+_DATABASE_UNSENT = frozenset({"08001", "08004", "53300", "57P03"})
+_MOST_CAUSES = 8
+
+Says = Callable[[Any], bool]
+Rule = Says | tuple[type[BaseException], ...]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen and len(seen) < _MOST_CAUSES:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+
+
+def _named(error: BaseException, names: frozenset[str]) -> bool:
+    return any(cls.__name__ in names for one in _causes(error) for cls in type(one).__mro__)
+
+
+def status_of(subject: Any) -> int | None:
+    """
+    Return the HTTP status of an exception or a response, None if it has none.
+
+    Args:
+        subject: An exception, with a response or a status of its own, or a response.
+    """
+    for holder in (subject, getattr(subject, "response", None)):
+        for name in ("status_code", "status"):
+            status = getattr(holder, name, None)
+            if isinstance(status, int) and 100 <= status <= 599:
+                return int(status)
+    return None
+
+
+def _unsent_request(error: Any) -> bool:
+    if isinstance(error, (ConnectionRefusedError, socket.gaierror)):
+        return True
+    status = status_of(error)
+    return status in _UNSENT_STATUS if status is not None else _named(error, _UNSENT_NAMES)
+
+
+def _no_answer(error: Any) -> bool:
+    if isinstance(error, RejectedError):
+        return False
+    return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror)) or _named(error, _TRANSPORT_NAMES)
+
+
+def _http_failing(error: Any) -> bool:
+    status = status_of(error)
+    return status in _FAILING if status is not None else _no_answer(error) or _unsent_request(error)
+
+
+def _http_for_a_moment(error: Any) -> bool:
+    return _http_failing(error) or status_of(error) in _BUSY
+
+
+def _http_result_failing(value: Any) -> bool:
+    return status_of(value) in _FAILING
+
+
+def _http_result_for_a_moment(value: Any) -> bool:
+    status = status_of(value)
+    return status in _FAILING or status in _BUSY
+
+
+def _http_result_unsent(value: Any) -> bool:
+    return status_of(value) in _UNSENT_STATUS
+
+
+def _model_for_a_moment(error: Any) -> bool:
+    return _http_for_a_moment(error) and getattr(error, "code", None) not in _FOR_GOOD
+
+
+def _model_unsent(error: Any) -> bool:
+    return _unsent_request(error) and getattr(error, "code", None) not in _FOR_GOOD
+
+
+def _state_of(error: BaseException) -> str | None:
+    for one in _causes(error):
+        for holder in (one, getattr(one, "orig", None)):
+            for name in ("sqlstate", "pgcode"):
+                state = getattr(holder, name, None)
+                if isinstance(state, str) and len(state) == 5:
+                    return state
+    return None
+
+
+def _database_failing(error: Any) -> bool:
+    if isinstance(error, RejectedError):
+        return False
+    state = _state_of(error)
+    if state is not None:
+        return state[:2] in {"08", "53", "57", "58"}
+    return _no_answer(error) or _named(error, _DATABASE_NAMES)
+
+
+def _database_unsent(error: Any) -> bool:
+    state = _state_of(error)
+    if state is not None:
+        return state in _ROLLED_BACK or state in _DATABASE_UNSENT
+    return isinstance(error, (ConnectionRefusedError, socket.gaierror)) or _named(error, _UNSENT_NAMES)
+
+
+def _database_for_a_moment(error: Any) -> bool:
+    return _database_failing(error) or _database_unsent(error)
+
+
+@attrs.frozen(kw_only=True)
+class Preset:
+    """
+    What `standard(...)` has to know of a kind of dependency.
+
+    Attributes:
+        failing: Exceptions that say that it is unwell: they open a circuit breaker.
+
+        momentary: Exceptions that another attempt may not meet: they are retried where calls are idempotent.
+
+        unsent: Of those, exceptions which say that nothing was done: they are retried anyway.
+
+        failing_result: Results that say the same as `failing`; None: no result does.
+
+        momentary_result: Results that say the same as `momentary`.
+
+        unsent_result: Results that say the same as `unsent`.
+
+        timeout: Seconds that an attempt may take at most; what it gets is learned below that.
+
+        first: Seconds until the first item of a stream; None: as long as `timeout` has it.
+
+        idle: Seconds between two items of a stream; None: without limit.
+
+        deadline: Seconds that a call may take, all attempts and waits included.
+    """
+
+    failing: Rule
+    momentary: Rule
+    unsent: Rule
+    failing_result: Says | None = None
+    momentary_result: Says | None = None
+    unsent_result: Says | None = None
+    timeout: float = 10.0
+    first: float | None = None
+    idle: float | None = None
+    deadline: float = 30.0
+
+
+http = Preset(
+    failing=_http_failing,
+    momentary=_http_for_a_moment,
+    unsent=_unsent_request,
+    failing_result=_http_result_failing,
+    momentary_result=_http_result_for_a_moment,
+    unsent_result=_http_result_unsent,
+)
+"""Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again."""
+
+model = attrs.evolve(
+    http, momentary=_model_for_a_moment, unsent=_model_unsent, timeout=300.0, first=60.0, idle=30.0, deadline=600.0
+)
+"""Calls of models: as HTTP, with more time, and without trying again where a quota is used up for good."""
+
+database = Preset(
+    failing=_database_failing,
+    momentary=_database_for_a_moment,
+    unsent=_database_unsent,
+    timeout=5.0,
+    deadline=10.0,
+)
+"""Transactions: lost connections, a database that shuts down or has no room; deadlocks are tried again."""
+
+ALL = {"database": database, "http": http, "model": model}
+
+
+def _nothing(error: Any) -> bool:  # noqa: ARG001
+    """No exception says surely that nothing was done."""
+    return False
+
+
+def of(rule: Any) -> Preset:
+    """
+    Return the preset that classes of exceptions, or a predicate, stand for: all of them momentary, none surely unsent.
+
+    Args:
+        rule: Checked exception types as a tuple, or a predicate.
+    """
+    return Preset(failing=rule, momentary=rule, unsent=_nothing)

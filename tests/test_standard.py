@@ -1,0 +1,328 @@
+"""The recommended stack: what it is made of, what it does not do twice, and how a part is changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import resilio
+from resilio import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    circuit_breaker,
+    fallback,
+    override,
+    policy_of,
+    presets,
+    standard,
+    timeout,
+)
+from resilio.testing import VirtualTime
+
+ORDER = ["fallback", "deadline", "retry", "hedge", "rate_limit", "circuit_breaker", "bulkhead", "timeout"]
+
+
+def kinds(stack: Any) -> list[str]:
+    """Return the kinds of its parts, outermost first."""
+    return [policy.kind for policy in stack.policies]
+
+
+def whole(name: str = "whole", **options: Any) -> resilio.Standard:
+    """Return a stack with all eight parts."""
+    rest = fallback(on=Exception, default=None)
+    return standard(name, on=ConnectionError, idempotent=True, fallback=rest, rates="100/s", **options)
+
+
+def test_the_whole_stack_is_in_the_recommended_order() -> None:
+    """All eight parts, outermost first, without a warning about their order."""
+    stack = whole()
+    assert kinds(stack) == ORDER
+    assert stack.explain().warnings == ()
+
+
+def test_parts_are_called_after_the_dependency() -> None:
+    """Metrics and `configure` find each part by its name."""
+    names = [policy.name for policy in whole("payments").policies]
+    assert names[2:] == [f"payments.{kind}" for kind in ORDER[2:]]
+
+
+def test_the_same_options_give_the_same_stack() -> None:
+    """A second module asks for the same stack and shares its state; other options are refused."""
+    first = standard("same", on=ConnectionError)
+    assert standard("same", on=ConnectionError) is first
+    with pytest.raises(ValueError, match="same"):
+        standard("same", on=ConnectionError, attempts=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"on": "smtp"}, ValueError),
+        ({"on": 3}, TypeError),
+        ({"on": "http", "idempotent": 1}, TypeError),
+        ({"on": "http", "attempts": 0}, ValueError),
+        ({"on": "http", "timeout": -1.0}, ValueError),
+        ({"on": "http", "deadline": float("nan")}, ValueError),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], error: type[Exception]) -> None:
+    """What is wrong is said at construction."""
+    with pytest.raises(error, match=r"smtp|on|idempotent|attempts|timeout|seconds"):
+        standard("bad", **options)
+    with pytest.raises(TypeError, match="name"):
+        standard(None, on="http")  # type: ignore[arg-type]
+
+
+def test_what_is_not_idempotent_is_neither_hedged_nor_blindly_retried(vt: VirtualTime) -> None:
+    """A failure that leaves open whether the work was done comes out at once; one that does not is tried again."""
+    stack = standard("orders", on="http")
+    assert "hedge" not in kinds(stack)
+    calls: list[type[Exception]] = []
+
+    @stack
+    async def order(error: type[Exception]) -> None:
+        calls.append(error)
+        raise error
+
+    with pytest.raises(ConnectionResetError):
+        vt.run(lambda: order(ConnectionResetError))
+    assert len(calls) == 1
+    with pytest.raises(ConnectionRefusedError):
+        vt.run(lambda: order(ConnectionRefusedError))
+    assert len(calls) == 4
+
+
+def test_what_is_idempotent_is_retried(vt: VirtualTime) -> None:
+    """The same failure is tried again where calls may run twice."""
+    calls = 0
+
+    @standard("reads", on="http", idempotent=True)
+    async def read() -> int:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ConnectionResetError
+        return calls
+
+    assert vt.run(read) == 3
+
+
+def test_an_attempt_and_a_call_are_bounded(vt: VirtualTime) -> None:
+    """A hanging attempt is cut at the preset's timeout, and the whole call at its deadline."""
+    attempts: list[float] = []
+
+    @standard("hangs", on=TimeoutError, idempotent=True, attempts=9, budget=None)
+    async def hang() -> None:
+        attempts.append(vt.now)
+        await asyncio.sleep(1000)
+
+    with pytest.raises(TimeoutError):
+        vt.run(hang)
+    assert vt.now <= 30.0
+    assert len(attempts) >= 3
+
+
+def test_it_fails_fast_behind_a_dependency_that_is_down(vt: VirtualTime) -> None:
+    """After ten failures in a row the breaker opens, and retries do not go around it."""
+    stack = standard("down", on=ConnectionError, attempts=1)
+
+    @stack
+    async def call() -> None:
+        raise ConnectionError
+
+    async def many() -> None:
+        for _ in range(10):
+            with pytest.raises(ConnectionError):
+                await call()
+        with pytest.raises(CircuitOpenError):
+            await call()
+
+    vt.run(many)
+
+
+def test_a_sync_function_is_guarded_by_what_can_stop_it() -> None:
+    """Without the timeout and the hedge, behind the same door, breaker and bulkhead."""
+    stack = whole("sync")
+
+    @stack
+    def call(x: int) -> int:
+        return x + 1
+
+    assert call(1) == 2
+    guarding = policy_of(call)
+    assert [policy.kind for policy in guarding.policies] == [kind for kind in ORDER if kind not in ("hedge", "timeout")]
+    assert stack.snapshot().calls == 1
+    assert stack.drain(timeout=0)
+    with pytest.raises(resilio.RejectedError, match="draining|drained"):
+        call.attempt(1).unwrap() if stack.health().ready else stack.call(call.__wrapped__, 1)
+    stack.resume()
+
+
+def test_a_stream_goes_through_the_stack(vt: VirtualTime) -> None:
+    """An async generator has its times, and no hedge."""
+
+    @standard("stream", on="model", idempotent=True)
+    async def stream() -> AsyncIterator[int]:
+        for item in range(3):
+            yield item
+
+    async def collect() -> list[int]:
+        return [item async for item in stream()]
+
+    assert vt.run(collect) == [0, 1, 2]
+
+
+def test_override_changes_one_part_and_keeps_the_state_of_the_others() -> None:
+    """Another timeout for one endpoint, and the dependency's breaker for all."""
+    stack = whole("shared")
+    slow = override(stack, timeout=timeout(60.0), hedge=None, retry={"attempts": 5})
+    assert kinds(slow) == [kind for kind in ORDER if kind != "hedge"]
+    same = {policy.kind for policy in slow.policies if policy in stack.policies}
+    assert same == {"fallback", "deadline", "rate_limit", "circuit_breaker", "bulkhead"}
+    assert slow.policies[2].config.attempts == 5
+    assert slow.policies[-1].config.total == 60.0
+
+
+def test_override_of_a_policy_is_another_with_changed_options() -> None:
+    """The state is its own, and the options that were not named are the same."""
+    first = circuit_breaker("first", consecutive=3)
+    other = override(first, failure_rate=0.9)
+    assert (other.config.consecutive, other.config.failure_rate, other.name) == (3, 0.9, None)
+    first.force_open()
+    assert other.state == "closed"
+
+
+@pytest.mark.parametrize("change", [{"cache": None}, {"timeout": 3.0}])
+def test_override_names_what_there_is_not(change: dict[str, Any]) -> None:
+    """A part that is not there, or something that is no part."""
+    with pytest.raises(TypeError, match=r"cache|timeout"):
+        override(whole("named"), **change)
+    with pytest.raises(TypeError, match="policy"):
+        override(3, attempts=1)  # type: ignore[type-var]
+
+
+class Response:
+    """As clients have them."""
+
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+
+class ConnectError(Exception):
+    """Called as that of an HTTP client."""
+
+
+def failed(status: int, **more: Any) -> Exception:
+    """Return an exception with a response, as clients raise it."""
+    error = RuntimeError("status")
+    error.response = Response(status)  # type: ignore[attr-defined]
+    for name, value in more.items():
+        setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "verdicts"),
+    [
+        (ConnectionResetError(), (True, True, False)),
+        (ConnectionRefusedError(), (True, True, True)),
+        (TimeoutError(), (True, True, False)),
+        (ConnectError(), (True, True, True)),
+        (failed(500), (True, True, False)),
+        (failed(429), (False, True, True)),
+        (failed(404), (False, False, False)),
+        (ValueError(), (False, False, False)),
+        (CircuitOpenError("circuit_breaker"), (False, False, False)),
+    ],
+)
+def test_what_failing_means_over_http(error: Exception, verdicts: tuple[bool, bool, bool]) -> None:
+    """Unwell, worth another attempt, surely not done: by status, or by the name of the class."""
+    http = presets.http
+    assert (http.failing(error), http.momentary(error), http.unsent(error)) == verdicts  # type: ignore[operator]
+
+
+def test_a_cause_says_as_much_as_the_error_around_it() -> None:
+    """SDKs wrap the errors of their HTTP client."""
+    outer = RuntimeError("wrapped")
+    outer.__cause__ = ConnectError()
+    assert presets.http.unsent(outer)  # type: ignore[operator]
+    outer.__cause__.__cause__ = outer  # and a circle of causes has an end
+    assert presets.http.unsent(outer)  # type: ignore[operator]
+
+
+def test_responses_are_judged_as_exceptions_are() -> None:
+    """Clients return a 503 unless told otherwise."""
+    http = presets.http
+    results = (http.failing_result, http.momentary_result, http.unsent_result)
+    verdicts = {status: [bool(rule and rule(Response(status))) for rule in results] for status in (200, 429, 503)}
+    assert verdicts == {200: [False, False, False], 429: [False, True, True], 503: [True, True, False]}
+
+
+def test_a_quota_used_up_for_good_is_not_tried_again() -> None:
+    """Models answer 429 to that too."""
+    used_up = failed(429, code="insufficient_quota")
+    assert not presets.model.momentary(used_up)  # type: ignore[operator]
+    assert presets.model.momentary(failed(429))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("state", "verdicts"),
+    [
+        ("40001", (False, True, True)),
+        ("08006", (True, True, False)),
+        ("53300", (True, True, True)),
+        ("23505", (False, False, False)),
+    ],
+)
+def test_what_failing_means_of_a_database(state: str, verdicts: tuple[bool, bool, bool]) -> None:
+    """By the SQLSTATE of the error, or of the one that an ORM has around it."""
+    inner = RuntimeError()
+    inner.sqlstate = state  # type: ignore[attr-defined]
+    error = RuntimeError()
+    error.orig = inner  # type: ignore[attr-defined]
+    database = presets.database
+    for one in (inner, error):
+        assert (database.failing(one), database.momentary(one), database.unsent(one)) == verdicts  # type: ignore[operator]
+
+
+def test_the_deadline_of_the_stack_is_known_inside(vt: VirtualTime) -> None:
+    """What the call does in its own task asks it, without a context variable."""
+    seen: list[float | None] = []
+
+    @standard("known", on=ConnectionError, deadline=5.0)
+    async def call() -> None:
+        seen.append(resilio.remaining())
+        with resilio.detached():
+            seen.append(resilio.remaining())
+        with resilio.deadline(1.0):
+            seen.append(resilio.remaining())
+        await asyncio.sleep(4.0)
+        seen.append(resilio.carry(resilio.remaining)())
+
+    vt.run(call)
+    assert seen == [5.0, None, 1.0, 1.0]
+    assert resilio.remaining() is None
+
+
+def test_nothing_begins_after_the_deadline_of_a_call_further_out(vt: VirtualTime) -> None:
+    """A guard inside of a call whose time is up refuses."""
+    inner = circuit_breaker()
+
+    @inner
+    async def late() -> None:
+        raise AssertionError("called")
+
+    @resilio.deadline(1.0, tasks=False)
+    async def outer() -> None:
+        try:
+            await asyncio.sleep(5.0)
+        finally:
+            with pytest.raises(DeadlineExceededError):
+                await late()
+
+    with pytest.raises(DeadlineExceededError):
+        vt.run(outer)
+    assert inner.snapshot().rejected == 1
