@@ -11,7 +11,7 @@ import anyio
 import resilio
 from resilio.bench import _loops, _work
 from resilio.bench._attempt_work import awaits_and_passes, awaits_twice, failing_first, public, suspending
-from resilio.bench._comparison import Against, Comparison, Subject, Unavailable
+from resilio.bench._comparison import Against, Comparison, Subject
 from resilio.bench._loops import own_code
 from resilio.bench._subjects import async_comparison, subject
 from resilio.bench._work import AsyncFunction, fresh_name
@@ -49,18 +49,11 @@ def _hedge(**options: Any) -> Any:
     return public("hedge")(replay_safe=True, name=fresh_name(), **options)
 
 
-def _deadline() -> Any:
-    made = public("deadline")(_LONG)
-    if not callable(made):
-        raise Unavailable("this resilio has no deadline that guards functions")
-    return made
-
-
-def _eight() -> Sequence[Callable[[Any], Any]]:
-    """Return the recommended stack, outermost first."""
+def _eight(tasks: bool = False) -> Sequence[Callable[[Any], Any]]:
+    """Return the recommended stack, outermost first; *tasks*: tasks that a call starts know its deadline."""
     return [
         fallback(),
-        _deadline(),
+        public("deadline")(_LONG, tasks=tasks),
         retry(),
         _hedge(),
         resilio.rate_limit(f"{_PLENTY}/s", name=fresh_name()),
@@ -70,10 +63,10 @@ def _eight() -> Sequence[Callable[[Any], Any]]:
     ]
 
 
-def stack_of_eight(callee: AsyncFunction) -> AsyncFunction:
+def stack_of_eight(callee: AsyncFunction, tasks: bool = False) -> AsyncFunction:
     """Return the function guarded by eight decorators, in the recommended order."""
     guarded: Any = callee
-    for policy in reversed(_eight()):
+    for policy in reversed(_eight(tasks)):
         guarded = policy(guarded)
     return guarded  # type: ignore[no-any-return]
 
@@ -84,7 +77,8 @@ def _pipeline_of_eight() -> Any:
 
 
 def _standard() -> Any:
-    return public("standard")(fresh_name(), on=ConnectionError, idempotent=True)(_work.acallee())
+    rest = {"fallback": fallback(), "rates": f"{_PLENTY}/s"}
+    return public("standard")(fresh_name(), on=ConnectionError, idempotent=True, **rest)(_work.acallee())
 
 
 def _asyncio_timeout(callee: AsyncFunction) -> AsyncFunction:
@@ -232,7 +226,12 @@ def _whole_stack() -> Comparison:
         [
             subject("resilio, eight decorators", lambda: stack_of_eight(_work.acallee()), "whole_stack"),
             subject("resilio pipeline of eight", _pipeline_of_eight, "whole_stack_pipeline", "and a door"),
-            subject("resilio standard()", _standard, "whole_stack_standard"),
+            subject("resilio standard()", _standard, "whole_stack_standard", "and a door; a learned timeout"),
+            subject(
+                "resilio, eight decorators, tasks=True",
+                lambda: stack_of_eight(_work.acallee(), tasks=True),
+                note="the deadline is known to tasks that the call starts",
+            ),
         ],
         drive=awaits_and_passes,
     )

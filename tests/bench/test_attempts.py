@@ -65,13 +65,6 @@ def test_every_row_is_measured_once_the_library_has_the_names(key, complete):
     assert [row.subject for row in table.rows if row.subject.startswith(("resilio", "asyncio.sleep"))]
 
 
-def test_a_deadline_that_is_a_block_only_is_no_part_of_the_stack(complete, monkeypatch):
-    """A stack of seven is not measured as one of eight: without its deadline it is skipped, and says why."""
-    monkeypatch.setattr(resilio, "deadline", lambda seconds: object(), raising=False)
-    (table,) = measure_comparisons(EFFORT, Peers(), ["whole_stack"]).tables
-    reasons = {skip.subject: skip.reason for skip in table.skips}
-    assert reasons["resilio, eight decorators"] == "this resilio has no deadline that guards functions"
-
 
 @pytest.mark.parametrize("key", ["timeout_suspending", "hedge"])
 def test_timers_are_held_against_asyncio_timeout(key, complete):
