@@ -86,6 +86,12 @@ def _targets(name: str, value: object) -> Any:
     return targets
 
 
+def _discard(name: str, value: object) -> Any:
+    if value is not None and not callable(value):
+        refuse(name, value, "a function of a result, which may be async, or None", TypeError)
+    return value
+
+
 @attrs.frozen(kw_only=True)
 class HedgeConfig:
     """The options of a hedge, checked; :func:`hedge` says what each means."""
@@ -97,7 +103,7 @@ class HedgeConfig:
     max_extra: float = option(number, default=0.05, low=0.0, high=1.0)
     min_delay: float = option(seconds, default=0.001, zero_ok=True)
     max_delay: float = option(seconds, default=60.0)
-    discard: Callable[[Any], Any] | None = option(function, default=None)
+    discard: Callable[[Any], Any] | None = option(_discard, default=None)
 
     def __attrs_post_init__(self) -> None:
         if self.min_delay > self.max_delay:

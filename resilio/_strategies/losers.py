@@ -86,12 +86,13 @@ def see_out(
         discard: Called with what it returns, if it does.
     """
     loop, thrown = asyncio.get_running_loop(), None
-    until = loop.time() + GRACE
+    until, over = loop.time() + GRACE, False
     while True:
         try:
-            if loop.time() >= until and _leave(loser, yielded, context, discard):
+            if over and _leave(loser, yielded, context, discard):
                 break
-            ready = yield from _turn(yielded, None if loop.time() >= until else until, loop)
+            ready = yield from _turn(yielded, None if over else until, loop)
+            over = over or not ready or loop.time() >= until  # a timer may be early by the clock's resolution
             if not ready:
                 continue
             step = partial(loser.send, None)
