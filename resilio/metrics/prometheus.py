@@ -10,6 +10,9 @@ Prometheus: a collector that reads the native counters and histograms when it is
     resilio_retries_total{kind,name}            attempts after the first
     resilio_retry_stopped_total{kind,name,reason}   failed calls that were not tried again, by the reason
     resilio_retry_budget{kind,name}             tokens that pay for retries now; a shared one shows at each of its users
+    resilio_hedges_total, resilio_hedge_wins_total{kind,name}   copies started; those whose result was the call's
+    resilio_hedges_refused_total{kind,name}     copies that a budget or a gate inside has refused
+    resilio_hedges_due_total{kind,name,answer}  what became of copies that were due: started, capped, losing, ...
     resilio_listener_errors_total               exceptions of event listeners
 
 Labels are closed sets: a name is one given in the code, the name of the function for a policy without one, or "unnamed"
@@ -53,6 +56,9 @@ OUTCOMES = {
     "cancelled": "cancelled",
 }
 
+HEDGES = {"hedges": "hedges", "hedge_wins": "hedge_wins", "hedges_refused": "refused"}
+"""What is counted of hedges, and the fields of their snapshots."""
+
 Key = tuple[str, str]
 
 
@@ -63,12 +69,14 @@ class _Totals:
     counters: Counter[str] = attrs.field(factory=Counter)
     refusals: Counter[str] = attrs.field(factory=Counter)
     stopped: Counter[str] = attrs.field(factory=Counter)
+    due: Counter[str] = attrs.field(factory=Counter)
     latency: LatencyHistogram = attrs.field(factory=LatencyHistogram)
 
     def add(self, other: _Totals) -> None:
         self.counters.update(other.counters)
         self.refusals.update(other.refusals)
         self.stopped.update(other.stopped)
+        self.due.update(other.due)
         self.latency.merge(other.latency)
 
 
@@ -98,10 +106,12 @@ class _Group:
             self.states.update(states)
         counters["retries"] = getattr(snapshot, "retries", 0)
         stopped = Counter(getattr(snapshot, "stopped", {}))
+        due = Counter(getattr(snapshot, "due", {}))
+        counters |= {name: getattr(snapshot, field, 0) for name, field in HEDGES.items()}
         budget = getattr(policy, "budget", None)
         if budget is not None:
             self.budgets[id(budget)] = budget.balance
-        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, policy.latency)
+        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, due, policy.latency)
         self.totals.add(totals)
         return totals
 
@@ -182,6 +192,7 @@ def _families(groups: dict[Key, _Group], buckets: tuple[float, ...]) -> Iterator
     yield from _counters(groups)
     yield from _gauges(groups)
     yield from _retries(groups)
+    yield from _hedges(groups)
     yield _states(groups)
     yield _latencies(groups, buckets)
     errors = CounterMetricFamily("resilio_listener_errors", "Exceptions that event listeners have raised")
@@ -230,6 +241,21 @@ def _retries(groups: dict[Key, _Group]) -> Iterator[Metric]:
         if group.budgets:
             budget.add_metric(key, sum(group.budgets.values()))
     yield from (retries, stopped, budget)
+
+
+def _hedges(groups: dict[Key, _Group]) -> Iterator[Metric]:
+    started = CounterMetricFamily("resilio_hedges", "Copies started", labels=LABELS)
+    won = CounterMetricFamily("resilio_hedge_wins", "Copies whose result was the call's", labels=LABELS)
+    refused = CounterMetricFamily("resilio_hedges_refused", "Copies that a budget or a gate refused", labels=LABELS)
+    due = CounterMetricFamily("resilio_hedges_due", "What became of copies that were due", labels=[*LABELS, "answer"])
+    for key, group in groups.items():
+        if not group.totals.due:
+            continue
+        for family, counter in zip((started, won, refused), HEDGES, strict=True):
+            family.add_metric(key, group.totals.counters[counter])
+        for answer, count in group.totals.due.items():
+            due.add_metric([*key, answer], count)
+    yield from (started, won, refused, due)
 
 
 def _states(groups: dict[Key, _Group]) -> Metric:

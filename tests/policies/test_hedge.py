@@ -91,7 +91,7 @@ async def async_items():
 @pytest.mark.parametrize(("fn", "says"), [(plain, "async function"), (items, "opens it"), (async_items, "opens it")])
 @pytest.mark.parametrize("stacked", ["alone", "in a pipeline", "in a stack"])
 def test_only_coroutine_functions_are_hedged(fn, says, stacked):
-    """What gives items or is not async is refused where it is decorated, in a stack as well, with what to do instead."""
+    """What gives items or is not async is refused where it is decorated, in a stack as well, with the way out."""
     policy = hedge(replay_safe=True)
     with pytest.raises(TypeError, match=says):
         if stacked == "alone":
@@ -308,6 +308,26 @@ def test_the_snapshot_counts_what_became_due(vt):
     assert snapshot.hedges == snapshot.hedge_wins == 0
 
 
+@BACKENDS
+def test_prometheus_counts_copies(vt, backend):
+    """A scrape shows copies started, won and refused, and what became of those that were due."""
+    prometheus = pytest.importorskip("prometheus_client")
+    from resilio.metrics.prometheus import ResilioCollector
+
+    policy = measured(name=f"scraped-{backend}")
+    call = slow(policy)
+    vt.run(call, backend=backend)
+    registry = prometheus.CollectorRegistry()
+    ResilioCollector(registry, [policy])
+    labels = {"kind": "hedge", "name": f"scraped-{backend}"}
+    assert registry.get_sample_value("resilio_hedges_total", labels) == 1
+    assert registry.get_sample_value("resilio_hedge_wins_total", labels) == 1
+    assert registry.get_sample_value("resilio_hedges_refused_total", labels) == 0
+    for answer in ANSWERS:
+        value = registry.get_sample_value("resilio_hedges_due_total", labels | {"answer": answer})
+        assert value == (answer == "started"), answer
+
+
 def test_explain_shows_it():
     """A pipeline with a hedge says so."""
     policy = hedge(replay_safe=True, name="explained")
@@ -350,5 +370,3 @@ def test_attempt_returns_a_result(vt):
         assert result.unwrap() == 1
 
     vt.run(main)
-
-

@@ -1,8 +1,8 @@
 """
 The storm of hedges: stacks of hedges, retries, timeouts and gates whose losers clean up slowly, cut short at random.
 
-After each world no permit, waiter, timer, task or native call is left, no cancellation was swallowed, and what tasks say
-of being cancelled is true. RESILIO_SEED replays from one world on.
+After each world no permit, waiter, timer, task or native call is left, no cancellation was swallowed, and what tasks
+say of being cancelled is true. RESILIO_SEED replays from one world on.
 """
 
 from __future__ import annotations
@@ -241,4 +241,4 @@ def test_a_breeze_of_hedges_leaves_nothing_behind(kind: str) -> None:
 @pytest.mark.parametrize("kind", LOOPS)
 def test_a_storm_of_hedges_leaves_nothing_behind(kind: str) -> None:
     """Thousands of calls on each kind of loop."""
-    rage(kind, 10 * WORLDS)
+    rage(kind, 4 * WORLDS)
