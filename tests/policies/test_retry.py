@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -86,6 +87,17 @@ def test_a_backoff_that_raises_lets_the_error_pass(caplog):
         at_once(backoff=broken).call(body)
     assert body.calls == 1
     assert "a retry failed to decide" in caplog.text
+
+
+def test_a_ctrl_c_in_a_backoff_is_pressed_again():
+    """It must not be lost in what a retry asks while it decides."""
+
+    def interrupted(attempt):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        at_once(backoff=interrupted).attempt(Flaky(1))
+        time.sleep(1)  # the next safe point comes before
 
 
 def test_an_attempt_answers_with_the_last_result_or_error(vt):

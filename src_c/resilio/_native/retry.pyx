@@ -6,6 +6,7 @@ The retry stage: whether what has failed is tried once more, and when; `resilio.
 """
 
 cimport cython
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -120,8 +121,11 @@ cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         return RS_PASS
     try:
         return (<RetryGate><object><PyObject *>gate).ended(slot, end)
-    except BaseException:
-        _log.logger().exception("a retry failed to decide: what there is goes on")
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            PyErr_SetInterrupt()        # again, at the next safe point
+        else:
+            _log.logger().exception("a retry failed to decide: what there is goes on")
         end.outcome = RS_FAILURE
         return RS_PASS
 
