@@ -115,7 +115,6 @@ def see_out(
         raise thrown
 
 
-@coroutine
 def _turn(yielded: Any, until: float | None, loop: asyncio.AbstractEventLoop) -> Generator[Any, Any, bool]:
     """Wait for what a coroutine has yielded, without cancelling it, or until then; True: the coroutine can go on."""
     if getattr(yielded, "_asyncio_future_blocking", None) is None:

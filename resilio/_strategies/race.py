@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -234,7 +234,7 @@ class Race:
 
     # ---- losers -----------------------------------------------------------------------------------------------------
 
-    def see_out(self, loser: Call[Any], yielded: Any) -> Coroutine[Any, Any, None]:
+    def see_out(self, loser: Call[Any], yielded: Any) -> Awaitable[None]:
         """Return what waits a moment for a superseded primary that cleans up."""
         self._seen_out = True
         call = self._call()
@@ -253,7 +253,7 @@ class Race:
             _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
 
 
-def see_out(race: Race, loser: Call[Any], yielded: Any) -> Coroutine[Any, Any, None]:
+def see_out(race: Race, loser: Call[Any], yielded: Any) -> Awaitable[None]:
     """Return what the core awaits in place of a superseded primary, which has become a call of its own."""
     return race.see_out(loser, yielded)
 
