@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -167,6 +168,38 @@ def test_plain_progress_is_a_line_about_the_last_second() -> None:
     assert first.split()[:5] == ["bare", "outage", "2.0", "s", "down"]
     assert "checkout 100 % served, p99    20 ms" in first
     assert "last answers" in last
+
+
+def test_live_progress_has_a_row_for_what_each_run_asks_for() -> None:
+    """On a terminal all runs so far stand one below the other, each with its act and what it asks for."""
+    pytest.importorskip("rich")
+    from rich.console import Console
+
+    from resilio.demo._progress import LiveProgress
+
+    progress = LiveProgress()
+    progress.update(run_of("bare", fails_until=4.0))
+    progress.update(spike_of("guarded", 0.04))
+    progress.close()
+    console = Console(file=io.StringIO(), width=160)
+    console.print(progress._table())
+    text = console.file.getvalue()
+    assert [word in text for word in ("outage, bare", "recommendations", "checkout", "spike, guarded", "search")] == [
+        True
+    ] * 5
+
+
+def test_table_on_a_terminal_is_drawn_by_rich(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where rich is there and somebody looks, the table has lines; titles of acts are rows without figures."""
+    pytest.importorskip("rich")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    show([("Outage", "", ""), ("  figure", "1", "2")], ["a note"])
+    out = capsys.readouterr().out
+    assert "Outage" in out
+    assert "figure" in out
+    assert out.endswith("  a note\n")
 
 
 @pytest.mark.parametrize("interrupted", [False, True], ids=["complete", "partial"])
