@@ -59,7 +59,7 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     if waiter.bind(_waker(loop, future)):
         return
     if seconds is None or seconds > _LONG:
-        await _wait_long(waiter, seconds, future)
+        await _wait_long(waiter, seconds, loop, future)
         return
     timer = loop.call_later(seconds, _wake, future)
     try:
@@ -69,12 +69,28 @@ async def park(waiter: Waits, seconds: float | None) -> None:
         timer.cancel()
 
 
-async def _wait_long(waiter: Waits, seconds: float | None, future: asyncio.Future[None]) -> None:
+def _parked_in(loop: asyncio.AbstractEventLoop) -> set[asyncio.Future[None]]:
+    """
+    Return the futures of those who are parked in *loop*, which keeps them alive as long as it lives itself.
+
+    Nobody else need do so: a gate's queue and the wheel hold none of them, a loop knows its tasks weakly, and a task
+    that nobody keeps would be collected in its wait.
+    """
+    parked: set[asyncio.Future[None]] = loop.__dict__.setdefault("_resilio_parked", set())
+    return parked
+
+
+async def _wait_long(
+    waiter: Waits, seconds: float | None, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
+) -> None:
     timer = Timer(_wake, future)
+    parked = _parked_in(loop)
+    parked.add(future)
     if seconds is not None:
         timer.arm(seconds - GRAIN)
     try:
         await future
     finally:
+        parked.discard(future)
         waiter.unbind()
         timer.disarm()

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from resilio import _backends
+from resilio import _backends, bulkhead
 from resilio._backends import threads
 from resilio._backends.asyncio import GRAIN
 from resilio._native import clock
@@ -381,3 +381,28 @@ def test_trio_as_a_guest_of_asyncio_parks_on_trio() -> None:
                 waiter.wake()
 
     _guest(main)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_a_task_that_nobody_keeps_is_kept_by_its_wait(library: str) -> None:
+    """Loops know their tasks weakly, and so do queues and timers: one that waits for a permit was once collected."""
+    run = pytest.importorskip(library).run
+    ended: list[str] = []
+
+    async def waiting(pool: Any) -> None:
+        async with pool.permit():
+            ended.append("admitted")
+
+    async def main() -> None:
+        pool = bulkhead(1, max_queued=1, max_wait=60.0)
+        permit = pool.acquire()
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(waiting(pool)) and None)
+        await asyncio.sleep(0.01)
+        assert pool.snapshot().queued == 1
+        gc.collect()
+        await asyncio.sleep(0)
+        permit.success()
+        await asyncio.sleep(0.01)
+
+    run(main())
+    assert ended == ["admitted"]
