@@ -33,6 +33,9 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
     """
     Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
 
+    A predicate as `ignore` is asked last, and only about what `on` calls a failure: it may rely on what `on` has made
+    sure of, `error.status` say, which other exceptions do not have.
+
     A refusal is ignored unless its class is listed in `on` (`Exception` does not list it). Of a group the leaves are
     judged: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
     stands for the whole group. A predicate that raises means ignored, and is logged.
@@ -40,7 +43,8 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
     Args:
         on: Exception types as a tuple, or a predicate that returns a bool (True: failure) or an :class:`Outcome`.
 
-        ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides).
+        ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides: SUCCESS for
+            what is no failure after all).
 
         every: A group is a failure only if all its leaves are.
 
@@ -51,16 +55,14 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
     """
     if on == (Exception,) and ignore == () and not every and not refusals:
         return None
-    ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
+    rule = _rule(on, ignore)
     judged = _listed(on, RejectedError) + _listed(on, DeadlineExceededError)
     groups = _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
         if not refusals and _is_refusal(error) and not isinstance(error, judged):
             return Outcome.IGNORED
-        verdict = ignored(error)
-        if verdict is None:
-            verdict = failed(error)
+        verdict = rule(error)
         return Outcome.SUCCESS if verdict is None else verdict
 
     def judge(error: BaseException) -> Outcome:
@@ -87,6 +89,22 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
         return Outcome.SUCCESS if verdict is None else verdict
 
     return judge
+
+
+def _rule(on: Any, ignore: Any) -> _Matcher:
+    """What both say about an exception: types to ignore come first, a predicate has only failures to judge."""
+    ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
+
+    def types_first(error: BaseException) -> Outcome | None:
+        verdict = ignored(error)
+        return failed(error) if verdict is None else verdict
+
+    def predicate_last(error: BaseException) -> Outcome | None:
+        verdict = failed(error)
+        pardon = ignored(error) if verdict is Outcome.FAILURE else None
+        return verdict if pardon is None else pardon
+
+    return types_first if isinstance(ignore, tuple) else predicate_last
 
 
 def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:

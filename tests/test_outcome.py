@@ -37,11 +37,16 @@ def test_the_default_rule_needs_no_python():
         (lambda _: IGNORED, (), OSError(), IGNORED),
         (lambda _: SUCCESS, (), OSError(), SUCCESS),
         ((Exception,), lambda error: isinstance(error, KeyError), KeyError(), IGNORED),
-        ((KeyError,), lambda _: FAILURE, OSError(), FAILURE),
+        ((KeyError,), lambda _: IGNORED, OSError(), SUCCESS),
+        ((OSError,), lambda _: SUCCESS, OSError(), SUCCESS),
+        ((OSError,), lambda _: FAILURE, OSError(), FAILURE),
+        ((OSError,), (KeyError,), KeyError(), IGNORED),
+        (lambda _: IGNORED, lambda _: FAILURE, OSError(), IGNORED),
+        (lambda _: SUCCESS, lambda _: FAILURE, OSError(), SUCCESS),
         ((Exception,), lambda _: False, OSError(), FAILURE),
     ],
 )
-def test_ignore_comes_before_on_and_the_rest_is_success(on, ignore, error, outcome):
+def test_types_to_ignore_come_before_on_a_predicate_after_it_and_the_rest_is_success(on, ignore, error, outcome):
     """Types and predicates decide in the documented order; a predicate may answer with an Outcome."""
     assert judge_error(on, ignore)(error) is outcome
 
@@ -96,6 +101,26 @@ def test_a_raising_predicate_means_ignored_and_is_logged(judge, caplog):
     with caplog.at_level(logging.WARNING, logger="resilio"):
         assert judge(OSError()) is IGNORED
     assert "raised for a OSError: ignored" in caplog.text
+
+
+class StatusError(Exception):
+    """What an HTTP client raises."""
+
+    def __init__(self, status):
+        self.status = status
+
+
+@pytest.mark.parametrize("on", [StatusError, lambda error: isinstance(error, StatusError)])
+def test_a_predicate_to_ignore_is_asked_only_about_what_on_matches(on, caplog):
+    """It may use what `on` has made sure of: it neither raises nor is logged for exceptions without a status."""
+    judge = judge_error((on,) if isinstance(on, type) else on, lambda error: error.status == 404)
+    with caplog.at_level(logging.WARNING, logger="resilio"):
+        assert [judge(error) for error in (StatusError(404), StatusError(500))] == [IGNORED, FAILURE]
+        assert judge(OSError()) is SUCCESS
+        assert judge(BulkheadFullError("bulkhead")) is IGNORED
+        assert judge(ExceptionGroup("two", [OSError(), StatusError(500)])) is FAILURE
+        assert judge(ExceptionGroup("two", [OSError(), StatusError(404)])) is IGNORED
+    assert not caplog.records
 
 
 def test_results_are_judged_by_failed_if_alone():

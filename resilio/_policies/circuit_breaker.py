@@ -309,7 +309,7 @@ def circuit_breaker(
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: How it decides: "window".
         on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
-        ignore: What does not count at all: the same forms.
+        ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
         failed_if: Which results are failures: a predicate `result -> bool | Outcome`.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
         initial: The state before the first call; later changes of it have no effect.
