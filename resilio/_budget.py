@@ -6,8 +6,9 @@ of a dependency that is its own (a file, a local process) the number of attempts
 rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
 
 It is paid by successes, not by requests: with a share `f` failing for good, the load is at most 1 / (1 - ratio (1 - f))
-times that of the first attempts, and in a total outage nothing but what was saved. Savings decay, and the reserve is
-armed only by a success, because both multiply by the number of clients.
+times that of the first attempts, and in a total outage nothing but what was saved. Savings above `initial` decay, and
+the reserve is armed only by a success, because both multiply by the number of clients. `initial` does not: who calls
+once an hour has the retries of a new client.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class RetryBudget(native.RetryBudget):
 
         cap: The most that can be saved, >= 1: retries in one burst.
 
-        initial: What it begins with, 0 to `cap`. It multiplies by the number of clients.
+        initial: What it begins with, 0 to `cap`, and what does not decay. It multiplies by the number of clients.
 
-        decay: Seconds in which savings shrink to 1/e, > 0; None: they stay.
+        decay: Seconds in which savings above `initial` shrink to 1/e, > 0; None: they stay.
 
         reserve: Withdrawals a second, >= 0, that are possible whatever is saved, for those who call too seldom to save:
             a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.

@@ -1,11 +1,14 @@
 /* A retry budget: tokens that successes pay in and that retries and hedges take out.
  *
  * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
- * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but `initial` in a total outage. What has
- * been saved decays with a time constant: successes of an hour ago do not pay for a storm now. The reserve is a floor: it
- * lets a withdrawal through when the balance has none and the last one, whatever paid for it, is `reserve_gap_ns` ago.
- * It is armed only by a success since it was last used: an unarmed one, multiplied by many small clients, keeps an
- * outage alive for good, and one that comes on top of what the balance pays adds that much load.
+ * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but the balance in a total outage.
+ *
+ * What has been saved above `initial` decays with a time constant: successes of an hour ago do not pay for a storm now,
+ * and who calls once an hour has what a new client has.
+ *
+ * The reserve is a floor: it lets a withdrawal through when the balance has none and the last one, whatever paid for
+ * it, is `reserve_gap_ns` ago. It is armed only by a success since it was last used: an unarmed one, multiplied by many
+ * small clients, keeps an outage alive for good, and one on top of what the balance pays adds that much load.
  *
  * Amounts are integers of 1e-9: ten deposits of 0.1 are 1, which in doubles they are not. The decay comes in whole ticks
  * of 1/1024 of the time constant, so a deposit is an addition and two comparisons, and exp() is called at most once a
@@ -48,7 +51,9 @@ static inline void rs_budget_decay(rs_budget *b, int64_t passed_ns)
     }
     int64_t ticks = passed_ns / b->tick_ns;
     b->aged_ns += ticks * b->tick_ns;
-    b->balance = (int64_t)((double)b->balance * exp((double)ticks * (-1.0 / RS_BUDGET_TICKS)));
+    int64_t above = b->balance - b->initial;
+    if (above > 0)
+        b->balance = b->initial + (int64_t)((double)above * exp((double)ticks * (-1.0 / RS_BUDGET_TICKS)));
 }
 
 static inline void rs_budget_age(rs_budget *b, int64_t now_ns)

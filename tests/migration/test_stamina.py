@@ -118,7 +118,7 @@ def test_tests_need_not_wait(pair: Pairs) -> None:
 
 
 def test_the_defaults_spare_a_callee_that_is_down(pair: Pairs) -> None:
-    """stamina's ten attempts become two retries in all."""
+    """stamina's ten attempts become three retries in all."""
     import stamina
 
     before, after = pair("exceptions").both(ConnectionError("no"))
@@ -127,4 +127,4 @@ def test_the_defaults_spare_a_callee_that_is_down(pair: Pairs) -> None:
     assert before.client.calls == 10
     for _ in range(10):
         after.call()
-    assert after.client.calls == 12
+    assert after.client.calls == 13

@@ -203,9 +203,9 @@ def _in_an_outage(side: Side) -> int:
 
 
 def test_a_budget_spares_a_callee_that_is_down(pair: Pairs) -> None:
-    """Ten calls in an outage are thirty with tenacity, and twelve here."""
+    """Ten calls in an outage are thirty with tenacity, and thirteen here."""
     before, after = pair("exceptions").both(ConnectionError("no"))
-    assert (_in_an_outage(before), _in_an_outage(after)) == (30, 12)
+    assert (_in_an_outage(before), _in_an_outage(after)) == (30, 13)
 
 
 def _calls_when_idle(side: Side, vt: VirtualTime) -> int:
@@ -214,23 +214,34 @@ def _calls_when_idle(side: Side, vt: VirtualTime) -> int:
     return side.client.calls
 
 
-def test_a_budget_that_was_idle_pays_for_nothing(pair: Pairs, vt: VirtualTime) -> None:
-    """Who calls seldom turns the budget off, or has fewer retries than attempts."""
+def test_a_budget_that_was_idle_pays_for_all_attempts_of_a_call(pair: Pairs, vt: VirtualTime) -> None:
+    """However long nothing was called: the first call that fails is tried three times."""
     before, after = pair("exceptions").both(ConnectionError("no"))
-    assert (_calls_when_idle(before, vt), _calls_when_idle(after, vt)) == (3, 1)
-    free = pair("exceptions").after(ConnectionError("no"))
+    assert (_calls_when_idle(before, vt), _calls_when_idle(after, vt)) == (3, 3)
+
+
+def test_who_always_fails_is_paid_for_no_more_however_seldom_the_calls(pair: Pairs, vt: VirtualTime) -> None:
+    """Only successes pay in; without a budget every call has its three attempts."""
+    side, free = (pair("exceptions").after(ConnectionError("no")) for _ in range(2))
     policy_of(free["fetch"]).reconfigure(budget=None)
-    assert _calls_when_idle(free, vt) == 3
+    assert [_calls_when_idle(side, vt) for _ in range(4)] == [3, 5, 6, 7]
+    assert [_calls_when_idle(free, vt) for _ in range(4)] == [3, 6, 9, 12]
 
 
-def test_a_budget_pays_for_one_retry_of_a_rare_call(pair: Pairs, vt: VirtualTime) -> None:
-    """A success every ten seconds arms the reserve, which is one retry."""
-    side = pair("exceptions").after(*["users"] * 60, ConnectionError("no"))
+def test_a_budget_pays_for_all_attempts_of_a_rare_call(pair: Pairs, vt: VirtualTime) -> None:
+    """A success every ten seconds, then a call that fails; the next one that fails finds one retry."""
+    failing = [ConnectionError("no")] * 3
+    side = pair("exceptions").after(*["users"] * 60, *failing, "users", *failing)
     for _ in range(60):
         side.call()
         vt.advance(10)
     side.call()
-    assert side.client.calls == 62
+    assert side.client.calls == 63
+    vt.advance(10)
+    side.call()
+    vt.advance(10)
+    side.call()
+    assert side.client.calls == 66
 
 
 def test_an_iterator_is_not_sent_twice(pair: Pairs) -> None:

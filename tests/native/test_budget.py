@@ -34,8 +34,10 @@ def test_a_time_constant_below_a_tick_is_a_tick():
     clock.set_virtual(0)
     try:
         budget = native.RetryBudget()
-        budget._configure(ratio=0.1, cap=1.0, initial=1.0, decay_ns=1, reserve=1e-18)
+        budget._configure(ratio=0.5, cap=1.0, initial=0.0, decay_ns=1, reserve=1e-18)
         budget.reset()
+        budget.deposit()
+        budget.deposit()
         clock.set_virtual(10**6)
         assert budget.balance < 1e-6
         budget.deposit()

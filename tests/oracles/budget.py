@@ -11,7 +11,7 @@ TICKS = 1024
 
 
 class BudgetOracle:
-    """Savings, decayed in whole ticks of 1/1024 of the time constant, and a floor of withdrawals that a success arms."""
+    """Savings, above `initial` decayed in ticks of 1/1024 of the time constant, and a floor that a success arms."""
 
     def __init__(
         self, now_ns: int, ratio: Fraction, cap: Fraction, initial: Fraction, decay: float | None, reserve: Fraction
@@ -44,7 +44,8 @@ class BudgetOracle:
         if self.tick_ns is not None:
             ticks = (self.now_ns - self.aged_ns) // self.tick_ns
             self.aged_ns += ticks * self.tick_ns
-            self.balance *= Fraction(math.exp(-ticks / TICKS))
+            above = max(Fraction(0), self.balance - self.initial)
+            self.balance -= above * (1 - Fraction(math.exp(-ticks / TICKS)))
 
     def deposit(self) -> None:
         """A success."""

@@ -97,7 +97,10 @@ def test_a_longer_gap_of_the_reserve_counts_from_its_last_use(vt):
 
 def test_savings_decay_with_the_time_constant(vt):
     """After `decay` seconds 1/e is left, to a tick; after a long time nothing; looking at it changes nothing."""
-    looked_at, left = RetryBudget(cap=10, initial=10), RetryBudget(cap=10, initial=10)
+    looked_at, left = RetryBudget(cap=10, initial=0), RetryBudget(cap=10, initial=0)
+    for _ in range(100):
+        looked_at.deposit()
+        left.deposit()
     for _ in range(997):
         vt.advance(60.0 / 997)
         assert looked_at.balance >= 0
@@ -107,9 +110,44 @@ def test_savings_decay_with_the_time_constant(vt):
     assert left.balance == 0.0
 
 
+def test_what_it_begins_with_does_not_decay(vt):
+    """Who calls once in a while has the retries of a new client; what was saved on top fades, a remainder does not."""
+    budget = RetryBudget()
+    vt.advance(1e6)
+    assert budget.balance == 3.0
+    for _ in range(20):
+        budget.deposit()
+    vt.advance(60.0)
+    assert budget.balance == pytest.approx(3 + 2 / math.e, rel=1 / 1024)
+    vt.advance(1e6)
+    assert drawn(budget) == 3
+    for _ in range(5):
+        budget.deposit()
+    vt.advance(1e6)
+    assert budget.balance == 0.5
+
+
+def test_a_new_initial_is_what_savings_decay_to(vt):
+    """Lowered, it lets go of what it had kept; raised, it keeps what there is and adds nothing."""
+    budget = RetryBudget(initial=1)
+    for _ in range(50):
+        budget.deposit()
+    budget.reconfigure(initial=4)
+    vt.advance(1e6)
+    assert budget.balance == 4.0
+    budget.reconfigure(initial=0.5)
+    vt.advance(1e6)
+    assert budget.balance == 0.5
+    budget.reconfigure(initial=4)
+    vt.advance(1e6)
+    assert budget.balance == 0.5
+
+
 def test_without_a_decay_savings_stay(vt):
     """`decay=None` keeps what was saved."""
-    budget = RetryBudget(initial=3, decay=None)
+    budget = RetryBudget(initial=0, ratio=1, decay=None)
+    for _ in range(3):
+        budget.deposit()
     vt.advance(1e8)
     assert budget.balance == 3.0
 
@@ -140,10 +178,10 @@ def test_a_clock_that_steps_back_neither_decays_nor_shuts_the_reserve_for_good(d
     """Virtual time may begin before a budget was made: savings stay, and the reserve comes after one gap."""
     clock.set_virtual(10**15)
     try:
-        budget = RetryBudget(initial=1, decay=decay)
+        budget = RetryBudget(initial=0, ratio=0.6, decay=decay)
+        budget.deposit()
+        budget.deposit()
         assert budget.withdraw()
-        budget.deposit()
-        budget.deposit()
         clock.set_virtual(10**9)
         assert budget.balance == pytest.approx(0.2)
         assert not budget.withdraw()
@@ -188,11 +226,13 @@ def test_few_failures_are_all_retried(vt):
 
 def test_the_balance_settles_at_rate_times_ratio_times_decay(vt):
     """With no retries it levels off where decay takes what successes bring: 0.7 calls/s save 0.1 * 0.7 * 60 = 4.2."""
-    budget = RetryBudget()
+    from_nothing, on_top = RetryBudget(initial=0), RetryBudget(cap=10)
     for _ in range(1000):
         vt.advance(1 / 0.7)
-        budget.deposit()
-    assert budget.balance == pytest.approx(4.2, rel=0.03)
+        from_nothing.deposit()
+        on_top.deposit()
+    assert from_nothing.balance == pytest.approx(4.2, rel=0.03)
+    assert on_top.balance == pytest.approx(3 + 4.2, rel=0.03)
 
 
 # ---- names, options, processes -------------------------------------------------------------------------------------
