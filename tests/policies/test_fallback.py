@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from types import SimpleNamespace
 
 import anyio
 import anyio.lowlevel
@@ -664,6 +665,31 @@ def test_a_plain_stream_is_begun_elsewhere_too():
     next(opened)
     opened.close()
     assert_no_leaks(stage)
+
+
+def test_items_of_a_default_are_nobodys_answer():
+    """No target is told of them, neither one that has failed before nor, without one, what lies in memory."""
+
+    class Broken:
+        def __iter__(self):
+            yield from ()
+            raise ConnectionError("of the default")
+
+    def broken(items):
+        raise ConnectionError(items)
+        yield
+
+    for default, end in (([1, 2], None), ([], None), (Broken(), "of the default")):
+        for targets in ((), (broken,)):
+            stage = fallback(*targets, on=OSError, default=default)
+            if end is None:
+                assert list(stage(broken)(1)) == default
+            else:
+                with pytest.raises(ConnectionError, match=end):
+                    list(stage(broken)(1))
+            seen = stage.snapshot()
+            assert [(target.answered, target.failed) for target in seen.targets] == [(0, 1) for _ in targets]
+            assert (seen.defaulted, type(type(None)), type(SimpleNamespace)) == (1, type, type)
 
 
 def test_a_default_that_gives_no_items_is_refused_for_streams():

@@ -107,7 +107,7 @@ cdef class _Trial:
     cdef object value
     cdef list ahead                         # targets still to be tried, the next one last
     cdef list failures                      # (target's name, its exception, or None where it returned a failure)
-    cdef Target current
+    cdef Target current                     # under way; None: the default is
     cdef bint spent                         # the arguments have been used
     cdef bint one_shot                      # a stream's cannot be used again
 
@@ -213,6 +213,8 @@ cdef class FallbackGate(Gate):
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef bint failed = end.outcome == RS_FAILURE or error is not None
         cdef Target target = trial.current
+        if target is None:                  # a stream of the default's items
+            return RS_PASS
         rs_lock_acquire(&gate.lock)
         if failed:
             target.failed += 1
@@ -237,6 +239,7 @@ cdef class FallbackGate(Gate):
             return self.call(trial, trial.options.handler, trial.value if trial.error is None else trial.error, end)
         if trial.options.has_default:
             self.count(&self.defaulted)
+            trial.current = None
             end.outcome = RS_SUCCESS
             self.replace(end, trial.options.default, None)
             return RS_PASS
