@@ -175,8 +175,6 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
         name: The policy's name, or None.
 
-        called: Whether the callee was called: False if a policy refused.
-
         reason: "deadline", the label under which policies count it.
     """
 
@@ -199,7 +197,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     @property
     def called(self) -> bool:
-        """Whether the callee was called."""
+        """Whether the callee was called: False if a policy refused."""
         return self.policy is None
 
     def __str__(self) -> str:

@@ -550,6 +550,21 @@ def test_an_evicted_policy_is_freed_at_once(vt):
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    ("options", "is_kept"),
+    [({"budget": None}, False), ({"budget": "keyed-for-all"}, False), ({}, True)],
+    ids=["no budget", "one for all", "one of its own"],
+)
+def test_a_key_whose_retries_have_saved_on_their_own_is_kept(vt, options, is_kept):
+    """A budget for each key knows of that key's calls; without one, or with one for all, a key goes."""
+    retries = keyed(lambda: retry(on=OSError, **options), key="host", max_keys=2)
+    call = retries(calling)
+    for number in range(20):
+        call(number)
+    assert (set(retries) == {0, 1}) is is_kept
+    assert (retries.snapshot().evicted == 0) is is_kept
+
+
 def test_an_idle_key_goes_without_new_ones_too(vt):
     """Look-ups of other keys have the hand move on."""
     pools = keyed(lambda: bulkhead(1), key="host", idle=10.0)

@@ -127,7 +127,7 @@ class Retry(Policy[RetryConfig]):
 
     def _is_new(self) -> bool:
         used = self._own.snapshot()  # one of its own; one that is shared goes on without it
-        return self._config.budget is not SHARED or not (used.successes or used.calls)
+        return self._config.budget is not OWN or not (used.successes or used.calls)
 
     def _native(self, config: RetryConfig) -> dict[str, Any]:
         return {

@@ -369,7 +369,7 @@ def test_cb12_the_wall_clock_is_never_read(monkeypatch):
     """CB-12: a wall clock that steps by an hour changes nothing."""
     breaker = trip(circuit_breaker(consecutive=3, open_for=300.0))
     before = breaker.try_acquire().retry_after
-    hour_later = time.time() + 3600
+    hour_later = time.time() + 3600  # wall clock: the one that steps
     monkeypatch.setattr(time, "time", lambda: hour_later)
     assert 0 < breaker.try_acquire().retry_after <= before
 
