@@ -40,6 +40,8 @@ __all__ = ["Standard", "override", "standard"]
 P = TypeVar("P", bound="Policy[Any]")
 Time = float | timedelta
 
+OF_PRESET: Any = ...
+"""The default of options of which the preset, or the name, says what they are."""
 MOST_CONCURRENT = 1000
 """Calls at a time, unless said otherwise: so many that hang are a leak, and no load."""
 
@@ -114,17 +116,19 @@ def standard(
     on: Rule | str | Preset,
     idempotent: bool = False,
     fallback: Fallback | None = None,
-    deadline: Time | None = ...,  # type: ignore[assignment]
+    deadline: Time | None = OF_PRESET,
     attempts: int = 3,
     backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
-    budget: RetryBudget | str | None = ...,  # type: ignore[assignment]
+    budget: RetryBudget | str | None = OF_PRESET,
     rates: str | Rate | Sequence[str | Rate] = (),
     max_concurrent: int | None = MOST_CONCURRENT,
-    timeout: Time | None = ...,  # type: ignore[assignment]
+    timeout: Time | None = OF_PRESET,
     enforce: float = True,
 ) -> Standard:
     """
-    Return the recommended stack for one dependency: fallback, deadline, retry, hedge, rate limit, breaker, bulkhead, timeout.
+    Return the recommended stack for one dependency.
+
+    From outside in: fallback, deadline, retry, hedge, rate limit, circuit breaker, bulkhead, timeout.
 
     Safe without tuning: what is not idempotent is neither hedged, nor tried again after a failure that leaves open
     whether it was done. `print(stack.explain())` shows what it is made of, :func:`override` changes one part.
@@ -154,8 +158,8 @@ def standard(
     if checked is None:
         refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
     preset, replay = _preset(on), flag("idempotent", idempotent)
-    paid: Any = RetryBudget(f"{checked}.budget") if budget is ... else budget
-    whole = preset.deadline if deadline is ... else deadline
+    paid: Any = RetryBudget(f"{checked}.budget") if budget is OF_PRESET else budget
+    whole = preset.deadline if deadline is OF_PRESET else deadline
     parts: list[Policy[Any] | None] = [
         fallback,
         None if whole is None else deadline_of(whole, tasks=False),
@@ -167,10 +171,8 @@ def standard(
         circuit_breaker(
             f"{checked}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce
         ),
-        None
-        if max_concurrent is None
-        else bulkhead(max_concurrent, name=f"{checked}.bulkhead", enforce=enforce),
-        _timeout(checked, preset, preset.timeout if timeout is ... else timeout),
+        None if max_concurrent is None else bulkhead(max_concurrent, name=f"{checked}.bulkhead", enforce=enforce),
+        _timeout(checked, preset, preset.timeout if timeout is OF_PRESET else timeout),
     ]
     options["rates"] = tuple(rates) if isinstance(rates, list) else rates
     policies = tuple(part for part in parts if part is not None)
@@ -221,8 +223,8 @@ def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> 
     kinds = [policy.kind for policy in policies]
     for kind in changes:
         if kinds.count(kind) != 1:
-            right = f"the kind of exactly one part: {', '.join(sorted({one for one in kinds if kinds.count(one) == 1}))}"
-            refuse("changes", kind, right, TypeError)
+            single = ", ".join(sorted({one for one in kinds if kinds.count(one) == 1}))
+            refuse("changes", kind, f"the kind of exactly one part: {single}", TypeError)
     parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
     return tuple(part for part in parts if part is not None)
 
@@ -233,4 +235,3 @@ def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
     if change is not None and not isinstance(change, Policy):
         refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
     return change
-

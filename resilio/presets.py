@@ -60,12 +60,12 @@ Says = Callable[[Any], bool]
 Rule = Says | tuple[type[BaseException], ...]
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen and len(seen) < _MOST_CAUSES:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or error.__context__
 
 
 def _named(error: BaseException, names: frozenset[str]) -> bool:

@@ -156,7 +156,7 @@ def test_a_sync_function_is_guarded_by_what_can_stop_it() -> None:
     assert [policy.kind for policy in guarding.policies] == [kind for kind in ORDER if kind not in ("hedge", "timeout")]
     assert stack.snapshot().calls == 1
     assert stack.drain(timeout=0)
-    with pytest.raises(resilio.RejectedError, match="draining|drained"):
+    with pytest.raises(resilio.RejectedError, match=r"draining|drained"):
         call.attempt(1).unwrap() if stack.health().ready else stack.call(call.__wrapped__, 1)
     stack.resume()
 

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
+from typing_extensions import disjoint_base
+
 from resilio._native.core import AmbientDeadline, Gate, Rest
 
 __all__ = ["ANSWERS", "HedgeGate"]
 
 ANSWERS: tuple[str, ...]
 
+@disjoint_base
 class HedgeGate(Gate):
     """Starts a copy of a call that takes long, where that helps."""
 
