@@ -16,9 +16,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resilio import RejectedError, bulkhead, circuit_breaker, current, events, pipeline, rate_limit
+from resilio import (
+    RejectedError,
+    bulkhead,
+    circuit_breaker,
+    current,
+    deadline,
+    events,
+    fallback,
+    hedge,
+    keyed,
+    pipeline,
+    rate_limit,
+    retry,
+    timeout,
+)
 from resilio._native import core
-from resilio.testing import assert_no_leaks
+from resilio.testing import assert_no_leaks, no_wait
 
 Step = Callable[[], object]
 ALLOCATIONS = 120
@@ -179,7 +193,69 @@ def listeners() -> Iterator[Step]:
     yield breaker.reset
 
 
-CASES = (sync_calls, async_calls, origins, permits, refusals, waits, gates, listeners)
+def strategies() -> Iterator[Step]:
+    again, failing = retry(on=CalleeError, attempts=2, backoff=0.5, budget=None), fallback(answer, on=CalleeError)
+    handled = fallback(handler=answer, on=CalleeError)
+    hosts = keyed(lambda: retry(on=CalleeError, attempts=2, backoff=0.5, budget=None), key="host")
+    with no_wait():
+        for policy in (again, failing, handled, pipeline(failing, again, stacked()), pipeline(again, deadline(5.0))):
+            for step in (policy(fail), policy(fail).attempt, policy(answer), policy(answer).attempt):
+                yield step
+            for guarded in (policy(answer_later), policy(fail_later), policy(suspended)):
+                yield lambda guarded=guarded: send(guarded())
+                yield lambda guarded=guarded: send(guarded.attempt())
+        yield lambda: hosts(by_host)("a", two=2)
+        yield lambda: list(again(items)())
+        yield lambda: list(failing(items)())
+
+
+def by_host(host: str, two: int) -> None:
+    raise CalleeError
+
+
+def items() -> Iterator[int]:
+    yield 1
+    raise CalleeError
+
+
+def timers() -> Iterator[Step]:
+    """In a loop that stands still while a step runs, and turns once after it."""
+    loop = asyncio.new_event_loop()
+    timer, out_of_time = core.Timer(answer, 1), timeout(0.0001)
+    long, short = timeout(5.0)(suspended), pipeline(deadline(3.0), retry(on=CalleeError, budget=None))(fail_later)
+
+    def turn() -> None:
+        asyncio._set_running_loop(None)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    def running(step: Step) -> Step:
+        def run() -> None:
+            asyncio._set_running_loop(loop)
+            try:
+                step()
+            finally:
+                asyncio._set_running_loop(None)
+
+        return run
+
+    yield running(lambda: timer.arm(0.0))
+    yield lambda: (running(lambda: timer.arm(0.0))(), turn())
+    yield running(lambda: core.Timer(answer, 1, 2).arm(30.0))
+    yield running(lambda: send(long()))
+    yield running(lambda: send(short()))
+    yield running(lambda: send(out_of_time(suspended)()))
+    yield running(lambda: send(hedge(after=0.1, replay_safe=True)(suspended)()))
+    yield lambda: (asyncio.Task(out_of_time(forever)(), loop=loop).cancel(), turn(), turn())
+    turn()
+    loop.close()
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+CASES = (sync_calls, async_calls, origins, permits, refusals, waits, gates, listeners, strategies, timers)
 
 
 def starve(step: Step) -> int:

@@ -115,10 +115,18 @@ void rs_drop_error(void)
     PyErr_Clear();
 }
 
+/* What has failed left no exception: without memory, calls and 3.13's coroutines may end like this. */
+static inline void ensure_error(void)
+{
+    if (RS_UNLIKELY(!PyErr_Occurred()))
+        PyErr_SetString(PyExc_SystemError, "error return without exception set");
+}
+
 /* The pending exception, normalised, with its traceback. Owned. */
 PyObject *rs_take_error(void)
 {
     PyObject *type, *error, *traceback;
+    ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback)
@@ -276,8 +284,7 @@ int rs_run_raised(rs_run *run, int64_t now)
     run->n = run->base;
     if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base)
         return RS_FAILURE;
-    if (RS_UNLIKELY(!PyErr_Occurred()))     /* 3.13's coroutines end like this when there is no memory */
-        PyErr_SetString(PyExc_SystemError, "error return without exception set");
+    ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback)
