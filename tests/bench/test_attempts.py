@@ -65,7 +65,6 @@ def test_every_row_is_measured_once_the_library_has_the_names(key, complete):
     assert [row.subject for row in table.rows if row.subject.startswith(("resilio", "asyncio.sleep"))]
 
 
-
 @pytest.mark.parametrize("key", ["timeout_suspending", "hedge"])
 def test_timers_are_held_against_asyncio_timeout(key, complete):
     """The table of a call that suspends has the ratio to `asyncio.timeout` that its target is about."""

@@ -13,7 +13,18 @@ import pytest
 import resilio
 
 SCRIPT = Path(__file__).with_name("out_of_memory.py")
-CASES = ("async_calls", "gates", "listeners", "origins", "permits", "refusals", "strategies", "sync_calls", "timers", "waits")
+CASES = (
+    "async_calls",
+    "gates",
+    "listeners",
+    "origins",
+    "permits",
+    "refusals",
+    "strategies",
+    "sync_calls",
+    "timers",
+    "waits",
+)
 
 HAS_HOOKS = importlib.util.find_spec("_testcapi") is not None
 
