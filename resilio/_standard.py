@@ -157,26 +157,39 @@ def standard(
     checked = policy_name("name", options.pop("name"))
     if checked is None:
         refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
+    options["rates"] = tuple(rates) if isinstance(rates, list) else rates
+    return make(Standard, checked, StandardConfig(policies=_policies(checked, **options), **options))
+
+
+def _policies(
+    name: str,
+    *,
+    on: Rule | str | Preset,
+    idempotent: bool,
+    fallback: Fallback | None,
+    deadline: Time | None,
+    budget: RetryBudget | str | None,
+    rates: str | Rate | Sequence[str | Rate],
+    max_concurrent: int | None,
+    timeout: Time | None,
+    enforce: float,
+    **tries: Any,
+) -> tuple[Policy[Any], ...]:
+    """Return what the stack is made of, outermost first, of the arguments of `standard`."""
     preset, replay = _preset(on), flag("idempotent", idempotent)
-    paid: Any = RetryBudget(f"{checked}.budget") if budget is OF_PRESET else budget
+    paid = RetryBudget(f"{name}.budget") if budget is OF_PRESET else budget
     whole = preset.deadline if deadline is OF_PRESET else deadline
     parts: list[Policy[Any] | None] = [
         fallback,
         None if whole is None else deadline_of(whole, tasks=False),
-        retry(
-            **_what_to_retry(preset, replay), attempts=attempts, backoff=backoff, budget=paid, name=f"{checked}.retry"
-        ),
-        hedge(replay_safe=True, name=f"{checked}.hedge") if replay else None,
-        _limit(checked, rates, enforce),
-        circuit_breaker(
-            f"{checked}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce
-        ),
-        None if max_concurrent is None else bulkhead(max_concurrent, name=f"{checked}.bulkhead", enforce=enforce),
-        _timeout(checked, preset, preset.timeout if timeout is OF_PRESET else timeout),
+        retry(**_what_to_retry(preset, replay), **tries, budget=paid, name=f"{name}.retry"),
+        hedge(replay_safe=True, name=f"{name}.hedge") if replay else None,
+        _limit(name, rates, enforce),
+        circuit_breaker(f"{name}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce),
+        None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),
+        _timeout(name, preset, preset.timeout if timeout is OF_PRESET else timeout),
     ]
-    options["rates"] = tuple(rates) if isinstance(rates, list) else rates
-    policies = tuple(part for part in parts if part is not None)
-    return make(Standard, checked, StandardConfig(policies=policies, **options))
+    return tuple(part for part in parts if part is not None)
 
 
 def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:
