@@ -51,7 +51,7 @@ def test_a_ctrl_c_in_a_waker_wakes_and_is_not_lost() -> None:
         if len(calls) == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come at any point in there
+    with pytest.raises(KeyboardInterrupt):
         wake(waker)
         for _ in range(1000):
             pass

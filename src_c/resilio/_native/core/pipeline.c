@@ -198,9 +198,9 @@ static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_
 
 static PyMethodDef pipeline_methods[] = {
     {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
-     "call($self, fn, /, *args, **kwargs)\n--\n\nCall fn(*args, **kwargs) if all gates admit, else raise the refusal. May block to wait."},
+     "call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block to wait."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
-     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait fn(*args, **kwargs) if all gates admit, else raise the refusal."},
+     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the refusal."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
      "attempt($self, fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
