@@ -89,6 +89,7 @@ def test_a_backoff_that_raises_lets_the_error_pass(caplog):
     assert "a retry failed to decide" in caplog.text
 
 
+@pytest.mark.untraced  # the interrupt would come in the tracer
 def test_a_ctrl_c_in_a_backoff_is_pressed_again():
     """It must not be lost in what a retry asks while it decides."""
 
