@@ -264,8 +264,9 @@ def test_responses_are_judged_as_exceptions_are() -> None:
 def test_a_quota_used_up_for_good_is_not_tried_again() -> None:
     """Models answer 429 to that too."""
     used_up = failed(429, code="insufficient_quota")
-    assert not presets.model.momentary(used_up)  # type: ignore[operator]
-    assert presets.model.momentary(failed(429))  # type: ignore[operator]
+    for rule in (presets.model.momentary, presets.model.unsent):
+        assert not rule(used_up)  # type: ignore[operator]
+        assert rule(failed(429))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -286,6 +287,34 @@ def test_what_failing_means_of_a_database(state: str, verdicts: tuple[bool, bool
     database = presets.database
     for one in (inner, error):
         assert (database.failing(one), database.momentary(one), database.unsent(one)) == verdicts  # type: ignore[operator]
+
+
+class OperationalError(Exception):
+    """As drivers call what may have been the connection."""
+
+
+@pytest.mark.parametrize(
+    ("error", "verdicts"),
+    [
+        (ConnectionRefusedError(), (True, True, True)),
+        (OperationalError(), (True, True, False)),
+        (ValueError(), (False, False, False)),
+        (resilio.BulkheadFullError("bulkhead", None, "full"), (False, False, False)),
+    ],
+)
+def test_what_failing_means_of_a_database_that_gave_no_sqlstate(
+    error: Exception, verdicts: tuple[bool, bool, bool]
+) -> None:
+    """By the type, or the name that drivers give it; what a policy refused is none of the database's failures."""
+    database = presets.database
+    assert (database.failing(error), database.momentary(error), database.unsent(error)) == verdicts  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("on", "clocks"), [("model", True), (ConnectionError, False)])
+def test_a_stack_without_a_timeout_for_attempts(on: Any, clocks: bool) -> None:
+    """What the preset says of streams stays; where it says nothing there is no timeout."""
+    stack = standard(f"endless {clocks}", on=on, timeout=None)
+    assert ("timeout" in [policy.kind for policy in stack.policies]) is clocks
 
 
 def test_the_deadline_of_the_stack_is_known_inside(vt: VirtualTime) -> None:

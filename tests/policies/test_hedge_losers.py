@@ -143,6 +143,25 @@ def test_a_cleanup_that_only_takes_turns_is_left_alone_too(run, vt):
     run(main)
 
 
+def test_a_loser_takes_along_what_many_policies_gave(run, vt):
+    """More of them than a call has room for inside: each permit goes back when the loser's cleanup has ended."""
+    pools = [bulkhead(2) for _ in range(9)]
+
+    async def cleanup():
+        await asyncio.sleep(5)
+
+    call, _ = hedged(cleanup, *pools)
+
+    async def main():
+        assert await winner(vt, call) == WINS
+        assert [pool.snapshot().inflight for pool in pools] == [1] * 9
+        await asyncio.sleep(6)
+        assert not kept()
+
+    run(main)
+    assert_no_leaks(*pools)
+
+
 def test_permits_are_held_until_the_cleanup_ends(run, vt):
     """A loser still uses what it was admitted to: its permit goes back with the end of its cleanup, not before."""
     pool = bulkhead(2)
