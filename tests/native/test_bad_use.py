@@ -212,3 +212,62 @@ def test_a_permit_ends_once_and_with_an_exception() -> None:
     with pytest.raises(RuntimeError, match="ends exactly once"):
         permit.raised(OSError())
     assert pool.used == 0
+
+
+# ---- what strategies ask of a call -----------------------------------------------------------------------------------
+
+
+def test_a_stage_that_a_call_has_not_is_named(breaker: Any) -> None:
+    """So is one that is no number, and an interruption with too little said."""
+    call = breaker.acall(answer_later)
+    try:
+        for stage in (-1, 1, 99):
+            with pytest.raises(ValueError, match=f"none of the number {stage}"):
+                call._rest(stage)
+        with pytest.raises(TypeError):
+            call._rest("outermost")
+        with pytest.raises(TypeError, match="_interrupt"):
+            call._interrupt(0)
+        assert call._interrupt(0, 1) == 0  # not begun, so that nothing is interrupted
+        assert call._context() is None
+        assert not call._ending()
+    finally:
+        call.close()
+
+
+def test_an_exception_that_cannot_be_made_is_raised_instead(breaker: Any) -> None:
+    """What is thrown into a call as a class is made then; the traceback given with it is its own."""
+
+    class Unmade(Exception):
+        def __init__(self) -> None:
+            raise LookupError("cannot be made")
+
+    with pytest.raises(LookupError, match="cannot be made"):
+        breaker.acall(answer_later).throw(Unmade)
+    traceback = _traceback()
+    with pytest.raises(OSError, match="thrown") as caught:
+        breaker.acall(answer_later).throw(OSError, OSError("thrown"), traceback)
+    assert caught.traceback[-1].name == "_traceback"
+
+
+def _traceback() -> Any:
+    try:
+        raise KeyError
+    except KeyError as error:
+        return error.__traceback__
+
+
+def test_a_ctrl_c_in_a_hook_of_a_gate_is_not_lost(breaker: Any) -> None:
+    """The call ends as it would, and the interrupt comes at the next safe point."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def broken() -> None:
+        raise OSError
+
+    breaker.gates[0].on_trip = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(1000):
+            breaker.attempt(broken)
+    assert breaker.state == "open"
