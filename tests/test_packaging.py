@@ -15,7 +15,21 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
-NATIVE = ("breaker", "bulkhead", "clock", "core", "custom", "limiter", "primitives")
+NATIVE = (
+    "breaker",
+    "budget",
+    "bulkhead",
+    "clock",
+    "core",
+    "custom",
+    "fallback",
+    "hedge",
+    "keyed",
+    "limiter",
+    "primitives",
+    "retry",
+    "timing",
+)
 
 installed = pytest.mark.skipif(
     os.environ.get("RESILIO_TEST_INSTALLED") != "1",

@@ -35,6 +35,11 @@ EAGER = sys.version_info >= (3, 12)
 LOOPS = ["asyncio", pytest.param("eager", marks=pytest.mark.skipif(not EAGER, reason="3.12")), "uvloop", "trio"]
 
 
+def natives() -> list[Any]:
+    """Return all calls, permits and waiters that there are."""
+    return [thing for thing in gc.get_objects() if type(thing) in (core.Call, core.Permit, core.Waiter)]
+
+
 class CalleeError(Exception):
     """What a callee raises."""
 
@@ -46,6 +51,7 @@ class World:
         self.random = rng = random.Random(seed)
         self.ended: Counter[str] = Counter()
         self.inside = 0
+        self.before = {id(thing) for thing in natives()}  # what tests before have left
         self.policies = self.make()
         rng.shuffle(self.policies)
         self.guarded = resilio.pipeline(*self.policies)(self.callee)
@@ -117,7 +123,7 @@ class World:
         """Assert that nothing is left."""
         assert self.inside == 0
         assert_no_leaks(*self.policies)
-        left = [thing for thing in gc.get_objects() if type(thing) in (core.Call, core.Permit, core.Waiter)]
+        left = [thing for thing in natives() if id(thing) not in self.before]
         assert not left, f"{len(left)} native objects are left, the first is {left[0]!r}"
 
 
