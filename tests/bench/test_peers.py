@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from resilio.bench._attempts import attempts
-from resilio.bench._comparison import Subject
 from resilio.bench._harness import Effort
 from resilio.bench._results import Skip
 from resilio.bench._runner import measure_comparisons
