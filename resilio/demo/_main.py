@@ -28,7 +28,7 @@ _GRACE = 20.0  # seconds for the last answers, and for a server to start and sto
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resilio demo", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short acts: some 20 seconds instead of a minute")
+    parser.add_argument("--quick", action="store_true", help="short acts: 25 seconds instead of a minute")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--seed", type=int, default=7, help="of the load and of the servers (default: 7)")
     parser.add_argument(
