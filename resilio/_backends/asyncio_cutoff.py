@@ -85,7 +85,8 @@ class AsyncioCutoff:
         self._expired = True
         if self._task is None or (self._suspended is not None and self._suspended()):
             return
-        if not begin_interruption(self._task):  # a timeout has had it cancelled: look again when that is over
+        cancelled = self._task.cancelling() > self._cancelling
+        if cancelled or not begin_interruption(self._task):  # its cleanup is left alone: look again when that is over
             self._timer = self._timer or Timer(self._expire)
             self._timer.arm(AGAIN_SECONDS)
             return

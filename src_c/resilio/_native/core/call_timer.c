@@ -142,7 +142,7 @@ void rs_call_attach(CallObject *self)
         rs_call_arm(self);
 }
 
-/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: another call has its task interrupted at this moment.
+/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: its task is being interrupted or cancelled at this moment.
    *tie*: the interruption under way has begun at this moment too, so that a deadline comes before a timeout. */
 static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
@@ -162,9 +162,9 @@ static int interrupt(CallObject *self, int stage, int reason, int tie)
     int begun = begin_interruption(self->task);
     if (begun <= 0)
         return begun < 0 ? 0 : -1;
-    if (reason == RS_SUPERSEDED && rs_call_ending(self)) {  /* cancelled already: its cleanup is left alone */
+    if (rs_call_ending(self)) {         /* cancelled by somebody else: its cleanup is left alone, as long as it takes */
         interruption_over(self);
-        return 0;
+        return reason == RS_SUPERSEDED ? 0 : -1;
     }
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;
