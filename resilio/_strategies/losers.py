@@ -19,12 +19,14 @@ from types import CellType, CodeType, FunctionType, MethodType, ModuleType, coro
 from typing import Any
 
 from resilio import _log
-from resilio._native.core import Call
+from resilio._native.core import Call, begin_interruption, end_interruption
 
-__all__ = ["GRACE", "keep", "see_out"]
+__all__ = ["GRACE", "keep", "see_out", "stop"]
 
 GRACE = 0.001
 """Seconds that a loser may take to clean up in the caller's task before the winner's result is handed out."""
+
+_AGAIN = 0.001
 
 _ENOUGH = 5000
 """Objects looked at for one that knows the task; where there are more, one is taken to."""
@@ -61,6 +63,28 @@ def keep(task: asyncio.Task[Any]) -> None:
     _kept.difference_update([other for other in _kept if other.get_loop().is_closed()])
     _kept.add(task)
     task.add_done_callback(_gone)
+
+
+def stop(task: asyncio.Task[Any]) -> None:
+    """
+    Cancel a copy that is not needed any more, once, and hold it until it ends.
+
+    Args:
+        task: It may be cleaning up already, because a timeout inside of it has passed: that is waited for.
+    """
+    if task not in _kept:
+        keep(task)
+        _cancel(task)
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    if task.done():
+        return
+    if task.cancelling() or not begin_interruption(task):
+        task.get_loop().call_later(_AGAIN, _cancel, task, context=Context())
+        return
+    end_interruption(task)
+    task.cancel()
 
 
 def _gone(task: asyncio.Task[Any]) -> None:

@@ -63,7 +63,7 @@ class Race:
         self._tasks: dict[asyncio.Task[Any], int] = {}
         self._waiting: asyncio.Future[None] | None = None
         self._failed = self._seen_out = self.settled = False
-        self._winner: tuple[asyncio.Task[Any], int] | None = None
+        self._winner: tuple[Any, int] | None = None  # its result, and which it was
         self._error: BaseException | None = None
 
     # ---- copies -----------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Race:
         elif task.cancelled():
             pass  # by itself, or by somebody who cancels whatever runs: it says nothing
         elif error is None:
-            self._winner = task, number
+            self._winner = task.result(), number
             self._stop()
             self._supersede()
         elif isinstance(error, RejectedError):
@@ -132,8 +132,7 @@ class Race:
     def _stop(self) -> None:
         """Cancel the copies that run, and hold them until they have ended."""
         for task in list(self._tasks):
-            losers.keep(task)
-            task.cancel()
+            losers.stop(task)
 
     # ---- the primary ------------------------------------------------------------------------------------------------
 
@@ -159,7 +158,8 @@ class Race:
             error = self._error if error is None else error
             return None, value, error
         ours = fired and isinstance(error, asyncio.CancelledError)
-        if error is not None and not ours and (cancelled or not isinstance(error, Exception)):
+        thrown = self._failed or cancelled  # in while this waited for copies, or beside our cancellation
+        if error is not None and not ours and (thrown or not isinstance(error, Exception)):
             return self._broken_off(error)
         if self._winner is not None:
             return self._won(*self._winner, value, error, cancelled)
@@ -173,20 +173,20 @@ class Race:
         return None, None, self._error
 
     def _won(
-        self, task: asyncio.Task[Any], number: int, value: Any, error: BaseException | None, cancelled: bool
+        self, result: Any, number: int, value: Any, error: BaseException | None, cancelled: bool
     ) -> tuple[None, Any, BaseException | None]:
         """A copy has won: its result is the call's, unless the caller is cancelled."""
         self.settled = True
         if error is None and not self._failed and not self._seen_out:
             self.discard(value)  # the primary took no notice of its cancellation
         if cancelled:
-            self.discard(task.result())
+            self.discard(result)
             return None, None, asyncio.CancelledError()
         self._gate.verdict(True)
         for _ in self._tasks:
             self._gate.verdict(False)
         self._gate.tell_won(number)
-        return None, task.result(), None
+        return None, result, None
 
     def _lost(self) -> None:
         """The primary has won: copies that run have lost."""
@@ -200,7 +200,7 @@ class Race:
         self.settled = True
         self._error = error
         if self._winner is not None:
-            self.discard(self._winner[0].result())
+            self.discard(self._winner[0])
         self._stop()
         if self._tasks and isinstance(error, asyncio.CancelledError):
             return self._last_end(), None, error
@@ -221,16 +221,11 @@ class Race:
 
     def dropped(self) -> None:
         """The call is gone; in a finaliser maybe, and in any thread. Copies that run are cancelled."""
-        if self.settled:
+        if getattr(self, "settled", True):  # the collector may have emptied this before: then nothing runs any more
             return
         self.settled = True
-        with suppress(RuntimeError):  # the loop is closed: they are gone with it
-            self._loop.call_soon_threadsafe(self._forgotten)
-
-    def _forgotten(self) -> None:
-        if self._winner is not None:
-            self.discard(self._winner[0].result())
-        self._stop()
+        with suppress(RuntimeError, AttributeError):  # the loop is closed, or collected as well: they are gone with it
+            self._loop.call_soon_threadsafe(_forgotten, self._gate, self._loop, list(self._tasks), self._winner)
 
     # ---- losers -----------------------------------------------------------------------------------------------------
 
@@ -242,15 +237,32 @@ class Race:
 
     def discard(self, result: Any) -> None:
         """Hand a result that came too late to the user's function, which may be asynchronous; errors are logged."""
-        rule = self._gate.discard
-        if rule is None:
-            return
-        try:
-            pending = rule(result)
-            if inspect.isawaitable(pending):
-                losers.keep(self._loop.create_task(_discarded(pending)))
-        except Exception:  # noqa: BLE001 - foreign code
-            _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
+        _discard(self._gate, self._loop, result)
+
+
+def _discard(gate: HedgeGate, loop: asyncio.AbstractEventLoop, result: Any) -> None:
+    rule = gate.discard
+    if rule is None:
+        return
+    try:
+        pending = rule(result)
+        if inspect.isawaitable(pending):
+            losers.keep(loop.create_task(_discarded(pending)))
+    except Exception:  # noqa: BLE001 - foreign code
+        _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
+
+
+def _forgotten(
+    gate: HedgeGate,
+    loop: asyncio.AbstractEventLoop,
+    tasks: list[asyncio.Task[Any]],
+    winner: tuple[Any, int] | None,
+) -> None:
+    """In a callback of the loop, without the race: the collector empties one that is garbage, whoever still has it."""
+    if winner is not None:
+        _discard(gate, loop, winner[0])
+    for task in tasks:
+        losers.stop(task)
 
 
 def see_out(race: Race, loser: Call[Any], yielded: Any) -> Awaitable[None]:

@@ -128,9 +128,11 @@ cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
 cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
     """The call is gone, perhaps dropped: so are its copies."""
     if slot.mark == ELSEWHERE or slot.extra == NULL:
-        return                          # what is kept of a stage that delegates is the rest of the call
+        return
     try:
-        (<object>slot.extra).dropped()
+        race = <object>slot.extra
+        if type(race) is not core.Rest:     # what a stage keeps that has delegated: it may have been judged since
+            race.dropped()
     except BaseException:
         _log.logger().exception("copies of a dropped call could not be cancelled")
 
