@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +11,16 @@ if TYPE_CHECKING:
 
     from resilio.events import Rejected, StateChanged
 
-__all__ = ["describe", "gate_failed", "listener_failed", "logger", "rejected", "state_changed", "wants_refusals"]
+__all__ = [
+    "describe",
+    "gate_failed",
+    "listener_failed",
+    "logger",
+    "rejected",
+    "state_changed",
+    "strategy_failed",
+    "wants_refusals",
+]
 
 ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
 
@@ -51,6 +61,12 @@ def listener_failed(listener: Any, error: Exception) -> None:
 def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
     """Log what a method of a gate written in Python raised."""
     logger().error("%s: %s() raised; calls are admitted without it", describe(kind, name), method, exc_info=error)
+
+
+def strategy_failed(what: str) -> None:
+    """Log the exception at hand, which a strategy has raised instead of an answer, where nothing can be raised."""
+    with suppress(RecursionError):  # too deep to say that it was too deep
+        logger().exception(what)
 
 
 def rejected(event: Rejected) -> None:

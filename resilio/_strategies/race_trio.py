@@ -135,7 +135,7 @@ class _Race:
             if may_copy(gate, self.rest) and (self.budget is None or self.budget.withdraw()):
                 return True
         except Exception:  # noqa: BLE001 - foreign code
-            _log.logger().exception("a hedge could not be started")
+            _log.strategy_failed("a hedge could not be started")
         gate.give_back()
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from types import SimpleNamespace
 
 import anyio
@@ -699,3 +700,37 @@ def test_a_default_that_gives_no_items_is_refused_for_streams():
         @fallback(on=OSError, default=5)
         def stream():
             yield 1
+
+
+@pytest.mark.untraced  # the interrupt would come in the tracer
+def test_a_ctrl_c_while_it_decides_is_raised():
+    """It comes where nothing can be raised, and is pressed again, not logged and forgotten."""
+
+    class Untouchable(ConnectionError):
+        def add_note(self, text):
+            raise KeyboardInterrupt
+
+    def failing():
+        raise Untouchable
+
+    with pytest.raises(KeyboardInterrupt):
+        fallback(failing, on=ConnectionError).attempt(failing)
+        time.sleep(1)  # the next safe point comes before
+
+
+def test_a_decision_that_fails_lets_pass_what_there_is(caplog, monkeypatch):
+    """An error of its own is logged, and the primary's goes on; one too deep to be logged changes nothing either."""
+
+    def broken(*args):
+        raise errors.pop()
+
+    errors = [RecursionError(), ValueError("broken")]
+    monkeypatch.setattr("resilio._native.fallback.note_failure", broken)
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            fallback(_refuse, on=ConnectionError).call(_refuse)
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError, RecursionError]
+
+
+def _refuse():
+    raise ConnectionError

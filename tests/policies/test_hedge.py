@@ -370,3 +370,28 @@ def test_attempt_returns_a_result(vt):
         assert result.unwrap() == 1
 
     vt.run(main)
+
+
+@pytest.mark.untraced  # the interrupt would come in the tracer
+def test_a_ctrl_c_while_a_copy_is_started_is_raised():
+    """It comes in a callback of the loop, where nothing can be raised, and is pressed again."""
+
+    def interrupted(number):
+        if number < 0:
+            raise KeyboardInterrupt
+        return True
+
+    policy = hedge(replay_safe=interrupted, after=0.005, max_extra=1.0)
+
+    @policy
+    async def call(number):
+        await asyncio.sleep(5.0 if number < 0 else 0.0)
+
+    async def main():
+        for number in range(40):
+            await call(number)
+        await call(-1)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert_no_leaks(policy)

@@ -1,6 +1,7 @@
 # cython: auto_pickle=False
 """The fallback stage: where a call goes whose function has failed; `resilio._policies.fallback` is its face."""
 
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -36,9 +37,11 @@ cdef int fallback_admit(rs_gate *gate, rs_slot *slot, const rs_request *request,
 cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
         return (<FallbackGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.logger().exception("a fallback failed to decide: what there is goes on")
-        return RS_PASS
+        _log.strategy_failed("a fallback failed to decide: what there is goes on")
+    return RS_PASS
 
 
 cdef int fallback_pristine(rs_gate *gate, int64_t now) noexcept nogil:

@@ -1,6 +1,7 @@
 # cython: auto_pickle=False
 """The hedge stage: when a second copy of a call starts; which of them wins is `resilio._strategies.race`'s."""
 
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -104,16 +105,20 @@ cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latenc
 cdef int hedge_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
         return (<HedgeGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.logger().exception("a hedge failed to decide: what there is goes on")
-        return RS_PASS
+        _log.strategy_failed("a hedge failed to decide: what there is goes on")
+    return RS_PASS
 
 
 cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now) noexcept:
     try:
         (<HedgeGate><object><PyObject *>gate).start(slot, <object>call, stage, now)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.logger().exception("a hedge could not be started")
+        _log.strategy_failed("a hedge could not be started")
     return RS_UNINTERRUPTED
 
 
@@ -133,8 +138,10 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
         race = <object>slot.extra
         if type(race) is not core.Rest:     # what a stage keeps that has delegated: it may have been judged since
             race.dropped()
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.logger().exception("copies of a dropped call could not be cancelled")
+        _log.strategy_failed("copies of a dropped call could not be cancelled")
 
 
 cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:

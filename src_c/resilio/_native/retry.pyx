@@ -121,11 +121,10 @@ cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         return RS_PASS
     try:
         return (<RetryGate><object><PyObject *>gate).ended(slot, end)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            PyErr_SetInterrupt()        # again, at the next safe point
-        else:
-            _log.logger().exception("a retry failed to decide: what there is goes on")
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        _log.strategy_failed("a retry failed to decide: what there is goes on")
         end.outcome = RS_FAILURE
         return RS_PASS
 
