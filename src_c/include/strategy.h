@@ -62,15 +62,10 @@ typedef struct rs_strategy_ops {
 
 /* What core offers to strategies: the capsule resilio._native.core._api. */
 typedef struct rs_core_api {
-    /* A new Rest: what is inside of *stage* of this call, to be called. NULL with an exception. */
-    PyObject *(*rest)(const rs_end *);
-    PyObject *(*rest_of)(PyObject *call, int stage);    /* the same where `expired` is asked */
     /* Ask the retry scopes outside of this run, innermost first, until *ask* answers other than 0. */
     int (*outer)(const struct rs_run *, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context);
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
-    /* Have the call cancelled, labelled. From a callback of its loop only, never in its own step. 0: it was ending already. */
-    int (*interrupt)(PyObject *call, int stage, int reason);
     int64_t (*deadline_ns)(void);   /* the ambient deadline, RS_NEVER if there is none */
     int64_t (*now_ns)(void);
     int (*may_block)(void);         /* may this thread sleep: does it run no event loop? -1 with an exception */

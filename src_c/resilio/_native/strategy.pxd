@@ -54,11 +54,8 @@ cdef extern from "strategy.h":
 
     ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_core_api:
-        PyObject *(*rest)(const rs_end *)
-        PyObject *(*rest_of)(PyObject *, int)
         int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
         rs_gate *(*outside)(PyObject *, int, const char *) noexcept
-        int (*interrupt)(PyObject *, int, int) noexcept
         int64_t (*deadline_ns)() noexcept
         int64_t (*now_ns)() noexcept
         int (*may_block)() except -1

@@ -1,20 +1,6 @@
 /* What core offers to strategies, which are modules of their own. */
 #include "call.h"
 
-static PyObject *rest(const rs_end *end)
-{
-    if (end->call)
-        return rs_api.rest_of(end->call, end->stage);
-    return rs_rest_new(end->run->pipe, end->stage + 1, end->func, NULL, end->request, 0);
-}
-
-static PyObject *rest_of(PyObject *call, int stage)
-{
-    CallObject *self = (CallObject *)call;
-    rs_request request = rs_call_request(self);
-    return rs_rest_of_attempt(rs_rest_new(self->pipe, stage + 1, self->func, self->guard, &request, 1), self->run.attempt);
-}
-
 static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context)
 {
     for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
@@ -56,4 +42,4 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {rest, rest_of, outer, outside, rs_call_interrupt, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make};
+const rs_core_api rs_api = {outer, outside, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make};

@@ -210,13 +210,6 @@ static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **r
     return sent;
 }
 
-static void load(rs_end *end, PyObject *value)      /* steals; NULL: the pending exception */
-{
-    Py_XSETREF(end->error, value ? NULL : rs_take_error());
-    Py_XSETREF(end->value, value);
-    end->now_ns = rs_clock_now(rs_clk);
-}
-
 /* What is inside of run.n has returned *value* (stolen) or, NULL, raised; strategies are asked. */
 static PySendResult ended_inside(CallObject *self, PyObject *value, int called, PyObject **result)
 {
@@ -225,7 +218,7 @@ static PySendResult ended_inside(CallObject *self, PyObject *value, int called, 
     Py_INCREF((PyObject *)self);
     for (;;) {
         self->running = 1;
-        load(&end, value);
+        rs_end_load(&end, value);
         int next = rs_run_outward(&self->run, &end);
         if (next == RS_PASS)
             break;

@@ -75,6 +75,7 @@ int rs_run_floor(const rs_run *run, int at);
 void rs_run_forget_refused(rs_run *run);
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
+void rs_end_load(rs_end *end, PyObject *value);
 void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now);
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);

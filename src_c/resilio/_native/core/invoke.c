@@ -64,15 +64,8 @@ static PyObject *raised(rs_run *run, int mode)
     int outcome = rs_run_raised(run, rs_clock_now(rs_clk));
     if (mode == RS_MODE_RAISE || !PyErr_ExceptionMatches(PyExc_Exception))
         return NULL;
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback)
-        PyException_SetTraceback(error, traceback);
-    PyObject *result = rs_result_error(error, outcome);
-    Py_XDECREF(type);
+    PyObject *error = rs_take_error(), *result = rs_result_error(error, outcome);
     Py_XDECREF(error);
-    Py_XDECREF(traceback);
     return result;
 }
 
@@ -170,13 +163,6 @@ static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, 
     return value;
 }
 
-static void load(rs_end *end, PyObject *value)      /* steals; NULL: the pending exception */
-{
-    Py_XSETREF(end->error, value ? NULL : rs_take_error());
-    Py_XSETREF(end->value, value);
-    end->now_ns = rs_clock_now(rs_clk);
-}
-
 /* The run is over: what its caller gets. */
 static PyObject *finish(rs_end *end, int mode)
 {
@@ -217,7 +203,7 @@ static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *re
             Py_XDECREF(end.value);
             break;
         }
-        load(&end, value);
+        rs_end_load(&end, value);
         int next = rs_run_outward(run, &end);
         if (RS_LIKELY(next == RS_PASS)) {
             value = finish(&end, mode);

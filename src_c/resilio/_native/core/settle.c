@@ -301,6 +301,14 @@ int rs_run_raised(rs_run *run, int64_t now)
     return verdict;
 }
 
+/* What is inside has ended now: it returned *value* (stolen) or, NULL, raised what is pending. */
+void rs_end_load(rs_end *end, PyObject *value)
+{
+    Py_XSETREF(end->error, value ? NULL : rs_take_error());
+    Py_XSETREF(end->value, value);
+    end->now_ns = rs_clock_now(rs_clk);
+}
+
 static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
 {
     return end->error || end->outcome != RS_SUCCESS || run->slots[stage].extra
