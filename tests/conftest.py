@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import importlib.util
 import os
 import pickle
@@ -89,6 +90,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the many collections of the leak checks what the suite itself is made of."""
     gc.collect()
     gc.freeze()
+
+
+_ended = itertools.count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """Spare them the reports of the tests so far, too: thousands, which every collection would walk through."""
+    if next(_ended) % 100 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
