@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import importlib.util
+import itertools
 import os
 import pickle
 import signal

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["park", "sleep"]
 
 GRAIN = 0.002
-"""Seconds that a long wait may be woken early: twice what the timers of the loop's wheel may be late."""
+"""Seconds that a long wait may be woken early: more than the timers of the loop's wheel may be late."""
 
 _LONG = 0.1
 """

@@ -1,7 +1,7 @@
 /* Timers of the asyncio loop that runs in this thread: many of them share one timer of the loop.
  *
  * Put an rs_timer into a struct, zero it, set `fire` and `owner`, and arm it. When its time comes the loop calls
- * fire(timer): never early, at most one tick (1 ms) and the loop's own delay late, in an empty context, with the timer
+ * fire(timer): never early, at most one tick (1/8 ms) and the loop's own delay late, in an empty context, with the timer
  * disarmed and no lock held. It may arm and disarm any timer, this one included. What it raises is reported as
  * unraisable; an exception that is no Exception (a Ctrl-C) goes on into the loop once all others have fired.
  *
