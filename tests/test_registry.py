@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import pytest
 
@@ -62,12 +63,18 @@ def test_bad_names_are_refused() -> None:
 
 def test_a_named_policy_stays_and_an_unnamed_one_goes() -> None:
     """Named ones are kept for their state; unnamed ones live as long as somebody uses them."""
-    circuit_breaker("kept")
-    unnamed = circuit_breaker()
-    assert unnamed in registry.all()
+    before = {id(policy) for policy in registry.all()}  # what earlier tests left, while it waits for the collector
+
+    def made_here() -> list[tuple[str | None, object]]:
+        return [(policy.name, policy) for policy in registry.all() if id(policy) not in before]
+
+    kept, unnamed = circuit_breaker("kept"), circuit_breaker()
+    assert made_here() == [("kept", kept), (None, unnamed)]
+    gone = weakref.ref(unnamed)
     del unnamed
     gc.collect()
-    assert [policy.name for policy in registry.all() if policy.name in ("kept", None)] == ["kept"]
+    assert gone() is None
+    assert made_here() == [("kept", kept)]
     assert registry.get("kept")
 
 
