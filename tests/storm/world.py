@@ -22,7 +22,7 @@ import resilio
 from resilio._native import core
 from resilio.testing import assert_no_leaks, record_events
 
-__all__ = ["CUT_SHORT", "CalleeError", "Plan", "Stack", "World", "storm"]
+__all__ = ["CUT_SHORT", "CalleeError", "Plan", "Stack", "World", "keep_out_of_collections", "storm"]
 
 BUSINESS = ("sleep",) * 8 + ("cleanup",) * 3 + ("return", "raise", "sleep_raise", "nested", "refuse")
 CUT_SHORT = ("broken off", "cancelled", "dropped", "interrupted", "nursery", "timeout")
@@ -279,12 +279,12 @@ def storm(goal: int, run: Callable[[World, int], object], waits: tuple[float, ..
     """
     seed = secrets.randbits(32) if seed is None else seed
     print(f"storm: until {goal} calls are cut short, RESILIO_SEED={seed}")
+    keep_out_of_collections()
     total: Counter[str] = Counter()
     while sum(total[label] for label in CUT_SHORT) < goal:
         world = World(seed, waits)
         try:
-            with frozen_heap():
-                run(world, PER_WORLD)
+            run(world, PER_WORLD)
         except BaseException as error:
             error.add_note(f"replay this world with RESILIO_SEED={seed}; calls so far: {dict(world.ended)}")
             raise
@@ -294,12 +294,12 @@ def storm(goal: int, run: Callable[[World, int], object], waits: tuple[float, ..
     return total
 
 
-@contextmanager
-def frozen_heap() -> Iterator[None]:
-    """Keep what was there before out of the collections, which then take no time."""
+def keep_out_of_collections() -> None:
+    """
+    Freeze what was there before the storm, for good.
+
+    Every world collects several times, and looks through all objects. With the suite's among them one world takes
+    longer than a storm of a hundred; to thaw them after each would make the next one walk through them again.
+    """
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
