@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilio import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
+from resilio import circuit_breaker, constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
 from resilio._backoff import Backoff, Schedule, backoff_option, delay_of
 from resilio._native import budget as native
-from resilio.testing import seeded
+from resilio.testing import seeded, virtual_time
 
 DRAWS = 20_000
 GROWING = (exponential, full_jitter, equal_jitter, decorrelated_jitter)
@@ -127,6 +127,18 @@ def test_seeded_repeats_and_ends():
     assert native._reseed(before) == 99
     with pytest.raises(ValueError, match=r"seed must be .*not -1"), seeded(-1):
         pass
+
+
+def test_seeded_repeats_what_policies_draw_too():
+    """Breakers made under equal seeds stay open for equally long, others do not."""
+
+    def open_times(seed: int) -> list[float]:
+        with virtual_time(), seeded(seed):
+            breaker = circuit_breaker(consecutive=1)
+            breaker.try_acquire().failure(ConnectionError())
+            return [breaker.try_acquire().retry_after]
+
+    assert open_times(7) == open_times(7) != open_times(8)
 
 
 def test_the_child_of_a_fork_draws_otherwise(in_child):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from resilio import _entropy
 from resilio._config import positive_int
 from resilio._native import budget
 
@@ -14,16 +17,22 @@ __all__ = ["seeded"]
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """
-    Have every backoff of this process draw the same jitter in every run of the block; afterwards as before.
+    Have backoffs, and policies made in the block, draw the same random numbers in every run of it; afterwards as before.
 
     Args:
-        seed: Which jitter, 0 to 2**63 - 1. Threads that draw at once share the sequence in the order they come.
+        seed: Which numbers, 0 to 2**63 - 1. Threads that draw at once share the sequence in the order they come.
 
     Raises:
         TypeError, ValueError: Not such an int.
     """
     before = budget._reseed(positive_int("seed", seed, zero_ok=True, high=2**63 - 1))
+    source = _entropy.replace(_numbers(seed))
     try:
         yield
     finally:
+        _entropy.replace(source)
         budget._reseed(before)
+
+
+def _numbers(seed: int) -> Callable[[], int]:
+    return partial(random.Random(seed).getrandbits, 64)  # noqa: S311 - repeats on purpose

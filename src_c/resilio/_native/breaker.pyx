@@ -11,8 +11,7 @@ from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from posix.unistd cimport getpid
 
-import os
-
+from resilio._entropy import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
     RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, Gate, rs_counters, rs_gate, rs_gate_change,
@@ -390,7 +389,7 @@ cdef class BreakerGate(Gate):
         self.ops = &OPS
         self.breaker.generation = 1
         self.breaker.passing = True
-        self._seed(int.from_bytes(os.urandom(8), "little"))
+        self._seed(seed64())
 
     def __init__(self, *, str initial="closed", **options):
         """
