@@ -228,11 +228,6 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         self.overflow._check_kind(kind, fn)
-        for gate in self._table.overflow.gates if kind in ("generator", "async_generator") else ():
-            if hasattr(gate, "stream") or hasattr(gate, "astream"):
-                raise TypeError(
-                    f"a keyed {gate.kind} cannot guard {fn!r}, which gives items: put one without keys around it"
-                )
         self._table.learn(fn)
 
     def _start_over(self) -> None:

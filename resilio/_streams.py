@@ -21,7 +21,7 @@ from resilio._trail import name_one_shot
 
 if TYPE_CHECKING:
     from resilio._backends import Cutoff
-    from resilio._native.core import Pipeline
+    from resilio._native.core import Gate, Pipeline
 
 __all__ = ["Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
 
@@ -51,13 +51,14 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
 
-    __slots__ = ("args", "cuts", "first", "fn", "kwargs")
+    __slots__ = ("args", "cuts", "entries", "first", "fn", "kwargs")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
         self.cuts: list[Cutoff] = []
+        self.entries: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
         self.first: list[Any] = [fn(*args, **kwargs)]
 
     def __call__(self) -> Any:
@@ -67,36 +68,77 @@ class _Maker:
         """The name of an argument with which there cannot be a second generator, if there is one."""
         return name_one_shot(self.fn, self.args, self.kwargs)
 
+    def own(self, gate: Any) -> Gate:
+        """Return the gate that this call has of a keyed policy; any other is its own."""
+        if _is_keyed(gate):
+            if gate.table not in self.entries:
+                self.entries[gate.table] = gate.table.entry_for_stream(self.fn, self.args, self.kwargs)
+            gate = self.entries[gate.table].gates[gate.index]
+        found: Gate = gate
+        return found
+
+
+class _ByKey:
+    """A stage of a keyed policy, or a run of gates among which there are such: each call has its own."""
+
+    __slots__ = ("_stage",)
+
+    def __init__(self, stage: Any) -> None:
+        self._stage = stage
+
+    def own(self, make: _Maker) -> Any:
+        """Return that of a call."""
+        if isinstance(self._stage, core.Pipeline):
+            return core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
+        return make.own(self._stage)
+
 
 def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
     """Return what the stream goes through, outermost first: runs of gates as pipelines, and the strategies between."""
     stages: list[Any] = []
-    gates: list[Any] = []
+    gates: list[Gate] = []
     for gate in pipeline.gates:
-        if hasattr(gate, method):
-            stages += [core.Pipeline(tuple(gates)), gate] if gates else [gate]
+        if hasattr(_one_of(gate), method):
+            stages += [*_run(gates), _ByKey(gate) if _is_keyed(gate) else gate]
             gates = []
         else:
             gates.append(gate)
-    if not stages:
-        return (pipeline,)
-    return (*stages, core.Pipeline(tuple(gates))) if gates else tuple(stages)
+    return (*stages, *_run(gates)) if stages or any(map(_is_keyed, gates)) else (pipeline,)
+
+
+def _run(gates: list[Gate]) -> tuple[Any, ...]:
+    if not gates:
+        return ()
+    run = core.Pipeline(tuple(gates))
+    return (_ByKey(run) if any(map(_is_keyed, gates)) else run,)
+
+
+def _is_keyed(gate: Gate) -> bool:
+    return hasattr(gate, "table")
+
+
+def _one_of(gate: Any) -> Gate:
+    """Return the gate, or of a keyed policy's stage the one that keys share: all have the same methods."""
+    shown: Gate = gate.table.overflow.gates[gate.index] if _is_keyed(gate) else gate
+    return shown
 
 
 def _through(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not stages:
         return make()
-    if isinstance(stages[0], core.Pipeline):
-        return drive(_through(stages[1:], make, args, kwargs), stages[0], args, kwargs)
-    return stages[0].stream(Inside(_through, stages[1:], make))
+    stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
+    if isinstance(stage, core.Pipeline):
+        return drive(_through(stages[1:], make, args, kwargs), stage, args, kwargs)
+    return stage.stream(Inside(_through, stages[1:], make))
 
 
 def _through_async(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not stages:
         return make()
-    if isinstance(stages[0], core.Pipeline):
-        return drive_async(_through_async(stages[1:], make, args, kwargs), stages[0], args, kwargs, make.cuts)
-    return stages[0].astream(Inside(_through_async, stages[1:], make))
+    stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
+    if isinstance(stage, core.Pipeline):
+        return drive_async(_through_async(stages[1:], make, args, kwargs), stage, args, kwargs, make.cuts)
+    return stage.astream(Inside(_through_async, stages[1:], make))
 
 
 class Inside:

@@ -17,6 +17,7 @@ from resilio import (
     bulkhead,
     circuit_breaker,
     configure,
+    deadline,
     events,
     fallback,
     hedge,
@@ -28,7 +29,7 @@ from resilio import (
     retry,
     timeout,
 )
-from resilio.errors import BulkheadFullError, CircuitOpenError
+from resilio.errors import BulkheadFullError, CallTimeoutError, CircuitOpenError
 from resilio.testing import assert_no_leaks, record_events
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -445,15 +446,139 @@ def test_a_retry_around_looks_the_key_up_for_each_attempt(vt, backend):
     assert_no_leaks(stage)
 
 
-def test_a_keyed_strategy_cannot_guard_a_stream():
-    """A TypeError where it is decorated, not at the first item."""
+def test_a_stream_finds_its_key_as_other_calls_do(vt):
+    """By position, by keyword and by default, whatever other arguments there are."""
+    per_host = breakers()
+
+    @per_host
+    def stream(path, host="default", *more):
+        yield (path, host)
+
+    @per_host
+    async def astream(path, host="default", *more):
+        yield (path, host)
+
+    async def main():
+        return [item async for item in astream("p", "c", 1)] + [item async for item in astream(path="p", host="d")]
+
+    calls = [stream("p"), stream("p", "a"), stream("p", host="b")]
+    assert [list(each) for each in calls] == [[("p", "default")], [("p", "a")], [("p", "b")]]
+    assert vt.run(main) == [("p", "c"), ("p", "d")]
+    assert list(per_host) == ["default", "a", "b", "c", "d"]
+    assert per_host.snapshot().errors == 0
+
+
+def test_a_stream_without_a_key_shares_a_policy():
+    """A key function that raises must not decide over a stream, either."""
+    retries = keyed(lambda: retry(on=OSError, backoff=0.0), key=lambda host: 1 // 0)
+    assert list(retries(flowing(fails=1))("a")) == ["a", "a"]
+    assert (len(retries), retries.snapshot().errors, retries.overflow.snapshot().retries) == (0, 1, 1)
+
+
+def flowing(fails=0):
+    """A generator function whose first runs fail before their first item."""
+    begun = []
 
     def stream(host):
+        begun.append(host)
+        if begun.count(host) <= fails:
+            raise OSError(host)
+        yield host
         yield host
 
-    with pytest.raises(TypeError, match=r"a keyed retry cannot guard .*stream.*, which gives items"):
-        keyed(lambda: retry(on=OSError), key="host")(stream)
-    assert list(breakers()(stream)("a")) == ["a"]
+    return stream
+
+
+def flowing_slowly(fails=0, first=0.0, between=0.0):
+    """The same as an async generator function that takes its time."""
+    begun = []
+
+    async def stream(host):
+        begun.append(host)
+        await anyio.sleep(first)
+        if begun.count(host) <= fails:
+            raise OSError(host)
+        yield host
+        await anyio.sleep(between)
+        yield host
+
+    return stream
+
+
+STACK = [
+    lambda: retry(on=OSError, backoff=0.1),
+    lambda: pipeline(retry(on=OSError, backoff=0.1), circuit_breaker(), timeout(first=5.0), bulkhead(2)),
+    lambda: fallback(lambda host: [host, host], on=OSError),
+    lambda: pipeline(deadline(9.0), fallback(lambda host: [host, host], on=OSError)),
+]
+
+
+@BACKENDS
+@pytest.mark.parametrize("factory", STACK, ids=["retry", "stack", "fallback", "pipeline"])
+def test_a_keyed_strategy_guards_a_stream(vt, backend, factory):
+    """Each key's stream is begun again or elsewhere by that key's policy, which counts it; one look-up a call."""
+    asked = []
+
+    def key(host):
+        asked.append(host)
+        return host
+
+    stage = keyed(factory, key=key)
+    call, plain = stage(flowing_slowly(fails=2)), factory()(flowing_slowly(fails=2))
+
+    async def main():
+        for stream in (call, plain):
+            assert [item async for item in stream("a")] == ["a", "a"]
+        assert [item async for item in call("b")] == ["b", "b"]
+
+    vt.run(main, backend=backend)
+    assert asked == ["a", "b"]
+    assert [stage[host].snapshot().successes for host in "ab"] == [1, 1]
+    assert stage.snapshot().calls == 2
+    assert_no_leaks(stage)
+
+
+@pytest.mark.parametrize("factory", [STACK[0], STACK[2], STACK[3]], ids=["retry", "fallback", "pipeline"])
+def test_a_keyed_strategy_guards_a_plain_generator(vt, factory):
+    """The same for generators that are not async."""
+    stage = keyed(factory, key="host")
+    assert list(stage(flowing(fails=2))("a")) == ["a", "a"]
+    assert stage["a"].snapshot().successes == 1
+    assert_no_leaks(stage)
+
+
+@BACKENDS
+@pytest.mark.parametrize(("times", "clock"), [({"first": 1.0}, "first"), ({"between": 1.0}, "idle")])
+def test_the_clocks_of_a_keyed_timeout_run_on_a_stream(vt, backend, times, clock):
+    """First and idle, each key by its own policy."""
+    stage = keyed(lambda: timeout(first=0.5, idle=0.5), key="host")
+    call = stage(flowing_slowly(**times))
+
+    async def main():
+        with pytest.raises(CallTimeoutError) as caught:
+            [item async for item in call("a")]
+        assert caught.value.clock == clock
+
+    vt.run(main, backend=backend)
+    assert stage["a"].snapshot().failures == 1
+
+
+@pytest.mark.parametrize(
+    ("factory", "stream"),
+    [
+        (lambda: hedge(replay_safe=True), flowing()),
+        (lambda: hedge(replay_safe=True), flowing_slowly()),
+        (lambda: timeout(5.0), flowing()),
+        (lambda: pipeline(retry(on=OSError), hedge(replay_safe=True)), flowing_slowly()),
+    ],
+    ids=["hedge", "async hedge", "timeout", "pipeline"],
+)
+def test_what_cannot_guard_a_stream_cannot_with_keys(factory, stream):
+    """The error is that of the policy without keys, where the stream is decorated."""
+    with pytest.raises(TypeError) as plain:
+        factory()(stream)
+    with pytest.raises(TypeError, match=re.escape(str(plain.value))):
+        keyed(factory, key="host")(stream)
 
 
 def test_policy_of_gives_the_keyed_policy():
@@ -564,6 +689,63 @@ def test_a_key_whose_retries_have_saved_on_their_own_is_kept(vt, options, is_kep
         call(number)
     assert (set(retries) == {0, 1}) is is_kept
     assert (retries.snapshot().evicted == 0) is is_kept
+
+
+async def slowly(host):
+    await anyio.sleep(0.01)
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda: retry(on=OSError),
+        lambda: hedge(after="p50", replay_safe=True),
+        lambda: timeout("p50*3", ceiling=9.0),
+        lambda: pipeline(
+            deadline(9.0),
+            retry(on=OSError),
+            hedge(replay_safe=True),
+            circuit_breaker(window=(100, "60s")),
+            bulkhead(9),
+            timeout("p99*3", ceiling=9.0),
+        ),
+    ],
+    ids=["retry", "hedge", "timeout", "stack"],
+)
+def test_what_a_strategy_has_learned_goes_after_ten_idle_minutes(vt, backend, factory):
+    """Used and idle, each is kept as long as what it knows differs from nothing, and then makes room for others."""
+    stage = keyed(factory, key="host", max_keys=2, idle=1.0)
+    call = stage(slowly)
+
+    async def main():
+        for host in ("a", "b"):
+            for _ in range(50):
+                await call(host)
+        for number in range(50):
+            await call(number)
+        assert set(stage) == {"a", "b"}
+        await anyio.sleep(601)
+        for number in range(50):
+            await call(number)
+
+    vt.run(main, backend=backend)
+    assert not {"a", "b"} & set(stage)
+    assert stage.snapshot().calls == 200
+    assert_no_leaks(stage)
+
+
+def test_a_key_whose_retries_are_spent_is_kept(vt):
+    """A new budget would retry again: one that has less than a new one stays, however long nobody calls."""
+    retries = keyed(lambda: retry(on=OSError, backoff=0.0), key="host", max_keys=2)
+    call = retries(calling)
+    fail(call, "down", times=1)
+    call("up")
+    vt.advance(86_400.0)
+    for number in range(20):
+        call(number)
+    assert "down" in retries
+    assert "up" not in retries
 
 
 def test_an_idle_key_goes_without_new_ones_too(vt):

@@ -126,8 +126,7 @@ class Retry(Policy[RetryConfig]):
         return self._own if budget is OWN else budget
 
     def _is_new(self) -> bool:
-        used = self._own.snapshot()  # one of its own; one that is shared goes on without it
-        return self._config.budget is not OWN or not (used.successes or used.calls)
+        return self._config.budget is not OWN or self._own._is_new()  # a budget that is shared goes on without it
 
     def _native(self, config: RetryConfig) -> dict[str, Any]:
         return {

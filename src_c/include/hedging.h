@@ -310,6 +310,13 @@ static inline int rs_hedging_answer(rs_hedging *hedging)
     return RS_HEDGING_GO;
 }
 
+/* Has it nothing to forget? What was learned by calls longer ago than the baseline's time constant would be replaced by
+ * the next ones; a new one does not hedge until it has measured, so it is the more careful of the two. */
+static inline int rs_hedging_is_new(const rs_hedging *hedging, int64_t now_ns)
+{
+    return hedging->samples == 0 || now_ns - hedging->paid_ns >= RS_HEDGING_AGE_NS;
+}
+
 /* The hedge is due: RS_HEDGING_GO and it has been paid for, or why it does not start. */
 static inline int rs_hedging_may(rs_hedging *hedging)
 {

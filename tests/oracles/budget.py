@@ -68,9 +68,11 @@ class BudgetOracle:
         return True
 
     def _reserve_is_ready(self) -> bool:
-        if self.gap_ns is None or not self.armed:
-            return False
-        return self.reserve_ns is None or self.now_ns >= self.reserve_ns + self.gap_ns
+        return self.gap_ns is not None and self.armed and self.gap_is_over()
+
+    def gap_is_over(self) -> bool:
+        """Whether the last withdrawal no longer keeps the reserve back; there may be none."""
+        return self.gap_ns is None or self.reserve_ns is None or self.now_ns >= self.reserve_ns + self.gap_ns
 
     def refund(self) -> None:
         """The retry was not made."""

@@ -22,6 +22,7 @@ OPTIONS = st.fixed_dictionaries(
         "reserve": st.sampled_from([Fraction(0), Fraction(1, 10), Fraction(4)]),
     }
 )
+THOUSANDTH = Fraction(1, 1000)
 CLOSE = 1e-6  # an amount is kept in units of 1e-9, and rounded down at every decay
 
 
@@ -86,6 +87,13 @@ class BudgetMachine(RuleBasedStateMachine):
         assert (seen.calls - seen.rejected, seen.reserved) == (oracle.withdrawals, oracle.reserved)
         assert seen.cancelled == oracle.refunds
         assert 0 <= seen.balance <= self.budget.config.cap
+
+    @precondition(lambda self: hasattr(self, "budget"))
+    @invariant()
+    def is_new_if_it_allows_what_a_new_one_does(self):
+        saved = self.oracle.balance - self.oracle.initial
+        if min(abs(saved), abs(saved - THOUSANDTH)) >= CLOSE or saved == 0:
+            assert self.budget._is_new() == (0 <= saved < THOUSANDTH and self.oracle.gap_is_over())
 
 
 BudgetMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -24,6 +24,7 @@ cdef extern from "budget.h":
     void rs_budget_refund(rs_budget *budget) noexcept nogil
     double rs_budget_balance(rs_budget *budget, int64_t now_ns) noexcept nogil
     void rs_budget_reset(rs_budget *budget, int64_t now_ns) noexcept nogil
+    bint rs_budget_is_new(rs_budget *budget, int64_t now_ns) noexcept nogil
     void rs_budget_forget(rs_budget *budget) noexcept nogil
     void rs_budget_configure(
         rs_budget *budget, double ratio, double cap, double initial, int64_t decay_ns, double reserve, int64_t now_ns

@@ -114,6 +114,14 @@ cdef class RetryBudget:
         rs_budget_reset(&self.budget, now_ns)
         rs_lock_release(&self.lock)
 
+    def _is_new(self):
+        """Tell whether it allows what a new one does; the counters do not matter."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        cdef bint new = rs_budget_is_new(&self.budget, now_ns)
+        rs_lock_release(&self.lock)
+        return new
+
     @property
     def balance(self):
         """Tokens there now, decay included; the reserve is not counted."""

@@ -46,6 +46,7 @@ cdef extern from "hedging.h" nogil:
     void rs_hedging_verdict(rs_hedging *, int)
     int rs_hedging_may(rs_hedging *)
     void rs_hedging_give_back(rs_hedging *)
+    bint rs_hedging_is_new(const rs_hedging *, int64_t)
 
 cdef extern from "gate.h" nogil:
     const uint32_t RS_LISTEN_HEDGE_STARTED
@@ -145,8 +146,7 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
 
 
 cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:
-    """It has learned nothing: what it learns stays."""
-    return (<rs_hedge *>gate).hedging.samples == 0
+    return rs_hedging_is_new(&(<rs_hedge *>gate).hedging, now)
 
 
 cdef rs_strategy_ops hedge_strategy

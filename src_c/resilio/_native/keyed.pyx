@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport rs_counters, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request
@@ -48,8 +48,10 @@ cdef extern from *:
         return *found ? 1 : PyErr_Occurred() ? -1 : 0;
     #endif
     }
+    static inline PyObject **rs_items_of(PyObject *tuple) { return ((PyTupleObject *)tuple)->ob_item; }
     """
     int rs_dict_find(object, object, PyObject **) except -1
+    PyObject **rs_items_of(object)
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef enum:
@@ -255,6 +257,26 @@ cdef class KeyedTable:
             else:
                 self.face.report(error)
         return self.overflow
+
+    def entry_for_stream(self, object function, tuple args, dict kwargs):
+        """
+        Return the entry of a call that gives items: of such a call the core sees nothing but permits.
+
+        Args:
+            function: What is called.
+
+            args: Its positional arguments.
+
+            kwargs: The others.
+        """
+        cdef rs_request request
+        cdef tuple values = (*args, *kwargs.values()), names = tuple(kwargs)
+        memset(&request, 0, sizeof(request))
+        request.args = rs_items_of(values)
+        request.nargs = len(args)
+        request.kwnames = <PyObject *>names if names else NULL
+        request.func = <PyObject *>function
+        return self.entry_for(&request)
 
     cdef object key_of(self, const rs_request *request):
         cdef PyObject *found = NULL
@@ -526,10 +548,15 @@ cdef class KeyedGate(Gate):
         index: Which of a policy's gates it stands for.
 
         gate: One such gate.
+
+    Attributes:
+        table: As given.
+
+        index: As given.
     """
 
-    cdef KeyedTable table
-    cdef Py_ssize_t index
+    cdef readonly KeyedTable table
+    cdef readonly Py_ssize_t index
 
     def __init__(self, KeyedTable table, Py_ssize_t index, Gate gate):
         if gate.ops.resolve != NULL:

@@ -25,6 +25,7 @@ ctypedef struct rs_timeout:
     int64_t unlearned       # samples that total_ns does not know of
     int64_t learned_at_ns   # when total_ns was found
     int64_t turned_at_ns    # when `recent` was begun
+    int64_t sampled_ns      # when the last sample came
     rs_samples recent       # what it learns from is these two: the older goes when the newer has enough
     rs_samples before
 

@@ -34,6 +34,7 @@ cdef enum:
     SELDOM_NS = 100_000_000                 # or this time
     WINDOW = 1024                           # samples after which the older half is forgotten,
     FORGET_NS = 60_000_000_000              # or this time, if there are enough
+    STALE_NS = 600_000_000_000              # without a sample, after which what was learned is not worth keeping
 
 cdef const char *REASONS[1]
 REASONS[:] = [NULL]
@@ -99,6 +100,7 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
     cdef double total
     rs_samples_record(&t.recent, min(sample_ns, t.ceiling_ns))
     t.unlearned += 1
+    t.sampled_ns = now_ns
     count = t.recent.count
     if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= <int64_t>FORGET_NS and count >= t.enough):
         _turn(t, now_ns)
@@ -203,8 +205,9 @@ TIMED.delegates = _delegates
 TIMED.label = _label
 
 cdef int _has_learned_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """Nothing, or so long ago that the ceiling, which a new one begins with, is as good a guess."""
     cdef rs_timeout *t = &(<rs_timeout_object *>gate).timeout
-    return t.recent.count + t.before.count == 0
+    return t.recent.count + t.before.count == 0 or now_ns - t.sampled_ns >= <int64_t>STALE_NS
 
 
 cdef rs_gate_ops PLAIN
