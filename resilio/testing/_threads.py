@@ -77,9 +77,10 @@ def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]
     me = threading.get_ident()
     for thread in threading.enumerate():
         ident = thread.ident
-        if ident is None or ident == me or ident in ignore:
+        if ident == me or ident in ignore:
             continue
-        yield thread, _kind(thread, frames.get(ident))
+        # Without an identifier it is just being started, by somebody who looks blocked until its first step.
+        yield thread, "busy" if ident is None else _kind(thread, frames.get(ident))
 
 
 def _kind(thread: threading.Thread, frame: FrameType | None) -> str:
