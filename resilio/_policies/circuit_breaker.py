@@ -36,6 +36,7 @@ __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "
 
 F = TypeVar("F", bound=Callable[..., Any])
 Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
+Mode = Literal["window", "probabilistic"]
 Rule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 Span = int | str | timedelta
 Time = float | timedelta
@@ -79,7 +80,7 @@ class CircuitBreakerConfig:
     probes: int = option(positive_int, default=3, high=MOST_PROBES)
     probe_lease: float | None = option(seconds, default=None, none_ok=True)
     ramp: float | None = option(seconds, default=None, none_ok=True)
-    mode: str = option(choice, default="window", options=("window",))
+    mode: str = option(choice, default="window", options=("window", "probabilistic"))
     on: Any = option(exceptions, default=Exception)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
@@ -108,6 +109,7 @@ class CircuitBreakerConfig:
             "probes": self.probes,
             "window_calls": self.window.calls or 0,
             "window_ns": _ns(self.window.seconds),
+            "throttle": self.mode == "probabilistic",
         }
 
 
@@ -133,6 +135,10 @@ class CircuitBreakerSnapshot(Snapshot):
 
         retry_after: Seconds until a probe may pass, >= 0; None unless open.
 
+        share: Of the calls made now, those that pass: 1 closed, 0 open, between the two while it throttles or ramps.
+
+        overdue: Calls under way for so long that the probabilistic mode counts them as failures.
+
         ramping: Whether a ramp is under way.
 
         probes: Probes under way.
@@ -152,6 +158,8 @@ class CircuitBreakerSnapshot(Snapshot):
     consecutive: int
     open_for: float
     retry_after: float | None
+    share: float
+    overdue: int
     ramping: bool
     probes: int
     probes_succeeded: int
@@ -237,6 +245,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     def _apply(self, config: CircuitBreakerConfig) -> None:
         self._gate.configure(**config.native())
+        events.deliver(self._gate)
 
 
 def _heed_retry_after(gate: Any, error: BaseException) -> None:
@@ -263,7 +272,7 @@ def circuit_breaker(
     probes: int = ...,
     probe_lease: Time | None = ...,
     ramp: Time | None = ...,
-    mode: Literal["window"] = ...,
+    mode: Mode = ...,
     on: Rule = ...,
     ignore: Rule = ...,
     failed_if: Callable[[Any], object] | None = ...,
@@ -284,7 +293,7 @@ def circuit_breaker(
     probes: int = 3,
     probe_lease: Time | None = None,
     ramp: Time | None = None,
-    mode: Literal["window"] = "window",
+    mode: Mode = "window",
     on: Rule = Exception,
     ignore: Rule = (),
     failed_if: Callable[[Any], object] | None = None,
@@ -307,7 +316,7 @@ def circuit_breaker(
         probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
-        mode: How it decides: "window".
+        mode: "window": a rate opens it; "probabilistic": a rate refuses a share of the calls, a total failure opens it.
         on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
         ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
         failed_if: Which results are failures: a predicate `result -> bool | Outcome`.

@@ -41,7 +41,7 @@ options = st.builds(
 )
 
 
-def configuration(chosen, enforce, initial):
+def configuration(chosen, enforce, initial, mode="window"):
     """The oracle's options as the policy's."""
     calls, ns = chosen.window_calls, chosen.window_ns
     window = calls if ns is None else f"{ns}ns" if calls is None else (calls, f"{ns}ns")
@@ -59,6 +59,7 @@ def configuration(chosen, enforce, initial):
         window=window,
         enforce=enforce,
         initial=initial,
+        mode=mode,
     )
 
 

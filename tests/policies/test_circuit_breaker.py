@@ -596,7 +596,7 @@ BAD = {
     "probes": [0, -1, True, 1.5, "3", None, 17],
     "probe_lease": TIMES[:-1],
     "ramp": TIMES[:-1],
-    "mode": ["probabilistic", "count", None, 1],
+    "mode": ["throttle", "count", None, 1],
     "on": [int, "Exception", None, (OSError, int), OSError(), 1],
     "ignore": [int, "Exception", None, (OSError, int), OSError(), 1],
     "failed_if": [int, 1, "bad", OSError],

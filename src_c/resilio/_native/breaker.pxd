@@ -15,6 +15,20 @@ cdef extern from "window.h" nogil:
     void rs_window_free(rs_window *)
     size_t rs_window_memory(const rs_window *)
 
+cdef extern from "throttle.h" nogil:
+    ctypedef struct rs_overdue:
+        uint64_t overdue
+        uint64_t answered
+        int64_t end_ns
+    double RS_THROTTLE_RELIEF
+    double rs_throttle_share(uint64_t, uint64_t, double)
+    bint rs_throttle_proof(int64_t, uint64_t, uint64_t)
+    void rs_overdue_reset(rs_overdue *)
+    void rs_overdue_turn(rs_overdue *, int64_t, int64_t)
+    int64_t rs_overdue_begin(rs_overdue *)
+    void rs_overdue_end(rs_overdue *, int64_t)
+    bint rs_overdue_silent(const rs_overdue *)
+
 cdef enum:
     MOST_PROBES = 16
 
@@ -35,6 +49,7 @@ ctypedef struct rs_breaker_options:
     int64_t window_ns       # 0: any age
     uint32_t probes
     uint32_t window_calls   # 0: any number
+    uint32_t throttle       # the probabilistic mode
 
 ctypedef struct rs_breaker:
     uint64_t generation     # grows with every change of state: what was admitted before it is stale
@@ -43,6 +58,9 @@ ctypedef struct rs_breaker:
     rs_breaker_options options
     rs_window window
     int64_t in_a_row        # failures since the last success
+    int64_t good_in_a_row   # while throttling: calls since the last that was failed or slow
+    int64_t sent_ns         # while throttling: when the last call passed
+    rs_overdue overdue      # in the probabilistic mode: calls under way
     int64_t last_ns         # the latest time seen outside of the fast path
     int64_t until_ns        # open until then
     int64_t open_ns         # this open time before jitter, half as long again after every re-opening

@@ -1,0 +1,333 @@
+"""
+The circuit breaker's state machine, part of breaker.pyx: all that runs with the gate's lock held, C arithmetic only.
+
+The hot path is `_admit` and `_settle` while the breaker is closed; all else is rare. A slot's generation is the breaker's
+at admission; its mark is the lease of a probe, or 1 for a call that the ramp let through; its amount the half-period in
+which a call began that is followed (see throttle.h), or 0.
+"""
+
+cdef inline rs_breaker *_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_breaker_object *>gate).breaker
+
+
+cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Time never goes back: a small step is clamped; after a large one all that is kept moves to the new clock."""
+    cdef int64_t step = now_ns - b.last_ns
+    cdef uint32_t i
+    if step < 0:
+        if step > -CLOCK_JUMP_NS:
+            return b.last_ns
+        b.until_ns += step
+        b.sent_ns += step
+        b.overdue.end_ns += step
+        if b.ramp_end_ns:
+            b.ramp_end_ns += step
+        for i in range(b.leases):
+            b.lease[i].until_ns += step
+    b.last_ns = now_ns
+    return now_ns
+
+
+cdef double _uniform(rs_breaker *b) noexcept nogil:
+    """In [0, 1), by xorshift64*. Source: Vigna, "An experimental exploration of Marsaglia's xorshift generators"."""
+    b.random ^= b.random >> 12
+    b.random ^= b.random << 25
+    b.random ^= b.random >> 27
+    return <double>((b.random * <uint64_t>0x2545F4914F6CDD1D) >> 11) * (1.0 / 9007199254740992.0)
+
+
+# ---- changes of state ------------------------------------------------------------------------------------------------
+
+cdef bint _passes(rs_breaker *b) noexcept nogil:
+    """May calls be admitted without a look at anything?"""
+    if b.state == CLOSED:
+        return not b.options.throttle and not b.ramp_end_ns
+    return b.state == FORCED_CLOSED or b.state == DISABLED
+
+
+cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, int64_t now_ns) noexcept nogil:
+    rs_gate_change(gate, b.state, state, reason, now_ns)
+    b.state = state
+    b.generation += 1
+    b.leases = 0
+    b.proven = 0
+    b.ramp_end_ns = 0
+    b.good_in_a_row = 0
+    rs_overdue_reset(&b.overdue)
+    b.passing = _passes(b)
+
+
+cdef void _open(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
+    if b.state == HALF_OPEN:
+        b.open_ns = min(b.open_ns + b.open_ns // 2, b.options.max_open_ns)  # doubling overshoots a short outage
+    else:
+        b.open_ns = b.options.open_ns
+    b.until_ns = now_ns + b.open_ns - <int64_t>(b.open_ns * JITTER * _uniform(b))
+    _enter(gate, b, OPEN, reason, now_ns)
+
+
+cdef void _trip(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, double limit,
+                int64_t now_ns) noexcept nogil:
+    b.trip_measured = measured
+    b.trip_limit = limit
+    _monotone(b, now_ns)
+    _open(gate, b, reason, b.last_ns)
+
+
+cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
+    """Start afresh: what was counted before says nothing about the dependency as it is now."""
+    rs_window_reset(&b.window)
+    b.in_a_row = 0
+    _enter(gate, b, CLOSED, reason, now_ns)
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef int _refuse(rs_gate *gate, rs_slot *slot, rs_refusal *refusal, int reason, double measured, double limit,
+                 int64_t retry_after_ns) noexcept nogil:
+    if not rs_gate_enforced(gate):
+        gate.counters.would_reject += 1
+        slot.state = RS_SLOT_SHADOW
+        return RS_ADMITTED
+    refusal.reason = reason
+    refusal.measured = measured
+    refusal.limit = limit
+    refusal.retry_after_ns = retry_after_ns
+    return RS_REJECTED
+
+
+cdef int64_t _lease_ns(rs_gate *gate, rs_breaker *b) noexcept nogil:
+    """How long a probe may take before its place goes to another."""
+    if b.options.lease_ns:
+        return b.options.lease_ns
+    return min(max(b.options.max_open_ns, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
+
+
+cdef int64_t _drop_lapsed(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Take back the leases that ran out; return when the next one will."""
+    cdef int64_t earliest = RS_NEVER
+    cdef uint32_t i = 0
+    while i < b.leases:
+        if b.lease[i].until_ns <= now_ns:
+            b.leases -= 1
+            b.lease[i] = b.lease[b.leases]
+            b.lapsed += 1
+        else:
+            earliest = min(earliest, b.lease[i].until_ns)
+            i += 1
+    return earliest
+
+
+cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """One probe until the first success of the round; then as many as make `probes` with those that succeeded."""
+    cdef int64_t earliest = _drop_lapsed(b, now_ns)
+    cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
+    if b.leases >= places:
+        return _refuse(gate, slot, refusal, BY_PROBING, b.leases, places, max(1, min(earliest - now_ns, b.open_ns)))
+    b.last_lease += 1
+    b.lease[b.leases].number = b.last_lease
+    b.lease[b.leases].until_ns = now_ns + _lease_ns(gate, b)
+    b.leases += 1
+    slot.mark = b.last_lease
+    return RS_ADMITTED
+
+
+cdef int64_t _ramp_parts(rs_breaker *b, int64_t left) noexcept nogil:
+    return WHOLE - <int64_t>((WHOLE - FIRST_SHARE) * min(1.0, left / <double>b.options.ramp_ns))
+
+
+cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """Admit a share that rises from 10 % to all; by error diffusion, so that it is exact and even."""
+    cdef int64_t left = b.ramp_end_ns - now_ns
+    if left <= 0:                           # also where there is none
+        b.ramp_end_ns = 0
+        b.passing = _passes(b)
+        return RS_ADMITTED
+    b.ramp_credit += _ramp_parts(b, left)
+    if b.ramp_credit < WHOLE:
+        return _refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(left, b.options.open_ns))
+    b.ramp_credit -= WHOLE
+    slot.mark = 1
+    return RS_ADMITTED
+
+
+include "breaker_throttle.pxi"
+
+
+cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """Closed or throttling: the throttle, then the ramp."""
+    cdef int verdict
+    if b.state == THROTTLING and _draws_refusal(b, hedge, now_ns):
+        return _refuse_by_throttle(gate, b, slot, refusal)
+    verdict = _ramp(gate, b, slot, now_ns, refusal)
+    if b.options.throttle and verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
+        slot.amount = rs_overdue_begin(&b.overdue)
+    return verdict
+
+
+cdef int _decide(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                 rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
+    cdef bint hedge = request != NULL and request.hedge
+    now_ns = _monotone(b, now_ns)
+    if b.options.throttle and now_ns >= b.overdue.end_ns and (b.state == CLOSED or b.state == THROTTLING):
+        _turn(gate, b, now_ns)
+        slot.generation = b.generation
+    if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
+        return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
+    if b.state == OPEN:
+        if now_ns < b.until_ns:
+            return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
+        _enter(gate, b, HALF_OPEN, BY_ELAPSED, now_ns)
+        slot.generation = b.generation
+    if b.state == HALF_OPEN:
+        return _probe(gate, b, slot, now_ns, refusal)
+    if b.state == FORCED_OPEN:
+        return _refuse(gate, slot, refusal, BY_FORCED_OPEN, NAN, NAN, -1)
+    return _closed(gate, b, slot, hedge, now_ns, refusal)
+
+
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
+    slot.generation = b.generation
+    slot.mark = 0
+    slot.amount = 0
+    if b.passing:
+        return RS_ADMITTED
+    return _decide(gate, slot, request, now_ns, refusal)
+
+
+cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    cdef uint32_t i
+    if b.state == HALF_OPEN and slot.generation == b.generation:
+        for i in range(b.leases):
+            if b.lease[i].number == slot.mark:
+                return &b.lease[i]
+    return NULL
+
+
+cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """A lease that lapsed is no longer there: its place is never freed twice."""
+    cdef rs_lease *lease = _lease_of(b, slot)
+    if lease != NULL:
+        b.leases -= 1
+        lease[0] = b.lease[b.leases]
+
+
+cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
+    cdef rs_lease *lease = _lease_of(b, slot)
+    slot.admitted_ns = now_ns               # the callee starts only now: waiting elsewhere is not its slowness
+    if lease != NULL:
+        lease.until_ns = _monotone(b, now_ns) + _lease_ns(gate, b)
+        return RS_ADMITTED
+    if slot.generation == b.generation and b.state != HALF_OPEN:
+        return RS_ADMITTED
+    return _admit(gate, slot, NULL, now_ns, refusal)
+
+
+cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """It has ended, or begun to answer."""
+    if slot.amount and slot.generation == b.generation:
+        rs_overdue_end(&b.overdue, slot.amount)
+        slot.amount = 0
+
+
+cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
+    _return_lease(b, slot)
+    _no_longer_followed(b, slot)
+    if b.ramp_end_ns and slot.mark and slot.generation == b.generation:
+        b.ramp_credit = min(b.ramp_credit + WHOLE, <int64_t>WHOLE)
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+cdef void _look(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Trip if what the window holds says so."""
+    cdef double total = b.window.total
+    if b.in_a_row >= b.options.consecutive:
+        _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
+    elif b.window.total < b.options.min_calls:
+        return
+    # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
+    elif b.window.failed / total >= b.options.failure_rate:
+        _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
+    elif b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate:
+        _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
+
+
+cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64_t now_ns) noexcept nogil:
+    """A probe's result counts also when its lease has lapsed: it is as fresh as any other of this round."""
+    now_ns = _monotone(b, now_ns)
+    if not good:
+        _open(gate, b, BY_PROBE_FAILED, now_ns)
+        return
+    b.proven += 1
+    if b.proven < min(b.options.probes, <uint32_t>PROOF):
+        return
+    _close(gate, b, BY_PROBES_SUCCEEDED, now_ns)
+    if b.options.ramp_ns:
+        b.passing = False
+        b.ramp_end_ns = now_ns + b.options.ramp_ns
+        b.ramp_credit = WHOLE - FIRST_SHARE # the first call passes
+
+
+cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_breaker *b = _of(gate)
+    cdef bint failed = outcome == RS_FAILURE
+    cdef bint slow = latency_ns > b.options.slow_ns
+    if slot.generation != b.generation:
+        b.stale += slot.generation != NO_GENERATION
+        return
+    if b.state == HALF_OPEN:
+        _return_lease(b, slot)
+        if outcome != RS_IGNORED:
+            _verdict(gate, b, slot, not (failed or slow), now_ns)
+        return
+    if slot.amount:
+        _no_longer_followed(b, slot)
+        b.overdue.answered += not failed
+    if outcome == RS_IGNORED or b.state == DISABLED:
+        return
+    rs_window_record(&b.window, now_ns, failed, slow)
+    b.in_a_row = b.in_a_row + 1 if failed else 0
+    if b.state == CLOSED and not b.options.throttle:
+        if b.window.failed or b.window.slow:
+            _look(gate, b, now_ns)
+    elif b.state == CLOSED or b.state == THROTTLING:
+        _learn(gate, b, failed, slow, now_ns)
+
+
+cdef void _first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """A stream that began to flow: a probe's verdict does not wait for its end, which may be minutes away."""
+    cdef rs_breaker *b = _of(gate)
+    if slot.amount and slot.generation == b.generation:
+        _no_longer_followed(b, slot)
+        b.overdue.answered += 1
+    if slot.generation != b.generation or b.state != HALF_OPEN:
+        return
+    _return_lease(b, slot)
+    slot.generation = NO_GENERATION                     # the end of the stream is old news
+    _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
+
+
+cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """In the child of a fork: no probe is under way here, and the jitter must not be the parent's."""
+    cdef rs_breaker *b = _of(gate)
+    b.generation += 1
+    b.leases = 0
+    b.proven = 0
+    rs_overdue_reset(&b.overdue)
+    b.random ^= <uint64_t>getpid() * <uint64_t>0x9E3779B97F4A7C15
+    b.random |= b.random == 0
+
+
+cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """Closed, with nothing in the window and no failures in a row, however old those are: they still count."""
+    cdef rs_breaker *b = _of(gate)
+    if b.state != CLOSED or b.ramp_end_ns or b.in_a_row:
+        return False
+    rs_window_advance(&b.window, now_ns)
+    return b.window.total == 0
