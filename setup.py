@@ -64,6 +64,7 @@ EXTENSIONS = [
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
+    native("simulation", [f"{NATIVE}/simulation.pyx"]),
     native("timing", [f"{NATIVE}/timing.pyx"]),
 ]
 

@@ -17,7 +17,7 @@ __all__ = ["seeded"]
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """
-    Have backoffs, and policies made in the block, draw the same random numbers in every run of it; afterwards as before.
+    Have backoffs, and policies made in the block, draw the same random numbers in every run; afterwards as before.
 
     Args:
         seed: Which numbers, 0 to 2**63 - 1. Threads that draw at once share the sequence in the order they come.

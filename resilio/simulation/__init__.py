@@ -1,0 +1,56 @@
+"""
+A deterministic simulator on virtual time that runs the real policies, to compare stacks before production does.
+
+Describe the loads, the server and its faults in a `Scenario`, name the stacks to compare, and `simulate` it. See
+`resilio simulate --help` for the command.
+"""
+
+from __future__ import annotations
+
+from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
+from resilio.simulation._faults import Cold, Delay, Errors, Fault, Outage, Shrink, Slow, Surge
+from resilio.simulation._laws import Constant, Empirical, Exponential, Law, Lognormal, Mixture, Pareto, Uniform
+from resilio.simulation._queues import Queue
+from resilio.simulation._results import Outcome, Result
+from resilio.simulation._scenario import Load, Scenario, Server, Stack
+from resilio.simulation._simulate import Progress, simulate
+from resilio.simulation._work import Job, Request, ServerBusy, ServerDown, ServerError, SimulatedError
+
+__all__ = [
+    "Arrivals",
+    "Bursty",
+    "Cold",
+    "Constant",
+    "Delay",
+    "Empirical",
+    "Errors",
+    "Exponential",
+    "Fault",
+    "Job",
+    "Law",
+    "Load",
+    "Lognormal",
+    "Mixture",
+    "Outage",
+    "Outcome",
+    "Pareto",
+    "Poisson",
+    "Progress",
+    "Queue",
+    "Regular",
+    "Request",
+    "Result",
+    "Scenario",
+    "Server",
+    "ServerBusy",
+    "ServerDown",
+    "ServerError",
+    "Shrink",
+    "SimulatedError",
+    "Slow",
+    "Stack",
+    "Surge",
+    "Trace",
+    "Uniform",
+    "simulate",
+]

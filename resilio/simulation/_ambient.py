@@ -1,0 +1,26 @@
+"""What comes to a server with a request, and is ambient there: its priority, and its deadline."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import resilio
+from resilio.simulation._work import Job, ServerBusy
+
+__all__ = ["enter"]
+
+
+def enter(stack: ExitStack, job: Job, now_ns: int, *, deadlines: bool) -> None:
+    """
+    Make the priority and, if `deadlines`, the deadline of a request ambient until `stack` is closed.
+
+    Raises:
+        ServerBusy: The deadline has passed.
+    """
+    if job.request.priority is not None:
+        stack.enter_context(resilio.priority(job.request.priority))
+    if deadlines:
+        left = job.deadline_ns - now_ns
+        if left <= 0:
+            raise ServerBusy("expired")
+        stack.enter_context(resilio.deadline(left * 1e-9))

@@ -1,0 +1,160 @@
+"""When tasks arrive: processes whose rate may change on a schedule, drawn from one seeded source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from random import Random
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from resilio._config import number, refuse, seconds
+from resilio._options import option
+
+__all__ = ["Arrivals", "Bursty", "Poisson", "Regular", "Trace"]
+
+Rate = Callable[[float], float]
+"""By which factor the load is multiplied at a time: what faults of the kind "surge" do."""
+
+FASTEST = 1e6
+"""Tasks a second, at most: beyond that, describe fewer and heavier ones."""
+
+
+@runtime_checkable
+class Arrivals(Protocol):
+    """A process of arrivals."""
+
+    def times(self, random: Random, factor: Rate) -> Iterator[float]:
+        """
+        Yield when tasks arrive, in seconds since the run began, without end or as long as there are any.
+
+        Args:
+            random: What to draw from.
+
+            factor: By which the rate is multiplied at a time.
+        """
+        ...
+
+    def expected(self, duration: float) -> float:
+        """Return how many arrive within `duration` seconds, on average and without surges."""
+        ...
+
+
+def _rate(name: str, value: object) -> float:
+    return number(name, value, low=0.0, high=FASTEST, open_low=True)
+
+
+@attrs.frozen
+class Poisson:
+    """
+    Independent arrivals: what many clients who know nothing of each other make.
+
+    Args:
+        rate: Tasks a second, > 0.
+    """
+
+    rate: float = option(_rate)
+
+    def times(self, random: Random, factor: Rate) -> Iterator[float]:
+        """Yield times with exponential gaps."""
+        now, uniform, log, gap = 0.0, random.random, math.log, -1.0 / self.rate
+        while True:
+            now += gap * log(1.0 - uniform()) / factor(now)
+            yield now
+
+    def expected(self, duration: float) -> float:
+        """Return rate times duration."""
+        return self.rate * duration
+
+
+@attrs.frozen
+class Regular:
+    """
+    Arrivals like clockwork.
+
+    Args:
+        rate: Tasks a second, > 0.
+    """
+
+    rate: float = option(_rate)
+
+    def times(self, random: Random, factor: Rate) -> Iterator[float]:  # noqa: ARG002
+        """Yield times with equal gaps."""
+        now, gap = 0.0, 1.0 / self.rate
+        while True:
+            now += gap / factor(now)
+            yield now
+
+    def expected(self, duration: float) -> float:
+        """Return rate times duration."""
+        return self.rate * duration
+
+
+@attrs.frozen
+class Bursty:
+    """
+    Poisson arrivals at two rates in turn, each for a random (exponential) time.
+
+    Args:
+        rate: Tasks a second in calm times, > 0.
+
+        burst_rate: Tasks a second in bursts, > 0.
+
+        calm: How long a calm time lasts on average, seconds, > 0.
+
+        burst: How long a burst lasts on average, seconds, > 0.
+
+    Source: the Markov-modulated Poisson process of two states (Fischer and Meier-Hellstern 1993).
+    """
+
+    rate: float = option(_rate)
+    burst_rate: float = option(_rate)
+    calm: float = option(seconds)
+    burst: float = option(seconds)
+
+    def times(self, random: Random, factor: Rate) -> Iterator[float]:
+        """Yield the arrivals of calm times and bursts."""
+        uniform, log = random.random, math.log
+        begin, bursting = 0.0, False
+        while True:
+            rate, mean = (self.burst_rate, self.burst) if bursting else (self.rate, self.calm)
+            end, now = begin - mean * log(1.0 - uniform()), begin
+            while (now := now - log(1.0 - uniform()) / rate / factor(now)) < end:
+                yield now
+            begin, bursting = end, not bursting
+
+    def expected(self, duration: float) -> float:
+        """Return the mean rate times duration."""
+        return duration * (self.rate * self.calm + self.burst_rate * self.burst) / (self.calm + self.burst)
+
+
+def _times(name: str, values: object) -> tuple[float, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
+        refuse(name, values, "a sequence of one or more times in seconds", TypeError)
+    found = tuple(seconds(f"{name}[{index}]", value, zero_ok=True) for index, value in enumerate(values))
+    for index, (before, after) in enumerate(pairwise(found), 1):
+        if after < before:
+            refuse(f"{name}[{index}]", after, f"at least the time before it, {before:g}")
+    return found
+
+
+@attrs.frozen
+class Trace:
+    """
+    Arrivals as they were recorded; surges do not change them.
+
+    Args:
+        at: When each task arrived, in seconds since the recording began, in order.
+    """
+
+    at: tuple[float, ...] = option(_times)
+
+    def times(self, random: Random, factor: Rate) -> Iterator[float]:  # noqa: ARG002
+        """Yield the recorded times."""
+        return iter(self.at)
+
+    def expected(self, duration: float) -> float:
+        """Return how many were recorded within `duration`."""
+        return sum(when <= duration for when in self.at)

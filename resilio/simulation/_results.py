@@ -1,0 +1,260 @@
+"""What came of a simulation: figures of each stack, and its time line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from resilio import LatencyHistogram
+from resilio.simulation._book import FATES, Book
+from resilio.simulation._scenario import Scenario
+
+__all__ = ["Outcome", "Result", "outcome_of"]
+
+
+@attrs.frozen
+class Outcome:
+    """
+    What became of one stack.
+
+    Attributes:
+        complete: Whether the run came to its end.
+
+        ended_early: Why it did not, or None.
+
+        elapsed: Simulated seconds.
+
+        offered: Tasks that arrived after the warm-up; they are the sum of the next six.
+
+        good: Tasks answered within the deadline.
+
+        late: Tasks answered after it.
+
+        failed: Tasks that ended with an error.
+
+        refused: Tasks that a policy of the client's refused.
+
+        gave_up: Tasks whose caller ran out of patience.
+
+        unfinished: Tasks that had not ended when the run had.
+
+        success: The share of tasks that were good, None without tasks.
+
+        goodput: Good tasks a second.
+
+        mean: How long answered tasks took on average, in seconds; None without answers.
+
+        p50: How long half of the answered tasks took at most.
+
+        p99: The same for 99 of 100.
+
+        p999: The same for 999 of 1000.
+
+        requests: Calls that tasks made, each guarded by the client's policies; these and the next are of the whole run.
+
+        attempts: Attempts that left the clients.
+
+        amplification: Attempts for each call, None without calls.
+
+        arrived: Requests that reached a replica.
+
+        in_outage: Those of them that found an outage.
+
+        served: Requests that a worker finished.
+
+        wasted: Those of them whose caller had gone, or that were too late.
+
+        recovery: Seconds from the end of the last fault until the beginning of the first window in which as much was
+            good as before the first fault (see `Scenario`); None if that never happened, or there was no such fault.
+
+        refusals: Who refused, why, and how often.
+
+        failures: With which errors tasks failed, and how often.
+
+        loads: The figures of each load, by name: offered, the six fates, success, p50, p99.
+
+        timeline: For each slice: when it begins, and what happened to the tasks that arrived in it.
+    """
+
+    complete: bool
+    ended_early: str | None
+    elapsed: float
+    offered: int
+    good: int
+    late: int
+    failed: int
+    refused: int
+    gave_up: int
+    unfinished: int
+    success: float | None
+    goodput: float
+    mean: float | None
+    p50: float | None
+    p99: float | None
+    p999: float | None
+    requests: int
+    attempts: int
+    amplification: float | None
+    arrived: int
+    in_outage: int
+    served: int
+    wasted: int
+    recovery: float | None
+    refusals: tuple[tuple[str, str, int], ...]
+    failures: tuple[tuple[str, int], ...]
+    loads: dict[str, dict[str, Any]]
+    timeline: tuple[dict[str, Any], ...]
+
+
+@attrs.frozen
+class Result(Mapping[str, Outcome]):
+    """
+    What came of a simulation: a mapping of the stacks' names to their outcomes.
+
+    Attributes:
+        scenario: What was simulated.
+
+        seed: With which seed.
+
+        outcomes: By stack; fewer than the scenario has, if the simulation was stopped.
+    """
+
+    scenario: Scenario
+    seed: int
+    outcomes: dict[str, Outcome]
+
+    def __getitem__(self, name: str) -> Outcome:
+        return self.outcomes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outcomes)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all stacks came to their ends."""
+        done = all(outcome.complete for outcome in self.outcomes.values())
+        return done and len(self.outcomes) == len(self.scenario.stacks)
+
+    @property
+    def ended_early(self) -> str | None:
+        """Why a stack did not come to its end, or None."""
+        return next((each.ended_early for each in self.outcomes.values() if each.ended_early), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold; the same seed gives the same."""
+        return {
+            "title": self.scenario.title,
+            "seed": self.seed,
+            "complete": self.complete,
+            "ended_early": self.ended_early,
+            "deadline": self.scenario.deadline,
+            "duration": self.scenario.duration,
+            "stacks": {name: attrs.asdict(outcome) for name, outcome in self.outcomes.items()},
+        }
+
+
+def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str | None) -> Outcome:
+    """Return the figures that a book gives."""
+    fates = {fate: sum(counts[fate] for counts in book.by_load.values()) for fate in FATES}
+    offered = sum(fates.values())
+    latency = LatencyHistogram()
+    for each in book.latencies.values():
+        latency.merge(each)
+    return Outcome(
+        complete=ended_early is None,
+        ended_early=ended_early,
+        elapsed=_round(min(elapsed, scenario.duration)),
+        offered=offered,
+        **fates,
+        success=_ratio(fates["good"], offered),
+        goodput=_goodput(fates["good"], scenario, elapsed),
+        **_latencies(latency),
+        p999=_quantile(latency, 0.999),
+        requests=book.requests,
+        attempts=book.sent,
+        amplification=_ratio(book.sent, book.requests),
+        arrived=book.received,
+        in_outage=book.in_outage,
+        served=book.done,
+        wasted=book.wasted,
+        recovery=_recovery(scenario, book, elapsed),
+        refusals=tuple((who, why, count) for (who, why), count in sorted(book.refusals.items())),
+        failures=tuple(sorted(book.failures.items())),
+        loads={name: _load(book, name) for name in book.by_load},
+        timeline=tuple(_timeline(book, elapsed)),
+    )
+
+
+def _round(value: float) -> float:
+    """Drop what is finer than a nanosecond."""
+    return round(value, 9)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _goodput(good: int, scenario: Scenario, elapsed: float) -> float:
+    counted = min(elapsed, scenario.duration) - scenario.warmup
+    return good / counted if counted > 0 else 0.0
+
+
+def _quantile(latency: LatencyHistogram, q: float) -> float | None:
+    return _round(latency.quantile(q)) if latency.count else None
+
+
+def _latencies(latency: LatencyHistogram) -> dict[str, Any]:
+    mean = _round(latency.mean) if latency.count else None
+    return {"mean": mean, "p50": _quantile(latency, 0.5), "p99": _quantile(latency, 0.99)}
+
+
+def _load(book: Book, name: str) -> dict[str, Any]:
+    fates = book.by_load[name]
+    offered = sum(fates.values())
+    latencies = _latencies(book.latencies[name])
+    return {"offered": offered, **fates, "success": _ratio(fates["good"], offered), **latencies}
+
+
+def _timeline(book: Book, elapsed: float) -> Iterator[dict[str, Any]]:
+    for number, part in enumerate(book.slices):
+        begin = number * book.width
+        if begin >= elapsed:
+            return
+        latency = LatencyHistogram() if part.latency is None else part.latency
+        yield {
+            "begin": _round(begin),
+            "offered": part.offered,
+            **part.fates,
+            "attempts": part.sent,
+            "arrived": part.arrived,
+            "p50": _quantile(latency, 0.5),
+            "p99": _quantile(latency, 0.99),
+        }
+
+
+def _recovery(scenario: Scenario, book: Book, elapsed: float) -> float | None:
+    """Slide a window from the end of the last fault on, until enough is good in it."""
+    since = scenario.recovery_from
+    if since is None:
+        return None
+    needed = scenario.recovered * _before(scenario, book)
+    per_window = round(scenario.window / book.bin)
+    first = -int(-since // book.bin)
+    for start in range(first, int(min(elapsed, scenario.duration) / book.bin) - per_window + 1):
+        offered = sum(book.offered_bins[start : start + per_window])
+        if offered and sum(book.good_bins[start : start + per_window]) >= needed * offered:
+            return _round(max(0.0, start * book.bin - since))
+    return None
+
+
+def _before(scenario: Scenario, book: Book) -> float:
+    """Return the share that was good before the first fault; 1.0 if nothing is known of that time."""
+    begin = int(scenario.warmup / book.bin)
+    end = int(min(fault.at for fault in scenario.faults) / book.bin)
+    offered = sum(book.offered_bins[begin:end])
+    return sum(book.good_bins[begin:end]) / offered if offered else 1.0

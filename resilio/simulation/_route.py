@@ -1,0 +1,73 @@
+"""Which replica an attempt goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from resilio.simulation._replica import Replica
+from resilio.simulation._work import Request
+
+__all__ = ["router"]
+
+Router = Callable[[Request], Replica]
+
+
+def router(balance: str, replicas: Sequence[Replica], random: Random) -> Router:
+    """
+    Return what chooses a replica for an attempt at a request, and notes on the request where it went.
+
+    Args:
+        balance: "random", "round_robin", "least", "two" or "key".
+
+        replicas: One or more.
+
+        random: What to draw from.
+    """
+    if len(replicas) == 1:
+        only = replicas[0]
+        return lambda _request: only
+    if balance == "key":
+        return lambda request: replicas[request.shard]
+    choose = _CHOICES[balance](random)
+
+    def elsewhere(request: Request) -> Replica:
+        others = [each for each in replicas if each.number not in request.asked] or replicas
+        chosen = choose(others)
+        request.asked = (*request.asked, chosen.number)
+        return chosen
+
+    return elsewhere
+
+
+def _random(random: Random) -> Callable[[Sequence[Replica]], Replica]:
+    uniform = random.random
+    return lambda among: among[int(uniform() * len(among))]
+
+
+def _round_robin(random: Random) -> Callable[[Sequence[Replica]], Replica]:  # noqa: ARG001
+    turn = iter(range(1 << 62))
+    return lambda among: among[next(turn) % len(among)]
+
+
+def _least(random: Random) -> Callable[[Sequence[Replica]], Replica]:
+    one = _random(random)
+
+    def least(among: Sequence[Replica]) -> Replica:
+        fewest = min(each.present for each in among)
+        return one([each for each in among if each.present == fewest])
+
+    return least
+
+
+def _two(random: Random) -> Callable[[Sequence[Replica]], Replica]:
+    one = _random(random)
+
+    def two(among: Sequence[Replica]) -> Replica:
+        first, second = one(among), one(among)
+        return first if first.present <= second.present else second
+
+    return two
+
+
+_CHOICES = {"random": _random, "round_robin": _round_robin, "least": _least, "two": _two}

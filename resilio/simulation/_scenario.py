@@ -1,0 +1,273 @@
+"""What is simulated: loads, a server, faults on a schedule, and the stacks of policies that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import attrs
+
+from resilio._config import choice, flag, fraction, positive_int, refuse, seconds
+from resilio._options import option
+from resilio._policy import Policy
+from resilio.simulation._arrivals import Arrivals
+from resilio.simulation._faults import Fault, Surge
+from resilio.simulation._laws import Law
+from resilio.simulation._queues import QUEUES, Queue
+
+__all__ = ["LONGEST", "MOST_CALLS", "Load", "Policies", "Scenario", "Server", "Stack"]
+
+LONGEST = 30 * 86_400.0
+"""Seconds of simulated time, at most."""
+
+MOST_CALLS = 20_000_000
+"""Calls of one run, at most: minutes of real time."""
+
+BALANCES = ("random", "round_robin", "least", "two", "key")
+
+Policies = Callable[[], Policy[Any] | Sequence[Policy[Any]] | None]
+"""Makes the policies of one client or server, outermost first."""
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        refuse(name, value, "a text that is not empty", TypeError)
+    return value
+
+
+def _optional_text(name: str, value: object) -> str | None:
+    return None if value is None else _text(name, value)
+
+
+def _a(kind: type, what: str, *, none_ok: bool = False) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if not (isinstance(value, kind) or (value is None and none_ok)):
+            refuse(name, value, what + (" or None" if none_ok else ""), TypeError)
+        return value
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """
+    A stream of tasks of one kind.
+
+    Args:
+        arrivals: When tasks arrive.
+
+        name: What it is called in the results.
+
+        calls: How many calls a task makes, one after the other; it has failed when one of them has.
+
+        users: How many users there are; each task is one's of them, by chance. None: each task is its own user's.
+
+        tenants: How many tenants there are ("calls-0", ...), by chance; None: no tenants.
+
+        priority: The ambient priority of its calls, where the policies know of any; None: the usual one.
+    """
+
+    arrivals: Arrivals = option(_a(Arrivals, "a process of arrivals, like Poisson(100)"))
+    name: str = option(_text, default="calls")
+    calls: int = option(positive_int, default=1, high=1000)
+    users: int | None = option(positive_int, none_ok=True, default=None)
+    tenants: int | None = option(positive_int, none_ok=True, default=None)
+    priority: str | None = option(_optional_text, default=None)
+
+
+def _queue(name: str, value: Any) -> Callable[[], Queue]:
+    if isinstance(value, str):
+        return QUEUES[choice(name, value, QUEUES)]
+    if not callable(value):
+        refuse(name, value, "'fifo', 'lifo', or a function that makes a queue", TypeError)
+    return cast("Callable[[], Queue]", value)
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """
+    What is called: replicas with workers, each with a queue of its own.
+
+    Args:
+        service: How long a worker is busy with a request.
+
+        workers: Requests that one replica works on at a time.
+
+        replicas: How many there are.
+
+        balance: Which replica gets an attempt: one by chance ("random"), the next ("round_robin"), the one with the
+            fewest requests ("least"), the one with fewer of two by chance ("two"), or the one that the request's key
+            belongs to ("key"). All but "key" prefer one that the request has not been sent to.
+
+        queue: "fifo", "lifo", or a function that makes a queue of one's own for each replica.
+
+        max_queued: How many may wait at a replica, then `ServerBusy`; None: any number, as sockets do in effect.
+
+        drop_expired: Seconds: what has less than that left of its deadline when its turn comes is not served; 0.0 drops
+            what has expired; None serves all.
+
+        stops_cancelled: Whether the server stops working on what its caller has given up.
+
+        network: How long a message takes, each way; None: no time.
+
+        same_size: Which share of the service times is the request's and not chance: copies of one request (retries,
+            hedges) take the same time with this probability.
+
+        deadlines: Whether the deadline of a request reaches the server, and is ambient around the server's policies.
+    """
+
+    service: Law = option(_a(Law, "a law of times, like Exponential(0.01)"))
+    workers: int = option(positive_int, default=1, high=1_000_000)
+    replicas: int = option(positive_int, default=1, high=10_000)
+    balance: str = option(choice, default="random", options=BALANCES)
+    queue: Callable[[], Queue] = option(_queue, default="fifo")
+    max_queued: int | None = option(positive_int, zero_ok=True, none_ok=True, default=None)
+    drop_expired: float | None = option(seconds, zero_ok=True, none_ok=True, default=None)
+    stops_cancelled: bool = option(flag, default=False)
+    network: Law | None = option(_a(Law, "a law of times, like Constant(0.001)", none_ok=True), default=None)
+    same_size: float = option(fraction, zero_ok=True, default=0.0)
+    deadlines: bool = option(flag, default=False)
+
+
+def _factory(name: str, value: Any) -> Any:
+    if value is not None and (not callable(value) or isinstance(value, Policy)):
+        right = "a function that makes the policies (each client has its own), like `lambda: [retry(...), bulkhead(9)]`"
+        refuse(name, value, right, TypeError)
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class Stack:
+    """
+    The policies to try: around the calls of each client, and around the work of each replica.
+
+    Args:
+        client: Makes the policies of one client, outermost first; None: none.
+
+        server: Makes the policies of one replica, outermost first; None: none.
+
+        queue: The replicas' queue with this stack, instead of the server's; None: as the server says.
+
+        drop_expired: The same for the server's `drop_expired`.
+
+        max_queued: The same for the server's `max_queued`.
+    """
+
+    client: Policies | None = option(_factory, default=None)
+    server: Policies | None = option(_factory, default=None)
+    queue: Any = None
+    drop_expired: float | None = option(seconds, zero_ok=True, none_ok=True, default=None)
+    max_queued: int | None = option(positive_int, zero_ok=True, none_ok=True, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        if self.queue is not None:
+            _queue("queue", self.queue)
+
+    def changes(self, server: Server) -> Server:
+        """Return the server as it is with this stack."""
+        own = {"queue": self.queue, "drop_expired": self.drop_expired, "max_queued": self.max_queued}
+        changed = {name: value for name, value in own.items() if value is not None}
+        return attrs.evolve(server, **changed) if changed else server
+
+
+def _loads(name: str, value: Any) -> tuple[Load, ...]:
+    found = (value,) if isinstance(value, Load) else tuple(value)
+    if not found or not all(isinstance(load, Load) for load in found):
+        refuse(name, value, "a Load, or a list of one or more", TypeError)
+    names = [load.name for load in found]
+    if len(set(names)) < len(names):
+        refuse(name, names, "loads of different names")
+    return found
+
+
+def _faults(name: str, value: Any) -> tuple[Fault, ...]:
+    found = tuple(value)
+    if not all(isinstance(fault, Fault) for fault in found):
+        refuse(name, value, "a list of faults, like [Outage(at=10, lasts=5)]", TypeError)
+    return tuple(sorted(found, key=lambda fault: (fault.at, fault.end)))
+
+
+def _stacks(name: str, value: Any) -> dict[str, Stack]:
+    if not isinstance(value, Mapping) or not value or not all(isinstance(stack, Stack) for stack in value.values()):
+        refuse(name, value, "a mapping of one or more names to stacks, like {'bare': Stack()}", TypeError)
+    return {_text(f"a name in {name}", key): stack for key, stack in value.items()}
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """
+    All of a simulation but the seed.
+
+    Args:
+        load: One load or several.
+
+        server: What is called.
+
+        stacks: The policies to compare, by name.
+
+        deadline: Seconds after which an answer to a task is too late.
+
+        duration: Seconds for which tasks arrive. What is under way then has `deadline` seconds to end.
+
+        faults: What goes wrong.
+
+        clients: How many clients share the load, each with policies of its own.
+
+        patience: Seconds after which a caller goes away; None: he waits for as long as it takes.
+
+        warmup: Seconds at the beginning that are left out of the figures (not of the time line).
+
+        window: Seconds in which the recovered share has to be served, for the time to recover.
+
+        recovered: The share of what was served before the first fault that counts as recovered.
+
+        title: What it is called in the results.
+    """
+
+    load: tuple[Load, ...] = option(_loads)
+    server: Server = option(_a(Server, "a Server"))
+    stacks: dict[str, Stack] = option(_stacks)
+    deadline: float = option(seconds, high=86_400.0)
+    duration: float = option(seconds, high=LONGEST)
+    faults: tuple[Fault, ...] = option(_faults, default=())
+    clients: int = option(positive_int, default=1, high=100_000)
+    patience: float | None = option(seconds, none_ok=True, default=None, high=LONGEST)
+    warmup: float = option(seconds, zero_ok=True, default=0.0)
+    window: float = option(seconds, default=2.0)
+    recovered: float = option(fraction, default=0.95)
+    title: str = option(_text, default="simulation")
+
+    def __attrs_post_init__(self) -> None:
+        if self.warmup >= self.duration:
+            refuse("warmup", self.warmup, f"less than duration={self.duration:g}")
+        expected = self.expected_calls()
+        if expected > MOST_CALLS:
+            right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
+            refuse("duration", self.duration, right)
+        names = [load.name for load in self.load]
+        for fault in self.faults:
+            self._check_fault(fault, names)
+
+    def _check_fault(self, fault: Fault, names: list[str]) -> None:
+        if fault.at >= self.duration:
+            refuse("at", fault.at, f"less than duration={self.duration:g}: this {type(fault).__name__} never begins")
+        if isinstance(fault, Surge) and fault.load not in (None, *names):
+            refuse("load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
+        replicas = getattr(fault, "replicas", None) or ()
+        if any(number >= self.server.replicas for number in replicas):
+            refuse("replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
+
+    def expected_calls(self) -> float:
+        """Return how many calls are made for tasks, on average: without retries and hedges, and with surges."""
+        total = 0.0
+        for load in self.load:
+            surges = [each for each in self.faults if isinstance(each, Surge) and each.load in (None, load.name)]
+            more = sum((each.factor - 1) * min(each.lasts, self.duration) for each in surges if each.factor > 1)
+            total += load.calls * (load.arrivals.expected(self.duration) * (1 + more / self.duration))
+        return total
+
+    @property
+    def recovery_from(self) -> float | None:
+        """When the last fault ends, None if there is none that ends within the run."""
+        ends = [fault.end for fault in self.faults if fault.end < self.duration]
+        return max(ends, default=None)

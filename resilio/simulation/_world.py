@@ -1,0 +1,161 @@
+"""One stack put through a scenario: clients, network, replicas and faults on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from resilio._native.simulation import BEGIN_NS, Endless, EventLoop
+from resilio._pipeline import pipeline
+from resilio._policy import Policy
+from resilio.simulation._book import Book
+from resilio.simulation._faults import Delay, Fault, Surge
+from resilio.simulation._replica import Replica
+from resilio.simulation._route import router
+from resilio.simulation._scenario import Load, Policies, Scenario, Stack
+from resilio.simulation._tasks import Send, Tasks
+from resilio.simulation._wire import Wire
+from resilio.simulation._work import Job, Request
+
+__all__ = ["World"]
+
+
+class World:
+    """
+    All that takes part in one run.
+
+    Args:
+        scenario: What happens.
+
+        stack: The policies.
+
+        seed: Decides all random numbers, those of the arrivals apart from the others: stacks face the same load.
+    """
+
+    def __init__(self, scenario: Scenario, stack: Stack, seed: int) -> None:
+        self.book = Book(scenario)
+        self.unexpected: list[BaseException] = []
+        self.loop = EventLoop(self._unexpected)
+        self.replicas: list[Replica] = []
+        self.loads: list[Tasks] = []
+        self._scenario = scenario
+        self._seed = seed
+        self._wire = Wire(self.loop, scenario.server.network, self._random("network"))
+        self._add_replicas(stack)
+        self._add_loads(stack)
+
+    def _random(self, what: str) -> Random:
+        return Random(f"{self._seed}/{what}")  # noqa: S311 - repeats on purpose
+
+    def _unexpected(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.unexpected.append(error if isinstance(error, BaseException) else RuntimeError(str(context["message"])))
+
+    def _add_replicas(self, stack: Stack) -> None:
+        server = stack.changes(self._scenario.server)
+        for number in range(server.replicas):
+            random, guard = self._random(f"replica {number}"), _one(stack.server)
+            self.replicas.append(Replica(number, server, self.loop, self._wire, self.book, random, guard))
+
+    def _add_loads(self, stack: Stack) -> None:
+        send = _sender(self.loop, self._wire, self.book, self.replicas, self._scenario, self._random("route"))
+        sends = [_guarded(stack.client, send) for _ in range(self._scenario.clients)]
+        for load in self._scenario.load:
+            times = load.arrivals.times(self._random(f"arrivals of {load.name}"), self._surges(load))
+            owners = self._random(f"owners of {load.name}")
+            self.loads.append(Tasks(self._scenario, load, self.loop, self.book, sends, times, owners))
+
+    def _surges(self, load: Load) -> Callable[[float], float]:
+        surges = [each for each in self._scenario.faults if isinstance(each, Surge) and each.load in (None, load.name)]
+
+        def factor(now: float) -> float:
+            total = 1.0
+            for surge in surges:
+                if surge.at <= now < surge.end:
+                    total *= surge.factor
+            return total
+
+        return factor
+
+    def run(self, look: Callable[[], bool]) -> bool:
+        """
+        Run to the end: until no more tasks arrive, and for as long as an answer can still be good; False: stopped.
+
+        Args:
+            look: Asked now and then whether to go on.
+        """
+        for load in self.loads:
+            load.start()
+        for fault in self._scenario.faults:
+            if not isinstance(fault, Surge):
+                self.loop.at(_ns(fault.at), self._begin, fault)
+                self.loop.at(_ns(fault.end), self._end, fault)
+        scenario = self._scenario
+        return self.loop.run(_ns(scenario.duration), look) and self.loop.run(
+            _ns(scenario.duration + scenario.deadline), look
+        )
+
+    def close(self) -> None:
+        """Count what has not ended, and end it."""
+        for load in self.loads:
+            load.finish()
+        with suppress(Endless):  # it stood still before, and goes on to
+            self.loop.run(self.loop.now, lambda: True)
+        for load in self.loads:
+            load.count_unstarted()
+
+    def _begin(self, fault: Fault) -> None:
+        if isinstance(fault, Delay):
+            self._wire.extra += fault.seconds
+        for replica in self._hit(fault):
+            replica.begin(fault)
+
+    def _end(self, fault: Fault) -> None:
+        if isinstance(fault, Delay):
+            self._wire.extra -= fault.seconds
+        for replica in self._hit(fault):
+            replica.end(fault)
+
+    def _hit(self, fault: Fault) -> list[Replica]:
+        hits: Any = getattr(fault, "hits", None)
+        return [] if hits is None else [replica for replica in self.replicas if hits(replica.number)]
+
+
+def _ns(seconds: float) -> int:
+    return BEGIN_NS + round(seconds * 1e9)
+
+
+def _sender(
+    loop: EventLoop, wire: Wire, book: Book, replicas: list[Replica], scenario: Scenario, random: Random
+) -> Send:
+    """Return what makes one attempt: what the clients' policies guard."""
+    route = router(scenario.server.balance, replicas, random)
+
+    async def send(request: Request) -> None:
+        book.attempted(loop.now)
+        job = Job(request, route(request), loop.create_future())
+        wire.send(job.replica.submit, job)
+        try:
+            await job.answer
+        except asyncio.CancelledError:
+            job.gone = True
+            wire.send(job.replica.give_up, job)
+            raise
+
+    return send
+
+
+def _one(policies: Policies | None) -> Policy[Any] | None:
+    """Make the policies of one client or replica, as one."""
+    made = None if policies is None else policies()
+    if made is None or isinstance(made, Policy):
+        return made
+    return made[0] if len(made) == 1 else pipeline(*made) if made else None
+
+
+def _guarded(policies: Policies | None, send: Send) -> Send:
+    policy = _one(policies)
+    return send if policy is None else policy(send)
