@@ -136,7 +136,8 @@ def detached(fn: Any = None, /) -> Any:
     """
     Return a block, or decorate a function, inside of which there is no deadline, retry scope or priority.
 
-    For work that has to be done however late it is, like an audit record: what is started inside inherits nothing.
+    For work that has to be done however late it is, like an audit record: what is called or started inside knows of
+    nothing that began outside.
     It does not protect the current task: an `async with deadline(...)` outside of the block still interrupts it.
 
     Args:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 
-from resilio import _ambient, _context, carry, deadline, detached, remaining
+from resilio import _ambient, _context, carry, deadline, detached, remaining, retry
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -101,6 +101,145 @@ def test_a_detached_block_in_a_generator_leaves_the_consumer_its_deadline(vt):
             assert remaining() == pytest.approx(3.0)
         assert remaining() == pytest.approx(3.0)
     assert inside == [None, None, pytest.approx(0.5), pytest.approx(3.0)]
+
+
+def nested():
+    """An outer and an inner retry of one attempt more than the callee fails, and both, each in the other's call."""
+    outer, inner = (retry(on=OSError, attempts=3, backoff=0.0) for _ in range(2))
+    tried = []
+
+    def callee():
+        tried.append(remaining())
+        raise OSError
+
+    async def acallee():
+        callee()
+
+    return outer, inner, tried, inner(callee), inner(acallee)
+
+
+@BACKENDS
+@pytest.mark.parametrize("shape", ["with", "async with", "sync"])
+def test_a_detached_block_hides_the_retry_around_it_from_calls_in_the_same_task(vt, backend, shape):
+    """A retry inside does not stand aside for one outside, nor does it pay out of that one's budget."""
+    outer, inner, tried, inside, ainside = nested()
+
+    async def call():
+        if shape == "with":
+            with detached(), pytest.raises(OSError):
+                await ainside()
+        elif shape == "async with":
+            async with detached():
+                with pytest.raises(OSError):
+                    await ainside()
+        else:
+            with detached(), pytest.raises(OSError):
+                inside()
+        counts = inner.snapshot().retries, outer.budget.withdrawals
+        with pytest.raises(OSError):
+            await ainside()  # out of the block the outer one is there again, and the retry inside leaves it to it
+        return counts
+
+    assert vt.run(outer(call), backend=backend) == (2, 0)
+    assert len(tried) == 3 + 1
+    assert inner.snapshot().stopped["attempts"] == 1
+    assert inner.snapshot().stopped["nested"] == 1
+
+
+def test_a_success_in_a_detached_block_pays_in_on_its_own(vt):
+    """It is not one of the outer retry's attempts: that one deposits for its own call, and this one too."""
+    outer, inner = (retry(on=OSError, backoff=0.0) for _ in range(2))
+    record = inner(lambda: 1)
+
+    def call():
+        record()
+        with detached():
+            record()
+
+    outer(call)()
+    assert (outer.budget.deposits, inner.budget.deposits) == (1, 1)
+
+
+@BACKENDS
+def test_a_detached_block_hides_the_deadlines_of_calls_under_way(vt, backend):
+    """Those that only the call knows too; one that is set inside holds, however near those outside are."""
+    seen = []
+
+    @deadline(5.0, tasks=False)
+    async def call():
+        seen.append(remaining())
+        with detached():
+            seen.append(remaining())
+            with deadline(9.0):
+                seen.append(remaining())
+                with deadline(99.0):
+                    seen.append(remaining())
+                await quiet()
+            async with deadline(8.0):
+                seen.append(remaining())
+        seen.append(remaining())
+
+    @deadline(7.0, tasks=False)
+    async def quiet():
+        seen.append(remaining())
+        with detached():
+            seen.append(remaining())
+
+    vt.run(call, backend=backend)
+    close = pytest.approx
+    assert seen == [close(5.0), None, close(9.0), close(9.0), close(7.0), None, close(8.0), close(5.0)]
+
+
+def test_a_detached_block_hides_a_retry_that_runs_a_block(vt):
+    """Whose scope is ambient, not a call's."""
+    outer, inner, tried, inside, _ = nested()
+    for attempt in outer.retrying():
+        with attempt, detached(), pytest.raises(OSError):
+            inside()
+    assert len(tried) == 3
+    assert inner.snapshot().stopped["nested"] == 0
+
+
+def test_a_call_that_began_in_a_detached_block_is_seen_in_it(vt):
+    """What is hidden is what is outside: a retry inside of the block is one for what it calls."""
+    _, middle, _, _, _ = nested()
+    outer, inner, tried, inside, _ = nested()
+
+    @middle
+    def between():
+        inside()
+
+    def call():
+        with detached(), pytest.raises(OSError):
+            between()
+
+    outer(call)()
+    assert len(tried) == 3
+    assert (middle.snapshot().retries, inner.snapshot().retries) == (2, 0)
+    assert outer.budget.withdrawals == inner.budget.withdrawals == 0
+
+
+@BACKENDS
+def test_a_block_elsewhere_hides_nothing_here(vt, backend):
+    """Blocks that begin in other tasks, or have ended, leave the retry around where it was."""
+    outer, inner, tried, _, ainside = nested()
+
+    async def elsewhere():
+        with detached():
+            await anyio.sleep(5.0)
+
+    async def call():
+        with detached():
+            pass
+        async with anyio.create_task_group() as group:
+            group.start_soon(elsewhere)
+            await anyio.sleep(1.0)
+            with pytest.raises(OSError):
+                await ainside()
+
+    vt.run(outer(call), backend=backend)
+    assert len(tried) == 1
+    assert inner.snapshot().stopped["nested"] == 1
 
 
 def test_a_detached_block_left_in_another_context_raises_nothing(vt):

@@ -66,6 +66,7 @@ class _Race:
         self.error: Exception | None = None
         self.late: list[Any] = []
         self.began_ns = clock.now_ns()
+        self.deadline = ambient_deadline()  # in the caller's task, which knows those of its calls
 
     def result(self) -> Any:
         """Return the winner's result, or raise the primary's exception."""
@@ -129,7 +130,7 @@ class _Race:
 
     def _pay(self) -> bool:
         gate = self.gate
-        if self.won or not gate.may_finish(ambient_deadline()) or not gate.may_start():
+        if self.won or not gate.may_finish(self.deadline) or not gate.may_start():
             return False
         try:
             if may_copy(gate, self.rest) and (self.budget is None or self.budget.withdraw()):

@@ -36,6 +36,7 @@ typedef struct rs_end {
     PyObject *value;                /* what it returned; NULL: it raised */
     PyObject *error;                /* what it raised, normalised; NULL: it returned */
     int64_t now_ns;
+    int64_t deadline_ns;            /* by which what is begun once more must have ended, RS_NEVER if nobody outside says */
     int64_t resume_ns;              /* answer, RS_AGAIN: when; now_ns for at once */
     PyObject *target;               /* answer, RS_CALL and RS_AWAIT */
     PyObject *argument;             /* answer, RS_CALL: the one argument; NULL: the call's own */
@@ -67,6 +68,7 @@ typedef struct rs_core_api {
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
     int64_t (*deadline_ns)(void);   /* the ambient deadline, RS_NEVER if there is none */
+    int64_t (*deadline_of)(PyObject *call, int stage);  /* that of the stages of this call outside of *stage*, or RS_NEVER */
     int64_t (*now_ns)(void);
     int (*may_block)(void);         /* may this thread sleep: does it run no event loop? -1 with an exception */
     int (*replayable)(const rs_request *);  /* 0: an argument is an iterator, a file, a coroutine: gone once used */

@@ -253,15 +253,19 @@ def test_a_timeout_is_learned_as_a_time_that_was_not_enough(vt, backend, inside)
 
 
 @BACKENDS
-def test_a_deadline_that_no_copy_can_meet(vt, backend):
-    """No copy starts if half of the calls take longer than what is left."""
+@pytest.mark.parametrize("tasks", [None, True, False], ids=["block", "stage", "call only"])
+def test_a_deadline_that_no_copy_can_meet(vt, backend, tasks):
+    """No copy starts if half of the calls take longer than what is left, by a block or by a stage further out."""
     policy = measured(typical=0.5)
     call = slow(policy, primary=10)
 
     async def main():
         with pytest.raises(TimeoutError):
-            async with resilio.deadline(0.3):
-                await call()
+            if tasks is None:
+                async with resilio.deadline(0.3):
+                    await call()
+            else:
+                await resilio.deadline(0.3, tasks=tasks)(call)()
 
     vt.run(main, backend=backend)
     assert sum(policy.snapshot().due.values()) == 0

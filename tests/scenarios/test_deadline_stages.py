@@ -14,6 +14,7 @@ from resilio import (
     circuit_breaker,
     current,
     deadline,
+    fallback,
     pipeline,
     policy_of,
     registry,
@@ -217,6 +218,110 @@ def test_rt02_a_deadline_around_a_retry_is_a_bound(vt, backend):
     assert vt.now <= 1.002
     assert len(begun) >= 2
     assert max(begun) < 1.0
+
+
+# ---- whether or not tasks inside know it -----------------------------------------------------------------------------
+
+
+TASKS = pytest.mark.parametrize("tasks", [True, False], ids=["tasks", "call only"])
+
+
+@BACKENDS
+@TASKS
+def test_a_deadline_of_the_call_only_bounds_it_as_any(vt, backend, tasks):
+    """What the call does in its own task is interrupted, and knows the time that is left, on every backend."""
+    limit = deadline(0.5, tasks=tasks)
+    seen = []
+
+    @limit
+    async def call():
+        seen.append(remaining())
+        await anyio.sleep(10)
+
+    async def main():
+        async with deadline(2.0):
+            with pytest.raises(DeadlineExceededError) as caught:
+                await call()
+            assert (caught.value.deadline, remaining()) == (0.5, pytest.approx(1.5, abs=0.002))
+
+    vt.run(main, backend=backend)
+    assert seen == [pytest.approx(0.5)]
+    assert vt.now == pytest.approx(0.5, abs=0.002)
+    assert_no_leaks(limit)
+
+
+def call_of(vt, backend, stack, body):
+    """Run `body`, which gets a `sleep`, under a stack; in this thread or async."""
+    if backend == "sync":
+        return stack(lambda: body_of_sync(vt, body))()
+
+    async def call():
+        answer, seconds = body()
+        await anyio.sleep(seconds)
+        return ended(answer)
+
+    return vt.run(stack(call), backend=backend)
+
+
+def body_of_sync(vt, body):
+    answer, seconds = body()
+    vt.advance(seconds)
+    return ended(answer)
+
+
+def ended(answer):
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+EVERYWHERE = pytest.mark.parametrize("backend", ["asyncio", "trio", "sync"])
+
+
+@EVERYWHERE
+@TASKS
+def test_rt02_no_wait_begins_that_ends_after_the_deadline(vt, backend, tasks):
+    """RT-02: a retry inside of a deadline gives up at once where its next attempt would begin too late."""
+    inner = retry(on=OSError, backoff=5.0)
+    with pytest.raises(OSError):
+        call_of(vt, backend, lambda fn: deadline(1.0, tasks=tasks)(inner(fn)), lambda: (OSError(), 0.25))
+    assert vt.now == pytest.approx(0.25, abs=0.002)
+    assert inner.snapshot().stopped["deadline"] == 1
+
+
+@EVERYWHERE
+@TASKS
+def test_a_deadline_inside_of_a_retry_is_each_attempts_own(vt, backend, tasks):
+    """The retry outside is not bound by it: three attempts of 0.9 s, each with 1 s."""
+    outer, seen = retry(on=OSError, backoff=0.5), []
+
+    def body():
+        seen.append(remaining())
+        return OSError() if len(seen) < 3 else "done", 0.9
+
+    assert call_of(vt, backend, lambda fn: outer(deadline(1.0, tasks=tasks)(fn)), body) == "done"
+    assert seen == [pytest.approx(1.0, abs=0.002)] * 3
+    assert vt.now == pytest.approx(3.7, abs=0.01)
+
+
+@EVERYWHERE
+@TASKS
+def test_a_fallback_outside_of_a_deadline_has_its_own_time(vt, backend, tasks):
+    """Its target runs after the deadline has passed, knows nothing of it, and its gates admit."""
+    breaker, far = circuit_breaker(), deadline(9.0, tasks=tasks)
+
+    @breaker
+    def target():
+        return remaining()
+
+    async def atarget():
+        return target()
+
+    away = fallback(target if backend == "sync" else atarget, on=Exception)
+    stack = lambda fn: far(away(deadline(1.0, tasks=tasks)(fn)))  # noqa: E731
+    took = 2.0 if backend == "sync" else 1.0
+    assert call_of(vt, backend, stack, lambda: (OSError(), 2.0)) == pytest.approx(9.0 - took, abs=0.002)
+    assert breaker.snapshot().successes == 1
 
 
 @BACKENDS

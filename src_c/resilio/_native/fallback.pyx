@@ -255,8 +255,7 @@ cdef class FallbackGate(Gate):
 
     cdef bint may_call(self, _Trial trial, rs_end *end) except -1:
         """Is there time left for a target, and are the arguments still what they were?"""
-        cdef int64_t deadline = api.deadline_ns()
-        if deadline != RS_NEVER and deadline <= end.now_ns:
+        if end.deadline_ns <= end.now_ns:
             trial.failures.append(("targets", "not called: the deadline has passed"))
             return False
         if trial.spent and (trial.one_shot or (end.request != NULL and not api.replayable(end.request))):
@@ -351,6 +350,7 @@ cdef class Passage:
     cdef int ask(self, rs_end *end) except -1:
         cdef int next
         end.now_ns = api.now_ns()
+        end.deadline_ns = api.deadline_ns()
         end.called = 1
         end.call = <PyObject *>self if self.is_async else NULL
         next = self.gate.ended(&self.slot, end)

@@ -255,11 +255,16 @@ cdef class HedgeGate(Gate):
 
     cdef int start(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
         """Start a copy, if everything is for it; slot.extra is the race of all copies."""
+        cdef int64_t until_ns
         if call._ending():
             return 0
         context = call._context()
         context = copy_context() if context is None else context.copy()
-        if not self.worth_it(context.run(ambient_deadline), now) or not self.may_start():
+        deadline = context.run(ambient_deadline)
+        until_ns = api.deadline_of(<PyObject *>call, stage)
+        if deadline is not None:
+            until_ns = min(until_ns, <int64_t>deadline.until_ns)
+        if not self.worth_it(until_ns, now) or not self.may_start():
             return 0
         started = False
         try:
@@ -273,9 +278,9 @@ cdef class HedgeGate(Gate):
                 slot.wake_ns = now + self.wait_ns(slot.generation)
         return started
 
-    cdef bint worth_it(self, object deadline, int64_t now) except -1:
-        """Can a copy that starts now end before the ambient deadline, if it takes as long as half of the calls?"""
-        return deadline is None or deadline.until_ns - now >= self.hedging.recent_ns
+    cdef bint worth_it(self, int64_t until_ns, int64_t now) noexcept:
+        """Can a copy that starts now end before the deadline, if it takes as long as half of the calls?"""
+        return until_ns == RS_NEVER or until_ns - now >= self.hedging.recent_ns
 
     cdef object race_of(self, rs_slot *slot, object call, int stage):
         global race_type
@@ -379,7 +384,7 @@ cdef class HedgeGate(Gate):
 
     def may_finish(self, deadline):
         """Whether a copy that starts now has a chance to end before this ambient deadline, or None."""
-        return self.worth_it(deadline, api.now_ns())
+        return self.worth_it(RS_NEVER if deadline is None else deadline.until_ns, api.now_ns())
 
     # -- how the primary has ended
 

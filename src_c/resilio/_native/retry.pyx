@@ -302,7 +302,7 @@ cdef class RetryGate(Gate):
             tries.delay_ns = asked
             return RETRY_AFTER
         cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
-        cdef int64_t deadline = api.deadline_ns()
+        cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline != RS_NEVER and deadline - now < delay + self.median_ns():
             tries.delay_ns = asked
             return RETRY_AFTER if deadline - now < asked else DEADLINE

@@ -25,6 +25,7 @@ cdef extern from "strategy.h":
         PyObject *value
         PyObject *error
         int64_t now_ns
+        int64_t deadline_ns
         int64_t resume_ns
         PyObject *target
         PyObject *argument
@@ -57,6 +58,7 @@ cdef extern from "strategy.h":
         int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
         rs_gate *(*outside)(PyObject *, int, const char *) noexcept
         int64_t (*deadline_ns)() noexcept
+        int64_t (*deadline_of)(PyObject *, int) noexcept
         int64_t (*now_ns)() noexcept
         int (*may_block)() except -1
         int (*replayable)(const rs_request *) noexcept

@@ -155,9 +155,11 @@ cdef int _replace(rs_end *end, object new) except -1:
     return 0
 
 
-cdef object _out_of_time():
-    """What is raised when the ambient deadline has passed."""
+cdef object _out_of_time(int64_t until_ns=RS_NEVER, int64_t allowed_ns=0):
+    """What is raised when a deadline has passed: the ambient one, or a nearer one that only its call knows."""
     ambient = ambient_deadline()
+    if until_ns != RS_NEVER and (ambient is None or ambient.until_ns > until_ns):
+        return DeadlineExceededError(allowed_ns / 1e9, 0.0)
     return DeadlineExceededError(None if ambient is None else ambient.allowed_ns / 1e9, 0.0)
 
 
@@ -425,8 +427,10 @@ cdef int _ran_out(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64
 
 
 cdef int _deadline_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    cdef int64_t allowed_ns
     if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
-        _replace(end, _out_of_time())
+        allowed_ns = (<rs_deadline_object *>gate).allowed_ns
+        _replace(end, _out_of_time(_later(slot.admitted_ns, allowed_ns), allowed_ns))
     elif _cut_in_python(slot):
         end.outcome = RS_FAILURE
     return RS_PASS

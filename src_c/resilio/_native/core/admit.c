@@ -167,10 +167,11 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
         if (ops->strategy) {
-            if (RS_UNLIKELY(enter_strategy(run, i, request, now)))
-                return RS_DELEGATE;
+            int delegates = enter_strategy(run, i, request, now);
             if (ops->strategy->sets_deadline)
                 deadline = run->deadline_ns = slot->wake_ns = Py_MIN(deadline, slot->wake_ns);
+            if (RS_UNLIKELY(delegates))
+                return RS_DELEGATE;
             continue;
         }
         if (RS_UNLIKELY(now >= deadline) && gate->enforce_share)

@@ -6,6 +6,8 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate 
     for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
         if (frame->run == run)
             continue;
+        if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
+            break;                          /* those further out began earlier still */
         for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
             rs_slot *slot = &frame->run->slots[i];
             int answer = slot->gate->ops == kind ? ask(slot->gate, slot, context) : 0;
@@ -29,6 +31,8 @@ static rs_gate *outside(PyObject *call, int stage, const char *kind)
 
 static int64_t deadline_ns(void) { return rs_deadline_ns(); }
 
+static int64_t deadline_of(PyObject *call, int stage) { return rs_run_deadline(&((CallObject *)call)->run, stage); }
+
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 
 static int replayable(const rs_request *request)
@@ -42,4 +46,4 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {outer, outside, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make};
+const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make};

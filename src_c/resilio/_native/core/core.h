@@ -72,6 +72,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
+int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
@@ -132,6 +133,7 @@ void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run 
 extern int rs_deadline_count;       /* deadlines that some context may hold */
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
 extern uint32_t rs_detached;        /* detached blocks begun so far: calls from before one are outside of it */
+int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run* did? */
 int64_t rs_deadline_with_context(const rs_frame *top);
 PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);

@@ -6,6 +6,9 @@
  * A generator runs in the context of whoever resumes it: what it sets, its consumer sees. So a value set in a generator's
  * own frame knows that generator, and holds only while it runs. Values set upon it, by its consumer between two items for
  * instance, lead on to it: what holds is the nearest of those that do.
+ *
+ * A detached block is a value too, and those set inside of it lead on to it. Its number tells which of the calls under way
+ * in this thread have begun before it: their deadlines and retries are out of sight.
  */
 #include "core.h"
 
@@ -56,51 +59,73 @@ static int holds(DeadlineObject *self)
     return running;
 }
 
-/* Of *self* and what it leads to, the nearest deadline that holds, the outermost of equals; borrowed, or NULL. */
-static DeadlineObject *nearest(DeadlineObject *self)
+/* What a context says. */
+typedef struct {
+    DeadlineObject *deadline;       /* the one that holds, owned; NULL: none */
+    int detached;                   /* in a detached block, */
+    uint32_t number;                /* this one */
+} Context;
+
+/* Of *self* and what it leads to, the nearest deadline that holds, the outermost of equals; borrowed. */
+static Context nearest(DeadlineObject *self)
 {
-    DeadlineObject *best = NULL;
+    Context found = {NULL, 0, 0};
     for (; self; self = self->outer) {
         if (!holds(self))
             continue;
         if (self->until_ns == RS_NEVER)                 /* detached from all that is further out */
-            return best ? best : self;
-        if (best == NULL || self->until_ns <= best->until_ns)
-            best = self;
+            return (Context){found.deadline, 1, (uint32_t)self->allowed_ns};
+        if (found.deadline == NULL || self->until_ns <= found.deadline->until_ns)
+            found.deadline = self;
     }
-    return best;
+    return found;
 }
 
-/* The deadline that holds here, a new reference; NULL without an exception if there is none. */
-static DeadlineObject *in_context(void)
+/* What holds here; without an exception. */
+static Context in_context(void)
 {
     PyObject *variable = rs_python("resilio._context", "deadline", &context_deadline), *value = NULL;
     if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0)
         rs_drop_error();
-    DeadlineObject *found = NULL;
+    Context found = {NULL, 0, 0};
     if (value && Py_IS_TYPE(value, &rs_AmbientDeadlineType))
-        found = (DeadlineObject *)Py_XNewRef((PyObject *)nearest((DeadlineObject *)value));
+        found = nearest((DeadlineObject *)value);
+    Py_XINCREF((PyObject *)found.deadline);
     Py_XDECREF(value);
     return found;
 }
 
-/* Of the calls under way in this thread. A detached block is inside of none that began before it. */
-static int64_t in_chain(const rs_frame *top, const DeadlineObject *context)
+/* A detached block is inside of no call that began before it. */
+static int is_outside(const rs_run *run, const Context *context)
+{
+    return context->detached && (int32_t)(run->detached - context->number) < 0;
+}
+
+int rs_detached_from(const rs_run *run)
+{
+    if (!__atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED))
+        return 0;
+    Context context = in_context();
+    Py_XDECREF((PyObject *)context.deadline);
+    return is_outside(run, &context);
+}
+
+/* Of the calls under way in this thread. */
+static int64_t in_chain(const rs_frame *top, const Context *context)
 {
     const rs_run *run = top ? top->run : NULL;
     if (run == NULL || run->deadline_ns == RS_NEVER)
         return RS_NEVER;
-    int detached = context && context->until_ns == RS_NEVER;
-    return detached && (int32_t)(run->detached - (uint32_t)context->allowed_ns) < 0 ? RS_NEVER : run->deadline_ns;
+    return is_outside(run, context) ? RS_NEVER : run->deadline_ns;
 }
 
 int64_t rs_deadline_with_context(const rs_frame *top)
 {
-    DeadlineObject *self = in_context();
-    int64_t until_ns = in_chain(top, self);
-    if (self && self->until_ns < until_ns)
-        until_ns = self->until_ns;
-    Py_XDECREF((PyObject *)self);
+    Context context = in_context();
+    int64_t until_ns = in_chain(top, &context);
+    if (context.deadline && context.deadline->until_ns < until_ns)
+        until_ns = context.deadline->until_ns;
+    Py_XDECREF((PyObject *)context.deadline);
     return until_ns;
 }
 
@@ -108,14 +133,11 @@ int64_t rs_deadline_with_context(const rs_frame *top)
 static DeadlineObject *here(void)
 {
     const rs_frame *top = *rs_ambient();
-    DeadlineObject *self = rs_deadline_count ? in_context() : NULL;
-    int64_t chain = in_chain(top, self);
-    if (self && self->until_ns <= chain) {
-        if (self->until_ns == RS_NEVER)
-            Py_CLEAR(self);
-        return self;
-    }
-    Py_XDECREF((PyObject *)self);
+    Context context = rs_deadline_count ? in_context() : (Context){NULL, 0, 0};
+    int64_t chain = in_chain(top, &context);
+    if (context.deadline && context.deadline->until_ns <= chain)
+        return context.deadline;
+    Py_XDECREF((PyObject *)context.deadline);
     if (chain == RS_NEVER)
         return NULL;
     const rs_run *run = top->run;
@@ -137,7 +159,7 @@ PyObject *rs_deadline_allowed(void)
 /* Has the deadline here passed, in a task that is interrupted for it? Then a cancellation is taken for its own. */
 int rs_deadline_interrupts(int64_t now)
 {
-    DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : NULL;
+    DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context().deadline : NULL;
     PyObject *cutoff = self && now >= self->until_ns ? alive(self->cutoff) : NULL;
     Py_XDECREF(cutoff);
     Py_XDECREF((PyObject *)self);
@@ -175,12 +197,13 @@ static int weakly(PyObject *object, PyObject **reference)
     return *reference ? 0 : -1;
 }
 
-/* The value before, new: without generators in it there is nothing to find out, unless this one is in a generator. */
+/* The value before, new: without generators or a detached block in it there is nothing to find out, unless this one is in
+ * a generator. */
 static DeadlineObject *worth_keeping(DeadlineObject *outer, int in_generator)
 {
     while (outer && outer->closed)                      /* left over where blocks did not end in order */
         outer = outer->outer;
-    if (outer && !in_generator && outer->generator == NULL && outer->outer == NULL)
+    if (outer && !in_generator && outer->generator == NULL && outer->outer == NULL && outer->until_ns != RS_NEVER)
         return NULL;
     return (DeadlineObject *)Py_XNewRef((PyObject *)outer);
 }

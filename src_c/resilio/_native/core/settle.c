@@ -335,6 +335,26 @@ int rs_run_succeeded(rs_run *run)
     return 1;
 }
 
+/* The deadline that the stages of this run outside of *stage* have set, RS_NEVER if none has. */
+int64_t rs_run_deadline(const rs_run *run, int stage)
+{
+    int64_t until_ns = RS_NEVER;
+    for (int i = run->base; i < stage; i++) {
+        const rs_strategy_ops *strategy = run->slots[i].gate->ops->strategy;
+        if (strategy && strategy->sets_deadline)
+            until_ns = Py_MIN(until_ns, run->slots[i].wake_ns);
+    }
+    return until_ns;
+}
+
+/* Deadlines that were set inside of *stage* are over with what they were set for. From outside of the run, without an
+   exception pending. */
+static void leave_deadlines(rs_run *run, int stage)
+{
+    if (RS_UNLIKELY(run->deadline_ns != RS_NEVER))
+        run->deadline_ns = Py_MIN(rs_run_deadline(run, stage), rs_deadline_ns());
+}
+
 /* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
    else. PASS: all are settled. Otherwise run->n - 1 is the stage that has answered, and it is held. */
 int rs_run_outward(rs_run *run, rs_end *end)
@@ -352,7 +372,9 @@ int rs_run_outward(rs_run *run, rs_end *end)
         if (run->verdict >= 0 && end->outcome == RS_SUCCESS)
             end->outcome = run->verdict;
         if (strategy && RS_UNLIKELY(wants_to_know(run, i, end))) {
+            leave_deadlines(run, i);
             end->run = run;
+            end->deadline_ns = run->deadline_ns;
             end->stage = (int16_t)i;
             end->place = run->place;
             end->fired = end->cancelled = 0;
