@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
@@ -556,6 +557,46 @@ def test_a_refusal_of_an_inner_gate_is_not_retried_in_a_stream(vt):
         list(numbers())
     assert list(numbers()) == [1]
     assert policy.snapshot().ignored == 1
+
+
+def test_a_stream_that_is_begun_too_late_holds_nothing(vt):
+    """The deadline has passed before the first item is asked for: that raises, and no call is left inside."""
+    policy = at_once()
+
+    @policy
+    def numbers():
+        yield 1
+
+    with deadline(1.0):
+        stream = numbers()
+        vt.advance(2.0)
+        with pytest.raises(DeadlineExceededError):
+            next(stream)
+    counts = policy.snapshot()
+    assert (counts.calls, counts.cancelled, counts.inflight) == (1, 1, 0)
+    assert_no_leaks(policy)
+
+
+@BACKENDS
+def test_an_async_stream_that_is_begun_too_late_holds_nothing(vt, backend):
+    """The same of an async one, in a task that has not suspended since."""
+    policy = at_once()
+
+    @policy
+    async def numbers():
+        yield 1
+
+    async def main():
+        with deadline(1.0):
+            stream = numbers()
+            vt.advance(2.0)
+            with pytest.raises(DeadlineExceededError):
+                await anext(stream)
+
+    with contextlib.suppress(DeadlineExceededError):
+        vt.run(main, backend=backend)
+    assert policy.snapshot().inflight == 0
+    assert_no_leaks(policy)
 
 
 @BACKENDS

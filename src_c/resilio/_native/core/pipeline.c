@@ -170,6 +170,8 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
             result = rs_refusal_new(gate, &why);
         rs_run_forget_refused(&run);
     }
+    else                        /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
+        rs_run_cancel(&run, run.base, 0, rs_clock_now(rs_clk));
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
     return result;
