@@ -11,18 +11,23 @@ from typing import Any
 
 import attrs
 
-from resilio import RejectedError
+import resilio
+from resilio import RejectedError, ResilienceError
 from storm.world import CalleeError, Plan, Stack, World
 
 __all__ = ["CUTS", "FORMS", "run_world"]
 
-FORMS = ("guard", "guard", "acall", "attempt", "block", "by_hand", "reserve", "map", "stream", "driven")
+FORMS = (
+    *("guard",) * 4, *("acall",) * 2, *("attempt",) * 2, "block", "by_hand", "reserve", "map", "stream", "driven",
+    "deadline", "retrying",
+)  # fmt: skip
 CUTS = ("cancel",) * 6 + ("none", "cancel_at_once", "cancel_twice", "timeout", "grant", "grant")
 
 
 async def run_world(world: World, calls: int) -> None:
     """Make `calls` calls in `world`, wait for their ends, and check that nothing is left."""
     storm = _Storm(world)
+    storm.loop.set_exception_handler(lambda _, context: storm.failures.append(f"the loop complains: {context}"))
     for plan in world.plans(calls, FORMS, CUTS):
         storm.loop.call_later(plan.at, storm.start, plan)
     for at, resize in world.resizes():
@@ -34,7 +39,9 @@ async def run_world(world: World, calls: int) -> None:
             break
         gc.collect()  # what lies in cycles or in a traceback keeps those who map from what it was granted
     if storm.under_way:
-        storm.failures.append(f"{storm.under_way} calls hang: {asyncio.all_tasks()}")
+        storm.failures.append(f"{storm.under_way} calls hang: {storm.tasks}")
+    gc.collect()  # whom nobody asked how it ended complains now
+    await asyncio.sleep(1)  # and hedges of calls that were in cycles have their late results discarded
     if storm.failures:
         raise AssertionError("\n".join(storm.failures))
     rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -46,8 +53,10 @@ class _Storm:
         self.world = world
         self.loop = asyncio.get_running_loop()
         self.guards: dict[tuple[Stack, bool], Any] = {}
-        self.parked: list[asyncio.Task[Any]] = []
+        self.parked: list[Callable[[], None]] = []
+        self.cuts: dict[int, list[Callable[[], int]]] = {}
         self.failures: list[str] = []
+        self.tasks: set[asyncio.Task[Any]] = set()  # asyncio itself holds them weakly
         self.cleanups = 0
         self.under_way = 0
 
@@ -57,17 +66,19 @@ class _Storm:
             if plan.form == "driven":
                 self.drive(plan)
                 return
+            answers: list[bool] = []
+            self.cuts[plan.number] = [lambda: sum(answers)]
             task = self.loop.create_task(self.call(plan))
             self.under_way += 1
-            cancelled = self.cut(plan, task)
-            task.add_done_callback(lambda task: self.account(plan, task, cancelled))
+            self.tasks.add(task)
+            self.cut(plan, task, answers)
+            task.add_done_callback(lambda task: self.account(plan, task, answers))
         except BaseException as error:
             self.failures.append(f"call {plan.number}: {error!r}")
             raise
 
-    def cut(self, plan: Plan, task: asyncio.Task[Any]) -> list[bool]:
-        """Arrange for the task's cancellation; the list holds what `cancel` answered."""
-        answers: list[bool] = []
+    def cut(self, plan: Plan, task: asyncio.Task[Any], answers: list[bool]) -> None:
+        """Arrange for the task's cancellation; the list gets what `cancel` answered."""
 
         def cancel() -> None:
             answers.append(task.cancel())
@@ -79,22 +90,39 @@ class _Storm:
             if plan.cut == "cancel_twice":
                 self.loop.call_later(plan.cut_after + 0.001, cancel)
         elif plan.cut == "grant":
-            self.parked.append(task)
-        return answers
+            self.parked.append(cancel)
+
+    def cut_so_far(self, plan: Plan) -> int:
+        """Return how often the call has been cut by the storm, which nobody else may add to in a cleanup."""
+        return sum(count() for count in self.cuts.get(plan.number, ()))
 
     def account(self, plan: Plan, task: asyncio.Task[Any], cancelled: list[bool]) -> None:
         """Count how the call ended; a cancellation that was accepted must have ended the task."""
         self.under_way -= 1
+        self.tasks.discard(task)
+        total = self.cut_so_far(plan)
+        self.cuts[plan.number] = [lambda: total]  # and no task, with its error and what is in the frames of that
+        if task.cancelling() != sum(cancelled) and plan.form != "map":  # its cancel scopes are those of anyio
+            self.failures.append(
+                f"call {plan.number}: cancelled {sum(cancelled)} times, says {task.cancelling()}: {plan}"
+            )
         if task.cancelled():
             self.world.ended["cancelled"] += 1
+            if not any(cancelled):
+                self.failures.append(f"call {plan.number} ended cancelled, by nobody: {plan}")
             return
         error = task.exception()
-        if any(cancelled):
-            self.failures.append(f"call {plan.number} swallowed its cancellation: {task!r}")
-        kinds = {RejectedError: "refused", CalleeError: "error", TimeoutError: "timeout"}
+        if any(cancelled) and plan.cut != "grant":  # that one may be sent by the task itself, at its end
+            self.failures.append(f"call {plan.number} swallowed its cancellation: {task!r} {plan}")
+        kinds = {
+            RejectedError: "refused",
+            CalleeError: "error",
+            ResilienceError: "out of time",
+            TimeoutError: "timeout",
+        }
         label = next((label for kind, label in kinds.items() if isinstance(error, kind)), None)
         if error is not None and label is None:
-            self.failures.append(f"call {plan.number} ended in {error!r}")
+            self.failures.append(f"call {plan.number} ended in {error!r}: {plan}")
         self.world.ended[label or "returned"] += 1
 
     def call(self, plan: Plan) -> Any:
@@ -105,7 +133,8 @@ class _Storm:
 
     async def in_time(self, plan: Plan) -> None:
         """Make the call under a timeout of the caller's."""
-        async with asyncio.timeout(plan.cut_after):
+        async with asyncio.timeout(plan.cut_after) as timeout:
+            self.cuts[plan.number].append(timeout.expired)
             await getattr(self, f"call_{plan.form}")(plan)
 
     def call_guard(self, plan: Plan) -> Any:
@@ -114,11 +143,11 @@ class _Storm:
 
     def call_acall(self, plan: Plan) -> Any:
         """Through the fused pipeline."""
-        return plan.stack.fused.acall(self.business, plan)
+        return plan.stack.whole.acall(self.business, plan)
 
     async def call_attempt(self, plan: Plan) -> None:
         """As a result instead of an exception."""
-        result = await plan.stack.fused.attempt(self.business, plan)
+        result = await plan.stack.whole.attempt(self.business, plan)
         result.unwrap()
 
     async def call_block(self, plan: Plan) -> None:
@@ -171,6 +200,17 @@ class _Storm:
         if plan.number % 3 == 0:
             await stream.aclose()
 
+    async def call_deadline(self, plan: Plan) -> None:
+        """In a block with a deadline, within another one that may pass at the same time."""
+        with resilio.deadline(0.004), resilio.deadline(plan.lasts + 0.001):
+            await self.guarded(plan.stack, self.business)(plan)
+
+    async def call_retrying(self, plan: Plan) -> None:
+        """In a block that is run again."""
+        async for attempt in resilio.retrying(on=CalleeError, attempts=3, backoff=0.002, budget=None):
+            with attempt:
+                await self.guarded(plan.stack, self.business)(plan)
+
     async def items(self, plan: Plan) -> AsyncIterator[int]:
         """Yield three items."""
         with plan.stack.inside(plan):
@@ -182,7 +222,7 @@ class _Storm:
         """Return `fn` decorated with the stack, once."""
         key = (stack, fn == self.items)
         if key not in self.guards:
-            self.guards[key] = stack.guard(fn)
+            self.guards[key] = stack.guard(fn, stream=fn == self.items)
         return self.guards[key]
 
     async def business(self, plan: Plan) -> str:
@@ -192,7 +232,7 @@ class _Storm:
                 return await self.act(plan)
             finally:
                 if self.parked and plan.number % 2:
-                    self.parked.pop().cancel()
+                    self.parked.pop()()
 
     async def act(self, plan: Plan) -> str:
         """Return, sleep, raise, clean up slowly, call another stack, or be refused."""
@@ -210,13 +250,21 @@ class _Storm:
         return what
 
     async def clean(self, plan: Plan) -> None:
-        """Sleep, and take time to clean up."""
+        """Sleep, and take time to clean up, which only the storm may cut short."""
         self.cleanups += 1
+        cut = -1
         try:
             await asyncio.sleep(plan.lasts)
+        except asyncio.CancelledError:
+            cut = self.cut_so_far(plan)
+            raise
         finally:
             try:
                 await asyncio.sleep(0.003)
+            except asyncio.CancelledError:
+                if cut == self.cut_so_far(plan):
+                    self.failures.append(f"call {plan.number}: its cleanup was cancelled: {plan}")
+                raise
             finally:
                 self.cleanups -= 1
 
@@ -230,7 +278,7 @@ class _Storm:
                 await asyncio.sleep(plan.lasts)
 
         guarded = stack.guard(inner)
-        await asyncio.gather(guarded(), stack.fused.attempt(inner), return_exceptions=True)
+        await asyncio.gather(guarded(), stack.whole.attempt(inner), return_exceptions=True)
 
     def drive(self, plan: Plan) -> None:
         """Step the call once by hand, and leave it: dropped, closed, thrown into, or in a cycle for the collector."""
@@ -239,7 +287,7 @@ class _Storm:
         call = self.guarded(plan.stack, self.business)(plan)
         try:
             call.send(None)
-        except (StopIteration, CalleeError, RejectedError):
+        except (StopIteration, CalleeError, ResilienceError):
             self.world.ended["driven"] += 1
             return
         self.world.ended["dropped"] += 1
@@ -248,16 +296,17 @@ class _Storm:
             with suppress(RuntimeError):  # "coroutine ignored GeneratorExit": its cleanup awaits
                 call.close()
         elif way == 1:
-            self.throw(call)
+            self.throw(call, plan)
         elif way == 2:
             self.leave_in_a_cycle(call, plan)
 
-    def throw(self, call: Any) -> None:
+    def throw(self, call: Any, plan: Plan) -> None:
         """Throw an error in, until the call has ended."""
         try:
-            while True:
+            for _ in range(1000):
                 call.throw(CalleeError("thrown"))
-        except (StopIteration, CalleeError, RejectedError):
+            raise AssertionError(f"a call goes on for ever, whatever is thrown into it: {plan}")
+        except (StopIteration, CalleeError, ResilienceError):
             pass
 
     def leave_in_a_cycle(self, call: Any, plan: Plan) -> None:

@@ -104,7 +104,7 @@ def rage(kind: str, goal: int) -> Counter[str]:
     """Run the storm of that kind until `goal` calls have been cut short."""
     seed = os.environ.get("RESILIO_SEED")
     if kind == "threads":
-        return storm(goal, in_threads, REAL_WAITS, int(seed) if seed else None)
+        return storm(goal, in_threads, REAL_WAITS, int(seed) if seed else None, "threads")
     return storm(goal, in_virtual_time(kind), VIRTUAL_WAITS, int(seed) if seed else None)
 
 

@@ -12,9 +12,12 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from resilio import RejectedError
+import resilio
+from resilio import RejectedError, ResilienceError
+from resilio._strategies import threads
 from storm.world import CalleeError, Plan, World
 
 __all__ = ["FORMS", "Cut", "run_world"]
@@ -30,6 +33,8 @@ FORMS = (
     "interrupted",
     "reserve",
     "cycle",
+    "deadline",
+    "retrying",
 )
 THREADS = 6
 
@@ -44,15 +49,28 @@ def run_world(world: World, calls: int) -> None:
     plans = world.plans(calls, FORMS, ("none", "cut"))
     workers = [threading.Thread(target=storm.work, args=(plans[i::THREADS],)) for i in range(THREADS)]
     reaper = threading.Thread(target=storm.reap)
-    for thread in (*workers, reaper):
-        thread.start()
-    for thread in workers:
-        thread.join()
-    storm.over = True
-    reaper.join()
-    storm.end_handed_over()
+    with _short_idleness():
+        for thread in (*workers, reaper):
+            thread.start()
+        for thread in workers:
+            thread.join()
+        storm.over = True
+        reaper.join()
+        storm.end_handed_over()
+        while any(getattr(one, "abandoned", 0) for one in world.strategies):  # threads left to themselves
+            time.sleep(0.001)
     if storm.failures:
         raise AssertionError("\n".join(storm.failures))
+
+
+@contextmanager
+def _short_idleness() -> Iterator[None]:
+    """End threads of timeouts soon: every world has timeouts of its own, and all of them would keep some."""
+    before, threads.IDLE_SECONDS = threads.IDLE_SECONDS, 0.005
+    try:
+        yield
+    finally:
+        threads.IDLE_SECONDS = before
 
 
 class _Storm:
@@ -63,8 +81,10 @@ class _Storm:
         self.handed_over: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.failures: list[str] = []
         self.over = False
-        self.guards = {
-            (stack, kind): stack.guard(fn) for stack in world.stacks for kind, fn in self.functions().items()
+        self.guards = {  # interrupted while it starts a thread, `threading` may wait for that for ever
+            (stack, kind): stack.guard(fn, stream=kind != "call")
+            for stack in world.stacks
+            for kind, fn in self.functions().items()
         }
 
     def functions(self) -> dict[str, Any]:
@@ -88,6 +108,8 @@ class _Storm:
             self.count("refused")
         except CalleeError:
             self.count("error")
+        except ResilienceError:
+            self.count("out of time")
         except Cut:
             self.count("interrupted")
         else:
@@ -104,7 +126,7 @@ class _Storm:
 
     def call_attempt(self, plan: Plan, rng: random.Random) -> None:
         """As a result instead of an exception; what is no Exception is raised all the same."""
-        plan.stack.fused.attempt(self.business, plan, rng).unwrap()
+        plan.stack.whole.attempt(self.business, plan, rng).unwrap()
 
     def call_block(self, plan: Plan, rng: random.Random) -> None:
         """In a block."""
@@ -161,6 +183,17 @@ class _Storm:
         self.handed_over.put(_Dropped(dropper))
         self.end_handed_over(most=2)
 
+    def call_deadline(self, plan: Plan, rng: random.Random) -> None:
+        """In a block with a deadline, that may have passed."""
+        with resilio.deadline(plan.lasts / 10):
+            self.guards[plan.stack, "call"](plan, rng)
+
+    def call_retrying(self, plan: Plan, rng: random.Random) -> None:
+        """In a block that is run again."""
+        for attempt in resilio.retrying(on=CalleeError, attempts=3, backoff=0.0001, budget=None):
+            with attempt:
+                self.guards[plan.stack, "call"](plan, rng)
+
     def call_cycle(self, plan: Plan, rng: random.Random) -> None:
         """Leave a permit in a cycle; whichever thread collects gives it back."""
         permit = plan.stack.fused.try_acquire(plan)
@@ -206,7 +239,7 @@ class _Storm:
             if what == "refuse":
                 raise RejectedError("elsewhere")
             if what == "nested" and plan.inner is not None:
-                plan.inner.fused.attempt(lambda: None)
+                plan.inner.whole.attempt(lambda: None)
             return what
 
     def inside(self, plan: Plan) -> Any:

@@ -9,12 +9,16 @@ from typing import Any
 
 import trio
 
-from resilio import RejectedError
+import resilio
+from resilio import RejectedError, ResilienceError
 from storm.world import CalleeError, Plan, World
 
 __all__ = ["CUTS", "FORMS", "run_world"]
 
-FORMS = ("guard", "guard", "acall", "attempt", "block", "by_hand", "reserve", "stream", "stepped")
+FORMS = (
+    *("guard",) * 4, *("acall",) * 2, *("attempt",) * 2, "block", "by_hand", "reserve", "stream", "stepped", "deadline",
+    "retrying",
+)  # fmt: skip
 CUTS = ("cancel",) * 4 + ("none", "cancel_at_once", "deadline", "deadline", "grant", "nursery")
 
 
@@ -64,7 +68,7 @@ class _Storm:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.guarded(plan, self.business), plan)
-            except* (CalleeError, RejectedError):
+            except* (CalleeError, ResilienceError):
                 pass
         self.world.ended["nursery" if scope.cancelled_caught else "returned"] += 1
 
@@ -85,10 +89,14 @@ class _Storm:
             self.world.ended["refused"] += 1
         except CalleeError:
             self.world.ended["error"] += 1
+        except ResilienceError:
+            self.world.ended["out of time"] += 1
         else:
+            self.world.ended["returned"] += 1
+            if plan.stack.interrupts:  # by itself, and it may have gone elsewhere then
+                return
             assert "cancelled" not in seen, f"call {plan.number} swallowed its cancellation"
             assert "done" in seen or plan.form in ("stream", "stepped"), f"call {plan.number} returned, but never ran"
-            self.world.ended["returned"] += 1
 
     async def call_guard(self, plan: Plan, seen: list[str]) -> None:
         """By a decorated function."""
@@ -96,11 +104,11 @@ class _Storm:
 
     async def call_acall(self, plan: Plan, seen: list[str]) -> None:
         """Through the fused pipeline."""
-        await plan.stack.fused.acall(self.business, plan, seen)
+        await plan.stack.whole.acall(self.business, plan, seen)
 
     async def call_attempt(self, plan: Plan, seen: list[str]) -> None:
         """As a result instead of an exception."""
-        result = await plan.stack.fused.attempt(self.business, plan, seen)
+        result = await plan.stack.whole.attempt(self.business, plan, seen)
         result.unwrap()
 
     async def call_block(self, plan: Plan, seen: list[str]) -> None:
@@ -133,9 +141,20 @@ class _Storm:
                     self.world.ended["broken off"] += 1
                     break
 
+    async def call_deadline(self, plan: Plan, seen: list[str]) -> None:
+        """In a block with a deadline, within another one that may pass at the same time."""
+        with resilio.deadline(0.004), resilio.deadline(plan.lasts + 0.001):
+            await self.guarded(plan, self.business)(plan, seen)
+
+    async def call_retrying(self, plan: Plan, seen: list[str]) -> None:
+        """In a block that is run again."""
+        async for attempt in resilio.retrying(on=CalleeError, attempts=3, backoff=0.002, budget=None):
+            with attempt:
+                await self.guarded(plan, self.business)(plan, seen)
+
     async def call_stepped(self, plan: Plan, seen: list[str]) -> None:
-        """Step a call once by hand and close it within the same step, before trio can know of it."""
-        call = self.guarded(plan, self.business)(plan, seen)
+        """Step a call once by hand and close it in the same step, before trio can know of it."""
+        call = plan.stack.fused.acall(self.business, plan, seen)
         try:
             call.send(None)
         except StopIteration:
@@ -154,7 +173,7 @@ class _Storm:
         """Return `fn` decorated with the plan's stack, once."""
         key = (plan.stack, fn.__name__)
         if key not in self.guards:
-            self.guards[key] = plan.stack.guard(fn)
+            self.guards[key] = plan.stack.guard(fn, stream=fn == self.items)
         return self.guards[key]
 
     async def business(self, plan: Plan, seen: list[str] | None = None) -> None:
@@ -198,12 +217,12 @@ class _Storm:
                 await trio.sleep(plan.lasts)
 
         async def attempt() -> None:
-            await stack.fused.attempt(inner)
+            await stack.whole.attempt(inner)
 
         guarded = stack.guard(inner)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(attempt)
                 nursery.start_soon(guarded)
-        except* RejectedError:
+        except* ResilienceError:
             pass

@@ -93,5 +93,10 @@ class VirtualUvloop(uvloop.Loop):
         while self._timers and self._timers[0][0] <= self.time() + 1e-9:
             handle = heapq.heappop(self._timers)[2]
             if not handle.cancelled():
-                self.call_soon(handle._run)
+                self.call_soon(_run, handle)
         self._quiet = 0
+
+
+def _run(handle: asyncio.TimerHandle) -> None:
+    if not handle.cancelled():  # by one that came before it in the same turn
+        handle._run()

@@ -7,9 +7,11 @@ timeouts often fall on the same instant.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,9 @@ import attrs
 
 import resilio
 from resilio._native import core
+from resilio._strategies import losers
 from resilio.testing import assert_no_leaks, record_events
+from storm import tactics
 
 __all__ = ["CUT_SHORT", "CalleeError", "Plan", "Stack", "World", "keep_out_of_collections", "storm"]
 
@@ -64,15 +68,33 @@ class Pool:
 
 @attrs.define(eq=False)
 class Stack:
-    """Policies around a function, outermost first."""
+    """
+    Policies around a function, outermost first.
 
-    policies: list[Any]
+    Attributes:
+        layers: Gates and strategies.
+
+        streams: Those that can guard a generator.
+
+        pools: Bulkheads of which each callee that runs has a permit of its own.
+
+        fused: The gates alone, which give permits.
+
+        whole: All layers.
+
+        interrupts: Whether some of them may end a call from outside.
+    """
+
+    layers: list[Any]
+    streams: list[Any]
     pools: list[Pool]
     fused: Any
+    whole: Any
+    interrupts: bool
 
-    def guard(self, fn: Callable[..., Any]) -> Any:
+    def guard(self, fn: Callable[..., Any], stream: bool = False) -> Any:
         """Return `fn` under the decorators of this stack."""
-        for policy in reversed(self.policies):
+        for policy in reversed(self.streams if stream else self.layers):
             fn = policy(fn)
         return fn
 
@@ -139,10 +161,13 @@ class World:
         seed: Of all that is random here.
 
         waits: The longest waits that policies choose from, in seconds.
+
+        place: "tasks" or "threads": where it is to be.
     """
 
-    def __init__(self, seed: int, waits: tuple[float, ...]) -> None:
+    def __init__(self, seed: int, waits: tuple[float, ...], place: str) -> None:
         self.seed = seed
+        self.place = place
         self.waits = waits
         self.random = random.Random(seed)
         self.ended: Counter[str] = Counter()
@@ -151,6 +176,7 @@ class World:
         self.breakers: list[Any] = []
         self.policies: list[Any] = []
         self.tolls: list[Toll] = []
+        self.strategies: list[Any] = []
         self._make_policies()
         self.stacks = [self._stack() for _ in range(self.random.randint(2, 6))]
 
@@ -191,9 +217,22 @@ class World:
             self.policies.append(resilio.custom_gate(self.tolls[0]))
 
     def _stack(self) -> Stack:
-        chosen = self.random.sample(self.policies, self.random.randint(1, min(5, len(self.policies))))
-        pools = [pool for pool in self.pools if pool.policy in chosen]
-        return Stack(chosen, pools, resilio.pipeline(*chosen))
+        rng = self.random
+        chosen = rng.sample(self.policies, rng.randint(1, min(5, len(self.policies))))
+        strategies = tactics.choose(rng, CalleeError, self.place)
+        layers = list(chosen)
+        for one in strategies:
+            layers.insert(rng.randint(0, len(layers)), one.policy)
+            self.strategies.append(one.policy)
+        own = tactics.surely_inside(layers, strategies)
+        return Stack(
+            layers=layers,
+            streams=tactics.for_streams(layers, strategies),
+            pools=[pool for pool in self.pools if pool.policy in own],
+            fused=resilio.pipeline(*chosen),
+            whole=resilio.pipeline(*layers),
+            interrupts=any(one.kind != "retry" for one in strategies),
+        )
 
     def plans(self, calls: int, forms: tuple[str, ...], cuts: tuple[str, ...]) -> list[Plan]:
         """Return what `calls` calls do."""
@@ -229,8 +268,11 @@ class World:
         Args:
             rested: Whether so much time has passed that every limit is full and no breaker need be open.
         """
-        assert_no_leaks(*self.policies)
-        kinds = (core.Call, core.Permit, core.Waiter)
+        assert_no_leaks(*self.policies, *self.strategies)
+        assert not losers._kept
+        kinds = [core.Call, core.Permit, core.Waiter, core.AmbientDeadline, asyncio.Task]
+        if rested:  # a thread that was abandoned has just ended its call otherwise, and may hold what it ran
+            kinds.append(core.Rest)
         left = [thing for thing in gc.get_objects() if type(thing) in kinds]
         assert not left, f"{len(left)} native objects are left, the first is {left[0]!r}"
         _events_flow()
@@ -264,7 +306,9 @@ def _events_flow() -> None:
     assert events.states() == ["forced_open"]
 
 
-def storm(goal: int, run: Callable[[World, int], object], waits: tuple[float, ...], seed: int | None) -> Counter[str]:
+def storm(
+    goal: int, run: Callable[[World, int], object], waits: tuple[float, ...], seed: int | None, place: str = "tasks"
+) -> Counter[str]:
     """
     Run fresh worlds until `goal` calls have been cut short; return how the calls ended.
 
@@ -276,15 +320,18 @@ def storm(goal: int, run: Callable[[World, int], object], waits: tuple[float, ..
         waits: The longest waits that policies choose from, in seconds.
 
         seed: Where to begin: each world has the next one. None: somewhere else each time.
+
+        place: "tasks" or "threads": where it rages.
     """
     seed = secrets.randbits(32) if seed is None else seed
     print(f"storm: until {goal} calls are cut short, RESILIO_SEED={seed}")
     keep_out_of_collections()
     total: Counter[str] = Counter()
     while sum(total[label] for label in CUT_SHORT) < goal:
-        world = World(seed, waits)
+        world = World(seed, waits, place)
         try:
-            run(world, PER_WORLD)
+            with no_complaints():
+                run(world, PER_WORLD)
         except BaseException as error:
             error.add_note(f"replay this world with RESILIO_SEED={seed}; calls so far: {dict(world.ended)}")
             raise
@@ -303,3 +350,27 @@ def keep_out_of_collections() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@contextmanager
+def no_complaints() -> Iterator[None]:
+    """Fail if something could not be raised: a coroutine that nobody awaited, an exception that nobody retrieved."""
+    complaints: list[str] = []
+
+    def hear(what: Any) -> None:
+        if not _is_expected(what):
+            complaints.append(f"{what.err_msg}: {what.exc_value!r} in {what.object!r}")
+
+    before, sys.unraisablehook = sys.unraisablehook, hear
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert not complaints, f"{len(complaints)} complaints, the first is {complaints[0]}"
+
+
+def _is_expected(what: Any) -> bool:
+    """Tell whether a storm itself has caused what cannot be raised: thrown into a thread, or dropped in its cleanup."""
+    thrown = what.exc_type is not None and what.exc_type.__name__ == "Cut"
+    return thrown or "GeneratorExit" in str(what.exc_value)
