@@ -74,5 +74,6 @@ typedef struct rs_core_api {
     int (*replayable)(const rs_request *);  /* 0: an argument is an iterator, a file, a coroutine: gone once used */
     /* An ambient deadline to set in a context, upon the value before, or None. New reference; NULL with an exception. */
     PyObject *(*deadline)(int64_t until_ns, int64_t allowed_ns, PyObject *before);
+    void (*forget)(PyObject *deadline);     /* it is over, and nobody could take it out of its context: it never passes */
 } rs_core_api;
 #endif

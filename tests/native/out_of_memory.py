@@ -19,6 +19,7 @@ from typing import Any
 
 from resilio import (
     RejectedError,
+    _context,
     bulkhead,
     circuit_breaker,
     current,
@@ -207,6 +208,22 @@ def strategies() -> Iterator[Step]:
         yield lambda: hosts(by_host)("a", two=2)
         yield lambda: list(again(items)())
         yield lambda: list(failing(items)())
+    yield from deadlines()
+
+
+def deadlines() -> Iterator[Step]:
+    """A deadline in another one, to which nothing refers afterwards that did not before."""
+    ambient = core.AmbientDeadline(2**62, 1)
+    token = _context.deadline.set(ambient)
+    known = sys.getrefcount(ambient)
+    for policy in (deadline(5.0), deadline(5.0, tasks=False)):
+        yield policy(answer)
+        for guarded in (policy(answer_later), policy(suspended)):
+            yield lambda guarded=guarded: send(guarded())
+    assert core.ambient_deadline().until_ns >= 2**62  # type: ignore[union-attr]
+    _context.deadline.set(ambient)  # the last one may have had no memory to put it back
+    assert sys.getrefcount(ambient) == known, f"{sys.getrefcount(ambient)} references, {known} before"
+    _context.deadline.reset(token)
 
 
 def by_host(host: str, two: int) -> None:

@@ -63,3 +63,4 @@ cdef extern from "strategy.h":
         int (*may_block)() except -1
         int (*replayable)(const rs_request *) noexcept
         object (*deadline)(int64_t, int64_t, PyObject *)
+        void (*forget)(PyObject *) noexcept

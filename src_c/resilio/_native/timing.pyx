@@ -23,7 +23,8 @@ __all__ = ["DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
-    object PyContextVar_Set(object, object)
+    void PyErr_Clear()
+    PyObject *PyContextVar_Set(object, object)  # NULL with an exception, which is looked for
 
 cdef const rs_core_api *_core = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef object _ambient = _context.deadline
@@ -373,7 +374,8 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """
     Set the ambient deadline for what is inside, unless the one outside is nearer.
 
-    In the slot: the value set (generation) and the value before (amount), both owned; 0 if none was set.
+    In the slot: the value set (generation) and the value before (amount), both owned by it before anything may fail; 0 if
+    there is none.
     """
     cdef int64_t allowed_ns = (<rs_deadline_object *>gate).allowed_ns, outer_ns
     cdef PyObject *before = NULL
@@ -384,29 +386,47 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
         slot.wake_ns = outer_ns
         return 0
     PyContextVar_Get(_ambient, NULL, &before)
-    value = _core.deadline(slot.wake_ns, allowed_ns, before)
-    PyContextVar_Set(_ambient, value)
-    Py_INCREF(value)
-    slot.generation = <uint64_t><PyObject *>value
     slot.amount = <int64_t>before
     slot.resolved |= RS_TO_UNDO
+    value = _core.deadline(slot.wake_ns, allowed_ns, before)
+    Py_INCREF(value)
+    slot.generation = <uint64_t><PyObject *>value
+    _put(value)                             # if not, it holds for the call all the same, and tasks do not know it
     return 0
 
 
 cdef void _put_back(rs_gate *gate, rs_slot *slot) noexcept:
     """Undo `_set` where its value still stands: in another context than it was set in there is nothing to undo."""
-    cdef PyObject *value = <PyObject *>slot.generation
-    cdef PyObject *before = <PyObject *>slot.amount
+    cdef object value = _taken(<PyObject *>slot.generation), before = _taken(<PyObject *>slot.amount)
     cdef PyObject *now = NULL
-    if value == NULL:
-        return
+    cdef bint stands
     slot.generation = slot.amount = 0
+    if value is None:
+        return
     PyContextVar_Get(_ambient, NULL, &now)
-    if now == value:
-        PyContextVar_Set(_ambient, <object>before)
+    stands = now == <PyObject *>value
     Py_DECREF(<object>now)
-    Py_DECREF(<object>value)
-    Py_DECREF(<object>before)
+    if stands and not _put(before):
+        _core.forget(<PyObject *>value)
+
+
+cdef bint _put(object value) noexcept:
+    """Set the ambient deadline, unless there is no memory."""
+    cdef PyObject *token = PyContextVar_Set(_ambient, value)
+    if token == NULL:
+        PyErr_Clear()
+        return False
+    Py_DECREF(<object>token)
+    return True
+
+
+cdef object _taken(PyObject *owned):
+    """What was owned as a pointer; None for none."""
+    if owned == NULL:
+        return None
+    value = <object>owned
+    Py_DECREF(value)
+    return value
 
 
 cdef int _let_in_quietly(

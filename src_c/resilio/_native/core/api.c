@@ -46,4 +46,4 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make};
+const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget};

@@ -132,6 +132,7 @@ void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run 
 /* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
+void rs_deadline_forget(PyObject *deadline);
 extern uint32_t rs_detached;        /* detached blocks begun so far: calls from before one are outside of it */
 int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run* did? */
 int64_t rs_deadline_with_context(const rs_frame *top);

@@ -221,6 +221,8 @@ PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer
     return (PyObject *)self;
 }
 
+void rs_deadline_forget(PyObject *deadline) { ((DeadlineObject *)deadline)->until_ns = RS_NEVER - 1; }
+
 static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"until_ns", "allowed_ns", "outer", "generator", "cutoff", NULL};
