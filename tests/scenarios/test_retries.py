@@ -466,6 +466,38 @@ def test_rt08_an_inner_retry_stands_aside_only_for_what_the_outer_retries(vt, mo
     assert (outer.budget.deposits, inner.budget.deposits) == (1, 0)
 
 
+@BACKENDS
+@pytest.mark.parametrize("shape", ["call", "second attempt", "block"])
+def test_rt08_tasks_pay_in_once_with_a_retry_that_they_can_know(vt, backend, shape):
+    """RT-08: tasks of a first attempt are on their own; those of a second one, and of a block, belong to its call."""
+    shared = RetryBudget(decay=None)
+    outer, inner = (retry(on=ConnectionError, backoff=0.0, budget=shared) for _ in range(2))
+    attempts = 0
+
+    @inner
+    async def part():
+        return 1
+
+    async def fan_out():
+        nonlocal attempts
+        attempts += 1
+        if shape == "second attempt" and attempts == 1:
+            raise ConnectionError
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(part)
+
+    async def main():
+        if shape != "block":
+            return await outer(fan_out)()
+        async for attempt in outer.retrying():
+            with attempt:
+                await fan_out()
+
+    vt.run(main, backend=backend)
+    assert shared.deposits == (11 if shape == "call" else 1)
+
+
 # ---- RT-09: the failed result is released ----------------------------------------------------------------------------
 
 
