@@ -61,6 +61,7 @@ EXTENSIONS = [
     native("fallback", [f"{NATIVE}/fallback.pyx"]),
     native("hedge", [f"{NATIVE}/hedge.pyx"]),
     native("keyed", [f"{NATIVE}/keyed.pyx"]),
+    native("laws", [f"{NATIVE}/laws.pyx"]),
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),

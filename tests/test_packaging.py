@@ -25,6 +25,7 @@ NATIVE = (
     "fallback",
     "hedge",
     "keyed",
+    "laws",
     "limiter",
     "primitives",
     "retry",

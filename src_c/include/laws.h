@@ -1,0 +1,461 @@
+/* The laws of an adaptive limit: what each answer teaches about how many calls a dependency can have at a time.
+ *
+ *     default      finds the knee, the concurrency above which calls only wait, and grants a queue of its square root
+ *     gradient     Netflix Gradient2: a long average of latencies over a short one
+ *     vegas        Netflix Vegas: the queue that the least latency seen implies
+ *     aimd         one up, a tenth down on a drop
+ *
+ * The default rests on two facts that hold for any speed of the server and any law of service times.
+ *
+ * The knee. Below it a call that finds n - 1 others is served at once and takes s; above it Little's law makes it n / X,
+ * X being the throughput. The lines cross at n = s X, so the latency of calls that found few others over the latency per
+ * call in flight of those that found many is the knee. Both are means over the same while, never a minimum: a server
+ * that becomes ten times slower moves both, and the knee stays. Where the load never lets few calls be in flight the law
+ * makes it so for a moment (a dip): 16 calls in some thousand. What the knee is believed to be ages with every block.
+ *
+ * The queue. A slot above the knee keeps a worker busy now and then, and makes calls wait. `target` follows the gradient
+ * of idleness + W * wait, in shares of the workers and in service times, while the limit is what holds calls back. It
+ * stays between 4 and 11 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
+ * starve the workers and more only delay.
+ *
+ * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat.
+ *
+ * No clock is read and no time constant is in seconds: everything counts calls. No Python.h; the owner locks.
+ * Source: Little, Operations Research 1961; Halfin and Whitt, Operations Research 1981 (square root); the other laws:
+ * Netflix/concurrency-limits; Brakmo and Peterson, TCP Vegas, 1995; Chiu and Jain, 1989 (AIMD).
+ */
+#ifndef RS_LAWS_H
+#define RS_LAWS_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef RS_LAWS_TUNED                       /* a study may bring its own */
+#define RS_LAW_LEAST 4.0                    /* square roots of the knee that calls may always queue */
+#define RS_LAW_MOST 11.0                    /* and at most */
+#define RS_LAW_LONGEST 6.5                  /* times the knee: the limit where the knee is tiny */
+#define RS_LAW_WAIT 0.01                    /* W: what a service time of waiting costs, in workers' idleness */
+#define RS_LAW_GAIN 0.15                    /* step of the target, square roots of the knee a call */
+#define RS_LAW_HELD 0.02                    /* share of calls that meet the limit from which the step is whole */
+#define RS_LAW_LOW 0.6                      /* times the knee: few in flight, all of them served */
+#define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
+#define RS_LAW_BLOCK 16.0                   /* samples of few in flight that make a block */
+#define RS_LAW_MEMORY 200.0                 /* such samples that the knee remembers */
+#define RS_LAW_CYCLE 150.0                  /* times (block + knee / 2): calls between two dips at most */
+#define RS_LAW_SHORTEST 128.0               /* and at least */
+#define RS_LAW_CLIP 8.0                     /* times the mean: a longer latency counts as this */
+#define RS_LAW_SLOWER 3.0                   /* times the latency of the last block: look again at once */
+#define RS_LAW_FLAT 0.85                    /* of the highest level: a knee above it was not reached yet */
+#define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
+#define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
+#define RS_LAW_STILL_HIGH 1.2               /* times the level of few in flight: a knee below it was not reached yet */
+#define RS_LAW_DOWN 0.7                     /* times that level: where to look for the knee then */
+#define RS_LAW_BACKOFF 0.9                  /* times, after a drop */
+#define RS_LAW_REGAIN 0.05                  /* of the limit, or 1: what a round without a drop gives back */
+#endif
+
+#define RS_LAW_UNCAPPED 1e18
+
+enum { RS_LAW_DEFAULT, RS_LAW_GRADIENT, RS_LAW_VEGAS, RS_LAW_AIMD };
+enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING };
+
+typedef struct rs_law {
+    double limit;                           /* in force: finite, within floor..ceiling; lower than `learned` in a dip */
+    double floor, ceiling, start;
+    double learned;                         /* the limit but for dips */
+    double mean;                            /* of latencies in ns, exponential; 0 before the first */
+    double spared;                          /* samples until a drop counts again: one a round */
+    uint8_t kind;                           /* RS_LAW_DEFAULT, ... */
+    /* the default */
+    uint8_t phase;                          /* RS_LAW_WATCH, ... */
+    uint8_t climb, stages;                  /* a climb is due; its steps */
+    double knee, target, cap;               /* workers; the limit that the queue's cost asks for; what drops leave of it */
+    double memory_knee, memory_level, memory;               /* sums over samples of few in flight, aged; their number */
+    double low, low_latency, low_level;                     /* this cycle: such samples, sums of latency and of inflight */
+    double high, pace, high_level;                          /* samples of many; latency per call in flight; inflight */
+    double block_pace;                                      /* `pace` at the last block */
+    double held;                                            /* share of calls that met the limit */
+    double seen, cycle;                                     /* calls of this cycle; before the next dip */
+    double left, wanted;                                    /* of a dip, a settling, a step of the climb */
+    double base, step, step_latency, before;                /* of the climb */
+    /* gradient and vegas */
+    double baseline, samples, probe_at;
+    uint64_t random;
+} rs_law;
+
+static inline double rs_law_within(double value, double low, double high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static inline double rs_law_least(double knee)
+{
+    return fmin(knee + RS_LAW_LEAST * sqrt(knee), RS_LAW_LEAST * knee) + 1e-6;  /* a whole number stays one, rounded down */
+}
+
+static inline double rs_law_most(double knee) { return fmin(knee + RS_LAW_MOST * sqrt(knee), RS_LAW_LONGEST * knee); }
+
+/* The knee whose least limit is *limit*. */
+static inline double rs_law_knee_of(double limit)
+{
+    double root = (sqrt(RS_LAW_LEAST * RS_LAW_LEAST + 4 * limit) - RS_LAW_LEAST) / 2;
+    return fmax(1, fmax(root * root, limit / RS_LAW_LEAST));
+}
+
+static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
+{
+    law->random ^= law->random << 13;
+    law->random ^= law->random >> 7;
+    law->random ^= law->random << 17;
+    return (double)(law->random >> 11) * 0x1p-53;
+}
+
+static inline void rs_law_believe(rs_law *law, double knee, double samples)
+{
+    law->knee = rs_law_within(knee, 1, 2 * law->ceiling);
+    law->memory = samples;
+    law->memory_knee = samples * law->knee;
+    law->memory_level = samples * law->knee / 2;
+}
+
+/* Forget everything learned. */
+static inline void rs_law_reset(rs_law *law)
+{
+    rs_law old = *law;
+    memset(law, 0, sizeof *law);
+    law->kind = old.kind;
+    law->floor = old.floor;
+    law->ceiling = old.ceiling;
+    law->start = old.start;
+    law->limit = law->learned = law->target = rs_law_within(old.start, old.floor, old.ceiling);
+    law->cap = RS_LAW_UNCAPPED;
+    rs_law_believe(law, rs_law_knee_of(law->limit), 2);
+    law->cycle = RS_LAW_SHORTEST;
+    law->random = UINT64_C(88172645463325252);
+    law->probe_at = 30 * law->limit;
+}
+
+static inline void rs_law_init(rs_law *law, int kind, double start, double floor, double ceiling)
+{
+    law->kind = (uint8_t)kind;
+    law->start = start;
+    law->floor = floor;
+    law->ceiling = ceiling;
+    rs_law_reset(law);
+}
+
+/* Move the bounds, keeping what was learned. */
+static inline void rs_law_bound(rs_law *law, double floor, double ceiling)
+{
+    law->floor = floor;
+    law->ceiling = ceiling;
+    law->limit = rs_law_within(law->limit, floor, ceiling);
+    law->learned = rs_law_within(law->learned, floor, ceiling);
+    law->knee = rs_law_within(law->knee, 1, 2 * ceiling);
+}
+
+/* What a call takes where none waits, in ns; 0: not known. */
+static inline double rs_law_baseline(const rs_law *law)
+{
+    return law->kind == RS_LAW_DEFAULT ? law->knee * law->pace : law->baseline;
+}
+
+/* A drop is believed once a round: those that come together are one event. */
+static inline int rs_law_believes_drop(rs_law *law)
+{
+    if (law->spared > 0)
+        return 0;
+    law->spared = law->limit;
+    return 1;
+}
+
+/* ---- the default ------------------------------------------------------------------------------------------------ */
+
+static inline double rs_law_few(const rs_law *law) { return fmax(fmax(1, RS_LAW_LOW * law->knee), law->floor); }
+
+static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYCLE * (RS_LAW_BLOCK + law->knee / 2); }
+
+/* The limit from what is believed. It grows only with a call that found it half used. */
+static inline void rs_law_apply(rs_law *law, double inflight)
+{
+    double least = rs_law_least(law->knee);
+    law->target = law->phase == RS_LAW_CLIMBING ? least : rs_law_within(law->target, least, rs_law_most(law->knee));
+    double limit = rs_law_within(fmin(law->target, law->cap), law->floor, law->ceiling);
+    if (limit < law->learned || 2 * inflight >= law->learned)
+        law->learned = limit;
+    law->limit = law->learned;
+    if (law->phase == RS_LAW_DIP)
+        law->limit = fmin(law->learned, rs_law_within(floor(rs_law_few(law)), law->floor, law->ceiling));
+}
+
+static inline void rs_law_climb_to(rs_law *law, double level)
+{
+    law->knee = rs_law_within(rs_law_knee_of(level), 1, 2 * law->ceiling);
+    law->left = level;                      /* those under way came at a lower one */
+    law->step = law->step_latency = 0;
+    law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
+}
+
+static inline void rs_law_new_cycle(rs_law *law)
+{
+    law->low = law->low_latency = law->low_level = law->high = law->seen = 0;
+    law->phase = RS_LAW_WATCH;
+    if (law->climb) {
+        law->climb = 0;
+        law->phase = RS_LAW_CLIMBING;
+        law->before = law->knee;
+        law->stages = 0;
+        rs_law_climb_to(law, RS_LAW_CLIMB * law->learned);
+    }
+}
+
+/* A block is complete: where do the two lines cross? */
+static inline void rs_law_cross(rs_law *law)
+{
+    double old = law->knee, few = law->low, keep = exp(-few / RS_LAW_MEMORY);
+    double crossing = rs_law_within(law->low_latency / few / law->pace, 1, 2 * law->high_level + 1);
+    law->memory_knee = law->memory_knee * keep + few * crossing;
+    law->memory_level = law->memory_level * keep + law->low_level;
+    law->memory = law->memory * keep + few;
+    law->knee = rs_law_within(law->memory_knee / law->memory, 1, 2 * law->ceiling);
+    law->block_pace = law->pace;
+    double level = law->memory_level / law->memory;
+    if (crossing >= RS_LAW_FLAT * law->high_level && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
+        law->base = law->low_latency / few;
+        law->climb = 1;
+    } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
+        rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
+    double change = law->knee / old;
+    law->cycle = change > 1.2 || change < 0.83
+        ? fmax(RS_LAW_SHORTEST, law->cycle / 2)
+        : fmin(law->cycle * 2, rs_law_longest_cycle(law));
+}
+
+/* A sample of a climb. Those of a step say whether it was one too many. */
+static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
+{
+    double level = law->learned;
+    if (law->left > 0) {
+        law->left -= 1;
+        return;
+    }
+    if (inflight < 0.75 * level)
+        return;
+    law->step += 1;
+    law->step_latency += latency;
+    if (law->step < fmax(2 * RS_LAW_BLOCK, level / 2))
+        return;
+    double now = law->step_latency / law->step;
+    if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
+        law->base += (now - law->base) / 2;
+        rs_law_climb_to(law, RS_LAW_CLIMB * level);
+        return;
+    }
+    if (law->stages == 1)
+        law->knee = law->before;            /* it was no higher than believed: nothing is new */
+    else {
+        rs_law_believe(law, law->base / now * level, 2 * RS_LAW_BLOCK);
+        law->pace = now / level;
+        law->high_level = level;
+    }
+    law->target = level / RS_LAW_CLIMB;
+    rs_law_new_cycle(law);
+}
+
+static inline int rs_law_sort(rs_law *law, double latency, double inflight)
+{
+    double few = rs_law_few(law), many = fmax(RS_LAW_HIGH * law->knee, floor(few) + 1);
+    if (inflight <= few) {
+        law->low += 1;
+        law->low_latency += latency;
+        law->low_level += inflight;
+        return 1;
+    }
+    if (inflight >= many && law->phase == RS_LAW_WATCH) {
+        law->high += 1;
+        double share = law->pace == 0 ? 1 : fmax(1.0 / 64, fmin(1.0 / 16, 1 / law->high));
+        law->pace += (latency / inflight - law->pace) * share;
+        law->high_level += (inflight - law->high_level) * share;
+    }
+    return 0;
+}
+
+/* The queue: a step down the gradient of idleness + W * wait, while calls are held back. */
+static inline void rs_law_weigh(rs_law *law, double inflight)
+{
+    law->held += ((inflight >= floor(law->learned)) - law->held) / 128;
+    double others = (inflight - 1) / law->knee;
+    double step = RS_LAW_GAIN * sqrt(law->knee) * fmin(1, law->held / RS_LAW_HELD);
+    law->target += step * (others < 1 ? 1 - others : -RS_LAW_WAIT * (others - 1));
+}
+
+static inline void rs_law_end_of_cycle(rs_law *law)
+{
+    if (law->high < RS_LAW_BLOCK) {         /* hardly used: what few calls in flight say will keep */
+        double kept = law->low > 4 * RS_LAW_BLOCK ? 0.5 : 1;
+        law->low *= kept;
+        law->low_latency *= kept;
+        law->low_level *= kept;
+        law->seen = 0;
+    } else if (law->low >= RS_LAW_BLOCK / 2) {
+        rs_law_cross(law);
+        rs_law_new_cycle(law);
+    } else {
+        law->phase = RS_LAW_DIP;
+        law->wanted = RS_LAW_BLOCK;
+        law->left = law->learned + 3 * RS_LAW_BLOCK;
+    }
+}
+
+/* Everything has become slow: the same knee, or fewer workers? The next block says. */
+static inline void rs_law_look_again(rs_law *law)
+{
+    law->block_pace = law->pace;
+    law->memory_knee /= 2;
+    law->memory_level /= 2;
+    law->memory /= 2;
+    law->low = law->low_latency = law->low_level = 0;
+    law->seen = law->cycle;
+}
+
+static inline void rs_law_watch(rs_law *law, double inflight)
+{
+    rs_law_weigh(law, inflight);
+    if (law->block_pace > 0 && law->high >= 2 * RS_LAW_BLOCK && law->pace > RS_LAW_SLOWER * law->block_pace)
+        rs_law_look_again(law);
+    if (law->seen >= law->cycle)
+        rs_law_end_of_cycle(law);
+}
+
+static inline void rs_law_settle(rs_law *law, int few)
+{
+    law->left -= 1;
+    if (law->phase == RS_LAW_DIP) {
+        law->wanted -= few;
+        if (law->left <= 0 || law->wanted <= 0) {
+            law->phase = RS_LAW_SETTLE;     /* the slow ones of the dip are still to come: without them the mean is low */
+            law->left = 3 * law->learned;
+        }
+    } else if (law->left <= 0) {
+        if (law->low >= RS_LAW_BLOCK / 2)
+            rs_law_cross(law);
+        else
+            law->cycle = fmin(law->cycle * 2, rs_law_longest_cycle(law));   /* nobody came below: ask less often */
+        rs_law_new_cycle(law);
+    }
+}
+
+static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
+{
+    if (dropped) {
+        if (rs_law_believes_drop(law))
+            law->cap = fmax(law->floor, RS_LAW_BACKOFF * law->learned);
+        rs_law_apply(law, inflight);
+        return;
+    }
+    if (law->cap < RS_LAW_UNCAPPED) {
+        if (inflight >= floor(law->cap))
+            law->cap += fmax(1, RS_LAW_REGAIN * law->cap) / law->cap;
+        if (law->cap > rs_law_most(law->knee))
+            law->cap = RS_LAW_UNCAPPED;
+    }
+    latency = fmin(latency, RS_LAW_CLIP * law->mean);
+    law->seen += 1;
+    int few = rs_law_sort(law, latency, inflight);
+    if (law->phase == RS_LAW_WATCH)
+        rs_law_watch(law, inflight);
+    else if (law->phase == RS_LAW_CLIMBING)
+        rs_law_climbing(law, latency, inflight);
+    else
+        rs_law_settle(law, few);
+    rs_law_apply(law, inflight);
+}
+
+/* ---- the others ------------------------------------------------------------------------------------------------- */
+
+static inline void rs_law_set(rs_law *law, double limit)
+{
+    law->limit = law->learned = rs_law_within(limit, law->floor, law->ceiling);
+}
+
+static inline void rs_law_gradient(rs_law *law, double latency, double inflight, int dropped)
+{
+    if (dropped) {
+        if (rs_law_believes_drop(law))
+            rs_law_set(law, law->limit * RS_LAW_BACKOFF);
+        return;
+    }
+    law->samples += law->samples < 10;
+    law->baseline += (latency - law->baseline) * (law->samples < 10 ? 1 / law->samples : 2.0 / 601);
+    if (law->baseline > 2 * latency)
+        law->baseline *= 0.95;
+    if (2 * inflight < law->limit)
+        return;
+    double gradient = rs_law_within(1.5 * law->baseline / latency, 0.5, 1);
+    rs_law_set(law, 0.8 * law->limit + 0.2 * (law->limit * gradient + 4));
+}
+
+static inline void rs_law_vegas(rs_law *law, double latency, double inflight, int dropped)
+{
+    double unit = fmax(1, log10(law->limit));
+    if (dropped) {
+        if (rs_law_believes_drop(law))
+            rs_law_set(law, law->limit - unit);
+        return;
+    }
+    law->samples += 1;
+    if (law->samples >= law->probe_at) {    /* the baseline is as old as that: ask anew */
+        law->samples = 0;
+        law->probe_at = 30 * law->limit * (0.5 + rs_law_random(law) / 2);
+        law->baseline = latency;
+        return;
+    }
+    if (law->baseline == 0 || latency < law->baseline) {
+        law->baseline = latency;
+        return;
+    }
+    if (2 * inflight < law->limit)
+        return;
+    double queue = ceil(law->limit * (1 - law->baseline / latency));
+    if (queue <= unit)
+        rs_law_set(law, law->limit + 6 * unit);
+    else if (queue < 3 * unit)
+        rs_law_set(law, law->limit + unit);
+    else if (queue > 6 * unit)
+        rs_law_set(law, law->limit - unit);
+}
+
+static inline void rs_law_aimd(rs_law *law, double inflight, int dropped)
+{
+    if (dropped) {
+        if (rs_law_believes_drop(law))
+            rs_law_set(law, law->limit * RS_LAW_BACKOFF);
+    } else if (2 * inflight >= law->limit)
+        rs_law_set(law, law->limit + 1);
+}
+
+/* ---- for all ---------------------------------------------------------------------------------------------------- */
+
+/* A call has ended. *inflight*: how many were in flight when it was admitted, itself included. *dropped*: it was refused or
+ * timed out, its latency says nothing. What cannot be (less than a nanosecond, fewer than one) counts as the least that can. */
+static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t inflight, int dropped)
+{
+    double latency = latency_ns < 1 ? 1 : (double)latency_ns, level = inflight < 1 ? 1 : (double)inflight;
+    law->spared -= 1;
+    if (!dropped)
+        law->mean = law->mean == 0 ? latency : law->mean + (fmin(latency, RS_LAW_CLIP * law->mean) - law->mean) / 20;
+    switch (law->kind) {
+    case RS_LAW_DEFAULT:
+        rs_law_default(law, latency, level, dropped);
+        break;
+    case RS_LAW_GRADIENT:
+        rs_law_gradient(law, latency, level, dropped);
+        break;
+    case RS_LAW_VEGAS:
+        rs_law_vegas(law, latency, level, dropped);
+        break;
+    default:
+        rs_law_aimd(law, level, dropped);
+    }
+}
+#endif

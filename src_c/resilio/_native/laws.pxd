@@ -1,0 +1,35 @@
+"""The laws of an adaptive limit, for gates that keep one in their own memory: C arithmetic, safe under a gate's lock."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+cdef extern from "laws.h" nogil:
+    enum:
+        RS_LAW_DEFAULT
+        RS_LAW_GRADIENT
+        RS_LAW_VEGAS
+        RS_LAW_AIMD
+
+    ctypedef struct rs_law:
+        double limit            # in force: always finite and within floor..ceiling
+        double learned          # the same but for dips: the moments in which a law looks at what few calls take
+        double floor
+        double ceiling
+        double start
+        double mean             # latency in ns; 0: none yet
+        double knee             # workers there seem to be; of the default law
+        uint8_t kind
+        uint8_t phase
+
+    void rs_law_init(rs_law *, int kind, double start, double floor, double ceiling)
+    void rs_law_reset(rs_law *)
+    void rs_law_bound(rs_law *, double floor, double ceiling)
+    void rs_law_learn(rs_law *, int64_t latency_ns, int64_t inflight, int dropped)
+    double rs_law_baseline(const rs_law *)
+
+cdef class Law:
+    cdef rs_law law
+
+    cdef inline void take(self, int64_t latency_ns, int64_t inflight, bint dropped) noexcept nogil:
+        rs_law_learn(&self.law, latency_ns, inflight, dropped)
+
+cpdef int kind_of(str name) except -1
