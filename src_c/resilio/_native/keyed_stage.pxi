@@ -1,0 +1,167 @@
+"""
+The stage of a keyed policy: a part of keyed.pyx.
+
+It stands in a pipeline for the gates of all keys, finds a call's own, and adds up what they have counted.
+"""
+
+
+cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *before) noexcept:
+    """The gate for this call. Of several stages with one key the first has looked it up for all."""
+    cdef KeyedGate self = <KeyedGate><PyObject *>gate
+    cdef KeyedTable table = self.table
+    cdef Entry entry = None
+    cdef PyObject *found
+    if self.index and before != NULL and before.entry != NULL:
+        entry = <Entry><PyObject *>before.entry
+    if entry is None or entry.table is not table:
+        try:
+            entry = table.entry_for(request)
+        except BaseException:           # not even the report went well
+            entry = table.overflow
+    found = PyTuple_GET_ITEM(entry.gates, self.index)
+    Py_INCREF(<object>found)
+    return <rs_gate *>found
+
+
+cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's
+
+
+cdef const rs_gate_ops *keyed_ops(const rs_gate_ops *ops) except NULL:
+    """Those of a stage that stands for gates of this kind: it says what they are, and finds one. Never freed."""
+    cdef rs_gate_ops *copy
+    if <size_t>ops not in _copies:
+        copy = <rs_gate_ops *>malloc(sizeof(rs_gate_ops))
+        if copy == NULL:
+            raise MemoryError("no memory for a keyed policy")
+        copy[0] = ops[0]
+        copy.resolve = find_gate
+        copy.pristine = NULL
+        copy.forget = NULL              # the stage's memory is not such a gate's
+        copy.kept = ops
+        _copies[<size_t>ops] = <size_t>copy
+    return <const rs_gate_ops *><size_t>_copies[<size_t>ops]
+
+
+cdef class KeyedGate(Gate):
+    """
+    Stands in a pipeline for the gates of all keys; its own counters are of those that are gone.
+
+    Args:
+        table: The policies by key.
+
+        index: Which of a policy's gates it stands for.
+
+        gate: One such gate.
+
+    Attributes:
+        table: As given.
+
+        index: As given.
+    """
+
+    cdef readonly KeyedTable table
+    cdef readonly Py_ssize_t index
+
+    def __init__(self, KeyedTable table, Py_ssize_t index, Gate gate):
+        if gate.ops.resolve != NULL:
+            raise TypeError("a keyed policy cannot have keys of its own for each key: make one key of both")
+        self.table = table
+        self.index = index
+        self.ops = keyed_ops(gate.ops)
+
+    def gates(self):
+        """Return the gates of all keys, and the one that keys share."""
+        return self.table.gates_of(self.index)
+
+    def counters(self):
+        """All counters, added up, as a dict of int."""
+        cdef rs_counters sum, one
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        with _lock:
+            rs_lock_acquire(&gate.lock)
+            sum = gate.counters
+            rs_lock_release(&gate.lock)
+            for each in self.table.gates_of(self.index):
+                gate = <rs_gate *><PyObject *>each
+                rs_lock_acquire(&gate.lock)
+                one = gate.counters
+                rs_lock_release(&gate.lock)
+                add_counters(&sum, &one)
+        return dict(sum)
+
+    def refusals(self):
+        """How often calls were refused for each reason, added up."""
+        with _lock:
+            found = Gate.refusals(self)
+            for gate in self.table.gates_of(self.index):
+                for reason, count in gate.refusals().items():
+                    found[reason] += count
+        return found
+
+    def latency(self):
+        """Return all latencies as one LatencyHistogram."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef rs_latencies sum
+        cdef int failed
+        rs_histogram_init(&sum)
+        with _lock:
+            gates = [self, *self.table.gates_of(self.index)]
+        for each in gates:
+            gate = <rs_gate *><PyObject *>each
+            rs_lock_acquire(&gate.lock)
+            failed = rs_histogram_merge(&sum, <rs_latencies *>&gate.latency)
+            rs_lock_release(&gate.lock)
+            if failed:
+                rs_histogram_free(&sum)
+                raise MemoryError("no memory for all latencies")
+        return histogram_adopt(&sum)
+
+    @property
+    def listening(self):
+        """Which events are wanted: 1 rejected, 2 settled; of all keys, those made later included."""
+        return (<rs_gate *><PyObject *>self).listening
+
+    @listening.setter
+    def listening(self, uint32_t mask):
+        (<rs_gate *><PyObject *>self).listening = mask
+        if self.table is not None:
+            for gate in self.table.gates_of(self.index):
+                gate.listening = mask
+
+
+# ---- counters, added up ----------------------------------------------------------------------------------------
+
+cdef int add(rs_gate *into, rs_gate *gate) except -1:
+    """Add what a gate has counted."""
+    cdef rs_counters counters
+    cdef rs_latencies latency
+    cdef uint64_t refused[17]
+    rs_lock_acquire(&gate.lock)
+    counters = gate.counters
+    memcpy(refused, gate.refused, sizeof(refused))
+    cdef int failed = rs_histogram_copy(&latency, <rs_latencies *>&gate.latency)
+    rs_lock_release(&gate.lock)
+    if failed:
+        raise MemoryError("no memory for a copy of the latencies")
+    rs_lock_acquire(&into.lock)
+    counters.inflight = counters.queued = 0     # those end at their own gate
+    add_counters(&into.counters, &counters)
+    for i in range(17):
+        into.refused[i] += refused[i]
+    rs_histogram_merge(<rs_latencies *>&into.latency, &latency)
+    rs_lock_release(&into.lock)
+    rs_histogram_free(&latency)
+    return 0
+
+
+cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
+    into.calls += of.calls
+    into.successes += of.successes
+    into.failures += of.failures
+    into.ignored += of.ignored
+    into.rejected += of.rejected
+    into.would_reject += of.would_reject
+    into.would_wait += of.would_wait
+    into.cancelled += of.cancelled
+    into.inflight += of.inflight
+    into.queued += of.queued
