@@ -35,6 +35,7 @@ def _lazily(module: str) -> Callable[[Sequence[str]], int]:
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "bench": ("measure the hot path on this machine", _lazily("resilio.bench")),
     "demo": ("see services go through an outage, spikes and a storm, bare and guarded", _lazily("resilio.demo._main")),
+    "simulate": ("compare stacks under load and faults, on virtual time", _lazily("resilio.simulation._main")),
     "version": ("say which version is installed", _version),
 }
 

@@ -29,6 +29,7 @@ NATIVE = (
     "limiter",
     "primitives",
     "retry",
+    "simulation",
     "timing",
 )
 
@@ -81,6 +82,7 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
             ("src_c/resilio/_native/core", "*.[ch]"),
             ("src_c/resilio", "*.p[yx]*"),
             ("resilio", "*.py*"),
+            ("resilio", "*.toml"),
             ("tests", "*.py"),
             ("docs", "*.md"),
             ("tools", "*.py"),
@@ -105,10 +107,13 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
 
 @installed
 def test_wheel_holds_modules_stubs_and_marker_only() -> None:
-    """The wheel installs .py, .pyi, .so and py.typed, one .so and one stub a native module, and no sources in C."""
+    """The wheel has .py, .pyi, .so, py.typed and scenarios, an .so and a stub a native module, and no sources in C."""
     files = importlib.metadata.files("resilio-sdk") or []
     inside = {str(path) for path in files if path.parts[0] == "resilio" and "__pycache__" not in path.parts}
-    assert {Path(name).suffix for name in inside} == {".py", ".pyi", ".so", ".typed"}
+    assert {Path(name).suffix for name in inside} == {".py", ".pyi", ".so", ".toml", ".typed"}
+    assert {Path(name).parent.as_posix() for name in inside if name.endswith(".toml")} == {
+        "resilio/simulation/scenarios"
+    }
     modules = {Path(name).name.partition(".")[0] for name in inside if name.endswith(".so")}
     assert modules == set(NATIVE)
     assert {f"resilio/_native/{name}.pyi" for name in NATIVE} <= inside

@@ -117,11 +117,6 @@ class Book:
         self.received += 1
         self._at(now_ns).arrived += 1
 
-    def into_outage(self, now_ns: int) -> None:
-        """Count a request that has reached a replica during an outage."""
-        self.in_outage += 1
-        self.arrived(now_ns)
-
     def served(self, *, wasted: bool) -> None:
         """Count work that is done, for nobody if `wasted`."""
         self.done += 1

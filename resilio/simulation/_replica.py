@@ -88,10 +88,12 @@ class Replica:
             job.guard = self._loop.create_task(self._serve(job), context=Context())
 
     def _be_out(self, job: Job, outage: Outage) -> None:
-        self._book.into_outage(self._loop.now)
+        self._book.in_outage += 1
         if outage.mode == "buffer":
             self._held[job] = None
-        elif outage.mode == "hang":
+            return
+        self._book.arrived(self._loop.now)
+        if outage.mode == "hang":
             self._hung[job] = None
         else:
             error = ServerDown("no connection") if outage.mode == "refuse" else ServerError("outage")
@@ -143,7 +145,6 @@ class Replica:
         try:
             await job.work
         except asyncio.CancelledError:
-            job.gone = True
             if self._server.stops_cancelled:
                 self._stop(job)
             raise
@@ -180,7 +181,8 @@ class Replica:
         job.state = State.OVER
         failing = self._condition.failing
         failed = failing > 0 and self._uniform() < failing
-        self._book.served(wasted=job.gone or self._loop.now > job.deadline_ns)
+        given_up = job.gone or (job.work is not None and job.work.done())
+        self._book.served(wasted=given_up or self._loop.now > job.deadline_ns)
         self._end(job, ServerError("error") if failed else None)
         self._take_up()
 

@@ -60,7 +60,7 @@ class Outcome:
 
         arrived: Requests that reached a replica.
 
-        in_outage: Those of them that found an outage.
+        in_outage: Requests that found an outage; those that it holds up arrive later.
 
         served: Requests that a worker finished.
 

@@ -171,20 +171,19 @@ class Stack:
 
 
 def _loads(name: str, value: Any) -> tuple[Load, ...]:
-    found = (value,) if isinstance(value, Load) else tuple(value)
-    if not found or not all(isinstance(load, Load) for load in found):
+    found = (value,) if isinstance(value, Load) else value
+    if not isinstance(found, (list, tuple)) or not found or not all(isinstance(load, Load) for load in found):
         refuse(name, value, "a Load, or a list of one or more", TypeError)
     names = [load.name for load in found]
     if len(set(names)) < len(names):
         refuse(name, names, "loads of different names")
-    return found
+    return tuple(found)
 
 
 def _faults(name: str, value: Any) -> tuple[Fault, ...]:
-    found = tuple(value)
-    if not all(isinstance(fault, Fault) for fault in found):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(fault, Fault) for fault in value):
         refuse(name, value, "a list of faults, like [Outage(at=10, lasts=5)]", TypeError)
-    return tuple(sorted(found, key=lambda fault: (fault.at, fault.end)))
+    return tuple(value)
 
 
 def _stacks(name: str, value: Any) -> dict[str, Stack]:
@@ -245,17 +244,17 @@ class Scenario:
             right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
             refuse("duration", self.duration, right)
         names = [load.name for load in self.load]
-        for fault in self.faults:
-            self._check_fault(fault, names)
+        for number, fault in enumerate(self.faults):
+            self._check_fault(f"faults[{number}]", fault, names)
 
-    def _check_fault(self, fault: Fault, names: list[str]) -> None:
+    def _check_fault(self, name: str, fault: Fault, names: list[str]) -> None:
         if fault.at >= self.duration:
-            refuse("at", fault.at, f"less than duration={self.duration:g}: this {type(fault).__name__} never begins")
+            refuse(f"{name}.at", fault.at, f"less than duration={self.duration:g}: it never begins")
         if isinstance(fault, Surge) and fault.load not in (None, *names):
-            refuse("load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
+            refuse(f"{name}.load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
         replicas = getattr(fault, "replicas", None) or ()
         if any(number >= self.server.replicas for number in replicas):
-            refuse("replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
+            refuse(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
 
     def expected_calls(self) -> float:
         """Return how many calls are made for tasks, on average: without retries and hedges, and with surges."""

@@ -87,12 +87,12 @@ class World:
         Args:
             look: Asked now and then whether to go on.
         """
-        for load in self.loads:
-            load.start()
         for fault in self._scenario.faults:
             if not isinstance(fault, Surge):
                 self.loop.at(_ns(fault.at), self._begin, fault)
                 self.loop.at(_ns(fault.end), self._end, fault)
+        for load in self.loads:
+            load.start()
         scenario = self._scenario
         return self.loop.run(_ns(scenario.duration), look) and self.loop.run(
             _ns(scenario.duration + scenario.deadline), look

@@ -1,0 +1,184 @@
+"""The policies of a stack as a scenario file gives them: tables of options, by the names that they have in Python."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from itertools import count
+from operator import attrgetter
+from typing import Any
+
+import resilio
+from resilio import CallTimeoutError, DeadlineExceededError, RejectedError, registry
+from resilio._config import show
+from resilio._policy import Policy
+from resilio.simulation._scenario import Policies
+from resilio.simulation._table import Table
+from resilio.simulation._work import ServerBusy, ServerDown, ServerError, SimulatedError
+
+__all__ = ["policies"]
+
+Make = Callable[[], Policy[Any]]
+
+_POLICIES = (
+    "adaptive_limit",
+    "bulkhead",
+    "circuit_breaker",
+    "deadline",
+    "fallback",
+    "hedge",
+    "keyed",
+    "load_shed",
+    "rate_limit",
+    "retry",
+    "standard",
+    "timeout",
+)
+_BACKOFFS = ("constant", "decorrelated_jitter", "equal_jitter", "exponential", "full_jitter")
+_ERRORS: dict[str, tuple[type[Exception], ...]] = {
+    "any": (Exception,),
+    "busy": (ServerBusy,),
+    "down": (ServerDown,),
+    "error": (ServerError,),
+    "refused": (RejectedError,),
+    "timeout": (CallTimeoutError, DeadlineExceededError),
+}
+_FAILURES = (SimulatedError, CallTimeoutError)
+_FIELDS = ("call", "key", "load", "priority", "shard", "task", "tenant")
+_OF_REQUEST = ("key", "task", "tenant")
+"""Options that are a function of the request: here the name of a field of it."""
+
+
+def policies(owner: Table, key: str, value: Any) -> Policies | None:
+    """
+    Return what makes the policies in a list of tables, having made them once to see that it can.
+
+    Args:
+        owner: The table that the list is in.
+
+        key: Under which key.
+
+        value: The list.
+
+    Raises:
+        ScenarioError: A policy that is not known, or an option that it does not take.
+    """
+    makes = [_one(table) for table in owner.tables(key, value)]
+    if not makes:
+        return None
+    with registry.isolated():  # its order may be one to warn of
+        owner.checked(lambda: resilio.pipeline(*[make() for make in makes]), key)
+    return lambda: [make() for make in makes]
+
+
+def _one(table: Table) -> Make:
+    kind = table.choose("policy", [name for name in _POLICIES if name in resilio.__all__])
+    factory = getattr(resilio, kind)
+    known = _options(factory, kind)
+    given = {name: _value(table, name, table.take(name)) for name in known if name in table}
+    table.end(known)
+    make = _SPECIAL.get(kind, _plain)(table, factory, given)
+    with registry.isolated():
+        table.checked(make, *given)
+    return make
+
+
+def _options(factory: Callable[..., Any], kind: str) -> list[str]:
+    names = [name for name in inspect.signature(factory).parameters if name not in ("bare", "targets")]
+    return [*names, "each"] if kind == "keyed" else [name for name in names if name != "factory"]
+
+
+def _value(table: Table, name: str, value: Any) -> Any:
+    """Return an option in the form that the policy takes."""
+    if name in ("on", "ignore"):
+        return _errors(table, name, value)
+    if name == "backoff" and isinstance(value, dict):
+        inner = table.table(name, value)
+        make = getattr(resilio, inner.choose("kind", _BACKOFFS, "full_jitter"))
+        options = {key: inner.time(key, inner.take(key)) for key in inspect.signature(make).parameters if key in inner}
+        inner.end()
+        return inner.checked(lambda: make(**options), *options)
+    if name == "budget" and not isinstance(value, str):
+        return _budget(table, value)
+    if name in _OF_REQUEST and isinstance(value, str):
+        if value not in _FIELDS:
+            table.refuse(name, f"must be one of {', '.join(_FIELDS)}, not {show(value)}")
+        return attrgetter(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _errors(table: Table, name: str, value: Any) -> tuple[type[Exception], ...]:
+    found: list[type[Exception]] = []
+    for each in value if isinstance(value, list) else [value]:
+        if each not in _ERRORS:
+            table.refuse(name, f"must be one or more of {', '.join(_ERRORS)}, not {show(each)}")
+        found += _ERRORS[each]
+    return tuple(found)
+
+
+def _budget(table: Table, value: Any) -> Any:
+    """A table is a budget of the client's own, false is none."""
+    if value is False:
+        return None
+    inner = table.table("budget", value)
+    known = [name for name in ("ratio", "cap", "initial", "decay", "reserve") if name in inner]
+    options = {name: inner.take(name) for name in known}
+    inner.end(("ratio", "cap", "initial", "decay", "reserve"))
+    inner.checked(lambda: resilio.RetryBudget(**options), *options)
+    return lambda: resilio.RetryBudget(**options)
+
+
+def _plain(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:  # noqa: ARG001
+    budget = given.get("budget")
+    if not callable(budget):
+        return lambda: factory(**given)
+    return lambda: factory(**{**given, "budget": budget()})  # each client its own
+
+
+def _on_failures(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
+    return _plain(table, factory, {"on": _FAILURES, **given})
+
+
+def _hedge(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
+    return _plain(table, factory, {"replay_safe": True, **given})
+
+
+def _rate_limit(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:  # noqa: ARG001
+    rates = given.pop("rates", ())
+    given_rates = (rates,) if isinstance(rates, str) else rates
+    return lambda: factory(*given_rates, **given)
+
+
+def _standard(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
+    numbers, name = count(), given.pop("name", "standard")
+    make = {"on": _FAILURES, "idempotent": True, **given}
+
+    def made() -> Policy[Any]:
+        return _plain(table, factory, {**make, "name": f"{name} {next(numbers)}"})()
+
+    return made
+
+
+def _keyed(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
+    each = given.pop("each", None)
+    if each is None:
+        table.refuse(None, "needs 'each': the policies that each key has")
+    make = policies(table, "each", list(each) if isinstance(each, tuple) else each)
+    if make is None:
+        table.refuse("each", "must not be empty")
+
+    def made() -> Any:
+        parts: Any = make()
+        return parts[0] if len(parts) == 1 else resilio.pipeline(*parts)
+
+    return lambda: factory(made, **given)
+
+
+_SPECIAL: dict[str, Callable[[Table, Callable[..., Any], dict[str, Any]], Make]] = {
+    "fallback": _on_failures,
+    "hedge": _hedge,
+    "keyed": _keyed,
+    "rate_limit": _rate_limit,
+    "retry": _on_failures,
+    "standard": _standard,
+}
