@@ -12,7 +12,7 @@ from resilio._native.core import Timer
 if TYPE_CHECKING:
     from resilio._backends import Waits, Waker
 
-__all__ = ["park", "sleep"]
+__all__ = ["kept_by", "park", "sleep"]
 
 GRAIN = 0.002
 """Seconds that a long wait may be woken early: more than the timers of the loop's wheel may be late."""
@@ -69,28 +69,28 @@ async def park(waiter: Waits, seconds: float | None) -> None:
         timer.cancel()
 
 
-def _parked_in(loop: asyncio.AbstractEventLoop) -> set[asyncio.Future[None]]:
+def kept_by(loop: asyncio.AbstractEventLoop) -> dict[object, object]:
     """
-    Return the futures of those who are parked in *loop*, which keeps them alive as long as it lives itself.
+    Return what *loop* keeps alive as long as it lives itself, by whom it is kept.
 
     Nobody else need do so: a gate's queue and the wheel hold none of them, a loop knows its tasks weakly, and a task
-    that nobody keeps would be collected in its wait.
+    that nobody keeps would be collected in its wait. A loop without attributes keeps nothing.
     """
-    parked: set[asyncio.Future[None]] = loop.__dict__.setdefault("_resilio_parked", set())
-    return parked
+    attributes: dict[str, dict[object, object]] = getattr(loop, "__dict__", {})
+    return attributes.setdefault("_resilio_keeps", {})
 
 
 async def _wait_long(
     waiter: Waits, seconds: float | None, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
 ) -> None:
     timer = Timer(_wake, future)
-    parked = _parked_in(loop)
-    parked.add(future)
+    kept = kept_by(loop)
+    kept[future] = future
     if seconds is not None:
         timer.arm(seconds - GRAIN)
     try:
         await future
     finally:
-        parked.discard(future)
+        kept.pop(future, None)
         waiter.unbind()
         timer.disarm()

@@ -3,14 +3,19 @@ Interrupting a task of asyncio when a time is up: once, by cancelling it from th
 
 The task's own cleanup is never cancelled again, `task.cancelling()` is what it was when the block ends, and somebody
 else's cancellation in the same tick wins.
+
+A block in progress is known to a global table, so its cutoff holds the task weakly; the loop keeps it while there is
+somebody to interrupt it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from contextvars import Context
 
+from resilio._backends.asyncio import kept_by
 from resilio._native.core import Timer, begin_interruption, end_interruption
 
 __all__ = ["AsyncioCutoff"]
@@ -32,7 +37,7 @@ class AsyncioCutoff:
             suspended: See `resilio._backends.cutoff`.
         """
         self._suspended = suspended
-        self._task: asyncio.Task[object] | None = None
+        self._task: weakref.ref[asyncio.Task[object]] | None = None
         self._timer: Timer | None = None
         self._handle: asyncio.Handle | None = None  # where there is no time left to wait for
         self._cancelling = 0
@@ -46,27 +51,39 @@ class AsyncioCutoff:
             RuntimeError: There is no current task.
         """
         loop = asyncio.get_running_loop()
-        self._task = task = asyncio.current_task(loop)
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("async with deadline(...) must be entered in a task, which it can interrupt")
+        self._task = weakref.ref(task)
         self._cancelling = task.cancelling()
         if seconds <= 0:
             self._handle = loop.call_soon(self._expire, context=Context())
         else:
-            self._timer = Timer(self._expire)
-            self._timer.arm(seconds)
+            self._arm(task, seconds)
+
+    def _arm(self, task: asyncio.Task[object], seconds: float) -> None:
+        self._timer = self._timer or Timer(self._expire)
+        self._timer.arm(seconds)
+        kept_by(task.get_loop())[self] = task
+
+    def _running(self) -> asyncio.Task[object] | None:
+        """Return the task, which is there as long as it runs; the loop need not keep it for this any more."""
+        task = None if self._task is None else self._task()
+        if task is not None:
+            kept_by(task.get_loop()).pop(self, None)
+        return task
 
     def close(self, error: BaseException | None) -> bool:
         """End the block; True: the deadline ended it."""
-        timer, self._timer = self._timer, None
+        task, timer, self._timer = self._running(), self._timer, None
         if timer is not None:
             timer.disarm()
         elif self._handle is not None:
             self._handle.cancel()
-        if not self._fired or self._task is None:
+        if not self._fired or task is None:
             return self._expired and error is None
-        end_interruption(self._task)
-        others = self._task.uncancel() > self._cancelling
+        end_interruption(task)
+        others = task.uncancel() > self._cancelling
         return isinstance(error, asyncio.CancelledError) and not others
 
     @property
@@ -77,18 +94,19 @@ class AsyncioCutoff:
     def here(self) -> bool:
         """Tell whether the current task is the one that is interrupted."""
         try:
-            return self._task is not None and asyncio.current_task() is self._task
+            return self._task is not None and asyncio.current_task() is self._task()
         except RuntimeError:  # a thread without a loop
             return False
 
     def _expire(self) -> None:
         self._expired = True
-        if self._task is None or (self._suspended is not None and self._suspended()):
+        self._handle = None
+        task = self._running()
+        if task is None or (self._suspended is not None and self._suspended()):
             return
-        cancelled = self._task.cancelling() > self._cancelling
-        if cancelled or not begin_interruption(self._task):  # its cleanup is left alone: look again when that is over
-            self._timer = self._timer or Timer(self._expire)
-            self._timer.arm(AGAIN_SECONDS)
+        cancelled = task.cancelling() > self._cancelling
+        if cancelled or not begin_interruption(task):  # its cleanup is left alone: look again when that is over
+            self._arm(task, AGAIN_SECONDS)
             return
         self._fired = True
-        self._task.cancel()
+        task.cancel()

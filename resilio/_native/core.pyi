@@ -243,6 +243,10 @@ class Timer:
     def disarm(self) -> None: ...
 
 @final
+class Keeper:
+    """The tasks that a loop keeps alive because a timer will interrupt them."""
+
+@final
 class AmbientDeadline:
     """A deadline as contexts hold it."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -19,7 +20,7 @@ from types import CellType, CodeType, FunctionType, MethodType, ModuleType, coro
 from typing import Any
 
 from resilio import _log
-from resilio._native.core import Call, begin_interruption, end_interruption
+from resilio._native.core import Call, Keeper, begin_interruption, end_interruption
 
 __all__ = ["GRACE", "keep", "see_out", "stop"]
 
@@ -41,6 +42,7 @@ _OPAQUE = (
     type,
     ModuleType,
     FunctionType,
+    Keeper,
     CodeType,
     asyncio.Future,
     asyncio.AbstractEventLoop,
@@ -229,7 +231,7 @@ def _movable(loser: Call[Any], task: asyncio.Task[Any]) -> list[Call[Any]] | Non
     todo = [(thing, _DEEP) for thing in gc.get_referents(loser)]
     while todo:
         thing, depth = todo.pop()
-        if thing is task or len(seen) > _ENOUGH:
+        if thing is task or (isinstance(thing, weakref.ref) and thing() is task) or len(seen) > _ENOUGH:
             return None
         if depth < 0 or id(thing) in seen or isinstance(thing, _OPAQUE):
             continue

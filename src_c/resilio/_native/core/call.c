@@ -209,6 +209,7 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
     Py_VISIT(self->origin);
     Py_VISIT(self->task);
     Py_VISIT(self->context);
+    Py_VISIT(self->keep.keeper);
     for (int i = self->run.base; i < self->run.n; i++)
         Py_VISIT(self->run.slots[i].extra);
     for (Py_ssize_t i = 1; i <= self->total; i++)

@@ -2,6 +2,7 @@
 #ifndef RS_CALL_H
 #define RS_CALL_H
 #include "core.h"
+#include "keeper.h"
 #include "timers.h"
 
 #define RS_INLINE_ARGS 6
@@ -27,6 +28,7 @@ typedef struct CallObject {
     PyObject *context;              /* in which that task runs; NULL with task, or without one */
     long cancelling;                /* what the task's cancelling() was then */
     rs_timer timer;                 /* for the earliest wake_ns of its strategies */
+    rs_keep keep;                   /* while it is armed, the loop keeps the task */
     uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
     uint8_t armed;                  /* the timer stands where it must */
     uint8_t in_use;                 /* the timer has been armed, and must be disarmed */

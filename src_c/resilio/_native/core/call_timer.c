@@ -57,8 +57,10 @@ void rs_call_arm(CallObject *self)
     PyObject *loop = NULL;
     self->armed = 1;
     if (due == RS_NEVER) {
-        if (self->in_use)
+        if (self->in_use) {
             rs_timer_disarm(&self->timer);
+            rs_keep_end(&self->keep);
+        }
         return;
     }
     self->timer.fire = call_expired;
@@ -72,6 +74,8 @@ void rs_call_arm(CallObject *self)
         self->cancelling = cancelling_of(self->task, "cancelling");
         self->context = Py_XNewRef(PyThreadState_Get()->context);
     }
+    if (self->task && self->keep.keeper == NULL)
+        rs_keep_begin(&self->keep, loop, self->task);
     rs_drop_error();
 }
 
@@ -91,6 +95,7 @@ void rs_call_end_timer(CallObject *self)
     self->in_use = 0;
     if (self->run.interrupt)
         interruption_over(self);
+    rs_keep_end(&self->keep);
     Py_CLEAR(self->task);
     Py_CLEAR(self->context);
     PyErr_Restore(type, value, traceback);

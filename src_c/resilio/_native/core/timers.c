@@ -12,6 +12,7 @@
  * the wheel, since a timer may fire and let go of it while another thread is about to disarm that timer; so locks are
  * static, and wheels share them.
  */
+#include "keeper.h"
 #include "loop_wheel.h"
 #include "try_hold.h"
 
@@ -227,5 +228,7 @@ PyTypeObject rs_WheelType = {
 
 int rs_timers_init(PyObject *module)
 {
-    return PyType_Ready(&rs_WheelType) < 0 ? -1 : PyModule_AddType(module, &rs_TimerType);
+    if (PyType_Ready(&rs_WheelType) < 0 || PyModule_AddType(module, &rs_KeeperType) < 0)
+        return -1;
+    return PyModule_AddType(module, &rs_TimerType);
 }

@@ -6,8 +6,9 @@
  * unraisable; an exception that is no Exception (a Ctrl-C) goes on into the loop once all others have fired.
  *
  * `owner` is the Python object that the struct is part of. It is held while it fires; one that is being freed does not
- * fire. Its tp_dealloc must call rs_timer_disarm before anything else. Arming does not keep the owner alive. An owner of
- * NULL is possible where nothing can free the timer while another thread may be firing it.
+ * fire. Its tp_dealloc must call rs_timer_disarm before anything else. Arming does not keep the owner alive: keeper.h
+ * has the loop keep what the owner is to interrupt. An owner of NULL is possible where nothing can free the timer while
+ * another thread may be firing it.
  *
  * Without the GIL a timer may fire just after another thread disarmed it, and so must look whether it is still wanted.
  */

@@ -1,0 +1,138 @@
+/* What a loop keeps alive for us: tasks that a timer will interrupt.
+ *
+ * asyncio knows its tasks weakly. One that nobody else knows, and that waits for what only it knows, would be collected in
+ * its wait. `asyncio.timeout` keeps it, because the loop's timer leads to it; the timers of a wheel lead nowhere. So the loop
+ * gets an attribute that leads to the tasks for as long as their timers are armed, and dies with it when it is closed and
+ * forgotten. A call that is dropped takes its task off the list: the list holds tasks, never calls.
+ */
+#include "core.h"
+#include "loop_wheel.h"
+#include "keeper.h"
+
+typedef struct {
+    PyObject_HEAD
+    rs_keep head;                   /* of a ring */
+    rs_lock lock;
+    uint32_t epoch;
+} KeeperObject;
+
+/* Another thread may have been in the midst of it when the process forked: it is left alone. */
+static int is_left_alone(const KeeperObject *self)
+{
+#ifdef Py_GIL_DISABLED
+    return self->epoch != rs_wheel_epoch;
+#else
+    return 0;
+#endif
+}
+
+static KeeperObject *keeper_new(void)
+{
+    KeeperObject *self = PyObject_GC_New(KeeperObject, &rs_KeeperType);
+    if (self == NULL)
+        return NULL;
+    memset((char *)self + sizeof(PyObject), 0, sizeof(KeeperObject) - sizeof(PyObject));
+    self->head.prev = self->head.next = &self->head;
+    self->epoch = rs_wheel_epoch;
+    PyObject_GC_Track(self);
+    return self;
+}
+
+static int keeper_traverse(KeeperObject *self, visitproc visit, void *arg)
+{
+    for (rs_keep *node = self->head.next; node != &self->head && !is_left_alone(self); node = node->next)
+        Py_VISIT(node->kept);
+    return 0;
+}
+
+/* Take a node off the ring and return what it kept; NULL: another thread was faster. */
+static PyObject *unlink_node(KeeperObject *self, rs_keep *node)
+{
+    PyObject *kept = NULL;
+    if (is_left_alone(self))
+        return NULL;
+    rs_lock_acquire(&self->lock);
+    if (node == NULL)
+        node = self->head.next;
+    if (node->next && node != &self->head) {
+        node->prev->next = node->next;
+        node->next->prev = node->prev;
+        node->prev = node->next = NULL;
+        kept = node->kept;
+        node->kept = NULL;
+    }
+    rs_lock_release(&self->lock);
+    return kept;
+}
+
+static int keeper_clear(KeeperObject *self)
+{
+    PyObject *kept;
+    while ((kept = unlink_node(self, NULL)) != NULL)
+        Py_DECREF(kept);
+    return 0;
+}
+
+/* Nothing is on the ring any more: each node holds a reference. */
+static void keeper_dealloc(KeeperObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    PyObject_GC_Del(self);
+}
+
+PyTypeObject rs_KeeperType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Keeper",
+    .tp_basicsize = sizeof(KeeperObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "The tasks that a loop keeps alive because a timer will interrupt them.",
+    .tp_traverse = (traverseproc)keeper_traverse,
+    .tp_clear = (inquiry)keeper_clear,
+    .tp_dealloc = (destructor)keeper_dealloc,
+};
+
+static PyObject *attribute_name(void)
+{
+    static PyObject *name;
+    return name ? name : (name = PyUnicode_InternFromString("_resilio_keeper"));
+}
+
+/* The loop's own. New reference; NULL with an exception: a loop that allows no attributes, usually. */
+static KeeperObject *keeper_of(PyObject *loop)
+{
+    PyObject *name = attribute_name(), *found = name ? PyObject_GetAttr(loop, name) : NULL;
+    if (RS_LIKELY(found && Py_TYPE(found) == &rs_KeeperType && !is_left_alone((KeeperObject *)found)))
+        return (KeeperObject *)found;
+    Py_XDECREF(found);
+    PyErr_Clear();
+    KeeperObject *made = name ? keeper_new() : NULL;
+    if (made && PyObject_SetAttr(loop, name, (PyObject *)made) < 0)
+        Py_CLEAR(made);
+    return made;
+}
+
+void rs_keep_begin(rs_keep *node, PyObject *loop, PyObject *kept)
+{
+    KeeperObject *self = keeper_of(loop);
+    if (self == NULL) {
+        rs_drop_error();
+        return;
+    }
+    node->keeper = (PyObject *)self;
+    node->kept = Py_NewRef(kept);
+    rs_lock_acquire(&self->lock);
+    node->prev = self->head.prev;
+    node->next = &self->head;
+    node->prev->next = self->head.prev = node;
+    rs_lock_release(&self->lock);
+}
+
+void rs_keep_end(rs_keep *node)
+{
+    KeeperObject *self = (KeeperObject *)node->keeper;
+    if (self == NULL)
+        return;
+    PyObject *kept = unlink_node(self, node);
+    node->keeper = NULL;
+    Py_XDECREF(kept);
+    Py_DECREF((PyObject *)self);
+}
