@@ -313,9 +313,10 @@ _ABOUT = """p99 with hedges over p99 without, for the same calls; {calls:,} call
 copy that lost, "not": it does not. Extra load counts copies a call over the run, and the most that it was from the
 start to any time. A cell within {near:g} of what it must be, or beyond, is the mean of {more_seeds} runs of
 {more_calls:,} calls: p99 of a law of which 1 % takes 20 times as long is the edge of a cliff, and chance weighs more in
-one run of 30,000 than hedges do (shortest of two, load 0.5, the job's, stopped: from 1.00 to 1.23 in eight of them, from
-1.08 to 1.18 in eight of 150,000). In 3 runs of 60,000 the cells of exponential jobs at random are 0.95 at a load of 0.5 and 0.99 at 0.6, where the rule that
-hedges rest while the median is twice what it was at best leaves little to gain."""
+one run of 30,000 than hedges do (shortest of two, load 0.5, the job's, stopped: from 1.00 to 1.23 in eight of them,
+from 1.08 to 1.18 in eight of 150,000). In 3 runs of 60,000 the cells of exponential jobs at random are 0.95 at a
+load of 0.5 and 0.99 at 0.6, where the rule that hedges rest while the median is twice what it was at best leaves
+little to gain."""
 _ABOUT_LOSING = """Copies a call while they win; seconds from the point where copies have the size of the first, so that
 they cannot win, to the first second in which they are less than 1 %; and their share from 10 s after that point on.
 Central queue, the most of {seeds} run(s); must be: within 10 s, below 1 %."""
