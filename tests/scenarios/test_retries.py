@@ -489,7 +489,8 @@ def test_rt08_tasks_pay_in_once_with_a_retry_that_they_can_know(vt, backend, sha
 
     async def main():
         if shape != "block":
-            return await outer(fan_out)()
+            await outer(fan_out)()
+            return
         async for attempt in outer.retrying():
             with attempt:
                 await fan_out()
