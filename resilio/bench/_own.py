@@ -56,7 +56,14 @@ def _async_breaker() -> Comparison:
         "async_breaker",
         "Async circuit breaker on success",
         "Added to `await f()`.",
-        [subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker")],
+        [
+            subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker"),
+            subject(
+                "resilio circuit_breaker, probabilistic",
+                lambda: breaker(mode="probabilistic")(_work.acallee()),
+                "probabilistic_breaker",
+            ),
+        ],
     )
 
 

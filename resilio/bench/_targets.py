@@ -45,6 +45,7 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "async_breaker": Target("async breaker on success", "W", 0.7, 0.4, 1.0, 0.65),
+    "probabilistic_breaker": Target("async breaker on success, probabilistic", "W", 1.0, 0.7),
     "async_stack": Target("rate_limit + bulkhead + breaker, fused", "W", 1.0, 0.5, 1.3, 0.75),
     "retry": Target("retry, first attempt succeeds", "W", 0.8, 0.6),
     "retried_tenacity": Target("retry of two attempts without sleep, against tenacity", "x", 0.1, 0.05),

@@ -82,6 +82,7 @@ class BreakerOracle:
     ramp_end_ns: int | None = None
     ramp_credit: int = 0
     outcomes: list[tuple[int, bool, bool]] = field(default_factory=list)  # recorded at, failed, slow
+    proof: int = 2  # successful probes that close
     leases: dict[int, int] = field(default_factory=dict)  # lease -> when it ends
     changes: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -177,7 +178,7 @@ class BreakerOracle:
             self._open("probe_failed", now_ns)
             return
         self.proven += 1
-        if self.proven == min(2, self.options.probes):
+        if self.proven == min(self.proof, self.options.probes):
             self._start_over()
             self._enter("closed", "probes_succeeded")
             if self.options.ramp_ns is not None:

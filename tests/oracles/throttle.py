@@ -26,6 +26,7 @@ class ThrottleOracle(BreakerOracle):
     """As the breaker, but that a rate throttles: in the state "throttling", which the native one calls half open."""
 
     p99_ns: Callable[[], int] = int
+    proof: int = 1
     good_in_a_row: int = 0
     sent_ns: int = 0
     half: int = 0

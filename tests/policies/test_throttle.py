@@ -110,6 +110,19 @@ def test_a_total_failure_opens_it_after_ten_calls(vt):
     assert breaker.try_acquire().reason == "open"
 
 
+def test_one_good_probe_closes_it(vt):
+    """It opens where all fails, and one success says that this is over: four in five failures must not keep it open."""
+    breaker = throttle()
+    for _ in range(10):
+        breaker.try_acquire().failure()
+    vt.advance(0.2)
+    breaker.try_acquire().failure()
+    assert breaker.state == "open"
+    vt.advance(0.3)
+    breaker.try_acquire().success()
+    assert breaker.state == "closed"
+
+
 def test_failures_in_a_row_open_it_only_if_they_are_no_chance(vt):
     """Where half of the calls fail, ten in a row come every minute; twenty do not."""
     breaker = throttle(failure_rate=1.0)
@@ -303,9 +316,9 @@ def test_the_share_is_that_of_all_ways_to_refuse(vt):
         breaker.try_acquire().failure()
     assert breaker.snapshot().share == 0
     vt.advance(0.2)
-    breaker.try_acquire().success()
+    probe = breaker.try_acquire()
     assert (breaker.state, breaker.snapshot().share) == ("half_open", 0)
-    breaker.try_acquire().success()
+    probe.success()
     assert breaker.snapshot().share == pytest.approx(0.1)
     vt.advance(5.0)
     assert breaker.snapshot().share == pytest.approx(0.55)
@@ -337,7 +350,6 @@ def test_a_ramp_readmits_slowly_and_the_throttle_goes_on_learning(vt):
     for _ in range(10):
         breaker.try_acquire().failure()
     vt.advance(0.2)
-    breaker.try_acquire().success()
     breaker.try_acquire().success()
     assert breaker.try_acquire().admitted
     assert breaker.try_acquire().reason == "ramp"
@@ -405,9 +417,22 @@ def test_a_result_from_before_the_mode_is_taken_as_it_is(vt):
     assert (breaker.snapshot().overdue, breaker.snapshot().successes) == (0, 3)
 
 
-def test_a_copy_is_shed_while_it_throttles(vt):
-    """A hedge adds load to what fails: there is none, whatever the draw."""
-    breaker = throttled()
+def ramping(vt):
+    """A breaker of the other mode, in the last tenth of its ramp."""
+    breaker = circuit_breaker(ramp=100.0)
+    for _ in range(10):
+        breaker.try_acquire().failure()
+    vt.advance(0.2)
+    breaker.try_acquire().success()
+    breaker.try_acquire().success()
+    vt.advance(90.0)
+    return breaker
+
+
+@pytest.mark.parametrize("make", [lambda _: throttled(), ramping])
+def test_a_copy_is_shed_while_it_throttles_or_ramps(vt, make):
+    """A hedge adds load to what fails, or has just come back: there is none, whatever the draw."""
+    breaker = make(vt)
     copies = []
 
     async def fetch():

@@ -159,6 +159,8 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
     cdef int verdict
     if b.state == THROTTLING and _draws_refusal(b, hedge, now_ns):
         return _refuse_by_throttle(gate, b, slot, refusal)
+    if hedge and b.ramp_end_ns > now_ns:                                                    # nor that of a call in a ramp
+        return _refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
     verdict = _ramp(gate, b, slot, now_ns, refusal)
     if b.options.throttle and verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
         slot.amount = rs_overdue_begin(&b.overdue)
@@ -265,8 +267,8 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
         _open(gate, b, BY_PROBE_FAILED, now_ns)
         return
     b.proven += 1
-    if b.proven < min(b.options.probes, <uint32_t>PROOF):
-        return
+    if not b.options.throttle and b.proven < min(b.options.probes, <uint32_t>PROOF):
+        return                              # a throttle opens where all fails: one success says that this is over
     _close(gate, b, BY_PROBES_SUCCEEDED, now_ns)
     if b.options.ramp_ns:
         b.passing = False
