@@ -46,7 +46,8 @@ def _outage_row(
 ) -> tuple[str, ...]:
     sent, recoveries = [calls for calls, _ in seen], [recovery for _, recovery in seen]
     figures = (
-        f"{statistics.mean(sent):,.0f} ({max(sent):,}); {statistics.median(recoveries):.3g} ({max(recoveries):.4g})"
+        f"{statistics.mean(sent):,.0f} ({max(sent):,}); "
+        f"{_seconds(statistics.median(recoveries))} ({_seconds(max(recoveries))})"
     )
     return name, f"{length:g}", f"{latency:g}", str(runs), must, published, figures
 
@@ -148,8 +149,9 @@ SHARDS = (
 )
 PARTIAL = (
     "A share of shards is lost for ten minutes, one guard before all of them: the share refused of the calls that "
-    "would have succeeded. Up to the limit of 50 % the probabilistic mode refuses next to none; above it as much as "
-    "is above it, where the others end by refusing nearly all. The wish was at most 1 % at 50 %."
+    "would have succeeded. Up to the limit of 50 % the probabilistic mode refuses next to none; above it in "
+    "proportion to what fails beyond it, where the others end by refusing nearly all. The wish was at most 1 % at 50 "
+    "%."
 )
 OVERLOAD = (
     "The price of that: a server that refuses at once what is above its capacity, at so many times the capacity. "
