@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from resilio._policies.deadline import Deadline, deadline
     from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
+    from resilio._policies.load_shed import LoadShed, load_shed
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
     from resilio._policies.retry import Retry, retry
     from resilio._policies.timeout import Timeout, timeout
     from resilio._policy import Policy, policy_of
+    from resilio._priority import current_priority, ignored_priorities, priority, priority_from
     from resilio._retrying import RetryAttempt, Retrying, retrying
     from resilio._snapshot import Health, Snapshot
     from resilio._standard import Standard, override, standard
@@ -57,6 +59,7 @@ __all__ = [
     "Hedge",
     "Keyed",
     "LatencyHistogram",
+    "LoadShed",
     "Outcome",
     "OverloadedError",
     "Permit",
@@ -84,6 +87,7 @@ __all__ = [
     "configure",
     "constant",
     "current",
+    "current_priority",
     "custom_gate",
     "deadline",
     "decorrelated_jitter",
@@ -95,11 +99,15 @@ __all__ = [
     "full_jitter",
     "gates",
     "hedge",
+    "ignored_priorities",
     "keyed",
+    "load_shed",
     "override",
     "pipeline",
     "policy_of",
     "presets",
+    "priority",
+    "priority_from",
     "rate_limit",
     "registry",
     "remaining",
@@ -117,6 +125,7 @@ _LATER = {
     "Health": "_snapshot",
     "Hedge": "_policies.hedge",
     "Keyed": "_keyed",
+    "LoadShed": "_policies.load_shed",
     "Outcome": "_outcome",
     "Pipeline": "_pipeline",
     "PipelineWarning": "_pipeline",
@@ -135,6 +144,7 @@ _LATER = {
     "circuit_breaker": "_policies.circuit_breaker",
     "configure": "registry",
     "constant": "_backoff",
+    "current_priority": "_priority",
     "custom_gate": "gates",
     "deadline": "_policies.deadline",
     "decorrelated_jitter": "_backoff",
@@ -144,10 +154,14 @@ _LATER = {
     "fallback": "_policies.fallback",
     "full_jitter": "_backoff",
     "hedge": "_policies.hedge",
+    "ignored_priorities": "_priority",
     "keyed": "_keyed",
+    "load_shed": "_policies.load_shed",
     "override": "_standard",
     "pipeline": "_pipeline",
     "policy_of": "_policy",
+    "priority": "_priority",
+    "priority_from": "_priority",
     "rate_limit": "_policies.rate_limit",
     "remaining": "_deadline",
     "retry": "_policies.retry",

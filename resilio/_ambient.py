@@ -19,7 +19,9 @@ from resilio import _context
 from resilio._config import refuse
 from resilio._deadline import put_back
 from resilio._frames import entered_in, generator_behind
-from resilio._native.core import AmbientDeadline, ambient_deadline, detach
+from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline, ambient_priority, detach
+from resilio._priority import STANDARD
+from resilio._priority import put_back as put_back_priority
 
 if TYPE_CHECKING:
     from types import CoroutineType, FrameType, TracebackType
@@ -36,11 +38,12 @@ _NEVER_NS = 2**63 - 1
 class Detached:
     """A block, or a decorator, without anything ambient; see :func:`detached`, which makes one."""
 
-    __slots__ = ("_deadline", "_tokens")
+    __slots__ = ("_deadline", "_priority", "_tokens")
 
     def __init__(self) -> None:
         """Take nothing away yet."""
         self._deadline: AmbientDeadline | None = None
+        self._priority: AmbientPriority | None = None
         self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
 
     def __call__(self, fn: F) -> F:
@@ -80,11 +83,14 @@ class Detached:
     def _enter(self, frame: FrameType) -> None:
         if self._tokens:
             raise RuntimeError("this block is open; call detached() once for each block")
-        generator = generator_behind(entered_in(frame))  # its consumer keeps the deadline
+        generator = generator_behind(entered_in(frame))  # its consumer keeps the deadline and the priority
         self._deadline = AmbientDeadline(_NEVER_NS, detach(), _context.deadline.get(), generator)
+        if (before := _context.priority.get()) is not None:
+            self._priority = AmbientPriority(STANDARD, None, before, generator)
+        values: dict[ContextVar[Any], Any] = {_context.deadline: self._deadline, _context.priority: self._priority}
         try:
             for variable in _context.AMBIENT:
-                value = self._deadline if variable is _context.deadline else None
+                value = values.get(variable)
                 self._tokens.append((variable, variable.set(value)))
         except BaseException:  # a Ctrl-C
             self._exit()
@@ -93,9 +99,13 @@ class Detached:
     def _exit(self) -> None:
         tokens, self._tokens = self._tokens, []
         deadline, self._deadline = self._deadline, None
+        priority, self._priority = self._priority, None
         for variable, token in reversed(tokens):
             if variable is _context.deadline and deadline is not None:
                 put_back(deadline, token)
+                continue
+            if variable is _context.priority and priority is not None:
+                put_back_priority(priority, token)
                 continue
             with suppress(ValueError):  # left in another context than it was entered in, which has its own
                 variable.reset(token)
@@ -171,6 +181,8 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
     context, deadline = copy_context(), ambient_deadline()
     if deadline is not None:  # it may be that of a call, which contexts do not hold
         context.run(_context.deadline.set, deadline)
+    if (priority := ambient_priority()) is not None:  # its generator will not run over there
+        context.run(_context.priority.set, AmbientPriority(priority.level, priority.task))
 
     @functools.wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

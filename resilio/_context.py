@@ -16,9 +16,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resilio._native.core import AmbientDeadline
+    from resilio._native.core import AmbientDeadline, AmbientPriority
 
-__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "no_wait", "parking", "retry_scope"]
+__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "no_wait", "parking", "priority", "retry_scope"]
 
 AMBIENT: list[ContextVar[Any]] = []
 """What `detached()` sets to None."""
@@ -38,6 +38,9 @@ def ambient(name: str) -> ContextVar[Any]:
 
 deadline: ContextVar[AmbientDeadline | None] = ambient("deadline")
 """The deadline as it was set. Read it by `core.ambient_deadline()`, which knows whether it holds here."""
+
+priority: ContextVar[AmbientPriority | None] = ambient("priority")
+"""The priority as it was set. Read it by `core.ambient_priority()`, which knows whether it holds here."""
 
 retry_scope: ContextVar[Any] = ambient("retry_scope")
 """The retry that acts here, a `Scope` of `_native.retry`; calls under way in this thread are found without it."""

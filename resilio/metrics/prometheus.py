@@ -7,6 +7,7 @@ Prometheus: a collector that reads the native counters and histograms when it is
     resilio_call_seconds{kind,name}             histogram of successes and failures
     resilio_inflight, resilio_queued, resilio_limit{kind,name}
     resilio_state{kind,name,state}              how many policies of this kind and name are in that state
+    resilio_shed_total{kind,name,priority,reason}   calls that a load shedder lost, by their class
     resilio_retries_total{kind,name}            attempts after the first
     resilio_retry_stopped_total{kind,name,reason}   failed calls that were not tried again, by the reason
     resilio_retry_budget{kind,name}             tokens that pay for retries now; a shared one shows at each of its users
@@ -70,6 +71,7 @@ class _Totals:
     refusals: Counter[str] = attrs.field(factory=Counter)
     stopped: Counter[str] = attrs.field(factory=Counter)
     due: Counter[str] = attrs.field(factory=Counter)
+    shed: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     latency: LatencyHistogram = attrs.field(factory=LatencyHistogram)
 
     def add(self, other: _Totals) -> None:
@@ -77,6 +79,7 @@ class _Totals:
         self.refusals.update(other.refusals)
         self.stopped.update(other.stopped)
         self.due.update(other.due)
+        self.shed.update(other.shed)
         self.latency.merge(other.latency)
 
 
@@ -111,7 +114,8 @@ class _Group:
         budget = getattr(policy, "budget", None)
         if budget is not None:
             self.budgets[id(budget)] = budget.balance
-        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, due, policy.latency)
+        shed = Counter(getattr(policy, "shed", {}))
+        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, due, shed, policy.latency)
         self.totals.add(totals)
         return totals
 
@@ -193,6 +197,7 @@ def _families(groups: dict[Key, _Group], buckets: tuple[float, ...]) -> Iterator
     yield from _gauges(groups)
     yield from _retries(groups)
     yield from _hedges(groups)
+    yield _shed(groups)
     yield _states(groups)
     yield _latencies(groups, buckets)
     errors = CounterMetricFamily("resilio_listener_errors", "Exceptions that event listeners have raised")
@@ -256,6 +261,16 @@ def _hedges(groups: dict[Key, _Group]) -> Iterator[Metric]:
         for answer, count in group.totals.due.items():
             due.add_metric([*key, answer], count)
     yield from (started, won, refused, due)
+
+
+def _shed(groups: dict[Key, _Group]) -> Metric:
+    family = CounterMetricFamily(
+        "resilio_shed", "Calls that a load shedder lost, by their class", labels=[*LABELS, "priority", "reason"]
+    )
+    for key, group in groups.items():
+        for (priority, reason), count in group.totals.shed.items():
+            family.add_metric([*key, priority, reason], count)
+    return family
 
 
 def _states(groups: dict[Key, _Group]) -> Metric:

@@ -75,5 +75,9 @@ typedef struct rs_core_api {
     /* An ambient deadline to set in a context, upon the value before, or None. New reference; NULL with an exception. */
     PyObject *(*deadline)(int64_t until_ns, int64_t allowed_ns, PyObject *before);
     void (*forget)(PyObject *deadline);     /* it is over, and nobody could take it out of its context: it never passes */
+    /* Priorities that some context may hold. 0: nobody need ask. */
+    const int *priorities;
+    /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the hash of its task, 0 for none. */
+    int (*priority)(uint64_t *task);
 } rs_core_api;
 #endif

@@ -30,6 +30,7 @@ cdef extern from "waiters.h" nogil:
         RS_WAITER_GRANTED
         RS_WAITER_REFUSED
         RS_EXPIRED
+        RS_OUT_OF_TIME_TO_WAIT
 
     ctypedef struct rs_lock:
         pass
@@ -42,6 +43,7 @@ cdef extern from "waiters.h" nogil:
         int64_t amount
         int64_t deadline_ns
         int64_t enqueued_ns
+        int64_t expires_ns
         uint8_t state
         uint8_t reason
     ctypedef struct rs_queue:
@@ -75,6 +77,7 @@ cdef extern from "waiters.h" nogil:
         PyObject *kwnames
         rs_waiter *waiter
         int hedge
+        int64_t deadline_ns
         PyObject *func
     ctypedef struct rs_refusal:
         int reason

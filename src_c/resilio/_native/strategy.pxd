@@ -1,7 +1,7 @@
 """The contract of a native strategy (src_c/include/strategy.h) for Cython, beside that of a gate (gate.pxd)."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t, uint64_t
 
 from resilio._native.gate cimport rs_gate, rs_gate_ops, rs_request, rs_slot
 
@@ -64,3 +64,5 @@ cdef extern from "strategy.h":
         int (*replayable)(const rs_request *) noexcept
         object (*deadline)(int64_t, int64_t, PyObject *)
         void (*forget)(PyObject *) noexcept
+        const int *priorities
+        int (*priority)(uint64_t *) noexcept

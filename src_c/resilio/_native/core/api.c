@@ -46,4 +46,5 @@ static int replayable(const rs_request *request)
     return 1;
 }
 
-const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget};
+const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget,
+                             &rs_priority_count, rs_priority_here};

@@ -138,6 +138,10 @@ int rs_detached_from(const rs_run *run);        /* is this code in a detached bl
 int64_t rs_deadline_with_context(const rs_frame *top);
 PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
+/* Does what was set in a generator's frame hold: does that generator, weakly referred to, run? NULL: it was in none. */
+int rs_holds_in(PyObject *reference, int closed);
+/* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
+int rs_refer_weakly(PyObject *object, PyObject **reference);
 /* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
 static inline int64_t rs_deadline_ns(void)
 {
@@ -146,6 +150,11 @@ static inline int64_t rs_deadline_ns(void)
         return rs_deadline_with_context(top);
     return top ? top->run->deadline_ns : RS_NEVER;
 }
+
+/* ---- the ambient priority, of the context ---------------------------------------------------------------------- */
+extern int rs_priority_count;       /* priorities that some context may hold */
+extern PyTypeObject rs_AmbientPriorityType;
+int rs_priority_here(uint64_t *task);
 
 /* ---- refusals ----------------------------------------------------------------------------------------------- */
 typedef struct rs_kind {            /* what is derived once from a gate's ops */
@@ -206,6 +215,7 @@ PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why);
 rs_waiter *rs_waiter_new(void);
 void rs_waiter_wake(rs_waiter *waiter);
 int rs_is_coroutine_function(PyObject *callable);
+PyObject *rs_import(const char *module);   /* wherever it is called from, new reference */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);

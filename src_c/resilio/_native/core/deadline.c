@@ -49,15 +49,17 @@ static int is_running(PyObject *generator)
     return running;
 }
 
-static int holds(DeadlineObject *self)
+int rs_holds_in(PyObject *reference, int closed)
 {
-    if (RS_LIKELY(self->generator == NULL))
+    if (RS_LIKELY(reference == NULL))
         return 1;
-    PyObject *generator = self->closed ? NULL : alive(self->generator);
+    PyObject *generator = closed ? NULL : alive(reference);
     int running = generator && is_running(generator);
     Py_XDECREF(generator);
     return running;
 }
+
+static int holds(DeadlineObject *self) { return rs_holds_in(self->generator, self->closed); }
 
 /* What a context says. */
 typedef struct {
@@ -188,8 +190,7 @@ PyObject *rs_generator_of(PyObject *module, PyObject *frame)
 
 /* ---- the type ------------------------------------------------------------------------------------------------ */
 
-/* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
-static int weakly(PyObject *object, PyObject **reference)
+int rs_refer_weakly(PyObject *object, PyObject **reference)
 {
     if (object == NULL || object == Py_None)
         return 0;
@@ -240,7 +241,7 @@ static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->until_ns = until_ns;
     self->allowed_ns = allowed_ns;
     self->outer = outer == Py_None ? NULL : worth_keeping((DeadlineObject *)outer, generator != Py_None);
-    if (weakly(generator, &self->generator) < 0 || weakly(cutoff, &self->cutoff) < 0)
+    if (rs_refer_weakly(generator, &self->generator) < 0 || rs_refer_weakly(cutoff, &self->cutoff) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }

@@ -6,12 +6,13 @@ rs_clock *rs_clk;
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
 extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
+extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
 extern PyObject *rs_begin_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_end_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
 
 /* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
-static PyObject *import(const char *module)
+PyObject *rs_import(const char *module)
 {
     PyObject *name = PyUnicode_FromString(module);
     PyObject *top = name ? PyImport_ImportModuleLevelObject(name, NULL, NULL, NULL, 0) : NULL;
@@ -29,7 +30,7 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
     PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
     if (RS_LIKELY(value != NULL))
         return value;
-    PyObject *imported = import(module);
+    PyObject *imported = rs_import(module);
     value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
     Py_XDECREF(imported);
     if (value)
@@ -69,6 +70,8 @@ static PyMethodDef methods[] = {
     {"end_interruption", rs_end_interruption, METH_O, "end_interruption(task, /)\n--\n\nThe cancellation has arrived."},
     {"ambient_deadline", rs_ambient_deadline, METH_NOARGS,
      "ambient_deadline()\n--\n\nThe deadline that holds in this context, or None."},
+    {"ambient_priority", rs_ambient_priority, METH_NOARGS,
+     "ambient_priority()\n--\n\nThe priority that holds in this context, or None."},
     {"generator_of", rs_generator_of, METH_O,
      "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
@@ -99,7 +102,7 @@ static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
-                             &rs_RestType};
+                             &rs_AmbientPriorityType, &rs_RestType};
     if ((rs_clk = rs_clock_import()) == NULL)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)

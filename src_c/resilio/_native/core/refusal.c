@@ -33,7 +33,7 @@ static int fill_kind(rs_kind *kind, const rs_gate_ops *ops)
     Py_ssize_t n = 0;
     while (ops->reasons && ops->reasons[n])
         n++;
-    PyObject *reasons = PyTuple_New(n), *errors = PyImport_ImportModule("resilio.errors");
+    PyObject *reasons = PyTuple_New(n), *errors = rs_import("resilio.errors");
     kind->kind = PyUnicode_InternFromString(ops->kind);
     kind->error = errors ? PyObject_GetAttrString(errors, ops->error) : NULL;
     Py_XDECREF(errors);

@@ -1,0 +1,143 @@
+"""
+A load shedder serves what the hardware can serve, keeps latency near normal, and refuses the least important first.
+
+Why: a server that takes all it is offered, when that is more than it can do, soon does nothing in time: every call
+waits behind calls whose callers have given up. When not: before a dependency, where the callers are one's own code (a
+bulkhead says no at once). What it is not: a rate limit (it knows no quota, only whether there is room), or a way to
+serve more than the hardware can.
+
+It stands on the server's handler. The limit holds for the process: for all threads and event loops together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from resilio._config import enforce, function, positive_int, refuse, seconds
+from resilio._native.shedder import ShedderGate
+from resilio._options import option
+from resilio._policy import Policy, make
+
+__all__ = ["LoadShed", "LoadShedConfig", "load_shed"]
+
+Time = float | timedelta
+
+
+@attrs.frozen(kw_only=True)
+class LoadShedConfig:
+    """The options of a load shedder, checked; :func:`load_shed` says what each means."""
+
+    max_concurrent: int | None = option(positive_int, default=None, none_ok=True)
+    target: float | None = option(seconds, default=None, none_ok=True)
+    tenant: Callable[..., Any] | None = option(function, default=None)
+    task: Callable[..., Any] | None = option(function, default=None)
+    enforce: float = option(enforce, default=True)
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the gate takes them."""
+        return {
+            "max_concurrent": self.max_concurrent,
+            "target_ns": 0 if self.target is None else round(self.target * 1e9),
+            "tenant": self.tenant,
+            "task": self.task,
+        }
+
+
+class LoadShed(Policy[LoadShedConfig]):
+    """The permits of a server, and a queue that keeps what is worth serving; see :func:`load_shed`, which makes one."""
+
+    kind = "load_shed"
+    Config = LoadShedConfig
+    _gate: ShedderGate
+
+    def __init__(self, config: LoadShedConfig, name: str | None = None) -> None:
+        """Make an idle load shedder."""
+        super().__init__(ShedderGate(**config.native()), config, name)
+
+    def _apply(self, config: LoadShedConfig) -> None:
+        self._gate.configure(**config.native())
+
+    def _state(self) -> str:
+        self._gate.look()
+        return "overloaded" if self._gate.overloaded else "normal"
+
+    def _limit(self) -> float:
+        return self._gate.limit
+
+    def reset(self) -> None:
+        """Forget all that was learnt: times, limit, tasks, and that there was an overload; calls go on as they are."""
+        self._gate.reset()
+
+    @property
+    def limit(self) -> int:
+        """Calls that may run at a time, now."""
+        return self._gate.limit
+
+    @property
+    def room(self) -> int:
+        """Calls that may wait, now."""
+        return self._gate.room
+
+    @property
+    def shed_share(self) -> float:
+        """The share of the last 500 or so arrivals that was shed."""
+        return self._gate.shed_share
+
+    @property
+    def shed(self) -> dict[tuple[str, str], int]:
+        """How many calls that could have waited were lost, by (priority, reason); who could not wait is not counted."""
+        return self._gate.shed()
+
+    @property
+    def usual(self) -> tuple[float, float] | None:
+        """How long a call holds its permit on average, and the median of successes, in seconds; None: unknown yet."""
+        mean_ns, median_ns = self._gate.usual_ns
+        return (mean_ns / 1e9, median_ns / 1e9) if mean_ns else None
+
+    @property
+    def tenant_errors(self) -> int:
+        """How often the tenant function raised, or its answer had no hash; such a call belonged to no tenant."""
+        return self._gate.tenant_errors
+
+    @property
+    def task_errors(self) -> int:
+        """How often the task function raised, or its answer had no hash; such a call had the task of its context."""
+        return self._gate.task_errors
+
+
+def load_shed(
+    *args: Any,
+    max_concurrent: int | None = None,
+    target: Time | None = None,
+    tenant: Callable[..., Any] | None = None,
+    task: Callable[..., Any] | None = None,
+    name: str | None = None,
+    enforce: float = True,
+) -> LoadShed:
+    """
+    Return a load shedder for a server's handler; it needs no option.
+
+    Args:
+        args: Nothing. It is `@load_shed()`, with the brackets.
+        max_concurrent: Calls that run at a time, >= 1, in all threads and event loops together; None: learnt.
+        target: Seconds that a call may wait and it is still normal, > 0; None: learnt from how long calls take.
+        tenant: A function of the call's arguments that says whose it is: under overload tenants take turns, by the time
+            that they use. One that raises, or whose answer has no hash, says nothing. None: all are one.
+        task: The same for what a call belongs to, a request of many calls or a user: the order within a class of
+            priority. It goes before the task of `priority(..., task=...)`.
+        name: What it is called; the same name and options give the same load shedder.
+        enforce: False: refuse nothing and count what would have waited; 0 to 1: enforce for this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    if options.pop("args"):
+        refuse("load_shed", args[0], "called with its options by name: write @load_shed(), not @load_shed", TypeError)
+    return make(LoadShed, given, LoadShedConfig(**options))

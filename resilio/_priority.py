@@ -1,0 +1,218 @@
+"""
+How important a call is, known to all that works for it: what a load shedder sheds first.
+
+A context variable hands it to tasks and worker threads, as it does the deadline. The classes are a closed set; within
+one class nothing is more important, but what belongs to a task that is under way is served before what would begin one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from resilio import _context
+from resilio._config import choice, refuse
+from resilio._frames import entered_in, generator_behind
+from resilio._native.core import AmbientPriority, ambient_priority
+
+if TYPE_CHECKING:
+    from types import CoroutineType, FrameType, TracebackType
+
+__all__ = ["CLASSES", "Priority", "current_priority", "ignored_priorities", "priority", "priority_from"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+PriorityClass = Literal["critical", "standard", "sheddable", "background"]
+
+CLASSES: tuple[PriorityClass, ...] = ("critical", "standard", "sheddable", "background")
+"""Most important first; a level is an index into it."""
+
+STANDARD = 1
+
+
+class Priority:
+    """A block, or a decorator, whose calls have a priority; see :func:`priority`, which makes one."""
+
+    __slots__ = ("_level", "_task", "_token", "_value")
+
+    def __init__(self, level: int, task: object) -> None:
+        """Set nothing yet."""
+        self._level = level
+        self._task = task
+        self._value: AmbientPriority | None = None
+        self._token: Token[AmbientPriority | None] | None = None
+
+    def __call__(self, fn: F) -> F:
+        """
+        Return `fn`, each of whose calls has this priority.
+
+        Raises:
+            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
+        """
+        checked: object = fn
+        if not callable(checked) or isinstance(checked, type):
+            refuse("fn", fn, "a function", TypeError)
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            refuse(
+                "fn", fn, "no generator: write `with priority(...):` around what it does, or its consumer", TypeError
+            )
+        wrap = _wrap_async if inspect.iscoroutinefunction(fn) else _wrap_sync
+        return cast("F", wrap(fn, self._level, self._task))
+
+    def __enter__(self) -> None:
+        """Set the priority."""
+        self._enter(sys._getframe(1))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put back the one before."""
+        self._exit()
+
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
+        """Set the priority; never waits."""
+        self._enter(sys._getframe(1))
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """Put back the one before; never waits."""
+        self._exit()
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def _enter(self, frame: FrameType) -> None:
+        if self._token is not None:
+            raise RuntimeError("this block is open; call priority(...) once for each block")
+        task = self._task
+        if task is None and (here := ambient_priority()) is not None:
+            task = here.task  # a part of a task may be less important, and belongs to it all the same
+        value = AmbientPriority(self._level, task, _context.priority.get(), generator_behind(entered_in(frame)))
+        self._value, self._token = value, _context.priority.set(value)
+
+    def _exit(self) -> None:
+        token, self._token = self._token, None
+        value, self._value = self._value, None
+        if value is not None:
+            put_back(value, token)
+
+
+def put_back(value: AmbientPriority, token: Token[AmbientPriority | None] | None) -> None:
+    """
+    Undo `_context.priority.set(value)`, of which `token` is the result.
+
+    What a generator has set is marked, for its consumer may have set another upon it, which stays.
+    """
+    variable = _context.priority
+    if token is None or (value.close() and variable.get() is not value):
+        return
+    with suppress(ValueError):  # left in another context than it was entered in, which has its own
+        variable.reset(token)
+    while (left := variable.get()) is not None and left.closed:
+        variable.set(left.outer)
+
+
+async def _nothing() -> None:
+    """What `async with` awaits: nothing, without a checkpoint."""
+
+
+def _wrap_sync(fn: Callable[..., Any], level: int, task: object) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with Priority(level, task):
+            return fn(*args, **kwargs)
+
+    return run
+
+
+def _wrap_async(fn: Callable[..., Any], level: int, task: object) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with Priority(level, task):
+            return await fn(*args, **kwargs)
+
+    return run
+
+
+def priority(level: PriorityClass, *, task: object = None) -> Priority:
+    """
+    Return a block, or a decorator, inside of which all calls have this priority.
+
+    A load shedder serves the most important first and refuses the least important first. Without a block calls are
+    "standard"; a hedge is "sheddable" at most.
+
+    Args:
+        level: "critical" (a user is lost without it), "standard", "sheddable" (prefetching, retries of what can be
+            done later), or "background" (jobs that nobody waits for).
+
+        task: What the calls belong to, an order or a session: any hashable value. Under overload a task's calls are
+            served or refused together, those of tasks that have been served before first; None: the task of the block
+            outside.
+
+    Raises:
+        TypeError: `task` has no hash.
+
+        ValueError: No such class.
+    """
+    choice("level", level, options=CLASSES)
+    try:
+        hash(task)
+    except Exception:  # noqa: BLE001 - whatever a foreign __hash__ raises
+        refuse("task", task, "hashable, like an id", TypeError)
+    return Priority(CLASSES.index(level), task)
+
+
+def current_priority() -> PriorityClass:
+    """Return the priority of calls made here: what to send on to a service that is called."""
+    here = ambient_priority()
+    return CLASSES[STANDARD if here is None else here.level]
+
+
+_ignored = {"unknown": 0, "untrusted": 0}
+_counting = threading.Lock()
+
+
+def _ignore(why: str, default: PriorityClass) -> PriorityClass:
+    with _counting:
+        _ignored[why] += 1
+    return default
+
+
+def priority_from(value: object, *, trusted: bool = False, default: PriorityClass = "standard") -> PriorityClass:
+    """
+    Return the priority that a request's header names, if whoever sent it may choose it; never raises on a header.
+
+    Everybody finds his own call critical. So a value counts only where `trusted` says that it comes from a service of
+    one's own; all others are ignored, and counted.
+
+    Args:
+        value: The header's value as text or bytes; None: there was none.
+
+        trusted: Whether the sender may choose: ask who it is, not what it says.
+
+        default: The priority of what says nothing, nothing known, or has no say.
+
+    Raises:
+        ValueError: `default` is no class.
+    """
+    choice("default", default, options=CLASSES)
+    if value is None:
+        return default
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    level = text.strip().lower() if isinstance(text, str) and len(text) <= 40 else None
+    if not trusted:
+        return _ignore("untrusted", default)
+    if level not in CLASSES:
+        return _ignore("unknown", default)
+    return level
+
+
+def ignored_priorities() -> dict[str, int]:
+    """Return how many values :func:`priority_from` has ignored: "untrusted", and "unknown" ones of trusted senders."""
+    with _counting:
+        return dict(_ignored)
