@@ -149,7 +149,7 @@ class Trace:
         at: When each task arrived, in seconds since the recording began, in order.
     """
 
-    at: tuple[float, ...] = option(_times)
+    at: Sequence[float] = option(_times)
 
     def times(self, random: Random, factor: Rate) -> Iterator[float]:  # noqa: ARG002
         """Yield the recorded times."""

@@ -59,7 +59,7 @@ class Chart:
     Attributes:
         title: Above it.
 
-        x: What the horizontal axis is.
+        x: What the horizontal axis is; "over" stands before it.
 
         lines: One or more.
 
@@ -127,6 +127,7 @@ class _Plot:
     def draw(self) -> Iterator[str]:
         chart = self._chart
         yield _text(_LEFT, self._top - 14, chart.title, size=13, weight="bold")
+        yield _text(WIDTH - _RIGHT, self._top - 14, f"over {chart.x}", anchor="end", fill=_MUTED)
         for shade in chart.shades:
             yield from self._shade(shade)
         yield from self._y_axis()
@@ -164,7 +165,6 @@ class _Plot:
             x = self._at_x(tick)
             yield f'<path d="M{x:.1f} {self._bottom:.1f}v4" stroke="{_MUTED}"/>'
             yield _text(x, self._bottom + 17, f"{tick:g}", anchor="middle", fill=_MUTED)
-        yield _text(WIDTH - _RIGHT, self._bottom + 34, self._chart.x, anchor="end", fill=_MUTED)
 
     def _line(self, line: Line) -> Iterator[str]:
         style = f'stroke="{line.colour}" stroke-width="{1.2 if line.dashed else 2}" fill="none" stroke-linejoin="round"'

@@ -17,6 +17,8 @@ class Condition:
         failing: The share of requests that get an error.
 
         workers: How many take on work.
+
+        usual: Whether work takes as long as it usually does.
     """
 
     def __init__(self, workers: int) -> None:
@@ -24,6 +26,7 @@ class Condition:
         self.failing = 0.0
         self.workers = workers
         self._all_workers = workers
+        self.usual = True
         self._slow = 1.0
         self._cold: tuple[Cold, ...] = ()
         self._faults: list[Fault] = []
@@ -59,3 +62,4 @@ class Condition:
             elif isinstance(fault, Errors):
                 self.failing = 1.0 - (1.0 - self.failing) * (1.0 - fault.share)
         self.workers = max(1, round(workers))
+        self.usual = self._slow == 1.0 and not self._cold

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import attrs
 
@@ -46,11 +47,11 @@ class Fault:
 
 @attrs.frozen(kw_only=True)
 class _AtServers(Fault):
-    replicas: tuple[int, ...] | None = option(_replicas, default=None)
+    replicas: int | Sequence[int] | None = option(_replicas, default=None)
 
     def hits(self, replica: int) -> bool:
         """Tell whether it concerns a replica, by its number."""
-        return self.replicas is None or replica in self.replicas
+        return self.replicas is None or replica in cast("tuple[int, ...]", self.replicas)
 
 
 @attrs.frozen(kw_only=True)

@@ -199,7 +199,7 @@ class Empirical:
         samples: Seconds, one or more, in any order.
     """
 
-    samples: tuple[float, ...] = option(_samples)
+    samples: Sequence[float] = option(_samples)
 
     @property
     def mean(self) -> float:
@@ -236,7 +236,7 @@ class Mixture:
         parts: Pairs of a share, > 0, and a law; the shares add up to 1.
     """
 
-    parts: tuple[tuple[float, Law], ...] = option(_parts)
+    parts: Sequence[tuple[float, Law]] = option(_parts)
 
     @property
     def mean(self) -> float:

@@ -93,11 +93,14 @@ def _over_values(results: Sequence[tuple[Any, Result]], sweep: str) -> list[Char
 
     offered = [(x, _offered(result.scenario, result)) for x, (_, result) in zip(places, results, strict=True)]
     good = [Line("tasks offered", offered, _GREY, dashed=True), *lines("goodput")]
-    return [
+    charts = [
         Chart("tasks answered in time, a second", sweep, good),
         Chart("how long answers take, p99", sweep, lines("p99"), logarithmic=True, seconds=True),
-        Chart("attempts for each call", sweep, lines("amplification")),
     ]
+    attempts = lines("amplification")
+    if any(y not in (None, 1.0) for line in attempts for _, y in line.points):
+        charts.append(Chart("attempts for each call", sweep, attempts))
+    return charts
 
 
 def _offered(scenario: Scenario, result: Result) -> float | None:

@@ -81,11 +81,11 @@ def rows_of(result: Result) -> list[Row]:
 
 
 def _by_load(result: Result) -> list[Row]:
-    if len(result.scenario.load) < 2:
+    if len(result.scenario.loads) < 2:
         return []
     outcomes = list(result.values())
     rows: list[Row] = [("answered in time, by load", *[""] * len(outcomes))]
-    names = [load.name for load in result.scenario.load]
+    names = [load.name for load in result.scenario.loads]
     return rows + [(f"  {name}", *(_percent(each.loads[name]["success"]) for each in outcomes)) for name in names]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from resilio import LatencyHistogram
-from resilio.simulation._book import FATES, Book
+from resilio.simulation._book import FATES, Book, fates_of
 from resilio.simulation._scenario import Scenario
 
 __all__ = ["Outcome", "Result", "outcome_of"]
@@ -160,11 +160,11 @@ class Result(Mapping[str, Outcome]):
 
 def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str | None) -> Outcome:
     """Return the figures that a book gives."""
-    fates = {fate: sum(counts[fate] for counts in book.by_load.values()) for fate in FATES}
+    fates = {fate: sum(getattr(counts, fate) for counts in book.by_load.values()) for fate in FATES}
     offered = sum(fates.values())
     latency = LatencyHistogram()
-    for each in book.latencies.values():
-        latency.merge(each)
+    for each in book.by_load.values():
+        latency.merge(each.latency)
     return Outcome(
         complete=ended_early is None,
         ended_early=ended_early,
@@ -214,10 +214,10 @@ def _latencies(latency: LatencyHistogram) -> dict[str, Any]:
 
 
 def _load(book: Book, name: str) -> dict[str, Any]:
-    fates = book.by_load[name]
+    counts = book.by_load[name]
+    fates = fates_of(counts)
     offered = sum(fates.values())
-    latencies = _latencies(book.latencies[name])
-    return {"offered": offered, **fates, "success": _ratio(fates["good"], offered), **latencies}
+    return {"offered": offered, **fates, "success": _ratio(counts.good, offered), **_latencies(counts.latency)}
 
 
 def _timeline(book: Book, elapsed: float) -> Iterator[dict[str, Any]]:
@@ -225,15 +225,14 @@ def _timeline(book: Book, elapsed: float) -> Iterator[dict[str, Any]]:
         begin = number * book.width
         if begin >= elapsed:
             return
-        latency = LatencyHistogram() if part.latency is None else part.latency
         yield {
             "begin": _round(begin),
             "offered": part.offered,
-            **part.fates,
+            **fates_of(part),
             "attempts": part.sent,
             "arrived": part.arrived,
-            "p50": _quantile(latency, 0.5),
-            "p99": _quantile(latency, 0.99),
+            "p50": _quantile(part.latency, 0.5),
+            "p99": _quantile(part.latency, 0.99),
         }
 
 

@@ -120,13 +120,17 @@ class Server:
     workers: int = option(positive_int, default=1, high=1_000_000)
     replicas: int = option(positive_int, default=1, high=10_000)
     balance: str = option(choice, default="random", options=BALANCES)
-    queue: Callable[[], Queue] = option(_queue, default="fifo")
+    queue: str | Callable[[], Queue] = option(_queue, default="fifo")
     max_queued: int | None = option(positive_int, zero_ok=True, none_ok=True, default=None)
     drop_expired: float | None = option(seconds, zero_ok=True, none_ok=True, default=None)
     stops_cancelled: bool = option(flag, default=False)
     network: Law | None = option(_a(Law, "a law of times, like Constant(0.001)", none_ok=True), default=None)
     same_size: float = option(fraction, zero_ok=True, default=0.0)
     deadlines: bool = option(flag, default=False)
+
+    def new_queue(self) -> Queue:
+        """Return a queue for a replica."""
+        return cast("Callable[[], Queue]", self.queue)()
 
 
 def _factory(name: str, value: Any) -> Any:
@@ -223,12 +227,12 @@ class Scenario:
         title: What it is called in the results.
     """
 
-    load: tuple[Load, ...] = option(_loads)
+    load: Load | Sequence[Load] = option(_loads)
     server: Server = option(_a(Server, "a Server"))
-    stacks: dict[str, Stack] = option(_stacks)
+    stacks: Mapping[str, Stack] = option(_stacks)
     deadline: float = option(seconds, high=86_400.0)
     duration: float = option(seconds, high=LONGEST)
-    faults: tuple[Fault, ...] = option(_faults, default=())
+    faults: Sequence[Fault] = option(_faults, default=())
     clients: int = option(positive_int, default=1, high=100_000)
     patience: float | None = option(seconds, none_ok=True, default=None, high=LONGEST)
     warmup: float = option(seconds, zero_ok=True, default=0.0)
@@ -243,7 +247,7 @@ class Scenario:
         if expected > MOST_CALLS:
             right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
             refuse("duration", self.duration, right)
-        names = [load.name for load in self.load]
+        names = [load.name for load in self.loads]
         for number, fault in enumerate(self.faults):
             self._check_fault(f"faults[{number}]", fault, names)
 
@@ -256,10 +260,15 @@ class Scenario:
         if any(number >= self.server.replicas for number in replicas):
             refuse(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
 
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """All loads, also where there is one."""
+        return cast("tuple[Load, ...]", self.load)
+
     def expected_calls(self) -> float:
         """Return how many calls are made for tasks, on average: without retries and hedges, and with surges."""
         total = 0.0
-        for load in self.load:
+        for load in self.loads:
             surges = [each for each in self.faults if isinstance(each, Surge) and each.load in (None, load.name)]
             more = sum((each.factor - 1) * min(each.lasts, self.duration) for each in surges if each.factor > 1)
             total += load.calls * (load.arrivals.expected(self.duration) * (1 + more / self.duration))

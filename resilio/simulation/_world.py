@@ -8,7 +8,8 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from resilio._native.simulation import BEGIN_NS, Endless, EventLoop
+import resilio
+from resilio._native.simulation import BEGIN_NS, Endless, EventLoop, Request
 from resilio._pipeline import pipeline
 from resilio._policy import Policy
 from resilio.simulation._book import Book
@@ -18,7 +19,6 @@ from resilio.simulation._route import router
 from resilio.simulation._scenario import Load, Policies, Scenario, Stack
 from resilio.simulation._tasks import Send, Tasks
 from resilio.simulation._wire import Wire
-from resilio.simulation._work import Job, Request
 
 __all__ = ["World"]
 
@@ -43,12 +43,18 @@ class World:
         self.loads: list[Tasks] = []
         self._scenario = scenario
         self._seed = seed
-        self._wire = Wire(self.loop, scenario.server.network, self._random("network"))
+        self._wire = self._network()
         self._add_replicas(stack)
         self._add_loads(stack)
 
     def _random(self, what: str) -> Random:
         return Random(f"{self._seed}/{what}")  # noqa: S311 - repeats on purpose
+
+    def _network(self) -> Wire | None:
+        law = self._scenario.server.network
+        if law is None and not any(isinstance(fault, Delay) for fault in self._scenario.faults):
+            return None
+        return Wire(self.loop, law, self._random("network"))
 
     def _unexpected(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -61,9 +67,11 @@ class World:
             self.replicas.append(Replica(number, server, self.loop, self._wire, self.book, random, guard))
 
     def _add_loads(self, stack: Stack) -> None:
-        send = _sender(self.loop, self._wire, self.book, self.replicas, self._scenario, self._random("route"))
-        sends = [_guarded(stack.client, send) for _ in range(self._scenario.clients)]
-        for load in self._scenario.load:
+        send = _sender(self.replicas, self._wire, self._scenario, self._random("route"))
+        clients = [_guarded(stack.client, send) for _ in range(self._scenario.clients)]
+        for load in self._scenario.loads:
+            priority = load.priority
+            sends = clients if priority is None else [resilio.priority(priority)(client) for client in clients]
             times = load.arrivals.times(self._random(f"arrivals of {load.name}"), self._surges(load))
             owners = self._random(f"owners of {load.name}")
             self.loads.append(Tasks(self._scenario, load, self.loop, self.book, sends, times, owners))
@@ -108,13 +116,13 @@ class World:
             load.count_unstarted()
 
     def _begin(self, fault: Fault) -> None:
-        if isinstance(fault, Delay):
+        if isinstance(fault, Delay) and self._wire is not None:
             self._wire.extra += fault.seconds
         for replica in self._hit(fault):
             replica.begin(fault)
 
     def _end(self, fault: Fault) -> None:
-        if isinstance(fault, Delay):
+        if isinstance(fault, Delay) and self._wire is not None:
             self._wire.extra -= fault.seconds
         for replica in self._hit(fault):
             replica.end(fault)
@@ -128,21 +136,21 @@ def _ns(seconds: float) -> int:
     return BEGIN_NS + round(seconds * 1e9)
 
 
-def _sender(
-    loop: EventLoop, wire: Wire, book: Book, replicas: list[Replica], scenario: Scenario, random: Random
-) -> Send:
+def _sender(replicas: list[Replica], wire: Wire | None, scenario: Scenario, random: Random) -> Send:
     """Return what makes one attempt: what the clients' policies guard."""
     route = router(scenario.server.balance, replicas, random)
 
     async def send(request: Request) -> None:
-        book.attempted(loop.now)
-        job = Job(request, route(request), loop.create_future())
-        wire.send(job.replica.submit, job)
+        replica = route(request)
+        job = replica.attempt(request)
         try:
             await job.answer
         except asyncio.CancelledError:
             job.gone = True
-            wire.send(job.replica.give_up, job)
+            if wire is None:
+                replica.give_up(job)
+            else:
+                wire.send(replica.give_up, job)
             raise
 
     return send

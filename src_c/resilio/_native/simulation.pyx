@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 An event loop with nothing but a ready queue and a heap of timers, on virtual time: what simulations run in.
 
@@ -10,12 +10,13 @@ and in Python the loop took a third of the time. The heap is a Python list, so t
 from libc.stdint cimport int64_t, uint64_t
 
 import asyncio
-from asyncio import _set_running_loop
+from asyncio import Future, Task, _set_running_loop
 from collections import deque
 
 from resilio._native.clock import set_virtual
+from resilio._native.primitives import LatencyHistogram
 
-__all__ = ["Endless", "EventLoop", "Timer"]
+__all__ = ["Counts", "Endless", "EventLoop", "Job", "Request", "Source", "Tally", "Timer", "Workers"]
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
@@ -42,7 +43,7 @@ cdef class Timer:
     def cancel(self):
         """Call nothing, and hold nothing."""
         self.call = None
-        self.args = ()
+        self.args = None
         self.context = None
 
     def cancelled(self):
@@ -51,7 +52,15 @@ cdef class Timer:
 
     cdef int fire(self) except -1:
         call, args, context = self.call, self.args, self.context
-        self.cancel()
+        self.call = None
+        self.args = None
+        self.context = None
+        if type(call) is Job:
+            (<Job>call)._workers._finish(<Job>call)
+            return 0
+        if args is None:
+            (<Source>call)._arrive()
+            return 0
         if context is None:
             call(*args)
             return 0
@@ -258,11 +267,11 @@ cdef class EventLoop:
 
     def create_future(self):
         """Return a future of this loop."""
-        return asyncio.Future(loop=self)
+        return Future(loop=self)
 
-    def create_task(self, coro, *, name=None, context=None):
-        """Return a task of this loop that runs *coro*."""
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+    def create_task(self, coro, *, name="", context=None):
+        """Return a task of this loop that runs *coro*; it has no name unless one is given, since names take time."""
+        return Task(coro, loop=self, name=name, context=context)
 
     def call_exception_handler(self, context):
         """Hand on what nobody took."""
@@ -279,3 +288,6 @@ cdef class EventLoop:
     def is_closed(self):
         """Return False: it holds nothing that would have to be closed."""
         return False
+
+
+include "simulation_work.pxi"
