@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NamedTuple
 
-__all__ = ["CALM", "TICK", "DeadlockError", "Others", "Watch", "others"]
+__all__ = ["CALM", "STARTING", "TICK", "DeadlockError", "Others", "Watch", "idle_workers", "others"]
 
 TICK = 0.001
 """Real seconds between two looks at the other threads."""
 
 CALM = 5
 """Looks in a row that must find all others blocked: a thread that was just woken still looks blocked."""
+
+STARTING = 100
+"""Looks in a row that must find nobody at a job that was handed to a worker, which looks idle until it begins."""
 
 _WAITING = {
     "concurrent.futures._base": {"result", "exception", "wait"},
@@ -72,6 +75,11 @@ def others(ignore: frozenset[int] = frozenset()) -> Others:
     return Others(tuple(found["busy"]), tuple(found["waiting"]))
 
 
+def idle_workers() -> frozenset[int]:
+    """Return the identifiers of the workers of pools that have nothing to do."""
+    return frozenset(thread.ident or 0 for thread, kind in _classified(frozenset()) if kind == "idle")
+
+
 def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]]:
     frames = sys._current_frames()
     me = threading.get_ident()
@@ -102,7 +110,8 @@ class Watch:
     Says whether the rest of the process stands still, and gives up after `patience` real seconds.
 
     Args:
-        known: Identifiers of threads that were there before: they do not keep the clock from moving.
+        known: Identifiers of threads that were there before, idle workers left out: they do not keep the clock from
+            moving, until they are seen as idle workers, which may get a job now.
 
         patience: Real seconds to wait for others before :class:`DeadlockError`.
     """
@@ -130,12 +139,16 @@ class Watch:
         """
         if not jobs and threading.active_count() == 1:
             return True
+        if self.known:
+            self.known -= idle_workers()
         found = others(self.known)
         if found.busy:
             self._calm = 0
             self._wait(f"virtual time stood still: still running: {found}", self.patience)
             return False
         self._calm += 1
+        if jobs and not found:
+            return self._calm >= STARTING
         return self._calm >= CALM or not (jobs or found)
 
     def starve(self, io: bool, where: str) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from resilio._backends import threads
 from resilio._native import clock
-from resilio.testing._threads import Watch
+from resilio.testing._threads import Watch, idle_workers
 
 __all__ = ["Driver", "Timeline"]
 
@@ -38,7 +38,7 @@ class Timeline:
 
     def __init__(self, patience: float) -> None:
         self.owner = threading.get_ident()
-        self.known = frozenset(thread.ident or 0 for thread in threading.enumerate()) - {self.owner}
+        self.known = frozenset(thread.ident or 0 for thread in threading.enumerate()) - {self.owner} - idle_workers()
         self.patience = patience
         self.elapsed_ns = 0
         self.moves = 0

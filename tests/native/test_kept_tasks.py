@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvloop
 from measured import measured
 
 from resilio import CallTimeoutError, DeadlineExceededError, bulkhead, deadline, timeout
@@ -26,7 +25,13 @@ def eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-LOOPS: list[Any] = [asyncio.new_event_loop, uvloop.new_event_loop]
+def uvloop_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop, where that is installed."""
+    loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
+    return loop
+
+
+LOOPS: list[Any] = [asyncio.new_event_loop, uvloop_loop]
 if sys.version_info >= (3, 12):
     LOOPS.append(eager_loop)
 
@@ -34,6 +39,7 @@ if sys.version_info >= (3, 12):
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
     """Run a coroutine in a loop of each kind."""
+    request.param().close()  # or skip
 
     def run(main: Main) -> None:
         with asyncio.Runner(loop_factory=request.param) as runner:

@@ -176,6 +176,42 @@ def test_work_in_a_thread_takes_no_virtual_time(vt: VirtualTime, backend: str) -
     assert vt.now == 7.0
 
 
+@pytest.mark.untraced
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_that_was_there_before_takes_no_virtual_time_either(busy: bool) -> None:
+    """trio keeps the threads of earlier runs: one that gets a job in virtual time is at work like any other."""
+    begun, over = threading.Event(), threading.Event()
+
+    def earlier() -> None:
+        begun.set()
+        over.wait()
+
+    async def before() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, earlier)
+            await trio.to_thread.run_sync(begun.wait)
+            if not busy:
+                over.set()
+
+    async def main() -> None:
+        over.set()
+        await trio.sleep(3)
+        before = vt.now
+        with trio.fail_after(1):
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+        assert vt.now == before
+
+    runner = threading.Thread(target=trio.run, args=(before,))
+    runner.start()
+    if busy:
+        begun.wait()
+    else:
+        runner.join()
+    with virtual_time(patience=10) as vt:
+        vt.run(main, backend="trio")
+    runner.join()
+
+
 def test_the_default_executor_takes_no_virtual_time(vt: VirtualTime) -> None:
     """`asyncio.to_thread` is waited for, and the runner's shut-down of its workers passes without a jump."""
 
