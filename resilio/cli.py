@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 __all__ = ["main"]
 
 _DISTRIBUTION = "resilio-sdk"
+_SIGPIPE = 141  # the exit code that shells give to a program whose reader has gone
 
 
 def _version(_argv: Sequence[str]) -> int:
@@ -61,10 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C.
+        The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if nobody
+        reads the output any more.
     """
     options = _parser().parse_args(argv)
     try:
         return _COMMANDS[options.command][1](options.arguments)
+    except BrokenPipeError:  # `resilio ... | head`: whoever read it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return _SIGPIPE
     except KeyboardInterrupt:  # before or after the time in which the command itself knows what to do about it
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -47,6 +48,19 @@ def test_command_gets_its_own_options(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["demo", "--help"])
     assert caught.value.code == 0
     assert "--quick" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes that break")
+def test_a_reader_that_goes_is_no_error() -> None:
+    """`resilio ... | head` ends without a traceback."""
+    program = "import sys; from resilio import cli; sys.exit(cli.main(['simulate', 'r8-metastable', '--show']))"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-uc", program], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"]])

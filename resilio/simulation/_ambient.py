@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, cast
 
 import resilio
 from resilio.simulation._work import Job, ServerBusy
+
+if TYPE_CHECKING:
+    from resilio._priority import PriorityClass
 
 __all__ = ["enter"]
 
@@ -18,7 +22,7 @@ def enter(stack: ExitStack, job: Job, now_ns: int, *, deadlines: bool) -> None:
         ServerBusy: The deadline has passed.
     """
     if job.request.priority is not None:
-        stack.enter_context(resilio.priority(job.request.priority))
+        stack.enter_context(resilio.priority(cast("PriorityClass", job.request.priority)))
     if deadlines:
         left = job.deadline_ns - now_ns
         if left <= 0:

@@ -66,14 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("which scenario? give a file, or a name from --list")
     try:
         file = _find(options.scenario)
-        if options.show:
-            print(file.read_text(encoding="utf-8"), end="")
-            return 0
-        plan = _changed(_loaded(file), options, parser)
+        text = file.read_text(encoding="utf-8") if options.show else None
+        plan = None if options.show else _changed(_loaded(file), options, parser)
     except (OSError, ScenarioError) as error:
         print(f"resilio simulate: {error}", file=sys.stderr)
         return 1
-    return _run(plan, options)
+    if plan is not None:
+        return _run(plan, options)
+    print(text, end="")
+    return 0
 
 
 # ---- which scenario --------------------------------------------------------------------------------------------------

@@ -34,9 +34,9 @@ def _times(value: float | None) -> str:
 def _duration(value: float | None) -> str:
     if value is None:
         return _UNKNOWN
-    if 0 < value < 1e-3:
-        return f"{value * 1e6:.0f} µs"
-    return f"{value * 1e3:.1f} ms" if 0 < value < 1.0 else f"{value:.2f} s"
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} µs" if value else "0 s"
+    return f"{value * 1e3:.1f} ms" if value < 1.0 else f"{value:.2f} s"
 
 
 def _recovery(outcome: Outcome, result: Result) -> str:

@@ -10,6 +10,7 @@ import attrs
 from resilio._config import choice, flag, fraction, positive_int, refuse, seconds
 from resilio._options import option
 from resilio._policy import Policy
+from resilio._priority import CLASSES
 from resilio.simulation._arrivals import Arrivals
 from resilio.simulation._faults import Fault, Surge
 from resilio.simulation._laws import Law
@@ -35,8 +36,8 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _optional_text(name: str, value: object) -> str | None:
-    return None if value is None else _text(name, value)
+def _priority(name: str, value: object) -> str | None:
+    return None if value is None else choice(name, value, CLASSES)
 
 
 def _a(kind: type, what: str, *, none_ok: bool = False) -> Callable[[str, Any], Any]:
@@ -64,7 +65,7 @@ class Load:
 
         tenants: How many tenants there are ("calls-0", ...), by chance; None: no tenants.
 
-        priority: The ambient priority of its calls, where the policies know of any; None: the usual one.
+        priority: The ambient priority of its calls, as of :func:`resilio.priority`; None: the usual one.
     """
 
     arrivals: Arrivals = option(_a(Arrivals, "a process of arrivals, like Poisson(100)"))
@@ -72,7 +73,7 @@ class Load:
     calls: int = option(positive_int, default=1, high=1000)
     users: int | None = option(positive_int, none_ok=True, default=None)
     tenants: int | None = option(positive_int, none_ok=True, default=None)
-    priority: str | None = option(_optional_text, default=None)
+    priority: str | None = option(_priority, default=None)
 
 
 def _queue(name: str, value: Any) -> Callable[[], Queue]:

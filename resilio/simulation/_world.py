@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import resilio
 from resilio._native.simulation import BEGIN_NS, Endless, EventLoop, Request
@@ -19,6 +19,9 @@ from resilio.simulation._route import router
 from resilio.simulation._scenario import Load, Policies, Scenario, Stack
 from resilio.simulation._tasks import Send, Tasks
 from resilio.simulation._wire import Wire
+
+if TYPE_CHECKING:
+    from resilio._priority import PriorityClass
 
 __all__ = ["World"]
 
@@ -71,7 +74,11 @@ class World:
         clients = [_guarded(stack.client, send) for _ in range(self._scenario.clients)]
         for load in self._scenario.loads:
             priority = load.priority
-            sends = clients if priority is None else [resilio.priority(priority)(client) for client in clients]
+            sends = (
+                clients
+                if priority is None
+                else [resilio.priority(cast("PriorityClass", priority))(client) for client in clients]
+            )
             times = load.arrivals.times(self._random(f"arrivals of {load.name}"), self._surges(load))
             owners = self._random(f"owners of {load.name}")
             self.loads.append(Tasks(self._scenario, load, self.loop, self.book, sends, times, owners))

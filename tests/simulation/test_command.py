@@ -65,7 +65,8 @@ def test_it_lists_what_comes_with_it(capsys):
 def test_each_of_them_runs(name, capsys):
     """A few simulated seconds of each scenario give a result; faults that come later never begin."""
     plan = _main.load(_main._find(name))
-    begin = max((fault.at for _, scenario in plan.scenarios for fault in scenario.faults), default=2.5)
+    begin = max((fault.at for _, scenario in plan.scenarios for fault in scenario.faults), default=0.0)
+    begin = max(begin, *(scenario.warmup for _, scenario in plan.scenarios), 0.0)
     assert run(name, "--duration", f"{begin + 1}s", "--json", "--quiet") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["complete"] is True

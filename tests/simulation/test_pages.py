@@ -50,7 +50,7 @@ def test_a_page_shows_what_the_command_prints(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / name).read_text(encoding="utf-8")
     assert _FENCE.search(text)
-    assert rewritten(text) == text
+    assert rewritten(text) == text, "`python tests/simulation/test_pages.py` writes the outputs anew"
     for picture in Path().glob("*.svg"):
         assert picture.read_bytes() == (PICTURES / picture.name).read_bytes(), picture
         assert f"_static/{picture.name}" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, keyed, retry, timeout
+from resilio import bulkhead, circuit_breaker, current_priority, keyed, load_shed, retry, timeout
 from resilio.simulation import (
     Cold,
     Constant,
@@ -292,6 +292,25 @@ def test_who_has_gone_before_the_request_arrives_is_not_served():
     assert run((0.0,), stack=stack, network=Constant(0.1)).wasted == 1
 
 
+def test_the_important_ones_are_served():
+    """Both sides know the priority of a load: a shedder refuses the background, and serves what is critical."""
+    seen = set()
+
+    def client():
+        return bulkhead(1000, weight=lambda _: seen.add(current_priority()) or 1)
+
+    loads = [
+        Load(name="users", arrivals=Regular(20), priority="critical"),
+        Load(name="jobs", arrivals=Regular(50), priority="background"),
+    ]
+    stack = Stack(client=client, server=lambda: load_shed(max_concurrent=4))
+    outcome = run(load=loads, stack=stack, workers=4, deadline=1.0)
+    assert seen == {"critical", "background"}
+    assert outcome.loads["users"]["success"] > 0.99
+    assert outcome.loads["jobs"]["success"] < 0.6
+    assert {who for who, _, _ in outcome.refusals} == {"server's load_shed"}
+
+
 def test_tenants_and_users_are_drawn():
     """Policies see whose task it is."""
     seen = set()
@@ -346,6 +365,7 @@ def test_a_scenario_with_a_mistake_is_refused(changes, message):
         (lambda: Stack(queue="sorted"), "queue must be one of"),
         (lambda: Load(arrivals=3), "arrivals must be a process"),
         (lambda: Load(arrivals=Poisson(1), name=" "), "name must be a text"),
+        (lambda: Load(arrivals=Poisson(1), priority="urgent"), "priority must be one of"),
         (lambda: Outage(at=0, lasts=1, mode="odd"), "mode must be one of"),
         (lambda: Outage(at=0, lasts=1, replicas=[]), "replicas must be"),
         (lambda: Surge(at=0, lasts=1, factor=2, load=3), "load must be"),
