@@ -21,7 +21,7 @@ from resilio.errors import (
 )
 
 if TYPE_CHECKING:
-    from resilio import events, gates, presets, registry
+    from resilio import events, gates, laws, presets, registry
     from resilio._ambient import carry, detached
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._budget import RetryBudget
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resilio._keyed import Keyed, keyed
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
+    from resilio._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
     from resilio._policies.bulkhead import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
     from resilio._policies.deadline import Deadline, deadline
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from resilio.registry import configure
 
 __all__ = [
+    "AdaptiveLimit",
     "Bulkhead",
     "BulkheadFullError",
     "CallTimeoutError",
@@ -81,6 +83,7 @@ __all__ = [
     "Standard",
     "Timeout",
     "TokenBucket",
+    "adaptive_limit",
     "bulkhead",
     "carry",
     "circuit_breaker",
@@ -101,6 +104,7 @@ __all__ = [
     "hedge",
     "ignored_priorities",
     "keyed",
+    "laws",
     "load_shed",
     "override",
     "pipeline",
@@ -118,6 +122,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "AdaptiveLimit": "_policies.adaptive_limit",
     "Bulkhead": "_policies.bulkhead",
     "CircuitBreaker": "_policies.circuit_breaker",
     "Deadline": "_policies.deadline",
@@ -139,6 +144,7 @@ _LATER = {
     "Snapshot": "_snapshot",
     "Standard": "_standard",
     "Timeout": "_policies.timeout",
+    "adaptive_limit": "_policies.adaptive_limit",
     "bulkhead": "_policies.bulkhead",
     "carry": "_ambient",
     "circuit_breaker": "_policies.circuit_breaker",
@@ -169,7 +175,7 @@ _LATER = {
     "standard": "_standard",
     "timeout": "_policies.timeout",
 }
-_MODULES = {"events", "gates", "presets", "registry"}
+_MODULES = {"events", "gates", "laws", "presets", "registry"}
 
 
 def __getattr__(name: str) -> Any:

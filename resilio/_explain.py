@@ -152,6 +152,21 @@ def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str
             "limit-inside-breaker",
             "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
         )
+    if kinds == ("adaptive_limit", "circuit_breaker"):
+        yield (
+            "adaptive-outside-breaker",
+            "the refusals of an open breaker are drops and shrink the limit; put the breaker outside",
+        )
+    if kinds == ("adaptive_limit", "retry"):
+        yield (
+            "retry-inside-adaptive",
+            "attempts and the sleeps between them count as one latency; put the retry outside",
+        )
+    if kinds == ("adaptive_limit", "rate_limit") and getattr(inner.config, "max_wait", None):
+        yield (
+            "limit-inside-adaptive",
+            "waiting for tokens counts as latency of the dependency; put the rate limit outside",
+        )
     if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", None):
         yield (
             "limit-inside-bulkhead",

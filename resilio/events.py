@@ -29,6 +29,7 @@ __all__ = [
     "GaveUp",
     "HedgeStarted",
     "HedgeWon",
+    "LimitChanged",
     "Rejected",
     "Retried",
     "Settled",
@@ -224,7 +225,34 @@ class HedgeWon:
     at_ns: int
 
 
-Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon
+@attrs.frozen(kw_only=True)
+class LimitChanged:
+    """
+    What a policy has learned moved its limit by more than a fifth since the last such event.
+
+    Attributes:
+        kind: What the policy is: "adaptive_limit", ...
+
+        name: Its name; None while it has none.
+
+        old: The limit that the last event told, or the one that it began with.
+
+        new: The limit now.
+
+        at_ns: When, in nanoseconds of resilio's own clock.
+
+        key: Of a keyed policy, whose policy it is.
+    """
+
+    kind: str
+    name: str | None
+    old: float
+    new: float
+    at_ns: int
+    key: Any = None
+
+
+Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon | LimitChanged
 
 LISTEN = {
     StateChanged: 0,
@@ -234,6 +262,7 @@ LISTEN = {
     GaveUp: 8,
     HedgeStarted: 16,
     HedgeWon: 32,
+    LimitChanged: 64,
 }
 """The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
 
@@ -307,9 +336,9 @@ def subscribe(
         policy: The policy (or pipeline: all its policies) to listen to; None for all, those made later included.
 
         kinds: Of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
-            :class:`HedgeStarted` and :class:`HedgeWon`. :class:`Rejected` and :class:`Settled` put work on the path of
-            every refusal and every call, the next two on that of failures that a retry sees, the last two on that of
-            copies.
+            :class:`HedgeStarted`, :class:`HedgeWon` and :class:`LimitChanged`. :class:`Rejected` and :class:`Settled`
+            put work on the path of every refusal and every call, the next two on that of failures that a retry sees,
+            those of hedges on that of copies.
 
     Raises:
         TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
@@ -393,6 +422,10 @@ def deliver(gate: Gate) -> None:
     """Deliver the state changes that `gate` has recorded. The core calls this, with no lock held."""
     kind, name, key = gate.kind, _name(gate), _key(gate)
     for at_ns, old, new, reason in gate.drain_changes():
+        if reason == "moved":
+            for before, after in getattr(gate, "drain_moves", list)():
+                _queue(gate, LimitChanged(kind=kind, name=name, old=before, new=after, at_ns=at_ns, key=key))
+            continue
         _queue(gate, StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns, key=key))
     _dispatch()
 

@@ -65,6 +65,7 @@ def test_a_pattern_is_loaded_when_it_is_named() -> None:
 def test_the_patterns_of_this_version_are_exported() -> None:
     """Every factory with its class, and every error."""
     for factory, policy in (
+        ("adaptive_limit", "AdaptiveLimit"),
         ("bulkhead", "Bulkhead"),
         ("circuit_breaker", "CircuitBreaker"),
         ("pipeline", "Pipeline"),
@@ -104,6 +105,7 @@ def test_the_api_page_shows_every_public_name() -> None:
 def test_public_methods_of_policies_are_documented() -> None:
     """Every method and property that a user can call has a docstring."""
     for cls in (
+        resilio.AdaptiveLimit,
         resilio.Bulkhead,
         resilio.CircuitBreaker,
         resilio.Pipeline,
@@ -141,4 +143,4 @@ def test_the_modules_of_the_implementation_do_not_shadow_public_names() -> None:
             importlib.import_module(info.name)
         print(json.dumps([name for name in resilio.__all__ if inspect.ismodule(getattr(resilio, name))]))
     """
-    assert python(code) == ["events", "gates", "presets", "registry"]
+    assert python(code) == ["events", "gates", "laws", "presets", "registry"]

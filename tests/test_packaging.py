@@ -16,6 +16,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
 NATIVE = (
+    "adaptive",
     "breaker",
     "budget",
     "bulkhead",

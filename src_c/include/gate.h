@@ -149,6 +149,7 @@ struct rs_gate {
 #define RS_LISTEN_GAVE_UP 8u
 #define RS_LISTEN_HEDGE_STARTED 16u
 #define RS_LISTEN_HEDGE_WON 32u
+#define RS_LISTEN_LIMIT 64u
 
 /* Does enforcement apply to this call? Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)

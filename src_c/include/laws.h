@@ -69,7 +69,8 @@ typedef struct rs_law {
     /* the default */
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
-    double knee, target, cap;               /* workers; the limit that the queue's cost asks for; what drops leave of it */
+    double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
+    double target, cap;                     /* the limit that the queue's cost asks for; what drops leave of it */
     double memory_knee, memory_level, memory;               /* sums over samples of few in flight, aged; their number */
     double low, low_latency, low_level;                     /* this cycle: such samples, sums of latency and of inflight */
     double high, pace, high_level;                          /* samples of many; latency per call in flight; inflight */
@@ -78,28 +79,33 @@ typedef struct rs_law {
     double seen, cycle;                                     /* calls of this cycle; before the next dip */
     double left, wanted;                                    /* of a dip, a settling, a step of the climb */
     double base, step, step_latency, before;                /* of the climb */
-    /* gradient and vegas */
-    double baseline, samples, probe_at;
+    double baseline;                        /* what a call takes where none waits, in ns; 0: not known; not of aimd */
+    double samples, probe_at;               /* of gradient and vegas */
     uint64_t random;
 } rs_law;
+
+/* fmin and fmax are calls: NaN, which nobody has here, keeps a compiler from the one instruction. */
+static inline double rs_law_min(double a, double b) { return a < b ? a : b; }
+static inline double rs_law_max(double a, double b) { return a > b ? a : b; }
 
 static inline double rs_law_within(double value, double low, double high)
 {
     return value < low ? low : value > high ? high : value;
 }
 
-static inline double rs_law_least(double knee)
+static inline void rs_law_set_knee(rs_law *law, double knee)
 {
-    return fmin(knee + RS_LAW_LEAST * sqrt(knee), RS_LAW_LEAST * knee) + 1e-6;  /* a whole number stays one, rounded down */
+    law->knee = knee = rs_law_within(knee, 1, 2 * law->ceiling);
+    law->root = sqrt(knee);                 /* 1e-6: a whole number stays one, rounded down */
+    law->least = rs_law_min(knee + RS_LAW_LEAST * law->root, RS_LAW_LEAST * knee) + 1e-6;
+    law->most = rs_law_min(knee + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
 }
-
-static inline double rs_law_most(double knee) { return fmin(knee + RS_LAW_MOST * sqrt(knee), RS_LAW_LONGEST * knee); }
 
 /* The knee whose least limit is *limit*. */
 static inline double rs_law_knee_of(double limit)
 {
     double root = (sqrt(RS_LAW_LEAST * RS_LAW_LEAST + 4 * limit) - RS_LAW_LEAST) / 2;
-    return fmax(1, fmax(root * root, limit / RS_LAW_LEAST));
+    return rs_law_max(1, rs_law_max(root * root, limit / RS_LAW_LEAST));
 }
 
 static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
@@ -112,7 +118,7 @@ static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
 
 static inline void rs_law_believe(rs_law *law, double knee, double samples)
 {
-    law->knee = rs_law_within(knee, 1, 2 * law->ceiling);
+    rs_law_set_knee(law, knee);
     law->memory = samples;
     law->memory_knee = samples * law->knee;
     law->memory_level = samples * law->knee / 2;
@@ -151,13 +157,21 @@ static inline void rs_law_bound(rs_law *law, double floor, double ceiling)
     law->ceiling = ceiling;
     law->limit = rs_law_within(law->limit, floor, ceiling);
     law->learned = rs_law_within(law->learned, floor, ceiling);
-    law->knee = rs_law_within(law->knee, 1, 2 * ceiling);
+    rs_law_set_knee(law, law->knee);
 }
 
 /* What a call takes where none waits, in ns; 0: not known. */
 static inline double rs_law_baseline(const rs_law *law)
 {
-    return law->kind == RS_LAW_DEFAULT ? law->knee * law->pace : law->baseline;
+    return law->baseline == 0 && law->kind == RS_LAW_DEFAULT ? law->knee * law->pace : law->baseline;
+}
+
+/* Has nothing been concluded yet? Then a new one does as well: samples on the way to a conclusion are no loss. */
+static inline int rs_law_untouched(const rs_law *law)
+{
+    double start = rs_law_within(law->start, law->floor, law->ceiling);
+    return fabs(law->learned - start) < 1 && law->limit == law->learned && law->spared <= 0 &&
+        (law->kind != RS_LAW_DEFAULT || (law->block_pace == 0 && law->cap == RS_LAW_UNCAPPED));
 }
 
 /* A drop is believed once a round: those that come together are one event. */
@@ -171,26 +185,25 @@ static inline int rs_law_believes_drop(rs_law *law)
 
 /* ---- the default ------------------------------------------------------------------------------------------------ */
 
-static inline double rs_law_few(const rs_law *law) { return fmax(fmax(1, RS_LAW_LOW * law->knee), law->floor); }
+static inline double rs_law_few(const rs_law *law) { return rs_law_max(rs_law_max(1, RS_LAW_LOW * law->knee), law->floor); }
 
 static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYCLE * (RS_LAW_BLOCK + law->knee / 2); }
 
 /* The limit from what is believed. It grows only with a call that found it half used. */
 static inline void rs_law_apply(rs_law *law, double inflight)
 {
-    double least = rs_law_least(law->knee);
-    law->target = law->phase == RS_LAW_CLIMBING ? least : rs_law_within(law->target, least, rs_law_most(law->knee));
-    double limit = rs_law_within(fmin(law->target, law->cap), law->floor, law->ceiling);
+    law->target = law->phase == RS_LAW_CLIMBING ? law->least : rs_law_within(law->target, law->least, law->most);
+    double limit = rs_law_within(rs_law_min(law->target, law->cap), law->floor, law->ceiling);
     if (limit < law->learned || 2 * inflight >= law->learned)
         law->learned = limit;
     law->limit = law->learned;
     if (law->phase == RS_LAW_DIP)
-        law->limit = fmin(law->learned, rs_law_within(floor(rs_law_few(law)), law->floor, law->ceiling));
+        law->limit = rs_law_min(law->learned, rs_law_within(floor(rs_law_few(law)), law->floor, law->ceiling));
 }
 
 static inline void rs_law_climb_to(rs_law *law, double level)
 {
-    law->knee = rs_law_within(rs_law_knee_of(level), 1, 2 * law->ceiling);
+    rs_law_set_knee(law, rs_law_knee_of(level));
     law->left = level;                      /* those under way came at a lower one */
     law->step = law->step_latency = 0;
     law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
@@ -217,8 +230,9 @@ static inline void rs_law_cross(rs_law *law)
     law->memory_knee = law->memory_knee * keep + few * crossing;
     law->memory_level = law->memory_level * keep + law->low_level;
     law->memory = law->memory * keep + few;
-    law->knee = rs_law_within(law->memory_knee / law->memory, 1, 2 * law->ceiling);
+    rs_law_set_knee(law, law->memory_knee / law->memory);
     law->block_pace = law->pace;
+    law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
     double level = law->memory_level / law->memory;
     if (crossing >= RS_LAW_FLAT * law->high_level && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
         law->base = law->low_latency / few;
@@ -227,8 +241,8 @@ static inline void rs_law_cross(rs_law *law)
         rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
     double change = law->knee / old;
     law->cycle = change > 1.2 || change < 0.83
-        ? fmax(RS_LAW_SHORTEST, law->cycle / 2)
-        : fmin(law->cycle * 2, rs_law_longest_cycle(law));
+        ? rs_law_max(RS_LAW_SHORTEST, law->cycle / 2)
+        : rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
 }
 
 /* A sample of a climb. Those of a step say whether it was one too many. */
@@ -243,16 +257,17 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
         return;
     law->step += 1;
     law->step_latency += latency;
-    if (law->step < fmax(2 * RS_LAW_BLOCK, level / 2))
+    if (law->step < rs_law_max(2 * RS_LAW_BLOCK, level / 2))
         return;
     double now = law->step_latency / law->step;
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
         law->base += (now - law->base) / 2;
+        law->baseline = law->base;
         rs_law_climb_to(law, RS_LAW_CLIMB * level);
         return;
     }
     if (law->stages == 1)
-        law->knee = law->before;            /* it was no higher than believed: nothing is new */
+        rs_law_set_knee(law, law->before);  /* it was no higher than believed: nothing is new */
     else {
         rs_law_believe(law, law->base / now * level, 2 * RS_LAW_BLOCK);
         law->pace = now / level;
@@ -264,7 +279,7 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
 
 static inline int rs_law_sort(rs_law *law, double latency, double inflight)
 {
-    double few = rs_law_few(law), many = fmax(RS_LAW_HIGH * law->knee, floor(few) + 1);
+    double few = rs_law_few(law), many = rs_law_max(RS_LAW_HIGH * law->knee, few + 1);
     if (inflight <= few) {
         law->low += 1;
         law->low_latency += latency;
@@ -273,7 +288,7 @@ static inline int rs_law_sort(rs_law *law, double latency, double inflight)
     }
     if (inflight >= many && law->phase == RS_LAW_WATCH) {
         law->high += 1;
-        double share = law->pace == 0 ? 1 : fmax(1.0 / 64, fmin(1.0 / 16, 1 / law->high));
+        double share = law->pace == 0 ? 1 : rs_law_max(1.0 / 64, rs_law_min(1.0 / 16, 1 / law->high));
         law->pace += (latency / inflight - law->pace) * share;
         law->high_level += (inflight - law->high_level) * share;
     }
@@ -283,9 +298,9 @@ static inline int rs_law_sort(rs_law *law, double latency, double inflight)
 /* The queue: a step down the gradient of idleness + W * wait, while calls are held back. */
 static inline void rs_law_weigh(rs_law *law, double inflight)
 {
-    law->held += ((inflight >= floor(law->learned)) - law->held) / 128;
+    law->held += ((inflight + 1 > law->learned) - law->held) / 128;
     double others = (inflight - 1) / law->knee;
-    double step = RS_LAW_GAIN * sqrt(law->knee) * fmin(1, law->held / RS_LAW_HELD);
+    double step = RS_LAW_GAIN * law->root * rs_law_min(1, law->held / RS_LAW_HELD);
     law->target += step * (others < 1 ? 1 - others : -RS_LAW_WAIT * (others - 1));
 }
 
@@ -340,7 +355,7 @@ static inline void rs_law_settle(rs_law *law, int few)
         if (law->low >= RS_LAW_BLOCK / 2)
             rs_law_cross(law);
         else
-            law->cycle = fmin(law->cycle * 2, rs_law_longest_cycle(law));   /* nobody came below: ask less often */
+            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));   /* nobody came below: ask less often */
         rs_law_new_cycle(law);
     }
 }
@@ -349,17 +364,17 @@ static inline void rs_law_default(rs_law *law, double latency, double inflight, 
 {
     if (dropped) {
         if (rs_law_believes_drop(law))
-            law->cap = fmax(law->floor, RS_LAW_BACKOFF * law->learned);
+            law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
         rs_law_apply(law, inflight);
         return;
     }
     if (law->cap < RS_LAW_UNCAPPED) {
-        if (inflight >= floor(law->cap))
-            law->cap += fmax(1, RS_LAW_REGAIN * law->cap) / law->cap;
-        if (law->cap > rs_law_most(law->knee))
+        if (inflight + 1 > law->cap)
+            law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
+        if (law->cap > law->most)
             law->cap = RS_LAW_UNCAPPED;
     }
-    latency = fmin(latency, RS_LAW_CLIP * law->mean);
+    latency = rs_law_min(latency, RS_LAW_CLIP * law->mean);
     law->seen += 1;
     int few = rs_law_sort(law, latency, inflight);
     if (law->phase == RS_LAW_WATCH)
@@ -397,7 +412,7 @@ static inline void rs_law_gradient(rs_law *law, double latency, double inflight,
 
 static inline void rs_law_vegas(rs_law *law, double latency, double inflight, int dropped)
 {
-    double unit = fmax(1, log10(law->limit));
+    double unit = rs_law_max(1, log10(law->limit));
     if (dropped) {
         if (rs_law_believes_drop(law))
             rs_law_set(law, law->limit - unit);
@@ -443,7 +458,7 @@ static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t infligh
     double latency = latency_ns < 1 ? 1 : (double)latency_ns, level = inflight < 1 ? 1 : (double)inflight;
     law->spared -= 1;
     if (!dropped)
-        law->mean = law->mean == 0 ? latency : law->mean + (fmin(latency, RS_LAW_CLIP * law->mean) - law->mean) / 20;
+        law->mean = law->mean == 0 ? latency : law->mean + (rs_law_min(latency, RS_LAW_CLIP * law->mean) - law->mean) / 20;
     switch (law->kind) {
     case RS_LAW_DEFAULT:
         rs_law_default(law, latency, level, dropped);

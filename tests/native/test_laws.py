@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oracles.laws import Aimd, Bounded, Gradient, Vegas
 from resilio.laws import LAWS, Law, Sample, replay
-from tests.oracles.laws import Aimd, Bounded, Gradient, Vegas
 
 HOSTILE = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-300, 1e300, 1e-9, 0.01, 30.0)
 ORACLES: dict[str, type[Bounded]] = {"aimd": Aimd, "gradient": Gradient, "vegas": Vegas}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import resilio
-from resilio import bulkhead, circuit_breaker, custom_gate, pipeline, rate_limit, registry
+from resilio import adaptive_limit, bulkhead, circuit_breaker, custom_gate, pipeline, rate_limit, registry
 from resilio._config import show
 from resilio._policies.rate_limit import Rate
 
@@ -179,6 +179,23 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
             "name": "name",
         },
     ),
+    "adaptive_limit": (
+        adaptive_limit,
+        {"max_queued": 5, "max_wait": 1.0},
+        {
+            "law": "choice",
+            "start": "count",
+            "floor": "count",
+            "ceiling": "count",
+            "max_queued": "count_or_zero",
+            "max_wait": "seconds_or_zero",
+            "on": "rule",
+            "ignore": "rule",
+            "failed_if": "predicate or_none",
+            "enforce": "enforce",
+            "name": "name",
+        },
+    ),
     "bulkhead": (
         bulkhead,
         {"max_concurrent": 3, "max_queued": 5, "max_wait": 1.0},
@@ -231,6 +248,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
     ),
 }
 PUBLIC = {
+    "adaptive_limit": adaptive_limit,
     "circuit_breaker": circuit_breaker,
     "bulkhead": bulkhead,
     "rate_limit": rate_limit,
@@ -238,7 +256,7 @@ PUBLIC = {
     "pipeline": pipeline,
     "custom_gate": custom_gate,
 }
-CHANGEABLE = {"bulkhead", "circuit_breaker", "custom_gate", "rate_limit"}
+CHANGEABLE = {"adaptive_limit", "bulkhead", "circuit_breaker", "custom_gate", "rate_limit"}
 
 
 def bad_values(what: str) -> Iterator[Any]:
@@ -277,7 +295,7 @@ def test_a_bad_value_is_refused_by_name(
 @pytest.mark.parametrize("function", list(TABLE))
 def test_every_parameter_is_in_the_table(function: str) -> None:
     """A new parameter has to say what it refuses."""
-    parameters = set(inspect.signature(PUBLIC[function]).parameters)
+    parameters = set(inspect.signature(PUBLIC[function]).parameters) - {"bare"}
     assert parameters == set(TABLE[function][2])
 
 
@@ -294,7 +312,7 @@ def test_reconfigure_refuses_the_same_and_changes_nothing(
     assert policy.config is before
 
 
-@pytest.mark.parametrize("function", ["bulkhead", "circuit_breaker", "rate_limit"])
+@pytest.mark.parametrize("function", ["adaptive_limit", "bulkhead", "circuit_breaker", "rate_limit"])
 def test_an_unknown_option_is_refused_by_name(function: str) -> None:
     """Constructor, `reconfigure` and `configure` name an option that there is none of."""
     factory, good, _ = TABLE[function]
@@ -309,6 +327,9 @@ def test_an_unknown_option_is_refused_by_name(function: str) -> None:
 
 
 TOGETHER = [
+    (lambda: adaptive_limit(max_queued=3), "max_wait"),
+    (lambda: adaptive_limit(max_wait=3), "max_wait"),
+    (lambda: adaptive_limit(floor=9, ceiling=8), "ceiling"),
     (lambda: bulkhead(2, max_queued=3), "max_wait"),
     (lambda: bulkhead(2, max_wait=3), "max_wait"),
     (lambda: bulkhead(2, weight=3), "weight"),
@@ -356,7 +377,7 @@ def test_reservations_refuse_amounts_that_are_none(value: Any) -> None:
         limit.reserve(no_such_unit=1)
 
 
-@pytest.mark.parametrize("factory", [bulkhead, rate_limit])
+@pytest.mark.parametrize("factory", [adaptive_limit, bulkhead, rate_limit])
 def test_a_bare_decorator_says_what_to_write(factory: Callable[..., Any]) -> None:
     """`@bulkhead` and `@rate_limit` without options say how they are used."""
     with pytest.raises(TypeError, match=f"@{factory.__name__}\\("):

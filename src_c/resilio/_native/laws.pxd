@@ -25,6 +25,7 @@ cdef extern from "laws.h" nogil:
     void rs_law_bound(rs_law *, double floor, double ceiling)
     void rs_law_learn(rs_law *, int64_t latency_ns, int64_t inflight, int dropped)
     double rs_law_baseline(const rs_law *)
+    bint rs_law_untouched(const rs_law *)
 
 cdef class Law:
     cdef rs_law law

@@ -1,0 +1,198 @@
+"""
+An adaptive limit finds out how many calls a dependency can have at a time, and lets in no more.
+
+Why: the right number for a bulkhead is the dependency's own, and changes with every release, node and neighbour. Too
+low, and it refuses what could be served; too high, and it is no limit: when too much comes, every call waits until it
+is of no use. When not: a number that you know and that does not move is a bulkhead; a server's own door is a load
+shedder, which also says who goes first; a dependency that fails is a breaker's. What it is not: a limit on calls per
+second.
+
+The law that learns (`resilio.laws`) is apart from the gate that admits: it can be replayed on a recorded trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+import attrs
+
+from resilio._config import choice, enforce, exceptions, function, positive_int, refuse, seconds
+from resilio._native.adaptive import AdaptiveGate
+from resilio._native.laws import LAWS
+from resilio._options import option
+from resilio._outcome import Judge, Outcome, judge_error
+from resilio._policy import Policy, make, refuse_bare
+from resilio._snapshot import Snapshot
+from resilio.errors import RejectedError
+
+__all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "AdaptiveLimitSnapshot", "adaptive_limit"]
+
+Law = Literal["default", "gradient", "vegas", "aimd"]
+Rule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
+Time = float | timedelta
+
+DROPS = (TimeoutError, RejectedError)
+START = 20
+MOST = 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveLimitConfig:
+    """
+    The options of an adaptive limit, checked; :func:`adaptive_limit` says what each means.
+
+    A `start` out of bounds is the nearer bound: bounds are moved in operation, and the start is long past then.
+    """
+
+    law: str = option(choice, default="default", options=LAWS)
+    start: int = option(positive_int, default=START, high=MOST)
+    floor: int = option(positive_int, default=1, high=MOST)
+    ceiling: int = option(positive_int, default=1000, high=MOST)
+    max_queued: int = option(positive_int, default=0, zero_ok=True)
+    max_wait: float | None = option(seconds, default=None, zero_ok=True, none_ok=True)
+    on: Any = option(exceptions, default=DROPS)
+    ignore: Any = option(exceptions, default=())
+    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    enforce: float = option(enforce, default=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.ceiling < self.floor:
+            refuse("ceiling", self.ceiling, f"at least floor={self.floor}")
+        if self.max_queued and self.max_wait is None:
+            refuse("max_wait", None, f"how long, in seconds, each of max_queued={self.max_queued} calls may wait")
+        if self.max_wait and not self.max_queued:
+            refuse("max_wait", self.max_wait, "0 or left out, unless max_queued says how many calls may wait")
+
+    def native(self) -> dict[str, Any]:
+        """Return the options as the gate takes them."""
+        return {
+            "law": self.law,
+            "start": self.start,
+            "floor": self.floor,
+            "ceiling": self.ceiling,
+            "max_queued": self.max_queued,
+            "max_wait_ns": round((self.max_wait or 0.0) * 1e9),
+        }
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveLimitSnapshot(Snapshot):
+    """
+    An adaptive limit at one moment; `limit` is the one in force.
+
+    Attributes:
+        learned: The limit but for the moments in which the default law lets few calls be in flight, to see what they
+            take.
+
+        baseline: What a call takes where none waits, in seconds; None while it is not known.
+
+        passing: Calls under way in shadow mode that enforcement would have refused; not in `inflight`.
+    """
+
+    learned: float
+    baseline: float | None
+    passing: int
+
+
+class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
+    """As many permits as the dependency can use; see :func:`adaptive_limit`, which makes one."""
+
+    kind = "adaptive_limit"
+    Config = AdaptiveLimitConfig
+    _gate: AdaptiveGate
+
+    def __init__(self, config: AdaptiveLimitConfig, name: str | None = None) -> None:
+        """Make one that has learned nothing."""
+        super().__init__(AdaptiveGate(**config.native()), config, name)
+
+    def _apply(self, config: AdaptiveLimitConfig) -> None:
+        self._gate.configure(**config.native())
+
+    def _apply_shared(self, config: Any) -> None:
+        super()._apply_shared(config)
+        self._gate.judge_error = _judge(config.on, config.ignore)
+
+    def _limit(self) -> float:
+        return float(int(self._gate.limit))
+
+    def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> AdaptiveLimitSnapshot:
+        plain = super()._snapshot(state, counters)
+        limit, learned, baseline_ns, _, _, passing = self._gate.state()
+        shown = attrs.asdict(plain, recurse=False) | {"limit": float(int(limit))}
+        baseline = baseline_ns * 1e-9 if baseline_ns > 0 else None
+        return AdaptiveLimitSnapshot(**shown, learned=learned, baseline=baseline, passing=passing)
+
+    @property
+    def limit(self) -> int:
+        """How many calls may be in flight now."""
+        return int(self._gate.limit)
+
+    @property
+    def used(self) -> int:
+        """Permits taken now; above `limit` for a moment after it went down: who holds one keeps it."""
+        return self._gate.used
+
+    def reset(self) -> None:
+        """Forget what was learned: the limit is `start` again. Calls under way keep their permits and teach nothing."""
+        self._gate.reset()
+
+
+def _judge(on: Any, ignore: Any) -> Judge:
+    """A drop is a failure. Any other exception says nothing of the load: how soon a 404 comes is no sample."""
+    judge = judge_error(on, ignore) or _every_exception
+
+    def drops_only(error: BaseException) -> Outcome:
+        return Outcome.FAILURE if judge(error) is Outcome.FAILURE else Outcome.IGNORED
+
+    return drops_only
+
+
+def _every_exception(error: BaseException) -> Outcome:
+    refused = isinstance(error, RejectedError)
+    return Outcome.FAILURE if isinstance(error, Exception) and not refused else Outcome.IGNORED
+
+
+def adaptive_limit(
+    bare: object = None,
+    /,
+    *,
+    law: Law = "default",
+    start: int = START,
+    floor: int = 1,
+    ceiling: int = 1000,
+    max_queued: int = 0,
+    max_wait: Time | None = None,
+    on: Rule = DROPS,
+    ignore: Rule = (),
+    failed_if: Callable[[Any], object] | None = None,
+    name: str | None = None,
+    enforce: float = True,
+) -> AdaptiveLimit:
+    """
+    Return a limit on calls in flight that finds out by itself how many the dependency can have at a time.
+
+    Args:
+        bare: Nothing; here to help who wrote `@adaptive_limit` without parentheses.
+        law: What learns: "default", or "gradient", "vegas" or "aimd", to compare; see :mod:`resilio.laws`.
+        start: The limit before anything was learned, >= 1; the nearer bound if it is out of bounds.
+        floor: The least limit, >= 1.
+        ceiling: The largest limit, >= floor, up to a million.
+        max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
+        max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
+        on: What is a drop: exception types, or a predicate `exception -> bool | Outcome`. Drops shrink the limit; any
+            other exception teaches nothing, and neither does a cancellation.
+        ignore: What is no drop after all: types, or a predicate, which is asked only about what `on` matches.
+        failed_if: Which results are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
+        name: What it is called; the same name and options give the same limit.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    options = locals()  # the first statement: exactly the arguments
+    given = options.pop("name")
+    refuse_bare(options.pop("bare"), "adaptive_limit", "@adaptive_limit()")
+    return make(AdaptiveLimit, given, AdaptiveLimitConfig(**options))

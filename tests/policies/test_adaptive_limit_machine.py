@@ -1,0 +1,140 @@
+"""The gate of an adaptive limit against its oracle: any sequence of arrivals, endings, drops and cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from oracles.adaptive_limit import AdaptiveOracle
+from oracles.laws import Aimd
+from oracles.stepping import StepLoop
+from resilio import OverloadedError, adaptive_limit
+
+MS = 1_000_000
+START = 3
+
+
+class AdaptiveLimitMachine(RuleBasedStateMachine):
+    """Every call is a task; its permit is held until the machine ends it."""
+
+    @initialize(max_queued=st.sampled_from([0, 2, 8]), max_wait_ms=st.sampled_from([20, 60]))
+    def begin(self, max_queued: int, max_wait_ms: int) -> None:
+        self.loop = StepLoop()
+        wait = max_wait_ms / 1e3 if max_queued else None
+        self.limit = adaptive_limit(law="aimd", start=START, ceiling=9, max_queued=max_queued, max_wait=wait)
+        self.oracle = AdaptiveOracle(Aimd(float(START), 1.0, 9.0), max_queued, max_wait_ms * MS)
+        self.tasks: dict[int, asyncio.Future[Any]] = {}
+        self.keys = iter(range(10**9))
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.loop.end()
+            self.tasks.clear()
+            assert self.limit.used == 0
+            assert self.limit.snapshot().queued == 0
+
+    def _with(self, fate: str) -> list[int]:
+        return [key for key, known in self.oracle.fate.items() if known == fate]
+
+    @rule(number=st.integers(1, 4))
+    def call(self, number: int) -> None:
+        for _ in range(number):
+            self.wait(1)  # no two calls come at one time: then which of them is late first is no question
+            key = next(self.keys)
+            self.tasks[key] = self.loop.start(self.limit.aacquire())
+            self.oracle.arrive(key, waits=True)
+
+    @rule()
+    def try_to_call(self) -> None:
+        key = next(self.keys)
+        answer = self.limit.try_acquire()
+        self.oracle.arrive(key, waits=False)
+        self.tasks[key] = done = self.loop.create_future()
+        if answer:
+            done.set_result(answer)
+        else:
+            done.set_exception(answer.error)
+            done.exception()  # seen: no complaint at the end
+
+    @precondition(lambda self: self._with("held"))
+    @rule(data=st.data(), how=st.sampled_from(["success", "success", "drop", "nothing"]))
+    def end(self, data: st.DataObject, how: str) -> None:
+        key = data.draw(st.sampled_from(self._with("held")))
+        permit = self.tasks.pop(key).result()
+        if how == "success":
+            permit.success()
+        elif how == "nothing":
+            permit.ignore()
+        else:
+            permit.failure()
+        self.oracle.end(key, how)
+        self.loop.spin()
+
+    @precondition(lambda self: self._with("queued"))
+    @rule(data=st.data())
+    def cancel_in_the_queue(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(self._with("queued")))
+        self.tasks.pop(key).cancel()
+        self.oracle.end(key, "nothing")
+        self.loop.spin()
+
+    @precondition(lambda self: self._with("held") and self._with("queued"))
+    @rule(data=st.data())
+    def cancel_at_the_grant(self, data: st.DataObject) -> None:
+        """A permit is granted, and its waiter is cancelled before its task has run."""
+        before = set(self._with("held"))
+        ended = data.draw(st.sampled_from(sorted(before)))
+        self.tasks.pop(ended).result().success()
+        self.oracle.end(ended, "success")
+        for key in sorted(set(self._with("held")) - before):
+            self.tasks.pop(key).cancel()
+            self.oracle.end(key, "nothing")
+        self.loop.spin()
+
+    @rule(bounds=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    def reconfigure(self, bounds: tuple[int, int]) -> None:
+        low, high = min(bounds), max(bounds)
+        self.limit.reconfigure(floor=low, ceiling=high, start=min(max(START, low), high))
+        self.oracle.bound(low, high)
+        self.loop.spin()
+
+    @rule()
+    def reset(self) -> None:
+        law = self.oracle.law
+        self.limit.reset()
+        self.oracle.reset(Aimd(min(max(float(START), law.floor), law.ceiling), law.floor, law.ceiling))
+        self.loop.spin()
+
+    @rule(ms=st.sampled_from([1, 9, 20]))
+    def wait(self, ms: int) -> None:
+        self.oracle.advance(ms * MS)
+        self.loop.advance(ms * MS)
+
+    def _fate(self, task: asyncio.Future[Any]) -> str:
+        if not task.done():
+            return "queued"
+        error = task.exception()
+        if error is None:
+            return "held"
+        assert isinstance(error, OverloadedError)
+        return error.reason
+
+    @invariant()
+    def agrees(self) -> None:
+        """Every call has the fate that the oracle gives it, and the limit is what it has learned."""
+        if not hasattr(self, "loop"):
+            return
+        assert {key: self._fate(task) for key, task in self.tasks.items()} == self.oracle.fate
+        assert self.limit.used == self.oracle.used
+        snapshot = self.limit.snapshot()
+        assert abs(snapshot.learned - self.oracle.law.limit) < 1e-9
+        assert snapshot.inflight == len(self._with("held"))
+        assert snapshot.queued == len(self.oracle.queue)
+
+
+AdaptiveLimitMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestAdaptiveLimitMachine = AdaptiveLimitMachine.TestCase
