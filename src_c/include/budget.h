@@ -129,14 +129,14 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->armed = 0;
 }
 
-/* Is what it will allow that of a new one? What was saved has decayed to within a thousandth of a token, nothing of
- * `initial` is spent, and the gap after the last withdrawal is over. It may still be armed: whoever takes it for new
- * gives away one use of the reserve, and never gets more than it has. */
+/* Is what it will allow that of a new one? It has within a thousandth of a token what a new one has (three successes that
+ * pay a third each pay a billionth less than what was spent), and the gap after the last withdrawal is over. It may still
+ * be armed: whoever takes it for new gives away one use of the reserve. */
 static inline int rs_budget_is_new(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
     int64_t above = b->balance - b->initial;
-    if (above < 0 || above >= RS_BUDGET_ONE / 1000)
+    if (above <= -RS_BUDGET_ONE / 1000 || above >= RS_BUDGET_ONE / 1000)
         return 0;
     return b->reserve_gap_ns == RS_BUDGET_NEVER || now_ns - b->reserve_ns >= b->reserve_gap_ns;
 }

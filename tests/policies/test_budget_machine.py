@@ -92,8 +92,8 @@ class BudgetMachine(RuleBasedStateMachine):
     @invariant()
     def is_new_if_it_allows_what_a_new_one_does(self):
         saved = self.oracle.balance - self.oracle.initial
-        if min(abs(saved), abs(saved - THOUSANDTH)) >= CLOSE or saved == 0:
-            assert self.budget._is_new() == (0 <= saved < THOUSANDTH and self.oracle.gap_is_over())
+        if abs(abs(saved) - THOUSANDTH) >= CLOSE:
+            assert self.budget._is_new() == (abs(saved) < THOUSANDTH and self.oracle.gap_is_over())
 
 
 BudgetMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
