@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from resilio.testing import VirtualTime, virtual_time
 
 _SUITE = os.getpid()
+_INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"  # the coverage of a line needs no hundred examples
 
 
@@ -29,20 +30,28 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _load_plugin(config)
+    _choose_examples()
 
 
 def _load_plugin(config: pytest.Config) -> None:
-    """Load resilio's own plugin where no installed entry point has done so; fewer examples where lines are traced."""
+    """Load resilio's own plugin where no installed entry point has done so."""
     if not config.pluginmanager.has_plugin("resilio") and importlib.util.find_spec("resilio.testing"):
         config.pluginmanager.import_plugin("resilio.testing.plugin")
-    if _TRACED:
-        settings.register_profile("traced", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-        settings.load_profile("traced")
+
+
+def _choose_examples() -> None:
+    """Try the same examples at every `make test`, others at each run of pytest; fewer where lines are traced."""
+    settings.register_profile("repeated", derandomize=True)
+    settings.register_profile(
+        "traced", derandomize=True, max_examples=20, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    if _TRACED or _INSTALLED:
+        settings.load_profile("traced" if _TRACED else "repeated")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to test anything but the installed package where that was asked for."""
-    if os.environ.get("RESILIO_TEST_INSTALLED") == "1":
+    if _INSTALLED:
         from resilio import errors
 
         assert "site-packages" in Path(errors.__file__).parts, f"resilio was imported from {errors.__file__}"
