@@ -18,6 +18,9 @@
  * stays between 4 and 11 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
  * starve the workers and more only delay.
  *
+ * Drops. Calls that time out or are refused though few are in flight are not the limit's doing: with heavy tails some do
+ * at any load. The limit is cut, once a round, where a good deal more of them are dropped than of those.
+ *
  * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat.
  *
  * No clock is read and no time constant is in seconds: everything counts calls. No Python.h; the owner locks.
@@ -41,7 +44,7 @@
 #define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
 #define RS_LAW_BLOCK 16.0                   /* samples of few in flight that make a block */
 #define RS_LAW_MEMORY 200.0                 /* such samples that the knee remembers */
-#define RS_LAW_CYCLE 150.0                  /* times (block + knee / 2): calls between two dips at most */
+#define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
 #define RS_LAW_SHORTEST 128.0               /* and at least */
 #define RS_LAW_CLIP 8.0                     /* times the mean: a longer latency counts as this */
 #define RS_LAW_SLOWER 3.0                   /* times the latency of the last block: look again at once */
@@ -50,6 +53,9 @@
 #define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
 #define RS_LAW_STILL_HIGH 1.2               /* times the level of few in flight: a knee below it was not reached yet */
 #define RS_LAW_DOWN 0.7                     /* times that level: where to look for the knee then */
+#define RS_LAW_ROUND 32.0                   /* answers of a round, or as many as the limit */
+#define RS_LAW_DROPS 0.15                   /* of them, and twice the share with few in flight: the limit's doing */
+#define RS_LAW_MOST_DROPS 0.5               /* of them: a sign in any case */
 #define RS_LAW_BACKOFF 0.9                  /* times, after a drop */
 #define RS_LAW_REGAIN 0.05                  /* of the limit, or 1: what a round without a drop gives back */
 #endif
@@ -70,6 +76,7 @@ typedef struct rs_law {
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
     double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
+    double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
     double target, cap;                     /* the limit that the queue's cost asks for; what drops leave of it */
     double memory_knee, memory_level, memory;               /* sums over samples of few in flight, aged; their number */
     double low, low_latency, low_level;                     /* this cycle: such samples, sums of latency and of inflight */
@@ -240,9 +247,12 @@ static inline void rs_law_cross(rs_law *law)
     } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
         rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
     double change = law->knee / old;
-    law->cycle = change > 1.2 || change < 0.83
-        ? rs_law_max(RS_LAW_SHORTEST, law->cycle / 2)
-        : rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
+    if (change > 1.5 || change < 0.67)
+        law->cycle = RS_LAW_SHORTEST;
+    else if (change > 1.2 || change < 0.83)
+        law->cycle = rs_law_max(RS_LAW_SHORTEST, law->cycle / 2);
+    else
+        law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
 }
 
 /* A sample of a climb. Those of a step say whether it was one too many. */
@@ -326,9 +336,10 @@ static inline void rs_law_end_of_cycle(rs_law *law)
 static inline void rs_law_look_again(rs_law *law)
 {
     law->block_pace = law->pace;
-    law->memory_knee /= 2;
-    law->memory_level /= 2;
-    law->memory /= 2;
+    double kept = rs_law_min(1, RS_LAW_BLOCK / 4 / law->memory);
+    law->memory_knee *= kept;
+    law->memory_level *= kept;
+    law->memory *= kept;
     law->low = law->low_latency = law->low_level = 0;
     law->seen = law->cycle;
 }
@@ -360,11 +371,23 @@ static inline void rs_law_settle(rs_law *law, int few)
     }
 }
 
+static inline void rs_law_count_drops(rs_law *law, double inflight, int dropped)
+{
+    if (inflight <= rs_law_few(law))
+        law->background += (dropped - law->background) / RS_LAW_MEMORY;
+    law->answers += 1;
+    law->drops += dropped;
+    if (law->answers < RS_LAW_ROUND || law->answers < law->learned)
+        return;
+    if (law->drops > law->answers * rs_law_min(RS_LAW_MOST_DROPS, RS_LAW_DROPS + 2 * law->background))
+        law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
+    law->answers = law->drops = 0;
+}
+
 static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
 {
+    rs_law_count_drops(law, inflight, dropped);
     if (dropped) {
-        if (rs_law_believes_drop(law))
-            law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
         rs_law_apply(law, inflight);
         return;
     }

@@ -75,11 +75,22 @@ def test_ls06_the_limit_does_not_shrink_by_idleness(name: str) -> None:
 def test_drops_shrink_the_limit_once_a_round(name: str) -> None:
     """As many drops as there are calls in flight are one event, the next round's are another."""
     law = Law(name, start=20)
-    replay(law, [(0.0, 1.0, 20, True)] * 20)
+    replay(law, [(0.0, 1.0, 20, True)] * (32 if name == "default" else 20))
     once = law.limit
     assert 17.9 <= once < 19.9
-    replay(law, [(0.0, 1.0, 20, True)] * 20)
+    replay(law, [(0.0, 1.0, 20, True)] * 32)
     assert law.limit < once
+
+
+def test_drops_that_come_with_few_calls_too_are_not_the_limits_doing() -> None:
+    """A heavy tail times out now and then at any level: the default's limit stays; many more at full use shrink it."""
+    draw, law = random.Random(4), Law(start=20)
+    few = [(0.0, 1.0, draw.randint(1, 3), draw.random() < 0.15) for _ in range(2000)]
+    many = [(0.0, 1.0, draw.randint(15, 20), draw.random() < 0.2) for _ in range(100)]
+    replay(law, few + many)
+    assert law.learned > 19.9
+    replay(law, [(0.0, 1.0, 20, draw.random() < 0.9) for _ in range(100)])
+    assert law.learned < 17
 
 
 @pytest.mark.parametrize("name", LAWS)
