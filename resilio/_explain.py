@@ -147,6 +147,11 @@ def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str
             "bulkhead-outside-breaker",
             "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
         )
+    if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
+        yield (
+            "shed-inside-bulkhead",
+            "calls wait in the bulkhead, where nothing sees or sheds them; put the load shedder outside",
+        )
     if kinds == ("circuit_breaker", "rate_limit"):
         yield (
             "limit-inside-breaker",

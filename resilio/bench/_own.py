@@ -29,6 +29,10 @@ def _bulkhead() -> Any:
     return resilio.bulkhead(100, name=_work.fresh_name())
 
 
+def _shedder() -> Any:
+    return resilio.load_shed(max_concurrent=100, name=_work.fresh_name())
+
+
 def stack(callee: Callable[[], Any]) -> Any:
     """Return the function guarded by three decorators, which fuse into one run of three gates."""
     return _limit()(breaker()(_bulkhead()(callee)))
@@ -112,6 +116,30 @@ def _async_bulkhead() -> Comparison:
     )
 
 
+def _async_shedder() -> Comparison:
+    def learning() -> Any:
+        return resilio.load_shed(name=_work.fresh_name())(_work.acallee())
+
+    def important() -> Any:
+        return resilio.priority("critical")(_work.acallee())
+
+    return async_comparison(
+        "async_shedder",
+        "Async load shedder on success",
+        "Added to `await f()`; a permit is free, and no priority is set.",
+        [
+            subject("resilio load_shed", lambda: _shedder()(_work.acallee()), "async_shedder"),
+            subject("resilio load_shed, limit learnt", learning, "async_shedder"),
+            subject("rate_limit + breaker + bulkhead + load_shed, fused", _stack_with_shedder, "shedder_in_stack"),
+            subject("resilio priority, no policy", important),
+        ],
+    )
+
+
+def _stack_with_shedder() -> Any:
+    return _limit()(breaker()(_bulkhead()(_shedder()(_work.acallee()))))
+
+
 def _sync_breaker() -> Comparison:
     return Comparison(
         "sync_breaker",
@@ -143,12 +171,15 @@ def _refusal() -> Comparison:
 def _async_refusal() -> Comparison:
     return Comparison(
         "async_refusal",
-        "Refusal by an open breaker, async",
+        "Refusal by an open breaker and by a load shedder, async",
         "Nanoseconds a refusal: raised out of `await` and caught.",
         drive=lambda refusing: refusing.loop(),
         check=lambda refusing: refusing.check(),
         base=_loops.idles,
-        own=[subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True))],
+        own=[
+            subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True)),
+            subject("resilio load_shed, queue full of more important calls", _work.CrowdedShedder, "shed_refusal"),
+        ],
     )
 
 
@@ -238,6 +269,7 @@ def comparisons() -> tuple[Comparison, ...]:
         _async_breaker_of_three(),
         _async_bulkhead(),
         _async_limiter(),
+        _async_shedder(),
         _async_stack(),
         *attempts(),
         _sync_breaker(),

@@ -67,6 +67,16 @@ def _resilio(turns: _Turns, queued: int) -> _Turn:
     return turn
 
 
+def _shedder(turns: _Turns, _queued: int) -> _Turn:
+    @resilio.load_shed(max_concurrent=1, target=3600.0, name=fresh_name())  # whose queue has room for all
+    async def turn() -> None:
+        turns.take()
+        if not turns.queue_is_full.is_set():
+            await turns.queue_is_full.wait()
+
+    return turn
+
+
 def _semaphore(turns: _Turns, _queued: int) -> _Turn:
     semaphore = asyncio.Semaphore(1)
 
@@ -81,8 +91,12 @@ def _semaphore(turns: _Turns, _queued: int) -> _Turn:
 
 _SUBJECTS: dict[str, Callable[[_Turns, int], _Turn]] = {
     "resilio bulkhead": _resilio,
+    "resilio load_shed": _shedder,
     "asyncio.Semaphore": _semaphore,
 }
+
+
+_TARGETS = {"resilio bulkhead": "queue", "resilio load_shed": "shed_queue"}
 
 
 async def grant_ns(make: Callable[[_Turns, int], _Turn], queued: int, grants: int) -> float:
@@ -119,7 +133,8 @@ async def queue_table(rounds: int) -> Table:
 
 
 def _rows(subject: str, short: list[float], long: list[float]) -> list[Row]:
-    own = subject.startswith("resilio")
+    target = _TARGETS.get(subject)
+    own = target is not None
     read = clock.source() if own else "-"
     ratios = summary([many / few for many, few in zip(long, short, strict=True)])
     rows = []
@@ -127,5 +142,5 @@ def _rows(subject: str, short: list[float], long: list[float]) -> list[Row]:
         figure = summary(series)
         rows.append(Row(f"{subject}, {queued:,} queued", figure.value, "ns", figure.low, figure.high, clock=read))
     title = f"{subject}, {LONG:,} queued / {SHORT}"
-    rows.append(Row(title, ratios.value, "x", ratios.low, ratios.high, clock=read, target="queue" if own else None))
+    rows.append(Row(title, ratios.value, "x", ratios.low, ratios.high, clock=read, target=target))
     return rows

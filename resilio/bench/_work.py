@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+import resilio
 from resilio.bench._comparison import Unavailable
 from resilio.bench._loops import Loop, awaits_refused, calls_refused, feeds, own_code
 
@@ -167,6 +169,39 @@ class Refusing:
     def loop(self) -> Loop:
         """Return the timed loop: refused, and the refusal caught."""
         return (awaits_refused if self.asynchronous else calls_refused)(self.function, self.error)
+
+
+class CrowdedShedder:
+    """A load shedder whose queue is full of critical calls: a standard one is refused."""
+
+    def __init__(self) -> None:
+        self._shedder = resilio.load_shed(max_concurrent=1, name=fresh_name())
+        self._function = self._shedder(acallee())
+        self._waiting: list[asyncio.Future[Any]] = []
+        self._held: Any = None
+
+    async def check(self) -> None:
+        """Fill the queue; raise if a call is served then."""
+        self._held = self._held or self._shedder.acquire()
+        with resilio.priority("critical"):
+            self._waiting += [asyncio.ensure_future(self._wait()) for _ in range(2 * self._shedder.room)]
+        await asyncio.sleep(0.01)
+        try:
+            await self._function()
+        except resilio.OverloadedError:
+            return
+        raise Unavailable("was served though others are more important")
+
+    async def _wait(self) -> None:
+        while True:  # nobody may wait for as long as a measurement takes
+            try:
+                await self._shedder.aacquire()
+            except resilio.OverloadedError:
+                await asyncio.sleep(0.01)
+
+    def loop(self) -> Loop:
+        """Return the timed loop: refused, and the refusal caught."""
+        return awaits_refused(self._function, resilio.OverloadedError)
 
 
 @attrs.frozen

@@ -16,11 +16,12 @@
 #define RS_SHED_BEGINS 0.12
 #define RS_SHED_ENDS 0.08
 #define RS_SHED_NEWEST 0.25
-#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* nothing shed for so long: it is over, however few calls there are */
+#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* nothing shed for so long: it is over, however few calls there are, */
+#define RS_SHED_QUIET 200           /* and for so many arrivals, however much was shed before */
 #define RS_SHED_LONG 50             /* calls that may wait in normal times, */
 #define RS_SHED_LONG_MEANS 6        /* and for how many mean times at most, */
 #define RS_SHED_LONG_FEW 24         /* but as many as this if there are few workers */
-#define RS_SHED_SHORT 12            /* calls that may wait under overload */
+#define RS_SHED_SHORT 11            /* calls that may wait under overload */
 #define RS_SHED_LEAST 2             /* calls that may wait in any case */
 #define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
 #define RS_SHED_STALE_NS INT64_C(600000000000)     /* what was learnt before a pause of this is forgotten */
@@ -35,6 +36,7 @@ typedef struct rs_shed_state {
     int64_t target_ns;              /* the longest wait that is normal; 0: as learnt */
     int64_t last_shed_ns, last_end_ns;
     uint64_t random;
+    uint32_t quiet;                 /* arrivals since one was shed */
     uint8_t overloaded;
 } rs_shed_state;
 
@@ -53,13 +55,22 @@ static inline double rs_shed_random(rs_shed_state *state)
     return (double)(rs_shed_mix(state->random) >> 11) * 0x1p-53;
 }
 
-static inline void rs_shed_arrived(rs_shed_state *state) { state->shed *= 1.0 - 1.0 / RS_SHED_MEMORY; }
+static inline void rs_shed_arrived(rs_shed_state *state)
+{
+    state->quiet++;
+    if (state->shed == 0.0)
+        return;
+    state->shed *= 1.0 - 1.0 / RS_SHED_MEMORY;
+    if (state->shed < 1e-9)             /* nor ever so little that arithmetic becomes slow */
+        state->shed = 0.0;
+}
 
 /* 1: the overload begins with it. */
 static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 {
     state->shed += 1.0 / RS_SHED_MEMORY;
     state->last_shed_ns = now_ns;
+    state->quiet = 0;
     if (state->overloaded || state->shed <= RS_SHED_BEGINS)
         return 0;
     state->overloaded = 1;
@@ -71,6 +82,8 @@ static inline int rs_shed_over(rs_shed_state *state, int64_t now_ns)
 {
     if (now_ns - state->last_shed_ns > RS_SHED_QUIET_NS)
         state->shed = 0.0;
+    else if (state->quiet >= RS_SHED_QUIET)
+        state->shed = state->shed < RS_SHED_ENDS ? state->shed : RS_SHED_ENDS;
     else if (state->shed >= RS_SHED_ENDS)
         return 0;
     int was = state->overloaded;
@@ -106,8 +119,8 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
     if (state->successes == 1)
         state->median_ns = latency;
-    else
-        state->median_ns *= latency > state->median_ns ? 1.0 + step : 1.0 - step;
+    else        /* a branch here would be guessed wrong half the time */
+        state->median_ns *= 1.0 - step + (double)(latency > state->median_ns) * 2.0 * step;
 }
 
 /* How long a permit is held, on average; > 0. */

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 __all__ = ["ShedderOracle", "mix", "room"]
 
 MASK = 2**64 - 1
-MEMORY, BEGINS, ENDS, NEWEST, QUIET_NS = 500, 0.12, 0.08, 0.25, 5_000_000_000
+MEMORY, BEGINS, ENDS, NEWEST, QUIET_NS, QUIET = 500, 0.12, 0.08, 0.25, 5_000_000_000, 200
 UNKNOWN_NS = 100e6
 
 
@@ -23,7 +23,7 @@ def mix(x: int) -> int:
 def room(limit: int, overloaded: bool) -> int:
     """How many may wait where no target is given."""
     if overloaded:
-        return max(12, limit // 2)
+        return max(11, limit // 2)
     return limit if limit >= 50 else int(min(50, max(6 * limit, 24 + 8 / limit**2)))
 
 
@@ -50,6 +50,7 @@ class ShedderOracle:
         self.share = 0.0
         self.overloaded = False
         self.last_shed_ns = 0
+        self.quiet = 0
         self.mean_ns, self.samples = 0.0, 0
         self.queue: list[Waiting] = []  # in order of arrival
         self.fate: dict[int, str] = {}
@@ -120,16 +121,23 @@ class ShedderOracle:
 
     def _arrived(self) -> None:
         self.share *= 1.0 - 1.0 / MEMORY
-        if self.overloaded:
-            if self.now_ns - self.last_shed_ns > QUIET_NS:
-                self.share = 0.0
-            self.overloaded = self.share >= ENDS
+        self.quiet += 1
+        if not self.overloaded:
+            return
+        if self.now_ns - self.last_shed_ns > QUIET_NS:
+            self.share = 0.0
+        elif self.quiet >= QUIET:
+            self.share = min(self.share, ENDS)
+        elif self.share >= ENDS:
+            return
+        self.overloaded = False
 
     def _shed(self, call: Waiting) -> None:
         self.lost += 1
         self._forget(call.task)
         self.share += 1.0 / MEMORY
         self.last_shed_ns = self.now_ns
+        self.quiet = 0
         self.overloaded = self.overloaded or self.share > BEGINS
 
     def _forget(self, task: int) -> None:

@@ -18,6 +18,8 @@ import pytest
 
 from resilio import (
     OverloadedError,
+    PipelineWarning,
+    bulkhead,
     deadline,
     events,
     hedge,
@@ -206,7 +208,7 @@ def test_a_crowd_is_served_as_far_as_the_queue_is_worth_it(vt, backend):
     serve = serving(shed)
     answers = vt.run(lambda: crowd(serve, range(200)), backend=backend)
     served, refused = counted(answers)
-    assert served == 2 + 12
+    assert served == 2 + 11
     assert set(refused) == {"queue_full", "evicted"}
     assert served + sum(refused.values()) == 200
     assert answers[199] == 199, "the newest"
@@ -579,6 +581,14 @@ def test_a_pipeline_explains_and_lints_it():
     assert [(step.kind, step.options, step.refuses_with) for step in explained.steps] == [
         ("load_shed", {"max_concurrent": 3}, "OverloadedError")
     ]
+
+
+def test_a_queue_outside_of_it_is_warned_of():
+    """Behind a bulkhead with a queue it sees no overload, which the pipeline says; one without hides nothing."""
+    with pytest.warns(PipelineWarning, match="shed-inside-bulkhead"):
+        pipeline(bulkhead(5, max_queued=100, max_wait=1.0), load_shed())
+    pipeline(bulkhead(5), load_shed())
+    pipeline(load_shed(), bulkhead(5, max_queued=100, max_wait=1.0))
 
 
 def test_a_refusal_names_what_refused(vt):

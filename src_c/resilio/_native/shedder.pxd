@@ -15,6 +15,7 @@ cdef extern from "shedding.h" nogil:
         int64_t last_shed_ns
         int64_t last_end_ns
         uint64_t random
+        uint32_t quiet
         uint8_t overloaded
     uint64_t rs_shed_mix(uint64_t)
     void rs_shed_arrived(rs_shed_state *)
