@@ -136,6 +136,32 @@ def _async_shedder() -> Comparison:
     )
 
 
+def _adaptive() -> Any:
+    return resilio.adaptive_limit(name=_work.fresh_name())
+
+
+def _full_limit() -> _work.UsedUp:
+    limit = resilio.adaptive_limit(start=1, ceiling=1, name=_work.fresh_name())
+    return _work.UsedUp(limit(_work.afailing()), resilio.OverloadedError, True, limit.acquire())
+
+
+def _async_adaptive() -> Comparison:
+    def stack_with_adaptive() -> Any:
+        return _limit()(breaker()(_bulkhead()(_adaptive()(_work.acallee()))))
+
+    return async_comparison(
+        "async_adaptive",
+        "Async adaptive limit on success",
+        "Added to `await f()`; a permit is free, and every call teaches.",
+        [
+            subject("resilio adaptive_limit", lambda: _adaptive()(_work.acallee()), "async_adaptive"),
+            subject(
+                "rate_limit + breaker + bulkhead + adaptive_limit, fused", stack_with_adaptive, "adaptive_in_stack"
+            ),
+        ],
+    )
+
+
 def _stack_with_shedder() -> Any:
     return _limit()(breaker()(_bulkhead()(_shedder()(_work.acallee()))))
 
@@ -171,13 +197,14 @@ def _refusal() -> Comparison:
 def _async_refusal() -> Comparison:
     return Comparison(
         "async_refusal",
-        "Refusal by an open breaker and by a load shedder, async",
+        "Refusal by an open breaker, an adaptive limit and a load shedder, async",
         "Nanoseconds a refusal: raised out of `await` and caught.",
         drive=lambda refusing: refusing.loop(),
         check=lambda refusing: refusing.check(),
         base=_loops.idles,
         own=[
             subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True)),
+            subject("resilio adaptive_limit", _full_limit, "adaptive_refusal"),
             subject("resilio load_shed, queue full of more important calls", _work.CrowdedShedder, "shed_refusal"),
         ],
     )
@@ -269,6 +296,7 @@ def comparisons() -> tuple[Comparison, ...]:
         _async_breaker_of_three(),
         _async_bulkhead(),
         _async_limiter(),
+        _async_adaptive(),
         _async_shedder(),
         _async_stack(),
         *attempts(),

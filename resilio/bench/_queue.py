@@ -67,6 +67,16 @@ def _resilio(turns: _Turns, queued: int) -> _Turn:
     return turn
 
 
+def _adaptive(turns: _Turns, queued: int) -> _Turn:
+    @resilio.adaptive_limit(start=1, ceiling=1, max_queued=queued + 1, max_wait=3600.0, name=fresh_name())
+    async def turn() -> None:
+        turns.take()
+        if not turns.queue_is_full.is_set():
+            await turns.queue_is_full.wait()
+
+    return turn
+
+
 def _shedder(turns: _Turns, _queued: int) -> _Turn:
     @resilio.load_shed(max_concurrent=1, target=3600.0, name=fresh_name())  # whose queue has room for all
     async def turn() -> None:
@@ -91,12 +101,17 @@ def _semaphore(turns: _Turns, _queued: int) -> _Turn:
 
 _SUBJECTS: dict[str, Callable[[_Turns, int], _Turn]] = {
     "resilio bulkhead": _resilio,
+    "resilio adaptive_limit": _adaptive,
     "resilio load_shed": _shedder,
     "asyncio.Semaphore": _semaphore,
 }
 
 
-_TARGETS = {"resilio bulkhead": "queue", "resilio load_shed": "shed_queue"}
+_TARGETS = {
+    "resilio bulkhead": "queue",
+    "resilio adaptive_limit": "adaptive_queue",
+    "resilio load_shed": "shed_queue",
+}
 
 
 async def grant_ns(make: Callable[[_Turns, int], _Turn], queued: int, grants: int) -> float:

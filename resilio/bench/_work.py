@@ -171,6 +171,13 @@ class Refusing:
         return (awaits_refused if self.asynchronous else calls_refused)(self.function, self.error)
 
 
+@attrs.frozen
+class UsedUp(Refusing):
+    """A guarded function that is refused, for as long as *held* is not given back."""
+
+    held: Any = None
+
+
 class CrowdedShedder:
     """A load shedder whose queue is full of critical calls: a standard one is refused."""
 

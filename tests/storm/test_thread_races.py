@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from resilio import PipelineWarning, RejectedError, bulkhead, circuit_breaker, pipeline, rate_limit
+from resilio import PipelineWarning, RejectedError, adaptive_limit, bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
 
 THREADS = 6
@@ -118,6 +118,33 @@ def test_a_bulkhead_never_lets_in_more_than_its_permits(race: Race) -> None:
     assert race.met > 0
     assert results[False] > 0
     assert_no_leaks(pool)
+
+
+def test_an_adaptive_limit_counts_and_learns_exactly(race: Race) -> None:
+    """Threads that race for permits take no more than there are, and each end that teaches teaches once."""
+    limit = adaptive_limit(law="aimd", start=2, floor=2, ceiling=3)
+
+    def step(number: int) -> bool:
+        permit = limit.try_acquire()
+        if not permit:
+            return False
+        race.enter(3)
+        give_way()
+        race.leave()
+        if number % 50 == 0:
+            permit.failure()
+        else:
+            permit.success()
+        return True
+
+    results = race.run(step, 3000)
+    snapshot = limit.snapshot()
+    assert snapshot.successes + snapshot.failures == results[True]
+    assert snapshot.rejected == results[False] > 0
+    assert 2 <= snapshot.learned <= 3
+    assert race.met > 0
+    assert limit.used == 0
+    assert_no_leaks(limit)
 
 
 def test_a_bulkhead_admits_all_who_queue(race: Race) -> None:
