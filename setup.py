@@ -69,6 +69,7 @@ EXTENSIONS = [
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
     native("simulation", [f"{NATIVE}/simulation.pyx"]),
     native("timing", [f"{NATIVE}/timing.pyx"]),
+    native("workers", [f"{NATIVE}/workers.pyx"]),
 ]
 
 

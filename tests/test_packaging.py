@@ -32,6 +32,7 @@ NATIVE = (
     "retry",
     "simulation",
     "timing",
+    "workers",
 )
 
 installed = pytest.mark.skipif(

@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.scenario is None:
         parser.error("which scenario? give a file, or a name from --list")
+    if options.svg is not None and not options.svg.parent.is_dir():  # now, and not after a minute
+        parser.error(f"argument --svg: there is no folder {options.svg.parent}")
     try:
         file = _find(options.scenario)
         text = file.read_text(encoding="utf-8") if options.show else None

@@ -13,7 +13,7 @@ import attrs
 from resilio import registry
 from resilio._config import positive_int
 from resilio._native import clock
-from resilio._native.simulation import BEGIN_NS, Endless
+from resilio._native.simulation import BEGIN_NS, StandstillError
 from resilio.simulation._results import Outcome, Result, outcome_of
 from resilio.simulation._scenario import Scenario, Stack
 from resilio.simulation._world import World
@@ -24,6 +24,7 @@ __all__ = ["Progress", "simulate"]
 _INTERVAL = 0.1  # seconds of real time between two looks at the progress
 _COLLECT = 50  # looks of the loop between two collections of garbage
 _ATTEMPTS, _MORE_ATTEMPTS = 100, 100_000
+_UNDER_WAY = 300_000  # tasks at a time: a gigabyte of them
 
 
 @attrs.frozen
@@ -98,7 +99,7 @@ def _run(scenario: Scenario, stack: Stack, seed: int, watch: _Watch) -> Outcome:
         try:
             if not world.run(watch.look):
                 ended_early = watch.why
-        except Endless as error:
+        except StandstillError as error:
             ended_early = str(error)
         finally:
             elapsed = world.loop.elapsed
@@ -142,6 +143,9 @@ class _Watch:
             gc.collect(1)
         if world.book.sent > self._most:
             self.why = f"each call was attempted more than {_ATTEMPTS} times on average: this would not end"
+            return False
+        if sum(len(load.under_way) for load in world.loads) > _UNDER_WAY:
+            self.why = f"more than {_UNDER_WAY:,} tasks are under way: they do not end"
             return False
         if self._report is not None and time.perf_counter() >= self._next:
             self._next = time.perf_counter() + _INTERVAL

@@ -9,7 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 import resilio
-from resilio._native.simulation import BEGIN_NS, Endless, EventLoop, Request
+from resilio._native.simulation import BEGIN_NS, EventLoop, StandstillError
+from resilio._native.workers import Request
 from resilio._pipeline import pipeline
 from resilio._policy import Policy
 from resilio.simulation._book import Book
@@ -117,7 +118,7 @@ class World:
         """Count what has not ended, and end it."""
         for load in self.loads:
             load.finish()
-        with suppress(Endless):  # it stood still before, and goes on to
+        with suppress(StandstillError):  # it stood still before, and goes on to
             self.loop.run(self.loop.now, lambda: True)
         for load in self.loads:
             load.count_unstarted()

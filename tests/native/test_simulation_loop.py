@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilio._native import clock
-from resilio._native.simulation import BEGIN_NS, Endless, EventLoop, Source, Tally, Workers
+from resilio._native.simulation import BEGIN_NS, EventLoop, StandstillError
+from resilio._native.workers import Source, Tally, Workers
 from resilio.testing import virtual_time
 
 SECOND = 10**9
@@ -154,7 +155,7 @@ def test_time_that_stands_still_ends_the_run(soon):
             loop.call_later(0, again)
 
     loop.call_later(0.5, again)
-    with pytest.raises(Endless, match=r"time stands still at 0\.500000 s"):
+    with pytest.raises(StandstillError, match=r"time stands still at 0\.500000 s"):
         loop.run(BEGIN_NS + SECOND, forever)
     assert not loop.is_running()
 

@@ -169,6 +169,7 @@ def test_only_one_stack(file, capsys):
         (["--duration", "soon"], "argument --duration: --duration must be a time like"),
         (["--duration", "0.5s"], r"argument --duration: faults[0].at must be less than duration=0.5"),
         (["--seed", "-1"], "argument --seed: must be from 0 to"),
+        (["--svg", "nowhere/it.svg"], "argument --svg: there is no folder nowhere"),
     ],
 )
 def test_wrong_usage_says_what_is_right(file, arguments, message, capsys):

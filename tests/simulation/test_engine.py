@@ -161,6 +161,15 @@ def test_a_run_that_attempts_without_end_is_ended(monkeypatch):
     assert result["round"].elapsed < 18.0
 
 
+def test_a_run_whose_tasks_do_not_end_is_ended(monkeypatch):
+    """Tasks that hang without a time-out pile up: the run ends before they have taken all memory."""
+    monkeypatch.setattr("resilio.simulation._simulate._UNDER_WAY", 3000)
+    result = simulate(scenario(1000.0, duration=100.0, faults=[Outage(at=1.0, lasts=90.0, mode="hang")]))
+    assert "more than 3,000 tasks are under way" in result["bare"].ended_early
+    assert result["bare"].elapsed < 10
+    assert result["bare"].unfinished > 3000
+
+
 def test_progress_can_stop_it_and_the_result_says_so():
     """What there is by then comes back, marked."""
     seen = []

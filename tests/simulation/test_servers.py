@@ -107,6 +107,25 @@ def test_a_queue_of_ones_own():
     assert outcome.refusals == (("server", "shed", 1),)
 
 
+def test_a_job_says_all_that_is_known_of_it():
+    """A queue, and the policies of a server, see what is asked for, and by whom."""
+    seen = []
+
+    class Watching(Shedding):
+        def push(self, job: Job, now_ns: int) -> None:
+            seen.append((job.load, job.task, job.call, job.key, job.shard, job.tenant, job.priority, job.gone))
+            assert job.request.size is None
+            assert job.workers.present == 2
+            assert not job.answer.done()
+            assert job.deadline_ns == job.request.deadline_ns > now_ns
+            assert repr(job) == "<Job of <Request shop task 1 call 0>>"
+            super().push(job, now_ns)
+
+    load = Load(name="shop", arrivals=Trace([0.0, 0.01]), tenants=1, priority="critical")
+    assert run(load=load, queue=Watching).good == 2
+    assert seen == [("shop", 1, 0, 1, 0, "shop-0", "critical", False)]
+
+
 def test_a_queue_may_keep_its_jobs():
     """One that gives nothing back leaves its worker idle, and its callers wait."""
 

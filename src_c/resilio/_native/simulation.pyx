@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
 """
 An event loop with nothing but a ready queue and a heap of timers, on virtual time: what simulations run in.
 
@@ -7,38 +7,37 @@ asyncio's own, so policies run in it as they do anywhere else. Why native: each 
 and in Python the loop took a third of the time. The heap is a Python list, so the garbage collector sees what it holds.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 import asyncio
 from asyncio import Future, Task, _set_running_loop
 from collections import deque
 
 from resilio._native.clock import set_virtual
-from resilio._native.primitives import LatencyHistogram
 
-__all__ = ["Counts", "Endless", "EventLoop", "Job", "Request", "Source", "Tally", "Timer", "Workers"]
+__all__ = ["Due", "StandstillError", "EventLoop", "Timer"]
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
-cdef int64_t BEGIN = 1 << 50
+BEGIN = 1 << 50
 BEGIN_NS = BEGIN
 
 
-class Endless(Exception):
+class StandstillError(Exception):
     """Time does not move on."""
+
+
+cdef class Due:
+    """What native code puts into the loop instead of a function: it is told when it is due."""
+
+    cdef int fire(self) except -1:
+        raise NotImplementedError
 
 
 cdef class Timer:
     """What a callback is held by; cancelled, it does nothing."""
-
-    cdef int64_t when_ns
-    cdef uint64_t number
-    cdef object call
-    cdef tuple args
-    cdef object context
-    cdef object __weakref__
 
     def cancel(self):
         """Call nothing, and hold nothing."""
@@ -55,12 +54,8 @@ cdef class Timer:
         self.call = None
         self.args = None
         self.context = None
-        if type(call) is Job:
-            (<Job>call)._workers._finish(<Job>call)
-            return 0
         if args is None:
-            (<Source>call)._arrive()
-            return 0
+            return (<Due>call).fire()
         if context is None:
             call(*args)
             return 0
@@ -84,19 +79,10 @@ cdef class EventLoop:
         failed: Called with the context, as asyncio's exception handlers get it, of what nobody took.
 
         still: Callbacks at one instant after which time is taken to stand still for ever.
-    """
 
-    cdef readonly int64_t now
-    """The time, in nanoseconds of the policies' clock."""
-    cdef dict __dict__
-    cdef object __weakref__
-    cdef object _failed
-    cdef object _ready
-    cdef list _heap
-    cdef uint64_t _number
-    cdef int64_t _still
-    cdef int64_t _most_still
-    cdef bint _is_running
+    Attributes:
+        now: The time, in nanoseconds of the policies' clock.
+    """
 
     def __init__(self, failed, int64_t still=1_000_000):
         self.now = BEGIN
@@ -121,7 +107,7 @@ cdef class EventLoop:
 
             args: Its arguments.
         """
-        return self._push(when_ns, call, args, None)
+        return self.push(when_ns, call, args, None)
 
     def run(self, int64_t until_ns, look, int steps=1000):
         """
@@ -140,7 +126,7 @@ cdef class EventLoop:
         Raises:
             RuntimeError: An event loop is running in this thread.
 
-            Endless: Time stands still.
+            StandstillError: Time stands still.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("a simulation cannot run inside of a running event loop")
@@ -157,7 +143,8 @@ cdef class EventLoop:
             self._is_running = False
             _set_running_loop(None)
 
-    cdef Timer _push(self, int64_t when_ns, call, tuple args, context):
+    cdef Timer push(self, int64_t when_ns, call, tuple args, context):
+        """Do what `at` does; with None for *args*, *call* is a `Due`."""
         cdef Timer timer = Timer.__new__(Timer), above
         cdef list heap = self._heap
         cdef Py_ssize_t place = len(heap), parent
@@ -235,7 +222,7 @@ cdef class EventLoop:
     cdef int _count_still(self) except -1:
         self._still += 1
         if self._still > self._most_still:
-            raise Endless(f"time stands still at {self.elapsed:.6f} s: something goes round without waiting")
+            raise StandstillError(f"time stands still at {self.elapsed:.6f} s: something goes round without waiting")
         return 0
 
     # ---- what asyncio's tasks and futures, and the policies, ask of a loop
@@ -259,11 +246,11 @@ cdef class EventLoop:
 
     def call_later(self, double delay, callback, *args, context=None):
         """Have `callback(*args)` called *delay* seconds from now."""
-        return self._push(self.now + <int64_t>round(delay * 1e9), callback, args, context)
+        return self.push(self.now + <int64_t>round(delay * 1e9), callback, args, context)
 
     def call_at(self, double when, callback, *args, context=None):
         """Have `callback(*args)` called when `time()` is *when*."""
-        return self._push(BEGIN + <int64_t>round(when * 1e9), callback, args, context)
+        return self.push(BEGIN + <int64_t>round(when * 1e9), callback, args, context)
 
     def create_future(self):
         """Return a future of this loop."""
@@ -288,6 +275,3 @@ cdef class EventLoop:
     def is_closed(self):
         """Return False: it holds nothing that would have to be closed."""
         return False
-
-
-include "simulation_work.pxi"
