@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -176,6 +176,12 @@ class UsedUp(Refusing):
     """A guarded function that is refused, for as long as *held* is not given back."""
 
     held: Any = None
+
+    def loop(self) -> Loop:
+        """Return the timed loop, which keeps what is held."""
+        loop: Any = Refusing.loop(self)
+        loop.held = self.held
+        return cast("Loop", loop)
 
 
 class CrowdedShedder:
