@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
 
@@ -116,6 +116,10 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
 
     def _limit(self) -> float:
         return float(int(self._gate.limit))
+
+    def snapshot(self) -> AdaptiveLimitSnapshot:
+        """Return what the limit is doing now, and what it has learned."""
+        return cast("AdaptiveLimitSnapshot", super().snapshot())
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> AdaptiveLimitSnapshot:
         plain = super()._snapshot(state, counters)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilio import RetryBudget, bulkhead, circuit_breaker, events, pipeline, registry, retry
+from resilio import RetryBudget, adaptive_limit, bulkhead, circuit_breaker, events, pipeline, registry, retry
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -246,3 +246,13 @@ def test_scrapes_while_calls_go_on_never_go_back() -> None:
     stop.set()
     caller.join()
     assert wrong == []
+
+
+def test_an_adaptive_limit_shows_what_it_has_learned() -> None:
+    """The gauge of the limit is the one in force, and its refusals are counted by reason."""
+    scraped, limit = Scraped(), adaptive_limit(name="db", start=1, ceiling=1)
+    labels = {"kind": "adaptive_limit", "name": "db"}
+    with limit:
+        assert not limit.try_acquire()
+        assert (scraped("resilio_limit", **labels), scraped("resilio_inflight", **labels)) == (1, 1)
+    assert scraped("resilio_rejected_total", **labels, reason="limit") == 1

@@ -14,6 +14,7 @@ from typing import Any, assert_type
 
 import resilio
 from resilio import (
+    AdaptiveLimit,
     Bulkhead,
     CircuitBreaker,
     Deadline,
@@ -28,6 +29,7 @@ from resilio import (
     RejectedError,
     Result,
     Snapshot,
+    adaptive_limit,
     bulkhead,
     carry,
     circuit_breaker,
@@ -42,6 +44,7 @@ from resilio import (
     registry,
     remaining,
 )
+from resilio._policies.adaptive_limit import AdaptiveLimitSnapshot
 from resilio.events import Event, StateChanged, subscribe
 from resilio.gates import CustomGate, GateCall, Refuse
 
@@ -286,6 +289,9 @@ circuit_breaker(on=lambda error: isinstance(error, OSError))
 circuit_breaker(failed_if=lambda result: Outcome.FAILURE)
 circuit_breaker(open_fore=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 circuit_breaker(window=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+adaptive_limit(law="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+assert_type(adaptive_limit(start=5, on=TimeoutError), AdaptiveLimit)
+assert_type(adaptive_limit().snapshot(), AdaptiveLimitSnapshot)
 bulkhead("10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 pipeline(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
