@@ -259,19 +259,6 @@ static inline rs_waiter *rs_shed_victim(const rs_shed_queue *queue, int64_t plac
     return newest_first ? class->lists[at].head : class->lists[at].tail;
 }
 
-/* Who goes first of all; NULL: nobody waits. */
-static inline rs_waiter *rs_shed_worst(const rs_shed_queue *queue, int newest_first)
-{
-    for (int i = RS_SHED_CLASSES - 1; i >= 0; i--) {
-        const rs_shed_class *class = &queue->classes[i];
-        if (class->length == 0)
-            continue;
-        uint32_t at = class->flows ? rs_shed_worse_half(class, rs_shed_longest_flow(queue, class)) : rs_shed_last_list(queue, class);
-        return newest_first ? class->lists[at].head : class->lists[at].tail;
-    }
-    return NULL;
-}
-
 /* A call of the flow at *place* was granted, or has ended: it has cost *ns* more than it was charged so far. */
 static inline void rs_shed_charge(rs_shed_queue *queue, int64_t place, int64_t ns, int64_t quantum_ns)
 {

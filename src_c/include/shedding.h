@@ -20,7 +20,7 @@
 #define RS_SHED_QUIET 200           /* and for so many arrivals, however much was shed before */
 #define RS_SHED_LONG 50             /* calls that may wait in normal times, */
 #define RS_SHED_LONG_MEANS 6        /* and for how many mean times at most, */
-#define RS_SHED_LONG_FEW 24         /* but as many as this if there are few workers */
+#define RS_SHED_LONG_FEW 24         /* but as many as this, and some more with one worker or two */
 #define RS_SHED_SHORT 11            /* calls that may wait under overload */
 #define RS_SHED_LEAST 2             /* calls that may wait in any case */
 #define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
@@ -135,8 +135,9 @@ static inline double rs_shed_median_ns(const rs_shed_state *state)
     return state->successes ? state->median_ns : 0.0;
 }
 
-/* How many may wait. */
-static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit)
+/* How many may wait. *timely*: calls that know their deadline, and go when they cannot meet it: then few workers too may have
+   a long queue, which wastes less. */
+static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, int timely)
 {
     double room, workers = (double)limit;
     if (state->target_ns)
@@ -148,16 +149,16 @@ static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit)
     else {
         double few = RS_SHED_LONG_FEW + 8.0 / (workers * workers);
         room = workers * RS_SHED_LONG_MEANS > few ? workers * RS_SHED_LONG_MEANS : few;
-        room = room < RS_SHED_LONG ? room : RS_SHED_LONG;
+        room = room < RS_SHED_LONG && !timely ? room : RS_SHED_LONG;
     }
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
 }
 
 /* How many may wait where a learnt limit lets more in than there are workers: the others wait inside already. */
-static inline int64_t rs_shed_room_left(const rs_shed_state *state, double workers, int64_t limit)
+static inline int64_t rs_shed_room_left(const rs_shed_state *state, double workers, int64_t limit, int timely)
 {
     int64_t there = workers < 1.0 ? 1 : (int64_t)(workers + 0.5);
-    int64_t room = rs_shed_room(state, there), inside = limit > there ? limit - there : 0;
+    int64_t room = rs_shed_room(state, there, timely), inside = limit > there ? limit - there : 0;
     return room - inside > RS_SHED_LEAST ? room - inside : RS_SHED_LEAST;
 }
 

@@ -145,15 +145,13 @@ class ShedderOracle:
             del self.known[task % 4096]
 
     def _make_room(self, call: Waiting) -> bool:
-        newest, size = self.newest_first, self.room
-        while len(self.queue) > size:
-            self._put_out(self._worst(self.queue, newest))
-        if len(self.queue) < size:
-            return True
-        victim = self._victim(call, newest)
-        if victim is not None:
+        size = self.room + 11 * call.known
+        while len(self.queue) >= size:
+            victim = self._victim(call, self.newest_first)
+            if victim is None:
+                return False
             self._put_out(victim)
-        return victim is not None
+        return True
 
     def _put_out(self, call: Waiting) -> None:
         self._leave(call)

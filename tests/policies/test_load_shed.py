@@ -146,12 +146,12 @@ def test_threads_wait_their_turn_and_are_woken():
         inside[0] -= 1
         served.append(number)
 
-    threads = [threading.Thread(target=serve, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(served) == list(range(8))
+    assert sorted(served) == list(range(6))
     assert most == [1]
     assert_no_leaks()
 
@@ -266,7 +266,7 @@ def test_calls_of_one_task_are_served_or_refused_together(vt):
 
 def test_tenants_take_turns_by_the_time_that_they_use(vt):
     """A tenant that floods, and one with long calls, leave the others their share."""
-    shed = load_shed(max_concurrent=1, tenant=lambda tenant, _seconds: tenant)
+    shed = load_shed(max_concurrent=1, target=0.5, tenant=lambda tenant, _seconds: tenant)
     used = {"flood": 0.0, "slow": 0.0, "light": 0.0}
 
     @shed
@@ -399,6 +399,33 @@ def test_learnt_times_decide_whether_a_call_can_be_in_time(vt, backend):
 
     vt.run(main, backend=backend)
     assert shed.shed == {("standard", "deadline"): 1}
+
+
+@BACKENDS
+def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
+    """Where callers have deadlines, what the queue makes too late counts as shed; what never had time does not."""
+    shed = load_shed(max_concurrent=1)
+    serve = serving(shed, 0.1)
+
+    async def main():
+        for _ in range(30):
+            await serve()
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(serve)
+            await anyio.sleep(0.01)
+            for _ in range(100):
+                with deadline(0.05):
+                    assert (await shed.attempt(anyio.sleep, 0)).error.reason == "deadline"
+            assert shed.shed_share == 0.0
+            for _ in range(100):
+                with deadline(0.5):
+                    assert (await shed.attempt(anyio.sleep, 0)).error.reason == "deadline"
+            assert shed.snapshot().state == "overloaded"
+            group.cancel_scope.cancel()
+
+    vt.run(main, backend=backend)
+    assert shed.shed == {("standard", "deadline"): 200}
 
 
 # ---- it ends ---------------------------------------------------------------------------------------------------------

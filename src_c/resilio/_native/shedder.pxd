@@ -26,8 +26,9 @@ cdef extern from "shedding.h" nogil:
     int rs_shed_knows(const rs_shed_state *, int64_t)
     double rs_shed_usual_ns(const rs_shed_state *)
     double rs_shed_median_ns(const rs_shed_state *)
-    int64_t rs_shed_room(const rs_shed_state *, int64_t)
-    int64_t rs_shed_room_left(const rs_shed_state *, double, int64_t)
+    const int RS_SHED_SHORT
+    int64_t rs_shed_room(const rs_shed_state *, int64_t, int)
+    int64_t rs_shed_room_left(const rs_shed_state *, double, int64_t, int)
     double rs_shed_drain_ns(const rs_shed_state *, int64_t, int64_t)
     int64_t rs_shed_patience_ns(const rs_shed_state *, int64_t, int64_t)
     int64_t rs_shed_retry_after_ns(rs_shed_state *, int64_t, int64_t)
@@ -49,7 +50,6 @@ cdef extern from "shed_queue.h" nogil:
     void rs_shed_remove(rs_shed_queue *, rs_waiter *)
     rs_waiter *rs_shed_best(rs_shed_queue *, int, int, int64_t)
     rs_waiter *rs_shed_victim(const rs_shed_queue *, int64_t, int)
-    rs_waiter *rs_shed_worst(const rs_shed_queue *, int)
     void rs_shed_charge(rs_shed_queue *, int64_t, int64_t, int64_t)
     void rs_shed_move(rs_shed_queue *, rs_shed_queue *)
 

@@ -120,11 +120,11 @@ cdef void _shed(rs_gate *gate, rs_shedder *s, int64_t place, int reason, uint64_
         rs_gate_change(gate, NORMAL, OVERLOADED, BEGAN, now_ns)
 
 
-cdef inline int64_t _room(rs_shedder *s) noexcept nogil:
-    """How many may wait."""
+cdef inline int64_t _room(rs_shedder *s, bint timely) noexcept nogil:
+    """How many may wait, among calls that know their deadline or do not."""
     if s.learns and s.law.knee > 0.0:
-        return rs_shed_room_left(&s.state, s.law.knee, s.limit)
-    return rs_shed_room(&s.state, s.limit)
+        return rs_shed_room_left(&s.state, s.law.knee, s.limit, timely)
+    return rs_shed_room(&s.state, s.limit, timely)
 
 
 cdef int _refuse(rs_shedder *s, int reason, rs_refusal *refusal) noexcept nogil:
@@ -133,7 +133,7 @@ cdef int _refuse(rs_shedder *s, int reason, rs_refusal *refusal) noexcept nogil:
     refusal.limit = s.limit
     if reason == QUEUE_FULL or reason == EVICTED:
         refusal.measured = s.queue.length
-        refusal.limit = _room(s)
+        refusal.limit = _room(s, False)
     refusal.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
     return RS_REJECTED
 
@@ -194,11 +194,7 @@ cdef void _put_out(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int reason, 
     rs_shed_remove(&s.queue, waiter)
     waiter.state = RS_WAITER_REFUSED
     waiter.reason = reason
-    if reason == EVICTED:
-        _shed(gate, s, waiter.amount, EVICTED, task, now_ns)
-    else:
-        s.shed[rs_shed_level(waiter.amount)][HOPELESS] += 1
-        _give_up_task(s, task)
+    _shed(gate, s, waiter.amount, EVICTED if reason == EVICTED else HOPELESS, task, now_ns)
     rs_gate_wake(gate, waiter)
 
 
@@ -230,16 +226,12 @@ cdef void _grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept nogil:
 
 cdef bint _make_room(rs_gate *gate, rs_shedder *s, int64_t place, int64_t room, int64_t now_ns) noexcept nogil:
     """Put out who is worse than the newcomer; False: there is nobody, and no room."""
-    cdef bint newest = rs_shed_newest_first(&s.state)
     cdef rs_waiter *victim
-    while s.queue.length > room:            # it has become shorter
-        _put_out(gate, s, rs_shed_worst(&s.queue, newest), EVICTED, now_ns)
-    if s.queue.length < room:
-        return True
-    victim = rs_shed_victim(&s.queue, place, newest)
-    if victim == NULL:
-        return False
-    _put_out(gate, s, victim, EVICTED, now_ns)
+    while s.queue.length >= room:           # by more than one, if the queue has become shorter
+        victim = rs_shed_victim(&s.queue, place, rs_shed_newest_first(&s.state))
+        if victim == NULL:
+            return False
+        _put_out(gate, s, victim, EVICTED, now_ns)
     return True
 
 
@@ -289,10 +281,14 @@ cdef int _queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *r
     _arrived(gate, s, now_ns)
     place = _find_place(s, slot, now_ns)
     if _is_hopeless(s, request, level, now_ns, refusal):
-        s.shed[level][HOPELESS] += 1
-        _give_up_task(s, slot.generation)
+        if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # but for the wait it would have been in time
+            _shed(gate, s, place, HOPELESS, slot.generation, now_ns)
+        else:
+            s.shed[level][HOPELESS] += 1
         return RS_REJECTED
-    room = _room(s)
+    room = _room(s, request.deadline_ns != 0)
+    if slot.generation != 0 and _is_known(s, slot.generation):
+        room += RS_SHED_SHORT               # what is begun is worth a longer queue
     if s.queue.length >= room and not _make_room(gate, s, place, room, now_ns):
         _shed(gate, s, place, QUEUE_FULL, slot.generation, now_ns)
         return _refuse(s, QUEUE_FULL, refusal)
@@ -588,7 +584,7 @@ cdef class ShedderGate(Gate):
     @property
     def room(self):
         """How many may wait now."""
-        return _room(&self.shedder)
+        return _room(&self.shedder, False)
 
     @property
     def shed_share(self):
