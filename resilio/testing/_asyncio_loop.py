@@ -28,6 +28,7 @@ class _JumpingSelector(selectors.BaseSelector):
         self._timeline = timeline
         self._watch = timeline.watch()
         self.jobs = 0
+        self.moved: Callable[[], object] = bool
 
     def select(self, timeout: float | None = None) -> _SelectorList:
         """Return what is ready; move the clock by up to `timeout` seconds if nothing is."""
@@ -43,6 +44,7 @@ class _JumpingSelector(selectors.BaseSelector):
             return self._inner.select(TICK * 10)
         self._watch.moved()
         self._timeline.move_to(self._timeline.elapsed_ns + due)
+        self.moved()
         return events
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -76,12 +78,21 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
+        self._due = 0.0
         self._jumping = _JumpingSelector(timeline)
         super().__init__(self._jumping)
+        self._jumping.moved = self._reach
 
     def time(self) -> float:
-        """Return virtual seconds."""
-        return self._timeline.elapsed_ns / 1e9
+        """Return virtual seconds, and to a timer that is run no less than what it was set to."""
+        seconds = self._timeline.elapsed_ns / 1e9
+        return self._due if seconds < self._due < seconds + 1e-9 else seconds
+
+    def _reach(self) -> None:
+        # A time line counts nanoseconds, a timer may be set to a fraction of one; seeing less, anyio's would set itself
+        # anew, at the same instant for ever.
+        if self._scheduled:  # type: ignore[attr-defined]
+            self._due = self._scheduled[0].when()  # type: ignore[attr-defined]
 
     def moved(self) -> None:
         """Do nothing: the loop reads the time line itself."""

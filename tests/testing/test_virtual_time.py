@@ -446,6 +446,20 @@ def test_a_thread_that_is_being_started_keeps_the_clock(vt: VirtualTime, monkeyp
     assert vt.now == 5.0
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_timer_between_two_nanoseconds_is_due_when_it_runs(vt: VirtualTime, backend: str) -> None:
+    """anyio asks for the time when its timer runs; told a fraction of a nanosecond less, it waited for ever."""
+
+    async def main() -> None:
+        for tenths in range(1, 300):
+            with anyio.move_on_after(tenths / 10) as scope:
+                await anyio.sleep(60)
+            assert scope.cancelled_caught
+
+    vt.run(main, backend=backend)
+    assert vt.now == pytest.approx(0.1 * 300 * 299 / 2)
+
+
 def test_nesting_is_an_error(vt: VirtualTime) -> None:
     """There is one clock for the process."""
     with pytest.raises(RuntimeError, match="cannot be nested"), virtual_time():
