@@ -124,7 +124,7 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> AdaptiveLimitSnapshot:
         plain = super()._snapshot(state, counters)
         limit, learned, baseline_ns, _, _, passing = self._gate.state()
-        shown = attrs.asdict(plain, recurse=False) | {"limit": float(int(limit))}
+        shown: dict[str, Any] = attrs.asdict(plain, recurse=False) | {"limit": float(int(limit))}
         baseline = baseline_ns * 1e-9 if baseline_ns > 0 else None
         return AdaptiveLimitSnapshot(**shown, learned=learned, baseline=baseline, passing=passing)
 
