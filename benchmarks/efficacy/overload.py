@@ -15,273 +15,189 @@ from __future__ import annotations
 
 import argparse
 import math
-import random
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
-from benchmarks.efficacy._baselines import BASELINES, Unbounded
-from benchmarks.efficacy._queueing import Front, Plan, Step, exponential, lognormal, plan, serve
+from benchmarks.efficacy import _results
+from benchmarks.efficacy._baselines import BASELINES
+from benchmarks.efficacy._cells import (
+    BACK,
+    FROM,
+    GRID,
+    SLOWER,
+    Cell,
+    Make,
+    Reference,
+    Verdict,
+    drawn,
+    judged,
+    reference,
+    returned,
+)
+from benchmarks.efficacy._guarded import Queueing, Refusing, on_virtual_time
+from resilio import adaptive_limit, load_shed
 
 __all__ = [
-    "GRID",
-    "LOADS",
-    "Cell",
-    "Figures",
-    "Reference",
-    "Verdict",
-    "drawn",
-    "figures",
-    "judged",
+    "HEADER",
+    "OURS",
+    "RANDOM_HEADER",
+    "STEP_CELLS",
+    "STEP_HEADER",
+    "backs",
+    "compared",
     "main",
-    "reference",
-    "returned",
-    "show",
+    "random_table",
+    "step_table",
+    "table",
 ]
 
-LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
-WARM = 500.0  # means before anything is measured
-LEAST = 500.0  # means that are measured at least
-SHARE, FULL, SLOWER, FROM = 0.98, 0.95, 1.5, 1.2
-
-Make = Callable[[float], Front]
+Seen = tuple[Reference, dict[str, Verdict]]
 
 
-@dataclass(frozen=True)
-class Cell:
+def compared(cell: Cell, calls: int, seed: int) -> Seen:
+    """Run the baselines and ours in a cell; the arguments are those of `figures`."""
+    with on_virtual_time():
+        ours = {name: judged(make(cell.workers), cell, calls, seed) for name, make in OURS.items()}
+    return reference(cell, calls, seed), ours
+
+
+def backs(cell: Cell, seed: int) -> dict[str, float]:
+    """Return when each of ours is back after a slow step, in means; the arguments are those of `returned`."""
+    with on_virtual_time():
+        return {name: returned(make(cell.workers), cell, seed) for name, make in OURS.items()}
+
+
+OURS: dict[str, Callable[[int], Make]] = {
+    "adaptive_limit()": lambda _: lambda _: Refusing(adaptive_limit()),
+    "load_shed()": lambda _: lambda _: Queueing(load_shed(), deadlines=True),
+    "load_shed(max_concurrent=c)": lambda c: lambda _: Queueing(load_shed(max_concurrent=c), deadlines=True),
+}
+"""What makes each, for a number of workers and then, as for the baselines, for a mean time."""
+
+
+def _spread(work: Callable[..., Any], cells: Sequence[Cell], *args: int) -> list[Any]:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(work, cells, *([arg] * len(cells) for arg in args)))
+
+
+HEADER = ("cell", *BASELINES, "p99 at most", *OURS)
+
+
+def table(calls: int, seed: int = 1, cells: Sequence[Cell] = GRID) -> Iterator[tuple[str, ...]]:
     """
-    A server and what it is offered.
-
-    Attributes:
-        workers: How many.
-
-        cv: Coefficient of variation of the times of service; 1 is the exponential law, others are lognormal.
-
-        load: Offered, as a share of what it can serve.
-
-        mean: Of the times of service, in seconds.
-
-        patience: Of the callers, in means.
-    """
-
-    workers: int
-    cv: float
-    load: float
-    mean: float = 0.01
-    patience: float = 10.0
-
-    def plan(self, until: float, seed: int, step: Step | None = None) -> Plan:
-        """Draw its calls until a time, in seconds."""
-        law = exponential(self.mean) if self.cv == 1 else lognormal(self.mean, self.cv)
-        return plan(self.workers, self.mean, law, self.load, until, seed, self.patience, step)
-
-    def __str__(self) -> str:
-        """Return it in a few words."""
-        law = "exponential" if self.cv == 1 else f"lognormal CV {self.cv:.2g}"
-        return f"c={self.workers} {law} load {self.load:.3g}"
-
-
-GRID = tuple(Cell(workers, cv, load) for workers in (4, 10, 50) for cv in (1.0, 2.0) for load in LOADS)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """
-    What came of a cell.
-
-    Attributes:
-        goodput: As a share of what the workers can serve.
-
-        p99: Of the calls that were served, in means.
-    """
-
-    goodput: float
-    p99: float
-
-
-def figures(make: Make, cell: Cell, calls: int, seed: int) -> Figures:
-    """
-    Put a front before a cell.
+    Yield the rows under `HEADER`: goodput, and in brackets the p99 in means; what was missed in capitals.
 
     Args:
-        make: Makes it, for a mean time of service in seconds.
-
-        cell: The cell.
-
-        calls: That can be served while it is measured.
-
-        seed: Of the calls.
-    """
-    begin, end = _measured(cell, calls)
-    results = serve(make(cell.mean), _planned(cell, end, seed))
-    return Figures(results.goodput(begin, end), results.quantile(0.99, begin, end) / cell.mean)
-
-
-def _measured(cell: Cell, calls: int) -> tuple[float, float]:
-    means = max(LEAST, calls / (cell.workers * min(cell.load, 1.0)))
-    return WARM * cell.mean, (WARM + means) * cell.mean
-
-
-@lru_cache(2)
-def _planned(cell: Cell, end: float, seed: int) -> Plan:
-    return cell.plan(end, seed)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """
-    What the baselines make of a cell.
-
-    Attributes:
-        figures: By name.
-
-        p99: Of the unguarded workers at a load of 0.7, in means.
-    """
-
-    figures: Mapping[str, Figures]
-    p99: float
-
-    @property
-    def best(self) -> str:
-        """The one with the most goodput."""
-        return max(self.figures, key=lambda name: self.figures[name].goodput)
-
-
-@lru_cache(512)
-def reference(cell: Cell, calls: int, seed: int) -> Reference:
-    """Run all baselines in a cell; the arguments are those of `figures`."""
-    all_of_them = {name: figures(make, cell, calls, seed) for name, make in BASELINES.items()}
-    return Reference(all_of_them, _normal(replace(cell, load=0.7), calls, seed))
-
-
-@lru_cache(128)
-def _normal(cell: Cell, calls: int, seed: int) -> float:
-    return figures(lambda _: Unbounded(), cell, calls, seed).p99
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """
-    What a front made of a cell, and which musts it missed.
-
-    Attributes:
-        figures: Its figures.
-
-        of_best: Its goodput by that of the best baseline.
-
-        of_full: Its goodput by min(load, 1).
-
-        slower: Its p99 by that of the unguarded workers at 0.7.
-
-        load: Of the cell.
-
-        reachable: Whether the best baseline has 0.95 of min(load, 1) itself.
-    """
-
-    figures: Figures
-    of_best: float
-    of_full: float
-    slower: float
-    load: float
-    reachable: bool
-
-    @property
-    def missed(self) -> str:
-        """The musts missed, "" if none: B(est baseline), F(ull; in brackets: no baseline has it either), P(99)."""
-        full = ("F" if self.reachable else "(F)") if self.of_full < FULL else ""
-        slow = self.load >= FROM and self.slower > SLOWER
-        return ("B" if self.of_best < SHARE else "") + full + ("P" if slow else "")
-
-
-def judged(make: Make, cell: Cell, calls: int = 50_000, seed: int = 1) -> Verdict:
-    """Hold a front against the baselines; the arguments are those of `figures`."""
-    base, seen, full = reference(cell, calls, seed), figures(make, cell, calls, seed), min(cell.load, 1.0)
-    best = base.figures[base.best].goodput
-    return Verdict(seen, seen.goodput / best, seen.goodput / full, seen.p99 / base.p99, cell.load, best >= FULL * full)
-
-
-def returned(make: Make, cell: Cell, seed: int = 1, steps: int = 10, times: float = 10.0) -> float:
-    """
-    Return when a front is back after a step in which all work takes longer, in means after its end; infinite: not.
-
-    A step lasts for 300 means and there are 700 between two; back is the first 50 means in which, over all steps,
-    0.95 of the goodput is reached that the front has before a step (at most: of min(load, 1)).
-
-    Args:
-        make: As for `figures`.
-
-        cell: The cell.
+        calls: As for `figures`.
 
         seed: Of the calls.
 
-        steps: To average over, each in a run of its own.
-
-        times: How many times as long.
+        cells: One row for each.
     """
-    before, after = [], []
-    for index in range(steps):
-        begin, slot = WARM * cell.mean, 50 * cell.mean
-        step = Step(begin, begin + 300 * cell.mean, times)
-        results = serve(make(cell.mean), cell.plan(step.end + 700 * cell.mean, seed + index, step))
-        before.append(results.goodput(begin - 4 * slot, begin - results.plan.patience))
-        after.append([results.goodput(step.end + n * slot, step.end + (n + 1) * slot) for n in range(13)])
-    enough = FULL * min(statistics.mean(before), cell.load, 1.0)
-    slots = (n for n in range(13) if statistics.mean(run[n] for run in after) >= enough)
-    return 50.0 * next(slots, math.inf)
+    for cell, (base, ours) in zip(cells, _spread(compared, cells, calls, seed), strict=True):
+        best = base.best
+        theirs = (f"{seen.goodput:.3f}" + ("*" if name == best else "") for name, seen in base.figures.items())
+        limit = f"{SLOWER * base.p99:.1f}" if cell.load >= FROM else "-"
+        yield str(cell), *theirs, limit, *(_written(verdict) for verdict in ours.values())
 
 
-def drawn(number: int, seed: int) -> Iterator[Cell]:
+def _written(verdict: Verdict) -> str:
+    missed = f" {verdict.missed}" if verdict.missed else ""
+    return f"{verdict.figures.goodput:.3f} ({verdict.figures.p99:.1f}){missed}"
+
+
+STEP_CELLS = tuple(Cell(c, cv, load) for c in (4, 10, 50) for cv in (1.0, 2.0) for load in (0.7, 0.9, 1.2, 2.0))
+STEP_HEADER = ("cell", "at most", *OURS)
+
+
+def step_table(seed: int = 1, cells: Sequence[Cell] = STEP_CELLS) -> Iterator[tuple[str, ...]]:
+    """Yield the rows under `STEP_HEADER`, in seconds; the arguments are those of `table`."""
+    for cell, ours in zip(cells, _spread(backs, cells, seed), strict=True):
+        found = ("never" if math.isinf(means) else f"{means * cell.mean:.1f}" for means in ours.values())
+        yield str(cell), f"{BACK * cell.mean:g}", *found
+
+
+RANDOM_HEADER = ("", "cells", "all musts met", "B", "F", "P", "worst of best", "lower decile of best")
+
+
+def random_table(number: int, calls: int, seed: int) -> tuple[list[tuple[str, ...]], list[str]]:
     """
-    Draw cells that nobody tuned to.
+    Return the rows under `RANDOM_HEADER`, and a line for each cell in which one of ours missed a must.
 
     Args:
-        number: How many.
+        number: Cells to draw.
 
-        seed: Of the cells.
+        calls: As for `figures`.
+
+        seed: Of the cells and the calls.
     """
-    draw = random.Random(seed)
+    cells = tuple(drawn(number, seed))
+    seen: list[Seen] = _spread(compared, cells, calls, seed)
+    rows = []
+    for name in OURS:
+        verdicts = [ours[name] for _, ours in seen]
+        missed = [verdict.missed.replace("(F)", "") for verdict in verdicts]
+        shares = sorted(verdict.of_best for verdict in verdicts)
+        counts = (f"{sum(letter in each for each in missed)}" for letter in "BFP")
+        met = f"{missed.count('')}"
+        rows.append((name, f"{number}", met, *counts, f"{shares[0]:.3f}", f"{shares[number // 10]:.3f}"))
+    found = ((cell, *pair) for cell, pair in zip(cells, seen, strict=True))
+    lines = [_line(*each) for each in found if any(one.missed not in ("", "(F)") for one in each[2].values())]
+    return rows, lines
 
-    def between(low: float, high: float) -> float:
-        return math.exp(draw.uniform(math.log(low), math.log(high)))
 
-    for _ in range(number):
-        yield Cell(round(between(1, 200)), between(0.3, 4), between(0.3, 4), between(1e-4, 30), between(5, 20))
-
-
-def show(makes: Mapping[str, Make], cells: Sequence[Cell] = GRID, calls: int = 20_000, seed: int = 1) -> None:
-    """
-    Print a line for each cell: the best baseline, and what each front made of it, with the musts missed.
-
-    Args:
-        makes: By name.
-
-        cells: The cells.
-
-        calls: As for `figures`; 50,000 for a figure that counts.
-
-        seed: Of the calls.
-    """
-    for cell in cells:
-        base = reference(cell, calls, seed)
-        best = base.figures[base.best]
-        line = f"{cell!s:34} {base.best:22} {best.goodput:.3f} p99 {best.p99:5.1f} (<={SLOWER * base.p99:5.1f})"
-        for name, make in makes.items():
-            seen = judged(make, cell, calls, seed)
-            line += f" | {name} {seen.figures.goodput:.3f} p99 {seen.figures.p99:5.1f} {seen.missed:4}"
-        print(line, flush=True)
+def _line(cell: Cell, base: Reference, ours: dict[str, Verdict]) -> str:
+    best = f"{base.best} {base.figures[base.best].goodput:.3f}, p99 at most {SLOWER * base.p99:.1f}"
+    seen = "; ".join(f"{name} {_written(found)}" for name, found in ours.items())
+    return f"{cell} patience {cell.patience:.0f} mean {cell.mean:.2g} s: {best}; {seen}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description="What a server serves in time when it is offered too much.")
     parser.add_argument("--calls", type=int, default=50_000, help="calls that are measured in each cell (50,000)")
     parser.add_argument("--random", type=int, metavar="N", help="draw N cells instead of those of the table")
     parser.add_argument("--seed", type=int, default=1, help="of the calls and the cells drawn (1)")
+    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
-    cells = tuple(drawn(options.random, options.seed)) if options.random else GRID
-    show(BASELINES, cells, options.calls, options.seed)
+    for title, text in _sections(options):
+        print(text, end="\n\n")
+        if options.record:
+            _results.record(title, text)
 
+
+def _sections(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    if options.random:
+        rows, lines = random_table(options.random, options.calls, options.seed)
+        about = f"{_ABOUT_RANDOM} The seed of this run is {options.seed}."
+        missed = "\n".join(["", "", "Cells in which one of them missed:", "", *(f"- {line}" for line in lines)])
+        yield "R11 random cells", _results.section(about, RANDOM_HEADER, rows) + (missed if lines else "")
+        return
+    yield "R11 goodput curve", _results.section(_ABOUT, HEADER, table(options.calls, options.seed))
+    yield "R11 slow step", _results.section(_ABOUT_STEP, STEP_HEADER, step_table(options.seed))
+
+
+_ABOUT = (
+    "Goodput: calls answered within 10 mean times of service, as a share of what the workers can serve. c workers, "
+    "Poisson arrivals, all baselines and ours meet the same calls; 5 s (500 means of 10 ms) of warm-up are not "
+    "measured. The baselines' constants in seconds suit the mean of 10 ms. Ours, with their defaults: in brackets the "
+    "p99 of what was served, in means. load_shed knows the callers' deadlines; adaptive_limit hears of a late answer "
+    "as a timeout. * is the best baseline. Must: 0.98 of it (else B), 0.95 of min(load, 1) (else F, in brackets where "
+    "no baseline has it either), from a load of 1.2 on a p99 of at most 1.5 times that of the unguarded workers at 0.7 "
+    "(else P)."
+)
+_ABOUT_STEP = (
+    "Seconds from the end of a step of 3 s, in which all work takes ten times as long, to the first half second in "
+    "which 0.95 of the goodput before the step is reached, over ten runs. Must: 2 s."
+)
+_ABOUT_RANDOM = (
+    "Cells that nobody tuned to, drawn evenly by the logarithm: 1 to 200 workers, mean times of service from 0.1 ms "
+    "to 30 s, CV 0.3 to 4 (lognormal), load 0.3 to 4, patience of 5 to 20 means. The musts and letters are those of "
+    "the goodput curve; a cell counts under each letter that it missed; the last two columns are goodput by that of "
+    "the best baseline."
+)
 
 if __name__ == "__main__":
     main()
