@@ -93,7 +93,7 @@ class Queueing:
         """Do what `_queueing.serve` does."""
         clock.set_virtual(_next_ns())
         run = _Run(self, plan)
-        run.loop.run(run.begin_ns + round((plan.arrivals[-1] + 3 * plan.patience) * 1e9), lambda: True)
+        run.until((plan.arrivals[-1] + 3 * plan.patience) * 1e9)
         _move_to(run.loop.now)
         if run.errors:
             raise run.errors[0]
@@ -103,7 +103,8 @@ class Queueing:
 class _Run:
     def __init__(self, front: Queueing, plan: Plan) -> None:
         self.errors: list[BaseException] = []
-        self.loop = EventLoop(lambda context: self.errors.append(context["exception"]))
+        self.loop = EventLoop(self.failed)
+        self.tasks: set[Any] = set()
         self.begin_ns = self.loop.now
         self.ends = [NEVER] * len(plan.arrivals)
         self.plan = plan
@@ -120,8 +121,19 @@ class _Run:
         if self.call >= 0:
             self.loop.at(self.begin_ns + round(at * 1e9), self.arrive)
 
+    def failed(self, context: dict[str, Any]) -> None:
+        self.errors.append(context.get("exception") or RuntimeError(context["message"]))
+
+    def until(self, ns: float) -> None:
+        self.loop.run(self.begin_ns + round(ns), lambda: True)
+        for task in self.tasks:
+            task.cancel()
+        self.loop.run(self.loop.now, lambda: True)
+
     def arrive(self) -> None:
-        self.loop.create_task(self.serve(self.call))
+        task = self.loop.create_task(self.serve(self.call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         self.arrive_next()
 
     async def serve(self, call: int) -> None:
