@@ -25,6 +25,7 @@ __all__ = [
     "LOADS",
     "SHARE",
     "SLOWER",
+    "WARM",
     "Cell",
     "Figures",
     "Make",
@@ -35,6 +36,7 @@ __all__ = [
     "judged",
     "reference",
     "returned",
+    "served",
     "show",
 ]
 
@@ -114,11 +116,12 @@ def figures(make: Make, cell: Cell, calls: int, seed: int) -> Figures:
     """
     begin, end = _measured(cell, calls)
     beyond = end + 2 * cell.patience * cell.mean  # so that the last calls are measured under load too
-    results = _served(make(cell.mean), _planned(cell, beyond, seed))
+    results = served(make(cell.mean), _planned(cell, beyond, seed))
     return Figures(results.goodput(begin, end), results.quantile(0.99, begin, end) / cell.mean)
 
 
-def _served(front: Front | Queueing, plan: Plan) -> Results:
+def served(front: Front | Queueing, plan: Plan) -> Results:
+    """Let a front serve a plan."""
     return front.serve(plan) if isinstance(front, Queueing) else serve(front, plan)
 
 
@@ -227,7 +230,7 @@ def returned(make: Make, cell: Cell, seed: int = 1, steps: int = 10, times: floa
     for index in range(steps):
         begin, slot = WARM * cell.mean, 50 * cell.mean
         step = Step(begin, begin + 300 * cell.mean, times)
-        results = _served(make(cell.mean), cell.plan(step.end + 700 * cell.mean, seed + index, step))
+        results = served(make(cell.mean), cell.plan(step.end + 700 * cell.mean, seed + index, step))
         before.append(results.goodput(begin - 4 * slot, begin - results.plan.patience))
         after.append([results.goodput(step.end + n * slot, step.end + (n + 1) * slot) for n in range(13)])
     enough = FULL * min(statistics.mean(before), cell.load, 1.0)

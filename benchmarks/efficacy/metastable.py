@@ -15,10 +15,12 @@ import argparse
 import math
 import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import attrs
 
 from benchmarks.efficacy import _results
 from benchmarks.efficacy._recovery import seconds
@@ -37,7 +39,7 @@ from resilio.simulation import (
     simulate,
 )
 
-__all__ = ["Trial", "hotos", "main", "osdi", "stack", "table_of_hotos", "table_of_osdi"]
+__all__ = ["Trial", "hotos", "main", "osdi", "osdi_scenario", "stack", "table_of_hotos", "table_of_osdi"]
 
 CAPACITY = 300.0
 
@@ -96,12 +98,12 @@ def _trial(scenario: Scenario, seed: int) -> Trial:
 
 
 def _scenario(
-    tried: Stack, load: float, fault: Fault, clients: int, deadline: float, watched: float, workers: int
+    stacks: Mapping[str, Stack], load: float, fault: Fault, clients: int, deadline: float, watched: float, workers: int
 ) -> Scenario:
     return Scenario(
         load=(Load(arrivals=Poisson(load * CAPACITY)),),
         server=Server(workers=workers, service=Exponential(workers / CAPACITY)),
-        stacks={"it": tried},
+        stacks=dict(stacks),
         deadline=deadline,
         duration=fault.end + watched,
         faults=(fault,),
@@ -128,7 +130,7 @@ def hotos(tried: Stack, clients: int, length: float, seed: int, watched: float =
         warm: Seconds before it.
     """
     outage = Outage(at=warm, lasts=length, mode="buffer")
-    return _trial(_scenario(tried, 280 / CAPACITY, outage, clients, 5.0, watched, workers=1), seed)
+    return _trial(_scenario({"it": tried}, 280 / CAPACITY, outage, clients, 5.0, watched, workers=1), seed)
 
 
 def osdi(tried: Stack, load: float, share: float, length: float, seed: int, watched: float = 60.0) -> Trial:
@@ -148,8 +150,21 @@ def osdi(tried: Stack, load: float, share: float, length: float, seed: int, watc
 
         watched: Seconds after the cut.
     """
-    slow = Slow(at=60.0, lasts=length, factor=1 / share)
-    return _trial(_scenario(tried, load, slow, 1, 16.0, watched, workers=2), seed)
+    return _trial(osdi_scenario({"it": tried}, load, share, length, watched), seed)
+
+
+def osdi_scenario(
+    stacks: Mapping[str, Stack],
+    load: float,
+    share: float,
+    length: float,
+    watched: float,
+    at: float = 60.0,
+    title: str = "R9",
+) -> Scenario:
+    """Return the experiment for several stacks; the arguments are those of `osdi`."""
+    slow = Slow(at=at, lasts=length, factor=1 / share)
+    return attrs.evolve(_scenario(stacks, load, slow, 1, 16.0, watched, workers=2), title=title)
 
 
 @dataclass(frozen=True)
