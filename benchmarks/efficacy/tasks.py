@@ -250,6 +250,9 @@ WAYS: dict[str, Callable[[int, float], Stack]] = {
     "DAGOR": lambda _, __: _dagor(),
     "load_shed()": lambda _, __: Stack(server=load_shed),
     "load_shed(task=)": lambda _, __: Stack(server=lambda: load_shed(task=_task)),
+    "load_shed(max_concurrent=10, task=)": lambda _, __: Stack(
+        server=lambda: load_shed(max_concurrent=WORKERS, task=_task)
+    ),
 }
 """What makes each, for the calls of a task and the tasks a second."""
 
@@ -324,15 +327,15 @@ def spike(way: str, share: float, times: float = 12.0, seconds: float = 30.0, se
     return loads["critical"]["success"], loads["background"]["success"]
 
 
-HEADER = ("calls a task", "tasks /s", "f_sat / (k f)", "random, exact", *WAYS, "consistent", "must")
+HEADER = ("calls a task", "tasks /s", "f_sat / (k f)", "random, exact", *WAYS, "consistent: learnt, told", "must")
 
 
 def _row(k: int, rate: float, seconds: float) -> tuple[str, ...]:
     most = min(1.0, SATURATED / (k * rate))
     fates = {way: run(way, k, rate, seconds) for way in WAYS}
     shares = (f"{found.good:.3f} ({found.good / most:.0%})" for found in fates.values())
-    last = fates["load_shed(task=)"].consistent
-    return f"{k}", f"{rate:,.0f}", f"{most:.3f}", f"{drop_for(k, rate)[1]:.3f}", *shares, f"{last:.3f}", "95%, .96"
+    whole = ", ".join(f"{found.consistent:.3f}" for found in list(fates.values())[-2:])
+    return f"{k}", f"{rate:,.0f}", f"{most:.3f}", f"{drop_for(k, rate)[1]:.3f}", *shares, whole, "95%, .96"
 
 
 def table(seconds: float) -> Iterator[tuple[str, ...]]:
@@ -352,7 +355,7 @@ def _spike_row(way: str, share: float, seconds: float) -> tuple[str, ...]:
 
 def spike_table(seconds: float) -> Iterator[tuple[str, ...]]:
     """Yield the rows under `SPIKE_HEADER`; the spike lasts for so many *seconds*."""
-    ways = ("bounded queue 15", "CoDel", "load_shed()")
+    ways = ("bounded queue 15", "CoDel", "load_shed()", "load_shed(max_concurrent=10, task=)")
     yield from _spread(_spike_row, [(way, share, seconds) for share in (0.1, 0.3, 0.45) for way in ways])
 
 
@@ -381,8 +384,9 @@ _ABOUT = (
     f"The share of tasks of which all calls were served within {TIMEOUT:g} s, in brackets by what is possible. "
     f"{WORKERS} workers, {SATURATED:.0f} calls/s, exponential, a network of 1 ms each way; a task makes its calls one "
     "after the other, and stops at the first that is refused. `random` has been told the share to refuse, and `random, "
-    "exact` is its formula without a queue. `load_shed(task=)` is told the task of a call; `consistent` is, of the "
-    "tasks of which it served a call, the share of which it served all."
+    "exact` is its formula without a queue. With `task=` the shedder is told the task of a call, with "
+    "`max_concurrent=` also the number of workers, which it learns otherwise. Consistent: of the tasks of which a call "
+    "was served, the share of which all were."
 )
 _ABOUT_SPIKE = (
     "Critical and background calls, each a share of the capacity, when twelve times as many background calls come: "
