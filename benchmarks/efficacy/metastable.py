@@ -44,7 +44,7 @@ __all__ = ["Trial", "hotos", "main", "osdi", "osdi_scenario", "stack", "table_of
 CAPACITY = 300.0
 
 
-def stack(clients: str, shedder: bool, patience: float, resends: int) -> Stack:
+def stack(clients: str, shedder: bool, patience: float, resends: int, workers: int | None = None) -> Stack:
     """
     Return a stack.
 
@@ -56,6 +56,8 @@ def stack(clients: str, shedder: bool, patience: float, resends: int) -> Stack:
         patience: Seconds that a client waits for an answer.
 
         resends: Of the naive.
+
+        workers: What the shedder is told of their number; None: it learns.
     """
 
     def none() -> list[Any]:
@@ -68,7 +70,7 @@ def stack(clients: str, shedder: bool, patience: float, resends: int) -> Stack:
         return [retry(on=Exception, budget=RetryBudget()), circuit_breaker(), timeout(patience)]
 
     made = {"no retries": none, "naive": naive, "resilio": guarded}[clients]
-    return Stack(client=made, server=load_shed if shedder else None)
+    return Stack(client=made, server=(lambda: load_shed(max_concurrent=workers)) if shedder else None)
 
 
 @dataclass(frozen=True)
@@ -174,17 +176,18 @@ class _Row:
     many: int = 1
     must: str = "-"
     effort: float = 1.0
-    naive: bool = False
+    workers: int | None = None
 
     def of_hotos(self, runs: int) -> tuple[str, ...]:
         runs = max(2, round(runs * self.effort))
-        tried = stack(self.clients, self.shedder, 1.0, 2)
+        tried = stack(self.clients, self.shedder, 1.0, 2, self.workers)
         seen = [hotos(tried, self.many, 9 + 4 * (run + 0.5) / runs, run + 1) for run in range(runs)]
-        return self.clients, str(self.many), _server(self.shedder), str(runs), self.must, *_cells(seen)
+        return self.clients, str(self.many), _server(self.shedder, self.workers), str(runs), self.must, *_cells(seen)
 
 
-def _server(shedder: bool) -> str:
-    return "load_shed()" if shedder else "first in, first out"
+def _server(shedder: bool, workers: int | None = None) -> str:
+    told = f"max_concurrent={workers}" if workers else ""
+    return f"load_shed({told})" if shedder else "first in, first out"
 
 
 def _cells(seen: Sequence[Trial]) -> tuple[str, ...]:
@@ -198,8 +201,10 @@ _HOTOS = (
     _Row("naive", False, must="never", effort=0.05),
     _Row("no retries", True, must="1"),
     _Row("no retries", True, 200, must="1", effort=0.5),
+    _Row("no retries", True, must="1", workers=1),
     _Row("naive", True, effort=0.5),
     _Row("resilio", True, must="p95 3"),
+    _Row("resilio", True, must="p95 3", workers=1),
     _Row("resilio", True, 200, must="p95 3", effort=0.5),
 )
 HOTOS_HEADER = ("clients", "how many", "server", "runs", "must", "median / p95 / worst", "before", "attempts a call")
@@ -260,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 _ABOUT_HOTOS = (
     "The failure of the table above, in the public simulator: a server of 300 requests/s, exponential, a load of 280 "
-    "calls/s, a timeout of 1 s, an outage of 9 to 13 s that buffers. The load shedder has its defaults: it knows "
-    "neither the number of workers nor the timeout. No retries: timeout(1); naive: two more at once; resilio: "
+    "calls/s, a timeout of 1 s, an outage of 9 to 13 s that buffers. The load shedder knows "
+    "neither the number of workers, but where it is told, nor the timeout. No retries: timeout(1); naive: two more at once; resilio: "
     "retry(budget=RetryBudget()) > circuit_breaker() > timeout(1). Recovery in seconds; never: not in 60 s."
 )
 _ABOUT_OSDI = (
