@@ -266,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 _ABOUT_HOTOS = (
     "The failure of the table above, in the public simulator: a server of 300 requests/s, exponential, a load of 280 "
     "calls/s, a timeout of 1 s, an outage of 9 to 13 s that buffers. The load shedder knows "
-    "neither the number of workers, but where it is told, nor the timeout. No retries: timeout(1); naive: two more at once; resilio: "
-    "retry(budget=RetryBudget()) > circuit_breaker() > timeout(1). Recovery in seconds; never: not in 60 s."
+    "the number of workers only where it is told, and not the timeout. No retries: timeout(1); naive: two more at once; "
+    "resilio: retry(budget=RetryBudget()) > circuit_breaker() > timeout(1). Recovery in seconds; never: not in 60 s."
 )
 _ABOUT_OSDI = (
     "A server of 300 requests/s on two workers, exponential, whose work takes 1/speed times as long for a while from "

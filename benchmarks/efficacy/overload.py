@@ -66,7 +66,7 @@ def compared(cell: Cell, calls: int, seed: int) -> Seen:
 def backs(cell: Cell, seed: int) -> dict[str, float]:
     """Return when each of ours is back after a slow step, in means; the arguments are those of `returned`."""
     with on_virtual_time():
-        return {name: returned(make(cell.workers), cell, seed) for name, make in OURS.items()}
+        return {name: returned(make(cell.workers), cell, seed, steps=STEPS) for name, make in OURS.items()}
 
 
 OURS: dict[str, Callable[[int], Make]] = {
@@ -109,6 +109,7 @@ def _written(verdict: Verdict) -> str:
 
 
 STEP_CELLS = tuple(Cell(c, cv, load) for c in (4, 10, 50) for cv in (1.0, 2.0) for load in (0.7, 0.9, 1.2, 2.0))
+STEPS = 5  # runs
 STEP_HEADER = ("cell", "at most", *OURS)
 
 
@@ -190,7 +191,7 @@ _ABOUT = (
 )
 _ABOUT_STEP = (
     "Seconds from the end of a step of 3 s, in which all work takes ten times as long, to the first half second in "
-    "which 0.95 of the goodput before the step is reached, over ten runs. Must: 2 s."
+    "which 0.95 of the goodput before the step is reached, over five runs. Must: 2 s."
 )
 _ABOUT_RANDOM = (
     "Cells that nobody tuned to, drawn evenly by the logarithm: 1 to 200 workers, mean times of service from 0.1 ms "
