@@ -20,13 +20,12 @@ from benchmarks.efficacy.metastable import CAPACITY, osdi_scenario, stack
 from benchmarks.efficacy.overload import OURS
 from resilio.simulation import Stack, simulate
 from resilio.simulation._chart import COLOURS, Chart, Line, Shade, svg
-from resilio.simulation._picture import picture
 
 __all__ = ["PICTURES", "main"]
 
 _OURS, _THEIRS = COLOURS[0], (COLOURS[1], COLOURS[4], COLOURS[3], COLOURS[7])
 _GREY = "#888888"
-_LOAD = "offered load, as a share of what the workers can serve"
+_LOAD = "offered load"
 _LIMITS = ("Gradient2", "Vegas", "limit = c")
 _QUEUES = ("FIFO unbounded", "drop expired", "CoDel-FB")
 
@@ -62,7 +61,7 @@ def _waits(names: Sequence[str], ours: str, workers: int, cv: float, calls: int)
         for name, (_, colour) in _makes(names, ours, Cell(workers, cv, 1.0)).items()
     ]
     law = "exponential" if cv == 1 else f"lognormal, CV {cv:g}"
-    title = f"p99 of what is served, {workers} workers, {law}, 10 ms of work on average"
+    title = f"p99 of what is served: {workers} workers, {law}, 10 ms on average"
     return Chart(title, _LOAD, [limit, *lines], logarithmic=True, seconds=True)
 
 
@@ -77,7 +76,7 @@ def _step(names: Sequence[str], ours: str, load: float, runs: int) -> Chart:
         results = [served(make(cell.mean), cell.plan(begin + 8.0, seed, step)) for seed in range(1, runs + 1)]
         rates = [sum(run.goodput(at, at + slot) for run in results) / runs for at in times]
         lines.append(Line(name, [(at - begin + slot / 2, rate) for at, rate in zip(times, rates, strict=True)], colour))
-    title = f"served in time at a load of {load:g}, while all work takes ten times as long for 3 s: 10 workers"
+    title = f"served in time at a load of {load:g}: 10 workers, all work ten times slower for 3 s"
     return Chart(title, "seconds", lines, [Shade(0.0, 3.0, "ten times slower")], between=(-2.0, 7.0))
 
 
@@ -95,7 +94,9 @@ def _shedding(calls: int) -> str:
     return svg("A server that is offered more than it can serve", [_NOTE], charts)
 
 
-_NOTE = "Callers wait for 100 ms. All meet the same calls, on virtual time; the figures are those of table R11."
+_NOTE = (
+    "Callers wait for 100 ms. All meet the same calls; a load of 1 is what the workers can serve. Runs as of table R11."
+)
 
 
 def _metastable(calls: int) -> str:  # noqa: ARG001 - a run of the simulator has its own size
@@ -104,8 +105,25 @@ def _metastable(calls: int) -> str:  # noqa: ARG001 - a run of the simulator has
         "naive clients, load_shed()": stack("naive", True, 3.0, 4),
         "retry > circuit_breaker > timeout, load_shed()": stack("resilio", True, 3.0, 4),
     }
-    title = f"A fifth of the speed for 10 s: {CAPACITY:.0f} requests/s, a load of 0.75, clients that wait for 3 s"
-    return picture([(None, simulate(osdi_scenario(stacks, 0.75, 0.2, 10.0, watched=50.0, at=20.0, title=title)))], None)
+    scenario = osdi_scenario(stacks, 0.75, 0.2, 10.0, watched=40.0, at=20.0)
+    result, shades = simulate(scenario), [Shade(20.0, 30.0, "a fifth of the speed")]
+
+    def lines(key: str) -> list[Line]:
+        # Without the last slice, in which all is counted that comes after the end.
+        return [
+            Line(name, [(part["begin"] + width / 2, part[key] / width) for part in outcome.timeline[:-1]], colour)
+            for (name, outcome), colour in zip(result.items(), (COLOURS[1], COLOURS[4], _OURS), strict=True)
+        ]
+
+    first = next(iter(result.values())).timeline
+    width = first[1]["begin"] - first[0]["begin"]
+    whole = (0.0, scenario.duration)
+    charts = [
+        Chart("calls answered, a second", "seconds", lines("good"), shades, between=whole),
+        Chart("attempts that the clients send, a second", "seconds", lines("attempts"), shades, between=whole),
+    ]
+    note = f"{CAPACITY:.0f} requests/s on two workers, load 0.75; clients wait for 3 s, naive ones resend four times."
+    return svg("A server that is slow for ten seconds, and clients that try again", [note], charts)
 
 
 PICTURES: dict[str, Callable[[int], str]] = {

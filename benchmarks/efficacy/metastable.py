@@ -265,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 _ABOUT_HOTOS = (
     "The failure of the table above, in the public simulator: a server of 300 requests/s, exponential, a load of 280 "
-    "calls/s, a timeout of 1 s, an outage of 9 to 13 s that buffers. The load shedder knows "
-    "the number of workers only where it is told, and not the timeout. No retries: timeout(1); naive: two more at once; "
+    "calls/s, a timeout of 1 s, an outage of 9 to 13 s that buffers. The load shedder knows the "
+    "number of workers only where it is told, and not the timeout. No retries: timeout(1); naive: two more at once; "
     "resilio: retry(budget=RetryBudget()) > circuit_breaker() > timeout(1). Recovery in seconds; never: not in 60 s."
 )
 _ABOUT_OSDI = (
