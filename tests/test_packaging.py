@@ -30,6 +30,7 @@ NATIVE = (
     "limiter",
     "primitives",
     "retry",
+    "shedder",
     "simulation",
     "timing",
     "workers",

@@ -57,7 +57,7 @@
 #define RS_LAW_DROPS 0.15                   /* of them, and twice the share with few in flight: the limit's doing */
 #define RS_LAW_MOST_DROPS 0.5               /* of them: a sign in any case */
 #define RS_LAW_BACKOFF 0.9                  /* times, after a drop */
-#define RS_LAW_REGAIN 0.05                  /* of the limit, or 1: what a round without a drop gives back */
+#define RS_LAW_REGAIN 0.25                  /* of the limit, or 1: what a round after one without too many drops gives back */
 #endif
 
 #define RS_LAW_UNCAPPED 1e18
@@ -75,6 +75,7 @@ typedef struct rs_law {
     /* the default */
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
+    uint8_t too_many;                       /* drops in the last round: nothing is given back in this one */
     double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
     double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
     double target, cap;                     /* the limit that the queue's cost asks for; what drops leave of it */
@@ -271,7 +272,7 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
         return;
     double now = law->step_latency / law->step;
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
-        law->base += (now - law->base) / 2;
+        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once where a slow spell has ended */
         law->baseline = law->base;
         rs_law_climb_to(law, RS_LAW_CLIMB * level);
         return;
@@ -379,7 +380,8 @@ static inline void rs_law_count_drops(rs_law *law, double inflight, int dropped)
     law->drops += dropped;
     if (law->answers < RS_LAW_ROUND || law->answers < law->learned)
         return;
-    if (law->drops > law->answers * rs_law_min(RS_LAW_MOST_DROPS, RS_LAW_DROPS + 2 * law->background))
+    law->too_many = law->drops > law->answers * rs_law_min(RS_LAW_MOST_DROPS, RS_LAW_DROPS + 2 * law->background);
+    if (law->too_many)
         law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
     law->answers = law->drops = 0;
 }
@@ -392,7 +394,7 @@ static inline void rs_law_default(rs_law *law, double latency, double inflight, 
         return;
     }
     if (law->cap < RS_LAW_UNCAPPED) {
-        if (inflight + 1 > law->cap)
+        if (inflight + 1 > law->cap && !law->too_many)
             law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
         if (law->cap > law->most)
             law->cap = RS_LAW_UNCAPPED;

@@ -93,6 +93,27 @@ def test_drops_that_come_with_few_calls_too_are_not_the_limits_doing() -> None:
     assert law.learned < 17
 
 
+@pytest.mark.parametrize("switch", [30, 45, 60])
+def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) -> None:
+    """Fifty workers get ten times faster while the limit climbs: what was quick before is no measure any more."""
+    law, mean, highest = Law(start=20, ceiling=10_000), 0.1, 0.0
+    for _ in range(30_000):
+        level = int(law.limit)
+        mean = 0.01 if law.learned > switch else mean
+        law.learn(0.0, max(mean, level * mean / 50), level)
+        highest = max(highest, law.learned)
+    assert mean == 0.01
+    assert highest < 125
+    assert 50 < law.learned < 100
+
+
+def test_drops_give_nothing_back_in_the_round_after_them() -> None:
+    """Half of the answers are refusals: the few others do not make up for each cut."""
+    law = Law(start=40)
+    replay(law, [(0.0, 1.0, 40, call % 2 == 0) for call in range(1000)])
+    assert law.learned < 10
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_equal_timeouts_do_not_look_healthy(name: str) -> None:
     """A dependency that only times out, each time after the same time, ends at the floor, not at the ceiling."""
