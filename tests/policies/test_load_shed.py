@@ -329,6 +329,7 @@ def test_a_function_that_raises_never_changes_a_call(vt, option):
     assert shed.call(lambda: "unasked") == "unasked"
 
 
+@pytest.mark.untraced  # the interrupt would come in the tracer
 def test_a_ctrl_c_in_a_function_is_pressed_again():
     """A Ctrl-C that comes while the tenant is asked for reaches the program, and not the call."""
 
