@@ -47,7 +47,7 @@
 #define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
 #define RS_LAW_SHORTEST 128.0               /* and at least */
 #define RS_LAW_CLIP 8.0                     /* times the mean: a longer latency counts as this */
-#define RS_LAW_SLOWER 3.0                   /* times the latency of the last block: look again at once */
+#define RS_LAW_SLOWER 3.0                   /* times the latency of the last block, or a part of it: look again at once */
 #define RS_LAW_FLAT 0.85                    /* of the highest level: a knee above it was not reached yet */
 #define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
 #define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
@@ -333,7 +333,7 @@ static inline void rs_law_end_of_cycle(rs_law *law)
     }
 }
 
-/* Everything has become slow: the same knee, or fewer workers? The next block says. */
+/* Everything has become slow, or quick again: the same knee, or another number of workers? The next block says. */
 static inline void rs_law_look_again(rs_law *law)
 {
     law->block_pace = law->pace;
@@ -348,7 +348,8 @@ static inline void rs_law_look_again(rs_law *law)
 static inline void rs_law_watch(rs_law *law, double inflight)
 {
     rs_law_weigh(law, inflight);
-    if (law->block_pace > 0 && law->high >= 2 * RS_LAW_BLOCK && law->pace > RS_LAW_SLOWER * law->block_pace)
+    if (law->block_pace > 0 && law->high >= 2 * RS_LAW_BLOCK &&
+        (law->pace > RS_LAW_SLOWER * law->block_pace || RS_LAW_SLOWER * law->pace < law->block_pace))
         rs_law_look_again(law);
     if (law->seen >= law->cycle)
         rs_law_end_of_cycle(law);

@@ -107,6 +107,22 @@ def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) 
     assert 50 < law.learned < 100
 
 
+def test_it_looks_again_at_once_when_everything_gets_faster() -> None:
+    """After a slow spell a limit that is wrong is not believed for another ten thousand calls: few are let in, to see."""
+    law, mean = Law(start=60), 0.1
+
+    def call() -> bool:
+        level = int(law.limit)
+        law.learn(0.0, max(mean, level * mean / 50), level)
+        return law.limit < law.learned
+
+    assert sum(call() for _ in range(21_000)) > 0
+    while call():
+        pass
+    mean = 0.01
+    assert any(call() for _ in range(300))
+
+
 def test_drops_give_nothing_back_in_the_round_after_them() -> None:
     """Half of the answers are refusals: the few others do not make up for each cut."""
     law = Law(start=40)
