@@ -108,7 +108,7 @@ def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) 
 
 
 def test_it_looks_again_at_once_when_everything_gets_faster() -> None:
-    """After a slow spell a limit that is wrong is not believed for another ten thousand calls: few are let in, to see."""
+    """After a slow spell a limit that is wrong is not believed for ten thousand calls more: a few tell."""
     law, mean = Law(start=60), 0.1
 
     def call() -> bool:
