@@ -66,13 +66,9 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
         )
     legs = [leg for leg in _plan(pythons, marks) if leg.kind in kinds]
     source = wheels.unpack_sdist(legs[0].environment)
-    for leg in legs:
-        _build(leg, source)
-    # Two lanes for two cores; legs that share an environment follow each other in one.
-    measured = [leg for leg in legs if leg.interpreter is measured_python(pythons)]
-    lanes = [measured, [leg for leg in legs if leg not in measured]]
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        list(pool.map(lambda lane: [_run_leg(leg, source, pytest_arguments) for leg in lane], lanes))
+    # Two at once for two cores, the longest first; each leg has an environment of its own.
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), sorted(legs, key=lambda leg: leg.kind)))
     return _summary(legs)
 
 
@@ -85,14 +81,15 @@ def _plan(pythons: list[Interpreter], marks: str | None) -> list[Leg]:
     legs = []
     measured = measured_python(pythons)
     for python in pythons:
-        groups = ("test", "coverage") if python is measured else ("test",)
         environment = environments.ensure(
-            f"test-{python.minor}", python, *groups, extras=EXTRAS, build=True, optional="migration"
+            f"test-{python.minor}", python, "test", extras=EXTRAS, build=True, optional="migration"
         )
         default = "not soak" if python is measured else "not soak and not slow"
         legs.append(Leg(f"{python.minor} wheel", python, environment, marks or default))
     if measured.minor != "3.12":
-        environment = next(leg.environment for leg in legs if leg.interpreter is measured)
+        environment = environments.ensure(
+            f"coverage-{measured.minor}", measured, "test", "coverage", extras=EXTRAS, build=True, optional="migration"
+        )
         marks = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
         legs.append(Leg(f"{measured.minor} coverage", measured, environment, marks, kind="coverage"))
     else:
@@ -108,7 +105,8 @@ def _build(leg: Leg, source: Path) -> None:
 
 
 def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
-    """Run one leg; what it says is printed as a whole at its end, since two run at once."""
+    """Build and run one leg; what it says is printed as a whole at its end, since two run at once."""
+    _build(leg, source)
     print(f"started: {leg.title}", flush=True)
     started = time.monotonic()
     leg.environment.install_wheel(leg.wheel)
