@@ -73,6 +73,7 @@ def test_a_learned_delay_is_the_quantile_of_what_no_hedge_cut_short(tail, laws):
     assert seen.extra == pytest.approx(0.1, abs=0.003)
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_two_hedges_take_the_tail_of_a_fan_out_below_27_ms(tail):
     """R2: p99.9 of 100 reads at most 27 ms for at most 2.1 % more of them; here of 10,000 requests."""
     seen = tail.fan_out(tail.schedule((10.0, 20.0)), 10_000)

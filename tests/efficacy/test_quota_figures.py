@@ -25,6 +25,7 @@ def test_the_published_quota_drains_where_its_formula_says(quota, cost, publishe
     assert quota.threshold(quota.aws(cost), CALLS) == pytest.approx(published, abs=0.007)
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 @pytest.mark.parametrize("ratio", [0.1, 0.2])
 def test_our_budget_drains_where_its_law_says(quota, ratio):
     """With three attempts ratio (1 - p^3) = p + p^2; until a call succeeds, as gRPC has it, ratio / (1 + ratio)."""

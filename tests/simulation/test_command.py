@@ -61,6 +61,7 @@ def test_it_lists_what_comes_with_it(capsys):
     assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 @pytest.mark.parametrize("name", sorted(_main._shipped()))
 def test_each_of_them_runs(name, capsys):
     """A few simulated seconds of each scenario give a result; faults that come later never begin."""

@@ -52,12 +52,14 @@ def erlang_b(workers: int, load: float) -> float:
     return blocking
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_the_mean_time_is_that_of_m_m_c():
     """A queue before ten workers takes as long as Erlang's formula says, within 2 %."""
     mean = simulate(scenario(duration=200.0, warmup=5.0))["bare"].mean
     assert mean == pytest.approx(0.01 + erlang_c(10, 9.0) / (1000 - 900), rel=0.02)
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_bulkhead_without_a_queue_refuses_as_erlang_b():
     """A real bulkhead before workers enough for it refuses what Erlang's formula says, within 1 %."""
     result = simulate(scenario(1500.0, 100, stacks={"limit": Stack(client=lambda: bulkhead(10))}, duration=200.0))

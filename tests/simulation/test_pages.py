@@ -44,6 +44,7 @@ def rewritten(text: str) -> str:
     return _FENCE.sub(fresh, text)
 
 
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 @pytest.mark.parametrize("name", [PAGES[0], pytest.param(PAGES[1], marks=pytest.mark.slow)])
 def test_a_page_shows_what_the_command_prints(name, tmp_path, monkeypatch):
     """Each scenario of the page runs, and its table and its picture are those of the page."""
