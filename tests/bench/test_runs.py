@@ -61,7 +61,6 @@ async def test_a_grant_is_timed_with_a_queue_of_the_length_asked_for(subject, an
 
 
 @pytest.mark.slow
-@pytest.mark.covers
 def test_the_quick_run_measures_everything_and_ends_with_its_report():
     """`resilio bench --quick` in a process of its own: every part is there, and nothing of the library is skipped."""
     done = subprocess.run(
