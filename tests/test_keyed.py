@@ -903,13 +903,13 @@ def test_metrics_show_one_series_for_all_keys():
             call(host)
             both(calling)(host)
         value = collected.get_sample_value
-        labels = {"kind": "circuit_breaker", "name": "metered"}
+        labels = {"kind": "circuit_breaker", "policy": "metered"}
         assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 3
         assert value("resilio_calls_total", {**labels, "outcome": "failure"}) == 2
         assert value("resilio_state", {**labels, "state": "open"}) == 1
         assert value("resilio_state", {**labels, "state": "closed"}) == 3
-        assert value("resilio_call_seconds_count", labels) == 5
-        assert value("resilio_calls_total", {"kind": "bulkhead", "name": "both", "outcome": "success"}) == 3
+        assert value("resilio_call_duration_seconds_count", labels) == 5
+        assert value("resilio_calls_total", {"kind": "bulkhead", "policy": "both", "outcome": "success"}) == 3
         per_host.reset()
         assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 3
 

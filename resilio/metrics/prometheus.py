@@ -1,126 +1,73 @@
 """
-Prometheus: a collector that reads the native counters and histograms when it is scraped. Nothing is pushed per call.
+Prometheus: collectors that read the native counters and histograms when they are scraped. Nothing is pushed per call.
 
-    resilio_calls_total{kind,name,outcome}      outcome: success, failure, ignored, rejected, cancelled
-    resilio_rejected_total{kind,name,reason}    the reason from the closed set of the kind
-    resilio_would_reject_total{kind,name}       shadow mode: what enforcement would have refused
-    resilio_call_seconds{kind,name}             histogram of successes and failures
-    resilio_inflight, resilio_queued, resilio_limit{kind,name}
-    resilio_state{kind,name,state}              how many policies of this kind and name are in that state
-    resilio_shed_total{kind,name,priority,reason}   calls that a load shedder lost, by their class
-    resilio_retries_total{kind,name}            attempts after the first
-    resilio_retry_stopped_total{kind,name,reason}   failed calls that were not tried again, by the reason
-    resilio_retry_budget{kind,name}             tokens that pay for retries now; a shared one shows at each of its users
-    resilio_hedges_total, resilio_hedge_wins_total{kind,name}   copies started; those whose result was the call's
-    resilio_hedges_refused_total{kind,name}     copies that a budget or a gate inside has refused
-    resilio_hedges_due_total{kind,name,answer}  what became of copies that were due: started, capped, losing, ...
-    resilio_listener_errors_total               exceptions of event listeners
+    ResilioCollector()          registers with prometheus_client's default registry; all policies are shown
+    generate_latest()           the text of a registry, as prometheus_client's but ten times as quick
+    make_asgi_app()             serves it; make_wsgi_app() too
 
-Labels are closed sets: a name is one given in the code, the name of the function for a policy without one, or "unnamed"
-where that is a lambda or a local function. Policies with the same kind and name are summed.
+Where several processes serve one port, each scrape meets another of them: call `resilio.metrics.multiprocess.start()`
+in each and register a :class:`MultiprocessCollector`.
+
+Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name); what else there is are closed sets, as
+`docs/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a policy
+without one, or "unnamed" where that is a lambda or a local function. Policies with the same kind and name are summed.
 """
 
 from __future__ import annotations
 
-import math
-import weakref
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
-from threading import Lock
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-import attrs
-
-from resilio import events, registry
-from resilio._native.primitives import LatencyHistogram
 from resilio._policy import Policy
+from resilio.metrics._book import MOST_NAMES, Book
+from resilio.metrics._buckets import BUCKETS, PRESETS, Choice
+from resilio.metrics._sheet import Sheet
+from resilio.metrics._text import Writer
 
 try:
-    from prometheus_client import REGISTRY
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    import prometheus_client
+    from prometheus_client import REGISTRY, Metric
     from prometheus_client.registry import Collector, CollectorRegistry
+
+    from resilio.metrics._families import Family, families
 except ImportError as error:
     raise ImportError("resilio.metrics.prometheus needs an extra: install resilio-sdk[prometheus]") from error
 
-__all__ = ["BUCKETS", "ResilioCollector"]
+__all__ = [
+    "BUCKETS",
+    "PRESETS",
+    "MultiprocessCollector",
+    "ResilioCollector",
+    "generate_latest",
+    "make_asgi_app",
+    "make_wsgi_app",
+]
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds in seconds of the buckets of resilio_call_seconds; infinity is added."""
-
-LABELS = ["kind", "name"]
-OUTCOMES = {
-    "success": "successes",
-    "failure": "failures",
-    "ignored": "ignored",
-    "rejected": "rejected",
-    "cancelled": "cancelled",
-}
-
-HEDGES = {"hedges": "hedges", "hedge_wins": "hedge_wins", "hedges_refused": "refused"}
-"""What is counted of hedges, and the fields of their snapshots."""
-
-Key = tuple[str, str]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-@attrs.define
-class _Totals:
-    """What only ever grows."""
+class _Collector(Collector):
+    """What both have in common; a subclass has `_read`."""
 
-    counters: Counter[str] = attrs.field(factory=Counter)
-    refusals: Counter[str] = attrs.field(factory=Counter)
-    stopped: Counter[str] = attrs.field(factory=Counter)
-    due: Counter[str] = attrs.field(factory=Counter)
-    shed: Counter[tuple[str, str]] = attrs.field(factory=Counter)
-    latency: LatencyHistogram = attrs.field(factory=LatencyHistogram)
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self._writer = Writer()
+        (REGISTRY if registry is None else registry).register(self)
 
-    def add(self, other: _Totals) -> None:
-        self.counters.update(other.counters)
-        self.refusals.update(other.refusals)
-        self.stopped.update(other.stopped)
-        self.due.update(other.due)
-        self.shed.update(other.shed)
-        self.latency.merge(other.latency)
+    def _read(self) -> Sheet:
+        raise NotImplementedError
 
+    def describe(self) -> Iterator[Metric]:
+        """Yield the metrics without samples, which is all that registering needs."""
+        yield from families(Sheet(), self._writer)
 
-@attrs.define
-class _Group:
-    """The policies that share kind and name."""
-
-    totals: _Totals = attrs.field(factory=_Totals)
-    inflight: int = 0
-    queued: int = 0
-    limit: float | None = None
-    states: Counter[str] | None = None
-    budgets: dict[int, float] = attrs.field(factory=dict)
-
-    def add(self, policy: Policy[Any]) -> _Totals:
-        """Add a live policy; return what it has counted so far."""
-        gate = policy.gates[0]
-        counters = gate.counters()
-        snapshot = policy.snapshot()
-        self.inflight += counters.pop("inflight")
-        self.queued += counters.pop("queued")
-        if snapshot.limit is not None:
-            self.limit = (self.limit or 0.0) + snapshot.limit
-        states = getattr(snapshot, "states", None) or ([] if snapshot.state is None else [snapshot.state])
-        if gate.states and states:
-            self.states = self.states or Counter(dict.fromkeys(gate.states, 0))
-            self.states.update(states)
-        counters["retries"] = getattr(snapshot, "retries", 0)
-        stopped = Counter(getattr(snapshot, "stopped", {}))
-        due = Counter(getattr(snapshot, "due", {}))
-        counters |= {name: getattr(snapshot, field, 0) for name, field in HEDGES.items()}
-        budget = getattr(policy, "budget", None)
-        if budget is not None:
-            self.budgets[id(budget)] = budget.balance
-        shed = Counter(getattr(policy, "shed", {}))
-        totals = _Totals(Counter(counters), Counter(gate.refusals()), stopped, due, shed, policy.latency)
-        self.totals.add(totals)
-        return totals
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        yield from families(self._read(), self._writer)
 
 
-class ResilioCollector(Collector):
+class ResilioCollector(_Collector):
     """
     Registers itself, and answers each scrape with the numbers of that moment.
 
@@ -132,7 +79,8 @@ class ResilioCollector(Collector):
         registry: CollectorRegistry | None = None,
         policies: Iterable[Policy[Any]] | None = None,
         *,
-        buckets: Iterable[float] = BUCKETS,
+        buckets: Choice = BUCKETS,
+        max_names: int = MOST_NAMES,
     ) -> None:
         """
         Register with a registry of prometheus_client.
@@ -142,150 +90,112 @@ class ResilioCollector(Collector):
 
             policies: What to show; None: every policy, those made later included.
 
-            buckets: Upper bounds of the histogram's buckets in seconds, ascending, > 0.
+            buckets: Upper bounds of the duration histogram in seconds, ascending, > 0; or "http", "model", "database"
+                of `PRESETS`; or a mapping of either by the policy's name or kind, "default" for all others.
+
+            max_names: Pairs of kind and name that are told apart, >= 1; policies beyond are summed as "other".
 
         Raises:
-            ValueError: The registry has such a collector already, or `buckets` do not ascend.
+            ValueError: The registry has such a collector already, `buckets` do not ascend, or `max_names` is below 1.
         """
-        self._policies = None if policies is None else tuple(policies)
-        self._buckets = _checked(buckets)
-        self._lock = Lock()
-        self._seen: dict[int, tuple[weakref.ref[Policy[Any]], Key, _Totals]] = {}
-        self._gone: dict[Key, _Totals] = {}
-        (REGISTRY if registry is None else registry).register(self)
+        if max_names < 1:
+            raise ValueError(f"max_names must be at least 1, not {max_names!r}")
+        self._book = Book(policies, buckets, max_names)
+        super().__init__(registry)
 
-    def describe(self) -> Iterator[Metric]:
-        """Yield the metrics without samples, which is all that registering needs."""
-        yield from _families({}, self._buckets)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of this moment."""
-        with self._lock:
-            groups = self._read()
-        yield from _families(groups, self._buckets)
-
-    def _read(self) -> dict[Key, _Group]:
-        groups: dict[Key, _Group] = {}
-        before, self._seen = self._seen, {}
-        policies = registry.all() if self._policies is None else self._policies
-        for shown in (shown for policy in policies for shown in policy._metered()):
-            key = (shown.kind, shown.label)
-            totals = groups.setdefault(key, _Group()).add(shown)
-            self._seen[id(shown)] = (weakref.ref(shown), key, totals)
-        self._retire(before)
-        for key, totals in self._gone.items():
-            groups.setdefault(key, _Group()).totals.add(totals)
-        return groups
-
-    def _retire(self, before: dict[int, tuple[weakref.ref[Policy[Any]], Key, _Totals]]) -> None:
-        """Keep what the policies had counted that were here at the last scrape and are no more."""
-        for identity, (reference, key, totals) in before.items():
-            now = self._seen.get(identity)
-            if now is None or now[0] != reference:
-                self._gone.setdefault(key, _Totals()).add(totals)
+    def _read(self) -> Sheet:
+        return self._book.read()
 
 
-def _checked(buckets: Iterable[float]) -> tuple[float, ...]:
-    bounds = tuple(float(bound) for bound in buckets if bound != math.inf)
-    if not bounds or not bounds[0] > 0 or not all(low < high for low, high in pairwise(bounds)):
-        raise ValueError(f"buckets must be ascending bounds > 0 in seconds, not {bounds!r}")
-    return (*bounds, math.inf)
+class MultiprocessCollector(_Collector):
+    """
+    Answers with the sum of all processes that share a directory, those that have ended included.
+
+    It may be made anew for each scrape, in any of them or in a process of its own.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, directory: str | Path | None = None) -> None:
+        """
+        Register with a registry of prometheus_client.
+
+        Args:
+            registry: Where to register; None: the default one.
+
+            directory: That of `resilio.metrics.multiprocess.start()`; None: as it is there.
+
+        Raises:
+            ValueError: The registry has such a collector already, or there is no directory.
+        """
+        from resilio.metrics.multiprocess import read, where
+
+        self._directory, self._read_directory = where(directory), read
+        super().__init__(registry)
+
+    def _read(self) -> Sheet:
+        return self._read_directory(self._directory)
 
 
-def _families(groups: dict[Key, _Group], buckets: tuple[float, ...]) -> Iterator[Metric]:
-    yield from _counters(groups)
-    yield from _gauges(groups)
-    yield from _retries(groups)
-    yield from _hedges(groups)
-    yield _shed(groups)
-    yield _states(groups)
-    yield _latencies(groups, buckets)
-    errors = CounterMetricFamily("resilio_listener_errors", "Exceptions that event listeners have raised")
-    errors.add_metric([], events.listener_errors())
-    yield errors
+def generate_latest(registry: Any = REGISTRY) -> bytes:
+    """
+    Return all metrics of a registry in the text format: those of others as prometheus_client writes them.
+
+    Args:
+        registry: A registry of prometheus_client.
+    """
+    ours: list[str] = []
+    others: list[Metric] = []
+    for metric in registry.collect():
+        if isinstance(metric, Family):
+            ours.append(metric.text())
+        else:
+            others.append(metric)
+    written: bytes = prometheus_client.generate_latest(_Given(others)) if others else b""
+    return written + "".join(ours).encode()
 
 
-def _counters(groups: dict[Key, _Group]) -> Iterator[Metric]:
-    calls = CounterMetricFamily("resilio_calls", "Calls by how they ended", labels=[*LABELS, "outcome"])
-    rejected = CounterMetricFamily("resilio_rejected", "Calls refused, by reason", labels=[*LABELS, "reason"])
-    shadow = CounterMetricFamily("resilio_would_reject", "Calls that enforcement would have refused", labels=LABELS)
-    for key, group in groups.items():
-        for outcome, counter in OUTCOMES.items():
-            calls.add_metric([*key, outcome], group.totals.counters[counter])
-        for reason, count in group.totals.refusals.items():
-            if count:
-                rejected.add_metric([*key, reason], count)
-        shadow.add_metric(key, group.totals.counters["would_reject"])
-    yield from (calls, rejected, shadow)
+class _Given(Collector):
+    """Collects what it was given."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
 
 
-def _gauges(groups: dict[Key, _Group]) -> Iterator[Metric]:
-    inflight = GaugeMetricFamily("resilio_inflight", "Calls admitted and not yet ended", labels=LABELS)
-    queued = GaugeMetricFamily("resilio_queued", "Calls that wait to be admitted", labels=LABELS)
-    limit = GaugeMetricFamily("resilio_limit", "What inflight is held under", labels=LABELS)
-    for key, group in groups.items():
-        inflight.add_metric(key, group.inflight)
-        queued.add_metric(key, group.queued)
-        if group.limit is not None:
-            limit.add_metric(key, group.limit)
-    yield from (inflight, queued, limit)
+def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaitable[None]]:
+    """
+    Return an ASGI application that answers GET with the metrics, to mount at /metrics.
+
+    Args:
+        registry: A registry of prometheus_client.
+    """
+
+    async def metrics(scope: Any, receive: Any, send: Send) -> None:  # noqa: ARG001
+        if scope["type"] != "http":
+            return
+        status, body = (200, generate_latest(registry)) if scope["method"] in {"GET", "HEAD"} else (405, b"")
+        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return metrics
 
 
-def _retries(groups: dict[Key, _Group]) -> Iterator[Metric]:
-    retries = CounterMetricFamily("resilio_retries", "Attempts after the first", labels=LABELS)
-    stopped = CounterMetricFamily(
-        "resilio_retry_stopped", "Failed calls that were not tried again, by the reason", labels=[*LABELS, "reason"]
-    )
-    budget = GaugeMetricFamily("resilio_retry_budget", "Tokens that pay for retries now", labels=LABELS)
-    for key, group in groups.items():
-        if group.totals.stopped:
-            retries.add_metric(key, group.totals.counters["retries"])
-        for reason, count in group.totals.stopped.items():
-            if count:
-                stopped.add_metric([*key, reason], count)
-        if group.budgets:
-            budget.add_metric(key, sum(group.budgets.values()))
-    yield from (retries, stopped, budget)
+def make_wsgi_app(registry: Any = REGISTRY) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+    """
+    Return a WSGI application that answers GET with the metrics.
 
+    Args:
+        registry: A registry of prometheus_client.
+    """
 
-def _hedges(groups: dict[Key, _Group]) -> Iterator[Metric]:
-    started = CounterMetricFamily("resilio_hedges", "Copies started", labels=LABELS)
-    won = CounterMetricFamily("resilio_hedge_wins", "Copies whose result was the call's", labels=LABELS)
-    refused = CounterMetricFamily("resilio_hedges_refused", "Copies that a budget or a gate refused", labels=LABELS)
-    due = CounterMetricFamily("resilio_hedges_due", "What became of copies that were due", labels=[*LABELS, "answer"])
-    for key, group in groups.items():
-        if not group.totals.due:
-            continue
-        for family, counter in zip((started, won, refused), HEDGES, strict=True):
-            family.add_metric(key, group.totals.counters[counter])
-        for answer, count in group.totals.due.items():
-            due.add_metric([*key, answer], count)
-    yield from (started, won, refused, due)
+    def metrics(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        good = method in {"GET", "HEAD"}
+        body = generate_latest(registry) if good else b""
+        headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        start_response("200 OK" if good else "405 Method Not Allowed", headers)
+        return [] if method == "HEAD" else [body]
 
-
-def _shed(groups: dict[Key, _Group]) -> Metric:
-    family = CounterMetricFamily(
-        "resilio_shed", "Calls that a load shedder lost, by their class", labels=[*LABELS, "priority", "reason"]
-    )
-    for key, group in groups.items():
-        for (priority, reason), count in group.totals.shed.items():
-            family.add_metric([*key, priority, reason], count)
-    return family
-
-
-def _states(groups: dict[Key, _Group]) -> Metric:
-    family = GaugeMetricFamily("resilio_state", "Policies in this state", labels=[*LABELS, "state"])
-    for key, group in groups.items():
-        for state, count in (group.states or {}).items():
-            family.add_metric([*key, state], count)
-    return family
-
-
-def _latencies(groups: dict[Key, _Group], buckets: tuple[float, ...]) -> Metric:
-    family = HistogramMetricFamily("resilio_call_seconds", "Latency of successes and failures", labels=LABELS)
-    names = ["+Inf" if bound == math.inf else repr(bound) for bound in buckets]
-    for key, group in groups.items():
-        latency = group.totals.latency
-        counts = latency.buckets(buckets)
-        family.add_metric(key, list(zip(names, counts, strict=True)), latency.sum)
-    return family
+    return metrics

@@ -47,9 +47,9 @@ class Scraped:
         return self.samples().get((name, frozenset(labels.items())))
 
 
-BREAKER = {"kind": "circuit_breaker", "name": "payments"}
-POOL = {"kind": "bulkhead", "name": "pool"}
-UNNAMED = {"kind": "circuit_breaker", "name": "unnamed"}
+BREAKER = {"kind": "circuit_breaker", "policy": "payments"}
+POOL = {"kind": "bulkhead", "policy": "pool"}
+UNNAMED = {"kind": "circuit_breaker", "policy": "unnamed"}
 
 
 def test_calls_are_counted_by_outcome() -> None:
@@ -99,11 +99,11 @@ def test_latencies_are_a_classic_histogram(vt: Any) -> None:
         with policy:
             vt.advance(seconds)
     bounds = ("0.001", "0.005", "1.0", "60.0", "+Inf")
-    buckets = {le: scraped("resilio_call_seconds_bucket", **BREAKER, le=le) for le in bounds}
+    buckets = {le: scraped("resilio_call_duration_seconds_bucket", **BREAKER, le=le) for le in bounds}
     assert buckets == {"0.001": 1, "0.005": 3, "1.0": 4, "60.0": 4, "+Inf": 5}
-    assert scraped("resilio_call_seconds_count", **BREAKER) == 5
-    assert scraped("resilio_call_seconds_sum", **BREAKER) == pytest.approx(90.7064)
-    assert scraped.count("resilio_call_seconds_bucket") == len(BUCKETS) + 1
+    assert scraped("resilio_call_duration_seconds_count", **BREAKER) == 5
+    assert scraped("resilio_call_duration_seconds_sum", **BREAKER) == pytest.approx(90.7064)
+    assert scraped.count("resilio_call_duration_seconds_bucket") == len(BUCKETS) + 1
 
 
 def test_buckets_are_ones_own_choice() -> None:
@@ -111,8 +111,8 @@ def test_buckets_are_ones_own_choice() -> None:
     circuit_breaker("payments")
     for buckets in ((0.1, 1), (0.1, 1, float("inf"))):
         scraped = Scraped(buckets=buckets)
-        assert scraped("resilio_call_seconds_bucket", **BREAKER, le="+Inf") == 0
-        assert scraped.count("resilio_call_seconds_bucket") == 3
+        assert scraped("resilio_call_duration_seconds_bucket", **BREAKER, le="+Inf") == 0
+        assert scraped.count("resilio_call_duration_seconds_bucket") == 3
 
 
 @pytest.mark.parametrize("buckets", [(), (0,), (-1, 1), (2, 1), (1, 1), (float("nan"),), (float("inf"),)])
@@ -128,9 +128,9 @@ def test_a_pipeline_and_its_policies_are_shown() -> None:
     both = pipeline(circuit_breaker("payments"), bulkhead(3, name="pool"), name="both")
     both.call(int)
     circuit_breaker("outer")(bulkhead(3, name="inner")(lambda: 1))()
-    shown = {dict(labels)["name"] for name, labels in scraped.samples() if name == "resilio_inflight"}
+    shown = {dict(labels)["policy"] for name, labels in scraped.samples() if name == "resilio_inflight"}
     assert shown == {"payments", "pool", "both", "outer", "inner"}
-    assert scraped("resilio_calls_total", kind="pipeline", name="both", outcome="success") == 1
+    assert scraped("resilio_calls_total", kind="pipeline", policy="both", outcome="success") == 1
 
 
 def test_a_collector_may_show_some_policies_only() -> None:
@@ -138,7 +138,7 @@ def test_a_collector_may_show_some_policies_only() -> None:
     shown = circuit_breaker("payments")
     circuit_breaker("hidden")
     scraped = Scraped(policies=[shown])
-    names = {dict(labels).get("name") for _, labels in scraped.samples()}
+    names = {dict(labels).get("policy") for _, labels in scraped.samples()}
     assert names == {"payments", None}
 
 
@@ -150,7 +150,7 @@ def test_policies_of_one_label_are_summed() -> None:
         policy(lambda: 1)()
     policies[0].force_open()
     assert scraped("resilio_calls_total", **UNNAMED, outcome="success") == 3
-    assert scraped("resilio_call_seconds_count", **UNNAMED) == 3
+    assert scraped("resilio_call_duration_seconds_count", **UNNAMED) == 3
     assert scraped("resilio_state", **UNNAMED, state="closed") == 2
     assert scraped("resilio_state", **UNNAMED, state="forced_open") == 1
 
@@ -178,7 +178,7 @@ def test_totals_never_go_back_when_a_name_is_given_anew() -> None:
     registry.clear()
     circuit_breaker("payments").call(int)
     assert scraped("resilio_calls_total", **BREAKER, outcome="success") == 2
-    assert scraped("resilio_call_seconds_count", **BREAKER) == 2
+    assert scraped("resilio_call_duration_seconds_count", **BREAKER) == 2
 
 
 def test_retries_their_ends_and_their_budget_are_shown(vt: Any) -> None:
@@ -189,14 +189,14 @@ def test_retries_their_ends_and_their_budget_are_shown(vt: Any) -> None:
         policy = retry(on=OSError, backoff=0.0, attempts=2, budget=budget, name=name)
         policy.attempt(boom)
     policy.attempt(int, "x")
-    one, other = ({"kind": "retry", "name": name} for name in ("one", "other"))
+    one, other = ({"kind": "retry", "policy": name} for name in ("one", "other"))
     assert scraped("resilio_retries_total", **one) == scraped("resilio_retries_total", **other) == 1
     assert scraped("resilio_retry_stopped_total", **other, reason="attempts") == 1
     assert scraped("resilio_retry_stopped_total", **other, reason="not_retryable") == 1
     assert scraped("resilio_retry_stopped_total", **one, reason="not_retryable") is None
     assert scraped("resilio_retry_budget", **one) == scraped("resilio_retry_budget", **other) == 1.0
     retry(on=OSError, budget=None, name="free")
-    assert scraped("resilio_retry_budget", kind="retry", name="free") is None
+    assert scraped("resilio_retry_budget", kind="retry", policy="free") is None
 
 
 def test_listener_errors_are_a_counter() -> None:
@@ -216,7 +216,7 @@ def test_the_exposition_is_valid_openmetrics() -> None:
     bulkhead(2, name="pool").call(int)
     text = exposition.generate_latest(scraped.registry).decode()
     families = {family.name for family in parser.text_string_to_metric_families(text)}
-    assert {"resilio_calls", "resilio_call_seconds", "resilio_state", "resilio_limit"} <= families
+    assert {"resilio_calls", "resilio_call_duration_seconds", "resilio_state", "resilio_limit"} <= families
     assert list(Scraped(policies=[]).collector.describe())
 
 
@@ -251,7 +251,7 @@ def test_scrapes_while_calls_go_on_never_go_back() -> None:
 def test_an_adaptive_limit_shows_what_it_has_learned() -> None:
     """The gauge of the limit is the one in force, and its refusals are counted by reason."""
     scraped, limit = Scraped(), adaptive_limit(name="db", start=1, ceiling=1)
-    labels = {"kind": "adaptive_limit", "name": "db"}
+    labels = {"kind": "adaptive_limit", "policy": "db"}
     with limit:
         assert not limit.try_acquire()
         assert (scraped("resilio_limit", **labels), scraped("resilio_inflight", **labels)) == (1, 1)

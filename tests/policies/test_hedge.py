@@ -323,7 +323,7 @@ def test_prometheus_counts_copies(vt, backend):
     vt.run(call, backend=backend)
     registry = prometheus.CollectorRegistry()
     ResilioCollector(registry, [policy])
-    labels = {"kind": "hedge", "name": f"scraped-{backend}"}
+    labels = {"kind": "hedge", "policy": f"scraped-{backend}"}
     assert registry.get_sample_value("resilio_hedges_total", labels) == 1
     assert registry.get_sample_value("resilio_hedge_wins_total", labels) == 1
     assert registry.get_sample_value("resilio_hedges_refused_total", labels) == 0

@@ -671,11 +671,11 @@ def test_prometheus_counts_what_is_lost(vt):
     vt.run(lambda: crowd(serving(shed), range(100), level="background"))
     scraped = prometheus.CollectorRegistry()
     ResilioCollector(scraped, [shed])
-    labels = {"kind": "load_shed", "name": "scraped", "priority": "background"}
+    labels = {"kind": "load_shed", "policy": "scraped", "priority": "background"}
     for (level, reason), count in shed.shed.items():
         assert level == "background"
         assert scraped.get_sample_value("resilio_shed_total", labels | {"reason": reason}) == count
-    state = {"kind": "load_shed", "name": "scraped", "state": "overloaded"}
+    state = {"kind": "load_shed", "policy": "scraped", "state": "overloaded"}
     assert scraped.get_sample_value("resilio_state", state) == 1
 
 

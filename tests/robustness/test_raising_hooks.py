@@ -185,5 +185,5 @@ def test_a_raising_exporter_loses_nothing() -> None:
     scrape.close()
     breaker.call(callee, False)
     text = generate_latest(registry).decode()
-    assert 'resilio_calls_total{kind="circuit_breaker",name="scraped",outcome="success"} 2.0' in text
+    assert 'resilio_calls_total{kind="circuit_breaker",outcome="success",policy="scraped"} 2.0' in text
     assert_no_leaks(breaker)

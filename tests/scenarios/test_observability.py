@@ -52,7 +52,7 @@ def test_ob01_two_registries_in_one_process_work() -> None:
     policy.call(int)
     for registry in (first, second):
         scraped = scrape(registry)
-        assert sample(scraped, "resilio_calls_total", kind="circuit_breaker", name="payments", outcome="success") == 2
+        assert sample(scraped, "resilio_calls_total", kind="circuit_breaker", policy="payments", outcome="success") == 2
     with pytest.raises(ValueError, match="Duplicated"):
         ResilioCollector(first)
 
@@ -75,11 +75,11 @@ def test_ob01_labels_are_closed_sets() -> None:
         for label, value in labels:
             values.setdefault(label, set()).add(value)
     assert values["kind"] == {"circuit_breaker"}
-    assert values["name"] == {"payments", "unnamed"}
+    assert values["policy"] == {"payments", "unnamed"}
     assert values["outcome"] == {"success", "failure", "ignored", "rejected", "cancelled"}
     assert values["reason"] == {"open"}
     assert values["state"] == set(policy.gates[0].states)
-    assert set(values) == {"kind", "name", "outcome", "reason", "state", "le"}
+    assert set(values) == {"kind", "policy", "outcome", "reason", "state", "le"}
 
 
 def test_ob01_prometheus_is_imported_when_it_is_used() -> None:

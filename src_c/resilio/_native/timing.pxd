@@ -38,6 +38,7 @@ cdef class TimeoutGate(Gate):
     cdef rs_timeout timeout
     cdef bint in_threads
     cdef object threads     # the pool, once there is one
+    cdef unsigned long long ended[4]    # calls whose time was up, by CLOCKS
 
 ctypedef struct rs_deadline_object:
     rs_gate gate

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from resilio import _context
 from resilio._native import core
@@ -39,6 +39,8 @@ cdef enum:
 
 cdef const char *REASONS[1]
 REASONS[:] = [NULL]
+
+cdef tuple CLOCKS = ("total", "first", "idle", "deadline")     # of TimeoutGate.ended
 
 
 cdef inline rs_timeout *_of(rs_gate *gate) noexcept nogil:
@@ -225,6 +227,15 @@ cdef rs_gate_ops LEARNING = PLAIN
 LEARNING.settle = _settle
 
 
+cdef int _count_end(TimeoutGate gate, str clock) except -1:
+    """Count a call whose time was up. Not a method: a table of methods would come before the fields that C knows."""
+    cdef int at = CLOCKS.index(clock) if clock in CLOCKS else 0
+    rs_lock_acquire(&gate.lock)
+    gate.ended[at] += 1
+    rs_lock_release(&gate.lock)
+    return 0
+
+
 cdef class TimeoutGate(Gate):
     """
     How long a call may take, and what that is learned from.
@@ -318,6 +329,15 @@ cdef class TimeoutGate(Gate):
         """Threads that are at work for a call whose time was up."""
         return 0 if self.threads is None else self.threads.abandoned
 
+    @property
+    def timeouts(self):
+        """How many calls were ended by what their time ran out on: total, first, idle, or a deadline that had passed as well."""
+        cdef unsigned long long ended[4]
+        rs_lock_acquire(&self.lock)
+        memcpy(ended, self.ended, sizeof(ended))
+        rs_lock_release(&self.lock)
+        return {clock: ended[at] for at, clock in enumerate(CLOCKS)}
+
     def timed_out(self, int64_t at_ns, limit, clock="total"):
         """
         Return what is raised for a call whose time was up: a deadline that has passed as well by then comes first.
@@ -330,7 +350,9 @@ cdef class TimeoutGate(Gate):
             clock: Which time: total, first or idle.
         """
         if _core.deadline_ns() <= at_ns:
+            _count_end(self, "deadline")
             return _out_of_time()
+        _count_end(self, clock)
         return CallTimeoutError(clock, limit, self.name)
 
     def note(self, int outcome, int64_t spent_ns, bint late):

@@ -1,0 +1,109 @@
+"""
+Reads all policies at once and keeps the totals of those that are gone: a total never goes back.
+
+The number of names is bounded: beyond it, policies are added up under the name "other".
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from threading import Lock
+from typing import Any
+
+from resilio import registry
+from resilio._policy import Policy
+from resilio.metrics import _changes, _trouble
+from resilio.metrics._buckets import Choice, chooser
+from resilio.metrics._fork import after_fork
+from resilio.metrics._read import label_of, read_budget, read_policy, read_process
+from resilio.metrics._sheet import Sheet
+
+__all__ = ["MOST_NAMES", "OTHER", "Book"]
+
+MOST_NAMES = 2000
+OTHER = "other"
+Own = tuple[str, str]
+
+
+class Book:
+    """
+    The numbers of some policies, or of all.
+
+    Args:
+        policies: Which; None: every policy, those made later included.
+
+        buckets: Which bounds the duration histograms have.
+
+        most: How many names there may be.
+    """
+
+    def __init__(self, policies: Iterable[Policy[Any]] | None, buckets: Choice, most: int = MOST_NAMES) -> None:
+        """Read nothing yet."""
+        self._policies = None if policies is None else tuple(policies)
+        self._choose = chooser(buckets)
+        self._most = most
+        self._names: set[Own] = set()
+        self._seen: dict[int, tuple[weakref.ref[Any], Sheet]] = {}
+        self._gone = Sheet()
+        self._lock = Lock()
+        _changes.start()
+        after_fork(self)
+
+    def read(self) -> Sheet:
+        """Return the numbers of this moment."""
+        with self._lock:
+            before, self._seen = self._seen, {}
+            total = Sheet()
+            for thing, sheet in self._sheets(before):
+                total.add(sheet)
+                self._seen[id(thing)] = (weakref.ref(thing), sheet)
+            self._retire(before)
+            total.add_totals(self._gone)
+            self._add_changes(total)
+            total.add_totals(read_process())
+        return total
+
+    def forked(self) -> None:
+        """Be usable in the child of a fork, whoever was reading."""
+        self._lock = Lock()
+
+    def _sheets(self, before: dict[int, tuple[weakref.ref[Any], Sheet]]) -> Iterator[tuple[Any, Sheet]]:
+        """Every policy with its numbers; then every budget that pays for one of them."""
+        budgets: dict[int, tuple[Any, set[Own]]] = {}
+        policies = registry.all() if self._policies is None else self._policies
+        for shown in (shown for policy in policies for shown in policy._metered()):
+            try:
+                own, sheet = self._bounded(shown, read_policy(shown, self._choose))
+                budget = getattr(shown.gates[0], "budget", None)
+            except Exception as error:  # noqa: BLE001 - a policy of one's own may do anything
+                _trouble.happened(f"reading the numbers of a {shown.kind}", error)
+                known = before.get(id(shown))
+                if known is not None and known[0]() is shown:
+                    yield shown, known[1]
+                continue
+            yield shown, sheet
+            if budget is not None:
+                budgets.setdefault(id(budget), (budget, set()))[1].add(own)
+        for budget, users in budgets.values():
+            yield budget, read_budget(budget, users)
+
+    def _bounded(self, shown: Any, sheet: Sheet) -> tuple[Own, Sheet]:
+        own = (shown.kind, label_of(shown))
+        if own not in self._names:
+            if len(self._names) >= self._most:
+                return (own[0], OTHER), sheet.renamed(OTHER)
+            self._names.add(own)
+        return own, sheet
+
+    def _retire(self, before: dict[int, tuple[weakref.ref[Any], Sheet]]) -> None:
+        """Keep what the policies had counted that were here at the last look and are no more."""
+        for identity, (reference, sheet) in before.items():
+            now = self._seen.get(identity)
+            if now is None or now[0] != reference:
+                self._gone.add_totals(sheet)
+
+    def _add_changes(self, total: Sheet) -> None:
+        for (kind, policy, state), count in _changes.counted().items():
+            if (kind, policy) in self._names:
+                total.counters["state_changes", (kind, policy, state)] = count

@@ -1,0 +1,130 @@
+"""
+Every number that can be exported, once: its name, what it means, its labels, and how policies of one name add up.
+
+`resilio.metrics.prometheus` and `resilio.metrics.otel` both read this list, so neither can know of a number that the
+other does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import attrs
+
+__all__ = ["CATALOGUE", "DURATION", "Instrument"]
+
+OWN = ("kind", "policy")
+Merge = Literal["sum", "max", "min"]
+
+
+@attrs.frozen
+class Instrument:
+    """
+    One number of every policy.
+
+    Attributes:
+        name: Of the Prometheus metric, without the prefix and without `_total`.
+
+        type: Whether it only grows.
+
+        text: What it counts, in a line.
+
+        labels: Their names; the values come in this order.
+
+        unit: As OpenTelemetry spells it.
+
+        merge: How the gauges of policies of one kind and name, and of several processes, become one.
+    """
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...]
+    unit: str
+    merge: Merge = "sum"
+
+    @property
+    def prometheus(self) -> str:
+        """The name of the Prometheus family, without `_total`."""
+        return f"resilio_{self.name}"
+
+    @property
+    def otel(self) -> str:
+        """The name of the OpenTelemetry instrument: its unit is no part of it."""
+        return f"resilio.{self.name.removesuffix('_seconds')}"
+
+
+def _counter(name: str, text: str, *labels: str, unit: str = "1", own: Iterable[str] = OWN) -> Instrument:
+    return Instrument(name, "counter", text, (*own, *labels), unit)
+
+
+def _gauge(name: str, text: str, *labels: str, unit: str = "1", merge: Merge = "sum") -> Instrument:
+    return Instrument(name, "gauge", text, (*OWN, *labels), unit, merge)
+
+
+DURATION = Instrument("call_duration_seconds", "histogram", "Latency of successes and failures", OWN, "s")
+
+_ALL = (
+    _gauge("policies", "Policies of this kind and name", unit="{policy}"),
+    _counter("calls", "Calls by how they ended", "outcome", unit="{call}"),
+    _counter("rejected", "Calls refused, by reason", "reason", unit="{call}"),
+    _counter("would_reject", "Calls that enforcement would have refused", unit="{call}"),
+    _counter("would_wait", "Calls that enforcement would have queued", unit="{call}"),
+    _counter("abandoned", "Streams and bodies that were dropped unread", unit="{call}"),
+    _counter("call_seconds", "Time of calls by where it went", "segment", unit="s"),
+    _gauge("inflight", "Calls admitted and not yet ended", unit="{call}"),
+    _gauge("queued", "Calls that wait to be admitted", unit="{call}"),
+    _gauge("queue_limit", "Calls that may wait", unit="{call}"),
+    _gauge("limit", "What inflight is held under", unit="{call}"),
+    _gauge("permits_used", "Permits taken: the weights of the calls that hold some", unit="{permit}"),
+    _gauge("state", "Policies in this state", "state", unit="{policy}"),
+    _counter("state_changes", "Changes of state, by the new one", "state", unit="{change}"),
+    _gauge("window_calls", "Outcomes in a breaker's window", unit="{call}"),
+    _gauge("window_failures", "Failures in a breaker's window", unit="{call}"),
+    _gauge("window_slow", "Slow calls in a breaker's window", unit="{call}"),
+    _gauge("consecutive_failures", "Failures since the last success", unit="{call}", merge="max"),
+    _gauge("admitted_share", "Of the calls made now, those that a breaker lets pass", merge="min"),
+    _gauge("retry_after_seconds", "Until an open breaker lets a probe pass", unit="s", merge="max"),
+    _gauge("probes", "Probes under way", unit="{call}"),
+    _gauge("overdue", "Calls under way for so long that they count as failures", unit="{call}"),
+    _counter("probes_lapsed", "Probes that did not end within their lease", unit="{call}"),
+    _counter("stale_results", "Results dropped because the state had changed since", unit="{call}"),
+    _gauge("tokens", "Tokens there now; below zero: a debt", "unit", unit="{token}"),
+    _gauge("learned_limit", "The limit that was learned", unit="{call}"),
+    _gauge("baseline_seconds", "What a call takes where none waits", unit="s", merge="max"),
+    _gauge("passing", "Calls under way that enforcement would have refused", unit="{call}"),
+    _counter("shed", "Calls that a load shedder lost, by their class", "priority", "reason", unit="{call}"),
+    _gauge("shed_share", "Of the last 500 or so arrivals, those shed", merge="max"),
+    _gauge("service_seconds", "How long a call holds its permit", "statistic", unit="s", merge="max"),
+    _counter("retries", "Attempts after the first", unit="{attempt}"),
+    _counter("retry_stopped", "Failed calls that were not tried again, by the reason", "reason", unit="{call}"),
+    _gauge("retry_budget", "Tokens that pay for retries now", unit="{token}"),
+    _gauge("retry_budget_limit", "The most that a budget can save", unit="{token}"),
+    _counter("retry_budget_events", "What went into and out of a budget", "event", unit="{event}"),
+    _counter("hedges", "Copies started", unit="{attempt}"),
+    _counter("hedge_wins", "Copies whose result was the call's", unit="{attempt}"),
+    _counter("hedges_refused", "Copies that a budget or a gate refused", unit="{attempt}"),
+    _counter("hedges_due", "What became of copies that were due", "answer", unit="{attempt}"),
+    _gauge("hedge_delay_seconds", "What the primary is given now", unit="s", merge="max"),
+    _counter("timeouts", "Calls whose time was up, by the clock", "clock", unit="{call}"),
+    _gauge("timeout_seconds", "What a call is given now", unit="s", merge="max"),
+    _gauge("timeout_threads", "Threads at work for calls whose time was up", unit="{thread}"),
+    _counter("fallbacks", "What a fallback did when the primary had failed", "result", unit="{call}"),
+    _counter("fallback_targets", "Calls of a fallback's targets", "target", "outcome", unit="{call}"),
+    _gauge("fallback_resting", "Targets that are tried last, because they failed of late", "target", unit="{target}"),
+    _gauge("keys", "Keys that a keyed policy has policies for", unit="{key}"),
+    _gauge("keys_limit", "Keys that it may have", unit="{key}"),
+    _counter("keys_evicted", "Keys forgotten because their policy was as new", unit="{key}"),
+    _counter("keys_overflowed", "Look-ups for which there was no room", unit="{call}"),
+    _counter("keyless", "Calls that had no key", unit="{call}"),
+    _counter("function_errors", "Exceptions of functions given as options", "function", unit="{error}"),
+    _counter("changes_lost", "State changes that were not reported: too many at once", unit="{change}"),
+    _counter("listener_errors", "Exceptions that event listeners have raised", unit="{error}", own=()),
+    _counter("ignored_headers", "Headers of strangers that made no sense", "header", "reason", unit="{header}", own=()),
+    _counter("exporter_errors", "Failures of exporters, the file system's included", unit="{error}", own=()),
+    DURATION,
+)
+
+CATALOGUE: dict[str, Instrument] = {one.name: one for one in _ALL}
+"""All instruments by name, in the order in which they are exported."""

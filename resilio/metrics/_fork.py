@@ -1,0 +1,33 @@
+"""After a fork the child's exporters are told: locks that another thread held are free, and threads are gone."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from contextlib import suppress
+from typing import Any, Protocol
+
+__all__ = ["after_fork"]
+
+
+class _Forked(Protocol):
+    def forked(self) -> None:
+        """Be usable in the child."""
+
+
+_told: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def after_fork(one: _Forked) -> None:
+    """Have `one.forked()` called in the child of each fork, as long as somebody holds `one`."""
+    _told.add(one)
+
+
+def _tell() -> None:
+    for one in list(_told):
+        with suppress(Exception):  # a fork must not fail because of an exporter
+            one.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell)

@@ -1,0 +1,144 @@
+"""
+Numbers of one moment, and how those of several policies or processes become one.
+
+A sheet is plain data: samples by instrument and label values. It goes through JSON and back, which is how worker
+processes tell each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from resilio.metrics._catalogue import CATALOGUE, OWN
+
+__all__ = ["Buckets", "Key", "Labels", "Sheet"]
+
+Labels = tuple[str, ...]
+Key = tuple[str, Labels]
+"""An instrument's name and the values of its labels."""
+
+
+@attrs.define
+class Buckets:
+    """
+    A classic histogram: how many are at or below each bound.
+
+    Attributes:
+        bounds: In seconds, ascending, infinity last.
+
+        counts: Cumulative.
+
+        total: The sum of all, in seconds.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+    total: float
+
+    def plus(self, other: Buckets, sign: int = 1) -> Buckets:
+        """Return both together; with other bounds there is no sum, and what was added last stands alone."""
+        if self.bounds != other.bounds:
+            return other if sign > 0 else self
+        counts = [mine + sign * theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        return Buckets(self.bounds, counts, self.total + sign * other.total)
+
+
+@attrs.define
+class Sheet:
+    """
+    The samples of one moment.
+
+    Attributes:
+        counters: What only grows, by instrument and labels.
+
+        gauges: What is so now.
+
+        durations: The latencies, by kind and policy.
+    """
+
+    counters: dict[Key, float] = attrs.field(factory=dict)
+    gauges: dict[Key, float] = attrs.field(factory=dict)
+    durations: dict[Labels, Buckets] = attrs.field(factory=dict)
+
+    def count(self, name: str, value: float, *labels: str) -> None:
+        """Note a counter, on top of what there is of it."""
+        key = (name, labels)
+        self.counters[key] = self.counters.get(key, 0) + value
+
+    def gauge(self, name: str, value: float, *labels: str) -> None:
+        """Note a gauge, merged with what there is of it."""
+        key = (name, labels)
+        known = self.gauges.get(key)
+        self.gauges[key] = value if known is None else _merged(name, known, value)
+
+    def add(self, other: Sheet) -> None:
+        """Add all of another sheet."""
+        self.add_totals(other)
+        for (name, labels), value in other.gauges.items():
+            self.gauge(name, value, *labels)
+
+    def add_totals(self, other: Sheet, sign: int = 1) -> None:
+        """Add what only grows of another sheet, or take it off."""
+        counters = self.counters
+        for key, value in other.counters.items():
+            counters[key] = counters.get(key, 0) + sign * value
+        for labels, buckets in other.durations.items():
+            known = self.durations.get(labels)
+            self.durations[labels] = buckets if known is None else known.plus(buckets, sign)
+
+    def renamed(self, policy: str) -> Sheet:
+        """Return the same under another policy's name: where there are too many names."""
+        made = Sheet()
+        for (name, labels), value in self.counters.items():
+            made.count(name, value, *_with(name, labels, policy))
+        for (name, labels), value in self.gauges.items():
+            made.gauge(name, value, *_with(name, labels, policy))
+        for labels, buckets in self.durations.items():
+            made.add_totals(Sheet(durations={(labels[0], policy): buckets}))
+        return made
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as lists for JSON."""
+        return {
+            "counters": [[name, labels, value] for (name, labels), value in self.counters.items()],
+            "gauges": [[name, labels, value] for (name, labels), value in self.gauges.items()],
+            "durations": [[labels, one.bounds[:-1], one.counts, one.total] for labels, one in self.durations.items()],
+        }
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Sheet:
+        """
+        Return what :meth:`dump` made the lists of.
+
+        Raises:
+            LookupError, TypeError, ValueError: It was not made so.
+        """
+        sheet = cls()
+        for name, labels, value in data["counters"]:
+            sheet.count(_known(name), float(value) if isinstance(value, float) else int(value), *map(str, labels))
+        for name, labels, value in data["gauges"]:
+            sheet.gauge(_known(name), float(value), *map(str, labels))
+        for (kind, policy), bounds, counts, total in data["durations"]:
+            known = (*map(float, bounds), float("inf"))
+            if len(known) != len(counts):
+                raise ValueError("a histogram has as many counts as bounds")
+            sheet.durations[str(kind), str(policy)] = Buckets(known, [int(count) for count in counts], float(total))
+        return sheet
+
+
+def _merged(name: str, known: float, value: float) -> float:
+    how = CATALOGUE[name].merge
+    return known + value if how == "sum" else max(known, value) if how == "max" else min(known, value)
+
+
+def _with(name: str, labels: Labels, policy: str) -> Labels:
+    return (labels[0], policy, *labels[2:]) if CATALOGUE[name].labels[:2] == OWN else labels
+
+
+def _known(name: str) -> str:
+    if name not in CATALOGUE:
+        raise LookupError(f"no instrument is called {name!r}")
+    return name

@@ -1,0 +1,223 @@
+"""
+Metrics of several worker processes as one: each leaves its numbers in a directory, and a scrape adds them up.
+
+    resilio.metrics.multiprocess.start("/run/shop/metrics")         in each worker, where the application is made
+    resilio.metrics.prometheus.MultiprocessCollector(registry)      in whichever answers the scrape
+
+Calls are not touched: a thread reads the native counters every two seconds and replaces one small file. The totals of a
+worker that ends, or forks, stay exact; one that is killed loses what it counted since its last write. A full disk, or a
+directory that is gone, is counted and logged once, and nothing else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from resilio._config import refuse, seconds
+from resilio.metrics import _trouble
+from resilio.metrics._book import MOST_NAMES, Book
+from resilio.metrics._buckets import BUCKETS, Choice
+from resilio.metrics._fork import after_fork
+from resilio.metrics._read import read_process
+from resilio.metrics._shared_files import Place, fold, read_all, write
+from resilio.metrics._sheet import Sheet
+
+__all__ = ["Worker", "read", "start", "where"]
+
+VARIABLES = ("RESILIO_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR")
+LONGEST_WAIT = 2.0
+"""Seconds that one who wants to write waits for another thread that does."""
+
+_workers: dict[Path, Worker] = {}
+_starting = threading.Lock()
+
+
+def where(directory: str | Path | None = None) -> Path:
+    """
+    Return the directory that processes share.
+
+    Args:
+        directory: As given; None: that of the environment variable RESILIO_MULTIPROC_DIR, or "resilio" in that of
+            PROMETHEUS_MULTIPROC_DIR, whose other files stay apart.
+
+    Raises:
+        ValueError: Neither is set.
+    """
+    if directory is not None:
+        return Path(directory)
+    own, theirs = (os.environ.get(variable) for variable in VARIABLES)
+    if own:
+        return Path(own)
+    if theirs:
+        return Path(theirs, "resilio")
+    return refuse("directory", directory, f"a directory, unless {' or '.join(VARIABLES)} is set")
+
+
+def start(
+    directory: str | Path | None = None,
+    *,
+    interval: float = 2.0,
+    buckets: Choice = BUCKETS,
+    max_names: int = MOST_NAMES,
+) -> Worker:
+    """
+    Write this process's numbers from now on, and those of its children from each fork on; once is enough.
+
+    Args:
+        directory: Shared by all workers, on a local disk; made if it is not there. None: see :func:`where`. It should
+            be emptied when the service as a whole is started anew.
+
+        interval: Seconds between two writes, > 0: how old other workers' numbers are at most.
+
+        buckets: As in `ResilioCollector`; the same in all processes.
+
+        max_names: As there.
+
+    Raises:
+        ValueError: No directory, or an option out of range. That it cannot be written is no error: it is logged once,
+            counted in `resilio_exporter_errors_total`, and tried again.
+    """
+    checked = seconds("interval", interval)
+    path = where(directory).absolute()
+    with _starting:
+        worker = _workers.get(path)
+        if worker is None:
+            worker = _workers[path] = Worker(path, checked, Book(None, buckets, max_names))
+            worker._begin()
+        elif worker._ended.is_set():
+            worker._begin_again()
+    return worker
+
+
+def read(directory: Path) -> Sheet:
+    """Return the sum of all processes that share a directory, this one's numbers being those of now."""
+    worker = _workers.get(directory.absolute())
+    if worker is not None:
+        worker.flush()
+    total = Sheet()
+    try:
+        total = read_all(directory)
+        fold(directory)
+    except FileNotFoundError:
+        pass  # nobody has written yet
+    except OSError as error:
+        _trouble.happened(f"reading {directory}", error)
+    if worker is None:
+        total.add_totals(read_process())
+    return total
+
+
+class Worker:
+    """What writes the numbers of this process; :func:`start` makes it."""
+
+    def __init__(self, directory: Path, interval: float, book: Book) -> None:
+        """Write nothing yet."""
+        self._directory = directory
+        self._interval = interval
+        self._book = book
+        self._place: Place | None = None
+        self._before = Sheet()
+        """What this process does not tell: another told it, or an earlier file."""
+        self._told = Sheet()
+        self._written: dict[str, Any] | None = None
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+
+    def flush(self) -> bool:
+        """Write the numbers of this moment; return whether that went well. Never raises."""
+        if self._ended.is_set() or not self._writing.acquire(timeout=LONGEST_WAIT):
+            return False
+        try:
+            self._write()
+        except Exception as error:  # noqa: BLE001 - a full disk is no reason for anything to fail
+            _trouble.happened(f"writing metrics to {self._directory}", error)
+            return False
+        else:
+            _trouble.over(f"writing metrics to {self._directory}")
+            return True
+        finally:
+            self._writing.release()
+
+    def stop(self) -> None:
+        """Write for the last time and write no more; the totals stay, the gauges go. Never raises."""
+        if self._ended.is_set():
+            return
+        self.flush()
+        self._ended.set()
+        self._before = self._told
+        if self._place is not None:
+            self._place.let_go()
+            self._place = None
+            with suppress(OSError):
+                fold(self._directory)
+
+    def forked(self) -> None:
+        """In the child of a fork: be another process, which has counted nothing yet."""
+        global _starting
+        _starting = threading.Lock()
+        if self._ended.is_set():
+            return
+        if self._place is not None:
+            self._place.let_go()
+        self._book.forked()
+        self._before = self._told = self._book.read()
+        self._new_files()
+        self._run()
+
+    def _new_files(self) -> None:
+        self._place = self._written = None
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+
+    def _begin(self) -> None:
+        after_fork(self)
+        atexit.register(self.stop)
+        self._finish_with_multiprocessing()
+        self.flush()
+        self._run()
+
+    def _begin_again(self) -> None:
+        self._new_files()
+        self.flush()
+        self._run()
+
+    def _finish_with_multiprocessing(self) -> None:
+        """Have a child that multiprocessing forks write at its end: it skips `atexit`."""
+        from multiprocessing import util
+
+        util.register_after_fork(self, lambda worker: util.Finalize(None, worker.stop, exitpriority=0))
+
+    def _run(self) -> None:
+        thread = threading.Thread(target=self._write_on, args=(self._ended,), name="resilio-metrics", daemon=True)
+        with suppress(RuntimeError):  # no threads left, or the interpreter is ending
+            thread.start()
+
+    def _write_on(self, ended: threading.Event) -> None:
+        while not ended.wait(self._interval):
+            self.flush()
+
+    def _write(self) -> None:
+        now = self._book.read()
+        sheet = Sheet()
+        sheet.add(now)
+        sheet.add_totals(self._before, -1)
+        data, place = sheet.dump(), self._its_place()
+        if data != self._written or not place.data.exists():
+            write(place.data, data)
+            self._written = data
+        self._told = now
+
+    def _its_place(self) -> Place:
+        if self._place is not None and not self._place.stands():  # somebody has emptied the directory
+            self._place.let_go()
+            self._place = self._written = None
+        if self._place is None:
+            self._place = Place(self._directory, f"{os.getpid()}-{token_hex(8)}")
+            fold(self._directory)
+        return self._place
