@@ -87,15 +87,25 @@ static inline void rs_window_pop(rs_window *window)
     }
 }
 
-/* Pop the oldest outcome to make room, and take it out of its bucket. */
-static inline void rs_window_overflow(rs_window *window)
+/* In a full ring the newest outcome takes the oldest one's place. */
+static inline void rs_window_replace(rs_window *window, uint8_t bits)
 {
-    rs_window_pop(window);
+    uint32_t tail = window->tail;
+    uint8_t oldest = window->ring[tail];
+    window->ring[tail] = bits;
+    window->tail = tail + 1 == window->capacity ? 0 : tail + 1;
+    if (oldest | bits) {
+        window->failed += (uint64_t)((bits & RS_WINDOW_FAILED) != 0) - ((oldest & RS_WINDOW_FAILED) != 0);
+        window->slow += (uint64_t)((bits & RS_WINDOW_SLOW) != 0) - ((oldest & RS_WINDOW_SLOW) != 0);
+    }
     if (window->seen == NULL)
         return;
     while (window->seen[window->oldest] == 0)
         window->oldest = (window->oldest + 1) % RS_WINDOW_BUCKETS;
-    window->seen[window->oldest]--;
+    if (window->oldest != window->current) {
+        window->seen[window->oldest]--;
+        window->seen[window->current]++;
+    }
 }
 
 /* The next bucket becomes the current one: what it held a span ago leaves the window. */
@@ -136,11 +146,13 @@ static inline void rs_window_record(rs_window *window, int64_t now_ns, int faile
 {
     rs_window_advance(window, now_ns);
     if (window->ring) {
-        if (window->total == window->capacity)
-            rs_window_overflow(window);
+        uint8_t bits = (uint8_t)((failed ? RS_WINDOW_FAILED : 0) | (slow ? RS_WINDOW_SLOW : 0));
+        if (window->total == window->capacity) {
+            rs_window_replace(window, bits);
+            return;
+        }
         uint64_t head = window->tail + window->total;
-        window->ring[head < window->capacity ? head : head - window->capacity] =
-            (uint8_t)((failed ? RS_WINDOW_FAILED : 0) | (slow ? RS_WINDOW_SLOW : 0));
+        window->ring[head < window->capacity ? head : head - window->capacity] = bits;
         if (window->seen)
             window->seen[window->current]++;
     } else {

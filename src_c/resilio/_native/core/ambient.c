@@ -1,14 +1,12 @@
 /* The ambient chain: which guarded calls are under way in this thread. Swapped around each send, it costs two stores. */
 #include "core.h"
 
-RS_THREAD_LOCAL rs_frame *innermost;
+RS_THREAD_LOCAL rs_frame *rs_innermost;
 
 typedef struct {
     PyObject_HEAD
     rs_run *run;                    /* NULL once the call has ended */
 } CurrentCallObject;
-
-rs_frame **rs_ambient(void) { return &innermost; }
 
 void rs_frame_end(rs_frame *frame)
 {
@@ -28,7 +26,7 @@ void rs_frame_move(rs_frame *from, rs_frame *to)
 
 PyObject *rs_current(PyObject *module, PyObject *unused)
 {
-    rs_frame *frame = innermost;
+    rs_frame *frame = rs_innermost;
     if (frame == NULL)
         Py_RETURN_NONE;
     if (frame->view == NULL) {

@@ -44,7 +44,7 @@ static PyObject *name_acquire, *name_aacquire;
 /* ---- the exit fetched last, in this thread ------------------------------------------------------------------ */
 
 #ifdef Py_GIL_DISABLED
-RS_THREAD_LOCAL PyObject *pending;  /* a weak reference: the last of a step may go in another thread */
+static RS_THREAD_LOCAL PyObject *pending;  /* a weak reference: the last of a step may go in another thread */
 
 static void pending_forget(void) { Py_CLEAR(pending); }
 static void pending_died(StepObject *step) {}

@@ -20,9 +20,9 @@
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 #if defined(__linux__)
-#define RS_THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
+#define RS_THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
 #else
-#define RS_THREAD_LOCAL static _Thread_local
+#define RS_THREAD_LOCAL _Thread_local
 #endif
 
 /* ---- the pipeline: a fixed array of gates, outermost first -------------------------------------------------- */
@@ -125,7 +125,8 @@ typedef struct rs_frame {
     PyObject *view;                 /* the CurrentCall made for it, owned, or NULL */
 } rs_frame;
 
-rs_frame **rs_ambient(void);
+extern RS_THREAD_LOCAL rs_frame *rs_innermost;
+static inline rs_frame **rs_ambient(void) { return &rs_innermost; }
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 

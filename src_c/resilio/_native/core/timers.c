@@ -19,7 +19,7 @@
 rs_lock rs_wheel_locks[RS_WHEEL_LOCKS];
 uint32_t rs_wheel_epoch;
 static uint32_t wheels_made;
-RS_THREAD_LOCAL struct {
+static RS_THREAD_LOCAL struct {
     uint64_t state;                 /* the thread state whose dict holds the wheel */
     WheelObject *wheel;
 } here;
