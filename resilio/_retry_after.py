@@ -58,6 +58,8 @@ def should_retry_of(subject: object) -> bool | None:
     try:
         if isinstance(subject, BaseExceptionGroup):
             return _joint([should_retry_of(leaf) for leaf in subject.exceptions])
+        if getattr(subject, "_resilio_replay", None) is False:  # an integration's: it must not be sent twice
+            return False
         for headers in _all_headers(subject):
             said = _header(headers, "x-should-retry")
             verdict = _VERDICTS.get(said.strip().lower()) if isinstance(said, str) else None

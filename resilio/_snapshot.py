@@ -41,6 +41,8 @@ class Snapshot:
 
         cancelled: Calls that gave up before the callee was called.
 
+        abandoned: Of those ignored, calls whose permit was dropped: streams and blocks that nobody has closed.
+
         parts: The snapshots of a pipeline's policies, outermost first.
     """
 
@@ -58,6 +60,7 @@ class Snapshot:
     would_reject: int = 0
     would_wait: int = 0
     cancelled: int = 0
+    abandoned: int = 0
     parts: tuple[Snapshot, ...] = ()
 
 

@@ -11,7 +11,7 @@ Bad configuration is a plain ValueError or TypeError at construction. What the c
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 __all__ = [
     "BulkheadFullError",
@@ -25,10 +25,40 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 class ResilienceError(Exception):
     """The root of all that resilio raises by itself."""
 
     __slots__ = ()
+
+
+class _Field(Generic[T]):
+    """
+    One of the six arguments of a refusal by its name.
+
+    Slots would be read faster, but a class with slots and an OSError, which some clients' errors are, have no common
+    subclass.
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    @overload
+    def __get__(self, error: None, owner: type[RejectedError]) -> Self: ...
+    @overload
+    def __get__(self, error: RejectedError, owner: type[RejectedError]) -> T: ...
+    def __get__(self, error: RejectedError | None, owner: type[RejectedError]) -> Self | T:
+        if error is None:
+            return self
+        value: T = error.args[self._at]
+        return value
+
+    def __set__(self, error: RejectedError, value: T) -> None:
+        error.args = (*error.args[: self._at], value, *error.args[self._at + 1 :])
 
 
 class RejectedError(ResilienceError):
@@ -51,15 +81,15 @@ class RejectedError(ResilienceError):
         called: False, always.
     """
 
-    __slots__ = ("limit", "measured", "name", "policy", "reason", "retry_after")
+    __slots__ = ()
     called: ClassVar[bool] = False
 
-    policy: str
-    name: str | None
-    reason: str
-    measured: float | None
-    limit: float | None
-    retry_after: float | None
+    policy = _Field[str](0)
+    name = _Field[str | None](1)
+    reason = _Field[str](2)
+    measured = _Field[float | None](3)
+    limit = _Field[float | None](4)
+    retry_after = _Field[float | None](5)
 
     def __init__(
         self,
@@ -70,13 +100,8 @@ class RejectedError(ResilienceError):
         limit: float | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # No arguments to Exception: the message is made when somebody reads it, not on the refusal's path.
-        self.policy = policy
-        self.name = name
-        self.reason = reason
-        self.measured = measured
-        self.limit = limit
-        self.retry_after = retry_after
+        # The message is made when somebody reads it, not on the refusal's path.
+        self.args = (policy, name, reason, measured, limit, retry_after)
 
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
@@ -91,9 +116,8 @@ class RejectedError(ResilienceError):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.policy, self.name, self.reason, self.measured, self.limit, self.retry_after)
         state = getattr(self, "__dict__", None) or None
-        return (type(self), fields, state) if state else (type(self), fields)
+        return (type(self), self.args, state) if state else (type(self), self.args)
 
 
 class CircuitOpenError(RejectedError):

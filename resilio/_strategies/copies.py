@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from resilio._native.core import Rest
     from resilio._native.hedge import HedgeGate
 
-__all__ = ["copy_of", "may_copy"]
+__all__ = ["copy_of", "discard_of", "may_copy"]
 
 
 def may_copy(gate: HedgeGate, rest: Rest) -> bool:
@@ -24,6 +24,18 @@ def may_copy(gate: HedgeGate, rest: Rest) -> bool:
     """
     rule = gate.replay_safe
     return rest.replayable and (rule is True or bool(rule(*rest.args, **rest.kwargs)))
+
+
+def discard_of(gate: HedgeGate, result: Any) -> Callable[[Any], Any] | None:
+    """
+    Return what takes a result that came too late: the user's function, else what an integration has put upon it.
+
+    Args:
+        gate: The hedge stage.
+
+        result: What nobody will see: a response, which holds its connection until it is closed.
+    """
+    return gate.discard or getattr(result, "_resilio_discard", None)
 
 
 def copy_of(gate: HedgeGate, rest: Rest, number: int) -> Any:

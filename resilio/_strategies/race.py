@@ -20,7 +20,7 @@ from anyio import CancelScope
 
 from resilio import _log
 from resilio._strategies import losers
-from resilio._strategies.copies import copy_of, may_copy
+from resilio._strategies.copies import copy_of, discard_of, may_copy
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Race:
 
 
 def _discard(gate: HedgeGate, loop: asyncio.AbstractEventLoop, result: Any) -> None:
-    rule = gate.discard
+    rule = discard_of(gate, result)
     if rule is None:
         return
     try:

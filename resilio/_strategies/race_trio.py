@@ -16,7 +16,7 @@ import trio
 from resilio import _log
 from resilio._native import clock
 from resilio._native.core import ambient_deadline
-from resilio._strategies.copies import copy_of, may_copy
+from resilio._strategies.copies import copy_of, discard_of, may_copy
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def run(gate: HedgeGate, rest: Rest) -> Any:
         raise _only(group) from None
     finally:
         for value in race.late:
-            await _discard(gate.discard, value)
+            await _discard(discard_of(gate, value), value)
     return race.result()
 
 

@@ -112,6 +112,7 @@ typedef struct rs_counters {
     uint64_t successes, failures, ignored;
     uint64_t rejected, would_reject, would_wait;
     uint64_t cancelled;             /* gave up before the callee was called */
+    uint64_t abandoned;             /* of those ignored: a permit that its holder dropped without ending it */
     int64_t inflight;               /* admitted and not yet settled, shadow passes excluded */
     int64_t queued;                 /* waiting now */
 } rs_counters;

@@ -108,6 +108,7 @@ cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
         "rejected": counters.rejected,
         "would_reject": counters.would_reject,
         "cancelled": counters.cancelled,
+        "abandoned": counters.abandoned,
         "inflight": counters.inflight,
     }
 

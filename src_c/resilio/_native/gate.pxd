@@ -86,7 +86,7 @@ cdef extern from "waiters.h" nogil:
         double limit
         int64_t retry_after_ns
     ctypedef struct rs_counters:
-        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled
+        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled, abandoned
         int64_t inflight, queued
     ctypedef struct rs_gate:
         const rs_gate_ops *ops

@@ -163,5 +163,6 @@ cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
     into.would_reject += of.would_reject
     into.would_wait += of.would_wait
     into.cancelled += of.cancelled
+    into.abandoned += of.abandoned
     into.inflight += of.inflight
     into.queued += of.queued

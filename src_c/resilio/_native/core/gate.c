@@ -81,9 +81,9 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
     rs_lock_acquire(&self->lock);
     rs_counters c = self->counters;
     rs_lock_release(&self->lock);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures, "ignored",
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures, "ignored",
                          c.ignored, "rejected", c.rejected, "would_reject", c.would_reject, "would_wait", c.would_wait, "cancelled",
-                         c.cancelled, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
+                         c.cancelled, "abandoned", c.abandoned, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
 }
 
 static PyObject *gate_refusals(rs_gate *self, PyObject *unused)

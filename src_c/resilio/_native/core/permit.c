@@ -7,8 +7,10 @@ typedef struct {
     rs_pipeline *pipe;
     PyObject *weakrefs;
     int ended;
+    uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
     rs_slot slots[RS_INLINE_GATES];
 } PermitObject;
+#define JUDGED 64                   /* slots that a mask has room for; a pipeline has at most 17 */
 
 /* Takes the run over from an owner that keeps its own reference to the pipeline. */
 PyObject *rs_permit_new(rs_run *run)
@@ -20,6 +22,7 @@ PyObject *rs_permit_new(rs_run *run)
     }
     self->weakrefs = NULL;
     self->ended = 0;
+    self->failed = self->ignored = 0;
     self->run = *run;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
     if (run->pipe->n <= RS_INLINE_GATES) {
@@ -39,13 +42,43 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+/* The holder has dropped it: count that at its gates. */
+static void count_abandoned(const rs_run *run)
+{
+    for (int i = run->base; i < run->n && run->epoch == rs_epoch; i++) {
+        rs_gate_lock(run->slots[i].gate);
+        run->slots[i].gate->counters.abandoned++;
+        rs_gate_unlock(run->slots[i].gate);
+    }
+}
+
+static inline int fails(const PermitObject *self, int i) { return i < JUDGED && self->failed >> i & 1; }
+
+static inline int is_ignored(const PermitObject *self, int i) { return i < JUDGED && self->ignored >> i & 1; }
+
+/* Settle each slot by how its answer was judged; *cut*: the rest was never read, so what is no failure says nothing. Innermost
+   first, one by one. */
+static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
+{
+    rs_run *run = &self->run;
+    int base = run->base;
+    int64_t now = rs_clock_now(rs_clk);
+    for (int i = run->n - 1; i >= base; i--) {
+        run->base = (int16_t)i;
+        int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
+        rs_run_settle(run, outcome, NULL, in_finaliser, now);
+    }
+}
+
 static void permit_dealloc(PermitObject *self)
 {
     PyObject_GC_UnTrack(self);
     if (self->weakrefs)
         PyObject_ClearWeakRefs((PyObject *)self);
-    if (self->run.n)
-        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
+    if (self->run.n > self->run.base) {
+        count_abandoned(&self->run);
+        settle_as_judged(self, 1, 1);
+    }
     if (self->run.slots && self->run.slots != self->slots)
         PyMem_Free(self->run.slots);
     Py_DECREF((PyObject *)self->pipe);
@@ -124,6 +157,64 @@ static PyObject *permit_first_item(PermitObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* What the gate's own rule says about the answer. */
+static int judge(rs_gate *gate, PyObject *value)
+{
+    PyObject *rule = rs_gate_own(gate, &gate->judge_value);
+    if (rule == NULL)
+        return RS_SUCCESS;
+    PyObject *answer = PyObject_CallOneArg(rule, value);
+    long outcome = answer ? PyLong_AsLong(answer) : -1;
+    Py_XDECREF(answer);
+    Py_DECREF(rule);
+    if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
+        return (int)outcome;
+    rs_drop_error();
+    return RS_IGNORED;              /* a raising predicate teaches nothing */
+}
+
+static PyObject *permit_answered(PermitObject *self, PyObject *value)
+{
+    if (__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        Py_RETURN_NONE;
+    int64_t now = rs_clock_now(rs_clk);
+    for (int i = self->run.base; i < Py_MIN(self->run.n, JUDGED); i++) {
+        rs_slot *slot = &self->run.slots[i];
+        int outcome = RS_LIKELY(slot->gate->judge_value == NULL) ? RS_SUCCESS : judge(slot->gate, value);
+        self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
+        self->ignored |= (uint64_t)(outcome == RS_IGNORED) << i;
+        if (outcome != RS_SUCCESS && slot->first_ns == 0)
+            slot->first_ns = now;   /* not by first_item, at which a gate may take it for a success */
+    }
+    rs_run_first_item(&self->run, now);
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_complete(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    settle_as_judged(self, 0, 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_abort(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    settle_as_judged(self, 1, 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_abandon(PermitObject *self, PyObject *unused)
+{
+    if (!permit_end(self))
+        return NULL;
+    count_abandoned(&self->run);
+    settle_as_judged(self, 1, 1);
+    Py_RETURN_NONE;
+}
+
 /* The done callback of a future: its end is the call's end. */
 static PyObject *permit_future_done(PermitObject *self, PyObject *future)
 {
@@ -171,6 +262,13 @@ static PyMethodDef permit_methods[] = {
     {"returned", (PyCFunction)permit_returned, METH_O, "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
      "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+    {"answered", (PyCFunction)permit_answered, METH_O,
+     "answered($self, value, /)\n--\n\nThe answer is here, and its body may follow: each gate judges *value* now, latency is measured up to now."},
+    {"complete", (PyCFunction)permit_complete, METH_NOARGS, "complete($self, /)\n--\n\nEnd the permit as the answer was judged."},
+    {"abort", (PyCFunction)permit_abort, METH_NOARGS,
+     "abort($self, /)\n--\n\nEnd the permit: its holder wants no more. A failure if the answer was judged so, else ignored."},
+    {"abandon", (PyCFunction)permit_abandon, METH_NOARGS,
+     "abandon($self, /)\n--\n\nEnd the permit as `abort`, in a finaliser, and count it as abandoned."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL}};
 static PyGetSetDef permit_getset[] = {
@@ -208,6 +306,8 @@ int rs_permit_leave(PyObject *permit, PyObject *error)
 void rs_permit_drop(PyObject *permit)
 {
     PermitObject *self = (PermitObject *)permit;
-    if (!__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
-        rs_run_settle(&self->run, RS_IGNORED, NULL, 1, rs_clock_now(rs_clk));
+    if (__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
+        return;
+    count_abandoned(&self->run);
+    settle_as_judged(self, 1, 1);
 }

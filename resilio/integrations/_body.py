@@ -1,0 +1,120 @@
+"""
+What a response holds of policies until its body has ended: the permits, and who ends them.
+
+A call over the network returns with the headers; what it cost ends with the body. So its permits are taken out of the
+call and put with the body. They are settled once, by the first of: the body's end, an error in it, the client closing
+it, the collector finding that nobody will. Settling is synchronous and may happen in any thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from resilio import _log
+from resilio._native import clock
+
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+
+__all__ = ["Held", "tell", "untold"]
+
+LOG_EVERY = 60.0
+"""Seconds between two lines in the log about what is abandoned, for each label."""
+MOST_LABELS = 1000
+
+
+class Held:
+    """
+    The permits of one response: what they end as is said once, by whoever is first; all later calls change nothing.
+
+    Dropped with permits, it has been abandoned.
+    """
+
+    __slots__ = ("__weakref__", "_permits", "label")
+
+    def __init__(self, label: str = "a response") -> None:
+        """
+        Begin without any.
+
+        Args:
+            label: What is abandoned, for the log.
+        """
+        self._permits: list[Permit] = []
+        self.label = label
+
+    def __bool__(self) -> bool:
+        return bool(self._permits)
+
+    def add(self, permit: Permit) -> None:
+        """Take a permit, whose answer has been judged by `permit.answered(...)`."""
+        self._permits.append(permit)
+
+    def ended(self) -> None:
+        """The body is complete: each gate counts what it has thought of the headers."""
+        while permit := self._next():
+            with suppress(RuntimeError):  # ended by hand
+                permit.complete()
+
+    def failed(self, error: BaseException) -> None:
+        """The body broke off with `error`: each gate judges it by its own rules, a cancellation is no outcome."""
+        while permit := self._next():
+            with suppress(RuntimeError):
+                permit.raised(error)
+
+    def aborted(self) -> None:
+        """The caller wants no more: no outcome, unless the headers already were a failure."""
+        while permit := self._next():
+            with suppress(RuntimeError):
+                permit.abort()
+
+    def abandoned(self) -> None:
+        """Nobody closed it: as `aborted`, counted by each gate and logged now and then."""
+        found = False
+        while permit := self._next():
+            with suppress(RuntimeError):
+                permit.abandon()
+                found = True
+        if found:
+            _note_abandoned(self.label)
+
+    def _next(self) -> Permit | None:
+        try:  # the list's own atomicity: of a reader, a task that closes and a collector, one gets each permit
+            return self._permits.pop()
+        except IndexError:
+            return None
+
+    def __del__(self) -> None:
+        if self._permits:
+            self.abandoned()
+
+
+_logged: dict[str, float] = {}
+_untold: deque[str] = deque(maxlen=MOST_LABELS)
+
+
+def _note_abandoned(label: str) -> None:
+    """Remember what to log: a finaliser runs in the middle of anything, a handler's own lock included."""
+    if label not in _untold:
+        _untold.append(label)
+
+
+def tell() -> None:
+    """Log what has been abandoned since the last time, for each label at most one line in `LOG_EVERY` seconds."""
+    while _untold:
+        label = _untold.popleft()
+        now = clock.now_ns() / 1e9
+        if 0 <= now - _logged.get(label, -LOG_EVERY) < LOG_EVERY:
+            continue
+        if len(_logged) >= MOST_LABELS:
+            _logged.clear()
+        _logged[label] = now
+        text = "%s: a response was dropped before its body had ended; its permit came back when it was collected"
+        with suppress(Exception):  # a handler that raises fails no call
+            _log.logger().warning(text, label, extra={"policy": label})
+
+
+def untold() -> bool:
+    """Tell whether `tell` has something to say."""
+    return bool(_untold)
