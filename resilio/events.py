@@ -271,17 +271,19 @@ OUTCOMES = ("success", "failure", "ignored")
 
 
 class _Subscription:
-    __slots__ = ("blamed", "gates", "kinds", "listener")
+    __slots__ = ("blamed", "capture", "gates", "kinds", "listener")
 
     def __init__(
         self,
-        listener: Callable[[Any], object],
+        listener: Callable[..., object],
         kinds: tuple[type, ...],
         gates: weakref.WeakSet[Any] | None = None,
+        capture: Callable[[], object] | None = None,
     ) -> None:
         self.listener = listener
         self.kinds = kinds
         self.gates = gates
+        self.capture = capture
         self.blamed = False
 
     def covers(self, gate: Gate) -> bool:
@@ -290,11 +292,18 @@ class _Subscription:
         entry = gate.entry  # of a keyed policy: who listens to that listens to all its keys
         return entry is not None and any(stage in self.gates for stage in entry.table.stages)
 
-    def tell(self, event: Event) -> None:
+    def look(self) -> object:
+        """Ask for what goes with an event, where it comes from; one that raises gives None."""
+        try:
+            return None if self.capture is None else self.capture()
+        except Exception:  # noqa: BLE001 - as for a listener
+            return None
+
+    def tell(self, event: Event, *captured: object) -> None:
         """Give the listener an event; what it raises stays here (KeyboardInterrupt and its like do not)."""
         global _errors
         try:
-            self.listener(event)
+            self.listener(event, *captured)
         except Exception as error:  # noqa: BLE001 - a listener changes nothing
             _errors += 1
             if not self.blamed:
@@ -310,8 +319,9 @@ _lock = threading.RLock()
 _lane: dict[str, threading.Thread] = {}
 _here = threading.local()
 _subscriptions: tuple[_Subscription, ...] = ()
+_capturing: tuple[_Subscription, ...] = ()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
-_waiting: deque[tuple[Gate, Event]] = deque()
+_waiting: deque[tuple[Gate, Event, dict[_Subscription, object]]] = deque()
 _errors = 0
 _refusals_logged: bool | None = None
 
@@ -322,7 +332,11 @@ def listener_errors() -> int:
 
 
 def subscribe(
-    listener: Callable[[Any], object], *, policy: Any = None, kinds: Iterable[type] = (StateChanged,)
+    listener: Callable[..., object],
+    *,
+    policy: Any = None,
+    kinds: Iterable[type] = (StateChanged,),
+    capture: Callable[[], object] | None = None,
 ) -> Callable[[], None]:
     """
     Have `listener(event)` called for every event of `kinds`; return a function that ends that.
@@ -340,6 +354,9 @@ def subscribe(
             put work on the path of every refusal and every call, the next two on that of failures that a retry sees,
             those of hedges on that of copies.
 
+        capture: Called in the thread and task that an event comes from, which need not be the one that delivers it.
+            What it returns is given to `listener` as its second argument, None if it raised. None: there is no second.
+
     Raises:
         TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
     """
@@ -347,7 +364,7 @@ def subscribe(
     if not callable(listener):
         raise TypeError(f"listener must be callable, not {listener!r}")
     gates = None if policy is None else weakref.WeakSet(_gates_of(policy))
-    return _add(_Subscription(listener, wanted, gates))
+    return _add(_Subscription(listener, wanted, gates, capture))
 
 
 def watch(gates: Iterable[Any], listener: Callable[[StateChanged], object]) -> Callable[[], None]:
@@ -376,9 +393,10 @@ def _gates_of(policy: Any) -> tuple[Any, ...]:
 
 
 def _change(change: Callable[[tuple[_Subscription, ...]], tuple[_Subscription, ...]]) -> None:
-    global _subscriptions
+    global _subscriptions, _capturing
     with _lock:
         _subscriptions = change(_subscriptions)
+        _capturing = tuple(one for one in _subscriptions if one.capture is not None)
         for gate in list(_gates):
             gate.listening = _mask(gate)
         for subscription in _subscriptions:  # keys of keyed policies that are listened to alone
@@ -498,7 +516,8 @@ def _key(gate: Gate) -> Any:
 
 
 def _queue(gate: Gate, event: Event) -> None:
-    _waiting.append((gate, event))
+    captured = {one: one.look() for one in _capturing if isinstance(event, one.kinds) and one.covers(gate)}
+    _waiting.append((gate, event, captured))
 
 
 def _dispatch() -> None:
@@ -530,10 +549,13 @@ def _take_lane(me: threading.Thread) -> bool:
     return owner is me
 
 
-def _tell(gate: Gate, event: Event) -> None:
+def _tell(gate: Gate, event: Event, captured: dict[_Subscription, object]) -> None:
     for subscription in (_LOG, *_subscriptions):
         if isinstance(event, subscription.kinds) and subscription.covers(gate):
-            subscription.tell(event)
+            if subscription.capture is None:
+                subscription.tell(event)
+            elif subscription in captured:  # one that subscribed meanwhile has captured nothing
+                subscription.tell(event, captured[subscription])
 
 
 def _after_fork() -> None:

@@ -22,10 +22,12 @@ OTHERS = {
     "asyncio",
     "httpx2",
     "matplotlib",
+    "opentelemetry",
     "prometheus_client",
     "pytest",
     "rich",
     "sniffio",
+    "structlog",
     "trio",
     "uvloop",
 }

@@ -93,7 +93,7 @@ class Race:
             raise
         self._tasks[task] = number
         task.add_done_callback(self._ended)
-        self._gate.tell_started(number)
+        context.run(self._gate.tell_started, number)  # listeners see the context of the call, not of the timer
         return True
 
     def _refund(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from resilio import registry
 from resilio._policy import Policy
 from resilio.metrics import _changes, _trouble
-from resilio.metrics._buckets import Choice, chooser
+from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork
 from resilio.metrics._read import label_of, read_budget, read_policy, read_process
 from resilio.metrics._sheet import Sheet
@@ -33,15 +33,15 @@ class Book:
     Args:
         policies: Which; None: every policy, those made later included.
 
-        buckets: Which bounds the duration histograms have.
+        choose: Says which bounds a duration histogram has.
 
         most: How many names there may be.
     """
 
-    def __init__(self, policies: Iterable[Policy[Any]] | None, buckets: Choice, most: int = MOST_NAMES) -> None:
+    def __init__(self, policies: Iterable[Policy[Any]] | None, choose: Chooser, most: int = MOST_NAMES) -> None:
         """Read nothing yet."""
         self._policies = None if policies is None else tuple(policies)
-        self._choose = chooser(buckets)
+        self._choose = choose
         self._most = most
         self._names: set[Own] = set()
         self._seen: dict[int, tuple[weakref.ref[Any], Sheet]] = {}

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from resilio._config import show
 
-__all__ = ["BUCKETS", "PRESETS", "Bounds", "Choice", "chooser"]
+__all__ = ["BUCKETS", "PRESETS", "Bounds", "Choice", "Chooser", "bounds_of"]
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds in seconds of the duration histogram unless others are chosen; infinity is added."""
@@ -46,7 +46,7 @@ def bounds_of(value: Any) -> tuple[float, ...]:
     return (*bounds, math.inf)
 
 
-class chooser:  # noqa: N801 - used like a function
+class Chooser:
     """
     Says which bounds a policy's histogram has.
 

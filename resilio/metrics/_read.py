@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from resilio import events
-from resilio.metrics._buckets import chooser
+from resilio.metrics._buckets import Chooser
 from resilio.metrics._sheet import Buckets, Sheet
 
 __all__ = ["label_of", "read_budget", "read_policy", "read_process"]
@@ -39,7 +39,7 @@ def label_of(shown: Any) -> str:
     return str(shown.label)[:LONGEST_LABEL]
 
 
-def read_policy(shown: Any, choose: chooser) -> Sheet:
+def read_policy(shown: Any, choose: Chooser) -> Sheet:
     """
     Return all numbers of a policy, or of a stage of a keyed one.
 

@@ -22,7 +22,7 @@ from typing import Any
 from resilio._config import refuse, seconds
 from resilio.metrics import _trouble
 from resilio.metrics._book import MOST_NAMES, Book
-from resilio.metrics._buckets import BUCKETS, Choice
+from resilio.metrics._buckets import BUCKETS, Choice, Chooser
 from resilio.metrics._fork import after_fork
 from resilio.metrics._read import read_process
 from resilio.metrics._shared_files import Place, fold, read_all, write
@@ -88,7 +88,7 @@ def start(
     with _starting:
         worker = _workers.get(path)
         if worker is None:
-            worker = _workers[path] = Worker(path, checked, Book(None, buckets, max_names))
+            worker = _workers[path] = Worker(path, checked, Book(None, Chooser(buckets), max_names))
             worker._begin()
         elif worker._ended.is_set():
             worker._begin_again()

@@ -21,7 +21,7 @@ from typing import Any
 
 from resilio._policy import Policy
 from resilio.metrics._book import MOST_NAMES, Book
-from resilio.metrics._buckets import BUCKETS, PRESETS, Choice
+from resilio.metrics._buckets import BUCKETS, PRESETS, Choice, Chooser
 from resilio.metrics._sheet import Sheet
 from resilio.metrics._text import Writer
 
@@ -100,7 +100,7 @@ class ResilioCollector(_Collector):
         """
         if max_names < 1:
             raise ValueError(f"max_names must be at least 1, not {max_names!r}")
-        self._book = Book(policies, buckets, max_names)
+        self._book = Book(policies, Chooser(buckets), max_names)
         super().__init__(registry)
 
     def _read(self) -> Sheet:

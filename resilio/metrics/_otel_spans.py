@@ -1,0 +1,138 @@
+"""What policies do, as events on the span of the caller; and a span around a function for who wants one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, Status, StatusCode, Tracer
+
+import resilio
+from resilio import events
+from resilio._shapes import kind_of
+from resilio.errors import RejectedError
+
+__all__ = ["KINDS", "add_event", "current_span", "spanned"]
+
+KINDS = (
+    events.StateChanged,
+    events.Rejected,
+    events.Retried,
+    events.GaveUp,
+    events.HedgeStarted,
+    events.HedgeWon,
+)
+"""What is told on spans unless told otherwise: nothing of a call that goes well."""
+
+NAMES = {
+    events.StateChanged: "resilio.state_changed",
+    events.Rejected: "resilio.rejected",
+    events.Settled: "resilio.settled",
+    events.Retried: "resilio.retried",
+    events.GaveUp: "resilio.gave_up",
+    events.HedgeStarted: "resilio.hedge_started",
+    events.HedgeWon: "resilio.hedge_won",
+    events.LimitChanged: "resilio.limit_changed",
+}
+FIELDS = (
+    "old",
+    "new",
+    "reason",
+    "measured",
+    "limit",
+    "retry_after",
+    "outcome",
+    "seconds",
+    "attempt",
+    "delay",
+    "number",
+)
+
+
+def current_span() -> Span | None:
+    """Return the caller's span if it is recorded, else None."""
+    span = trace.get_current_span()
+    return span if span.is_recording() else None
+
+
+def add_event(event: Any, span: Span | None) -> None:
+    """Tell an event on a span; no key, no argument and no text of an exception becomes an attribute."""
+    if span is None or not span.is_recording():  # it may have ended meanwhile
+        return
+    told: dict[str, Any] = {"resilio.policy.kind": event.kind, "resilio.policy.name": event.name or "unnamed"}
+    for field in FIELDS:
+        value = getattr(event, field, None)
+        if value is not None:
+            told[f"resilio.{field}"] = value
+    error = getattr(event, "error", None)
+    if error is not None:
+        told["error.type"] = error.partition("(")[0].partition(":")[0]
+    span.add_event(NAMES[type(event)], told)
+
+
+def spanned(fn: Callable[..., Any], name: str | None, tracer: Tracer) -> Callable[..., Any]:
+    """
+    Return `fn` with a span around each call.
+
+    Raises:
+        TypeError: `fn` is a generator: its body runs in between its consumer's, whose spans would become its children.
+    """
+    kind, title = kind_of(fn), name or str(getattr(fn, "__qualname__", "call"))
+    if kind in {"generator", "async_generator"}:
+        raise TypeError(f"traced cannot follow {fn!r}, which gives items. Trace the call that opens the stream")
+    if kind == "coroutine":
+
+        @functools.wraps(fn)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            with _span(title, tracer):
+                return await fn(*args, **kwargs)
+
+    else:
+
+        @functools.wraps(fn)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _span(title, tracer):
+                return fn(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _span(title: str, tracer: Tracer) -> Iterator[None]:
+    with tracer.start_as_current_span(title, record_exception=False, set_status_on_exception=False) as span:
+        if span.is_recording():
+            _number(span)
+        try:
+            yield
+        except Exception as error:
+            if span.is_recording():
+                _blame(span, error)
+            raise
+
+
+def _number(span: Span) -> None:
+    """Say which attempt, and which copy, of a guarded call the span is of, if it is inside of one."""
+    call = resilio.current()
+    if call is None:
+        return
+    if call.attempt > 1:
+        span.set_attribute("http.request.resend_count", call.attempt - 1)
+    if call.hedge:
+        span.set_attribute("resilio.hedge", call.hedge)
+
+
+def _blame(span: Span, error: Exception) -> None:
+    """Say what kind of error ended it, not its text: that may hold what nobody should read."""
+    span.set_status(Status(StatusCode.ERROR))
+    cls = type(error)
+    inside = cls.__module__ in {"builtins", "resilio.errors"}
+    span.set_attribute("error.type", cls.__qualname__ if inside else f"{cls.__module__}.{cls.__qualname__}")
+    if isinstance(error, RejectedError):
+        span.set_attribute("resilio.policy.kind", error.policy)
+        span.set_attribute("resilio.reason", error.reason)
+    segments = getattr(error, "resilio_segments", None)
+    if segments is not None:
+        span.set_attribute("resilio.segments", str(segments))

@@ -1,0 +1,118 @@
+"""
+OpenTelemetry, by its API alone: without an SDK set up by the application, nothing of this does anything.
+
+    resilio.metrics.otel.instrument()    observable instruments, read when somebody collects: nothing is pushed
+    resilio.metrics.otel.span_events()   attempts, refusals, copies and state changes, as events on the caller's span
+    @resilio.metrics.otel.traced         a span for each call of a function, of each attempt if it is inside a retry
+
+Observable instruments cannot be histograms. Latencies are therefore `resilio.call_duration.count` and `.sum`, gauges of
+quantiles over the time since the collection before, and on request counters of the buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast, overload
+
+from resilio import events
+from resilio._config import fraction
+from resilio._policy import Policy
+from resilio.metrics._book import MOST_NAMES, Book
+from resilio.metrics._buckets import Bounds, Chooser, bounds_of
+
+try:
+    from opentelemetry import metrics, trace
+
+    from resilio.metrics._otel_metrics import FINE, Instruments
+    from resilio.metrics._otel_spans import KINDS, add_event, current_span, spanned
+except ImportError as error:
+    raise ImportError("resilio.metrics.otel needs an extra: install resilio-sdk[otel]") from error
+
+__all__ = ["instrument", "span_events", "traced"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+SCOPE = "resilio"
+
+
+def instrument(
+    meter_provider: metrics.MeterProvider | None = None,
+    *,
+    policies: Iterable[Policy[Any]] | None = None,
+    quantiles: Iterable[float] = (0.5, 0.95, 0.99),
+    buckets: Bounds | None = None,
+    max_names: int = MOST_NAMES,
+) -> Callable[[], None]:
+    """
+    Create the instruments `resilio.*` of a meter; return a function that silences them.
+
+    Args:
+        meter_provider: Where; None: the global one.
+
+        policies: What to show; None: every policy, those made later included.
+
+        quantiles: Of latencies since the collection before, within 10 %, as gauges; none: no such gauges.
+
+        buckets: Upper bounds in seconds, or a preset's name, of counters of latencies; None: no such counters.
+
+        max_names: Pairs of kind and name that are told apart, >= 1; policies beyond are summed as "other".
+
+    Raises:
+        TypeError, ValueError: A quantile that is no number between 0 and 1, bounds that do not ascend, or `max_names`
+            below 1.
+    """
+    if max_names < 1:
+        raise ValueError(f"max_names must be at least 1, not {max_names!r}")
+    asked = tuple(fraction("quantiles", q) for q in quantiles)
+    bounds = () if buckets is None else bounds_of(buckets)
+    book = Book(policies, Chooser(sorted({*FINE, *bounds[:-1]})), max_names)
+    meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
+    return Instruments(meter, book, asked, bounds).stop
+
+
+def span_events(*, policy: Policy[Any] | None = None, kinds: Iterable[type] = KINDS) -> Callable[[], None]:
+    """
+    Have what policies do told as events on the span that is current where it happens; return a function that ends it.
+
+    Only a span that is recorded is told anything. This puts work on refusals, failed attempts and copies, a few
+    microseconds each, and nothing on a call that goes well.
+
+    Args:
+        policy: Whose events; None: those of all policies.
+
+        kinds: Which; see :mod:`resilio.events`.
+
+    Raises:
+        TypeError: `kinds` holds something else than events, or `policy` is none.
+    """
+    return events.subscribe(add_event, policy=policy, kinds=kinds, capture=current_span)
+
+
+@overload
+def traced(fn: F, /) -> F: ...
+@overload
+def traced(
+    fn: None = None, /, *, name: str | None = None, tracer_provider: trace.TracerProvider | None = None
+) -> Callable[[F], F]: ...
+def traced(
+    fn: F | None = None, /, *, name: str | None = None, tracer_provider: trace.TracerProvider | None = None
+) -> Any:
+    """
+    Return `fn` with a span around each call: under a retry it is a span of each attempt, above it one of the whole.
+
+    The span of an attempt says which one it is (`http.request.resend_count`), a failed one what kind of exception ended
+    it (`error.type`) and why a policy refused it (`resilio.reason`), and never the text of an exception.
+
+    Args:
+        fn: A function or an async function, guarded or not.
+
+        name: Of the spans; None: the function's.
+
+        tracer_provider: Who makes them; None: the global one.
+
+    Raises:
+        TypeError: `fn` is a generator.
+    """
+    tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
+    if fn is None:
+        return lambda function: cast("F", spanned(function, name, tracer))
+    return spanned(fn, name, tracer)
