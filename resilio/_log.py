@@ -1,10 +1,17 @@
-"""One log line a state change, one for a listener that raises. Logging is imported when there is something to say."""
+"""
+One log line a state change, one for a listener that raises. Logging is imported when there is something to say.
+
+Lines go to the logger "resilio" of the standard library, or to structlog where the application has set that up and
+given the logger no handler of its own. Either way policy, states and reasons are fields; no argument, result or key is.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import logging
@@ -12,19 +19,28 @@ if TYPE_CHECKING:
     from resilio.events import Rejected, StateChanged
 
 __all__ = [
+    "Target",
     "describe",
     "gate_failed",
+    "hand_over",
+    "handed_to",
     "listener_failed",
     "logger",
     "rejected",
+    "say",
     "state_changed",
     "strategy_failed",
+    "use",
     "wants_refusals",
 ]
 
 ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # as in logging, which is not imported for four numbers
+Target = Literal["auto", "stdlib", "structlog"]
 
 _logger: logging.Logger | None = None
+_target: Target = "auto"
+_hand_over: Callable[[Callable[[], object]], object] | None = None
 
 
 def logger() -> logging.Logger:
@@ -38,46 +54,118 @@ def logger() -> logging.Logger:
     return _logger
 
 
+def use(target: Target) -> None:
+    """Say where lines go from now on; "auto": to structlog if it has been set up and nobody handles the logger."""
+    global _target
+    _target = target
+
+
+def hand_over(to: Callable[[Callable[[], object]], object] | None) -> None:
+    """Have `to` called with each line instead of writing it here, or with None: write it here again."""
+    global _hand_over
+    _hand_over = to
+
+
+def handed_to() -> Callable[[Callable[[], object]], object] | None:
+    """Return who writes the lines instead, if somebody does."""
+    return _hand_over
+
+
 def describe(kind: str, name: str | None) -> str:
     """Return a policy in words: its kind, and its name if it has one."""
     return kind if name is None else f"{kind} {name!r}"
 
 
+def say(
+    level: int, text: str, *args: object, fields: Mapping[str, Any] | None = None, error: BaseException | None = None
+) -> None:
+    """
+    Write a line, unless it is below the level that is asked for.
+
+    Args:
+        level: As in logging.
+
+        text: With `%s` for each of the arguments.
+
+        args: What goes there.
+
+        fields: What goes beside it: `extra` of logging, keywords of structlog.
+
+        error: Whose traceback is wanted.
+    """
+    structured = _structured()
+    if structured is None and not logger().isEnabledFor(level):
+        return
+    line = partial(_write, structured, level, text, args, fields or {}, error)
+    if _hand_over is None:
+        line()
+    else:
+        _hand_over(line)
+
+
+def _write(
+    structured: Any, level: int, text: str, args: tuple[Any, ...], fields: Mapping[str, Any], error: Any
+) -> None:
+    if structured is None:
+        logger().log(level, text, *args, extra=fields, exc_info=error)
+    else:
+        trace = {} if error is None else {"exc_info": error}
+        structured.log(level, text % args if args else text, **fields, **trace)
+
+
+def _structured() -> Any:
+    """Structlog's logger, if that is where lines go; it is never imported for this."""
+    structlog = sys.modules.get("structlog")
+    if structlog is None or _target == "stdlib":
+        return None
+    if _target == "auto" and not (structlog.is_configured() and _is_unhandled()):
+        return None
+    return structlog.get_logger("resilio")
+
+
+def _is_unhandled() -> bool:
+    import logging
+
+    return all(isinstance(handler, logging.NullHandler) for handler in logger().handlers)
+
+
 def state_changed(event: StateChanged) -> None:
     """Log a state change: WARNING when calls begin to be refused, INFO otherwise."""
-    log = logger()
-    level = 30 if event.new in ALARMING else 20  # logging.WARNING, logging.INFO
-    if log.isEnabledFor(level):
-        fields = {"policy": event.kind, "policy_name": event.name, "old_state": event.old, "new_state": event.new}
-        where = describe(event.kind, event.name)
-        log.log(level, "%s: %s -> %s (%s)", where, event.old, event.new, event.reason, extra=fields)
+    where = describe(event.kind, event.name)
+    fields = {
+        "policy": event.kind,
+        "policy_name": event.name,
+        "old_state": event.old,
+        "new_state": event.new,
+        "reason": event.reason,
+    }
+    level = WARNING if event.new in ALARMING else INFO
+    say(level, "%s: %s -> %s (%s)", where, event.old, event.new, event.reason, fields=fields)
 
 
 def listener_failed(listener: Any, error: Exception) -> None:
     """Log a listener's exception."""
-    logger().error("a listener of events raised and was skipped: %r", listener, exc_info=error)
+    say(ERROR, "a listener of events raised and was skipped: %r", listener, error=error)
 
 
 def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
     """Log what a method of a gate written in Python raised."""
-    logger().error("%s: %s() raised; calls are admitted without it", describe(kind, name), method, exc_info=error)
+    say(ERROR, "%s: %s() raised; calls are admitted without it", describe(kind, name), method, error=error)
 
 
 def strategy_failed(what: str) -> None:
     """Log the exception at hand, which a strategy has raised instead of an answer, where nothing can be raised."""
     with suppress(RecursionError):  # too deep to say that it was too deep
-        logger().exception(what)
+        say(ERROR, "%s", what, error=sys.exception())
 
 
 def rejected(event: Rejected) -> None:
     """Log a refusal at DEBUG."""
-    log = logger()
-    if log.isEnabledFor(10):  # logging.DEBUG
-        fields = {"policy": event.kind, "policy_name": event.name, "reason": event.reason}
-        log.debug("%s refused a call: %s", describe(event.kind, event.name), event.reason, extra=fields)
+    fields = {"policy": event.kind, "policy_name": event.name, "reason": event.reason}
+    say(DEBUG, "%s refused a call: %s", describe(event.kind, event.name), event.reason, fields=fields)
 
 
 def wants_refusals() -> bool:
     """Tell whether the logger is enabled for DEBUG; False while nobody has imported logging."""
     logging = sys.modules.get("logging")
-    return logging is not None and bool(logging.getLogger("resilio").isEnabledFor(10))  # logging.DEBUG
+    return logging is not None and bool(logging.getLogger("resilio").isEnabledFor(DEBUG))

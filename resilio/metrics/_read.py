@@ -55,14 +55,14 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
     for reason, count in gate.refusals().items():
         if count:
             sheet.counters["rejected", (*own, reason)] = count
-    for name in ("would_reject", "would_wait"):
+    for name in ("would_reject", "would_wait", "abandoned"):
         sheet.counters[name, own] = counters[name]
     for name in ("inflight", "queued"):
         sheet.gauges[name, own] = counters[name]
     sheet.gauges["policies", own] = 1
     if gate.changes_lost:
         sheet.count("changes_lost", gate.changes_lost, *own)
-    _read_ledger(sheet, shown, own)
+    _read_ledger(sheet, gate, own)
     _read_duration(sheet, shown, choose(*own), own)
     reader = _READERS.get(type(gate).__name__)
     if reader is not None:
@@ -102,14 +102,11 @@ def _exporter_errors() -> int:
     return _trouble.errors()
 
 
-def _read_ledger(sheet: Sheet, shown: Any, own: tuple[str, str]) -> None:
-    seconds = getattr(shown, "seconds", None)
-    if isinstance(seconds, dict):
-        for segment, value in seconds.items():
-            sheet.counters["call_seconds", (*own, segment)] = value
-    abandoned = getattr(shown, "_abandoned", None)
-    if isinstance(abandoned, int):
-        sheet.counters["abandoned", own] = abandoned
+def _read_ledger(sheet: Sheet, gate: Any, own: tuple[str, str]) -> None:
+    spends = getattr(gate, "seconds", None)
+    for segment, spent in spends().items() if callable(spends) else ():
+        if spent:
+            sheet.counters["call_seconds", (*own, segment)] = spent
 
 
 def _read_duration(sheet: Sheet, shown: Any, bounds: tuple[float, ...], own: tuple[str, str]) -> None:

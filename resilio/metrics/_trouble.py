@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from resilio import _log
 
-__all__ = ["errors", "happened", "over"]
+__all__ = ["count", "errors", "happened", "over"]
 
 _errors = 0
 _blamed: set[str] = set()
@@ -17,14 +17,20 @@ def errors() -> int:
     return _errors
 
 
-def happened(what: str, error: BaseException) -> None:
-    """Count a failure, and log the first of its kind until it is over; a broken log handler changes nothing."""
+def count() -> None:
+    """Count a failure that nothing can be said about: it was the log itself that failed."""
     global _errors
     _errors += 1
+
+
+def happened(what: str, error: BaseException) -> None:
+    """Count a failure, and log the first of its kind until it is over; a broken log handler changes nothing."""
+    count()
     if what not in _blamed:
         _blamed.add(what)
         with suppress(Exception):
-            _log.logger().warning("%s: %s: %s (counted, and not logged again)", what, type(error).__name__, error)
+            text = "%s: %s: %s (counted, and not logged again)"
+            _log.say(_log.WARNING, text, what, type(error).__name__, error)
 
 
 def over(what: str) -> None:

@@ -1,15 +1,26 @@
 """
-Log refusals, at DEBUG on the logger "resilio"; state changes are always logged, one line each.
+What is logged, and where: on the logger "resilio", or with structlog where that is set up.
 
-A refusal costs nothing here until `enable()` is called, or a policy is made while the logger is enabled for DEBUG.
-Arguments and results of calls are never logged.
+State changes are always logged, one line each: WARNING when calls begin to be refused, INFO otherwise. A refusal is a
+line at DEBUG, and only once :func:`enable` was called, or a policy was made while the logger was enabled for DEBUG.
+:func:`summaries` says in one line a policy and a minute what was refused. Arguments, results and keys are never logged.
+
+A handler that raises changes nothing. One that blocks delays the call that a line is about, as everywhere in Python,
+unless :func:`in_background` has the lines written by a thread of their own.
 """
 
 from __future__ import annotations
 
-from resilio import events
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, cast
 
-__all__ = ["disable", "enable"]
+from resilio import _log, events
+from resilio._config import choice, positive_int, seconds
+from resilio._log import Target
+from resilio._policy import Policy
+
+__all__ = ["disable", "enable", "in_background", "summaries", "use"]
 
 
 def enable() -> None:
@@ -20,3 +31,70 @@ def enable() -> None:
 def disable() -> None:
     """Log refusals no more, also if a policy is made while the logger is enabled for DEBUG."""
     events.log_refusals(False)
+
+
+def use(target: Target) -> None:
+    """
+    Say where lines go from now on.
+
+    Args:
+        target: "stdlib": to the logger "resilio"; "structlog": to `structlog.get_logger("resilio")`; "auto", which
+            holds until something else is said: to structlog if the application has configured it and given the
+            logger "resilio" no handler of its own.
+
+    Raises:
+        ValueError: Something else.
+
+        ImportError: Structlog is asked for and not installed.
+    """
+    checked = choice("target", target, ("auto", "stdlib", "structlog"))
+    if checked == "structlog":
+        try:
+            import structlog  # noqa: F401
+        except ImportError as error:
+            raise ImportError("resilio.metrics.logging needs structlog: pip install structlog") from error
+    _log.use(cast("Target", checked))
+
+
+def in_background(on: bool = True) -> None:
+    """
+    Have lines written by a thread of their own, in order, or no more.
+
+    At most 1000 lines wait; further ones are dropped, and counted in `resilio_exporter_errors_total`. The last ones
+    before the process ends may be lost.
+
+    Args:
+        on: Whether.
+    """
+    from resilio.metrics._background_log import Lines
+
+    writing = _log.handed_to()
+    if on and not isinstance(writing, Lines):
+        _log.hand_over(Lines())
+    elif not on and isinstance(writing, Lines):
+        _log.hand_over(None)
+        writing.close()
+
+
+def summaries(
+    every: float | timedelta = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
+) -> Callable[[], None]:
+    """
+    Have a thread log what was refused, one line a policy at most each time; return a function that ends that.
+
+    "bulkhead 'pool' refused 1,234 calls in 60 s: full 1,200, wait 34". Refusals pay nothing for it. Of policies beyond
+    the twenty busiest there is one line together.
+
+    Args:
+        every: Seconds between two times, > 0.
+
+        level: That the lines have, as in logging: 20 is INFO.
+
+        policies: Whose; None: those of all policies.
+
+    Raises:
+        TypeError, ValueError: An option of a wrong type, or out of range.
+    """
+    from resilio.metrics._summaries import Summaries
+
+    return Summaries(seconds("every", every), positive_int("level", level), policies).stop

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast, overload
 from resilio import events
 from resilio._config import fraction
 from resilio._policy import Policy
+from resilio.integrations._extras import missing
 from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import Bounds, Chooser, bounds_of
 
@@ -26,7 +27,7 @@ try:
     from resilio.metrics._otel_metrics import FINE, Instruments
     from resilio.metrics._otel_spans import KINDS, add_event, current_span, spanned
 except ImportError as error:
-    raise ImportError("resilio.metrics.otel needs an extra: install resilio-sdk[otel]") from error
+    raise missing("resilio.metrics.otel", "otel", error) from error
 
 __all__ = ["instrument", "span_events", "traced"]
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resilio._policy import Policy
+from resilio.integrations._extras import missing
 from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import BUCKETS, PRESETS, Choice, Chooser
 from resilio.metrics._sheet import Sheet
@@ -32,7 +33,7 @@ try:
 
     from resilio.metrics._families import Family, families
 except ImportError as error:
-    raise ImportError("resilio.metrics.prometheus needs an extra: install resilio-sdk[prometheus]") from error
+    raise missing("resilio.metrics.prometheus", "prometheus", error) from error
 
 __all__ = [
     "BUCKETS",

@@ -467,5 +467,5 @@ def test_opentelemetry_is_imported_when_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "False",
-        "resilio.metrics.otel needs an extra: install resilio-sdk[otel]",
+        "resilio.metrics.otel needs opentelemetry-api: pip install 'resilio-sdk[otel]'",
     ]

@@ -96,7 +96,7 @@ def test_ob01_prometheus_is_imported_when_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "False",
-        "resilio.metrics.prometheus needs an extra: install resilio-sdk[prometheus]",
+        "resilio.metrics.prometheus needs prometheus-client: pip install 'resilio-sdk[prometheus]'",
     ]
 
 
@@ -137,6 +137,20 @@ def test_ob02_a_state_change_is_one_line(quiet: Any, vt: Any) -> None:
         ("WARNING", "circuit_breaker 'payments': closed -> open (consecutive)"),
         ("INFO", "circuit_breaker 'payments': open -> half_open (elapsed)"),
         ("INFO", "circuit_breaker 'payments': half_open -> closed (probes_succeeded)"),
+    ]
+
+
+def test_ob02_ten_thousand_refusals_of_an_open_breaker_are_two_lines(quiet: Any, vt: Any) -> None:
+    """OB-02: one warning when it opens, and one summary of all that was refused; no traceback, no line a call."""
+    stop = refusal_logging.summaries(every=3600)
+    policy = circuit_breaker("payments", open_for=600, max_open_for=600)
+    for _ in range(10_010):
+        policy.attempt(boom)
+    vt.advance(60)
+    stop()
+    assert quiet() == [
+        ("WARNING", "circuit_breaker 'payments': closed -> open (consecutive)"),
+        ("INFO", "circuit_breaker 'payments' refused 10,000 calls in 60 s: open 10,000"),
     ]
 
 
