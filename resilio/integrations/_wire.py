@@ -24,6 +24,7 @@ __all__ = [
     "read_deadline",
     "read_grpc_timeout",
     "read_priority",
+    "read_tenant",
     "retry_after_header",
     "write_deadline",
     "write_grpc_timeout",
@@ -206,6 +207,16 @@ def read_priority(value: object) -> _priority.PriorityClass | None:
     if why is not None or named is not None:
         note_ignored("priority", why or "malformed")
     return None
+
+
+def read_tenant(value: object) -> str | None:
+    """Return the tenant that a value names, printable ASCII of at most 64 characters, or None; see `read_deadline`."""
+    text, why = _text(value)
+    if text is not None and not (text.isascii() and text.isprintable()):
+        text, why = None, "malformed"
+    if why is not None:
+        note_ignored("tenant", why)
+    return text
 
 
 # ---- Retry-After -----------------------------------------------------------------------------------------------------

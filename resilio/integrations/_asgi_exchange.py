@@ -1,0 +1,207 @@
+"""
+One request in ASGI as the middleware sees it: what goes in and out, and when the permit ends.
+
+The permit covers the making of the response: it ends with the last byte of the body, which the server has then taken,
+or when the client is gone; if neither happens, when the app ends. What an app does after that holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from resilio._native.core import Permit
+
+__all__ = ["HTTPExchange", "Message", "Receive", "Send", "SocketExchange"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+LAST = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
+"""What ends a response, unless it says that there is more."""
+
+NORMAL_CLOSE = frozenset({1000, 1001, 1005})
+"""What a websocket says that is left as it should be."""
+
+
+class Exchange:
+    """The permit of one request, ended once, by whatever comes first."""
+
+    __slots__ = ("_receive", "_send", "gone", "permit", "started")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.permit: Permit | None = None
+        self.started = 0  # the response's status once it has begun
+        self.gone = False  # whether the client is known to be
+
+    def failed(self, error: BaseException) -> None:
+        """End the permit as its gates judge what the app has raised."""
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            permit.raised(error)
+
+    def left(self) -> None:
+        """End the permit because the client has left: that says nothing about the app."""
+        self.gone = True
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            permit.ignore()
+
+    def _end(self, status: int) -> None:
+        """End the permit as the status says."""
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            settle(permit, status)
+
+
+def settle(permit: Permit, status: int) -> None:
+    """End a permit as the status says: a fault of the server is a failure, a fault of the client neither."""
+    if status < 400:
+        permit.success()
+    elif status < 500:
+        permit.ignore()
+    else:
+        permit.failure()
+
+
+async def send_last(send: Send, message: Message, permit: Permit, status: int) -> None:
+    """
+    Send what ends the response, and end the permit once the server has taken it.
+
+    The permit is the caller's no more: a server may say that the client has left before this has returned.
+    """
+    try:
+        await send(message)
+    except OSError:  # how a server says that nobody is there any more
+        permit.ignore()
+        raise
+    except BaseException as error:
+        permit.raised(error)
+        raise
+    settle(permit, status)
+
+
+class HTTPExchange(Exchange):
+    """An HTTP request."""
+
+    __slots__ = ("_streams",)
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        """Hold no permit yet."""
+        self._receive = receive
+        self._send = send
+        self._streams = False
+        self.permit = None
+        self.started = 0
+        self.gone = False
+
+    async def receive(self) -> Message:
+        """Receive for the app, and note that the client has left."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.left()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send for the app, and end the permit once the server has taken the last byte of the body."""
+        kind = message["type"]
+        permit = self.permit
+        if kind == "http.response.start":
+            self.started = message["status"]
+        elif permit is not None and kind in LAST and not message.get("more_body"):
+            self.permit = None
+            await send_last(self._send, message, permit, self.started)
+            return
+        try:
+            await self._send(message)
+        except OSError:
+            self.left()
+            raise
+        if kind in LAST and not self._streams and message.get("body") != b"":
+            self._streams = True
+            if permit is not None:
+                permit.first_item()
+
+    def ended(self) -> None:
+        """The app has returned: if its response is not whole, that is its failure."""
+        self._end(500)
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response in place of the app's; nothing has been read of the request."""
+        self.started = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class SocketExchange(Exchange):
+    """A websocket: the permit lasts until one side closes it; its latency is the time until it is accepted."""
+
+    __slots__ = ("_denies",)
+
+    def __init__(self, receive: Receive, send: Send, *, denies: bool) -> None:
+        """
+        Hold no permit yet.
+
+        Args:
+            receive: The server's.
+
+            send: The server's.
+
+            denies: Whether the server can send a response in place of a handshake.
+        """
+        super().__init__(receive, send)
+        self._denies = denies
+
+    async def receive(self) -> Message:
+        """Receive for the app, and end the permit with the connection."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            if message.get("code", 1005) in NORMAL_CLOSE:
+                self._end(200)
+            self.left()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send for the app, and end the permit with the connection."""
+        kind = message["type"]
+        permit = self.permit
+        status = self._status_of(kind, message)
+        if permit is not None and status:
+            self.permit = None
+            await send_last(self._send, message, permit, status)
+            return
+        if kind in {"websocket.accept", "websocket.http.response.start"}:
+            self.started = message.get("status", 101)
+        try:
+            await self._send(message)
+        except OSError:
+            self.left()
+            raise
+        if kind == "websocket.accept" and permit is not None:
+            permit.first_item()
+
+    def _status_of(self, kind: str, message: Message) -> int:
+        """Return what the connection ends with, as if it were a status, 0 if it goes on."""
+        if kind == "websocket.close":
+            if not self.started:
+                return 403  # before it accepts, the app refuses: that is no fault of its own
+            return 500 if message.get("code", 1000) == 1011 else 200
+        if kind == "websocket.http.response.body" and not message.get("more_body"):
+            return self.started
+        return 0
+
+    def ended(self) -> None:
+        """The app has returned, which closes the connection."""
+        self._end(200 if self.started else 500)
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Refuse the handshake: with the response, where the server can do that, else it answers 403."""
+        self.started = status
+        if not self._denies:
+            await self._send({"type": "websocket.close", "code": 1013, "reason": "try again later"})
+            return
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})

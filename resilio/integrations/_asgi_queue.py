@@ -1,0 +1,197 @@
+"""
+A request that waits for its permit, and its client, who may not: who leaves gives the place in the queue back.
+
+Nobody tells an app that its client has left, unless it asks, by reading on where the request ends. So this reads ahead
+while the request waits, a short body included, and gives the app later what it has read. A body that is long, of
+unknown length or has to be asked for is not touched: who waits with one waits for the permit alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+from anyio import create_task_group
+
+from resilio._backends import use_trio
+from resilio._native.core import Call, Permit
+from resilio.integrations._asgi_exchange import Exchange, Message, Receive
+
+__all__ = ["admit", "wait"]
+
+READ_AHEAD = 65_536
+"""Bytes of a body that are read while its request waits."""
+
+
+class _Cancels(Protocol):
+    def cancel(self) -> object:
+        """End what is inside."""
+
+
+class _Resumed:
+    """Goes on with a call that has suspended once already, in the same task."""
+
+    __slots__ = ("_call", "_trap")
+
+    def __init__(self, call: Call[Permit], trap: Any) -> None:
+        self._call = call
+        self._trap = trap
+
+    def __await__(self) -> Generator[Any, Any, Permit]:
+        trap = self._trap
+        try:
+            while True:
+                try:
+                    sent = yield trap
+                except BaseException as error:  # noqa: BLE001 - it is the call's
+                    trap = self._call.throw(error)
+                else:
+                    trap = self._call.send(sent)
+        except StopIteration as end:
+            permit: Permit = end.value
+            return permit
+
+
+class _Ahead:
+    """What was received while the request waited, for the app to receive."""
+
+    __slots__ = ("_receive", "gone", "kept")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.kept: list[Message] = []
+        self.gone = False
+
+    async def watch(self, waiting: _Cancels) -> None:
+        """End the wait if the client leaves."""
+        while not self.gone:
+            try:
+                message = await self._receive()
+            except Exception:  # noqa: BLE001 - the app will meet it again, and knows better what it means
+                return
+            self.kept.append(message)
+            self.gone = message["type"] in {"http.disconnect", "websocket.disconnect"}
+        waiting.cancel()
+
+    async def receive(self) -> Message:
+        """Receive what is next for the app."""
+        return self.kept.pop(0) if self.kept else await self._receive()
+
+
+async def admit(call: Call[Permit], exchange: Exchange, scope: Any) -> bool:
+    """
+    Acquire a permit for the exchange; False: the client has left, and so has its request the queue.
+
+    Args:
+        call: The acquisition, not begun.
+
+        exchange: Whose permit it is.
+
+        scope: The request, which may have to wait.
+
+    Raises:
+        Exception: The refusal.
+    """
+    if use_trio():
+        return await _admit_on_trio(call, exchange, watched=_may_be_read(scope))
+    try:
+        trap = call.send(None)
+    except StopIteration as admitted:
+        exchange.permit = admitted.value
+        return True
+    return await wait(call, trap, exchange, scope)
+
+
+async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) -> bool:
+    """
+    Go on as `admit` does, on asyncio, with a call that has suspended.
+
+    Args:
+        call: The acquisition.
+
+        trap: What it suspended with.
+
+        exchange: Whose permit it is.
+
+        scope: The request.
+    """
+    if not _may_be_read(scope):
+        exchange.permit = await _Resumed(call, trap)
+        return True
+    ahead, refusal = _Ahead(exchange._receive), None
+    try:
+        async with create_task_group() as group:
+            group.start_soon(ahead.watch, group.cancel_scope)
+            try:
+                exchange.permit = await _Resumed(call, trap)
+            except Exception as error:  # noqa: BLE001 - the group would wrap it
+                refusal = error
+            group.cancel_scope.cancel()
+    except BaseException:
+        _give_back(exchange)
+        raise
+    if refusal is not None and not ahead.gone:
+        raise refusal
+    return _read_on(exchange, ahead)
+
+
+async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: bool) -> bool:
+    """
+    Acquire a permit on trio.
+
+    A wait has a cancel scope of its own, so what can end it has to be entered before, and left after it. A nursery for
+    each request would be dear: the watcher is a task of the run's own, and is over when this is.
+    """
+    import trio
+
+    ahead, over = _Ahead(exchange._receive), trio.Event()
+    with trio.CancelScope() as waiting:
+        try:
+            trap = call.send(None)
+        except StopIteration as admitted:
+            exchange.permit = admitted.value
+            return True
+        if not watched:
+            exchange.permit = await _Resumed(call, trap)
+            return True
+        watching = trio.CancelScope()
+
+        async def watch() -> None:
+            with watching:
+                await ahead.watch(waiting)
+            over.set()
+
+        trio.lowlevel.spawn_system_task(watch)
+        try:
+            exchange.permit = await _Resumed(call, trap)
+        finally:
+            watching.cancel()
+            with trio.CancelScope(shield=True):
+                await over.wait()
+    return _read_on(exchange, ahead)
+
+
+def _read_on(exchange: Exchange, ahead: _Ahead) -> bool:
+    """Go on with what was read ahead; False: there is nobody to go on for."""
+    exchange._receive = ahead.receive
+    if ahead.gone:
+        exchange.gone = True
+        _give_back(exchange)
+    return not ahead.gone
+
+
+def _give_back(exchange: Exchange) -> None:
+    permit, exchange.permit = exchange.permit, None
+    if permit is not None:
+        permit.cancel()
+
+
+def _may_be_read(scope: Any) -> bool:
+    """Tell whether the request, its body included, is short and here without being asked for."""
+    if scope["type"] != "http":
+        return True
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers or b"expect" in headers:
+        return False
+    length = headers.get(b"content-length", b"0")
+    return len(length) <= 5 and length.isdigit() and int(length) <= READ_AHEAD

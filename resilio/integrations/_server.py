@@ -1,0 +1,269 @@
+"""
+What the ASGI and the WSGI middleware have in common: their options, what headers say, and how a refusal is answered.
+
+A request is a mapping to both: the scope, or the environ. Policies see it as the call's only argument, so that keys,
+tenants, tasks, weights and costs are functions of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import attrs
+
+from resilio._config import flag, function, refuse
+from resilio._config import seconds as checked_seconds
+from resilio._policy import Policy
+from resilio._priority import PriorityClass
+from resilio.errors import DeadlineExceededError, RateLimitedError, RejectedError
+from resilio.integrations._safely import safely
+from resilio.integrations._trust import trust_of
+from resilio.integrations._wire import (
+    check_header_name,
+    note_ignored,
+    read_deadline,
+    read_priority,
+    read_tenant,
+    retry_after_header,
+)
+
+__all__ = ["EXEMPT", "REFUSALS", "TENANT", "Answer", "Said", "Server", "checked_policy", "tenant_of"]
+
+EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
+"""What is asked to learn whether the server lives: no overload may stop the answer."""
+
+REFUSALS = (RejectedError, DeadlineExceededError)
+"""What is answered, if the response has not begun: policies' refusals, and deadlines."""
+
+TENANT = "resilio.tenant"
+"""Where a request says whose it is, if a trusted header did."""
+
+DRAINED_BYTES = 65_536
+"""A request's body that is no longer is left to the server to skip; for a longer one the connection is closed."""
+
+_PHRASES = {429: "Too Many Requests", 503: "Service Unavailable", 504: "Gateway Timeout"}
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
+
+Respond = Callable[[Any, Exception], "tuple[int, Iterable[tuple[str, str]], bytes] | None"]
+
+
+class Said(NamedTuple):
+    """What a request says of itself, as far as it has a say."""
+
+    seconds: float | None
+    level: PriorityClass | None
+    tenant: str | None
+
+
+def tenant_of(request: Mapping[str, Any]) -> str | None:
+    """
+    Return whose request this is by the middleware's `tenant_header`, None if nobody who is trusted said so.
+
+    For the policy: `load_shed(tenant=tenant_of)`, `keyed(..., key=tenant_of)`.
+
+    Args:
+        request: The ASGI scope or the WSGI environ.
+    """
+    tenant: str | None = request.get(TENANT)
+    return tenant
+
+
+def checked_policy(policy: object) -> Policy[Any]:
+    """
+    Return `policy`, which must be able to guard a request: it admits it once, and runs nothing again.
+
+    Raises:
+        TypeError: No policy, or one that retries, hedges, times out or falls back.
+    """
+    if not isinstance(policy, Policy):
+        refuse("policy", policy, "a policy, like load_shed() or pipeline(rate_limit('100/s'), load_shed())", TypeError)
+    try:
+        policy.aacquire().close()
+    except TypeError as error:
+        raise TypeError(
+            f"policy must only admit or refuse, not {policy!r}: a request cannot be run again once its response has "
+            "begun. Use load_shed, bulkhead, rate_limit, circuit_breaker, adaptive_limit, or a pipeline or keyed of "
+            "them; put retry, hedge and fallback around the calls that the handler makes, and default_deadline=... "
+            "in place of a timeout"
+        ) from error
+    return policy
+
+
+def _paths(name: str, value: object) -> tuple[str, ...]:
+    right = "paths, like ('/healthz', '/static/*'), or a function of the request"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        refuse(name, value, right, TypeError)
+    paths = tuple(value)
+    for path in paths:
+        if not isinstance(path, str) or not path.startswith("/"):
+            refuse(name, path, right, ValueError if isinstance(path, str) else TypeError)
+    return paths
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """
+    The options of a middleware, checked and made ready.
+
+    Attributes:
+        said: A function of the request and its headers (a mapping of the names in lower case, as the protocol has
+            them) that returns what they say, None if that is nothing.
+
+        reads: Names of the headers that are read.
+    """
+
+    policy: Policy[Any]
+    deadline: str | None
+    priority: str | None
+    tenant: str | None
+    default_deadline: float | None
+    max_deadline: float | None
+    enforce_deadline: bool
+    trusts: Callable[[Any], bool]
+    paths: frozenset[str]
+    prefixes: tuple[str, ...]
+    exempts: Callable[[Any], bool] | None
+    respond: Callable[[Any, Exception], Any] | None
+    server_timing: bool
+
+    @classmethod
+    def of(cls, policy: object, address_of: Callable[[Any], str | None], options: Mapping[str, Any]) -> Server:
+        """
+        Return the options, checked.
+
+        Args:
+            policy: The policy.
+
+            address_of: Gives the peer's address of a request.
+
+            options: The middleware's keyword arguments.
+
+        Raises:
+            TypeError: A value of a wrong type; the message names the option and the value.
+
+            ValueError: A value out of range.
+        """
+        exempt, respond = options["exempt"], options["respond"]
+        by_function = callable(exempt)
+        paths = () if by_function else _paths("exempt", exempt)
+        return cls(
+            policy=checked_policy(policy),
+            deadline=check_header_name("deadline_header", options["deadline_header"], none_ok=True),
+            priority=check_header_name("priority_header", options["priority_header"], none_ok=True),
+            tenant=check_header_name("tenant_header", options["tenant_header"], none_ok=True),
+            default_deadline=checked_seconds("default_deadline", options["default_deadline"], none_ok=True),
+            max_deadline=checked_seconds("max_deadline", options["max_deadline"], none_ok=True),
+            enforce_deadline=flag("enforce_deadline", options["enforce_deadline"]),
+            trusts=trust_of("trust", options["trust"], address_of),
+            paths=frozenset(path for path in paths if not path.endswith("*")),
+            prefixes=tuple(path[:-1] for path in paths if path.endswith("*")),
+            exempts=safely("exempt", function("exempt", exempt), default=False) if by_function else None,
+            respond=None if respond is None else safely("respond", function("respond", respond), default=None),
+            server_timing=flag("server_timing", options["server_timing"]),
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each header that is read would say."""
+        names = {"deadline": self.deadline, "priority": self.priority, "tenant": self.tenant}
+        return {name: what for what, name in names.items() if name is not None}
+
+    def exempt(self, request: Any, path: str) -> bool:
+        """Tell whether the request is served whatever the policy would say."""
+        if path in self.paths or (self.prefixes and path.startswith(self.prefixes)):
+            return True
+        return self.exempts is not None and bool(self.exempts(request))
+
+    def said(self, request: Any, values: Mapping[str, Any]) -> Said | None:
+        """
+        Return what a request says, None if nothing that changes anything.
+
+        Args:
+            request: What tells who sent it.
+
+            values: The values of the headers that it has, of those that are read: by "deadline", "priority", "tenant".
+        """
+        if values and not self.trusts(request):
+            for what in values:
+                note_ignored(what, "untrusted")
+            values = {}
+        level = read_priority(values.get("priority"))
+        said = Said(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
+        return None if said == _NOTHING else said
+
+    def _seconds(self, value: object) -> float | None:
+        asked = None if value is None else read_deadline(value, self.deadline or "")
+        if asked is None:
+            asked = self.default_deadline
+        if asked is None or self.max_deadline is None:
+            return asked
+        return min(asked, self.max_deadline)
+
+    def answer(self, request: Any, error: Exception, headers: Callable[[str], str | None], *, http1: bool) -> Answer:
+        """
+        Return the response to a request that `error` refuses, Retry-After included; never raises.
+
+        Args:
+            request: For the user's `respond`.
+
+            error: The refusal.
+
+            headers: Gives a header of the request by its name in lower case.
+
+            http1: Whether the connection is HTTP/1, which may have to be closed because of a body that nobody read.
+        """
+        given = self._given(request, error)
+        status, more, body = _default(error) if given is None else given
+        retry_after = retry_after_header(error)
+        names = {name.lower() for name, _ in more}
+        if retry_after is not None and "retry-after" not in names:
+            more.append(("retry-after", retry_after))
+        if "content-length" not in names:
+            more.append(("content-length", str(len(body))))
+        if http1 and "connection" not in names and (_unread(headers) or _leaving(error)):
+            more.append(("connection", "close"))
+        return status, more, body
+
+    def _given(self, request: Any, error: Exception) -> Answer | None:
+        given = None if self.respond is None else self.respond(request, error)
+        if given is None:
+            return None
+        checked: Answer | None = _checked_answer(given)
+        return checked
+
+
+_NOTHING = Said(None, None, None)
+
+
+def _plain_answer(given: Any) -> Answer | None:
+    status, headers, body = given
+    answer = int(status), [(name, value) for name, value in headers], bytes(body)
+    if not 200 <= answer[0] <= 599 or not all(isinstance(part, str) for pair in answer[1] for part in pair):
+        raise ValueError(f"respond must return (status, [(name, value), ...], body), not {given!r}")
+    return answer
+
+
+_checked_answer = safely("respond", _plain_answer, default=None)
+
+
+def _default(error: Exception) -> Answer:
+    late = isinstance(error, DeadlineExceededError)
+    status = 504 if late else 429 if isinstance(error, RateLimitedError) else 503
+    body = f"{status} {_PHRASES[status]}\n".encode()
+    return status, [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")], body
+
+
+def _unread(headers: Callable[[str], str | None]) -> bool:
+    """Tell whether a body follows that is long, of unknown length, or waits to be asked for."""
+    if headers("transfer-encoding") or headers("expect"):
+        return True
+    length = headers("content-length")
+    return bool(length) and not (str(length).isdecimal() and int(str(length)[:18]) <= DRAINED_BYTES)
+
+
+def _leaving(error: Exception) -> bool:
+    """Tell whether this process will not serve again: the next request should go to another one."""
+    return getattr(error, "reason", None) in ("draining", "drained")

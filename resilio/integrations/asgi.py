@@ -1,0 +1,210 @@
+"""
+A pure ASGI middleware: admits each request by a policy, for as long as its response takes, or answers it at once.
+
+Why: a server that takes all that it is offered answers nothing in time. In front of the app, a load shedder, a limit or
+a rate limit answers what cannot be served with 503 or 429 and Retry-After, before the request's body is read. When not:
+around single handlers, which a decorator guards. What it is not: a retry. A response that has begun cannot be taken
+back, so the app is called once or not at all.
+
+It serves HTTP and websockets, on asyncio and trio, in FastAPI, Starlette or around any ASGI app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import timedelta
+from sys import modules
+from typing import Any
+
+from resilio._policies.deadline import deadline
+from resilio._policies.load_shed import load_shed
+from resilio._policy import Policy
+from resilio._priority import priority
+from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange
+from resilio.integrations._asgi_queue import admit, wait
+from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
+
+__all__ = ["Middleware", "ignored_headers", "tenant_of"]
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Time = float | timedelta
+
+
+class Middleware:
+    """
+    An ASGI app around another: each request is admitted by the policy or answered at once; see the module.
+
+    `app = Middleware(app, load_shed())`; `app.add_middleware(Middleware, policy=load_shed())` in FastAPI and Starlette.
+    A permit lasts to the last byte of the response, or until the client has left, or until the app ends. A status of
+    500 or more and an exception are failures, one of 400 to 499 and a client that leaves say nothing about the app;
+    latency is that of the first byte of the body.
+
+    Attributes:
+        app: The app inside.
+
+        policy: What admits requests.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        policy: Policy[Any] | None = None,
+        *,
+        deadline_header: str | None = DEADLINE_HEADER,
+        default_deadline: Time | None = None,
+        max_deadline: Time | None = None,
+        enforce_deadline: bool = True,
+        trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
+        priority_header: str | None = None,
+        tenant_header: str | None = None,
+        exempt: Iterable[str] | Callable[[Any], bool] = EXEMPT,
+        respond: Respond | None = None,
+        server_timing: bool = False,
+    ) -> None:
+        """
+        Put the middleware around `app`.
+
+        Args:
+            app: An ASGI 3 app.
+            policy: What admits a request, which it is given as the only argument (the scope): a gate, a `pipeline` or
+                `keyed` of gates. None: `load_shed(name="asgi")`, which learns what the server can do.
+            deadline_header: The header with the time that the caller has left, in seconds as a decimal; in milliseconds
+                if its name ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read.
+            default_deadline: Seconds > 0 for a request that does not say how long it has; None: no deadline.
+            max_deadline: The most seconds that a request may have; None: what it says.
+            enforce_deadline: Whether the app is interrupted when the time is up, and 504 answered. If not, its guarded
+                calls and queues know of the deadline all the same, and nothing that cannot finish begins.
+            trust: Whose headers count: networks of peers ("10.0.0.0/8"; of the address in the scope, which a server may
+                have taken from X-Forwarded-For), a function of the scope, True or False.
+            priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").
+            tenant_header: The header with whose request it is; for `load_shed(tenant=tenant_of)`.
+            exempt: Paths that are served whatever the policy says, "/static/*" with all below; or a function of the
+                scope.
+            respond: A function of scope and refusal that returns status, headers and body of the answer to a request
+                that is refused, or None for the usual one.
+            server_timing: Whether responses tell in a header Server-Timing where the time went until they began.
+
+        Raises:
+            TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
+            ValueError: An option out of range.
+        """
+        options = locals()  # the first statement: exactly the arguments
+        self.app = app
+        self.policy = load_shed(name="asgi") if policy is None else policy
+        self._server = server = Server.of(self.policy, _address_of, options)
+        self._aacquire = self.policy.aacquire
+        self._paths = server.paths
+        self._looks = bool(server.prefixes) or server.exempts is not None
+        self._headers = {name.encode("ascii"): what for name, what in server.headers.items()}
+        self._reads = bool(self._headers) or server.default_deadline is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        exchange = self._exchange(scope, receive, send)
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        said = self._said(scope) if self._reads else None
+        try:
+            if said is not None:
+                await self._serve_as_told(said, scope, exchange)
+                return
+            if "trio" in modules:  # it may be the one that runs this
+                if not await admit(self._aacquire(scope), exchange, scope):
+                    return
+            else:
+                call = self._aacquire(scope)
+                try:
+                    trap = call.send(None)
+                except StopIteration as admitted:  # at once
+                    exchange.permit = admitted.value
+                else:
+                    if not await wait(call, trap, exchange, scope):
+                        return
+            await self.app(scope, exchange.receive, exchange.send)
+            exchange.ended()
+        except BaseException as error:
+            exchange.failed(error)
+            if exchange.started or not isinstance(error, REFUSALS):
+                raise
+            await self._answer(scope, exchange, error)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HTTPExchange | SocketExchange | None:
+        """Return what holds the permit of this request, None for what needs none: lifespan, and exempt paths."""
+        kind = scope["type"]
+        if kind not in {"http", "websocket"}:
+            return None
+        path = scope["path"]
+        if path in self._paths or (self._looks and self._server.exempt(scope, path)):
+            return None
+        if kind == "http":
+            return HTTPExchange(receive, send)
+        denies = "websocket.http.response" in (scope.get("extensions") or ())
+        return SocketExchange(receive, send, denies=denies)
+
+    async def _serve(self, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+        """Serve as above, inside of what the request has said of itself."""
+        try:
+            if not await admit(self._aacquire(scope), exchange, scope):
+                return
+            await self.app(scope, exchange.receive, exchange.send)
+            exchange.ended()
+        except BaseException as error:
+            exchange.failed(error)  # in here, where a cancellation is known for the deadline's
+            raise
+
+    async def _serve_as_told(self, said: Said, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+        if said.tenant is not None:
+            scope = {**scope, TENANT: said.tenant}
+        if said.level is None:
+            await self._serve_in_time(said.seconds, scope, exchange)
+        else:
+            with priority(said.level):
+                await self._serve_in_time(said.seconds, scope, exchange)
+
+    async def _serve_in_time(
+        self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange
+    ) -> None:
+        if seconds is None:
+            await self._serve(scope, exchange)
+        elif self._server.enforce_deadline:
+            async with deadline(seconds):
+                await self._serve(scope, exchange)
+        else:
+            with deadline(seconds):
+                await self._serve(scope, exchange)
+
+    def _said(self, scope: Scope) -> Said | None:
+        """Return what the request says of itself by headers that are read here; hardly any does."""
+        wanted, found = self._headers, {}
+        if not wanted.keys().isdisjoint(dict(scope["headers"])):
+            for name, what in wanted.items():
+                values = [value for key, value in scope["headers"] if key == name]
+                if values:
+                    found[what] = values
+        elif self._server.default_deadline is None:
+            return None
+        return self._server.said(scope, found)
+
+    async def _answer(self, scope: Scope, exchange: HTTPExchange | SocketExchange, error: Exception) -> None:
+        """Answer in place of the app."""
+        headers = dict(scope["headers"])
+
+        def header(name: str) -> str | None:
+            value = headers.get(name.encode("ascii"))
+            return None if value is None else value.decode("latin-1")
+
+        http1 = str(scope.get("http_version", "1.1")).startswith("1")
+        status, more, body = self._server.answer(scope, error, header, http1=http1)
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more]
+        try:
+            await exchange.answer(status, encoded, body)
+        except OSError:  # the client did not wait for it
+            exchange.gone = True
+
+
+def _address_of(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
