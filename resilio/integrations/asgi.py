@@ -61,7 +61,6 @@ class Middleware:
         tenant_header: str | None = None,
         exempt: Iterable[str] | Callable[[Any], bool] = EXEMPT,
         respond: Respond | None = None,
-        server_timing: bool = False,
     ) -> None:
         """
         Put the middleware around `app`.
@@ -84,7 +83,6 @@ class Middleware:
                 scope.
             respond: A function of scope and refusal that returns status, headers and body of the answer to a request
                 that is refused, or None for the usual one.
-            server_timing: Whether responses tell in a header Server-Timing where the time went until they began.
 
         Raises:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
