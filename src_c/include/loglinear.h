@@ -285,4 +285,46 @@ static inline int rs_histogram_copy(rs_histogram *into, const rs_histogram *from
     rs_histogram_free(into);
     return -1;
 }
+
+/* Take a cell's samples that *earlier* has not. 0, -1 without memory, 1 if *earlier* has more. */
+static inline int rs_histogram_take_cell(rs_histogram *into, const rs_histogram_page *now,
+                                         const rs_histogram_page *earlier, int p, int cell)
+{
+    uint64_t count = rs_histogram_cell(now, cell), before = earlier ? rs_histogram_cell(earlier, cell) : 0;
+    if (count <= before)
+        return count < before;
+    rs_histogram_page *page = rs_histogram_page_at(into, p);
+    if (page == NULL || rs_histogram_add(page, cell, count - before) < 0)
+        return -1;
+    into->count += count - before;
+    int64_t middle = rs_histogram_middle(p, cell);
+    if (into->max == RS_HISTOGRAM_EMPTY)
+        into->min = middle;
+    into->max = middle;                     /* cells come in ascending order */
+    return 0;
+}
+
+/* Make *into* (not initialised) of what *now* has counted since it was *earlier*; min and max are those of cells.
+ * 0, -1 without memory, 1 if *earlier* has what *now* has not: then *into* is empty. */
+static inline int rs_histogram_since(rs_histogram *into, const rs_histogram *now, const rs_histogram *earlier)
+{
+    rs_histogram_init(into);
+    for (int p = 0; p < RS_HISTOGRAM_PAGES; p++) {
+        if (now->page[p] == NULL && earlier->page[p] != NULL && earlier->page[p]->total) {
+            rs_histogram_free(into);
+            return 1;
+        }
+        for (int cell = 0; now->page[p] != NULL && cell < RS_HISTOGRAM_CELLS; cell++) {
+            int failed = rs_histogram_take_cell(into, now->page[p], earlier->page[p], p, cell);
+            if (failed) {
+                rs_histogram_free(into);
+                return failed;
+            }
+        }
+    }
+    into->sum = now->sum - earlier->sum;
+    into->sum_high = now->sum_high - earlier->sum_high - (now->sum < earlier->sum);
+    into->lost = now->lost - earlier->lost;
+    return 0;
+}
 #endif

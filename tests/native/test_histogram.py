@@ -362,3 +362,39 @@ def test_merges_copies_and_bytes_of_a_changing_histogram_are_consistent(race):
 def test_repr_shows_the_figures():
     """repr names count, median, p99 and maximum."""
     assert repr(made_of([10**9])) == "<LatencyHistogram count=1 p50=1 p99=1 max=1>"
+
+
+@settings(max_examples=100)
+@given(st.lists(nanoseconds, max_size=60), st.lists(nanoseconds, max_size=60))
+def test_the_difference_is_what_was_counted_since(before: list[int], after: list[int]) -> None:
+    """A histogram since an earlier copy of it has the later samples alone: each quantile within 0.8 % of theirs."""
+    histogram = made_of(before)
+    earlier = histogram.copy()
+    for ns in after:
+        histogram.record_ns(ns)
+    since, exact = histogram.since(earlier), sorted(min(ns, LONGEST_NS) for ns in after)
+    assert (since.count, since.lost) == (len(after), 0)
+    assert since.sum == pytest.approx(sum(exact) / 1e9, rel=1e-9, abs=1e-9)
+    for q in (0.0, 0.25, 0.5, 0.75, 1.0) if after else ():
+        assert_close(ns_of(since.quantile(q)), exact[max(0, math.ceil(q * len(exact)) - 1)])
+    assert histogram.since(histogram).count == 0
+
+
+def test_there_is_no_difference_to_what_is_not_earlier() -> None:
+    """A histogram of other samples, or from before a reset, is refused; so is what is none."""
+    histogram = made_of([100, 10_000])
+    for earlier in (made_of([100, 100]), made_of([2**40])):
+        with pytest.raises(ValueError, match="earlier must be an earlier copy of this histogram"):
+            histogram.since(earlier)
+    with pytest.raises(TypeError, match="earlier must be a LatencyHistogram"):
+        histogram.since(3)
+
+
+def test_the_difference_of_many_samples_is_exact() -> None:
+    """Counts beyond 32 bits, which a cell keeps in two halves."""
+    histogram = made_of([1000])
+    for _ in range(34):
+        histogram.merge(histogram)
+    earlier = histogram.copy()
+    histogram.merge(histogram)
+    assert histogram.since(earlier).count == earlier.count == 2**34

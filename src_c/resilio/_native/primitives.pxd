@@ -21,6 +21,7 @@ cdef extern from "loglinear.h":
     int64_t rs_histogram_quantile(const rs_histogram *histogram, double q) noexcept nogil
     uint64_t rs_histogram_at_or_below(const rs_histogram *histogram, int64_t ns) noexcept nogil
     int rs_histogram_merge(rs_histogram *into, const rs_histogram *from_) noexcept nogil
+    int rs_histogram_since(rs_histogram *into, const rs_histogram *now, const rs_histogram *earlier) noexcept nogil
     int rs_histogram_copy(rs_histogram *into, const rs_histogram *from_) noexcept nogil
     double rs_histogram_sum(const rs_histogram *histogram) noexcept nogil
     size_t rs_histogram_memory(const rs_histogram *histogram) noexcept nogil

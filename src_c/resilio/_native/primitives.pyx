@@ -454,6 +454,28 @@ cdef class LatencyHistogram:
             raise MemoryError()
         return histogram_adopt(&copy)
 
+    def since(self, earlier, /):
+        """
+        A histogram of what was counted since this one was *earlier*; its `min` and `max` are within 0.8 %.
+
+        Args:
+            earlier: A copy of this histogram, made before.
+
+        Raises:
+            TypeError: Not a LatencyHistogram.
+            ValueError: It holds what this one does not: no earlier copy, or one from before a reset.
+        """
+        if not isinstance(earlier, LatencyHistogram):
+            _config.refuse("earlier", earlier, "a LatencyHistogram", TypeError)
+        cdef LatencyHistogram now = self.copy(), before = (<LatencyHistogram> earlier).copy()
+        cdef rs_histogram found
+        cdef int failed = rs_histogram_since(&found, &now.histogram, &before.histogram)
+        if failed < 0:
+            raise MemoryError()
+        if failed:
+            _config.refuse("earlier", earlier, "an earlier copy of this histogram")
+        return histogram_adopt(&found)
+
     def reset(self):
         """Forget everything; the memory is given back."""
         rs_lock_acquire(&self.lock)
