@@ -311,6 +311,58 @@ class _Subscription:
                 with contextlib.suppress(Exception):  # a broken log handler changes nothing either
                     _log.listener_failed(self.listener, error)
 
+    def also(self, gate: Gate) -> tuple[Gate, ...]:  # noqa: ARG002 - that of a tap
+        """What the listener is told besides."""
+        return ()
+
+
+class Tap(_Subscription):
+    """Listens to all policies, those made later included, and is told the gate as well; begins at once."""
+
+    __slots__ = ()
+
+    def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
+        super().__init__(listener, _kinds(kinds))
+        _change(lambda current: (*current, self))
+
+    def end(self) -> None:
+        """Listen no more."""
+        _change(lambda current: tuple(one for one in current if one is not self))
+
+    def also(self, gate: Gate) -> tuple[Gate, ...]:
+        return (gate,)
+
+
+class Samples(Tap):
+    """
+    A tap that is told of one event of each gate until the next `rearm`.
+
+    So whoever asks why calls are refused costs a policy that refuses a million of them no more than one that refuses
+    one.
+    """
+
+    __slots__ = ("_muted",)
+
+    def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
+        self._muted: set[Gate] = set()
+        super().__init__(listener, kinds)
+
+    def covers(self, gate: Gate) -> bool:
+        return gate not in self._muted
+
+    def rearm(self) -> None:
+        """Be told of one event more of each gate."""
+        with _lock:
+            muted, self._muted = self._muted, set()
+            for gate in muted:
+                gate.listening = _mask(gate)
+
+    def also(self, gate: Gate) -> tuple[Gate, ...]:
+        with _lock:
+            self._muted.add(gate)
+            gate.listening = _mask(gate)
+        return super().also(gate)
+
 
 _LOG = _Subscription(_log.state_changed, (StateChanged,))
 _REFUSALS = _Subscription(_log.rejected, (Rejected,))
@@ -553,7 +605,7 @@ def _tell(gate: Gate, event: Event, captured: dict[_Subscription, object]) -> No
     for subscription in (_LOG, *_subscriptions):
         if isinstance(event, subscription.kinds) and subscription.covers(gate):
             if subscription.capture is None:
-                subscription.tell(event)
+                subscription.tell(event, *subscription.also(gate))
             elif subscription in captured:  # one that subscribed meanwhile has captured nothing
                 subscription.tell(event, captured[subscription])
 
