@@ -38,7 +38,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "bench": ("measure the hot path on this machine", _lazily("resilio.bench")),
     "demo": ("see services go through an outage, spikes and a storm, bare and guarded", _lazily("resilio.demo._main")),
     "simulate": ("compare stacks under load and faults, on virtual time", _lazily("resilio.simulation._main")),
+    "top": ("see the policies of a running service in this terminal", _lazily("resilio.live._top")),
     "version": ("say which version is installed", _version),
+    "watch": ("serve the live page of a service that runs here or elsewhere", _lazily("resilio.live._watch")),
 }
 
 

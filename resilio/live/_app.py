@@ -1,0 +1,274 @@
+"""
+The live page as a pure ASGI app: HTML, a script, a style sheet, and a stream of server-sent events.
+
+    GET  .               the page                     GET  stream          a snapshot, then what changes
+    GET  snapshot        everything once, as JSON     GET  policy?id=7     one policy in full
+    POST operate         force open, close, reset     GET  hystrix.stream  for Hystrix dashboards, if asked for
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import anyio
+
+from resilio import _backends
+from resilio._config import seconds
+from resilio._policy import Policy
+from resilio.live._details import details_of
+from resilio.live._http import HEADERS, Answer, Receive, Refused, Request, Scope, Send, Tokens, no_cross_site, read_json
+from resilio.live._hub import Hub, Viewer, encode
+from resilio.live._hystrix import Hystrix
+from resilio.live._journal import Journal
+from resilio.live._operations import operate
+from resilio.live._sampler import Sampler
+
+__all__ = ["Live", "live"]
+
+_FILES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "live.css": ("live.css", "text/css; charset=utf-8"),
+    "live.js": ("live.js", "text/javascript; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_STREAMS = {"stream": "page", "hystrix.stream": "hystrix"}
+_HEARTBEAT = 5  # wake-ups without a frame until a comment shows that the connection is alive
+_STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"))
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return files("resilio.live").joinpath("static", name).read_bytes()
+
+
+class Live:
+    """
+    The ASGI app: made by :func:`live`.
+
+    It works under any path, by any ASGI server, on asyncio and trio, and needs no lifespan.
+    """
+
+    def __init__(self, hub: Hub, tokens: Tokens, *, hosts: Iterable[str] | None, most: int) -> None:
+        """
+        Serve a hub's viewers.
+
+        Args:
+            hub: Reads for all of them.
+
+            tokens: Who may do what.
+
+            hosts: The names that a request may call this server by; None: any.
+
+            most: Viewers at once.
+        """
+        self.hub = hub
+        self._tokens = tokens
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self._respond(Request(scope, receive), send)
+
+    async def _respond(self, request: Request, send: Send) -> None:
+        try:
+            self._check_host(request)
+            answer = await self._answer(request, send)
+        except Refused as error:
+            answer = Answer.of(error)
+        if answer is not None:
+            await answer.send(send, head=request.method == "HEAD")
+
+    def _check_host(self, request: Request) -> None:
+        host = request.header("host").lower()
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if self._hosts is not None and name not in self._hosts:
+            raise Refused(421, "this page is not served under that name")
+
+    async def _answer(self, request: Request, send: Send) -> Answer | None:
+        page = request.page
+        if page == "operate":
+            return await self._operate(request)
+        if request.rest == "" or page not in _FILES.keys() | _STREAMS.keys() | {"snapshot", "policy"}:
+            return _elsewhere(request)
+        if request.method not in ("GET", "HEAD"):
+            raise Refused(405, "only GET", [(b"allow", b"GET, HEAD")])
+        if page in _FILES:
+            name, kind = _FILES[page]
+            return Answer(_asset(name), kind)
+        self._tokens.check_read(request)
+        if page in _STREAMS:
+            return await self._stream(_STREAMS[page], request, send)
+        return Answer(await self._data(request))
+
+    # ---- what is not a file
+
+    async def _data(self, request: Request) -> bytes:
+        raise NotImplementedError
+
+    async def _operate(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    async def _stream(self, stream: str, request: Request, send: Send) -> Answer | None:
+        if not self.hub.has(stream):
+            raise Refused(404, "this page has no such stream: ask for it with live(hystrix=True)")
+        if len(self.hub) >= self._most:
+            raise Refused(503, f"{self._most} are watching, which is the most", [(b"retry-after", b"5")])
+        if request.method == "HEAD":
+            return Answer(b"", "text/event-stream; charset=utf-8")
+        viewer = self.hub.join(stream, request.header("last-event-id"))
+        try:
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *HEADERS]},
+            )
+            await _until_gone(request.receive, lambda: self._feed(viewer, send))
+        finally:
+            self.hub.leave(viewer)
+        return None
+
+    async def _feed(self, viewer: Viewer, send: Send) -> None:
+        """Send what comes, until the server is told to stop: it would wait for this answer to end."""
+        silent = 0
+        while not _stopping():
+            frames = viewer.take()
+            silent = 0 if frames else silent + 1
+            if silent == _HEARTBEAT:
+                frames, silent = [b":\n\n"], 0
+            for data in frames:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await _backends.park(viewer, 1.0)
+        await send({"type": "http.response.body", "body": b""})
+
+
+class OwnLive(Live):
+    """The page of this process's own policies."""
+
+    def __init__(self, sampler: Sampler, hub: Hub, tokens: Tokens, **options: Any) -> None:
+        """Serve what the sampler reads; `options` are those of :class:`Live`."""
+        super().__init__(hub, tokens, **options)
+        self._sampler = sampler
+
+    async def _data(self, request: Request) -> bytes:
+        if request.page == "snapshot":
+            if not self.hub.running:
+                self._sampler.read()
+                self._sampler.journal.look_away()
+            return encode({"boot": self.hub.boot, **self._sampler.snapshot()})
+        text = request.query.partition(b"id=")[2]
+        policy = self._sampler.find(int(text)) if text.isdigit() and len(text) < 12 else None
+        if policy is None:
+            raise Refused(404, "there is no such policy")
+        return encode(details_of(policy, self._sampler.journal.tag))
+
+    async def _operate(self, request: Request) -> Answer:
+        if request.method != "POST":
+            raise Refused(405, "only POST", [(b"allow", b"POST")])
+        no_cross_site(request)
+        self._tokens.check_operate(request)
+        asked = await read_json(request)
+        return Answer(encode(operate(self._sampler, self.hub.boot, asked, request.client)))
+
+
+def _elsewhere(request: Request) -> Answer:
+    """The page's own path without its last slash is sent there: what it loads stands beside it."""
+    if request.rest == "" and request.method in ("GET", "HEAD"):
+        last = request.path.rpartition("/")[2]
+        return Answer(b"", "text/plain", 307, ((b"location", f"{last}/".encode("latin-1", "replace")),))
+    raise Refused(404, "there is no such page")
+
+
+async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work, and stop it when the client has gone."""
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        await work()
+        group.cancel_scope.cancel()
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+def _stopping() -> bool:
+    """Tell whether uvicorn was told to stop: it waits for all answers to end, and says so to none of them."""
+    if "uvicorn" not in sys.modules:
+        return False
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return bool(getattr(server, "should_exit", False))
+
+
+def live(
+    policies: Callable[[], tuple[Policy[Any], ...]] | None = None,
+    *,
+    token: str | None = None,
+    read_token: str | None = None,
+    interval: float = 1.0,
+    hystrix: bool = False,
+    show_keys: bool = False,
+    hosts: Iterable[str] | None = None,
+    max_viewers: int = 64,
+) -> OwnLive:
+    """
+    Return the live page as an ASGI app, to mount under any path; read-only unless there is a token.
+
+    Nothing is read while nobody looks.
+
+    Args:
+        policies: Returns those to show; None: every policy of this process, those made later included.
+
+        token: Of at least 16 characters: who sends it may force, reset and reconfigure. None: that of the variable
+            RESILIO_LIVE_TOKEN; without one nobody may.
+
+        read_token: Who looks has to send it. None: that of RESILIO_LIVE_READ_TOKEN; without one everybody may look.
+
+        interval: Seconds between two readings, >= 0.1.
+
+        hystrix: Whether there is a stream for Hystrix dashboards.
+
+        show_keys: Whether keys of keyed policies (hosts, tenants) are written out. They are taken from arguments of
+            calls, so by default each is shown as a short tag.
+
+        hosts: The names that a request may call this server by, against DNS rebinding; None: any.
+
+        max_viewers: How many may look at once; one more is answered 503.
+
+    Raises:
+        TypeError: A time that is none.
+
+        ValueError: A token that is too short, or a time out of range.
+    """
+    pause = seconds("interval", interval)
+    if pause is None or pause < 0.1:
+        raise ValueError(f"interval must be at least 0.1 seconds, not {interval!r}")
+    tokens = Tokens(
+        token if token is not None else os.environ.get("RESILIO_LIVE_TOKEN"),
+        read_token if read_token is not None else os.environ.get("RESILIO_LIVE_READ_TOKEN"),
+    )
+    secret = secrets.token_bytes(16)
+    sampler = Sampler(Journal(show_keys=show_keys, secret=secret), policies)
+    encoders = {"hystrix": Hystrix(sampler, pause)} if hystrix else {}
+    boot = secrets.token_hex(4)
+    hub = Hub(sampler, pause, boot, encoders, operations=tokens.operations)
+    return OwnLive(sampler, hub, tokens, hosts=hosts, most=max_viewers)

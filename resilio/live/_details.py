@@ -1,0 +1,119 @@
+"""One policy in full, for who has opened it: options, totals, why it refused, and what a pipeline is made of."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio._explain import explain
+from resilio._options import Window
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["details_of", "editable"]
+
+_LATENCIES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+_MOST_KEYS = 50
+_CALM = frozenset({"closed", "admitting", "normal", "serving", None})
+_DATA = frozenset({"default"})  # options that hold what callers get: it may be anything, and nobody's business
+
+
+def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]:
+    """
+    Return what a policy is and has done, as plain data without any argument of a call.
+
+    Args:
+        policy: Which.
+
+        tag: Gives what is shown of a key.
+    """
+    gate = policy.gates[0]
+    found: dict[str, Any] = {
+        "kind": policy.kind,
+        "name": policy.name,
+        "health": list(policy.health().reasons),
+        "numbers": dict(_numbers(attrs.asdict(policy.snapshot(), recurse=False))),
+        "refusals": {reason: count for reason, count in gate.refusals().items() if count},
+        "latency": _latencies(policy),
+    }
+    if policy.kind == "pipeline":
+        return found | {"explain": _explained(policy)}
+    found["options"] = list(_options(policy.config))
+    return found | ({"keys": _keys(policy, tag)} if policy.kind == "keyed" else {})
+
+
+def _explained(policy: Any) -> dict[str, Any]:
+    told = explain(policy.name, policy.policies)
+    steps = [
+        {"kind": step.kind, "name": step.name, "options": {k: _text(k, v) for k, v in step.options.items()}}
+        for step in told.steps
+    ]
+    return {"steps": steps, "warnings": [warning.message for warning in told.warnings]}
+
+
+def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The numbers of a snapshot, those in its mappings included."""
+    for name, value in snapshot.items():
+        if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            yield name, round(value, 4) if isinstance(value, float) else value
+        elif isinstance(value, Mapping):
+            yield from _numbers({f"{name}.{key}": number for key, number in value.items()})
+
+
+def _latencies(policy: Policy[Any]) -> dict[str, float]:
+    latency = policy.latency
+    if not latency.count:
+        return {}
+    return {name: round(1000 * latency.quantile(share), 4) for name, share in _LATENCIES.items()}
+
+
+def _options(config: Any) -> Iterator[dict[str, Any]]:
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        yield {"name": field.name, "value": _text(field.name, value), "plain": editable(field.name, value)}
+
+
+def editable(name: str, value: object) -> bool:
+    """Tell whether an option may be changed from the page: a number, a switch, a word or nothing, and no data."""
+    return name not in _DATA and (value is None or isinstance(value, bool | int | float | str))
+
+
+def _text(name: str, value: Any) -> str:
+    """Return an option in words: numbers, words, and the names of types and functions; of all else the type only."""
+    if name in _DATA:
+        return f"<{type(value).__name__}>"
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+        return value.__qualname__
+    if isinstance(value, Window):
+        return " and ".join(part for part in (_calls(value.calls), _seconds(value.seconds)) if part)
+    if isinstance(value, tuple | list | frozenset):
+        return ", ".join(_text(name, part) for part in value) or "none"
+    rate = getattr(value, "rate", None)
+    return rate if isinstance(rate, str) else f"<{type(value).__name__}>"
+
+
+def _calls(calls: int | None) -> str:
+    return "" if calls is None else f"{calls} calls"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:g} s"
+
+
+def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
+    """The keys whose policies are not as usual, or have calls waiting."""
+    found: list[dict[str, Any]] = []
+    for key, part in policy.items():
+        state, counters = part._state(), part.gates[0].counters()
+        if state not in _CALM or counters["queued"]:
+            found.append({"key": tag(key), "state": state, "inflight": counters["inflight"]})
+        if len(found) == _MOST_KEYS:
+            break
+    return found

@@ -1,0 +1,180 @@
+"""The page of another process, from here: a client of its stream that comes back by itself, and what it has shown."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from resilio.live._journal import KEPT
+from resilio.live._sampler import Tick
+
+__all__ = ["Remote", "events_in", "picture"]
+
+_SILENCE = 20.0  # seconds without a byte after which the connection is dead: a comment comes every five
+_PAUSE = 1.0  # seconds until it is tried again
+_MOST_ANSWER = 10_000_000
+
+
+def events_in(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    """Yield name and data of each server-sent event of a stream of lines; what is no JSON is left out."""
+    name, data = "message", b""
+    for line in lines:
+        field, _, value = line.rstrip(b"\r\n").partition(b": ")
+        if field == b"event":
+            name = value.decode("utf-8", "replace")
+        elif field == b"data":
+            data += value
+        elif not field and data:
+            with contextlib.suppress(ValueError):
+                yield name, json.loads(data)
+            name, data = "message", b""
+
+
+class Remote:
+    """
+    Another process's policies as a source for viewers here.
+
+    Args:
+        url: Where its page is mounted: http://host:port/resilio.
+
+        token: What it wants of who looks, if anything.
+
+    Raises:
+        ValueError: No http or https address.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"the address must be like http://host:port/resilio, not {url!r}")
+        self._parts = parts
+        self._path = parts.path.rstrip("/") + "/"
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._lock = threading.Lock()
+        self._stop: threading.Event | None = None
+        self._connection: http.client.HTTPConnection | None = None
+        self._problem: str | None = "connecting"
+        self._forget()
+
+    def _forget(self) -> None:
+        self._about: dict[str, Any] = {}
+        self._policies: dict[int, dict[str, Any]] = {}
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._changed: dict[int, dict[str, Any]] = {}
+        self._removed: list[int] = []
+        self._new_events: list[dict[str, Any]] = []
+
+    # ---- what a hub asks for
+
+    def read(self) -> Tick:
+        """
+        Return what has come since the last time.
+
+        Raises:
+            ConnectionError: There is no connection; it is tried again meanwhile.
+        """
+        if self._stop is None:
+            self._stop = threading.Event()
+            threading.Thread(target=self._follow, args=(self._stop,), name="resilio-feed", daemon=True).start()
+        with self._lock:
+            if self._problem is not None:
+                raise ConnectionError(self._problem)
+            tick = Tick([{"id": key, **news} for key, news in self._changed.items()], self._removed, self._new_events)
+            self._changed, self._removed, self._new_events = {}, [], []
+            return tick
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything as last heard of."""
+        with self._lock:
+            about = {name: self._about[name] for name in ("process",) if name in self._about}
+            policies = [{"id": key, **fields} for key, fields in self._policies.items()]
+            return {**about, "policies": policies, "events": list(self._events)}
+
+    def rest(self) -> None:
+        """Close the connection."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop.set()
+        with self._lock:
+            self._problem = "connecting"
+            self._forget()
+
+    def get(self, page: str) -> tuple[int, bytes]:
+        """Return status and body of another page of it, blocking this thread."""
+        connection = self._connect()
+        try:
+            connection.request("GET", self._path + page, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read(_MOST_ANSWER)
+        finally:
+            connection.close()
+
+    # ---- the thread that follows
+
+    def _connect(self) -> http.client.HTTPConnection:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(self._parts.hostname or "", self._parts.port, timeout=_SILENCE)
+
+    def _follow(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self._listen(stop)
+                problem = "the connection was closed"
+            except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
+                problem = str(error) or type(error).__name__
+            with self._lock:
+                self._problem = problem if stop is self._stop else self._problem
+            stop.wait(_PAUSE)
+
+    def _listen(self, stop: threading.Event) -> None:
+        connection = self._connect()
+        try:
+            connection.request("GET", self._path + "stream", headers={**self._headers, "accept": "text/event-stream"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise ConnectionError(f"{response.status} {response.reason}")
+            for name, data in events_in(response):
+                if stop.is_set():
+                    return
+                with self._lock:
+                    self._apply(name, data)
+                    self._problem = None
+        finally:
+            connection.close()
+
+    def _apply(self, name: str, data: dict[str, Any]) -> None:
+        if name == "snapshot":
+            self._about = {key: value for key, value in data.items() if key not in ("policies", "events")}
+            gone = self._policies.keys() - {policy["id"] for policy in data["policies"]}
+            self._policies = {key: fields for key, fields in self._policies.items() if key not in gone}
+            self._take(data["policies"], list(gone), data["events"])
+        elif name == "delta":
+            self._take(data["changed"], data["removed"], data["events"])
+
+    def _take(self, changed: list[dict[str, Any]], removed: list[int], events: list[dict[str, Any]]) -> None:
+        for news in changed:
+            fields = {key: value for key, value in news.items() if key != "id"}
+            self._policies.setdefault(news["id"], {}).update(fields)
+            self._changed.setdefault(news["id"], {}).update(fields)
+        for ident in removed:
+            self._policies.pop(ident, None)
+            self._changed.pop(ident, None)
+        self._removed += removed
+        last = self._events[-1]["id"] if self._events else 0
+        fresh = [event for event in events if event["id"] > last]
+        self._events.extend(fresh)
+        self._new_events += fresh
+
+
+def picture(source: Any) -> dict[str, Any]:
+    """Read a source once more and return everything as it is now."""
+    source.read()
+    everything: dict[str, Any] = source.snapshot()
+    return everything

@@ -1,0 +1,191 @@
+"""What the page needs of HTTP: a request, an answer in one piece, and who may ask for what."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+__all__ = ["HEADERS", "Answer", "Refused", "Request", "Tokens", "no_cross_site", "read_json"]
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+MOST_BYTES = 8192
+"""Of a request's body."""
+
+LEAST_TOKEN = 16
+"""Characters: shorter ones can be guessed."""
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+"""Sent with everything."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a defect
+    """
+    The request is answered with an error.
+
+    Args:
+        status: The HTTP status.
+
+        text: What is wrong, in a sentence.
+
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = tuple(headers)
+
+
+@attrs.frozen
+class Answer:
+    """An answer in one piece."""
+
+    body: bytes
+    kind: str = "application/json"
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def send(self, send: Send, *, head: bool = False) -> None:
+        """Send it; of a HEAD request's without the body."""
+        length = (b"content-length", str(len(self.body)).encode())
+        kind = (b"content-type", self.kind.encode())
+        headers = [kind, length, *HEADERS, *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head else self.body})
+
+    @classmethod
+    def of(cls, error: Refused) -> Answer:
+        """Return the answer that says what was wrong."""
+        return cls(json.dumps({"error": error.text}).encode(), status=error.status, headers=error.headers)
+
+
+class Request:
+    """One request, as the page sees it."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        """Look at the head of it; the body is not read."""
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            lower = name.lower()
+            self.headers[lower] = self.headers[lower] + b", " + value if lower in self.headers else value
+        self.query: bytes = scope.get("query_string", b"")
+        root, path = scope.get("root_path", "") or "", scope["path"]
+        self.path: str = path
+        self.rest: str = path[len(root) :] if root and path.startswith(root) else path
+        self.client: str = (scope.get("client") or ("unknown",))[0]
+
+    def header(self, name: str) -> str:
+        """Return a header's value, empty if there is none; what is not Latin-1 cannot come in."""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
+
+    @property
+    def page(self) -> str:
+        """What is asked for: the last part of the path, so that the app works wherever it is mounted."""
+        return self.rest.rpartition("/")[2]
+
+
+class Tokens:
+    """
+    Who may look, and who may operate.
+
+    Args:
+        operate: The token that operations need; None: there are none.
+
+        read: The token that looking needs; None: everybody may.
+
+    Raises:
+        ValueError: A token of fewer than 16 characters.
+    """
+
+    def __init__(self, operate: str | None, read: str | None) -> None:
+        for name, token in (("token", operate), ("read_token", read)):
+            if token is not None and len(token) < LEAST_TOKEN:
+                raise ValueError(f"{name} must have at least {LEAST_TOKEN} characters, not {len(token)}")
+        self._operate = operate
+        self._read = read
+
+    @property
+    def operations(self) -> bool:
+        """Whether there are operations at all."""
+        return self._operate is not None
+
+    def check_read(self, request: Request) -> None:
+        """Refuse who may not look."""
+        if self._read is not None and not _has(request, self._read, self._operate):
+            raise _unauthorized("to look takes the read token: Authorization: Bearer ...")
+
+    def check_operate(self, request: Request) -> None:
+        """Refuse who may not operate."""
+        if self._operate is None:
+            raise Refused(403, "this page is read-only: no token is configured")
+        if not _has(request, self._operate):
+            raise _unauthorized("operations take the token: Authorization: Bearer ...")
+
+
+def _has(request: Request, *tokens: str | None) -> bool:
+    """Tell whether the request has one of these; the time it takes does not tell how much of one was right."""
+    scheme, _, given = request.header("authorization").partition(" ")
+    sent = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+    same = [hmac.compare_digest(sent, token.encode()) for token in tokens if token is not None]
+    return any(same)
+
+
+def _unauthorized(text: str) -> Refused:
+    return Refused(401, text, [(b"www-authenticate", b'Bearer realm="resilio"')])
+
+
+def no_cross_site(request: Request) -> None:
+    """Refuse what a page of another site has sent: the browser says so by itself."""
+    site, origin = request.header("sec-fetch-site"), request.header("origin")
+    if site == "same-origin":
+        return
+    if site or (origin and origin.partition("://")[2] != request.header("host")):
+        raise Refused(403, "operations are refused from other sites")
+
+
+async def read_json(request: Request) -> Any:
+    """
+    Return the body, which must be a small piece of JSON.
+
+    Raises:
+        Refused: Another content type, more than 8192 bytes (told by its length, or read so far), or no JSON.
+    """
+    if request.header("content-type").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "send application/json")
+    length = request.header("content-length")
+    if length and (not length.isdecimal() or len(length) > 9 or int(length) > MOST_BYTES):
+        raise Refused(413, f"send at most {MOST_BYTES} bytes", [(b"connection", b"close")])
+    body, more = b"", True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the request ended before its body")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MOST_BYTES:
+            raise Refused(413, f"send at most {MOST_BYTES} bytes", [(b"connection", b"close")])
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is no JSON") from None

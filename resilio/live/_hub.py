@@ -1,0 +1,283 @@
+"""
+One reading for all viewers: it is encoded once, and the same bytes go to each viewer's short queue.
+
+A thread reads about once a second while somebody looks, and ends when nobody does. It never waits for a viewer: who is
+too slow for the queue gets, when they are ready for more, everything as it is then in place of what they missed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Protocol
+
+from resilio._log import logger
+from resilio.live._sampler import Tick
+
+__all__ = ["Hub", "Source", "Viewer", "encode", "frame"]
+
+_QUEUE = 4  # frames that may wait for one viewer
+_REPLAY = 8  # frames kept for those who were away for a moment
+_LINGER = 3  # readings without viewers until the thread ends: who reconnects finds it running
+
+
+class Source(Protocol):
+    """What is shown."""
+
+    def read(self) -> Tick:
+        """Return what is new."""
+        ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything as last read."""
+        ...
+
+    def rest(self) -> None:
+        """Nobody looks any more."""
+        ...
+
+
+def encode(data: Any) -> bytes:
+    """Return data as JSON without blanks."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def frame(event: str, data: bytes, ident: str | None = None) -> bytes:
+    """Return a server-sent event."""
+    head = f"event: {event}\n" if ident is None else f"id: {ident}\nevent: {event}\n"
+    return head.encode() + b"data: " + data + b"\n\n"
+
+
+class Viewer:
+    """The frames that wait for one viewer: what `_backends.park` can wait for."""
+
+    def __init__(self) -> None:
+        """Begin with nothing, in need of everything."""
+        self.fresh = True  # needs a snapshot
+        self._frames: deque[bytes] = deque()
+        self._lock = threading.RLock()  # a finaliser may wake in between
+        self._waker: Callable[[], None] | None = None
+
+    def offer(self, data: bytes) -> bool:
+        """Queue a frame; False: there is no room, and the viewer has lost the thread."""
+        with self._lock:
+            fits = len(self._frames) < _QUEUE
+            if fits:
+                self._frames.append(data)
+            else:
+                self._frames.clear()
+                self.fresh = True
+            waker, self._waker = self._waker, None
+        if waker is not None:
+            waker()
+        return fits
+
+    def take(self) -> list[bytes]:
+        """Return the frames that wait, and have them no more."""
+        with self._lock:
+            frames = list(self._frames)
+            self._frames.clear()
+            return frames
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait."""
+        return len(self._frames)
+
+    def bind(self, waker: Callable[[], None], /) -> bool:
+        """Have `waker` called at the next frame; True: there is one already."""
+        with self._lock:
+            if self._frames:
+                return True
+            self._waker = waker
+            return False
+
+    def unbind(self) -> None:
+        """Forget the waker."""
+        with self._lock:
+            self._waker = None
+
+
+class Hub:
+    """
+    The viewers of a source, and the thread that reads it for them.
+
+    Args:
+        source: What they see.
+
+        interval: Seconds between two readings.
+
+        boot: Tells this process's frames from those of another.
+
+        encoders: Further streams by name: each gives the bytes of a reading, and is asked only if somebody looks.
+
+        about: Goes into each snapshot.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        interval: float,
+        boot: str,
+        encoders: Mapping[str, Callable[[], bytes]] | None = None,
+        **about: Any,
+    ) -> None:
+        self.source = source
+        self.interval = interval
+        self.boot = boot
+        self._about = about
+        self._encoders = encoders or {}
+        self._viewers: dict[str, set[Viewer]] = {name: set() for name in ("page", *self._encoders)}
+        self._recent: deque[tuple[int, bytes]] = deque(maxlen=_REPLAY)
+        self._seq = 0
+        self._asked = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._blamed: set[type[Exception]] = set()
+        self._begin()
+        _hubs.add(self)
+
+    def _begin(self) -> None:
+        """The lock, and no thread: at the start and in a forked child."""
+        self._lock = threading.RLock()
+        self._thread = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread reads."""
+        return self._thread is not None
+
+    def has(self, stream: str) -> bool:
+        """Tell whether there is such a stream."""
+        return stream in self._viewers
+
+    def __len__(self) -> int:
+        return sum(map(len, self._viewers.values()))
+
+    def join(self, stream: str = "page", last: str | None = None) -> Viewer:
+        """
+        Return a new viewer, who gets everything first.
+
+        Args:
+            stream: "page", or the name of an encoder.
+
+            last: The id of the last frame that it has seen: if it missed few, it gets those instead.
+        """
+        viewer = Viewer()
+        with self._lock:
+            if stream == "page" and self._thread is not None:
+                self._replay(viewer, last)
+            self._viewers[stream].add(viewer)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="resilio-live", daemon=True)
+                self._thread.start()
+        self._asked.set()
+        return viewer
+
+    def _replay(self, viewer: Viewer, last: str | None) -> None:
+        boot, _, seq = (last or "").rpartition("-")
+        if boot != self.boot or not seq.isdecimal() or len(seq) > 18:
+            return
+        missed = [data for number, data in self._recent if number > int(seq)]
+        if len(missed) == self._seq - int(seq) and len(missed) < _QUEUE:
+            viewer.fresh = False
+            for data in missed:
+                viewer.offer(data)
+
+    def leave(self, viewer: Viewer) -> None:
+        """Forget a viewer."""
+        with self._lock:
+            for viewers in self._viewers.values():
+                viewers.discard(viewer)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        alone, due = 0, monotonic()
+        while self._stays(alone):
+            self._asked.clear()
+            try:
+                if due <= monotonic():
+                    alone = 0 if len(self) else alone + 1
+                    due = monotonic() + self.interval
+                    self._publish(self.source.read())
+                self._serve_fresh()
+            except Exception as error:  # noqa: BLE001 - it must not end while there are viewers
+                self._trouble(error)
+            self._asked.wait(max(0.0, due - monotonic()))  # somebody new is served at once
+
+    def _stays(self, alone: int) -> bool:
+        with self._lock:
+            if alone < _LINGER and self._thread is threading.current_thread():
+                return True
+            if self._thread is threading.current_thread():
+                self._thread = None
+                self._recent.clear()
+                self.source.rest()
+            return False
+
+    def _publish(self, tick: Tick) -> None:
+        self._encode_others()
+        if not tick:
+            return
+        with self._lock:
+            self._seq += 1
+            news = {"changed": tick.changed, "removed": tick.removed, "events": tick.events}
+            data = frame("delta", encode({"seq": self._seq, **news}), f"{self.boot}-{self._seq}")
+            self._recent.append((self._seq, data))
+            viewers = [viewer for viewer in self._viewers["page"] if not viewer.fresh]
+        for viewer in viewers:
+            viewer.offer(data)
+
+    def _encode_others(self) -> None:
+        for stream, encoder in self._encoders.items():
+            viewers = list(self._viewers[stream])
+            data = encoder() if viewers else b""
+            for viewer in viewers if data else ():
+                viewer.offer(data)
+
+    def _serve_fresh(self) -> None:
+        """Give everything to those who need it and have room; encoded once, however many they are."""
+        with self._lock:
+            fresh = [viewer for viewer in self._viewers["page"] if viewer.fresh and not viewer.waiting]
+            if not fresh:
+                return
+            data = self.everything()
+            for viewer in fresh:
+                viewer.fresh = False
+        for viewer in fresh:
+            viewer.offer(data)
+
+    def everything(self) -> bytes:
+        """Return the frame with everything as last read."""
+        head = {"boot": self.boot, "seq": self._seq, "interval": self.interval, **self._about}
+        data = {**head, **self.source.snapshot()}
+        return frame("snapshot", encode(data), f"{self.boot}-{self._seq}")
+
+    def _trouble(self, error: Exception) -> None:
+        """Say what went wrong: to the log once for each kind of error, to the viewers each time."""
+        if type(error) not in self._blamed:
+            self._blamed.add(type(error))
+            logger().error("the live page cannot read the policies", exc_info=error)
+        data = frame("trouble", encode({"error": type(error).__name__}))
+        for viewer in list(self._viewers["page"]):
+            viewer.offer(data)
+
+
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has none of the threads, and viewers of its own."""
+    for hub in list(_hubs):
+        hub._begin()
+        for viewers in hub._viewers.values():
+            viewers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,143 @@
+"""
+The stream that Hystrix dashboards and Turbine read: one JSON object for each policy and reading.
+
+Counts are those of the last ten seconds. `latencyTotal` is `latencyExecute`: the wait for a permit is not in it.
+Source: the fields of hystrix-metrics-event-stream (SerialHystrixDashboardData).
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from resilio.live._hub import encode
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+    from resilio.live._rows import Row
+    from resilio.live._sampler import Sampler
+
+__all__ = ["Hystrix"]
+
+WINDOW = 10.0
+"""Seconds that counts are of."""
+
+_PERCENTILES = ("0", "25", "50", "75", "90", "95", "99", "99.5", "100")
+_COUNTED = ("successes", "failures", "rejected", "ignored")
+_OPEN = frozenset({"open", "half_open", "forced_open"})
+_NEVER = dict.fromkeys(
+    (
+        "rollingCountCollapsedRequests",
+        "rollingCountEmit",
+        "rollingCountFallbackEmit",
+        "rollingCountFallbackFailure",
+        "rollingCountFallbackMissing",
+        "rollingCountFallbackRejection",
+        "rollingCountFallbackSuccess",
+        "rollingCountResponsesFromCache",
+        "rollingCountThreadPoolRejected",
+        "rollingCountTimeout",
+    ),
+    0,
+)
+"""Counted by Hystrix and not by us, or as something else: a timeout is a failure."""
+
+
+class Hystrix:
+    """
+    Gives the frames of one reading.
+
+    Args:
+        sampler: Has read.
+
+        interval: Seconds between two readings.
+    """
+
+    def __init__(self, sampler: Sampler, interval: float) -> None:
+        self._sampler = sampler
+        self._length = max(2, round(WINDOW / interval) + 1)
+        self._seen: weakref.WeakKeyDictionary[Policy[Any], deque[tuple[int, ...]]] = weakref.WeakKeyDictionary()
+
+    def __call__(self) -> bytes:
+        """Return the frames of all policies, as last read."""
+        now_ms = round(1000 * time.time())  # wall clock: dashboards show it
+        shown = [
+            (row, policy) for row in self._sampler.rows if (policy := row.policy) is not None and "calls" in row.fields
+        ]
+        return b"".join(b"data: " + encode(self._command(row, policy, now_ms)) + b"\n\n" for row, policy in shown)
+
+    def _command(self, row: Row, policy: Policy[Any], now_ms: int) -> dict[str, Any]:
+        fields = row.fields
+        successes, failures, rejected, ignored = self._rolling(policy, fields)
+        total, bad = successes + failures + rejected, failures + rejected
+        shorted = policy.kind == "circuit_breaker"
+        return {
+            "type": "HystrixCommand",
+            "name": fields["name"],
+            "group": policy.kind,
+            "currentTime": now_ms,
+            "isCircuitBreakerOpen": fields["state"] in _OPEN if isinstance(fields["state"], str) else False,
+            "errorPercentage": round(100 * bad / total) if total else 0,
+            "errorCount": bad,
+            "requestCount": total,
+            "rollingCountBadRequests": ignored,
+            "rollingCountExceptionsThrown": failures,
+            "rollingCountFailure": failures,
+            "rollingCountSuccess": successes,
+            "rollingCountShortCircuited": rejected if shorted else 0,
+            "rollingCountSemaphoreRejected": 0 if shorted else rejected,
+            **_NEVER,
+            "currentConcurrentExecutionCount": fields["inflight"],
+            "rollingMaxConcurrentExecutionCount": fields["inflight"],
+            **_latencies(row),
+            **_properties(policy, fields),
+            "reportingHosts": 1,
+            "threadPool": policy.kind,
+        }
+
+    def _rolling(self, policy: Policy[Any], fields: dict[str, Any]) -> tuple[int, ...]:
+        """What was counted in the window, or since we began to look."""
+        seen = self._seen.setdefault(policy, deque(maxlen=self._length))
+        seen.append(tuple(fields[name] for name in _COUNTED))
+        return tuple(now - before for now, before in zip(seen[-1], seen[0], strict=True))
+
+
+def _latencies(row: Row) -> dict[str, Any]:
+    """Of the last interval, in whole milliseconds; zeros if nothing ended in it."""
+    latency = row.latency
+    some = latency is not None and latency.count > 0
+    shares = [float(name) / 100 for name in _PERCENTILES]
+    values = latency.quantiles(shares) if latency is not None and some else [0.0] * len(shares)
+    each = {name: round(1000 * value) for name, value in zip(_PERCENTILES, values, strict=True)}
+    mean = round(1000 * latency.mean) if latency is not None and some else 0
+    return {
+        "latencyExecute_mean": mean,
+        "latencyExecute": each,
+        "latencyTotal_mean": mean,
+        "latencyTotal": each,
+    }
+
+
+def _properties(policy: Policy[Any], fields: dict[str, Any]) -> dict[str, Any]:
+    config, state = policy.config, fields["state"]
+    values = {
+        "circuitBreakerRequestVolumeThreshold": getattr(config, "min_calls", 0),
+        "circuitBreakerSleepWindowInMilliseconds": round(1000 * getattr(config, "open_for", 0)),
+        "circuitBreakerErrorThresholdPercentage": round(100 * getattr(config, "failure_rate", 0)),
+        "circuitBreakerForceOpen": state == "forced_open",
+        "circuitBreakerForceClosed": state == "forced_closed",
+        "circuitBreakerEnabled": state != "disabled",
+        "executionIsolationStrategy": "SEMAPHORE",
+        "executionIsolationThreadTimeoutInMilliseconds": 0,
+        "executionTimeoutInMilliseconds": 0,
+        "executionIsolationThreadInterruptOnTimeout": False,
+        "executionIsolationThreadPoolKeyOverride": None,
+        "executionIsolationSemaphoreMaxConcurrentRequests": fields["limit"] or 0,
+        "fallbackIsolationSemaphoreMaxConcurrentRequests": 0,
+        "metricsRollingStatisticalWindowInMilliseconds": round(1000 * WINDOW),
+        "requestCacheEnabled": False,
+        "requestLogEnabled": False,
+    }
+    return {f"propertyValue_{name}": value for name, value in values.items()}

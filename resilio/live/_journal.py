@@ -1,0 +1,145 @@
+"""
+What happened to policies: state changes and moved limits, the last few of all, and of each policy why it last refused.
+
+It listens from the moment the page is made, so that who opens it in the night sees what happened in the evening.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2s
+from typing import TYPE_CHECKING, Any
+
+from resilio import events
+from resilio._config import show
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
+    from resilio._policy import Policy
+
+__all__ = ["KEPT", "Journal", "Past", "owner_of"]
+
+KEPT = 200
+"""Events that are kept, the oldest is forgotten first."""
+
+
+class Past:
+    """What is remembered of one policy."""
+
+    __slots__ = ("opened", "since", "why")
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self.since: float | None = None  # seconds since the epoch at the last change of state
+        self.opened = 0
+        self.why: dict[str, Any] | None = None
+
+
+class Journal:
+    """
+    Listens to all policies: always to changes, which are rare, and to samples of refusals while somebody looks.
+
+    Args:
+        show_keys: Whether keys of keyed policies are written out; otherwise each is a short tag.
+
+        secret: Salts the tags, so that nobody can guess a key by trying.
+    """
+
+    def __init__(self, *, show_keys: bool, secret: bytes) -> None:
+        self._show_keys = show_keys
+        self._secret = secret
+        self._ids = itertools.count(1)
+        self._past: weakref.WeakKeyDictionary[Policy[Any], Past] = weakref.WeakKeyDictionary()
+        self.recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._refusals: events.Samples | None = None
+        me = weakref.ref(self)
+        tap = events.Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
+        weakref.finalize(self, tap.end)
+
+    def past_of(self, policy: Policy[Any]) -> Past:
+        """Return what is remembered of this policy."""
+        past = self._past.get(policy)
+        if past is None:
+            past = self._past.setdefault(policy, Past())
+        return past
+
+    def add(self, what: str, policy: Policy[Any], **fields: Any) -> None:
+        """Write down an event."""
+        now = time.time()  # wall clock: people read it
+        event = {"id": next(self._ids), "at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name}
+        self.recent.append({**event, **fields})
+
+    def since(self, ident: int) -> list[dict[str, Any]]:
+        """Return the events after that of this id, oldest first."""
+        return [event for event in self.recent.copy() if event["id"] > ident]
+
+    def look(self) -> None:
+        """Ask for one refusal more of each policy."""
+        if self._refusals is None:
+            self._refusals = events.Samples(_weakly(weakref.ref(self), Journal._refused), (events.Rejected,))
+            self._end_refusals = weakref.finalize(self, self._refusals.end)
+        else:
+            self._refusals.rearm()
+
+    def look_away(self) -> None:
+        """Listen to refusals no more."""
+        if self._refusals is not None:
+            self._refusals = None
+            self._end_refusals()
+
+    def tag(self, key: Any) -> str:
+        """Return the key as it is shown: itself, or a tag that says only which events and policies have the same."""
+        text = show(key)
+        return text if self._show_keys else "#" + blake2s(text.encode(), key=self._secret, digest_size=3).hexdigest()
+
+    def _changed(self, gate: Gate, event: events.StateChanged | events.LimitChanged) -> None:
+        policy = owner_of(gate)
+        if policy is None:
+            return
+        key = {} if event.key is None else {"key": self.tag(event.key)}
+        if isinstance(event, events.LimitChanged):
+            self.add("limit", policy, old=round(event.old, 1), new=round(event.new, 1), **key)
+            return
+        past = self.past_of(policy)
+        past.since = round(time.time(), 3)  # wall clock: people read it
+        past.opened += event.new == "open"
+        self.add("state", policy, old=event.old, new=event.new, reason=event.reason, **key)
+
+    def _refused(self, gate: Gate, event: events.Rejected) -> None:
+        policy = owner_of(gate)
+        if policy is None:
+            return
+        self.past_of(policy).why = {
+            "at": round(time.time(), 3),  # wall clock: people read it
+            "reason": event.reason,
+            "measured": _short(event.measured),
+            "limit": _short(event.limit),
+            "retry_after": _short(event.retry_after),
+        } | ({} if event.key is None else {"key": self.tag(event.key)})
+
+
+def owner_of(gate: Any) -> Policy[Any] | None:
+    """Return the policy that shows what this gate does: its own, or the keyed one whose key it is of."""
+    entry = gate.entry
+    policy: Policy[Any] | None = gate.policy if entry is None else entry.table.stages[0].policy
+    return policy
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
+
+
+def _weakly(me: weakref.ref[Journal], method: Callable[[Journal, Gate, Any], None]) -> Callable[[Gate, Any], None]:
+    """Give a listener that does not keep the journal alive."""
+
+    def listener(gate: Gate, event: Any) -> None:
+        journal = me()
+        if journal is not None:
+            method(journal, gate, event)
+
+    return listener

@@ -1,0 +1,74 @@
+"""What an operator may do from the page: the methods that the policies have, one call each, and a line in the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resilio._config import show
+from resilio._log import describe, logger
+from resilio.live._details import editable
+from resilio.live._http import Refused
+from resilio.live._rows import OPERATIONS, operations_of
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+    from resilio.live._sampler import Sampler
+
+__all__ = ["operate"]
+
+_MOST_OPTIONS = 50
+
+
+def operate(sampler: Sampler, boot: str, asked: Any, who: str) -> dict[str, Any]:
+    """
+    Do what was asked, log it, and return what came of it.
+
+    Args:
+        sampler: Knows the policies by their numbers.
+
+        boot: Of this process: a number of another one stands for something else.
+
+        asked: `{"boot": ..., "id": ..., "do": one of OPERATIONS, "options": {...}}`, options for reconfigure only.
+
+        who: Where the request came from, for the log.
+
+    Raises:
+        Refused: What was asked makes no sense, or the policy refuses it.
+    """
+    policy, name, options = _understood(sampler, boot, asked)
+    before = policy._state()
+    try:
+        policy.reconfigure(**options) if name == "reconfigure" else getattr(policy, name)()
+    except (TypeError, ValueError) as error:
+        raise Refused(422, str(error)) from None
+    what = ", ".join(f"{option}={show(value)}" for option, value in options.items())
+    logger().warning("%s: %s by an operator at %s", describe(policy.kind, policy.name), f"{name}({what})", who)
+    sampler.journal.add("operation", policy, do=name, options=what, by=who)
+    return {"done": name, "kind": policy.kind, "name": policy.name, "before": before, "state": policy._state()}
+
+
+def _understood(sampler: Sampler, boot: str, asked: Any) -> tuple[Policy[Any], str, dict[str, Any]]:
+    if not isinstance(asked, dict) or asked.keys() - {"boot", "id", "do", "options"}:
+        raise Refused(400, "send an object with boot, id, do and, for reconfigure, options")
+    if asked.get("boot") != boot:
+        raise Refused(409, "the process has changed: load the page again")
+    ident, name = asked.get("id"), asked.get("do")
+    policy = sampler.find(ident) if isinstance(ident, int) else None
+    if policy is None:
+        raise Refused(404, f"there is no policy {show(ident)}")
+    if name not in OPERATIONS or name not in operations_of(policy):
+        raise Refused(422, f"a {policy.kind} cannot do {show(name)}; it can: {', '.join(operations_of(policy))}")
+    return policy, name, _options(policy, name, asked.get("options"))
+
+
+def _options(policy: Policy[Any], name: str, options: Any) -> dict[str, Any]:
+    if name != "reconfigure":
+        if options:
+            raise Refused(400, f"{name} takes no options")
+        return {}
+    if not isinstance(options, dict) or not 1 <= len(options) <= _MOST_OPTIONS:
+        raise Refused(400, "reconfigure takes options: an object of option to value")
+    for option, value in options.items():
+        if not editable(option, value) or not editable(option, getattr(policy.config, option, None)):
+            raise Refused(422, f"option {show(option)} cannot be changed from here")
+    return options

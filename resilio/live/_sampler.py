@@ -1,0 +1,126 @@
+"""Reads all policies once for all viewers, in slices so short that a guarded call does not notice."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from resilio import registry
+from resilio._native import clock
+from resilio._policy import Policy
+from resilio.live._journal import Journal
+from resilio.live._rows import Row
+
+__all__ = ["Sampler", "Tick"]
+
+_SLICE = 25
+"""Policies that are read at a stretch, some 300 us; then other threads have their turn."""
+
+
+@attrs.frozen
+class Tick:
+    """
+    What one reading found.
+
+    Attributes:
+        changed: For each policy with news its id and what changed; of new ones all, their description included.
+
+        removed: Ids of policies that are no more.
+
+        events: Since the last reading, oldest first.
+    """
+
+    changed: list[dict[str, Any]]
+    removed: list[int]
+    events: list[dict[str, Any]]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed or self.events)
+
+
+class Sampler:
+    """
+    All policies of this process, or those given.
+
+    Args:
+        journal: What happened to them.
+
+        policies: Gives those to show; None: every policy there is.
+    """
+
+    def __init__(self, journal: Journal, policies: Callable[[], tuple[Policy[Any], ...]] | None = None) -> None:
+        self.journal = journal
+        self._policies = registry.all if policies is None else policies
+        self._ids: weakref.WeakKeyDictionary[Policy[Any], int] = weakref.WeakKeyDictionary()
+        self._next_id = itertools.count(1)
+        self._rows: dict[int, Row] = {}
+        self._told = 0  # the last event
+
+    def id_of(self, policy: Policy[Any]) -> int:
+        """Return the number that stands for this policy as long as it is there."""
+        ident = self._ids.get(policy)
+        return self._ids.setdefault(policy, next(self._next_id)) if ident is None else ident
+
+    def find(self, ident: int) -> Policy[Any] | None:
+        """Return the policy of this number."""
+        found = (policy for policy in self._policies() if self._ids.get(policy) == ident)
+        return next(found, None)
+
+    def read(self) -> Tick:
+        """Read all policies, and return what is new since the last time."""
+        self.journal.look()
+        seen: set[int] = set()
+        changed = list(self._changes(seen))
+        removed = [ident for ident in self._rows if ident not in seen]
+        for ident in removed:
+            del self._rows[ident]
+        events = self.journal.since(self._told)
+        self._told = events[-1]["id"] if events else self._told
+        return Tick(changed, removed, events)
+
+    def _changes(self, seen: set[int]) -> Iterator[dict[str, Any]]:
+        for number, policy in enumerate(self._policies(), 1):
+            ident = self.id_of(policy)
+            seen.add(ident)
+            row, new = self._rows.get(ident), {}
+            if row is None:
+                row = self._rows[ident] = Row(ident, policy, self.journal.past_of(policy))
+                new = row.describe(self.id_of)
+            news = row.read(clock.now_ns())
+            if new or news:
+                yield {"id": ident, **new, **news}
+            if number % _SLICE == 0:
+                time.sleep(0)  # whoever waits for the interpreter gets it now
+
+    def rest(self) -> None:
+        """Nobody looks: forget the figures, and cost nothing."""
+        self.journal.look_away()
+        self._rows.clear()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The policies as last read."""
+        return list(self._rows.values())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything as last read: the start for a viewer who knows nothing yet."""
+        return {
+            "process": _process(),
+            "policies": [row.describe(self.id_of) | row.fields for row in self.rows],
+            "events": [event for event in self.journal.recent.copy() if event["id"] <= self._told],
+        }
+
+
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "python": platform.python_version(), "host": platform.node(), "now": round(_now(), 3)}
+
+
+def _now() -> float:
+    return time.time()  # wall clock: people read it

@@ -1,0 +1,172 @@
+"""How policies look in a terminal: a table, problems first, and below it what happened last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Screen", "severity"]
+
+_TONES = {
+    "closed": "green",
+    "admitting": "green",
+    "normal": "green",
+    "serving": "green",
+    "half_open": "yellow",
+    "overloaded": "yellow",
+    "open": "bold red",
+    "forced_open": "bold red",
+    "closed_down": "bold red",
+    "draining": "bold red",
+    "drained": "bold red",
+    "forced_closed": "cyan",
+    "disabled": "cyan",
+}
+_FIELDS = {"calls": "calls_s", "failures": "failures_s", "refusals": "rejected_s", "p99": "p99"}
+_EVENTS = 6
+_RECENT = 10.0  # seconds for which a refusal is worth its line
+
+
+def severity(policy: dict[str, Any]) -> int:
+    """Return how much a policy needs a look: 3 refuses, 2 has trouble, 1 sees failures, 0 is well."""
+    tones = [_TONES.get(state, "") for state in _states(policy)]
+    if policy.get("trouble") or "bold red" in tones:
+        return 3
+    if policy.get("rejected_s") or "yellow" in tones:
+        return 2
+    return int(bool(policy.get("calls_s")) and policy["failures_s"] > 0.05 * policy["calls_s"])
+
+
+def _states(policy: dict[str, Any]) -> list[str]:
+    state = policy.get("state")
+    if isinstance(state, dict):
+        return [name for name, count in state.items() if count]
+    return [] if state is None else [state]
+
+
+class Screen:
+    """
+    Draws what a source shows.
+
+    Args:
+        sort: "problems", "name", "calls", "failures", "refusals" or "p99".
+
+        wanted: Lower-case text that kind, name or state has; empty: everything is shown.
+    """
+
+    def __init__(self, sort: str, wanted: str, console: Console | None = None) -> None:
+        self._sort = sort
+        self._wanted = wanted
+        self._console = console or Console()
+
+    def print(self, seen: dict[str, Any]) -> None:
+        """Print it once, all of it."""
+        self._console.print(self._table(self._chosen(seen)))
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[dict[str, Any], str | None], None]]:
+        """Take the whole terminal for the time of a block; gives the function that draws."""
+        with Live(console=self._console, screen=True, auto_refresh=False) as display:
+            yield lambda seen, problem: display.update(self.picture(seen, problem), refresh=True)
+
+    def picture(self, seen: dict[str, Any], problem: str | None = None) -> Group:
+        """Return what fits the terminal: a line about all, the table, and the last events."""
+        chosen = self._chosen(seen)
+        events = seen.get("events", [])[-_EVENTS:]
+        room = max(1, self._console.height - len(events) - 6)
+        more = Text(f"and {len(chosen) - room} more", "dim") if len(chosen) > room else Text()
+        return Group(
+            self._head(seen, chosen, problem), self._table(chosen[:room]), more, *map(_event, reversed(events))
+        )
+
+    def _chosen(self, seen: dict[str, Any]) -> list[dict[str, Any]]:
+        found = [policy for policy in seen.get("policies", []) if "calls" in policy and self._wanted in _words(policy)]
+        if self._sort == "name":
+            return sorted(found, key=lambda policy: policy["name"])
+        if self._sort == "problems":
+            return sorted(found, key=lambda policy: (-severity(policy), policy["name"]))
+        field = _FIELDS[self._sort]
+        return sorted(found, key=lambda policy: (-(policy[field] or 0.0), policy["name"]))
+
+    def _head(self, seen: dict[str, Any], chosen: list[dict[str, Any]], problem: str | None) -> Text:
+        about = seen.get("process", {})
+        problems = sum(severity(policy) >= 2 for policy in chosen)
+        head = Text("resilio", "bold")
+        if about:
+            head.append(f"  process {about['pid']} on {about['host']}", "dim")
+        head.append(f"  {len(chosen)} policies")
+        head.append(f"  {problems} need a look", "bold red" if problems else "green")
+        if problem is not None:
+            head.append(f"  no connection: {problem}", "bold red")
+        return head
+
+    def _table(self, policies: list[dict[str, Any]]) -> Table:
+        table = Table(box=None, pad_edge=False, expand=False, header_style="dim")
+        table.add_column("state", no_wrap=True)
+        table.add_column("policy", overflow="ellipsis", no_wrap=True, ratio=3)
+        for name in ("in flight", "queue", "calls/s", "failed/s", "refused/s", "p50", "p95", "p99"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("last refusal", style="red", overflow="ellipsis", no_wrap=True, ratio=2)
+        for policy in policies:
+            table.add_row(*_cells(policy))
+        return table
+
+
+def _words(policy: dict[str, Any]) -> str:
+    return " ".join([policy["kind"], policy["name"], *_states(policy)]).lower()
+
+
+def _cells(policy: dict[str, Any]) -> Iterator[Text | str]:
+    yield _state(policy)
+    yield Text(policy["name"]).append(f"  {policy['kind']}", "dim")
+    limit = policy.get("limit")
+    yield f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
+    yield str(policy["queued"] or "")
+    yield f"{policy['calls_s']:.4g}"
+    yield Text(f"{policy['failures_s']:.4g}", "yellow" if policy["failures_s"] else "dim")
+    yield Text(f"{policy['rejected_s']:.4g}", "bold red" if policy["rejected_s"] else "dim")
+    for name in ("p50", "p95", "p99"):
+        yield "-" if policy[name] is None else f"{policy[name]:.4g} ms"
+    yield _why(policy.get("why"))
+
+
+def _state(policy: dict[str, Any]) -> Text:
+    if policy.get("trouble"):
+        return Text(policy["trouble"], "bold red")
+    state = policy.get("state")
+    if isinstance(state, dict):
+        return Text(", ".join(f"{count} {name}" for name, count in state.items()), _worst(state))
+    return Text("-", "dim") if state is None else Text(state.replace("_", " "), _TONES.get(state, ""))
+
+
+def _worst(states: dict[str, int]) -> str:
+    tones = [_TONES.get(state, "") for state in states]
+    return next((tone for tone in ("bold red", "yellow", "cyan") if tone in tones), "green")
+
+
+def _why(why: dict[str, Any] | None) -> str:
+    if why is None or time.time() - why["at"] > _RECENT:  # wall clock: as its date
+        return ""
+    measured = "" if why["measured"] is None else f" {why['measured']:g}"
+    against = "" if why["limit"] is None else f" against {why['limit']:g}"
+    again = "" if why["retry_after"] is None else f", retry after {why['retry_after']:g} s"
+    return f"{why['reason']}{measured}{against}{again}"
+
+
+def _event(event: dict[str, Any]) -> Text:
+    at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S")  # noqa: DTZ006 - the time of who looks
+    line = Text(f"{at}  ", "dim").append(event["name"] or event["kind"], "default")
+    if "key" in event:
+        line.append(f" {event['key']}", "dim")
+    if event["what"] == "operation":
+        return line.append(f" {event['do']} {event['options']} by an operator at {event['by']}", "cyan")
+    line.append(f" {event['old']} -> ").append(str(event["new"]), _TONES.get(str(event["new"]), ""))
+    return line.append(f" ({event['reason']})" if "reason" in event else "", "dim")

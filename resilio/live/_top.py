@@ -1,0 +1,102 @@
+"""`resilio top`: the live page in a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from time import sleep
+from typing import Any
+
+from resilio.live._feed import picture
+from resilio.live._journal import Journal
+from resilio.live._sampler import Sampler
+from resilio.live._targets import TargetError, is_address, load, remote
+
+__all__ = ["main"]
+
+SORTS = ("problems", "name", "calls", "failures", "refusals", "p99")
+_PATIENCE = 10  # readings that --once waits for a first answer
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="resilio top", description=__doc__)
+    parser.add_argument("target", help="the address of a live page, or a module that is imported here")
+    parser.add_argument("--sort", choices=SORTS, default="problems")
+    parser.add_argument(
+        "--filter", default="", metavar="TEXT", help="show policies that have this in kind, name or state"
+    )
+    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    parser.add_argument("--once", action="store_true", help="print one table and end")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Show the policies until Ctrl-C.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 1 if what is to be watched is not to be had.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not 0.1 <= options.interval <= 3600:
+        parser.error(f"argument --interval: must be from 0.1 to 3600 seconds, not {options.interval:g}")
+    try:
+        from resilio.live._terminal import Screen
+    except ImportError:
+        print("resilio top needs rich: pip install 'resilio-sdk[cli]'", file=sys.stderr)
+        return 1
+    try:
+        source = _source(options.target)
+    except TargetError as error:
+        print(f"resilio top: {error}", file=sys.stderr)
+        return 1
+    screen = Screen(options.sort, options.filter.lower())
+    try:
+        return _once(source, screen, options.interval) if options.once else _follow(source, screen, options.interval)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        source.rest()
+
+
+def _source(target: str) -> Any:
+    if is_address(target):
+        return remote(target)
+    load(target)
+    return Sampler(Journal(show_keys=True, secret=secrets.token_bytes(16)))
+
+
+def _look(source: Any) -> tuple[dict[str, Any], str | None]:
+    """What there is to see, and what is wrong."""
+    try:
+        return picture(source), None
+    except ConnectionError as error:
+        return source.snapshot(), str(error)
+
+
+def _once(source: Any, screen: Any, interval: float) -> int:
+    """Print a table of one interval: rates take two readings."""
+    problem: str | None = None
+    good = 0
+    for _ in range(_PATIENCE):
+        seen, problem = _look(source)
+        good += problem is None
+        if good == 2:
+            screen.print(seen)
+            return 0
+        sleep(interval)
+    print(f"resilio top: {problem}", file=sys.stderr)
+    return 1
+
+
+def _follow(source: Any, screen: Any, interval: float) -> int:
+    with screen.live() as show:
+        while True:
+            show(*_look(source))
+            sleep(interval)

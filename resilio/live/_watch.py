@@ -1,0 +1,144 @@
+"""`resilio watch`: the live page of a service of yours, run here, or of one that runs elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+
+from resilio.live._app import Live, live
+from resilio.live._feed import Remote
+from resilio.live._http import Answer, Receive, Refused, Request, Scope, Send, Tokens
+from resilio.live._hub import Hub
+from resilio.live._serve import LOOPBACK, listen, serve
+from resilio.live._targets import TargetError, is_address, load, remote
+
+__all__ = ["Beside", "RemoteLive", "main"]
+
+_EPILOG = """\
+examples:
+  resilio watch http://127.0.0.1:8000/resilio    the page mounted there, shown here
+  resilio watch shop.main:app                    run this ASGI app here, with the page at /resilio/
+  resilio watch shop.worker                      import this module, and show the policies it makes
+
+RESILIO_LIVE_TOKEN (16 characters or more) allows operations, RESILIO_LIVE_READ_TOKEN is asked of who looks.
+"""
+_AT = "/resilio"
+
+
+class RemoteLive(Live):
+    """The page of another process, read from here; operations are for the page there."""
+
+    def __init__(self, source: Remote, *, hosts: Sequence[str] | None = None, most: int = 64) -> None:
+        """Serve what the other process shows."""
+        hub = Hub(source, 1.0, secrets.token_hex(4), operations=False)
+        super().__init__(hub, Tokens(None, None), hosts=hosts, most=most)
+        self._source = source
+
+    async def _data(self, request: Request) -> bytes:
+        page = request.page + ("?" + request.query.decode("latin-1") if request.query else "")
+        if not page.isprintable() or " " in page:
+            raise Refused(400, "the query is not well-formed")
+        try:
+            status, body = await anyio.to_thread.run_sync(self._source.get, page)
+        except OSError as error:
+            raise Refused(502, f"the process that is watched did not answer: {error}") from None
+        if status != HTTPStatus.OK:
+            raise Refused(502 if status >= 500 else status, "the process that is watched refused it")
+        return body
+
+    async def _operate(self, request: Request) -> Answer:  # noqa: ARG002 - it is the same for every request
+        raise Refused(403, "this page shows another process: operate on the page there")
+
+
+class Beside:
+    """
+    Two ASGI apps as one: the page under a path, everything else by the other.
+
+    Args:
+        app: The other.
+
+        page: The live page.
+
+        at: The path.
+    """
+
+    def __init__(self, app: Any, page: Live, at: str = _AT) -> None:
+        self._app = app
+        self._page = page
+        self._at = at
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request to whom it concerns."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path == self._at or path.startswith(f"{self._at}/")):
+            await self._page({**scope, "root_path": self._at}, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resilio watch",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", help="an address, module:app, or a module")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)")
+    parser.add_argument("--show-keys", action="store_true", help="write out the keys of keyed policies")
+    parser.add_argument("--hystrix", action="store_true", help="also serve hystrix.stream")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Serve the page until Ctrl-C.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 1 if what is to be watched or the port is not to be had.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        app, path = _app(options)
+    except TargetError as error:
+        return _failed(str(error))
+    try:
+        sock = listen(options.host, options.port)
+    except (OSError, OverflowError) as error:
+        return _failed(f"cannot listen on {options.host}, port {options.port}: {error}")
+    with sock:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        print(f"watching {options.target}: http://{host}:{sock.getsockname()[1]}{path}/", flush=True)
+        try:
+            serve(app, sock)
+        except ImportError as error:
+            return _failed(str(error))
+    return 0
+
+
+def _failed(why: str) -> int:
+    print(f"resilio watch: {why}", file=sys.stderr)
+    return 1
+
+
+def _app(options: argparse.Namespace) -> tuple[Any, str]:
+    """What is served, and under which path the page is."""
+    hosts = LOOPBACK if options.host in ("127.0.0.1", "::1", "localhost") else None
+    if is_address(options.target):
+        return RemoteLive(remote(options.target), hosts=hosts), ""
+    try:
+        page = live(hosts=hosts, show_keys=options.show_keys, hystrix=options.hystrix)
+    except ValueError as error:  # a token of the environment
+        raise TargetError(str(error)) from None
+    app = load(options.target)
+    return (page, "") if app is None else (Beside(app, page), _AT)

@@ -1,0 +1,236 @@
+"""What is read of policies: rates, quantiles of the interval, states, and only what changed."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry, timeout
+from resilio.errors import BulkheadFullError
+from resilio.live._journal import Journal, owner_of
+from resilio.live._rows import operations_of
+from resilio.live._sampler import Sampler
+from resilio.testing import VirtualTime
+
+
+def sampler(**options: Any) -> Sampler:
+    return Sampler(Journal(**{"show_keys": False, "secret": b"secret", **options}))
+
+
+def boom() -> None:
+    raise OSError("boom")
+
+
+def changed(tick: Any) -> dict[str, dict[str, Any]]:
+    return {news.get("name", news["id"]): news for news in tick.changed}
+
+
+def test_a_new_policy_is_told_whole_and_then_only_what_changed(vt: VirtualTime) -> None:
+    """Nothing new is nothing sent; a call sends the counters that moved."""
+    policy, page = circuit_breaker("payments"), sampler()
+    first = changed(page.read())["payments"]
+    assert (first["kind"], first["state"], first["calls"], first["p50"]) == ("circuit_breaker", "closed", 0, None)
+    assert not page.read()
+    vt.advance(2.0)
+    policy.call(int)
+    policy.attempt(boom)
+    (news,) = page.read().changed
+    assert news == {"id": 1, "calls": 2, "successes": 1, "failures": 1, "calls_s": 1.0, "failures_s": 0.5} | {
+        name: news[name] for name in ("p50", "p95", "p99")
+    }
+    vt.advance(1.0)
+    (quiet,) = page.read().changed
+    assert quiet == {"id": 1, "calls_s": 0.0, "failures_s": 0.0, "p50": None, "p95": None, "p99": None}
+    assert not page.read()
+
+
+def test_quantiles_are_of_the_last_interval_alone(vt: VirtualTime) -> None:
+    """A slow hour does not hide a quick second: the histogram's difference is what is shown."""
+    policy, page = bulkhead(5, name="pool"), sampler()
+    page.read()
+    for seconds in (0.5, 0.002):
+        with policy.permit():
+            vt.advance(seconds)
+        assert changed(page.read())[1]["p99"] == pytest.approx(1000 * seconds, rel=0.01)
+
+
+def test_why_the_last_refusal_happened_is_sampled_once_a_reading() -> None:
+    """However many are refused, one a reading is listened to, and the reason has its measure and limit."""
+    policy, page = bulkhead(1, name="pool"), sampler()
+    page.read()
+    gate = policy.gates[0]
+    with policy.permit():
+        assert gate.listening & events.LISTEN[events.Rejected]
+        for _ in range(3):
+            with pytest.raises(BulkheadFullError):
+                policy.call(int)
+            assert not gate.listening & events.LISTEN[events.Rejected]
+        why = changed(page.read())[1]["why"]
+        assert gate.listening & events.LISTEN[events.Rejected]
+    assert (why["reason"], why["measured"], why["limit"]) == ("full", 1, 1)
+    page.rest()
+    assert not gate.listening & events.LISTEN[events.Rejected]
+
+
+def test_state_changes_are_kept_before_anybody_looks() -> None:
+    """Who opens the page later sees what happened earlier: the state, since when, how often it opened."""
+    page, policy = sampler(), circuit_breaker("payments", consecutive=2)
+    for _ in range(2):
+        policy.attempt(boom)
+    tick = page.read()
+    (event,) = tick.events
+    assert (event["old"], event["new"], event["reason"]) == ("closed", "open", "consecutive")
+    row = changed(tick)["payments"]
+    assert (row["state"], row["opened"]) == ("open", 1)
+    assert row["since"] == pytest.approx(tick.events[0]["at"], abs=0.01)
+    assert page.snapshot()["events"] == tick.events
+
+
+def test_a_policy_that_is_gone_is_told_to_be_removed() -> None:
+    """The page keeps no policy alive."""
+    page = sampler()
+    policy = circuit_breaker()
+    page.read()
+    del policy
+    gc.collect()
+    assert page.read().removed == [1]
+    assert page.find(1) is None
+
+
+def test_a_policy_is_called_after_the_function_it_guards_later() -> None:
+    """The name of an unnamed policy is not known when it is made."""
+    policy, page = circuit_breaker(), sampler()
+    assert "unnamed" in changed(page.read())
+    policy(boom)
+    assert page.read().changed == [{"id": 1, "name": f"{__name__}.boom"}]
+
+
+def test_keyed_policies_show_states_by_number_and_keys_as_tags() -> None:
+    """A key is an argument of a call: it is not shown unless asked for."""
+    page, policy = sampler(), keyed(lambda: circuit_breaker(consecutive=1), key=lambda host: host, name="hosts")
+    policy.attempt(str, "well")
+    guarded = policy(lambda host: boom())
+    with pytest.raises(OSError, match="boom"):
+        guarded("secret-host")
+    tick = page.read()
+    assert changed(tick)["hosts"]["state"] == {"closed": 1, "open": 1}
+    assert changed(tick)["hosts"]["of"] == "circuit_breaker"
+    (event,) = tick.events
+    assert event["key"].startswith("#")
+    assert "secret" not in str(page.snapshot())
+    assert page.journal.tag("secret-host") == event["key"] != page.journal.tag("other")
+    assert sampler(show_keys=True).journal.tag("host") == "'host'"
+
+
+def test_a_pipeline_names_its_parts() -> None:
+    """The page can say what a pipeline is made of."""
+    whole = pipeline(circuit_breaker("a"), bulkhead(3, name="b"), name="whole")
+    page = sampler()
+    news = changed(page.read())
+    assert news["whole"]["parts"] == [news["a"]["id"], news["b"]["id"]]
+    assert operations_of(whole) == ["resume"]
+    assert operations_of(circuit_breaker("a")) == ["force_open", "force_closed", "disable", "reset", "reconfigure"]
+
+
+def test_a_policy_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A raising policy of somebody's own is shown as such."""
+    policy, page = bulkhead(3, name="broken"), sampler()
+    bulkhead(3, name="well")
+    monkeypatch.setattr(type(policy), "_limit", lambda self: 1 / 0 if self.name == "broken" else 3)
+    news = changed(page.read())
+    assert news[1]["trouble"] == "ZeroDivisionError"
+    assert news["well"]["limit"] == 3
+    monkeypatch.undo()
+    assert page.read().changed[0]["trouble"] is None
+
+
+def test_a_costly_policy_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyed policy of many keys costs the page no more than a share of the time."""
+    policy, page = bulkhead(3, name="pool"), sampler()
+    clock = iter([0, 3_000_000, 0, 0, 0, 0])
+    monkeypatch.setattr("resilio.live._rows.thread_time_ns", lambda: next(clock))
+    page.read()
+    for _ in range(3):
+        policy.call(int)
+        assert not page.read()
+    assert page.read().changed[0]["calls"] == 3
+
+
+def test_the_time_ledger_is_that_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger grows for good; the page shows what was added since the last reading."""
+    policy, page = bulkhead(3, name="pool"), sampler()
+    timeout(1.0, name="a timeout's `seconds` is another thing")
+    spent = {"queue": 1.0, "attempt": 2.0}
+    monkeypatch.setattr(type(policy), "seconds", property(lambda self: dict(spent)), raising=False)
+    assert changed(page.read())["pool"]["time"] == {}
+    spent["queue"] = 1.5
+    policy.call(int)
+    assert changed(page.read())[1]["time"] == {"queue": 0.5}
+
+
+def test_limits_that_move_are_events() -> None:
+    """A limit that moved by more than a fifth is told with both values."""
+    page, policy = sampler(), bulkhead(3, name="pool")
+    event = events.LimitChanged(kind="bulkhead", name="pool", old=10.0, new=13.24, at_ns=1, key="k")
+    page.journal._changed(policy.gates[0], event)
+    (told,) = page.read().events
+    assert (told["what"], told["old"], told["new"], told["key"][0]) == ("limit", 10.0, 13.2, "#")
+
+
+def test_events_of_gates_without_a_policy_are_left_out() -> None:
+    """The gate of a key that was forgotten meanwhile has none."""
+    page = sampler()
+    gate = SimpleNamespace(entry=None, policy=None)
+    assert owner_of(gate) is None
+    page.journal._changed(gate, None)
+    page.journal._refused(gate, None)
+    assert not page.read()
+
+
+def test_refusals_without_measure_or_beyond_all_bounds_are_told_as_none() -> None:
+    """JSON knows no infinity."""
+    page, policy = sampler(), load_shed(name="api")
+    numbers = {"measured": float("inf"), "limit": None, "retry_after": 1.23456}
+    refusal = events.Rejected(kind="load_shed", name="api", reason="full", at_ns=1, key=1, **numbers)
+    page.journal._refused(policy.gates[0], refusal)
+    why = changed(page.read())["api"]["why"]
+    assert (why["measured"], why["limit"], why["retry_after"]) == (None, None, 1.235)
+    assert why["key"].startswith("#")
+
+
+def test_a_journal_that_is_gone_listens_no_more() -> None:
+    """The page is no leak: its taps end with it."""
+    before = len(events._subscriptions)
+    page = sampler()
+    page.journal.look()
+    assert len(events._subscriptions) == before + 2
+    page.journal.look_away()
+    listener = events._subscriptions[-1].listener
+    del page
+    gc.collect()
+    assert len(events._subscriptions) == before
+    listener(SimpleNamespace(), None)  # as an event does that was under way
+
+
+def test_reading_many_policies_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading is cut in slices: a guarded call never waits for all of it."""
+    pauses: list[float] = []
+    monkeypatch.setattr("resilio.live._sampler.time.sleep", pauses.append)
+    policies = [bulkhead(3, name=f"pool {number}") for number in range(60)]
+    assert len(sampler().read().changed) == len(policies) == len(registry.all())
+    assert pauses == [0, 0]
+
+
+def test_a_keyed_policy_that_forgets_its_keys_starts_its_interval_anew(vt: VirtualTime) -> None:
+    """After a reset there is no difference to show, and no error."""
+    policy, page = keyed(circuit_breaker, key=lambda host: host, name="hosts"), sampler()
+    guarded = policy(lambda host: vt.advance(0.01))
+    page.read()
+    guarded("a")
+    page.read()
+    policy.reset()
+    guarded("b")
+    assert "trouble" not in page.read().changed[0]
