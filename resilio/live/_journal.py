@@ -97,7 +97,7 @@ class Journal:
         text = show(key)
         return text if self._show_keys else "#" + blake2s(text.encode(), key=self._secret, digest_size=3).hexdigest()
 
-    def _changed(self, gate: Gate, event: events.StateChanged | events.LimitChanged) -> None:
+    def _changed(self, event: events.StateChanged | events.LimitChanged, gate: Gate) -> None:
         policy = owner_of(gate)
         if policy is None:
             return
@@ -110,7 +110,7 @@ class Journal:
         past.opened += event.new == "open"
         self.add("state", policy, old=event.old, new=event.new, reason=event.reason, **key)
 
-    def _refused(self, gate: Gate, event: events.Rejected) -> None:
+    def _refused(self, event: events.Rejected, gate: Gate) -> None:
         policy = owner_of(gate)
         if policy is None:
             return
@@ -134,12 +134,12 @@ def _short(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def _weakly(me: weakref.ref[Journal], method: Callable[[Journal, Gate, Any], None]) -> Callable[[Gate, Any], None]:
+def _weakly(me: weakref.ref[Journal], method: Callable[[Journal, Any, Gate], None]) -> Callable[[Any, Gate], None]:
     """Give a listener that does not keep the journal alive."""
 
-    def listener(gate: Gate, event: Any) -> None:
+    def listener(event: Any, gate: Gate) -> None:
         journal = me()
         if journal is not None:
-            method(journal, gate, event)
+            method(journal, event, gate)
 
     return listener

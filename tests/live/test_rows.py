@@ -175,7 +175,7 @@ def test_limits_that_move_are_events() -> None:
     """A limit that moved by more than a fifth is told with both values."""
     page, policy = sampler(), bulkhead(3, name="pool")
     event = events.LimitChanged(kind="bulkhead", name="pool", old=10.0, new=13.24, at_ns=1, key="k")
-    page.journal._changed(policy.gates[0], event)
+    page.journal._changed(event, policy.gates[0])
     (told,) = page.read().events
     assert (told["what"], told["old"], told["new"], told["key"][0]) == ("limit", 10.0, 13.2, "#")
 
@@ -185,8 +185,8 @@ def test_events_of_gates_without_a_policy_are_left_out() -> None:
     page = sampler()
     gate = SimpleNamespace(entry=None, policy=None)
     assert owner_of(gate) is None
-    page.journal._changed(gate, None)
-    page.journal._refused(gate, None)
+    page.journal._changed(None, gate)
+    page.journal._refused(None, gate)
     assert not page.read()
 
 
@@ -195,7 +195,7 @@ def test_refusals_without_measure_or_beyond_all_bounds_are_told_as_none() -> Non
     page, policy = sampler(), load_shed(name="api")
     numbers = {"measured": float("inf"), "limit": None, "retry_after": 1.23456}
     refusal = events.Rejected(kind="load_shed", name="api", reason="full", at_ns=1, key=1, **numbers)
-    page.journal._refused(policy.gates[0], refusal)
+    page.journal._refused(refusal, policy.gates[0])
     why = changed(page.read())["api"]["why"]
     assert (why["measured"], why["limit"], why["retry_after"]) == (None, None, 1.235)
     assert why["key"].startswith("#")
@@ -212,7 +212,7 @@ def test_a_journal_that_is_gone_listens_no_more() -> None:
     del page
     gc.collect()
     assert len(events._subscriptions) == before
-    listener(SimpleNamespace(), None)  # as an event does that was under way
+    listener(None, SimpleNamespace())  # as an event does that was under way
 
 
 def test_reading_many_policies_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
