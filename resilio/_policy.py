@@ -196,6 +196,21 @@ class Policy(core.Pipeline, Generic[C]):
         """A copy of the latencies of successes and failures, in seconds."""
         return latency_of(self._gate)
 
+    @property
+    def call_seconds(self) -> dict[str, float]:
+        """
+        What calls have spent their time on, in seconds by segment, those of `Segments`; "wasted" is beside the others.
+
+        Of the calls whose outermost policy this is: of a pipeline all, of a policy inside of one none. So the sum over
+        all policies counts no call twice.
+        """
+        return self._gate.seconds()
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds that calls have waited for this policy to let them in, whichever their outermost policy was."""
+        return self._gate.waited
+
     def on_event(
         self, listener: Callable[[Any], object], kinds: Iterable[type] = (events.StateChanged,)
     ) -> Callable[[], None]:

@@ -28,6 +28,15 @@ __all__ = [
 T = TypeVar("T")
 
 
+class _NothingSpent:
+    """The ledger of a call that was refused at once; the core sets another one on an exception that has one."""
+
+    def __get__(self, error: object, owner: type | None = None) -> Any:
+        from resilio._native.core import Segments
+
+        return Segments()
+
+
 class ResilienceError(Exception):
     """The root of all that resilio raises by itself."""
 
@@ -83,6 +92,7 @@ class RejectedError(ResilienceError):
 
     __slots__ = ()
     called: ClassVar[bool] = False
+    resilio_segments: ClassVar[_NothingSpent] = _NothingSpent()
 
     policy = _Field[str](0)
     name = _Field[str | None](1)

@@ -51,5 +51,5 @@ def copy_of(gate: HedgeGate, rest: Rest, number: int) -> Any:
     """
     targets: tuple[Callable[..., Any], ...] = gate.targets
     copy = rest.around(targets[min(number, len(targets)) - 1] if targets else rest.func)
-    copy.hedge = number
+    copy.begin_copy(number)
     return copy

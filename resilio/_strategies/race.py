@@ -60,10 +60,10 @@ class Race:
         self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._rest: Rest = call._rest(stage)
-        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self._tasks: dict[asyncio.Task[Any], tuple[int, Rest]] = {}
         self._waiting: asyncio.Future[None] | None = None
         self._failed = self._seen_out = self.settled = False
-        self._winner: tuple[Any, int] | None = None  # its result, and which it was
+        self._winner: tuple[Any, int, Rest] | None = None  # its result, and which it was
         self._error: BaseException | None = None
 
     # ---- copies -----------------------------------------------------------------------------------------------------
@@ -84,14 +84,15 @@ class Race:
             return False
         if self._budget is not None and not self._budget.withdraw():
             return False
-        attempt = _attempt(copy_of(self._gate, self._rest, number))
+        copy = copy_of(self._gate, self._rest, number)
+        attempt = _attempt(copy)
         try:
             task = context.run(self._loop.create_task, attempt)
         except BaseException:
             attempt.close()
             self._refund()
             raise
-        self._tasks[task] = number
+        self._tasks[task] = number, copy
         task.add_done_callback(self._ended)
         context.run(self._gate.tell_started, number)  # listeners see the context of the call, not of the timer
         return True
@@ -102,7 +103,7 @@ class Race:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """In a callback of the loop: a copy has ended."""
-        number = self._tasks.pop(task)
+        number, copy = self._tasks.pop(task)
         error = None if task.cancelled() else task.exception()
         if self.settled or self._winner is not None:
             if error is None and not task.cancelled():
@@ -110,7 +111,7 @@ class Race:
         elif task.cancelled():
             pass  # by itself, or by somebody who cancels whatever runs: it says nothing
         elif error is None:
-            self._winner = task.result(), number
+            self._winner = task.result(), number, copy
             self._stop()
             self._supersede()
         elif isinstance(error, RejectedError):
@@ -173,7 +174,7 @@ class Race:
         return None, None, self._error
 
     def _won(
-        self, result: Any, number: int, value: Any, error: BaseException | None, cancelled: bool
+        self, result: Any, number: int, copy: Rest, value: Any, error: BaseException | None, cancelled: bool
     ) -> tuple[None, Any, BaseException | None]:
         """A copy has won: its result is the call's, unless the caller is cancelled."""
         self.settled = True
@@ -182,6 +183,7 @@ class Race:
         if cancelled:
             self.discard(result)
             return None, None, asyncio.CancelledError()
+        self._rest.adopt(copy)
         self._gate.verdict(True)
         for _ in self._tasks:
             self._gate.verdict(False)
@@ -256,7 +258,7 @@ def _forgotten(
     gate: HedgeGate,
     loop: asyncio.AbstractEventLoop,
     tasks: list[asyncio.Task[Any]],
-    winner: tuple[Any, int] | None,
+    winner: tuple[Any, int, Rest] | None,
 ) -> None:
     """In a callback of the loop, without the race: the collector empties one that is garbage, whoever still has it."""
     if winner is not None:

@@ -63,6 +63,7 @@ class _Race:
         self.won = False
         self.running = 0
         self.value: Any = None
+        self.winner: Rest | None = None  # the copy that has won
         self.error: Exception | None = None
         self.late: list[Any] = []
         self.began_ns = clock.now_ns()
@@ -71,6 +72,8 @@ class _Race:
     def result(self) -> Any:
         """Return the winner's result, or raise the primary's exception."""
         if self.won:
+            if self.winner is not None:
+                self.rest.adopt(self.winner)
             return self.value
         error: Any = self.error
         try:
@@ -142,8 +145,9 @@ class _Race:
 
     async def copy(self, number: int) -> None:
         """Run a copy."""
+        copy = copy_of(self.gate, self.rest, number)
         try:
-            value = await copy_of(self.gate, self.rest, number)()
+            value = await copy()
         except RejectedError:
             self.gate.give_back()
             if self.budget is not None:
@@ -153,6 +157,7 @@ class _Race:
                 self.gate.verdict(False)
         else:
             if self._succeeded(value):
+                self.winner = copy
                 self.gate.verdict(True)
                 self._lose(self.running - 1)
                 self.gate.tell_won(number)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include "rs_lock.h"
 #include "loglinear.h"
+#include "segments.h"
 
 #define RS_NEVER INT64_MAX          /* a time that does not come */
 
@@ -96,6 +97,7 @@ typedef struct rs_gate_ops {
        `prepare`, without the lock; may call Python; never fails. */
     rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
     int (*pristine)(rs_gate *, int64_t now_ns);             /* NULL: never. Can nobody tell it from a new one, but for what it has counted? */
+    int segment;                    /* rs_segment: what a wait here is; of a strategy, what it calls or awaits itself. 0: a queue, its own work */
     const struct rs_gate_ops *kept;                         /* the ops that these are a copy of, but for `resolve`; or NULL */
 } rs_gate_ops;
 
@@ -138,6 +140,8 @@ struct rs_gate {
     uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
+    int64_t spent_ns[RS_SEGMENTS + 1];  /* by the calls that began here, by segment; added to outside of the lock */
+    int64_t waited_ns;              /* by all calls, here */
     uint64_t refused[RS_REASONS + 2];   /* counters.rejected by reason: RS_REFUSED_AT */
     rs_histogram latency;           /* successes and failures */
 };

@@ -153,7 +153,7 @@ def test_the_primarys_exception_is_raised_if_none_succeeds(run):
         raise ConnectionError(number)
 
     async def main():
-        with pytest.raises(ConnectionError, match=r"^0$") as caught:
+        with pytest.raises(ConnectionError, match=r"^0\b") as caught:
             await call()
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    rs_lock_release, rs_refusal, rs_request, rs_slot,
+    RS_FALLBACK, rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
@@ -58,6 +58,7 @@ fallback_reasons[:] = [NULL]
 cdef rs_gate_ops fallback_ops
 memset(&fallback_ops, 0, sizeof(fallback_ops))
 fallback_ops.kind = "fallback"
+fallback_ops.segment = RS_FALLBACK
 fallback_ops.error = "ResilienceError"
 fallback_ops.reasons = fallback_reasons
 fallback_ops.admit = fallback_admit

@@ -18,6 +18,10 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_TO_UNDO
     const uint32_t RS_LISTEN_LIMIT
     enum:
+        RS_RATE_LIMIT
+        RS_HEDGE
+        RS_FALLBACK
+        RS_SEGMENTS
         RS_ADMITTED
         RS_WAIT
         RS_REJECTED
@@ -97,6 +101,8 @@ cdef extern from "waiters.h" nogil:
         uint32_t changes
         uint32_t listening
         uint64_t refused[17]
+        int64_t spent_ns[11]
+        int64_t waited_ns
         rs_counters counters
         rs_histogram latency
 
@@ -124,6 +130,7 @@ cdef extern from "waiters.h" nogil:
         const void *strategy
         rs_resolve_op resolve
         rs_pristine_op pristine
+        int segment
         const rs_gate_ops *kept
 
     bint rs_gate_enforced(rs_gate *)

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release,
-    rs_refusal, rs_request, rs_slot,
+    RS_HEDGE, rs_refusal, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport (
     RS_AWAIT, RS_ON_ASYNCIO, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
@@ -161,6 +161,7 @@ hedge_reasons[:] = [NULL]
 cdef rs_gate_ops hedge_ops
 memset(&hedge_ops, 0, sizeof(hedge_ops))
 hedge_ops.kind = "hedge"
+hedge_ops.segment = RS_HEDGE
 hedge_ops.error = "ResilienceError"
 hedge_ops.reasons = hedge_reasons
 hedge_ops.prepare = hedge_prepare

@@ -89,6 +89,21 @@ cdef class KeyedGate(Gate):
                 add_counters(&sum, &one)
         return dict(sum)
 
+    def seconds(self):
+        """What calls whose outermost stage this is have spent their time on, added up."""
+        with _lock:
+            found = Gate.seconds(self)
+            for gate in self.table.gates_of(self.index):
+                for segment, spent in gate.seconds().items():
+                    found[segment] += spent
+        return found
+
+    @property
+    def waited(self):
+        """Seconds that calls have waited, added up."""
+        with _lock:
+            return sum([gate.waited for gate in self.table.gates_of(self.index)], Gate.waited.__get__(self))
+
     def refusals(self):
         """How often calls were refused for each reason, added up."""
         with _lock:
@@ -136,9 +151,12 @@ cdef int add(rs_gate *into, rs_gate *gate) except -1:
     cdef rs_counters counters
     cdef rs_latencies latency
     cdef uint64_t refused[17]
+    cdef int64_t spent_ns[11]
     rs_lock_acquire(&gate.lock)
     counters = gate.counters
     memcpy(refused, gate.refused, sizeof(refused))
+    memcpy(spent_ns, gate.spent_ns, sizeof(spent_ns))
+    cdef int64_t waited_ns = gate.waited_ns
     cdef int failed = rs_histogram_copy(&latency, <rs_latencies *>&gate.latency)
     rs_lock_release(&gate.lock)
     if failed:
@@ -148,6 +166,9 @@ cdef int add(rs_gate *into, rs_gate *gate) except -1:
     add_counters(&into.counters, &counters)
     for i in range(17):
         into.refused[i] += refused[i]
+    for i in range(11):
+        into.spent_ns[i] += spent_ns[i]
+    into.waited_ns += waited_ns
     rs_histogram_merge(<rs_latencies *>&into.latency, &latency)
     rs_lock_release(&into.lock)
     rs_histogram_free(&latency)

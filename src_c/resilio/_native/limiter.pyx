@@ -114,6 +114,7 @@ cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
 
 cdef rs_gate_ops OPS                        # field by field: a struct made at once leaves the others undefined
 OPS.kind = "rate_limit"
+OPS.segment = RS_RATE_LIMIT
 OPS.error = "RateLimitedError"
 OPS.reasons = &REASONS[0]
 OPS.prepare = _prepare

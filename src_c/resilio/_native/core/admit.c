@@ -74,6 +74,8 @@ static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
 {
     rs_gate *gate = run->slots[at].gate;
     run->cursor = (int16_t)at;
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_uncalled(run, rs_run_floor(run, at), now);
     run->n = (int16_t)at;
     rs_run_cancel(run, rs_run_floor(run, at), 0, now);
     if (RS_UNLIKELY(gate->changes || gate->woken))
@@ -148,7 +150,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
     rs_pipeline *pipe = run->pipe;
     int64_t deadline = run->deadline_ns = Py_MIN(run->deadline_ns, rs_deadline_ns());
     run->detached = rs_detached;
-    if (RS_LIKELY(now == 0 && (!pipe->timeless || deadline != RS_NEVER)))
+    if (RS_LIKELY(now == 0 && (!pipe->timeless || deadline != RS_NEVER || run->ledger)))
         now = rs_clock_now(rs_clk);
     for (int i = first; i < pipe->n; i++) {
         rs_gate *gate = pipe->gate[i];
@@ -167,11 +169,15 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         slot->admitted_ns = now;
         slot->wake_ns = RS_NEVER;
         if (ops->strategy) {
+            if (RS_UNLIKELY(run->ledger != NULL && ops->segment == RS_HEDGE))
+                rs_ledger_save(run, i, now);
             int delegates = enter_strategy(run, i, request, now);
             if (ops->strategy->sets_deadline)
                 deadline = run->deadline_ns = slot->wake_ns = Py_MIN(deadline, slot->wake_ns);
-            if (RS_UNLIKELY(delegates))
+            if (RS_UNLIKELY(delegates)) {
+                rs_ledger_go(run, RS_ATTEMPT, now);
                 return RS_DELEGATE;
+            }
             continue;
         }
         if (RS_UNLIKELY(now >= deadline) && gate->enforce_share)
@@ -190,10 +196,14 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
             run->cursor = (int16_t)i;
             slot->wake_ns = Py_MIN(slot->wake_ns, deadline);
+            rs_ledger_begin(run);
+            rs_ledger_go(run, ops->segment ? ops->segment : RS_QUEUE, now);
             return RS_WAIT;
         }
     }
     run->n = (int16_t)pipe->n;
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_go(run, RS_ATTEMPT, now);
     if (RS_UNLIKELY(deadline != RS_NEVER) && too_late(run, first, now, deadline))
         return raise_late();
     return RS_ADMITTED;
@@ -247,6 +257,7 @@ static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
     rs_slot *slot = &run->slots[at];
     rs_gate *gate = slot->gate;
     gate->counters.queued--;
+    gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
     rs_gate_count_refusal(gate, why->reason);
     gate->ops->cancel(gate, slot, now);
     rs_gate_unlock(gate);
@@ -275,6 +286,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     int verdict = gate->ops->poll(gate, slot, now, why);
     if (verdict != RS_WAIT) {
         gate->counters.queued--;
+        gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
         if (verdict == RS_ADMITTED) {
             gate->counters.inflight++;
             slot->state = RS_SLOT_HELD;

@@ -119,6 +119,26 @@ static PyObject *view_hedge(CurrentCallObject *self, void *unused)
     return run ? PyLong_FromLong(run->hedge) : NULL;
 }
 
+static PyObject *view_segments(CurrentCallObject *self, void *unused)
+{
+    rs_run *run = view_run(self);
+    return run ? rs_ledger_segments(run, rs_clock_now(rs_clk)) : NULL;
+}
+
+/* phase(name): of all calls under way in this thread, for one reading of the clock. */
+PyObject *rs_phase(PyObject *module, PyObject *name)
+{
+    int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
+    if (segment < 0)
+        return NULL;
+    if (rs_innermost) {
+        int64_t now = rs_clock_now(rs_clk);
+        for (rs_frame *frame = rs_innermost; frame; frame = frame->outer)
+            rs_ledger_phase(frame->run, segment, now);
+    }
+    Py_RETURN_NONE;
+}
+
 static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
 
 static PyMethodDef view_methods[] = {
@@ -133,6 +153,7 @@ static PyMethodDef view_methods[] = {
 static PyGetSetDef view_getset[] = {
     {"attempt", (getter)view_attempt, NULL, "Which attempt this is, from 1: how often a strategy has run this call, once more."},
     {"hedge", (getter)view_hedge, NULL, "Which copy of the call this is: 0, or from 1 the hedge."},
+    {"segments", (getter)view_segments, NULL, "What its time was spent on, up to now."},
     {"gates", (getter)view_gates, NULL, "The gates that this call went through, outermost first."},
     {NULL}};
 

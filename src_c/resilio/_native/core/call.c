@@ -162,6 +162,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
     else
         run->slots = NULL;
     run->n = run->base;
+    run->ledger = NULL;
     self->state = RUNNING;
     PyObject_GC_Track(self);
     if (rs_call_set_inner(self, awaitable) < 0)
@@ -171,7 +172,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 
 /* A call of what is inside of the stages before *first*. */
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard)
+                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint32_t lane)
 {
     int own = guard && guard->func == func && guard->pipe == pipe;
     CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE, own ? guard : NULL);
@@ -179,6 +180,8 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
         self->run.base = self->run.n = (int16_t)first;
         self->run.hedge = (uint8_t)hedge;
         self->run.attempt = attempt;
+        self->run.ledger = rs_ledger_keep(ledger);
+        self->run.lane = lane;
     }
     return (PyObject *)self;
 }
@@ -278,6 +281,8 @@ void rs_call_dealloc(CallObject *self)
         rs_call_recycle_stop(self->stop);
         self->stop = NULL;
     }
+    if (RS_UNLIKELY(self->run.ledger != NULL))
+        rs_ledger_drop(&self->run.ledger);
     if (RS_UNLIKELY(self->run.slots != self->slots)) {
         PyMem_Free(self->run.slots);
         self->run.slots = self->slots;

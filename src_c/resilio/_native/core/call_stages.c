@@ -60,6 +60,8 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
         *result = rs_result_refused(gate, why);
     else
         rs_refusal_raise(gate, why);
+    if (*result == NULL)
+        rs_ledger_attach_pending(&self->run);
     rs_run_forget_refused(&self->run);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -82,9 +84,9 @@ static PySendResult suspend_in(CallObject *self, int state, PyObject *hook, PyOb
     return coroutine && rs_call_set_inner(self, coroutine) == 0 ? PYGEN_NEXT : PYGEN_ERROR;
 }
 
-static PyObject *seconds_until(int64_t at)
+static PyObject *seconds_until(int64_t at, int64_t now)
 {
-    return PyFloat_FromDouble((double)Py_MAX(at - rs_clock_now(rs_clk), 0) / 1e9);
+    return PyFloat_FromDouble((double)Py_MAX(at - now, 0) / 1e9);
 }
 
 /* A gate said WAIT: park in the caller's own loop. ERROR: given back, exception pending. */
@@ -92,7 +94,7 @@ static PySendResult park(CallObject *self)
 {
     rs_slot *slot = &self->run.slots[self->run.cursor];
     PyObject *hook = rs_python("resilio._backends", "park", &backend_park);
-    PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns);
+    PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns, rs_clock_now(rs_clk));
     PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
     PySendResult parked = seconds ? suspend_in(self, WAITING, hook, args, 2) : PYGEN_ERROR;
     Py_XDECREF(seconds);
@@ -103,7 +105,9 @@ static PySendResult park(CallObject *self)
 
 static PySendResult sleep_until(CallObject *self, int64_t at)
 {
-    PyObject *seconds = seconds_until(at), *args[1] = {seconds};
+    int64_t now = rs_clock_now(rs_clk);
+    PyObject *seconds = seconds_until(at, now), *args[1] = {seconds};
+    rs_ledger_go(&self->run, RS_RETRY_SLEEP, now);
     PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_python("resilio._backends", "asleep", &backend_asleep), args, 1) : PYGEN_ERROR;
     Py_XDECREF(seconds);
     return slept;
@@ -113,8 +117,7 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
 static PySendResult delegate(CallObject *self, PyObject **result)
 {
     rs_request request = rs_call_request(self);
-    PyObject *rest = rs_rest_of_attempt(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1),
-                                        self->run.attempt);
+    PyObject *rest = rs_rest_of(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1), &self->run);
     self->state = RUNNING;
     rs_call_enter(self);
     PyObject *coroutine = rest ? rs_run_delegate(&self->run, rest, "arun") : NULL;
@@ -192,6 +195,7 @@ static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **r
     int called = 1;
     end->target = end->argument = NULL;
     self->armed = 0;
+    rs_ledger_answered(&self->run, next, end->now_ns);
     if (next == RS_AGAIN && end->resume_ns > end->now_ns && !(rs_no_wait_count && rs_skips_waits()))
         sent = sleep_until(self, end->resume_ns);
     else if (next == RS_AGAIN)
@@ -261,6 +265,7 @@ PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObj
         return PYGEN_NEXT;
     if (called || self->run.n > self->run.base)
         return self->pipe->strategies ? ended_inside(self, *result, called, result) : rs_call_ended(self, *result, result);
+    rs_ledger_attach_pending(&self->run);
     rs_call_end(self);                  /* it could not be parked */
     rs_call_drop_args(self);
     return PYGEN_ERROR;
@@ -287,6 +292,7 @@ PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **resu
     rs_raise_error(error);
     if (self->run.n > self->run.base)
         return ended_inside(self, NULL, 0, result);
+    rs_ledger_attach_pending(&self->run);
     rs_call_end(self);
     rs_call_drop_args(self);
     return PYGEN_ERROR;

@@ -233,6 +233,7 @@ static void move_inside(CallObject *self, CallObject *loser, int stage)
     memcpy(slots, self->run.slots, (size_t)self->run.n * sizeof(rs_slot));
     loser->run = self->run;
     loser->run.slots = slots;
+    loser->run.ledger = NULL;           /* the call keeps it */
     loser->run.base = (int16_t)(stage + 1);
     self->run.n = (int16_t)(stage + 1);
     loser->inner = self->inner;

@@ -125,7 +125,7 @@ static PyObject *call_rest(CallObject *self, PyObject *stage)
     if (at < self->run.base || at >= self->pipe->n)
         return PyErr_Format(PyExc_ValueError, "stage: this call has none of the number %ld", at);
     rs_request request = rs_call_request(self);
-    return rs_rest_of_attempt(rs_rest_new(self->pipe, (int)at + 1, self->func, self->guard, &request, 1), self->run.attempt);
+    return rs_rest_of(rs_rest_new(self->pipe, (int)at + 1, self->func, self->guard, &request, 1), &self->run);
 }
 
 static PyObject *call_interrupt(CallObject *self, PyObject *args)

@@ -10,6 +10,7 @@
 #include <structmember.h>
 #include "clock.h"
 #include "gate.h"
+#include "ledger.h"
 #include "strategy.h"
 #include "waiters.h"
 
@@ -54,6 +55,8 @@ typedef struct rs_run {
     uint32_t attempt;               /* how often a strategy went inward again */
     uint32_t detached;              /* rs_detached when deadline_ns was found */
     int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
+    rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
+    uint32_t lane;                  /* of the ledger, if it is that of a call around */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
@@ -63,6 +66,18 @@ static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint
 }
 
 extern uint32_t rs_epoch;
+
+/* The run has ended at *now*, and its outermost stage is held still. Not NULL: to be told by rs_ledger_slow. */
+static inline PyObject *rs_run_count(rs_run *run, int64_t now)
+{
+    if (RS_UNLIKELY(run->ledger != NULL))
+        return rs_ledger_close(run, now);
+    int64_t began = run->slots[0].admitted_ns, took = now - began;
+    if (RS_UNLIKELY(run->base != 0 || began == 0 || took < 0))
+        return NULL;
+    RS_SPEND(run->slots[0].gate, RS_ATTEMPT, took);
+    return RS_UNLIKELY(took >= rs_slow_ns) ? rs_ledger_slow_attempt(run->slots[0].gate, took) : NULL;
+}
 extern int rs_bypass_count, rs_no_wait_count;
 extern rs_clock *rs_clk;
 
@@ -192,10 +207,10 @@ extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, r
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                       GuardObject *guard);
 PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard);
-PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                         int mode, GuardObject *guard);
+PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                           GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt);
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async);
-PyObject *rs_rest_of_attempt(PyObject *rest, uint32_t attempt);
+PyObject *rs_rest_of(PyObject *rest, rs_run *run);
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
 int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);

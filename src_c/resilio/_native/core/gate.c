@@ -103,6 +103,23 @@ static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
     return dict;
 }
 
+/* Added to without the lock: each number is right, and together they are those of about one moment. */
+static PyObject *gate_seconds(rs_gate *self, PyObject *unused)
+{
+    int64_t ns[RS_SEGMENTS + 1];
+    for (int i = 0; i <= RS_SEGMENTS; i++)
+        ns[i] = __atomic_load_n(&self->spent_ns[i], __ATOMIC_RELAXED);
+    return rs_segments_dict(ns);
+}
+
+static PyObject *gate_waited(rs_gate *self, void *unused)
+{
+    rs_lock_acquire(&self->lock);
+    int64_t ns = self->waited_ns;
+    rs_lock_release(&self->lock);
+    return PyFloat_FromDouble((double)ns / 1e9);
+}
+
 static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
 {
     rs_change change[RS_CHANGES];
@@ -226,6 +243,8 @@ static PyMethodDef gate_methods[] = {
      "counters($self, /)\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
     {"refusals", (PyCFunction)gate_refusals, METH_NOARGS,
      "refusals($self, /)\n--\n\nHow often this gate refused for each reason of its closed set, and would have had to wait."},
+    {"seconds", (PyCFunction)gate_seconds, METH_NOARGS,
+     "seconds($self, /)\n--\n\nWhat calls whose outermost stage this is have spent their time on, as a dict of seconds by segment."},
     {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
      "drain_changes($self, /)\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
     {"quantile", (PyCFunction)gate_quantile, METH_O,
@@ -248,6 +267,7 @@ static PyGetSetDef gate_getset[] = {
     OWN(entry, "Which key of a keyed policy it serves, or None."),
     OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
+    {"waited", (getter)gate_waited, NULL, "Seconds that calls have waited here, added up."},
     {"error", (getter)gate_get_error, NULL, "The name of its refusals' class in resilio.errors."},
     {"states", (getter)gate_get_states, NULL, "Its closed set of states; empty if it has none."},
     {"reasons", (getter)gate_get_reasons, NULL, "Its closed set of reasons."},

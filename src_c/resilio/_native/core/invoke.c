@@ -77,8 +77,17 @@ static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
         result = rs_result_refused(gate, why);
     else
         rs_refusal_raise(gate, why);
+    if (result == NULL && run->n == run->base)
+        rs_ledger_attach_pending(run);
     rs_run_forget_refused(run);
     return result;
+}
+
+/* An exception in place of a verdict. */
+static PyObject *unasked(rs_run *run)
+{
+    rs_ledger_attach_pending(run);
+    return NULL;
 }
 
 static inline int admit_from(rs_run *run, const rs_request *request, int first, int may_wait, rs_refusal *why)
@@ -109,7 +118,7 @@ static int sleep_until(int64_t at, int64_t now)
 
 static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *request)
 {
-    PyObject *rest = rs_rest_new(run->pipe, run->cursor + 1, func, NULL, request, 0);
+    PyObject *rest = rs_rest_of(rs_rest_new(run->pipe, run->cursor + 1, func, NULL, request, 0), run);
     PyObject *result = rest ? rs_run_delegate(run, rest, "run") : NULL;
     Py_XDECREF(rest);
     return result;
@@ -141,6 +150,13 @@ static PyObject *at_once(PyObject *target, PyObject *value)
     return NULL;
 }
 
+static int slept_until(rs_run *run, int64_t at, int64_t now)
+{
+    if (at > now)
+        rs_ledger_go(run, RS_RETRY_SLEEP, now);
+    return sleep_until(at, now);
+}
+
 /* Do what the strategy at run->n - 1 has answered. */
 static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, int next, rs_end *end)
 {
@@ -148,13 +164,14 @@ static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, 
     PyObject *target = end->target, *argument = end->argument, *value = NULL;
     end->target = end->argument = NULL;
     end->called = 1;
+    rs_ledger_answered(run, next, end->now_ns);
     if (next == RS_CALL && argument)
         value = at_once(target, PyObject_CallOneArg(target, argument));
     else if (next == RS_CALL)
         value = at_once(target, rs_vectorcall(target, request->args, (size_t)request->nargs, request->kwnames));
     else if (next == RS_AWAIT)
         PyErr_Format(PyExc_TypeError, "a strategy wants to await %R in a thread", target);
-    else if (sleep_until(end->resume_ns, end->now_ns) == 0) {
+    else if (slept_until(run, end->resume_ns, end->now_ns) == 0) {
         run->attempt++;
         value = inward(run, func, request, admit_from(run, request, run->n, 1, &why), &why, end);
     }
@@ -185,7 +202,7 @@ static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *re
     rs_end end = {.request = request, .func = func};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY((verdict == RS_REJECTED || verdict == -1) && run->n == run->base))
-        return verdict == RS_REJECTED ? refused(run, &why, mode) : NULL;
+        return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
     rs_frame frame = {run, *rs_ambient(), NULL};
     *rs_ambient() = &frame;
     PyObject *value = inward(run, func, request, verdict, &why, &end);
@@ -224,7 +241,7 @@ static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_reque
     rs_refusal why = {-1, NAN, NAN, -1};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY(verdict != RS_ADMITTED))
-        return verdict == RS_REJECTED ? refused(run, &why, mode) : NULL;
+        return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
     rs_frame frame = {run, *rs_ambient(), NULL};
     *rs_ambient() = &frame;
     PyObject *result = rs_vectorcall(func, request->args, (size_t)request->nargs, request->kwnames);
@@ -236,25 +253,37 @@ static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_reque
 }
 
 /* Call *func* through the stages from *first* on, in this thread. */
-PyObject *rs_invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                         int mode, GuardObject *guard)
+static inline PyObject *invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                                    int mode, GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt)
 {
     rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
     rs_request request = {.args = args, .nargs = PyVectorcall_NARGS(nargsf), .kwnames = kwnames, .func = func};
     if (RS_UNLIKELY(run.slots == NULL))
         return NULL;
+    run.ledger = rs_ledger_keep(ledger);
+    run.lane = lane;
+    run.attempt = attempt;
     Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
     PyObject *result = RS_LIKELY(!pipe->strategies) ? invoke_gates(&run, func, &request, mode, guard)
         : invoke_stages(&run, func, &request, mode, guard);
     Py_DECREF((PyObject *)pipe);
+    if (RS_UNLIKELY(run.ledger != NULL))
+        rs_ledger_drop(&run.ledger);
     if (RS_UNLIKELY(run.slots && run.slots != slots))
         PyMem_Free(run.slots);
     return result;
 }
 
+/* The same, of a call that has run the stages before. */
+PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                           GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt)
+{
+    return invoke_from(pipe, first, func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt);
+}
+
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard)
 {
-    return rs_invoke_from(pipe, 0, func, args, nargsf, kwnames, mode, guard);
+    return invoke_from(pipe, 0, func, args, nargsf, kwnames, mode, guard, NULL, 0, 0);
 }

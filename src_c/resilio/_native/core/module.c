@@ -3,6 +3,7 @@
 #include "timers.h"
 
 rs_clock *rs_clk;
+extern PyObject *rs_phase(PyObject *module, PyObject *name);
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
 extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
@@ -49,6 +50,15 @@ static PyObject *bypass_exit(PyObject *module, PyObject *unused) { return count(
 static PyObject *no_wait_enter(PyObject *module, PyObject *unused) { return count(&rs_no_wait_count, 1); }
 static PyObject *no_wait_exit(PyObject *module, PyObject *unused) { return count(&rs_no_wait_count, -1); }
 
+static PyObject *slow_calls_above(PyObject *module, PyObject *seconds)
+{
+    double least = seconds == Py_None ? 0.0 : PyFloat_AsDouble(seconds);
+    if (least == -1.0 && PyErr_Occurred())
+        return NULL;
+    __atomic_store_n(&rs_slow_ns, seconds == Py_None || !(least < 9e9) ? INT64_MAX : (int64_t)(least * 1e9), __ATOMIC_RELAXED);
+    Py_RETURN_NONE;
+}
+
 static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
 {
     rs_gate_forget_all();
@@ -60,6 +70,11 @@ static PyMethodDef methods[] = {
     {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nThe number of a detached block that begins now."},
     {"current", rs_current, METH_NOARGS,
      "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
+    {"phase", rs_phase, METH_O,
+     "phase(name, /)\n--\n\nThe time of the calls under way in this task or thread counts as that from now on: connect, first_byte,\n"
+     "body, or None for the attempt itself."},
+    {"slow_calls_above", slow_calls_above, METH_O,
+     "slow_calls_above(seconds, /)\n--\n\nHave resilio._slow_calls told of calls that take at least so long; None: of none."},
     {"bypass_enter", bypass_enter, METH_NOARGS, "bypass_enter()\n--\n\nFrom now on calls look whether their context bypasses the gates."},
     {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nTake one bypass_enter back."},
     {"no_wait_enter", no_wait_enter, METH_NOARGS, "no_wait_enter()\n--\n\nFrom now on waits look whether their context skips them."},
@@ -102,13 +117,13 @@ static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
-                             &rs_AmbientPriorityType, &rs_RestType};
+                             &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
     if ((rs_clk = rs_clock_import()) == NULL)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
-    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0)
+    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

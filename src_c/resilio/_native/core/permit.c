@@ -32,6 +32,7 @@ PyObject *rs_permit_new(rs_run *run)
     else
         run->slots = NULL;          /* the array itself moves */
     run->n = 0;
+    run->ledger = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -79,6 +80,7 @@ static void permit_dealloc(PermitObject *self)
         count_abandoned(&self->run);
         settle_as_judged(self, 1, 1);
     }
+    rs_ledger_drop(&self->run.ledger);
     if (self->run.slots && self->run.slots != self->slots)
         PyMem_Free(self->run.slots);
     Py_DECREF((PyObject *)self->pipe);
@@ -215,6 +217,17 @@ static PyObject *permit_abandon(PermitObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Nobody is in its block to be told by phase(): whoever holds the permit says it here. */
+static PyObject *permit_phase(PermitObject *self, PyObject *name)
+{
+    int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
+    if (segment < 0)
+        return NULL;
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        rs_ledger_phase(&self->run, segment, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
 /* The done callback of a future: its end is the call's end. */
 static PyObject *permit_future_done(PermitObject *self, PyObject *future)
 {
@@ -246,6 +259,13 @@ static PyObject *permit_get(PermitObject *self, void *which)
     return PyBool_FromLong(which ? self->ended : 1);
 }
 
+static PyObject *permit_segments(PermitObject *self, void *unused)
+{
+    if (__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        return PyErr_Format(PyExc_RuntimeError, "this permit has ended already: read its segments before");
+    return rs_ledger_segments(&self->run, rs_clock_now(rs_clk));
+}
+
 static PyObject *permit_repr(PermitObject *self)
 {
     return PyUnicode_FromFormat("<Permit of %R: %s>", self->pipe, self->ended ? "ended" : "held");
@@ -269,9 +289,12 @@ static PyMethodDef permit_methods[] = {
      "abort($self, /)\n--\n\nEnd the permit: its holder wants no more. A failure if the answer was judged so, else ignored."},
     {"abandon", (PyCFunction)permit_abandon, METH_NOARGS,
      "abandon($self, /)\n--\n\nEnd the permit as `abort`, in a finaliser, and count it as abandoned."},
+    {"phase", (PyCFunction)permit_phase, METH_O,
+     "phase($self, name, /)\n--\n\nTime counts as that from now on: connect, first_byte, body, or None for the attempt itself."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL}};
 static PyGetSetDef permit_getset[] = {
+    {"segments", (getter)permit_segments, NULL, "What the time since it was asked for was spent on, up to now; not to be read once it has ended."},
     {"admitted", (getter)permit_get, NULL, "True.", (void *)0},
     {"ended", (getter)permit_get, NULL, "Has it been ended?", (void *)1},
     {NULL}};

@@ -164,14 +164,19 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
         result = rs_permit_new(&run);
     else if (verdict == RS_REJECTED) {
         rs_gate *gate = run.slots[run.cursor].gate;
-        if (raise)
+        if (raise) {
             rs_refusal_raise(gate, &why);
+            rs_ledger_attach_pending(&run);
+        }
         else
             result = rs_refusal_new(gate, &why);
         rs_run_forget_refused(&run);
     }
-    else                        /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
+    else {                      /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
         rs_run_cancel(&run, run.base, 0, rs_clock_now(rs_clk));
+        rs_ledger_attach_pending(&run);
+    }
+    rs_ledger_drop(&run.ledger);
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
     return result;

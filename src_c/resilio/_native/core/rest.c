@@ -15,10 +15,12 @@ typedef struct {
     int is_async;
     int hedge;
     uint32_t attempt;               /* as current().attempt counts them */
+    uint32_t lane;
+    rs_ledger *ledger;              /* of the call that it is inside of, or a copy's own; or NULL */
 } RestObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard);
+                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint32_t lane);
 
 static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -27,8 +29,9 @@ static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t
     PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
     if (self->is_async)
         return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge, self->attempt,
-                              self->guard);
-    return rs_invoke_from(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, RS_MODE_RAISE, self->guard);
+                              self->guard, self->ledger, self->lane);
+    return rs_invoke_inside(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, self->guard, self->ledger,
+                            self->lane, self->attempt);
 }
 
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async)
@@ -52,17 +55,22 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     self->first = first;
     self->is_async = is_async;
     self->hedge = 0;
-    self->attempt = 0;
+    self->attempt = self->lane = 0;
+    self->ledger = NULL;
     self->cut = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
-/* What is inside of a stage that another one has run so often before. NULL goes through. */
-PyObject *rs_rest_of_attempt(PyObject *rest, uint32_t attempt)
+/* What is inside of a stage of this run: its time is the run's. NULL goes through. */
+PyObject *rs_rest_of(PyObject *rest, rs_run *run)
 {
-    if (rest)
-        ((RestObject *)rest)->attempt = attempt;
+    RestObject *self = (RestObject *)rest;
+    if (self) {
+        self->attempt = run->attempt;
+        self->ledger = rs_ledger_share(run);
+        self->lane = self->ledger ? self->ledger->lane : 0;
+    }
     return rest;
 }
 
@@ -79,6 +87,10 @@ static int rest_traverse(RestObject *self, visitproc visit, void *arg)
 static void rest_dealloc(RestObject *self)
 {
     PyObject_GC_UnTrack(self);
+    if (self->ledger) {
+        RS_SPEND(self->pipe->gate[0], RS_WASTED, rs_ledger_wasted(self->ledger));
+        rs_ledger_drop(&self->ledger);
+    }
     Py_DECREF((PyObject *)self->pipe);
     Py_DECREF(self->func);
     Py_XDECREF((PyObject *)self->guard);
@@ -115,8 +127,33 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
     if (other) {
         other->hedge = self->hedge;
         other->attempt = self->attempt;
+        other->lane = self->lane;
+        other->ledger = rs_ledger_keep(self->ledger);
     }
     return (PyObject *)other;
+}
+
+/* A copy of a call under way begins now, beside it: with a ledger of its own. */
+static PyObject *rest_begin_copy(RestObject *self, PyObject *number)
+{
+    long hedge = PyLong_AsLong(number);
+    if (hedge == -1 && PyErr_Occurred())
+        return NULL;
+    self->hedge = (int)hedge;
+    rs_ledger_drop(&self->ledger);
+    self->ledger = rs_ledger_of_copy(self->first, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
+}
+
+/* The copy has won. */
+static PyObject *rest_adopt(RestObject *self, PyObject *copy)
+{
+    if (Py_TYPE(copy) != &rs_RestType)
+        return PyErr_Format(PyExc_TypeError, "adopt: must be given a copy, not %R", copy);
+    rs_ledger *other = ((RestObject *)copy)->ledger;
+    if (self->ledger && other)          /* there was memory for both */
+        rs_ledger_adopt(self->ledger, other, self->first - 1, rs_clock_now(rs_clk));
+    Py_RETURN_NONE;
 }
 
 /* The nearest stage of a kind outside of these. */
@@ -134,12 +171,16 @@ static PyObject *rest_outside(RestObject *self, PyObject *kind)
 static PyMethodDef rest_methods[] = {
     {"outside", (PyCFunction)rest_outside, METH_O,
      "outside($self, kind, /)\n--\n\nThe nearest gate of that kind outside of the stage whose inside this is, or None."},
+    {"begin_copy", (PyCFunction)rest_begin_copy, METH_O,
+     "begin_copy($self, number, /)\n--\n\nThis is copy *number* of a call under way, from 1: its time is its own."},
+    {"adopt", (PyCFunction)rest_adopt, METH_O,
+     "adopt($self, copy, /)\n--\n\nThe copy has won: its time is the call's, and what was done here meanwhile was wasted."},
     {"around", (PyCFunction)rest_around, METH_O, "around($self, fn, /)\n--\n\nThe same stages around another function, with the same arguments."},
     {NULL}};
 static PyMemberDef rest_members[] = {
     {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
     {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "Whether calling it gives an awaitable."},
-    {"hedge", T_INT, offsetof(RestObject, hedge), 0, "Other than 0: gates take it for a copy of a call under way, which may be shed."},
+    {"hedge", T_INT, offsetof(RestObject, hedge), READONLY, "Other than 0: gates take it for a copy of a call under way, which may be shed."},
     {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
      "What may end it before its time; its cancel_called and cancelled_caught tell gates inside, and the stage, what has happened."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},

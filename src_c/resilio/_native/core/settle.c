@@ -21,6 +21,8 @@ void rs_slot_leave_slowly(rs_slot *slot)
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
 {
     int n = run->n;
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_uncalled(run, floor, now);
     run->n = (int16_t)floor;
     for (int i = n - 1; i >= floor; i--) {
         rs_slot *slot = &run->slots[i];
@@ -35,8 +37,10 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
             rs_gate_lock(gate);
             if (state == RS_SLOT_HELD)
                 gate->counters.inflight--;
-            else
+            else {
                 gate->counters.queued--;
+                gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
+            }
             gate->counters.cancelled++;
             rs_gate_let_go(gate);
             if (RS_LIKELY(gate->ops->cancel != NULL))
@@ -97,15 +101,28 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     rs_slot_leave(slot);
 }
 
+static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser)     /* steals */
+{
+    if (in_finaliser)                   /* no code of the user's may run now */
+        Py_DECREF(slow);
+    else
+        rs_ledger_slow(slow, error);
+}
+
 /* Settle every gate with one outcome. *in_finaliser*: no listener is called. */
 void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now)
 {
     int n = run->n;
-    run->n = run->base;
-    if (RS_UNLIKELY(run->epoch != rs_epoch))
+    if (RS_UNLIKELY(run->epoch != rs_epoch || n == run->base)) {
+        run->n = run->base;
         return;
+    }
+    PyObject *slow = rs_run_count(run, now);
+    run->n = run->base;
     for (int i = n - 1; i >= run->base; i--)
         settle_one(run->slots[i].gate, &run->slots[i], outcome, error, in_finaliser, now);
+    if (RS_UNLIKELY(slow != NULL))
+        tell_slow(slow, error, in_finaliser);
 }
 
 void rs_drop_error(void)
@@ -175,15 +192,20 @@ static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
 {
     int n = run->n, verdict = RS_SUCCESS;
-    run->n = run->base;
-    if (RS_UNLIKELY(run->epoch != rs_epoch))
+    if (RS_UNLIKELY(run->epoch != rs_epoch || n == run->base)) {
+        run->n = run->base;
         return verdict;
+    }
+    PyObject *slow = rs_run_count(run, now);
+    run->n = run->base;
     for (int i = n - 1; i >= run->base; i--) {
         rs_gate *gate = run->slots[i].gate;
         int outcome = judge_value(run, gate, value);
         settle_one(gate, &run->slots[i], outcome, NULL, 0, now);
         verdict = worse(verdict, outcome);
     }
+    if (RS_UNLIKELY(slow != NULL))
+        rs_ledger_slow(slow, NULL);
     return verdict;
 }
 
@@ -281,9 +303,12 @@ int rs_run_raised(rs_run *run, int64_t now)
 {
     PyObject *type, *error, *traceback;
     int n = run->n, verdict = RS_SUCCESS;
-    run->n = run->base;
-    if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base)
+    if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base) {
+        run->n = run->base;
         return RS_FAILURE;
+    }
+    PyObject *slow = rs_run_count(run, now);
+    run->n = run->base;
     ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
@@ -297,6 +322,9 @@ int rs_run_raised(rs_run *run, int64_t now)
         settle_one(gate, &run->slots[i], outcome, error, 0, now);
         verdict = worse(verdict, outcome);
     }
+    rs_ledger_attach(run, error, now);
+    if (RS_UNLIKELY(slow != NULL))
+        rs_ledger_slow(slow, error);
     PyErr_Restore(type, error, traceback);
     return verdict;
 }
@@ -315,11 +343,23 @@ static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
         || (run->interrupt && run->interrupt_stage == stage);
 }
 
+/* Of stages that all do without the time of the end, none is read for what there is nothing to tell of. */
+static inline PyObject *count_success(rs_run *run, int64_t now)
+{
+    if (RS_UNLIKELY(now == 0)) {
+        if (run->ledger == NULL)
+            return NULL;
+        now = rs_clock_now(rs_clk);
+    }
+    return rs_run_count(run, now);
+}
+
 /* What is inside of the innermost stage has returned: settle outward as long as it is nothing but a success. 1: all are
    settled. 0: the stage at run->n - 1 wants to be asked. */
 int rs_run_succeeded(rs_run *run)
 {
     int64_t now = 0;
+    PyObject *slow = NULL;
     if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch))
         return 0;
     for (int i = run->n - 1; i >= run->base; i--) {
@@ -329,9 +369,13 @@ int rs_run_succeeded(rs_run *run)
             return 0;
         if (now == 0 && !(gate->timeless & RS_NO_LATENCY))
             now = rs_clock_now(rs_clk);
+        if (i == run->base)
+            slow = count_success(run, now);
         run->n = (int16_t)i;
         settle_one(gate, slot, RS_SUCCESS, NULL, 0, now);
     }
+    if (RS_UNLIKELY(slow != NULL))
+        rs_ledger_slow(slow, NULL);
     return 1;
 }
 
@@ -360,10 +404,14 @@ static void leave_deadlines(rs_run *run, int stage)
 int rs_run_outward(rs_run *run, rs_end *end)
 {
     int verdict = RS_SUCCESS;
-    if (RS_UNLIKELY(run->epoch != rs_epoch)) {
+    PyObject *slow = NULL;
+    if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         run->n = run->base;
+        end->outcome = (int8_t)verdict;
         return RS_PASS;
     }
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_ended(run, end->now_ns);
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
@@ -391,10 +439,16 @@ int rs_run_outward(rs_run *run, rs_end *end)
                 return next;
             }
         }
+        if (i == run->base)
+            slow = rs_run_count(run, end->now_ns);
         run->n = (int16_t)i;
         settle_one(slot->gate, slot, end->outcome, end->error, 0, end->now_ns);
         verdict = worse(verdict, end->outcome);
     }
+    if (end->error)
+        rs_ledger_attach(run, end->error, end->now_ns);
+    if (RS_UNLIKELY(slow != NULL))
+        rs_ledger_slow(slow, end->error);
     end->outcome = (int8_t)verdict;
     return RS_PASS;
 }
@@ -402,6 +456,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
 /* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. */
 void rs_run_first_item(rs_run *run, int64_t now)
 {
+    rs_ledger_first(run, now);
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_gate *gate = run->slots[i].gate;
         rs_slot *slot = &run->slots[i];

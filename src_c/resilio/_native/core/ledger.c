@@ -1,0 +1,382 @@
+/* The time ledger of a call: what it holds, how it is written, and where it goes in the end. See ledger.h. */
+#include "core.h"
+
+int64_t rs_slow_ns = INT64_MAX;
+
+/* ---- the record --------------------------------------------------------------------------------------------- */
+
+static rs_ledger *ledger_new(int64_t began_ns, int base)
+{
+    rs_ledger *ledger = PyMem_RawCalloc(1, sizeof(rs_ledger));
+    if (ledger) {
+        ledger->refs = 1;
+        ledger->base = base;
+        ledger->segment = RS_ATTEMPT;
+        ledger->began_ns = ledger->mark_ns = began_ns;
+    }
+    return ledger;                      /* NULL: this call goes without one */
+}
+
+rs_ledger *rs_ledger_keep(rs_ledger *ledger)
+{
+    if (ledger)
+        __atomic_add_fetch(&ledger->refs, 1, __ATOMIC_RELAXED);
+    return ledger;
+}
+
+void rs_ledger_drop(rs_ledger **of)
+{
+    rs_ledger *ledger = *of;
+    *of = NULL;
+    if (ledger == NULL || __atomic_sub_fetch(&ledger->refs, 1, __ATOMIC_ACQ_REL))
+        return;
+    while (ledger->saved) {
+        rs_saved *next = ledger->saved->next;
+        PyMem_RawFree(ledger->saved);
+        ledger->saved = next;
+    }
+    PyMem_RawFree(ledger);
+}
+
+/* Is this the run that the ledger belongs to, or one inside of it that may still write? */
+static inline int owns(const rs_run *run, const rs_ledger *ledger) { return run->base == ledger->base; }
+
+static inline int may_write(const rs_run *run, const rs_ledger *ledger)
+{
+    return !ledger->closed && (owns(run, ledger) || run->lane == ledger->lane);
+}
+
+static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
+{
+    if (ns <= 0)
+        return;
+    rs_entry *last = spent->n ? &spent->entry[spent->n - 1] : NULL;
+    spent->ns[segment] += ns;
+    if (segment == RS_OWN)              /* between all others, and never of interest there */
+        return;
+    if (last && last->segment == segment && last->attempt == attempt)
+        last->ns += ns;
+    else if (spent->n < RS_ENTRIES)
+        spent->entry[spent->n++] = (rs_entry){ns, attempt, (uint8_t)segment};
+    else {
+        last->segment = RS_SEGMENTS;
+        last->attempt = 0;
+        last->ns += ns;
+    }
+}
+
+/* Close the open segment at *now* and open another. Lock held. */
+static void turn(rs_ledger *ledger, int segment, uint32_t attempt, int64_t now)
+{
+    spend(&ledger->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
+    ledger->mark_ns = Py_MAX(ledger->mark_ns, now);
+    ledger->segment = (uint8_t)segment;
+    ledger->attempt = attempt;
+}
+
+static inline int is_phase(int segment) { return segment >= RS_ATTEMPT && segment <= RS_BODY; }
+
+/* ---- what a run writes -------------------------------------------------------------------------------------- */
+
+/* 0: of stages that all do without a clock, like a fallback alone, nobody knows when they began. They have no ledger. */
+static int64_t began(const rs_run *run) { return run->n > run->base ? run->slots[run->base].admitted_ns : 0; }
+
+void rs_ledger_begin(rs_run *run)
+{
+    int64_t began_ns = run->ledger ? 0 : began(run);
+    if (began_ns && (run->ledger = ledger_new(began_ns, run->base)) != NULL)
+        run->ledger->attempt = run->attempt + 1;
+}
+
+void rs_ledger_go(rs_run *run, int segment, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    if (ledger == NULL)
+        return;
+    rs_lock_acquire(&ledger->lock);
+    if (may_write(run, ledger))
+        turn(ledger, segment, run->attempt + 1, now);
+    rs_lock_release(&ledger->lock);
+}
+
+/* Within the attempt, time counts as *segment* from now on. 0: it is not in an attempt. */
+static int turn_phase(rs_run *run, int segment, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    if (ledger == NULL)
+        return 0;
+    rs_lock_acquire(&ledger->lock);
+    int inside = may_write(run, ledger) && is_phase(ledger->segment);
+    if (inside)
+        turn(ledger, segment, ledger->attempt, now);
+    rs_lock_release(&ledger->lock);
+    return inside;
+}
+
+int rs_ledger_phase(rs_run *run, int segment, int64_t now)
+{
+    rs_ledger_begin(run);
+    return turn_phase(run, segment, now);
+}
+
+/* What was inside has ended, and *segment* follows. A phase that it was in, calls around it were told of as well: it is over
+   for them too. */
+static void ended(rs_run *run, int segment, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    int phase = RS_ATTEMPT;
+    if (ledger == NULL)
+        return;
+    rs_lock_acquire(&ledger->lock);
+    if (may_write(run, ledger)) {
+        phase = ledger->segment;
+        turn(ledger, segment, run->attempt + 1, now);
+        run->lane = ++ledger->lane;     /* whoever is left behind in there writes no more */
+    }
+    rs_lock_release(&ledger->lock);
+    if (phase == RS_ATTEMPT || !is_phase(phase))
+        return;
+    for (rs_frame *frame = *rs_ambient(); frame; frame = frame->outer)
+        if (frame->run != run && frame->run->ledger != ledger)
+            turn_phase(frame->run, RS_ATTEMPT, now);
+}
+
+void rs_ledger_ended(rs_run *run, int64_t now) { ended(run, RS_OWN, now); }
+
+/* The strategy at n - 1 goes on with the call. Up to *now* there was an attempt, if it has not been told otherwise. */
+void rs_ledger_answered(rs_run *run, int next, int64_t now)
+{
+    rs_ledger_begin(run);
+    rs_ledger_go(run, next == RS_AGAIN ? RS_OWN : run->slots[run->n - 1].gate->ops->segment, now);
+}
+
+/* The first item of a stream, or of an answer, is here. */
+void rs_ledger_first(rs_run *run, int64_t now)
+{
+    rs_ledger_begin(run);
+    rs_ledger *ledger = run->ledger;
+    if (ledger == NULL)
+        return;
+    rs_lock_acquire(&ledger->lock);
+    if (may_write(run, ledger) && is_phase(ledger->segment)) {
+        if (ledger->segment == RS_ATTEMPT)
+            ledger->segment = RS_FIRST_BYTE;
+        turn(ledger, RS_BODY, ledger->attempt, now);
+    }
+    rs_lock_release(&ledger->lock);
+}
+
+/* ---- stages run in Python, and copies ----------------------------------------------------------------------- */
+
+rs_ledger *rs_ledger_share(rs_run *run)
+{
+    rs_ledger_begin(run);
+    return rs_ledger_keep(run->ledger);
+}
+
+rs_ledger *rs_ledger_of_copy(int base, int64_t now)
+{
+    rs_ledger *ledger = ledger_new(now, base);
+    if (ledger)
+        ledger->copy = 1;
+    return ledger;
+}
+
+/* The hedge's stage at *stage* begins: remember what was spent before it. */
+void rs_ledger_save(rs_run *run, int stage, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    rs_saved *saved = ledger->saved;
+    while (saved && saved->stage != stage)
+        saved = saved->next;
+    if (saved == NULL) {
+        if ((saved = PyMem_RawMalloc(sizeof(rs_saved))) == NULL)
+            return;
+        saved->next = ledger->saved;
+        saved->stage = stage;
+        ledger->saved = saved;
+    }
+    rs_lock_acquire(&ledger->lock);
+    saved->at_ns = now;
+    saved->spent = ledger->spent;
+    if (may_write(run, ledger))
+        spend(&saved->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
+    rs_lock_release(&ledger->lock);
+}
+
+/* The copy has won: what the primary did since its stage began was in vain, and what the copy did is the call's. */
+void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now)
+{
+    static const rs_spent nothing;
+    rs_saved *saved = ledger->saved;
+    while (saved && saved->stage != stage)
+        saved = saved->next;
+    int64_t from_ns = saved ? saved->at_ns : ledger->began_ns;
+    rs_lock_acquire(&copy->lock);
+    copy->adopted = 1;
+    int64_t began_ns = copy->began_ns, ended_ns = copy->mark_ns;
+    rs_spent spent = copy->spent;
+    rs_lock_release(&copy->lock);
+    rs_lock_acquire(&ledger->lock);
+    if (!ledger->closed) {
+        const rs_spent *before = saved ? &saved->spent : &nothing;
+        int64_t wasted = ledger->spent.ns[RS_WASTED];
+        for (int i = RS_QUEUE; i < RS_SEGMENTS; i++)
+            if (i != RS_HEDGE)
+                wasted += ledger->spent.ns[i] - before->ns[i];
+        ledger->spent = *before;
+        ledger->spent.ns[RS_WASTED] = wasted;
+        spend(&ledger->spent, RS_HEDGE, ledger->attempt, began_ns - from_ns);
+        ledger->spent.ns[RS_OWN] += spent.ns[RS_OWN];
+        for (int i = 0; i < spent.n; i++)
+            spend(&ledger->spent, spent.entry[i].segment == RS_SEGMENTS ? RS_ATTEMPT : spent.entry[i].segment, ledger->attempt,
+                  spent.entry[i].ns);
+        spend(&ledger->spent, RS_HEDGE, ledger->attempt, now - ended_ns);
+        ledger->mark_ns = Py_MAX(ledger->mark_ns, now);
+        ledger->segment = RS_OWN;
+    }
+    rs_lock_release(&ledger->lock);
+}
+
+int64_t rs_ledger_wasted(const rs_ledger *copy)
+{
+    return copy->copy && copy->closed && !copy->adopted ? copy->mark_ns - copy->began_ns : 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------ */
+
+static int64_t total(const rs_spent *spent)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < RS_SEGMENTS; i++)
+        sum += spent->ns[i];
+    return sum;
+}
+
+static PyObject *slow_one(rs_gate *gate, const rs_spent *spent)
+{
+    PyObject *type, *value, *traceback, *told = NULL;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *segments = rs_segments_new(spent);
+    if (segments)
+        told = PyTuple_Pack(2, (PyObject *)gate, segments);
+    Py_XDECREF(segments);
+    PyErr_Restore(type, value, traceback);      /* without memory it is not told of */
+    return told;
+}
+
+PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns)
+{
+    rs_spent spent = {.n = 0};
+    spend(&spent, RS_ATTEMPT, 1, ns);
+    return slow_one(gate, &spent);
+}
+
+/* The run is over: count it at its outermost gate, which it still holds. */
+PyObject *rs_ledger_close(rs_run *run, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    int mine = owns(run, ledger);
+    ended(run, mine ? RS_OWN : run->pipe->gate[run->base - 1]->ops->segment, now);
+    if (!mine)                          /* its stage goes on: one that hedges waits for copies */
+        return NULL;
+    rs_lock_acquire(&ledger->lock);
+    int counts = !ledger->closed && run->base == 0 && run->n > 0;
+    ledger->closed = 1;
+    rs_lock_release(&ledger->lock);
+    if (!counts)
+        return NULL;
+    rs_gate *gate = run->slots[0].gate;
+    for (int i = 0; i <= RS_WASTED; i++)
+        if (ledger->spent.ns[i])
+            RS_SPEND(gate, i, ledger->spent.ns[i]);
+    return total(&ledger->spent) >= rs_slow_ns ? slow_one(gate, &ledger->spent) : NULL;
+}
+
+/* What is inside of *floor* was not called: what the call has waited for counts nevertheless. */
+void rs_ledger_uncalled(rs_run *run, int floor, int64_t now)
+{
+    if (floor > run->base)
+        rs_ledger_go(run, RS_OWN, now);
+    else
+        Py_XDECREF(rs_ledger_close(run, now));      /* no slow call: it was none */
+}
+
+static PyObject *told_slow, *told_note;
+
+/* Tell of a slow call, outside of all locks; *slow* is stolen. */
+void rs_ledger_slow(PyObject *slow, PyObject *error)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *hook = rs_python("resilio._slow_calls", "tell", &told_slow);
+    PyObject *args[3] = {PyTuple_GET_ITEM(slow, 0), PyTuple_GET_ITEM(slow, 1), error ? error : Py_None};
+    PyObject *done = hook ? PyObject_Vectorcall(hook, args, 3, NULL) : NULL;
+    if (done == NULL)
+        rs_drop_error();
+    Py_XDECREF(done);
+    Py_DECREF(slow);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* More than one attempt and nothing else? */
+static int has_story(const rs_spent *spent)
+{
+    return spent->n > 1 || (spent->n == 1 && spent->entry[0].segment != RS_ATTEMPT);
+}
+
+static PyObject *attribute;
+
+/* Leave the ledger on an exception that leaves the run. No code of the user's runs; an exception that can hold none has none. */
+void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    rs_spent plain = {.n = 0};
+    const rs_spent *spent = &plain;
+    if (run->base != 0)
+        return;
+    if (ledger)
+        spent = &ledger->spent;
+    else if (run->pipe->n && run->slots[0].admitted_ns)
+        spend(&plain, RS_ATTEMPT, 1, now - run->slots[0].admitted_ns);
+    if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
+        goto out;
+    PyObject *segments = rs_segments_new(spent);
+    if (segments == NULL || PyObject_GenericSetAttr(error, attribute, segments) < 0)
+        PyErr_Clear();
+    else if (has_story(spent)) {
+        PyObject *hook = rs_python("resilio._ledger", "note", &told_note), *args[2] = {error, segments};
+        PyObject *done = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(segments);
+out:
+    rs_drop_error();
+}
+
+/* The same for the pending exception, of a run that has waited and never called. */
+void rs_ledger_attach_pending(rs_run *run)
+{
+    if (run->ledger == NULL)
+        return;
+    PyObject *error = rs_take_error();
+    rs_ledger_attach(run, error, 0);
+    rs_raise_error(error);
+}
+
+/* What the run has spent up to now. NULL with an exception. */
+PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
+{
+    rs_ledger *ledger = run->ledger;
+    rs_spent spent = {.n = 0};
+    if (ledger == NULL)
+        spend(&spent, RS_ATTEMPT, run->attempt + 1, began(run) ? now - began(run) : 0);
+    else {
+        rs_lock_acquire(&ledger->lock);
+        spent = ledger->spent;
+        if (!ledger->closed)
+            spend(&spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
+        rs_lock_release(&ledger->lock);
+    }
+    return rs_segments_new(&spent);
+}

@@ -1,0 +1,226 @@
+/* Segments: what the time of one call was spent on, as a value. Numbers are made, and text, when somebody reads them. */
+#include "core.h"
+
+static const char *const names[RS_SEGMENTS + 1] = {
+    "own", "queue", "rate_limit", "attempt", "connect", "first_byte", "body", "retry_sleep", "hedge", "fallback", "wasted"};
+
+typedef struct {
+    PyObject_VAR_HEAD
+    int64_t ns[RS_SEGMENTS + 1];
+    rs_entry entry[1];              /* ob_size of them */
+} SegmentsObject;
+
+static SegmentsObject *segments_alloc(int n)
+{
+    SegmentsObject *self = PyObject_NewVar(SegmentsObject, &rs_SegmentsType, n);
+    if (self)
+        memset(self->ns, 0, sizeof(self->ns));
+    return self;
+}
+
+PyObject *rs_segments_new(const rs_spent *spent)
+{
+    SegmentsObject *self = segments_alloc(spent->n);
+    if (self) {
+        memcpy(self->ns, spent->ns, sizeof(self->ns));
+        memcpy(self->entry, spent->entry, (size_t)spent->n * sizeof(rs_entry));
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *seconds(int64_t ns) { return PyFloat_FromDouble((double)ns / 1e9); }
+
+/* Segments(*, queue=0.0, ...): of numbers, without a trail. */
+static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *known[RS_SEGMENTS + 2];
+    double given[RS_SEGMENTS + 1] = {0};
+    for (int i = 0; i <= RS_SEGMENTS; i++)
+        known[i] = (char *)names[i];
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ddddddddddd:Segments", known, &given[0], &given[1], &given[2], &given[3], &given[4],
+                                     &given[5], &given[6], &given[7], &given[8], &given[9], &given[10]))
+        return NULL;
+    for (int i = 0; i <= RS_SEGMENTS; i++)
+        if (!(given[i] >= 0.0 && given[i] < 9e9)) {
+            PyObject *value = PyFloat_FromDouble(given[i]);
+            PyErr_Format(PyExc_ValueError, "%s: must be seconds from 0 on, not %R", names[i], value);
+            Py_XDECREF(value);
+            return NULL;
+        }
+    SegmentsObject *self = segments_alloc(0);
+    for (int i = 0; self && i <= RS_SEGMENTS; i++)
+        self->ns[i] = (int64_t)(given[i] * 1e9 + 0.5);
+    return (PyObject *)self;
+}
+
+static PyObject *segments_get(SegmentsObject *self, void *segment) { return seconds(self->ns[(intptr_t)segment]); }
+
+static PyObject *segments_total(SegmentsObject *self, void *unused)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < RS_SEGMENTS; i++)
+        sum += self->ns[i];
+    return seconds(sum);
+}
+
+static PyObject *segments_trail(SegmentsObject *self, void *unused)
+{
+    PyObject *trail = PyTuple_New(Py_SIZE(self));
+    for (Py_ssize_t i = 0; trail && i < Py_SIZE(self); i++) {
+        const rs_entry *entry = &self->entry[i];
+        PyObject *item = Py_BuildValue("(sId)", entry->segment == RS_SEGMENTS ? "more" : names[entry->segment], (unsigned)entry->attempt,
+                                       (double)entry->ns / 1e9);
+        if (item == NULL) {
+            Py_CLEAR(trail);
+            break;
+        }
+        PyTuple_SET_ITEM(trail, i, item);
+    }
+    return trail;
+}
+
+PyObject *rs_segments_dict(const int64_t *ns)
+{
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict && i <= RS_SEGMENTS; i++) {
+        PyObject *value = seconds(ns[i]);
+        if (value == NULL || PyDict_SetItemString(dict, names[i], value) < 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *segments_asdict(SegmentsObject *self, PyObject *unused) { return rs_segments_dict(self->ns); }
+
+static PyObject *from_python(SegmentsObject *self, const char *function, PyObject **cache)
+{
+    PyObject *hook = rs_python("resilio._ledger", function, cache);
+    return hook ? PyObject_CallOneArg(hook, (PyObject *)self) : NULL;
+}
+
+static PyObject *segments_str(SegmentsObject *self)
+{
+    static PyObject *line;
+    return from_python(self, "line", &line);
+}
+
+static PyObject *segments_repr(SegmentsObject *self)
+{
+    static PyObject *text;
+    return from_python(self, "text", &text);
+}
+
+static PyObject *segments_server_timing(SegmentsObject *self, PyObject *unused)
+{
+    static PyObject *header;
+    return from_python(self, "server_timing", &header);
+}
+
+/* Those of equal numbers are equal, however they came about. */
+static PyObject *segments_compare(SegmentsObject *self, PyObject *other, int op)
+{
+    if (Py_TYPE(other) != &rs_SegmentsType || (op != Py_EQ && op != Py_NE))
+        Py_RETURN_NOTIMPLEMENTED;
+    int same = memcmp(self->ns, ((SegmentsObject *)other)->ns, sizeof(self->ns)) == 0;
+    return PyBool_FromLong(same == (op == Py_EQ));
+}
+
+static Py_hash_t segments_hash(SegmentsObject *self)
+{
+    Py_hash_t hash = _Py_HashBytes(self->ns, sizeof(self->ns));
+    return hash == -1 ? -2 : hash;
+}
+
+/* Pickled as bytes: seconds would be rounded. */
+static PyObject *segments_reduce(SegmentsObject *self, PyObject *unused)
+{
+    PyObject *restore = PyObject_GetAttrString((PyObject *)&rs_SegmentsType, "_restore");
+    PyObject *state = PyBytes_FromStringAndSize((const char *)self->ns, (Py_ssize_t)(sizeof(self->ns) + (size_t)Py_SIZE(self) * sizeof(rs_entry)));
+    PyObject *reduced = restore && state ? Py_BuildValue("(O(O))", restore, state) : NULL;
+    Py_XDECREF(restore);
+    Py_XDECREF(state);
+    return reduced;
+}
+
+static PyObject *segments_restore(PyObject *class, PyObject *state)
+{
+    Py_ssize_t bytes = PyBytes_Check(state) ? PyBytes_GET_SIZE(state) - (Py_ssize_t)sizeof(((SegmentsObject *)0)->ns) : -1;
+    if (bytes < 0 || bytes % (Py_ssize_t)sizeof(rs_entry) || bytes > RS_ENTRIES * (Py_ssize_t)sizeof(rs_entry))
+        return PyErr_Format(PyExc_ValueError, "state: this is not what Segments are pickled as");
+    SegmentsObject *self = segments_alloc((int)(bytes / (Py_ssize_t)sizeof(rs_entry)));
+    if (self == NULL)
+        return NULL;
+    memcpy(self->ns, PyBytes_AS_STRING(state), sizeof(self->ns));
+    memcpy(self->entry, PyBytes_AS_STRING(state) + sizeof(self->ns), (size_t)bytes);
+    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
+        if (self->entry[i].segment > RS_SEGMENTS)
+            self->entry[i].segment = RS_SEGMENTS;
+    return (PyObject *)self;
+}
+
+int rs_segment_of(PyObject *name)
+{
+    for (int i = RS_CONNECT; PyUnicode_Check(name) && i <= RS_BODY; i++)
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return i;
+    PyErr_Format(PyUnicode_Check(name) ? PyExc_ValueError : PyExc_TypeError, "name: must be connect, first_byte, body or None, not %R", name);
+    return -1;
+}
+
+int rs_segments_add(PyObject *module)
+{
+    PyObject *all = PyTuple_New(RS_SEGMENTS);
+    for (int i = 0; all && i < RS_SEGMENTS; i++) {
+        PyObject *name = PyUnicode_InternFromString(names[i]);
+        if (name == NULL)
+            Py_CLEAR(all);
+        else
+            PyTuple_SET_ITEM(all, i, name);
+    }
+    int added = all ? PyModule_AddObjectRef(module, "SEGMENTS", all) : -1;
+    Py_XDECREF(all);
+    return added;
+}
+
+static PyMethodDef segments_methods[] = {
+    {"asdict", (PyCFunction)segments_asdict, METH_NOARGS,
+     "asdict($self, /)\n--\n\nAll segments, and what was wasted, as a dict of seconds by name."},
+    {"server_timing", (PyCFunction)segments_server_timing, METH_NOARGS,
+     "server_timing($self, /)\n--\n\nThe value of a Server-Timing header: milliseconds by segment; empty if no time was spent."},
+    {"__reduce__", (PyCFunction)segments_reduce, METH_NOARGS, NULL},
+    {"_restore", (PyCFunction)segments_restore, METH_O | METH_CLASS, NULL},
+    {NULL}};
+#define SEGMENT(name, segment, doc) {name, (getter)segments_get, NULL, doc, (void *)segment}
+static PyGetSetDef segments_getset[] = {
+    SEGMENT("own", RS_OWN, "resilio itself: strategies that decide, gates asked again."),
+    SEGMENT("queue", RS_QUEUE, "Waiting for a permit: of a bulkhead, a load shedder, an adaptive limit, a gate of one's own."),
+    SEGMENT("rate_limit", RS_RATE_LIMIT, "Waiting for a rate limit's tokens."),
+    SEGMENT("attempt", RS_ATTEMPT, "The function, as far as nobody has said more."),
+    SEGMENT("connect", RS_CONNECT, "Within the attempt: until there was a connection."),
+    SEGMENT("first_byte", RS_FIRST_BYTE, "Within the attempt: until the answer, or the first item of a stream."),
+    SEGMENT("body", RS_BODY, "Within the attempt: the rest of the answer, or of the stream."),
+    SEGMENT("retry_sleep", RS_RETRY_SLEEP, "Between two attempts."),
+    SEGMENT("hedge", RS_HEDGE, "Until the copy that won was started, and waiting for copies."),
+    SEGMENT("fallback", RS_FALLBACK, "A fallback's target or handler."),
+    SEGMENT("wasted", RS_WASTED, "Beside all that, not part of the total: a primary that a copy has beaten, copies that lost."),
+    {"total", (getter)segments_total, NULL, "The wall time: the sum of all segments."},
+    {"trail", (getter)segments_trail, NULL, "The same in the order of time: (segment, attempt, seconds), without own; the last may be (\"more\", 0, ...)."},
+    {NULL}};
+
+PyTypeObject rs_SegmentsType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Segments",
+    .tp_basicsize = offsetof(SegmentsObject, entry),
+    .tp_itemsize = sizeof(rs_entry),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_doc = "Segments(*, own=0.0, queue=0.0, rate_limit=0.0, attempt=0.0, connect=0.0, first_byte=0.0, body=0.0, retry_sleep=0.0, "
+              "hedge=0.0, fallback=0.0, wasted=0.0)\n--\n\nWhat the time of one call was spent on, in seconds; all but `wasted` add up to "
+              "its wall time.",
+    .tp_new = segments_make,
+    .tp_repr = (reprfunc)segments_repr,
+    .tp_str = (reprfunc)segments_str,
+    .tp_hash = (hashfunc)segments_hash,
+    .tp_richcompare = (richcmpfunc)segments_compare,
+    .tp_methods = segments_methods,
+    .tp_getset = segments_getset,
+};
