@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resilio._native.core import Timer
 
 if TYPE_CHECKING:
-    from resilio._backends import Waits, Waker
+    from resilio._backends import Waits
 
 __all__ = ["kept_by", "park", "sleep"]
 
@@ -33,19 +33,24 @@ def _wake(future: asyncio.Future[None]) -> None:
             future.set_result(None)
 
 
-def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Waker:
-    owner = get_ident()
+class _Waker:
+    """Wakes one future of a loop, from any thread; a small object, of which there is one for each call in a queue."""
 
-    def waker() -> None:
+    __slots__ = ("_future", "_loop", "_owner")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+        self._loop = loop
+        self._future = future
+        self._owner = get_ident()
+
+    def wake(self) -> None:
         # Straight only within a step of a task. Elsewhere in the loop's thread a finaliser may interrupt the loop just
         # after it found nothing ready and before it sleeps in its selector: it would sleep over this wake-up.
-        if get_ident() == owner and asyncio.current_task(loop) is not None:
-            _wake(future)
+        if get_ident() == self._owner and asyncio.current_task(self._loop) is not None:
+            _wake(self._future)
             return
         with suppress(RuntimeError):  # The loop is closed: its waiters are gone with it.
-            loop.call_soon_threadsafe(_wake, future)
-
-    return waker
+            self._loop.call_soon_threadsafe(_wake, self._future)
 
 
 async def park(waiter: Waits, seconds: float | None) -> None:
@@ -54,19 +59,23 @@ async def park(waiter: Waits, seconds: float | None) -> None:
 
     A long wait may end a little early: the gate is asked then, and says how long the rest is.
     """
+    # One coroutine, and few small objects: of a long queue each of them is a miss in the caches when it is woken.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    if waiter.bind(_waker(loop, future)):
+    if waiter.bind(_Waker(loop, future).wake):
         return
-    if seconds is None or seconds > _LONG:
-        await _wait_long(waiter, seconds, loop, future)
+    if seconds is not None and seconds <= _LONG:
+        await _wait_briefly(waiter, seconds, loop, future)
         return
-    timer = loop.call_later(seconds, _wake, future)
+    timer = Timer(_wake, future)
+    timer.keep(loop, future)
+    if seconds is not None:
+        timer.arm(seconds - GRAIN)
     try:
         await future
     finally:
         waiter.unbind()
-        timer.cancel()
+        timer.disarm()
 
 
 def kept_by(loop: asyncio.AbstractEventLoop) -> dict[object, object]:
@@ -80,17 +89,12 @@ def kept_by(loop: asyncio.AbstractEventLoop) -> dict[object, object]:
     return attributes.setdefault("_resilio_keeps", {})
 
 
-async def _wait_long(
-    waiter: Waits, seconds: float | None, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
+async def _wait_briefly(
+    waiter: Waits, seconds: float, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
 ) -> None:
-    timer = Timer(_wake, future)
-    kept = kept_by(loop)
-    kept[future] = future
-    if seconds is not None:
-        timer.arm(seconds - GRAIN)
+    timer = loop.call_later(seconds, _wake, future)
     try:
         await future
     finally:
-        kept.pop(future, None)
         waiter.unbind()
-        timer.disarm()
+        timer.cancel()

@@ -16,6 +16,7 @@ struct rs_waiter {
     rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
     PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
     void *claim;                    /* the gate's own, where an amount does not say it all */
+    const void *run;                /* whose run waits: its address only, for the caches */
     int64_t amount;                 /* weight or cost asked for */
     int64_t deadline_ns;            /* give up at; RS_NEVER */
     int64_t enqueued_ns;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,3 +50,42 @@ def test_a_timer_is_never_early_and_at_most_a_tick_late(loop: StepLoop, seconds:
     assert not timer.armed
     loop.advance(MS)
     assert fired == ["fired"]
+
+
+class _Kept:
+    """Something that can be referred to weakly."""
+
+
+def test_what_a_timer_keeps_lives_until_it_is_disarmed_or_dropped(loop: StepLoop) -> None:
+    """The loop keeps it, armed or not, and one thing at a time."""
+    timer, kept = Timer(print), [_Kept(), _Kept(), _Kept()]
+    seen = [weakref.ref(one) for one in kept]
+    for one in kept[:2]:
+        timer.keep(loop, one)
+    kept[:2] = []
+    del one
+    assert [reference() is not None for reference in seen[:2]] == [False, True]
+    timer.disarm()
+    assert seen[1]() is None
+    timer.keep(loop, kept.pop())
+    assert seen[2]() is not None
+    del timer
+    assert seen[2]() is None
+
+
+def test_a_timer_that_keeps_its_own_loop_is_collected_with_it() -> None:
+    """The ring from the loop to what it keeps and back is one that the collector sees."""
+    loop = StepLoop()
+    timer = Timer(print, loop)
+    timer.keep(loop, timer)
+    gone = weakref.ref(loop)
+    loop.end()
+    del loop, timer
+    gc.collect()
+    assert gone() is None
+
+
+def test_keep_takes_a_loop_and_what_it_keeps(loop: StepLoop) -> None:
+    """Anything else is refused, and nothing is kept."""
+    with pytest.raises(TypeError, match="keep\\(\\) takes 2 arguments, not 1"):
+        Timer(print).keep(loop)  # type: ignore[call-arg]

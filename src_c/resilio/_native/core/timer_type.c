@@ -1,10 +1,12 @@
 /* Timer: the wheel from Python, for the backend's long waits and for tests. */
 #include "core.h"
+#include "keeper.h"
 #include "timers.h"
 
 typedef struct {
     PyObject_HEAD
     rs_timer timer;
+    rs_keep keep;
     PyObject *callback;
     PyObject *args;                 /* tuple */
 } TimerObject;
@@ -23,6 +25,7 @@ static PyObject *timer_make(PyObject *callback, PyObject *args)
         return NULL;
     }
     memset(&self->timer, 0, sizeof self->timer);
+    memset(&self->keep, 0, sizeof self->keep);
     self->timer.fire = fire;
     self->timer.owner = self;
     self->callback = Py_NewRef(callback);
@@ -72,6 +75,16 @@ static PyObject *timer_arm(TimerObject *self, PyObject *seconds)
 static PyObject *timer_disarm(TimerObject *self, PyObject *unused)
 {
     rs_timer_disarm(&self->timer);
+    rs_keep_end(&self->keep);
+    Py_RETURN_NONE;
+}
+
+static PyObject *timer_keep(TimerObject *self, PyObject *const *given, Py_ssize_t nargs)
+{
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "keep() takes 2 arguments, not %zd", nargs);
+    rs_keep_end(&self->keep);
+    rs_keep_begin(&self->keep, given[0], given[1]);
     Py_RETURN_NONE;
 }
 
@@ -79,6 +92,7 @@ static PyObject *timer_armed(TimerObject *self, void *unused) { return PyBool_Fr
 
 static int timer_traverse(TimerObject *self, visitproc visit, void *arg)
 {
+    Py_VISIT(self->keep.keeper);
     Py_VISIT(self->callback);
     Py_VISIT(self->args);
     return 0;
@@ -88,6 +102,7 @@ static int timer_traverse(TimerObject *self, visitproc visit, void *arg)
 static int timer_clear(TimerObject *self)
 {
     rs_timer_disarm(&self->timer);
+    rs_keep_end(&self->keep);
     Py_CLEAR(self->args);
     return 0;
 }
@@ -96,6 +111,7 @@ static void timer_dealloc(TimerObject *self)
 {
     rs_timer_disarm(&self->timer);
     PyObject_GC_UnTrack(self);
+    rs_keep_end(&self->keep);
     Py_CLEAR(self->callback);
     Py_CLEAR(self->args);
     PyObject_GC_Del(self);
@@ -104,7 +120,9 @@ static void timer_dealloc(TimerObject *self)
 static PyMethodDef timer_methods[] = {
     {"arm", (PyCFunction)timer_arm, METH_O,
      "arm($self, seconds, /)\n--\n\nHave the callback called after *seconds* of the library's clock, in the loop that runs in this thread."},
-    {"disarm", (PyCFunction)timer_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nForget it; from any thread."},
+    {"disarm", (PyCFunction)timer_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nForget it, and what it has kept; from any thread."},
+    {"keep", (PyCFunction)(void (*)(void))timer_keep, METH_FASTCALL,
+     "keep($self, loop, kept, /)\n--\n\nHave *loop* keep *kept* alive, armed or not, until it is disarmed or dropped."},
     {NULL}};
 static PyGetSetDef timer_getset[] = {
     {"armed", (getter)timer_armed, NULL, "Is the callback still to be called?"},
