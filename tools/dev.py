@@ -59,7 +59,7 @@ def demo(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Measure on every Python present, against the peers that install."""
-    installed = [_installed(f"bench-{python.minor}", python, optional="bench") for python in interpreters.find()]
+    installed = [_installed(f"bench-{python.minor}", python, optional=("bench",)) for python in interpreters.find()]
     pythons = [environment.python for environment in installed]
     return _call(installed[-1], "-m", "benchmarks", "--pythons", *pythons, *arguments, cwd=_alone("benchmarks"))
 
@@ -78,7 +78,7 @@ def docs(arguments: list[str]) -> int:
 
 def lint(arguments: list[str]) -> int:
     """Run every check, then fail if one failed."""
-    environment = _installed("lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"))
+    environment = _installed("lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"), optional=("integrations",))
     checks = {
         "ruff": ("-m", "ruff", "check"),
         "format": ("-m", "ruff", "format", "--check"),

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tomllib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,16 @@ class Environment:
         """Run pip inside, quietly; its own words appear if it fails."""
         run([self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments])
 
-    def try_install(self, requirement: str) -> None:
-        """Install what may be missing afterwards, and say so."""
-        command = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", requirement]
-        if subprocess.run(command, check=False, capture_output=True).returncode:
-            print(f"{self.path.name}: {requirement} does not install: SKIPPED", flush=True)
+    def try_install(self, requirements: list[str]) -> None:
+        """Install what may be missing afterwards: all at once, or else each that installs, and say which does not."""
+        command = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", *requirements]
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            return
+        if len(requirements) == 1:
+            print(f"{self.path.name}: {requirements[0]} does not install: SKIPPED", flush=True)
+            return
+        for requirement in requirements:
+            self.try_install([requirement])
 
     def install_wheel(self, wheel: Path) -> None:
         """Put exactly this build of resilio in, unless it is there already."""
@@ -63,7 +69,7 @@ def ensure(
     *groups: str,
     extras: tuple[str, ...] = (),
     build: bool = False,
-    optional: str | None = None,
+    optional: tuple[str, ...] = (),
 ) -> Environment:
     """
     Return the environment `.venv/<name>`, holding the package's dependencies, extras and dependency groups.
@@ -79,11 +85,11 @@ def ensure(
 
         build: Put the build requirements in as well.
 
-        optional: A group of which each that does not install is left out, and said so.
+        optional: Groups of which each requirement that does not install is left out, and said so.
     """
     wanted = requirements(*groups, extras=extras, build=build)
-    extra = _group(_project()["dependency-groups"], optional) if optional else []
-    stamp = {"python": interpreter.full, "path": interpreter.path, "digest": _digest(wanted + extra)}
+    extra = [_group(_project()["dependency-groups"], group) for group in optional]
+    stamp = {"python": interpreter.full, "path": interpreter.path, "digest": _digest([*wanted, *chain(*extra)])}
     environment = Environment(VENVS / name)
     recorded = environment.path / _STAMP
     if not (recorded.exists() and json.loads(recorded.read_text()) == stamp):
@@ -91,8 +97,8 @@ def ensure(
         shutil.rmtree(environment.path, ignore_errors=True)
         run([interpreter.path, "-m", "venv", str(environment.path)])
         environment.pip("install", *wanted)
-        for requirement in extra:
-            environment.try_install(requirement)
+        for group in extra:
+            environment.try_install(group)
         recorded.write_text(json.dumps(stamp))
     return environment
 

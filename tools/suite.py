@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -26,6 +27,7 @@ from interpreters import Interpreter
 
 _PRINTING = threading.Lock()
 EXTRAS = ("prometheus", "httpx", "cli")
+OPTIONAL = ("migration", "integrations")
 
 
 @dataclass
@@ -34,7 +36,6 @@ class Leg:
 
     title: str
     interpreter: Interpreter
-    environment: Environment
     marks: str
     kind: str = "wheel"
     counts: dict[str, int] = field(default_factory=dict)
@@ -46,6 +47,13 @@ class Leg:
     def tag(self) -> str:
         """What its folders under .cache/ are named after."""
         return self.title.replace(" ", "-")
+
+    @cached_property
+    def environment(self) -> Environment:
+        """One of its own, made when it is first asked for: the legs are made two at once as well."""
+        groups = ("test", "coverage") if self.kind == "coverage" else ("test",)
+        name = f"{'test' if self.kind == 'wheel' else self.kind}-{self.interpreter.minor}"
+        return environments.ensure(name, self.interpreter, *groups, extras=EXTRAS, build=True, optional=OPTIONAL)
 
 
 def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, ...] = ("wheel", "coverage")) -> int:
@@ -65,10 +73,11 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
             "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
         )
     legs = [leg for leg in _plan(pythons, marks) if leg.kind in kinds]
-    source = wheels.unpack_sdist(legs[0].environment)
-    # Two at once for two cores, the longest first; each leg has an environment of its own.
+    longest_first = sorted(legs, key=lambda leg: leg.kind)
+    source = wheels.unpack_sdist(longest_first[0].environment)
+    # Two at once for two cores; each leg has an environment of its own.
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), sorted(legs, key=lambda leg: leg.kind)))
+        list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), longest_first))
     return _summary(legs)
 
 
@@ -81,17 +90,11 @@ def _plan(pythons: list[Interpreter], marks: str | None) -> list[Leg]:
     legs = []
     measured = measured_python(pythons)
     for python in pythons:
-        environment = environments.ensure(
-            f"test-{python.minor}", python, "test", extras=EXTRAS, build=True, optional="migration"
-        )
         default = "not soak" if python is measured else "not soak and not slow"
-        legs.append(Leg(f"{python.minor} wheel", python, environment, marks or default))
+        legs.append(Leg(f"{python.minor} wheel", python, marks or default))
     if measured.minor != "3.12":
-        environment = environments.ensure(
-            f"coverage-{measured.minor}", measured, "test", "coverage", extras=EXTRAS, build=True, optional="migration"
-        )
         marks = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
-        legs.append(Leg(f"{measured.minor} coverage", measured, environment, marks, kind="coverage"))
+        legs.append(Leg(f"{measured.minor} coverage", measured, marks, kind="coverage"))
     else:
         print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
     return legs
