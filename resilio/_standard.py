@@ -135,8 +135,8 @@ def standard(
 
     Args:
         name: What the dependency is called; its parts are "name.retry" and so on.
-        on: What a failure is: "http", "model", "database", a :class:`resilio.presets.Preset`, exception types, or a
-            predicate `exception -> bool`.
+        on: What a failure is: "http", "model", "database", "redis", a :class:`resilio.presets.Preset`, exception types,
+            or a predicate `exception -> bool`.
         idempotent: Whether calls may be run twice. False: no hedge, and retries only where nothing was done.
         fallback: Where to go when all has failed.
         deadline: Seconds for a call with all its attempts and waits; None for no limit; the default is the preset's.

@@ -1,5 +1,7 @@
 """
-What failing means for calls over HTTP, to models and to databases, and how long they may take: for `standard(...)`.
+What failing means for calls over HTTP, to models, databases, Redis and Valkey, and how long they may take.
+
+It is what `standard(..., on=...)` goes by.
 
 A preset looks at exceptions (and responses) of any client: at their status or SQLSTATE, and at the names of their
 classes, those of their causes included. It imports no client.
@@ -7,69 +9,23 @@ classes, those of their causes included. It imports no client.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from resilio.errors import RejectedError
+from resilio import _redis_errors, _sql_errors
+from resilio._causes import UNSENT_NAMES, named, never_connected, no_answer
 
-__all__ = ["Preset", "database", "http", "model"]
+__all__ = ["Preset", "database", "http", "model", "redis"]
 
 _FAILING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _BUSY = frozenset({408, 425, 429})
 _UNSENT_STATUS = frozenset({425, 429})
-
-_UNSENT_NAMES = frozenset(
-    {
-        "ClientConnectorError",
-        "ConnectError",
-        "ConnectTimeout",
-        "ConnectTimeoutError",
-        "ConnectionTimeoutError",
-        "NameResolutionError",
-        "NewConnectionError",
-        "PoolTimeout",
-    }
-)
-_TRANSPORT_NAMES = frozenset(
-    {
-        "APIConnectionError",
-        "APITimeoutError",
-        "ChunkedEncodingError",
-        "ClientConnectionError",
-        "ClientPayloadError",
-        "ConnectionError",
-        "IncompleteRead",
-        "ProtocolError",
-        "ServerDisconnectedError",
-        "Timeout",
-        "TransportError",
-    }
-)
-_DATABASE_NAMES = frozenset(
-    {"CannotConnectNowError", "ConnectionDoesNotExistError", "ConnectionError", "InterfaceError", "OperationalError"}
-)
 _FOR_GOOD = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_ROLLED_BACK = frozenset({"40001", "40P01"})
-_DATABASE_UNSENT = frozenset({"08001", "08004", "53300", "57P03"})
-_MOST_CAUSES = 8
 
 Says = Callable[[Any], bool]
 Rule = Says | tuple[type[BaseException], ...]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen and len(seen) < _MOST_CAUSES:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _named(error: BaseException, names: frozenset[str]) -> bool:
-    return any(cls.__name__ in names for one in _causes(error) for cls in type(one).__mro__)
 
 
 def status_of(subject: Any) -> int | None:
@@ -88,21 +44,15 @@ def status_of(subject: Any) -> int | None:
 
 
 def _unsent_request(error: Any) -> bool:
-    if isinstance(error, (ConnectionRefusedError, socket.gaierror)):
+    if never_connected(error):
         return True
     status = status_of(error)
-    return status in _UNSENT_STATUS if status is not None else _named(error, _UNSENT_NAMES)
-
-
-def _no_answer(error: Any) -> bool:
-    if isinstance(error, RejectedError):
-        return False
-    return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror)) or _named(error, _TRANSPORT_NAMES)
+    return status in _UNSENT_STATUS if status is not None else named(error, UNSENT_NAMES)
 
 
 def _http_failing(error: Any) -> bool:
     status = status_of(error)
-    return status in _FAILING if status is not None else _no_answer(error) or _unsent_request(error)
+    return status in _FAILING if status is not None else no_answer(error) or _unsent_request(error)
 
 
 def _http_for_a_moment(error: Any) -> bool:
@@ -128,36 +78,6 @@ def _model_for_a_moment(error: Any) -> bool:
 
 def _model_unsent(error: Any) -> bool:
     return _unsent_request(error) and getattr(error, "code", None) not in _FOR_GOOD
-
-
-def _state_of(error: BaseException) -> str | None:
-    for one in _causes(error):
-        for holder in (one, getattr(one, "orig", None)):
-            for name in ("sqlstate", "pgcode"):
-                state = getattr(holder, name, None)
-                if isinstance(state, str) and len(state) == 5:
-                    return state
-    return None
-
-
-def _database_failing(error: Any) -> bool:
-    if isinstance(error, RejectedError):
-        return False
-    state = _state_of(error)
-    if state is not None:
-        return state[:2] in {"08", "53", "57", "58"}
-    return _no_answer(error) or _named(error, _DATABASE_NAMES)
-
-
-def _database_unsent(error: Any) -> bool:
-    state = _state_of(error)
-    if state is not None:
-        return state in _ROLLED_BACK or state in _DATABASE_UNSENT
-    return isinstance(error, (ConnectionRefusedError, socket.gaierror)) or _named(error, _UNSENT_NAMES)
-
-
-def _database_for_a_moment(error: Any) -> bool:
-    return _database_failing(error) or _database_unsent(error)
 
 
 @attrs.frozen(kw_only=True)
@@ -215,15 +135,24 @@ model = attrs.evolve(
 """Calls of models: as HTTP, with more time, and without trying again where a quota is used up for good."""
 
 database = Preset(
-    failing=_database_failing,
-    momentary=_database_for_a_moment,
-    unsent=_database_unsent,
+    failing=_sql_errors.failing,
+    momentary=_sql_errors.momentary,
+    unsent=_sql_errors.unsent,
     timeout=5.0,
     deadline=10.0,
 )
 """Transactions: lost connections, a database that shuts down or has no room; deadlocks are tried again."""
 
-ALL = {"database": database, "http": http, "model": model}
+redis = Preset(
+    failing=_redis_errors.failing,
+    momentary=_redis_errors.momentary,
+    unsent=_redis_errors.unsent,
+    timeout=0.5,
+    deadline=2.0,
+)
+"""Commands of Redis and Valkey: lost connections and a server that turns commands away, with little time for each."""
+
+ALL = {"database": database, "http": http, "model": model, "redis": redis}
 
 
 def _nothing(error: Any) -> bool:  # noqa: ARG001

@@ -8,7 +8,8 @@ snippet changes that:
     <!-- snippet: skip: why it cannot run -->
     <!-- snippet: raises: CircuitOpenError -->
 
-and a page that says `virtual_time` itself, or holds `<!-- snippets: real time: why -->`, runs on the real clock.
+and a page that says `virtual_time` itself, or holds `<!-- snippets: real time: why -->`, runs on the real clock. One
+that holds `<!-- snippets: run by a test: why -->` is run there.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _REAL_TIME = re.compile(r"<!-- snippets: real time: .+? -->|\bvirtual_time\b")
+
+_ELSEWHERE = re.compile(r"<!-- snippets: run by (?P<test>\S+): .+? -->")
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,14 @@ def snippets_of(text: str) -> list[Snippet]:
 
 
 def pages() -> list[Path]:
-    """README and all pages under docs/ that show Python, but for those that tests/migration runs pair by pair."""
+    """README and all pages under docs/ that show Python, but for those that another test runs."""
     candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     elsewhere = {"_build", "migration"}
-    return [path for path in candidates if not elsewhere.intersection(path.parts) and snippets_of(path.read_text())]
+    return [path for path in candidates if not elsewhere.intersection(path.parts) and _is_run_here(path.read_text())]
+
+
+def _is_run_here(text: str) -> bool:
+    return bool(snippets_of(text)) and not _ELSEWHERE.search(text)
 
 
 @pytest.fixture

@@ -1,0 +1,133 @@
+"""
+A pool of SQLAlchemy behind a bulkhead that waits in its place, and the caller's deadline as the database's.
+
+Why: who waits in the pool waits without order, without a limit to the queue, past the caller's deadline, and is counted
+as a failure of the database. And a thread that waits for a query cannot be stopped: only the database can end it.
+When not: for pools without a size (NullPool). What it is not: a policy for transactions. Guard the function that holds
+a whole transaction with `standard(..., on="database")`: a transaction is repeated as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from resilio._config import refuse, seconds
+from resilio._deadline import remaining
+from resilio._policies.bulkhead import Bulkhead, bulkhead
+from resilio._sql_errors import sqlstate_of
+from resilio.errors import DeadlineExceededError
+from resilio.integrations._extras import missing
+
+try:
+    from sqlalchemy import Engine, event
+    from sqlalchemy.engine import Connection, ExceptionContext
+except ImportError as error:
+    raise missing("sqlalchemy", "sqlalchemy", error) from error
+
+__all__ = ["pool_bulkhead", "pool_capacity", "send_deadline"]
+
+Time = float | timedelta
+_CANCELED = "57014"
+_MOST_MILLISECONDS = 2**31 - 1
+
+
+def pool_capacity(engine: Any) -> int:
+    """
+    Return how many connections the engine's pool gives out at most.
+
+    Args:
+        engine: An Engine or an AsyncEngine.
+
+    Raises:
+        TypeError: No engine, or one whose pool has no size.
+        ValueError: A pool whose overflow is unlimited.
+    """
+    pool = _engine(engine).pool
+    size, overflow = getattr(pool, "size", None), getattr(pool, "_max_overflow", 0)
+    if not callable(size):
+        refuse("engine", engine, f"an engine whose pool has a size, as QueuePool, not {type(pool).__name__}", TypeError)
+    if overflow < 0:
+        refuse("engine", engine, "an engine with a limited max_overflow")
+    return int(size()) + int(overflow)
+
+
+def pool_bulkhead(
+    engine: Any, *, name: str, max_queued: int = 100, max_wait: Time = 1.0, enforce: float = True
+) -> Bulkhead:
+    """
+    Return a bulkhead as wide as the engine's pool, so that nobody ever waits in the pool itself.
+
+    It holds if all who use the engine pass it, and each call takes one connection at a time.
+
+    Args:
+        engine: An Engine or an AsyncEngine.
+        name: What the bulkhead is called.
+        max_queued: How many may wait for a connection, >= 0.
+        max_wait: Seconds that each may wait.
+        enforce: As for :func:`resilio.bulkhead`.
+
+    Raises:
+        TypeError: No engine, or one whose pool has no size.
+        ValueError: A pool whose overflow is unlimited, or an option out of range.
+    """
+    wait = max_wait if max_queued else None
+    return bulkhead(pool_capacity(engine), max_queued=max_queued, max_wait=wait, name=name, enforce=enforce)
+
+
+def send_deadline(engine: Any, *, most: Time | None = None) -> None:
+    """
+    Let PostgreSQL end what would outlast the caller's deadline, also where it is a thread that waits.
+
+    A transaction begins with `SET LOCAL statement_timeout`, which takes a round trip; a statement after the deadline is
+    not sent. What the database ended for the deadline's sake raises DeadlineExceededError. AUTOCOMMIT knows no such
+    setting.
+
+    Args:
+        engine: An Engine or an AsyncEngine, for PostgreSQL.
+        most: Seconds that a statement may take in any case; None: without a deadline nothing is set.
+
+    Raises:
+        TypeError: No engine, or one of another database.
+        ValueError: `most` is out of range.
+    """
+    inner, cap = _engine(engine), seconds("most", most, none_ok=True)
+    if inner.dialect.name != "postgresql":
+        refuse("engine", engine, "an engine for PostgreSQL", TypeError)
+
+    def bound(connection: Connection) -> None:
+        allowed = _smaller(remaining(), cap)
+        if allowed is not None and allowed > 0.0:
+            milliseconds = min(math.ceil(allowed * 1e3), _MOST_MILLISECONDS)
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+
+    event.listen(inner, "begin", bound)
+    event.listen(inner, "before_cursor_execute", _refuse_late)
+    event.listen(inner, "handle_error", _name_the_deadline)
+
+
+def _smaller(one: float | None, other: float | None) -> float | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _is_past() -> bool:
+    left = remaining()
+    return left is not None and left <= 0.0
+
+
+def _refuse_late(*_: Any) -> None:
+    if _is_past():
+        raise DeadlineExceededError(remaining=0.0)
+
+
+def _name_the_deadline(context: ExceptionContext) -> None:
+    if _is_past() and sqlstate_of(context.original_exception) == _CANCELED:
+        raise DeadlineExceededError(remaining=0.0) from context.original_exception
+
+
+def _engine(engine: Any) -> Engine:
+    inner = getattr(engine, "sync_engine", engine)
+    if not isinstance(inner, Engine):
+        refuse("engine", engine, "an Engine or an AsyncEngine of SQLAlchemy", TypeError)
+    return inner

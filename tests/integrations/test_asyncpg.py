@@ -1,0 +1,280 @@
+"""asyncpg by itself against a real PostgreSQL: its pool behind a bulkhead, deadlines, conflicts, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from servers.postgres import Postgres
+from servers.processes import free_port, installed
+
+import resilio
+from resilio import bulkhead, deadline, override, presets, standard
+from resilio.integrations.asyncpg import connection, transaction
+
+asyncpg = pytest.importorskip("asyncpg")
+
+DATABASE = presets.database
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+
+def verdicts(error: BaseException) -> tuple[bool, bool, bool]:
+    """Is the database unwell, may another attempt help, was surely nothing done?"""
+    return bool(DATABASE.failing(error)), bool(DATABASE.momentary(error)), bool(DATABASE.unsent(error))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with installed(Postgres) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def pool_of(postgres: Postgres, size: int) -> AsyncIterator[Any]:
+    pool = await asyncpg.create_pool(f"postgresql://{postgres.dsn}", min_size=0, max_size=size)
+    try:
+        yield pool
+    finally:
+        with resilio.detached():
+            pool.terminate()
+
+
+def in_use(pool: Any) -> int:
+    """Connections that the pool has given out."""
+    return pool.get_size() - pool.get_idle_size()
+
+
+async def within(scope: Any, function: Callable[[], Any]) -> None:
+    if scope is anyio.fail_after:
+        with scope(0.05):
+            await function()
+    else:
+        await scope(0.05).acall(function)
+
+
+@pytest.mark.parametrize("guard", [resilio.timeout, deadline])
+async def test_an_interrupted_transaction_gives_its_connection_back(postgres: Postgres, guard: Any) -> None:
+    """At once, and rolled back."""
+    async with pool_of(postgres, 1) as pool:
+
+        @guard(0.05)
+        async def slow() -> None:
+            async with transaction(pool) as borrowed:
+                await borrowed.execute("CREATE TEMPORARY TABLE half_done (x int)")
+                await borrowed.execute("SELECT pg_sleep(30)")
+
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await slow()
+            assert in_use(pool) == 0
+        assert await pool.fetchval("SELECT to_regclass('half_done') IS NULL")
+
+
+@pytest.mark.parametrize(("scope", "lost"), [(resilio.timeout, 0), (anyio.fail_after, 3)])
+async def test_cleanup_by_hand_is_not_cancelled_again(postgres: Postgres, scope: Any, lost: int) -> None:
+    """An await before the release loses its connection for good under anyio's scopes, and not under ours."""
+    async with pool_of(postgres, 3) as pool:
+
+        async def transaction() -> None:
+            borrowed = await pool.acquire()
+            try:
+                await borrowed.execute("SELECT pg_sleep(30)")
+            finally:
+                await asyncio.sleep(0)  # as a log or a metric that is awaited
+                await pool.release(borrowed)
+
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await within(scope, transaction)
+        assert in_use(pool) == lost
+
+
+async def test_a_serialization_failure_is_retried_as_a_whole(postgres: Postgres) -> None:
+    """Two that read before either wrote: one is rolled back and runs again."""
+    failures: list[str] = []
+    both_read = asyncio.Barrier(2)
+    async with pool_of(postgres, 3) as pool:
+        await pool.execute("DROP TABLE IF EXISTS counter")
+        await pool.execute("CREATE TABLE counter (n int)")
+        await pool.execute("INSERT INTO counter VALUES (0)")
+
+        @standard("counter", on="database", backoff=0.001)
+        async def count() -> None:
+            first = resilio.current().attempt == 1
+            try:
+                async with transaction(pool, isolation="serializable") as borrowed:
+                    n = await borrowed.fetchval("SELECT n FROM counter")
+                    if first:
+                        await both_read.wait()
+                    await borrowed.execute("UPDATE counter SET n = $1", n + 1)
+            except asyncpg.PostgresError as error:
+                failures.append(error.sqlstate)
+                raise
+
+        await asyncio.gather(count(), count())
+        assert failures == ["40001"], "the transactions did not conflict"
+        assert await pool.fetchval("SELECT n FROM counter") == 2
+
+
+async def test_a_bulkhead_as_wide_as_the_pool_waits_in_its_place(postgres: Postgres) -> None:
+    """Two connections and a queue of four for a burst of twelve: six are refused, by name."""
+    async with pool_of(postgres, 2) as pool:
+        narrow = bulkhead(pool.get_max_size(), max_queued=4, max_wait=30.0, name="db.pool")
+        stack = override(standard("db", on="database"), bulkhead=narrow)
+        waiting = 0
+
+        @stack
+        async def one() -> int:
+            nonlocal waiting
+            waiting = max(waiting, len(pool._queue._getters))
+            return await pool.fetchval("SELECT 1 FROM pg_sleep(0.02)")
+
+        results = await asyncio.gather(*(one() for _ in range(12)), return_exceptions=True)
+    refused = [result for result in results if result != 1]
+    assert len(refused) == 6
+    assert {(type(error), error.name) for error in refused} == {(resilio.BulkheadFullError, "db.pool")}
+    assert waiting == 0, "somebody waited in the pool itself"
+
+
+async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
+    """A crash, refusals, a recovery by itself, with connections of the pool that are dead."""
+    stack = standard("db", on="database", idempotent=True)
+    breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
+    async with pool_of(postgres, 3) as pool:
+        one = stack(lambda: pool.fetchval("SELECT 1"))
+        assert await one() == 1
+        postgres.kill()
+        with pytest.raises(resilio.CircuitOpenError):
+            while True:
+                with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await one()
+        postgres.start()
+        while breaker.snapshot().state != "closed":
+            with contextlib.suppress(Exception):
+                await one()
+            await asyncio.sleep(0.01)
+        assert await one() == 1
+        assert in_use(pool) == 0
+
+
+@pytest.mark.parametrize("where", ["connecting", "beginning", "within", "without a transaction"])
+async def test_a_database_that_hangs_is_given_up(postgres: Postgres, where: str) -> None:
+    """A paused database answers nobody, not even the request to cancel: the connection is cut, and not the process."""
+    async with pool_of(postgres, 1) as pool:
+
+        async def one() -> None:
+            if where == "without a transaction":
+                async with connection(pool, cleanup=0.05) as borrowed:
+                    await borrowed.fetchval("SELECT 1")
+                    postgres.pause()
+                    await borrowed.fetchval("SELECT 2")
+            async with transaction(pool, cleanup=0.05) as borrowed:
+                await borrowed.fetchval("SELECT 1")
+                postgres.pause()
+                await borrowed.fetchval("SELECT 2")
+
+        if where != "connecting":
+            await pool.fetchval("SELECT 1")
+        if where in {"connecting", "beginning"}:
+            postgres.pause()
+        try:
+            with pytest.raises(resilio.CallTimeoutError):
+                await resilio.timeout(0.1).acall(one)
+        finally:
+            postgres.resume()
+        assert in_use(pool) == 0
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_transaction_is_committed_or_rolled_back(postgres: Postgres) -> None:
+    """As asyncpg's own, with its options."""
+    async with pool_of(postgres, 1) as pool:
+        await pool.execute("DROP TABLE IF EXISTS letter")
+        await pool.execute("CREATE TABLE letter (x int)")
+        async with transaction(pool, isolation="serializable") as borrowed:
+            await borrowed.execute("INSERT INTO letter VALUES (1)")
+            assert await borrowed.fetchval("SHOW transaction_isolation") == "serializable"
+        with pytest.raises(KeyError):
+            async with transaction(pool) as borrowed:
+                await borrowed.execute("INSERT INTO letter VALUES (2)")
+                raise KeyError
+        assert await pool.fetch("SELECT x FROM letter") == [(1,)]
+        assert in_use(pool) == 0
+
+
+async def test_errors_of_begin_and_commit_are_the_callers_to_see(postgres: Postgres) -> None:
+    """And the connection is back."""
+    async with pool_of(postgres, 1) as pool:
+        with pytest.raises(ValueError, match="isolation"):
+            async with transaction(pool, isolation="none"):
+                pass
+        await pool.execute("DROP TABLE IF EXISTS part, whole")
+        await pool.execute("CREATE TABLE whole (id int PRIMARY KEY)")
+        await pool.execute("CREATE TABLE part (id int REFERENCES whole DEFERRABLE INITIALLY DEFERRED)")
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            async with transaction(pool) as borrowed:
+                await borrowed.execute("INSERT INTO part VALUES (1)")
+        assert in_use(pool) == 0
+        with pytest.raises(asyncpg.InterfaceError, match="manually"):
+            async with transaction(pool) as borrowed:
+                await borrowed.execute("ROLLBACK")
+                await borrowed._con._protocol.query("BEGIN", None)
+                raise asyncpg.InterfaceError("manually")
+        assert in_use(pool) == 0
+
+
+async def test_a_connection_that_was_lost_hides_no_error(postgres: Postgres) -> None:
+    """The caller sees what was raised inside, and not that there was nothing left to roll back."""
+    async with pool_of(postgres, 1) as pool:
+        with pytest.raises(KeyError):
+            async with transaction(pool) as borrowed:
+                borrowed.terminate()
+                raise KeyError
+        assert in_use(pool) == 0
+
+
+async def test_wrong_arguments_are_named() -> None:
+    """Before anything is borrowed."""
+    with pytest.raises(TypeError, match="pool must be a pool of asyncpg, not None"):
+        connection(None)
+    with pytest.raises(ValueError, match=r"cleanup must be .* not 0"):
+        transaction(asyncpg.create_pool("postgresql://"), cleanup=0)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1 / 0", (False, False, False)),
+        ("SELECT nonsense", (False, False, False)),
+        ("SELECT $1::int", (False, False, False)),  # without its argument: asyncpg's InterfaceError
+        ("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(30)", (True, True, False)),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", (True, True, False)),
+    ],
+)
+async def test_what_failing_means(postgres: Postgres, statement: str, expected: tuple[bool, bool, bool]) -> None:
+    """What the caller wrote is not the database's fault, and a connection that it closed is."""
+    async with pool_of(postgres, 1) as pool:
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
+            await pool.fetchval(statement)
+    assert verdicts(caught.value) == expected
+
+
+async def test_a_connection_that_had_gone_is_the_databases_failure(postgres: Postgres) -> None:
+    """An InterfaceError in asyncpg's words."""
+    alone = await asyncpg.connect(f"postgresql://{postgres.dsn}")
+    alone.terminate()
+    with pytest.raises(asyncpg.InterfaceError) as caught:
+        await alone.fetchval("SELECT 1")
+    assert verdicts(caught.value) == (True, True, False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_closed_port_is_known_to_have_got_nothing(host: str) -> None:
+    """Nobody listens, on one address or on several."""
+    with pytest.raises(OSError, match=r"Connect call failed|Multiple exceptions") as caught:
+        await asyncpg.connect(f"postgresql://postgres@{host}:{free_port()}/postgres")
+    assert verdicts(caught.value) == (True, True, True)
