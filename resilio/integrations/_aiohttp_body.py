@@ -1,0 +1,112 @@
+"""The body of an aiohttp response as the policy sees it: how it ended, and when nobody wants it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from typing import Any
+
+from resilio._outcome import Outcome
+from resilio.integrations._aiohttp_lib import aiohttp
+from resilio.integrations._through import Lease
+
+__all__ = ["Body", "out_of_time"]
+
+SAYS_ALL = 300
+"""From this status on the head of a response says what there is to say, whether or not its body is read."""
+
+UPGRADED = 101
+"""A WebSocket from here on: it ends when its connection does, and that is no failure."""
+
+
+def out_of_time(subject: Any) -> bool:
+    """Tell whether the client's own total timeout has cut a request or a response short."""
+    return bool(getattr(getattr(subject, "_timer", None), "_cancelled", False))
+
+
+class Body(Lease):
+    """
+    What a response holds until its body has ended, failed, been given up or been dropped.
+
+    It knows the response weakly: the connection, which the event loop knows, knows this.
+    """
+
+    __slots__ = ("_content", "_response", "_verdict")
+
+    def __init__(self, response: Any, verdict: Outcome | None, label: str) -> None:
+        """
+        Begin to watch a response whose head is there.
+
+        Args:
+            response: The response.
+
+            verdict: What its head says; None and a success leave that to the policy's own rules.
+
+            label: What is abandoned, for the log.
+        """
+        super().__init__(label)
+        self._response = weakref.ref(response)
+        self._content = response.content
+        self._verdict = verdict
+        connection = response.connection
+        if connection is None:
+            self._released()
+        else:
+            _forget(response)
+            connection.add_callback(self._released)
+
+    def _released(self) -> None:
+        """The connection is free: how did it come to that?"""
+        error, response, here = self._content.exception(), self._response(), sys.exception()
+        if error is not None and type(error) is not aiohttp.ClientConnectionError:
+            self.end("failed", error)
+        elif self._content.is_eof() and error is None:
+            self._judged("ended", response)
+        elif out_of_time(response):
+            self.end("failure", TimeoutError())
+        elif isinstance(here, asyncio.CancelledError):
+            self.end("failed", here)
+        elif response is not None and (response.status >= SAYS_ALL or response.status == UPGRADED):
+            self._judged("ended", response)
+        else:
+            self._judged("abandoned" if error is None else "aborted", response)
+
+    def _judged(self, how: str, response: Any | None) -> None:
+        """What the head of the response has said holds, however it ends."""
+        if self._verdict is Outcome.FAILURE:
+            self.end("failure", None if response is None else _as_error(response))
+        elif self._verdict is Outcome.IGNORED:
+            self.end("ignore")
+        else:
+            self.end(how)
+
+
+def _as_error(response: Any) -> Any:
+    """Return what raise_for_status() would raise: a breaker reads its Retry-After."""
+    return aiohttp.ClientResponseError(
+        response.request_info, (), status=response.status, message=response.reason or "", headers=response.headers
+    )
+
+
+def _forget(response: Any) -> None:
+    """
+    Have the connection know its response weakly.
+
+    The event loop knows the connection, which knows what is to be told of the body's end: the response. So a response
+    that its user has dropped with its body unread would live until the server ends it, and its permit with it.
+    """
+    content = response.content
+    told: Any = getattr(content, "_eof_callbacks", None)
+    ended: Any = getattr(response, "_response_eof", None)
+    if told is None or ended not in told:
+        return
+    told.remove(ended)
+    known = weakref.WeakMethod(ended)
+
+    def tell() -> None:
+        method = known()
+        if method is not None:
+            method()
+
+    content.on_eof(tell)

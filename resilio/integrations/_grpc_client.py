@@ -1,0 +1,265 @@
+"""Client interceptors: each call of a channel goes through a policy, permits until the call is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from resilio._deadline import remaining
+from resilio._outcome import Outcome
+from resilio.errors import ResilienceError
+from resilio.integrations._grpc_calls import (
+    StreamCall,
+    StreamLease,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    ended_with,
+)
+from resilio.integrations._grpc_errors import in_terms, status_of
+from resilio.integrations._grpc_lib import Code, aio
+from resilio.integrations._grpc_relay import detour
+from resilio.integrations._through import Exchange, Once, Route, Spent
+
+__all__ = ["Guarded", "Outgoing", "StreamStreamGuard", "StreamUnaryGuard", "UnaryStreamGuard", "UnaryUnaryGuard"]
+
+Continuation = Callable[[Any, Any], Any]
+
+
+class Outgoing:
+    """
+    A call as key, cost and weight functions see it.
+
+    Attributes:
+        method: Its full name, "/package.Service/Method".
+
+        details: The `grpc.aio.ClientCallDetails`.
+
+        request: The message; the iterator of messages where they are streamed.
+    """
+
+    __slots__ = ("details", "method", "request")
+
+    def __init__(self, details: Any, request: Any) -> None:
+        """Show a call."""
+        method = details.method
+        self.method: str = method.decode() if isinstance(method, bytes) else method
+        self.details = details
+        self.request = request
+
+
+class Guarded:
+    """What the interceptors of one channel share: the policy's route, and what its statuses mean."""
+
+    __slots__ = ("failing", "replay_safe", "route")
+
+    def __init__(
+        self, route: Route, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
+    ) -> None:
+        """Remember; see :func:`resilio.integrations.grpc.interceptors`."""
+        self.route = route
+        self.failing = failing
+        self.replay_safe = replay_safe
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """Return what an error says of the service; None: ask the policy."""
+        status = status_of(error)
+        if status is None:
+            return None
+        if status is Code.CANCELLED:
+            return Outcome.IGNORED
+        if self.failing is None:
+            return None
+        return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
+
+    def shown(self, call: Outgoing, *, streams: bool) -> Any:
+        """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
+        route, safe = self.route, self.replay_safe
+        if not route.replays or (not streams and (safe is True or (safe and safe(call)))):
+            return call
+        return Spent(call) if route.hedged else Once(call)
+
+
+class _Call(Exchange):
+    """One call, which may be made several times."""
+
+    __slots__ = ("_asked", "_details", "_guarded", "_out_of_time", "_request")
+
+    def __init__(self, guarded: Guarded, continuation: Continuation, details: Any, request: Any) -> None:
+        super().__init__()
+        self._guarded = guarded
+        self._asked = continuation
+        self._details = details
+        self._request = request
+        self._out_of_time = False
+
+    async def begin(self, shown: Any, request: Any) -> Any:
+        """Make the call once; it has no more time than the ambient deadline has left."""
+        details, left = self._details, remaining()
+        if left is not None and (details.timeout is None or left < details.timeout):
+            self._out_of_time = True
+            details = aio.ClientCallDetails(
+                details.method, left, details.metadata, details.credentials, details.wait_for_ready
+            )
+        if isinstance(shown, Once):
+            shown.sent()
+        return await self._asked(details, request)
+
+    def blame(self, error: BaseException) -> BaseException | Outcome:
+        if self._out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
+            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
+        outcome = self._guarded.outcome(error)
+        return error if outcome is None else outcome
+
+
+class _Unary(_Call):
+    """A call with one message each way: it is over when its attempt is."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, guarded: Guarded, continuation: Continuation, details: Any, request: Any) -> None:
+        super().__init__(guarded, continuation, details, request)
+        self._calls: list[tuple[Any, Any]] = []
+
+    async def attempt(self, request: Any) -> Any:
+        call = await self.begin(request, self._request)
+        response = await call
+        self._calls.append((response, call))
+        return response
+
+    def close(self, answer: Any) -> None:
+        """Nothing is left to be closed."""
+
+    def call_of(self, response: Any) -> Any:
+        """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
+        return next((call for answer, call in self._calls if answer is response), response)
+
+
+class _Stream(_Call):
+    """A call with a stream: it goes on when its attempt is over."""
+
+    __slots__ = ("_kind", "_waits")
+
+    def __init__(
+        self,
+        guarded: Guarded,
+        continuation: Continuation,
+        details: Any,
+        request: Any,
+        kind: type[StreamCall],
+        *,
+        waits: bool,
+    ) -> None:
+        super().__init__(guarded, continuation, details, request)
+        self._kind = kind
+        self._waits = waits
+
+    async def attempt(self, request: Any) -> Any:
+        messages, filling = detour(self._request)
+        call = await self.begin(request, messages)
+        lease = StreamLease(f"a call of {self._guarded.route.label}")
+        answer = self._kind(call, lease, filling)
+        self.answered(answer, lease)
+        if self._waits:
+            await self._until_it_answers(call)
+        call.add_done_callback(_Over(lease, self._guarded, self._out_of_time))
+        return answer
+
+    async def _until_it_answers(self, call: Any) -> None:
+        try:
+            await call.initial_metadata()
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        error = ended_with(call) if call.done() else None
+        if error is not None:
+            raise error
+
+    def close(self, answer: Any) -> None:
+        answer.cancel()
+
+
+class _Over:
+    """What ends a lease when its call is over; it knows nothing that would keep what the user holds alive."""
+
+    __slots__ = ("_guarded", "_lease", "_out_of_time")
+
+    def __init__(self, lease: StreamLease, guarded: Guarded, out_of_time: bool) -> None:
+        self._lease = lease
+        self._guarded = guarded
+        self._out_of_time = out_of_time
+
+    def __call__(self, call: Any) -> None:
+        error = ended_with(call)
+        if error is None:
+            self._lease.end("success")
+            return
+        outcome = self._guarded.outcome(error)
+        if call.cancelled() or (self._out_of_time and error.code() is Code.DEADLINE_EXCEEDED):
+            outcome = Outcome.IGNORED
+        self._lease.end(_HOW[outcome], error)
+
+
+_HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", Outcome.SUCCESS: "success"}
+
+
+class _Guard:
+    """What interceptors of all kinds do."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        """Guard calls of one kind."""
+        self._guarded = guarded
+
+    async def _stream(
+        self, continuation: Continuation, details: Any, request: Any, kind: type[StreamCall], *, streams: bool
+    ) -> Any:
+        guarded = self._guarded
+        waits = guarded.route.replays and not streams
+        exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
+        return await self._run(exchange, guarded.shown(Outgoing(details, request), streams=streams))
+
+    async def _run(self, exchange: _Call, shown: Any) -> Any:
+        try:
+            return await self._guarded.route.run(exchange, shown)
+        except ResilienceError as error:
+            raise in_terms(error) from error.__cause__
+
+
+class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Guards calls with one message each way."""
+
+    async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
+        """Make the call through the policy."""
+        guarded = self._guarded
+        exchange = _Unary(guarded, continuation, client_call_details, request)
+        shown = guarded.shown(Outgoing(client_call_details, request), streams=False)
+        return exchange.call_of(await self._run(exchange, shown))
+
+
+class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    """Guards calls that are answered by a stream."""
+
+    async def intercept_unary_stream(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request, UnaryStream, streams=False)
+
+
+class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
+    """Guards calls that stream, and are answered by one message."""
+
+    async def intercept_stream_unary(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request_iterator, StreamUnary, streams=True)
+
+
+class StreamStreamGuard(_Guard, aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+    """Guards calls that stream both ways."""
+
+    async def intercept_stream_stream(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request_iterator, StreamStream, streams=True)

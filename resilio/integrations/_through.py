@@ -1,0 +1,281 @@
+"""
+Requests through a policy whose permits outlive the call: until the body or the stream of its answer has ended.
+
+A client's hook returns when the headers are there; what comes then takes most of the time, and may fail. So the gates
+of a policy are not asked by one native call with its strategies: neighbouring strategies are one native call, and
+neighbouring gates give a permit, which the answer's `Lease` keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from resilio._config import refuse
+from resilio._native import core
+from resilio._outcome import Outcome
+from resilio._policy import Policy
+from resilio._priority import priority
+from resilio.integrations import _body
+from resilio.integrations._body import Held
+from resilio.integrations._way import _is_strategy as is_strategy
+from resilio.integrations._way import one_of
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate, Permit
+
+__all__ = ["Exchange", "Lease", "Once", "Route", "Spent"]
+
+
+class Lease(Held):
+    """
+    The permits of one answer, which end together, once: by whatever ends the answer first, in any thread.
+
+    A permit that is added after that ends at once, in the same way.
+    """
+
+    __slots__ = ("_error", "_how")
+
+    def __init__(self, label: str) -> None:
+        """
+        Hold nothing yet.
+
+        Args:
+            label: What is abandoned, for the log.
+        """
+        super().__init__(label)
+        self._how: str | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer has ended."""
+        return self._how is not None
+
+    def take(self, permit: Permit, answer: Any) -> None:
+        """Hold a permit, whose gates judge the answer by what there is of it."""
+        permit.answered(answer)
+        self.hold(permit)
+
+    def hold(self, permit: Permit) -> None:
+        """Hold a permit."""
+        self.add(permit)
+        if self._how is not None:
+            self._settle()
+
+    def end(self, how: str, error: BaseException | None = None) -> None:
+        """
+        End all permits, unless that was done before.
+
+        Args:
+            how: "ended", "failed", "aborted" or "abandoned", as `Held` has it; or "success", "failure" or "ignore": the
+                verdict for all gates.
+
+            error: What the answer has ended with.
+        """
+        if self._how is None:
+            self._error = error
+            self._how = how
+            self._settle()
+
+    def _settle(self) -> None:
+        how, error = self._how, self._error
+        if how in ("ended", "aborted", "abandoned"):
+            getattr(self, how)()
+        elif how == "failed" and error is not None:
+            self.failed(error)
+        else:
+            while permit := self._next():
+                with suppress(RuntimeError):  # ended by hand
+                    permit.failure(error) if how == "failure" else getattr(permit, str(how))()
+
+
+class Exchange:
+    """
+    One logical call: how a try is made, and every answer that it was given, of which its caller gets at most one.
+
+    A client's subclass has `attempt`, `close` and, where not every exception is the dependency's fault, `blame`.
+    """
+
+    __slots__ = ("_leases", "over")
+
+    def __init__(self) -> None:
+        """Begin without answers."""
+        self._leases: list[tuple[Any, Lease]] = []
+        self.over = False
+
+    def attempt(self, request: Any) -> Awaitable[Any]:
+        """
+        Return an answer, made known by `answered`.
+
+        Args:
+            request: The request, or what stands for it.
+        """
+        raise NotImplementedError
+
+    def close(self, answer: Any) -> None:
+        """Let go of an answer that nobody will see, which ends its lease."""
+        raise NotImplementedError
+
+    def blame(self, error: BaseException) -> BaseException | Outcome:
+        """Return what an exception says of the dependency: an outcome, or what gates judge, itself or another."""
+        return error
+
+    def answered(self, answer: Any, lease: Lease) -> None:
+        """Remember an answer and its lease; one that comes too late is let go of at once."""
+        if self.over:
+            self.close(answer)
+        else:
+            self._leases.append((answer, lease))
+
+    def lease_of(self, answer: Any) -> Lease | None:
+        """Return the lease of an answer; None for what came from elsewhere, as a fallback's value."""
+        return next((lease for one, lease in self._leases if one is answer), None)
+
+    def finish(self, chosen: Any = None) -> None:
+        """Let go of all answers but one, those that are still to come included."""
+        self.over = True
+        leases, self._leases = self._leases, []
+        for answer, lease in leases:
+            if answer is not chosen and not lease.over:
+                self.close(answer)
+
+
+class Once:
+    """A request that is gone once sent, as strategies see it; everything else about it is the request's."""
+
+    def __init__(self, request: Any) -> None:
+        """Stand for `request`."""
+        self.request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.request, name)
+
+    def sent(self, *, undone: bool = False) -> None:
+        """It is sent now; `undone`: its server says that it has done nothing."""
+        object.__setattr__(self, "__class__", Once if undone else Spent)
+
+
+class Spent(Once):
+    """One that has been sent: nothing can be called with it again."""
+
+    def __next__(self) -> Any:
+        """Say by being there, as an iterator does, that this argument is gone once used."""
+        raise StopIteration
+
+
+class Route:
+    """The way of requests through one policy: what is native stays so, and permits go into the answers' leases."""
+
+    __slots__ = ("_stages", "hedged", "label", "replays")
+
+    def __init__(self, policy: Policy[Any]) -> None:
+        """
+        Take a policy apart.
+
+        Args:
+            policy: Any policy.
+
+        Raises:
+            TypeError: `policy` is no policy.
+        """
+        if not isinstance(policy, Policy):
+            refuse("policy", policy, "a policy, like circuit_breaker() or standard('name', on='http')", TypeError)
+        runs = _runs(policy)
+        self.label = policy.label
+        self._stages = tuple(_Strategies(run) if acts else _Gates(run) for acts, run in runs)
+        self.hedged = any(one_of(gate).kind == "hedge" for gate in policy.gates)
+        self.replays = any(acts for acts, _ in runs)
+
+    async def run(self, exchange: Exchange, request: Any) -> Any:
+        """
+        Return the answer to `request`, with its permits in its lease.
+
+        Args:
+            exchange: A new one, which makes the attempts.
+
+            request: What keys, weights and costs are functions of.
+        """
+        answer = None
+        try:
+            answer = await _inward(self._stages, exchange, request)
+        finally:
+            exchange.finish(answer)
+        return answer
+
+
+def _inward(stages: tuple[Any, ...], exchange: Exchange, request: Any) -> Awaitable[Any]:
+    if not stages:
+        return exchange.attempt(request)
+    made: Awaitable[Any] = stages[0].pass_through(stages[1:], exchange, request)
+    return made
+
+
+class _Gates:
+    """Neighbouring gates: all admit, or none."""
+
+    __slots__ = ("_pipeline",)
+
+    def __init__(self, gates: tuple[Gate, ...]) -> None:
+        self._pipeline = core.Pipeline(gates)
+
+    async def pass_through(self, inside: tuple[Any, ...], exchange: Exchange, request: Any) -> Any:
+        if _body.untold():
+            _body.tell()
+        call = core.current()
+        permit = self._for_copy(request) if call is not None and call.hedge else await self._pipeline.aacquire(request)
+        try:
+            answer = await _inward(inside, exchange, request)
+        except BaseException as error:
+            _failed(permit, error, exchange.blame(error))
+            raise
+        lease = exchange.lease_of(answer)
+        if lease is not None:
+            lease.take(permit, answer)
+        elif exchange.over:
+            permit.ignore()
+        else:
+            permit.returned(answer)
+        return answer
+
+    def _for_copy(self, request: Any) -> Permit:
+        """A hedge may be shed, and waits for nothing."""
+        with priority("sheddable"):
+            permit = self._pipeline.try_acquire(request)
+        if isinstance(permit, core.Refusal):
+            raise permit.error
+        return permit
+
+
+def _failed(permit: Permit, error: BaseException, blamed: BaseException | Outcome) -> None:
+    if isinstance(blamed, BaseException):
+        permit.raised(blamed)  # here, where the strategies around are: they know whose cancellation it is
+    elif blamed is Outcome.FAILURE:
+        permit.failure(error)
+    elif blamed is Outcome.SUCCESS:
+        permit.success()
+    else:
+        permit.ignore()
+
+
+class _Strategies:
+    """Neighbouring strategies: one native call."""
+
+    __slots__ = ("_pipeline",)
+
+    def __init__(self, gates: tuple[Gate, ...]) -> None:
+        self._pipeline = core.Pipeline(gates)
+
+    def pass_through(self, inside: tuple[Any, ...], exchange: Exchange, request: Any) -> Coroutine[Any, Any, Any]:
+        async def send(request: Any) -> Any:
+            return await _inward(inside, exchange, request)
+
+        call: Any = self._pipeline.acall(send, request)
+        return call  # type: ignore[no-any-return]
+
+
+def _runs(policy: Policy[Any]) -> list[tuple[bool, tuple[Gate, ...]]]:
+    """Return the policy's stages, outermost first, as runs of strategies (True) and of gates."""
+    return [(acts, tuple(run)) for acts, run in groupby(policy.gates, is_strategy)]

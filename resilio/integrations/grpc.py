@@ -1,0 +1,173 @@
+"""
+Interceptors for grpc.aio: a policy around each call of a channel, and one in front of each method of a server.
+
+Why: what an interceptor awaits returns at once, with a call that has only begun; a guard around that takes every call
+for a success within no time. When not: to guard what several calls are made for, decorate the function that makes them.
+What it is not: grpcio's own retries (service config), which happen inside of one call, and are seen as a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from resilio._config import refuse
+from resilio._config import seconds as checked_seconds
+from resilio._policies.load_shed import load_shed
+from resilio.integrations._grpc_client import (
+    Guarded,
+    Outgoing,
+    StreamStreamGuard,
+    StreamUnaryGuard,
+    UnaryStreamGuard,
+    UnaryUnaryGuard,
+)
+from resilio.integrations._grpc_errors import (
+    FAILING,
+    BulkheadFullError,
+    CallTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    codes,
+    preset,
+)
+from resilio.integrations._grpc_server import Incoming, ServerGuard
+from resilio.integrations._server import checked_policy
+from resilio.integrations._through import Route
+from resilio.integrations._trust import trust_of
+from resilio.integrations._wire import check_header_name
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = [
+    "FAILING",
+    "BulkheadFullError",
+    "CallTimeoutError",
+    "CircuitOpenError",
+    "DeadlineExceededError",
+    "Incoming",
+    "Outgoing",
+    "OverloadedError",
+    "RateLimitedError",
+    "RejectedError",
+    "interceptors",
+    "method",
+    "preset",
+    "server_interceptor",
+]
+
+HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
+"""What is asked to learn whether the server lives, and what it offers: no overload may stop the answer."""
+
+
+def method(call: Outgoing | Incoming) -> str:
+    """
+    Return the full name of a call's method: `keyed(circuit_breaker, key=method)` has a breaker for each.
+
+    Args:
+        call: The call.
+    """
+    return call.method
+
+
+def interceptors(
+    policy: Policy[Any],
+    *,
+    failing: Iterable[Any] | None = FAILING,
+    replay_safe: Callable[[Outgoing], object] | bool = True,
+) -> list[Any]:
+    """
+    Return interceptors for all kinds of calls: `grpc.aio.insecure_channel(target, interceptors=interceptors(policy))`.
+
+    A call has no more time than the ambient deadline has left, and tells the server so. Its permit is held until it is
+    over; of a stream that nobody holds any more, until that is collected, which cancels it.
+
+    Args:
+        policy: Any policy; key, cost and weight functions get an :class:`Outgoing`. What streams requests is made once.
+
+        failing: Statuses that are failures for the policy's gates; all others are successes, but CANCELLED, which says
+            nothing. None: what the policy's own `on` says of `grpc.aio.AioRpcError`, as retries do anyway.
+
+        replay_safe: Whether a call that was made may be made again, if the policy retries or hedges: True, False, or a
+            function of the :class:`Outgoing`.
+
+    Raises:
+        TypeError: An option of a wrong type.
+    """
+    if not isinstance(replay_safe, bool) and not callable(replay_safe):
+        refuse("replay_safe", replay_safe, "True, False or a function of the call", TypeError)
+    guarded = Guarded(Route(policy), codes("failing", failing), replay_safe)
+    kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
+    return [kind(guarded) for kind in kinds]
+
+
+def server_interceptor(
+    policy: Policy[Any] | None = None,
+    *,
+    failing: Iterable[Any] = FAILING,
+    exempt: Iterable[str] | Callable[[str], object] = HEALTH,
+    max_deadline: float | timedelta | None = None,
+    priority_header: str | None = None,
+    trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
+) -> ServerGuard:
+    """
+    Return an interceptor that admits calls by a policy: `grpc.aio.server(interceptors=[server_interceptor(...)])`.
+
+    A call is admitted before its handler runs, and holds its permit until it is over. One that is refused is answered
+    by RESOURCE_EXHAUSTED, or UNAVAILABLE where a breaker is open or the pipeline drains, with `grpc-retry-pushback-ms`.
+    The handler runs within the client's deadline: queues, and calls that it makes, know how much time is left.
+
+    Args:
+        policy: What admits a call, which it is given as an :class:`Incoming`: gates, no retry, hedge, timeout or
+            fallback. None: `load_shed(name="grpc")`, which learns what the server can do.
+
+        failing: Statuses that are failures of a handler; an exception is judged by the policy's own `on`.
+
+        exempt: Methods that are served whatever the policy says, by how their full names begin; or a function of the
+            full name. The default: health checks and reflection.
+
+        max_deadline: The most seconds that a call may have, also one that has no deadline; None: what it says.
+
+        priority_header: The metadata with the call's priority ("critical", "standard", "sheddable", "background");
+            None: not read.
+
+        trust: Whose priorities count: networks of peers ("10.0.0.0/8"), a function of the `ServicerContext`, True or
+            False.
+
+    Raises:
+        TypeError: An option of a wrong type, or a policy that would run a call again or interrupt it.
+
+        ValueError: An option out of range.
+    """
+    return ServerGuard(
+        checked_policy(load_shed(name="grpc") if policy is None else policy),
+        failing=codes("failing", failing) or frozenset(),
+        exempt=_exempt(exempt),
+        max_deadline=checked_seconds("max_deadline", max_deadline, none_ok=True),
+        priority_header=check_header_name("priority_header", priority_header, none_ok=True),
+        trusts=trust_of("trust", trust, _address_of),
+    )
+
+
+def _exempt(value: Any) -> Callable[[str], object]:
+    if callable(value):
+        found: Callable[[str], object] = value
+        return found
+    prefixes = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if not all(isinstance(one, str) and one.startswith("/") for one in prefixes):
+        refuse("exempt", value, "beginnings of full names, like ('/package.Service/',), or a function", TypeError)
+    return lambda name: name.startswith(prefixes)
+
+
+def _address_of(context: Any) -> str | None:
+    """Return the peer's address, of "ipv4:10.0.0.7:55555" and "ipv6:%5B::1%5D:55555"."""
+    family, _, rest = context.peer().partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return None
+    address, _, _ = rest.rpartition(":")
+    return str(address.replace("%5B", "").replace("%5D", "").strip("[]"))
