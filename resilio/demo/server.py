@@ -26,10 +26,14 @@ import time
 from collections import Counter
 from typing import Any
 
-import h11
-
 from resilio.demo._acts import Site
 from resilio.demo._schedule import Fate, Phase, fate_of, service_seconds
+from resilio.integrations._extras import missing
+
+try:
+    import h11
+except ImportError as error:
+    raise missing("resilio.demo.server", "httpx", error, "h11") from error
 
 __all__ = ["LIFETIME", "Dependency", "main"]
 
