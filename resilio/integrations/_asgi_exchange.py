@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from resilio._native.core import Permit
+from resilio.integrations._outcome import settle
 
-__all__ = ["HTTPExchange", "Message", "Receive", "Send", "SocketExchange"]
+__all__ = ["HTTPExchange", "Message", "Receive", "Send", "SocketExchange", "TimedExchange"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -40,7 +41,11 @@ class Exchange:
     def failed(self, error: BaseException) -> None:
         """End the permit as its gates judge what the app has raised."""
         permit, self.permit = self.permit, None
-        if permit is not None:
+        if permit is None:
+            return
+        if type(error) is GeneratorExit:  # the task was dropped
+            permit.abandon()
+        else:
             permit.raised(error)
 
     def left(self) -> None:
@@ -55,16 +60,6 @@ class Exchange:
         permit, self.permit = self.permit, None
         if permit is not None:
             settle(permit, status)
-
-
-def settle(permit: Permit, status: int) -> None:
-    """End a permit as the status says: a fault of the server is a failure, a fault of the client neither."""
-    if status < 400:
-        permit.success()
-    elif status < 500:
-        permit.ignore()
-    else:
-        permit.failure()
 
 
 async def send_last(send: Send, message: Message, permit: Permit, status: int) -> None:
@@ -134,6 +129,19 @@ class HTTPExchange(Exchange):
         self.started = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class TimedExchange(HTTPExchange):
+    """An HTTP request whose response tells in its head where the time has gone so far."""
+
+    __slots__ = ()
+
+    async def send(self, message: Message) -> None:
+        """Send as any, with the header Server-Timing."""
+        if message["type"] == "http.response.start" and self.permit is not None:
+            timing = self.permit.segments.server_timing().encode("ascii")
+            message = {**message, "headers": [*message.get("headers", ()), (b"server-timing", timing)]}
+        await super().send(message)
 
 
 class SocketExchange(Exchange):

@@ -127,6 +127,7 @@ class Server:
     prefixes: tuple[str, ...]
     exempts: Callable[[Any], bool] | None
     respond: Callable[[Any, Exception], Any] | None
+    server_timing: bool
 
     @classmethod
     def of(cls, policy: object, address_of: Callable[[Any], str | None], options: Mapping[str, Any]) -> Server:
@@ -161,6 +162,7 @@ class Server:
             prefixes=tuple(path[:-1] for path in paths if path.endswith("*")),
             exempts=safely("exempt", function("exempt", exempt), default=False) if by_function else None,
             respond=None if respond is None else safely("respond", function("respond", respond), default=None),
+            server_timing=flag("server_timing", options["server_timing"]),
         )
 
     @property

@@ -20,7 +20,7 @@ from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import priority
-from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange
+from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange, TimedExchange
 from resilio.integrations._asgi_queue import admit, wait
 from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Said, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
@@ -61,6 +61,7 @@ class Middleware:
         tenant_header: str | None = None,
         exempt: Iterable[str] | Callable[[Any], bool] = EXEMPT,
         respond: Respond | None = None,
+        server_timing: bool = False,
     ) -> None:
         """
         Put the middleware around `app`.
@@ -83,6 +84,8 @@ class Middleware:
                 scope.
             respond: A function of scope and refusal that returns status, headers and body of the answer to a request
                 that is refused, or None for the usual one.
+            server_timing: Whether the header Server-Timing tells where the time has gone when the response begins:
+                waiting for the permit, and in the app. Everybody sees it who sees the response.
 
         Raises:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
@@ -93,6 +96,7 @@ class Middleware:
         self.policy = load_shed(name="asgi") if policy is None else policy
         self._server = server = Server.of(self.policy, _address_of, options)
         self._aacquire = self.policy.aacquire
+        self._http = TimedExchange if server.server_timing else HTTPExchange
         self._paths = server.paths
         self._looks = bool(server.prefixes) or server.exempts is not None
         self._headers = {name.encode("ascii"): what for name, what in server.headers.items()}
@@ -138,7 +142,7 @@ class Middleware:
         if path in self._paths or (self._looks and self._server.exempt(scope, path)):
             return None
         if kind == "http":
-            return HTTPExchange(receive, send)
+            return self._http(receive, send)
         denies = "websocket.http.response" in (scope.get("extensions") or ())
         return SocketExchange(receive, send, denies=denies)
 

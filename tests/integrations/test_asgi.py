@@ -631,6 +631,32 @@ async def test_the_app_has_no_call_of_the_middleware_around_it() -> None:
     assert (await Request().to(Middleware(app, bulkhead(1)))).status == 200
 
 
+async def test_server_timing_tells_where_the_time_went_until_the_response_began(vt) -> None:
+    """With server_timing=True the response's head has the ledger: the wait in the queue, and the app so far."""
+    gate = bulkhead(1, max_queued=5, max_wait=60.0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(0.25)
+        await send(start())
+        await send(body(b"first", more=True))
+        await anyio.sleep(5.0)
+        await send(body(b"last"))
+
+    served = Middleware(app, gate, server_timing=True)
+    first, second = Request(), Request()
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.to, served)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(second.to, served)
+    assert first.headers["server-timing"].startswith("attempt;dur=250")
+    assert first.headers["x-app"] == "yes"
+    timing = {name: float(dur) for name, dur in (p.split(";dur=") for p in second.headers["server-timing"].split(", "))}
+    assert timing["queue"] == pytest.approx(5250, abs=2)
+    assert timing["attempt"] == pytest.approx(250, abs=2)
+    assert second.body == b"firstlast"
+    assert "server-timing" not in (await Request().to(Middleware(answers(), gate))).headers
+
+
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
 

@@ -279,6 +279,7 @@ async def test_the_memory_of_peers_is_bounded() -> None:
         ("exempt", [3], TypeError, "exempt must be paths"),
         ("exempt", Asked().__call__, TypeError, "exempt must be a function"),
         ("respond", 3, TypeError, "respond must be a function"),
+        ("server_timing", None, TypeError, "server_timing must be True or False"),
     ],
 )
 def test_bad_options_are_refused_by_name(option, value, error, says) -> None:

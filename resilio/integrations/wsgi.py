@@ -1,0 +1,205 @@
+"""
+A WSGI middleware: admits each request by a policy, for as long as its response takes, or answers it at once.
+
+Why: a server with so many threads and no more serves all that it has room for, and lets all others wait, for as long as
+their clients can bear. In front of the app, a load shedder, a limit or a rate limit answers what cannot be served with
+503 or 429 and Retry-After. When not: around single handlers, which a decorator guards. What it is not: a retry, or a
+way to interrupt: a thread runs to its end.
+
+A request that has to wait for its permit waits in its thread. It serves Flask, Django or any WSGI app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping
+from contextvars import Context, copy_context
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from resilio import _context
+from resilio._native import clock
+from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
+from resilio._policies.load_shed import load_shed
+from resilio._policy import Policy
+from resilio._priority import CLASSES
+from resilio.integrations._body import tell, untold
+from resilio.integrations._server import EXEMPT, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
+from resilio.integrations._wsgi_exchange import Body, Exchange, SizedBody, TimedExchange, pass_file
+
+__all__ = ["Middleware", "ignored_headers", "tenant_of"]
+
+Environ = MutableMapping[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+Time = float | timedelta
+
+
+class Middleware:
+    """
+    A WSGI app around another: each request is admitted by the policy or answered at once; see the module.
+
+    `app.wsgi_app = Middleware(app.wsgi_app, load_shed())` in Flask, `application = Middleware(application)` in Django.
+    A permit lasts until the server closes the response's body, or the app raises. A status of 500 or more and an
+    exception are failures, one of 400 to 499 and a client that leaves say nothing about the app; latency is that of the
+    first part of the body.
+
+    Attributes:
+        app: The app inside.
+
+        policy: What admits requests.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        policy: Policy[Any] | None = None,
+        *,
+        deadline_header: str | None = DEADLINE_HEADER,
+        default_deadline: Time | None = None,
+        max_deadline: Time | None = None,
+        trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
+        priority_header: str | None = None,
+        tenant_header: str | None = None,
+        exempt: Iterable[str] | Callable[[Any], bool] = EXEMPT,
+        respond: Respond | None = None,
+        server_timing: bool = False,
+    ) -> None:
+        """
+        Put the middleware around `app`.
+
+        Args:
+            app: A WSGI app.
+            policy: What admits a request, which it is given as the only argument (the environ): a gate, a `pipeline` or
+                `keyed` of gates. None: `load_shed(name="wsgi")`, which learns what the server can do.
+            deadline_header: The header with the time that the caller has left, in seconds as a decimal; in milliseconds
+                if its name ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read. Guarded calls and queues know
+                of the deadline, and nothing that cannot finish begins; the app itself is not interrupted.
+            default_deadline: Seconds > 0 for a request that does not say how long it has; None: no deadline.
+            max_deadline: The most seconds that a request may have; None: what it says.
+            trust: Whose headers count: networks of peers ("10.0.0.0/8"; of the environ's REMOTE_ADDR, which a server
+                may have taken from X-Forwarded-For), a function of the environ, True or False.
+            priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").
+            tenant_header: The header with whose request it is; for `load_shed(tenant=tenant_of)`.
+            exempt: Paths that are served whatever the policy says, "/static/*" with all below; or a function of the
+                environ.
+            respond: A function of environ and refusal that returns status, headers and body of the answer to a request
+                that is refused, or None for the usual one.
+            server_timing: Whether the header Server-Timing tells where the time has gone when the response begins:
+                waiting for the permit, and in the app. Everybody sees it who sees the response.
+
+        Raises:
+            TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
+            ValueError: An option out of range.
+        """
+        options = {**locals(), "enforce_deadline": False}  # the first statement: exactly the arguments
+        self.app = app
+        self.policy = load_shed(name="wsgi") if policy is None else policy
+        self._acquire = self.policy.acquire
+        self._server = server = Server.of(self.policy, _address_of, options)
+        self._exchange = TimedExchange if server.server_timing else Exchange
+        self._variables = {_variable(name): what for name, what in server.headers.items()}
+        self._reads = bool(self._variables) or server.default_deadline is not None
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request."""
+        if untold():
+            tell()
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if self._server.exempt(environ, path):
+            return self.app(environ, start_response)
+        said = self._said(environ) if self._reads else None
+        context = None if said is None else _context_of(said, environ)
+        exchange = self._exchange(environ, start_response, self.policy.label, self._answer)
+        try:
+            if context is None:
+                exchange.permit = self._acquire(environ)
+                result = self.app(environ, exchange.start_response)
+            else:
+                exchange.permit = context.run(self._acquire, environ)
+                result = context.run(self.app, environ, exchange.start_response)
+            return _around(result, exchange, context)
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or the response to it
+            return [exchange.answer(error)]
+
+    def _said(self, environ: Environ) -> Said | None:
+        """Return what the request says of itself by headers that are read here; hardly any does."""
+        found = {}
+        for variable, what in self._variables.items():
+            if variable in environ:
+                found[what] = environ[variable]
+        if not found and self._server.default_deadline is None:
+            return None
+        return self._server.said(environ, found)
+
+    def _answer(self, environ: Environ, exchange: Exchange, error: Exception) -> bytes:
+        """Begin the answer in place of the app's, and return its body."""
+
+        def header(name: str) -> str | None:
+            value: str | None = environ.get(_variable(name))
+            return value
+
+        # A WSGI app has no say in connections, so its server has to skip what nobody has read.
+        status, headers, body = self._server.answer(environ, error, header, http1=False)
+        phrase = HTTPStatus(status).phrase if status in _STATUSES else "Refused"
+        exchange.start_response(f"{status} {phrase}", [(name.title(), value) for name, value in headers])
+        return b"" if exchange.head else body
+
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+def _variable(header: str) -> str:
+    """Return where an environ has a header, by its name in lower case."""
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+def _address_of(environ: Environ) -> str | None:
+    address: str | None = environ.get("REMOTE_ADDR")
+    return address or None
+
+
+def _context_of(said: Said, environ: Environ) -> Context:
+    """
+    Return the context of a request that says something of itself: its deadline, and how important it is.
+
+    The server takes the body's parts out of the app's call, so a block around that would not do.
+    """
+    if said.tenant is not None:
+        environ[TENANT] = said.tenant
+    context = copy_context()
+    context.run(_set, said)
+    return context
+
+
+def _set(said: Said) -> None:
+    if said.level is not None:
+        _context.priority.set(AmbientPriority(CLASSES.index(said.level), None, _context.priority.get()))
+    if said.seconds is not None:
+        allowed_ns = round(said.seconds * 1e9)
+        until_ns, outer = clock.now_ns() + allowed_ns, ambient_deadline()
+        if outer is None or outer.until_ns > until_ns:
+            _context.deadline.set(AmbientDeadline(until_ns, allowed_ns, outer))
+
+
+def _around(result: Iterable[bytes], exchange: Exchange, context: Context | None) -> Iterable[bytes]:
+    """Put the permit around what the app has returned, in the context of the request if it has one of its own."""
+    if isinstance(result, (list, tuple)):
+        return SizedBody(exchange, iter(result).__next__, None, len(result))
+    if _is_file(result, exchange._environ) and pass_file(result, exchange):
+        return result
+    following, close = iter(result).__next__, getattr(result, "close", None)
+    if context is not None:
+        following, close = _in(context, following), None if close is None else _in(context, close)
+    return Body(exchange, following, close)
+
+
+def _is_file(result: object, environ: Environ) -> bool:
+    """Tell whether the server made it, of a file, and may send it in a way of its own."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(result, wrapper)
+
+
+def _in(context: Context, function: Callable[[], Any]) -> Callable[[], Any]:
+    return lambda: context.run(function)
