@@ -31,6 +31,7 @@ _ABOUT = (
 _CASES = {
     "async empty wrapper": "bare await",
     "async breaker on success": "bare await",
+    "async breaker on success, scraped by Prometheus": "bare await",
     "rate_limit + bulkhead + breaker, fused": "bare await",
     "retry, first attempt succeeds": "bare await",
     "fallback, primary succeeds": "bare await",

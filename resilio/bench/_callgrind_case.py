@@ -90,12 +90,27 @@ def _attempting() -> tuple[Callable[[Any], Any], Any]:
     return attempting.attempt, attempting.function
 
 
+def _scraped() -> Callable[[], Awaitable[Any]]:
+    """Return a guarded function that was scraped, and will be again: the collector lives on in its registry."""
+    try:
+        from prometheus_client import REGISTRY
+
+        from resilio.metrics.prometheus import ResilioCollector, generate_latest
+    except ImportError as error:
+        raise Unavailable(str(error)) from error
+    ResilioCollector()
+    guarded: Callable[[], Awaitable[Any]] = _own.breaker()(_work.acallee())
+    generate_latest(REGISTRY)
+    return guarded
+
+
 CASES: dict[str, Callable[[], Callable[[int], None]]] = {
     "bare await": lambda: _awaiting(_work.acallee),
     "bare call": lambda: _calling(_work.callee),
     "bare loop": _idle,
     "async empty wrapper": lambda: _awaiting(lambda: _work.async_wrapper(_work.acallee())),
     "async breaker on success": lambda: _awaiting(lambda: _own.breaker()(_work.acallee())),
+    "async breaker on success, scraped by Prometheus": lambda: _awaiting(_scraped),
     "rate_limit + bulkhead + breaker, fused": lambda: _awaiting(lambda: _own.stack(_work.acallee())),
     "retry, first attempt succeeds": lambda: _awaiting(lambda: _attempts.retry()(_work.acallee())),
     "fallback, primary succeeds": lambda: _awaiting(lambda: _attempts.fallback()(_work.acallee())),

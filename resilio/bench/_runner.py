@@ -22,6 +22,7 @@ from resilio.bench._pending import pending_table
 from resilio.bench._pool import run_in_processes
 from resilio.bench._queue import queue_table
 from resilio.bench._results import Results, Row, Skip, Table
+from resilio.bench._scrape import scrape_table
 from resilio.bench._simulation import simulation_table
 from resilio.bench._targets import MANY
 from resilio.bench._timers import timers_table
@@ -156,6 +157,7 @@ def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[
     yield "queue", lambda: asyncio.run(queue_table(plan.queue_rounds))
     yield "keyed", lambda: keyed_table(plan.many, plan.effort, peers.keyed)
     yield "timers", lambda: timers_table(plan.many, plan.queue_rounds)
+    yield "scrape", lambda: scrape_table(plan.queue_rounds)
     yield "simulation", lambda: simulation_table(plan.many, plan.queue_rounds)
     yield "pending timeouts", lambda: pending_table(plan.many, plan.queue_rounds)
     if plan.callgrind_calls:

@@ -78,6 +78,7 @@ TARGETS: Mapping[str, Target] = {
     "queue": Target("bulkhead: ns a grant, 10,000 queued waiters against 10", "x", 1.2, 1.0),
     "keyed_lookup": Target("keyed: lookup", "ns", 100, 60),
     "keyed_memory": Target("keyed: a breaker's key, beyond a bare breaker", "bytes", 250),
+    "scrape": Target("scrape of 500 policies", "ms", 50, 25),
     "simulation": Target("a simulated call through three gates", "ns", 10_000, 3_333),
     "pending_timeouts": Target("timeout: ns to arm and disarm, 100,000 pending against 10", "x", 1.2, 1.0),
 }

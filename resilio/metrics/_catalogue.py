@@ -73,6 +73,7 @@ _ALL = (
     _counter("would_wait", "Calls that enforcement would have queued", unit="{call}"),
     _counter("abandoned", "Streams and bodies that were dropped unread", unit="{call}"),
     _counter("call_seconds", "Time of calls by where it went", "segment", unit="s"),
+    _counter("waited_seconds", "Time that calls have waited to be admitted", unit="s"),
     _gauge("inflight", "Calls admitted and not yet ended", unit="{call}"),
     _gauge("queued", "Calls that wait to be admitted", unit="{call}"),
     _gauge("queue_limit", "Calls that may wait", unit="{call}"),

@@ -103,8 +103,8 @@ def _exporter_errors() -> int:
 
 
 def _read_ledger(sheet: Sheet, gate: Any, own: tuple[str, str]) -> None:
-    spends = getattr(gate, "seconds", None)
-    for segment, spent in spends().items() if callable(spends) else ():
+    sheet.counters["waited_seconds", own] = gate.waited
+    for segment, spent in gate.seconds().items():
         if spent:
             sheet.counters["call_seconds", (*own, segment)] = spent
 
