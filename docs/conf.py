@@ -15,6 +15,8 @@ nitpicky = False
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
+# OpenTelemetry is read for its signatures only.
+autodoc_mock_imports = ["opentelemetry"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -86,18 +86,18 @@ def spanned(fn: Callable[..., Any], name: str | None, tracer: Tracer) -> Callabl
     if kind == "coroutine":
 
         @functools.wraps(fn)
-        async def call(*args: Any, **kwargs: Any) -> Any:
+        async def traced_later(*args: Any, **kwargs: Any) -> Any:
             with _span(title, tracer):
                 return await fn(*args, **kwargs)
 
-    else:
+        return traced_later
 
-        @functools.wraps(fn)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with _span(title, tracer):
-                return fn(*args, **kwargs)
+    @functools.wraps(fn)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with _span(title, tracer):
+            return fn(*args, **kwargs)
 
-    return call
+    return traced
 
 
 @contextmanager

@@ -12,7 +12,7 @@ quantiles over the time since the collection before, and on request counters of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from resilio import events
 from resilio._config import fraction
@@ -95,7 +95,11 @@ def traced(
     fn: None = None, /, *, name: str | None = None, tracer_provider: trace.TracerProvider | None = None
 ) -> Callable[[F], F]: ...
 def traced(
-    fn: F | None = None, /, *, name: str | None = None, tracer_provider: trace.TracerProvider | None = None
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    tracer_provider: trace.TracerProvider | None = None,
 ) -> Any:
     """
     Return `fn` with a span around each call: under a retry it is a span of each attempt, above it one of the whole.
@@ -115,5 +119,5 @@ def traced(
     """
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
     if fn is None:
-        return lambda function: cast("F", spanned(function, name, tracer))
+        return lambda function: spanned(function, name, tracer)
     return spanned(fn, name, tracer)

@@ -79,7 +79,7 @@ def test_ob01_labels_are_closed_sets() -> None:
     assert values["outcome"] == {"success", "failure", "ignored", "rejected", "cancelled"}
     assert values["reason"] == {"open"}
     assert values["state"] == set(policy.gates[0].states)
-    assert set(values) == {"kind", "policy", "outcome", "reason", "state", "le"}
+    assert set(values) == {"kind", "policy", "outcome", "reason", "state", "segment", "le"}
 
 
 def test_ob01_prometheus_is_imported_when_it_is_used() -> None:
