@@ -111,9 +111,7 @@ class StreamCall:
         call = self.__dict__.get("_call")
         if call is None or call.done():
             return
-        self._lease.end("abandoned")
-        for callback in self._callbacks:  # whoever has asked is told, although nobody holds the call
-            call.add_done_callback(callback)
+        self._given_up()
         if asyncio._get_running_loop() is self._loop:
             call.cancel()
         elif not self._loop.is_closed():
@@ -122,8 +120,14 @@ class StreamCall:
     def cancel(self) -> bool:
         """Cancel the call; its permit says nothing about the service."""
         if _in_a_finaliser():
-            self._lease.end("abandoned")
+            self._given_up()
         return bool(self._call.cancel())
+
+    def _given_up(self) -> None:
+        self._lease.end("abandoned")
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:  # whoever has asked is told, although nobody holds the call
+            self._call.add_done_callback(callback)
 
     def cancelled(self) -> bool:
         """Return whether it was cancelled."""

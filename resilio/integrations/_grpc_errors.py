@@ -147,7 +147,7 @@ def codes(name: str, value: Any) -> frozenset[Any] | None:
     Args:
         name: The parameter.
 
-        value: Members of `Code`, or None.
+        value: Members of `grpc.StatusCode`, or None.
 
     Raises:
         TypeError: Something else.
@@ -157,7 +157,7 @@ def codes(name: str, value: Any) -> frozenset[Any] | None:
     found = frozenset(value) if isinstance(value, Iterable) and not isinstance(value, str) else frozenset({value})
     for one in found:
         if not isinstance(one, Code):
-            refuse(name, value, "members of Code, like (StatusCode.UNAVAILABLE,), or None", TypeError)
+            refuse(name, value, "members of grpc.StatusCode, like (StatusCode.UNAVAILABLE,), or None", TypeError)
     return found
 
 

@@ -1,0 +1,486 @@
+"""Interceptors of grpc.aio's client: what each kind of call means to a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from servers.grpc_service import Code, Served, ends
+
+import resilio
+from resilio import errors
+from resilio.integrations import grpc as guarded
+from resilio.integrations._grpc_errors import in_terms
+from resilio.integrations.grpc import interceptors, method, preset
+
+pytestmark = pytest.mark.anyio
+
+
+async def several(*messages: bytes) -> AsyncIterator[bytes]:
+    """A stream of requests."""
+    for message in messages:
+        yield message
+
+
+async def endless(*messages: bytes) -> AsyncIterator[bytes]:
+    """A stream of requests that goes on."""
+    for message in messages:
+        yield message
+    await asyncio.sleep(20)
+
+
+# ---- the four kinds --------------------------------------------------------------------------------------------------
+
+
+async def test_all_kinds_of_calls_are_answered_as_without_a_policy(served: Served, breaker: Any) -> None:
+    """Messages, metadata and status are those of the server; each call is a success."""
+    async with served.channel(interceptors(breaker)) as channel:
+        call = channel.unary_unary("/s/echo")(b"a")
+        assert (await call, await call.code(), await call.details()) == (b"a", Code.OK, "")
+        stream = channel.unary_stream("/s/numbers")(b"3")
+        assert [message async for message in stream] == [b"0", b"1", b"2"]
+        assert await stream.code() is Code.OK
+        assert await channel.stream_unary("/s/joins")(several(b"a", b"b")) == b"ab"
+        both = channel.stream_stream("/s/echoes")(several(b"a", b"b"))
+        assert [message async for message in both] == [b"a", b"b"]
+    assert ends(breaker) == (4, 0, 0)
+
+
+async def test_messages_may_be_written_and_read_one_by_one(served: Served, breaker: Any) -> None:
+    """`write`, `read` and `done_writing` do what they do without a policy."""
+    async with served.channel(interceptors(breaker)) as channel:
+        both = channel.stream_stream("/s/echoes")()
+        for message in (b"a", b"b"):
+            await both.write(message)
+            assert await both.read() == message
+        await both.done_writing()
+        assert await both.read() is aio.EOF
+        joined = channel.stream_unary("/s/joins")()
+        await joined.write(b"a")
+        await joined.write(b"b")
+        await joined.done_writing()
+        assert await joined == b"ab"
+        with pytest.raises(asyncio.InvalidStateError):
+            await joined.write(b"c")
+    assert ends(breaker) == (2, 0, 0)
+
+
+async def test_a_permit_is_held_until_the_stream_is_over(served: Served) -> None:
+    """The call object is here at once, and the bulkhead counts it until its last message."""
+    policy = resilio.bulkhead(1)
+    async with served.channel(interceptors(policy)) as channel:
+        stream = channel.unary_stream("/s/numbers")(b"2")
+        assert await stream.read() == b"0"
+        assert policy.snapshot().inflight == 1
+        with pytest.raises(resilio.BulkheadFullError):
+            await channel.unary_unary("/s/echo")(b"a")
+        assert [await stream.read(), await stream.read()] == [b"1", aio.EOF]
+        assert await stream.code() is Code.OK
+        assert policy.snapshot().inflight == 0
+    assert served.service.calls["echo"] == 0
+    assert ends(policy) == (1, 0, 0)
+
+
+async def test_latency_is_that_of_the_first_message(served: Served, breaker: Any) -> None:
+    """A stream that goes on for long is not a slow one."""
+    async with served.channel(interceptors(breaker)) as channel:
+        stream = channel.unary_stream("/s/drips")(b"")
+        for _ in range(20):
+            await stream.read()
+        stream.cancel()
+        async for _message in channel.unary_stream("/s/numbers")(b"2"):
+            await asyncio.sleep(0.05)
+    assert breaker.latency.count == 1
+    assert breaker.latency.quantiles((1.0,))[0] < 0.1
+
+
+# ---- how calls end ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK], ids=lambda code: code.name)
+async def test_a_status_is_a_failure_an_answer_or_nothing(served: Served, breaker: Any, code: Any) -> None:
+    """What says that the service is unwell is a failure; what a working one answers is none; CANCELLED says nothing."""
+    async with served.channel(interceptors(breaker)) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/aborts")(code.name.encode())
+        with pytest.raises(aio.AioRpcError) as broken:
+            async for _ in channel.unary_stream("/s/dies")(code.name.encode()):
+                pass
+    assert caught.value.code() is broken.value.code() is code
+    expected = (0, 0, 2) if code is Code.CANCELLED else (0, 2, 0) if code in guarded.FAILING else (2, 0, 0)
+    assert ends(breaker) == expected
+
+
+async def test_which_statuses_are_failures_can_be_said(served: Served) -> None:
+    """`failing` replaces the set; None leaves it to the policy's own rules."""
+    policy, own = resilio.bulkhead(5), resilio.circuit_breaker(on=lambda error: error.code() is Code.NOT_FOUND)
+    for used, failing in ((policy, (Code.NOT_FOUND,)), (own, None)):
+        async with served.channel(interceptors(used, failing=failing)) as channel:
+            for name in (b"NOT_FOUND", b"UNAVAILABLE"):
+                with pytest.raises(aio.AioRpcError):
+                    await channel.unary_unary("/s/aborts")(name)
+                with pytest.raises(aio.AioRpcError):
+                    await _read(channel.unary_stream("/s/dies")(name))
+        assert ends(used) == (2, 2, 0)
+
+
+async def test_a_server_that_is_not_there_is_a_failure(breaker: Any) -> None:
+    """Nobody listens."""
+    async with aio.insecure_channel("127.0.0.1:1", interceptors=interceptors(breaker)) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/echo")(b"a")
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_stream("/s/numbers")(b"1").read()
+    assert caught.value.code() is Code.UNAVAILABLE
+    assert ends(breaker) == (0, 2, 0)
+
+
+async def test_a_server_that_is_killed_in_the_middle_is_a_failure(served: Served, breaker: Any) -> None:
+    """A stream cut by the end of its server, and a call under way."""
+    async with served.channel(interceptors(breaker)) as channel:
+        stream, call = channel.unary_stream("/s/hangs_stream")(b""), channel.unary_unary("/s/hangs")(b"")
+        assert await stream.read() == b"first"
+        await served.until(lambda: served.service.calls["hangs"])
+        await served.server.stop(0)
+        for waiting in (_read(stream), call):
+            with pytest.raises(aio.AioRpcError):
+                await waiting
+    successes, failures, ignored = ends(breaker)
+    assert (successes, failures + ignored) == (0, 2)  # grpcio shows a stopped server as UNAVAILABLE or CANCELLED
+
+
+async def test_a_timeout_of_the_call_is_a_failure(served: Served, breaker: Any) -> None:
+    """grpcio's own `timeout=`, of a message and of a stream."""
+    async with served.channel(interceptors(breaker)) as channel:
+        for call in (
+            channel.unary_unary("/s/hangs")(b"", timeout=0.05),
+            _read(channel.unary_stream("/s/hangs_stream")(b"", timeout=0.05)),
+        ):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    assert ends(breaker) == (0, 2, 0)
+
+
+async def test_a_call_cancelled_by_its_caller_says_nothing(served: Served, breaker: Any) -> None:
+    """`cancel()` and a cancelled task, before and after the first message."""
+    async with served.channel(interceptors(breaker)) as channel:
+        for name, kind in (("hangs", channel.unary_unary), ("hangs_stream", channel.unary_stream)):
+            call = kind(f"/s/{name}")(b"")
+            await served.until(lambda name=name: served.service.calls[name] == 1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await (call if name == "hangs" else _read(call))
+            assert call.cancelled()
+            task = asyncio.ensure_future(kind(f"/s/{name}")(b"") if name == "hangs" else _read(kind(f"/s/{name}")(b"")))
+            await served.until(lambda name=name: served.service.calls[name] == 2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        both = channel.stream_stream("/s/echoes")(endless(b"a"))
+        assert await both.read() == b"a"
+        both.cancel()
+    assert ends(breaker) == (0, 0, 5)
+    assert breaker.snapshot().abandoned == 0
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("kind", ["answers", "iterates", "writes", "joins"])
+async def test_a_stream_that_is_dropped_gives_its_permit_back(served: Served, kind: str, read: bool) -> None:
+    """grpcio would keep it until the server ends it: it is collected, counted as abandoned, and cancelled."""
+    policy = resilio.bulkhead(10)
+    async with served.channel(interceptors(policy)) as channel:
+        start = {
+            "answers": lambda: channel.unary_stream("/s/hangs_stream")(b""),
+            "iterates": lambda: channel.stream_stream("/s/echoes")(endless(b"a")),
+            "writes": channel.stream_stream("/s/echoes"),
+            "joins": channel.stream_unary("/s/joins"),
+        }
+        stream, told = start[kind](), []
+        stream.add_done_callback(told.append)
+        await served.until(served.service.calls.total)
+        if read and kind in ("writes", "joins"):
+            await stream.write(b"a")
+        if read and kind != "joins":
+            async for _ in stream:
+                break
+        assert policy.snapshot().inflight == 1
+        del stream
+        while not told:
+            gc.collect()
+            await asyncio.sleep(0.001)
+        assert told[0].cancelled()
+        told.clear()
+    assert ends(policy) == (0, 0, 1)
+    assert policy.snapshot().abandoned == 1
+
+
+async def _read(call: Any) -> list[bytes]:
+    return [message async for message in call]
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+async def test_cb20_a_refusal_is_an_error_of_grpc(served: Served) -> None:
+    """CB-20: `except grpc.aio.AioRpcError` catches it; it has a status, a text and when to come back."""
+    policy = resilio.circuit_breaker("grpc-cb20", consecutive=1, open_for=5.0)
+    async with served.channel(interceptors(policy)) as channel:
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/echo")(b"a")
+        stream, call = channel.unary_stream("/s/numbers")(b"1"), channel.unary_unary("/s/echo")(b"a")
+        for refused in (stream, call):
+            assert await refused.code() is Code.UNAVAILABLE
+            assert "grpc-cb20" in await refused.details()
+            assert dict(await refused.trailing_metadata())["grpc-retry-pushback-ms"].isdigit()
+            assert dict(await refused.initial_metadata()) == {}
+        written = channel.stream_stream("/s/echoes")()
+        with pytest.raises(asyncio.InvalidStateError):
+            await written.write(b"a")
+    error = caught.value
+    assert isinstance(error, resilio.CircuitOpenError)
+    assert (error.name, error.reason, error.called) == ("grpc-cb20", "open", False)
+    assert "grpc-cb20" in str(error)
+    assert "CircuitOpenError" in error.debug_error_string()
+    assert served.service.calls["echo"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("BulkheadFullError", "RESOURCE_EXHAUSTED"),
+        ("CircuitOpenError", "UNAVAILABLE"),
+        ("OverloadedError", "RESOURCE_EXHAUSTED"),
+        ("RateLimitedError", "RESOURCE_EXHAUSTED"),
+        ("RejectedError", "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_refusals_keep_all_they_know(kind: str, code: str) -> None:
+    """Each class of refusals has its counterpart, which pickles with all its fields and notes."""
+    ours = getattr(errors, kind)("some", "name", "why", 3.0, 2.0, 1.5)
+    ours.add_note("a note")
+    error = in_terms(ours)
+    assert type(error) is getattr(guarded, kind)
+    assert in_terms(error) is error
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert (one.policy, one.name, one.reason, one.measured, one.limit, one.retry_after) == ours.args
+        assert one.code() is Code[code]
+        assert one.__notes__ == ["a note"]
+        assert dict(one.trailing_metadata()) == {"grpc-retry-pushback-ms": "1500"}
+
+
+async def test_an_error_without_counterpart_stays_what_it_is() -> None:
+    """A custom error of resilio's root passes unchanged."""
+
+    class Own(resilio.ResilienceError):
+        pass
+
+    own = Own("a")
+    assert in_terms(own) is own  # type: ignore[attr-defined]
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_has_no_more_time_than_the_deadline_leaves(served: Served, breaker: Any) -> None:
+    """The ambient deadline is told to the server, and the nearer of it and `timeout=` counts."""
+    async with served.channel(interceptors(breaker)) as channel:
+        echo = channel.unary_unary("/s/echo")
+        await echo(b"a")
+        with resilio.deadline(5.0):
+            await echo(b"a")
+            await echo(b"a", timeout=2.0)
+            await echo(b"a", timeout=50.0)
+    first, second, third, fourth = served.service.remaining
+    assert first is None
+    assert 2.0 < second <= 5.1
+    assert third <= 2.1
+    assert 2.0 < fourth <= 5.1
+
+
+async def test_a_deadline_that_passes_is_one_of_the_callers(served: Served, breaker: Any) -> None:
+    """The server is not to blame for a caller that had little time; the error is DEADLINE_EXCEEDED."""
+    async with served.channel(interceptors(breaker)) as channel:
+        for call in (
+            channel.unary_unary("/s/hangs"),
+            lambda message: _read(channel.unary_stream("/s/hangs_stream")(message)),
+        ):
+            with resilio.deadline(0.05), pytest.raises(aio.AioRpcError) as caught:
+                await call(b"")
+            assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    assert ends(breaker) == (0, 0, 2)
+
+
+async def test_a_timeout_of_the_policy_cancels_the_call(served: Served, breaker: Any) -> None:
+    """The error is both resilio's and gRPC's; the gates inside take it for a failure; the server sees the client go."""
+    policy = resilio.pipeline(resilio.timeout(0.05), breaker)
+    async with served.channel(interceptors(policy)) as channel:
+        with pytest.raises(resilio.CallTimeoutError) as caught:
+            await channel.unary_unary("/s/hangs")(b"")
+        assert isinstance(caught.value, aio.AioRpcError)
+        assert caught.value.code() is Code.DEADLINE_EXCEEDED
+        assert dict(caught.value.trailing_metadata()) == {}
+        await served.until(lambda: served.service.left["hangs"])
+    assert ends(breaker) == (0, 1, 0)
+
+
+async def test_an_exhausted_deadline_of_the_policy_is_told_in_grpcs_terms(served: Served) -> None:
+    """A deadline in the policy ends a call with DEADLINE_EXCEEDED."""
+    async with served.channel(interceptors(resilio.deadline(0.05))) as channel:
+        with pytest.raises(resilio.DeadlineExceededError) as caught:
+            await channel.unary_unary("/s/hangs")(b"")
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+
+
+# ---- again -----------------------------------------------------------------------------------------------------------
+
+
+def retry(**options: Any) -> resilio.Retry:
+    """Three attempts at once, for what lasts a moment."""
+    return resilio.retry(on=preset.momentary, backoff=0.0, budget=None, **options)
+
+
+async def test_a_message_is_sent_again(served: Served, breaker: Any) -> None:
+    """Two attempts fail, the third is answered; each is one for the breaker."""
+    async with served.channel(interceptors(resilio.pipeline(retry(), breaker))) as channel:
+        call = channel.unary_unary("/s/recovers")(b"2")
+        assert await call == b"well"
+        assert await call.code() is Code.OK
+        assert [message async for message in channel.unary_stream("/s/recovers_stream")(b"2")] == [b"well"]
+    assert ends(breaker) == (2, 4, 0)
+
+
+async def test_an_answer_of_a_working_service_is_not_asked_for_again(served: Served) -> None:
+    """NOT_FOUND is no reason to ask again."""
+    async with served.channel(interceptors(retry())) as channel:
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_unary("/s/aborts")(b"NOT_FOUND")
+    assert served.service.calls["aborts"] == 1
+
+
+async def test_a_call_may_be_forbidden_to_be_made_again(served: Served) -> None:
+    """`replay_safe` says which methods may be called twice."""
+    safe = interceptors(retry(), replay_safe=lambda call: method(call) != "/s/aborts")
+    async with served.channel(safe) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
+        assert await channel.unary_unary("/s/recovers")(b"1") == b"well"
+    assert served.service.calls["aborts"] == 1
+    assert caught.value.resilio.stop_reason == "not_replayable"
+
+
+async def test_what_streams_requests_is_made_once(served: Served) -> None:
+    """An iterator of messages is gone once used; the gates of the policy guard the call all the same."""
+    inner = resilio.bulkhead(5)
+    async with served.channel(interceptors(resilio.pipeline(retry(), inner))) as channel:
+        assert await channel.stream_unary("/s/joins")(several(b"a")) == b"a"
+        with pytest.raises(aio.AioRpcError):
+            await channel.stream_unary("/s/nothing")(several(b"a"))
+    assert served.service.calls["nothing"] == 1
+    assert ends(inner) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("pushback", "calls", "reason"), [("-1", 1, "not_retryable"), ("70000", 1, "retry_after"), ("1", 3, "attempts")]
+)
+async def test_a_servers_pushback_is_heeded(served: Served, pushback: str, calls: int, reason: str) -> None:
+    """A negative pushback forbids another attempt, a long one is not waited for, a short one is."""
+    async with served.channel(interceptors(retry())) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/aborts")(f"RESOURCE_EXHAUSTED:{pushback}".encode())
+    assert (served.service.calls["aborts"], caught.value.resilio.stop_reason) == (calls, reason)
+
+
+async def test_a_hedge_is_another_call(served: Served) -> None:
+    """The first call hangs, the hedge answers, the loser is cancelled and its permit back."""
+    inner = resilio.bulkhead(10)
+    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.05), inner)
+
+    async def odd_hangs(request: bytes, context: Any) -> bytes:
+        if served.service.calls["odd"] > 20 and served.service.calls["odd"] % 2:
+            await served.service.hangs(request, context)
+        return request
+
+    served.service.methods["odd"] = grpc.unary_unary_rpc_method_handler(odd_hangs)
+    async with served.channel(interceptors(policy)) as channel:
+        for _ in range(21):
+            assert await channel.unary_unary("/s/odd")(b"a") == b"a"
+        await served.until(lambda: served.service.left["hangs"] == 1)
+    assert served.service.calls["odd"] == 22
+    assert ends(inner) == (21, 0, 1)
+
+
+async def test_a_hedge_of_a_stream_and_of_what_may_not_be_repeated(served: Served) -> None:
+    """Streams that are answered by streams are not hedged when they must not be made twice."""
+    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.0), resilio.bulkhead(10))
+    async with served.channel(interceptors(policy, replay_safe=False)) as channel:
+        for _ in range(25):
+            assert await _read(channel.unary_stream("/s/numbers")(b"1")) == [b"0"]
+    assert served.service.calls["numbers"] == 25
+
+
+async def test_a_late_loser_of_streams_is_cancelled(served: Served) -> None:
+    """Both copies have begun to answer: the one that nobody sees is cancelled."""
+    inner = resilio.bulkhead(10)
+    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.0), inner)
+    async with served.channel(interceptors(policy)) as channel:
+        for _ in range(20):
+            await channel.unary_unary("/s/echo")(b"a")
+        for _ in range(5):
+            stream = channel.unary_stream("/s/hangs_stream")(b"")
+            assert await stream.read() == b"first"
+            assert inner.snapshot().inflight == 1
+            stream.cancel()
+    assert ends(inner)[0] == 20
+
+
+async def test_a_fallback_gives_a_message(served: Served) -> None:
+    """What a fallback returns is the answer, of a call that went well."""
+    policy = resilio.fallback(default=b"instead", on=preset.failing)
+    async with served.channel(interceptors(policy)) as channel:
+        assert await channel.unary_unary("/s/aborts")(b"UNAVAILABLE") == b"instead"
+
+
+async def test_the_standard_stack(served: Served) -> None:
+    """`standard(on=preset)` around a channel: calls that are not idempotent are repeated only if nothing was done."""
+    policy = resilio.standard("grpc-standard", on=preset, backoff=0.0)
+    async with served.channel(interceptors(policy)) as channel:
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
+        assert served.service.calls["aborts"] == 1
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_unary("/s/aborts")(b"RESOURCE_EXHAUSTED:1")
+        assert served.service.calls["aborts"] == 1 + 3
+    assert all(part.snapshot().inflight == 0 for part in policy.policies)
+
+
+async def test_a_breaker_for_each_method(served: Served) -> None:
+    """One method that fails does not shut out another."""
+    policy = resilio.keyed(lambda: resilio.circuit_breaker(consecutive=1), key=method)
+    async with served.channel(interceptors(policy)) as channel:
+        with pytest.raises(aio.AioRpcError):
+            await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
+        with pytest.raises(resilio.CircuitOpenError):
+            await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
+        assert await channel.unary_unary("/s/echo")(b"a") == b"a"
+    assert sorted(policy) == ["/s/aborts", "/s/echo"]
+
+
+def test_options_are_checked() -> None:
+    """Each wrong option is named with its value."""
+    policy = resilio.bulkhead(1)
+    with pytest.raises(TypeError, match="policy must be a policy"):
+        interceptors(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="replay_safe must be True, False or a function"):
+        interceptors(policy, replay_safe="echo")  # type: ignore[arg-type]
+    for wrong in ("UNAVAILABLE", 14, [14]):
+        with pytest.raises(TypeError, match=r"failing must be members of grpc\.StatusCode"):
+            interceptors(policy, failing=wrong)  # type: ignore[arg-type]

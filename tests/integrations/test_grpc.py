@@ -1,0 +1,70 @@
+"""
+The interceptors for grpc.aio, each file of `grpc_checks` in a process of its own.
+
+grpcio has threads of its own that last as long as any channel or call: a fork in this process, of which other tests
+have many, would not be safe, and is warned of.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKS = Path(__file__).parent / "grpc_checks"
+PATIENCE = 280
+
+if importlib.util.find_spec("grpc") is None:
+    pytest.skip("grpcio is not installed", allow_module_level=True)
+
+
+def check(file: str, marks: str = "not slow and not soak") -> None:
+    """Run a file of checks in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "python_files=check_*.py",
+        "-m",
+        marks,
+    ]
+    environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+    ended = subprocess.run(
+        [*command, str(CHECKS / file)], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+
+
+def test_the_client() -> None:
+    """What each kind of call means to a policy."""
+    check("check_client.py")
+
+
+def test_the_server() -> None:
+    """What is admitted, refused, and how it ends."""
+    check("check_server.py")
+
+
+def test_a_small_storm_of_streams_leaves_no_permit_out() -> None:
+    """Streams broken off, abandoned, cancelled, timed out and cut."""
+    check("check_storm.py")
+
+
+@pytest.mark.slow
+def test_a_storm_of_streams_leaves_no_permit_out() -> None:
+    """The same, with more of them."""
+    check("check_storm.py", "slow")
+
+
+@pytest.mark.soak
+def test_twenty_thousand_streams_leave_no_permit_out() -> None:
+    """The whole storm."""
+    check("check_storm.py", "soak")
