@@ -150,10 +150,12 @@ class Misbehaving:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="misbehaving", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._started.wait()  # a loop that is stopped before it serves is never closed
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -179,6 +181,7 @@ class Misbehaving:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._connected, sock=self._listener))
+        self._loop.call_soon(self._started.set)
         self._loop.run_forever()
         server.close()
         for task in self._tasks:
