@@ -100,6 +100,31 @@ class RateLimit(Policy[RateLimitConfig]):
         """Fill every bucket; those who wait are served from it."""
         self._gate.fill()
 
+    def observe(self, **remaining: float) -> None:
+        """
+        Believe somebody who counts as well, the server itself say, that no more tokens are left than this.
+
+        Buckets that hold more are lowered to it, those that hold less stay. Whoever waits goes on waiting.
+
+        Args:
+            remaining: Tokens by unit, each >= 0.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        self._gate.observe(self._gate.actual(dict(remaining)))
+
+    def pause(self, wait: float | timedelta) -> None:
+        """
+        Let nothing pass for so many seconds from now, as a server's Retry-After asks: for all calls, not for one.
+
+        A call that may not wait so long is refused, with the rest of that time as `retry_after`.
+
+        Args:
+            wait: Seconds >= 0. A shorter pause does not end a longer one.
+        """
+        self._gate.hold(round(seconds("wait", wait, zero_ok=True) * 1e9))
+
     def peek(self, *args: Any, **kwargs: Any) -> float:
         """
         Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.

@@ -189,6 +189,15 @@ static inline void rs_gcra_give_back(rs_gcra *gcra, int64_t n)
     rs_gcra_set_tat(gcra, tat > now ? tat : now);
 }
 
+/* Have no tokens before *until_ns*; whoever owes more than that keeps the debt. At most as long as a debt may be. */
+static inline void rs_gcra_hold(rs_gcra *gcra, int64_t now_ns, int64_t until_ns)
+{
+    rs_fixed now, tat = rs_gcra_begin(gcra, now_ns, &now), limit = now + 2 * rs_fixed_make(RS_GCRA_MAX_SPAN_NS, 0);
+    rs_fixed held = rs_fixed_make(until_ns, 0) + rs_gcra_span(gcra);
+    held = held < limit ? held : limit;
+    rs_gcra_set_tat(gcra, held > tat ? held : tat);
+}
+
 /* Change rate and burst and keep the tokens, up to the new burst; a debt stays. 0, or -1: then nothing has changed. */
 static inline int rs_gcra_reconfigure(rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
 {

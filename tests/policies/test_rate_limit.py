@@ -451,3 +451,77 @@ def test_amounts_of_another_configuration_are_not_taken(vt):
     limit.reconfigure(rates=(Rate("10/s", unit="other", burst=10),))
     with reservation:
         assert limit.available == {"other": 9}
+
+
+# ---- what somebody else counts ---------------------------------------------------------------------------------------
+
+
+def test_observe_lowers_and_never_raises(vt):
+    """What the server says is left is all there is; what it says beyond that is not believed."""
+    limit = rate_limit("10/s", Rate("600/min", unit="tokens", burst=600))
+    limit.observe(requests=4, tokens=100.5)
+    assert limit.available == {"requests": 4, "tokens": 100.5}
+    limit.observe(requests=9, tokens=500)
+    assert limit.available == {"requests": 4, "tokens": 100.5}
+    vt.advance(0.3)
+    assert limit.available == {"requests": pytest.approx(7), "tokens": pytest.approx(103.5)}
+
+
+def test_observe_names_what_it_does_not_know(vt):
+    """A unit that no rate has, and what is no number, are refused and change nothing."""
+    limit = rate_limit("10/s")
+    with pytest.raises(ValueError, match="no rate counts 'tokens'"):
+        limit.observe(tokens=1)
+    with pytest.raises(ValueError, match="requests must be a number"):
+        limit.observe(requests=-1)
+    assert limit.available == {"requests": 10}
+
+
+def test_pause_holds_all_calls(vt):
+    """After a pause of two seconds the first call passes two seconds and one token later, not before."""
+    limit = rate_limit("10/s", Rate("100/s", unit="tokens"))
+    limit.pause(2.0)
+    refusal = limit.try_acquire()
+    assert not refusal
+    assert refusal.retry_after == pytest.approx(2.1)
+    limit.pause(timedelta(seconds=1))  # shorter: the longer one stays
+    assert limit.peek() == pytest.approx(2.1)
+    vt.advance(2.1)
+    assert limit.try_acquire()
+    assert not limit.try_acquire()
+    limit.reset()
+    assert limit.available == {"requests": 10, "tokens": 100}
+
+
+def test_pause_keeps_who_waits_waiting(vt):
+    """A call that queues when the pause begins is served after it, in its turn."""
+    limit = rate_limit("10/s", burst=1, max_wait=10.0)
+    order = []
+
+    async def take(number):
+        async with limit:
+            order.append((number, round(vt.now, 3)))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(take, number)
+            await anyio.sleep(0.05)
+            limit.pause(1.0)
+            limit.observe(requests=0)
+
+    start = vt.now
+    vt.run(main)
+    assert [number for number, _ in order] == [0, 1, 2]
+    assert [moment - round(start, 3) for _, moment in order] == [
+        pytest.approx(0),
+        pytest.approx(1.15, abs=0.01),
+        pytest.approx(1.25, abs=0.01),
+    ]
+
+
+@pytest.mark.parametrize("wait", [-1, math.nan, "soon"])
+def test_pause_takes_a_time_only(wait):
+    """What is no time is refused by name."""
+    with pytest.raises((TypeError, ValueError), match="wait"):
+        rate_limit("10/s").pause(wait)

@@ -12,6 +12,7 @@ cdef extern from "told.h" nogil:
     int64_t rs_gcra_available(rs_gcra *, int64_t)
     void rs_gcra_fill(rs_gcra *, int64_t)
     void rs_gcra_debit(rs_gcra *, int64_t, int64_t)
+    void rs_gcra_hold(rs_gcra *, int64_t, int64_t)
     void rs_gcra_give_back(rs_gcra *, int64_t)
 
     enum:

@@ -330,6 +330,32 @@ cdef class LimiterGate(Gate):
         rs_lock_release(&self.lock)
         self.deliver()
 
+    def observe(self, Amounts remaining not None):
+        """
+        Have no more tokens than somebody who counts as well says are left; whoever waits, waits for the rest.
+
+        Args:
+            remaining: Of :meth:`actual`; units that it does not name stay. Without effect if the configuration has
+                changed since.
+        """
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if remaining.version == self.limiter.version:
+            _lower(<rs_gate *><PyObject *>self, remaining.mask, remaining.cost, now_ns)
+        rs_lock_release(&self.lock)
+
+    def hold(self, int64_t wait_ns):
+        """
+        Have no tokens for *wait_ns* from now on, in any rate.
+
+        Args:
+            wait_ns: >= 0.
+        """
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        _hold(<rs_gate *><PyObject *>self, now_ns + wait_ns, now_ns)
+        rs_lock_release(&self.lock)
+
     def fill(self):
         """Fill every bucket, and serve those who wait from it."""
         cdef int64_t now_ns = clock.now_ns()

@@ -325,6 +325,25 @@ cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *a
     _sooner(gate, m, now_ns)
 
 
+cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t now_ns) noexcept nogil:
+    """No more than *remaining* tokens are left in the rates of *mask*; what has less stays."""
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(m.buckets.n):
+        if mask >> i & 1:
+            rs_gcra_debit(&m.buckets.bucket[i], now_ns, rs_gcra_available(&m.buckets.bucket[i], now_ns) - remaining[i])
+    m.planned = False
+
+
+cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
+    """No rate has a token before *until_ns*."""
+    cdef rs_limiter *m = _of(gate)
+    cdef int i
+    for i in range(m.buckets.n):
+        rs_gcra_hold(&m.buckets.bucket[i], now_ns, until_ns)
+    m.planned = False
+
+
 cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
     cdef int i
