@@ -19,6 +19,7 @@ from resilio import presets
 from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import choice, exceptions, flag, policy_name, refuse, seconds
+from resilio._outcome import judge_error, judge_value
 from resilio._pipeline import Pipeline, PipelineConfig, Stack
 from resilio._policies.bulkhead import bulkhead
 from resilio._policies.circuit_breaker import circuit_breaker
@@ -53,6 +54,12 @@ class Standard(Pipeline):
     A function that some part cannot guard honestly is guarded by the others: a sync function by all but the hedge and
     the timeout, which cannot stop it, an async generator by all but the hedge.
     """
+
+    def _apply_shared(self, config: Any) -> None:
+        preset = _preset(config.on)
+        self._gate.enforce = config.enforce
+        self._gate.judge_error = judge_error(preset.failing)
+        self._gate.judge_value = judge_value(preset.failing_result)
 
     def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
         fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))

@@ -16,15 +16,28 @@ import attrs
 
 from resilio import _redis_errors, _sql_errors
 from resilio._causes import UNSENT_NAMES, named, never_connected, no_answer
+from resilio._outcome import Outcome
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
 
 _FAILING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _BUSY = frozenset({408, 425, 429})
 _UNSENT_STATUS = frozenset({425, 429})
-_FOR_GOOD = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_FOR_GOOD = frozenset(
+    {"billing_error", "billing_hard_limit_reached", "billing_not_active", "insufficient_quota", "quota_exceeded"}
+)
+_IN_A_STREAM = {
+    "api_error": 500,
+    "overloaded_error": 529,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
+    "server_overloaded": 503,
+    "timeout_error": 504,
+}
+"""The status that an error of this code or type would have had, if it had not come in the middle of a 200."""
 
-Says = Callable[[Any], bool]
+Says = Callable[[Any], object]
 Rule = Says | tuple[type[BaseException], ...]
 
 
@@ -72,12 +85,44 @@ def _http_result_unsent(value: Any) -> bool:
     return status_of(value) in _UNSENT_STATUS
 
 
+def _codes_of(error: Any) -> frozenset[str]:
+    codes = (getattr(error, name, None) for name in ("code", "type", "error_code"))
+    return frozenset(code for code in codes if isinstance(code, str))
+
+
+def _refused_below(error: Any) -> bool:
+    """An SDK's error for a refusal by a policy below it: the provider was not asked."""
+    request = getattr(error, "__dict__", {}).get("request")
+    said = getattr(request, "extensions", {}).get("resilio")
+    return getattr(said, "refusal", None) is not None
+
+
+def _model_status(error: Any) -> int | None:
+    """As `status_of`, with the one that an error in the middle of a stream would have had."""
+    status = status_of(error)
+    if status is not None and status >= 300:
+        return status
+    return next((_IN_A_STREAM[code] for code in _codes_of(error) if code in _IN_A_STREAM), status)
+
+
+def _model_failing(error: Any) -> Outcome | bool:
+    status = _model_status(error)
+    if _refused_below(error) or (status is not None and 400 <= status < 500):
+        return Outcome.IGNORED  # it says nothing about the provider's health, neither good nor bad
+    return status in _FAILING if status is not None else no_answer(error) or _unsent_request(error)
+
+
 def _model_for_a_moment(error: Any) -> bool:
-    return _http_for_a_moment(error) and getattr(error, "code", None) not in _FOR_GOOD
+    if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
+        return False
+    status = _model_status(error)
+    return status in _FAILING or status in _BUSY if status is not None else _http_for_a_moment(error)
 
 
 def _model_unsent(error: Any) -> bool:
-    return _unsent_request(error) and getattr(error, "code", None) not in _FOR_GOOD
+    if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
+        return False
+    return _unsent_request(error) and not getattr(error, "partial", False)
 
 
 @attrs.frozen(kw_only=True)
@@ -130,9 +175,19 @@ http = Preset(
 """Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again."""
 
 model = attrs.evolve(
-    http, momentary=_model_for_a_moment, unsent=_model_unsent, timeout=300.0, first=60.0, idle=30.0, deadline=600.0
+    http,
+    failing=_model_failing,
+    momentary=_model_for_a_moment,
+    unsent=_model_unsent,
+    timeout=300.0,
+    first=60.0,
+    idle=30.0,
+    deadline=600.0,
 )
-"""Calls of models: as HTTP, with more time, and without trying again where a quota is used up for good."""
+"""
+Calls of models: as HTTP, with more time. A quota that is used up for good is not tried again, an error in the middle of
+a stream counts as what it says, and 4xx say nothing about the provider's health.
+"""
 
 database = Preset(
     failing=_sql_errors.failing,

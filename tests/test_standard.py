@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import resilio
 from resilio import (
     CircuitOpenError,
     DeadlineExceededError,
+    Outcome,
     circuit_breaker,
     fallback,
     override,
@@ -355,3 +357,58 @@ def test_nothing_begins_after_the_deadline_of_a_call_further_out(vt: VirtualTime
     with pytest.raises(DeadlineExceededError):
         vt.run(outer)
     assert inner.snapshot().rejected == 1
+
+
+class ModelError(Exception):
+    """As SDKs of models raise them."""
+
+    def __init__(self, status: int | None = None, **fields: Any) -> None:
+        super().__init__()
+        if status is not None:
+            self.status_code = status
+        vars(self).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("error", "failing", "momentary"),
+    [
+        (ModelError(529), True, True),
+        (ModelError(200, type="overloaded_error"), True, True),
+        (ModelError(type="server_error"), True, True),
+        (ModelError(429), Outcome.IGNORED, True),
+        (ModelError(200, type="rate_limit_error"), Outcome.IGNORED, True),
+        (ModelError(429, code="insufficient_quota"), Outcome.IGNORED, False),
+        (ModelError(402, type="billing_error"), Outcome.IGNORED, False),
+        (ModelError(400), Outcome.IGNORED, False),
+        (ModelError(200), False, False),
+        (ConnectionResetError(), True, True),
+        (
+            ModelError(503, request=SimpleNamespace(extensions={"resilio": SimpleNamespace(refusal=ValueError())})),
+            Outcome.IGNORED,
+            False,
+        ),
+    ],
+    ids=repr,
+)
+def test_what_failing_means_of_a_model(error: Exception, failing: object, momentary: bool) -> None:
+    """Errors in the middle of a 200 count as what they say, 4xx and refusals below an SDK say nothing of its health."""
+    rules: Any = presets.model
+    assert rules.failing(error) is failing
+    assert rules.momentary(error) is momentary
+    assert not rules.unsent(error) or error.__dict__.get("status_code") == 429
+
+
+@pytest.mark.parametrize("on", ["http", "model"])
+def test_the_stacks_own_numbers_judge_as_its_parts_do(vt: VirtualTime, on: str) -> None:
+    """The door of a standard stack counts a failure as one, and is asked without a warning."""
+    policy = standard("judged", on=on, attempts=1)
+
+    @policy
+    def call(error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    call(None)
+    with pytest.raises(ConnectionResetError):
+        call(ConnectionResetError())
+    assert (policy.snapshot().successes, policy.snapshot().failures) == (1, 1)
