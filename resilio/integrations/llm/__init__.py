@@ -1,0 +1,27 @@
+"""
+Calls to models through the SDKs of OpenAI and Anthropic: `llm.openai.guard`, `llm.anthropic.guard`, what both share.
+
+Importing this loads neither SDK.
+"""
+
+from __future__ import annotations
+
+from resilio.integrations.llm._call import ModelCall
+from resilio.integrations.llm._classify import Meaning, meaning_of
+from resilio.integrations.llm._guard import InnerRetryWarning, ModelGuard, guard_of
+from resilio.integrations.llm._limits import TokenCost, token_rate
+from resilio.integrations.llm._said import partial_of, refusal_of, trail_of
+
+__all__ = [
+    "InnerRetryWarning",
+    "Meaning",
+    "ModelCall",
+    "ModelGuard",
+    "TokenCost",
+    "guard_of",
+    "meaning_of",
+    "partial_of",
+    "refusal_of",
+    "token_rate",
+    "trail_of",
+]

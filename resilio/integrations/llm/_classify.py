@@ -1,0 +1,106 @@
+"""
+What a provider's error means: on statuses, types and codes, never on prose, which changes and is in any language.
+
+    rate         a limit in a time: another call later passes
+    quota        used up, not paid, on hold: no retry heals it
+    overloaded   it has too much to do
+    failed       it is unwell, or the answer was cut off
+    terminal     the request is at fault
+    refused      a policy here: the provider was not called
+    timeout      no answer in time
+    local        the call did not leave this process: no free connection, or a request that cannot be sent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal
+
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.integrations.llm._said import said_by
+from resilio.presets import status_of
+
+__all__ = ["Meaning", "codes_of", "is_local", "meaning_by_codes", "meaning_of"]
+
+Meaning = Literal["failed", "local", "overloaded", "quota", "rate", "refused", "terminal", "timeout"]
+
+_BY_CODE: dict[str, Meaning] = {
+    "access_terminated": "quota",
+    "billing_error": "quota",
+    "billing_hard_limit_reached": "quota",
+    "billing_not_active": "quota",
+    "insufficient_quota": "quota",
+    "organization_on_hold": "quota",
+    "quota_exceeded": "quota",
+    "rate_limit_error": "rate",
+    "rate_limit_exceeded": "rate",
+    "overloaded_error": "overloaded",
+    "server_overloaded": "overloaded",
+    "slow_down": "overloaded",
+    "api_error": "failed",
+    "server_error": "failed",
+    "timeout_error": "failed",
+}
+"""The first of an error's codes that is here decides; what is not here is decided by the status."""
+_BY_STATUS: dict[int, Meaning] = {402: "quota", 429: "rate", 503: "overloaded", 529: "overloaded"}
+
+
+def _attribute(error: Any, name: str) -> Any:
+    return getattr(error, name, None)
+
+
+def codes_of(error: Any) -> Iterator[str]:
+    """Give the codes and types of an error, the most exact first: of an SDK's exception, or of an error's JSON."""
+    get: Callable[[str], Any] = error.get if isinstance(error, Mapping) else partial(_attribute, error)
+    details = get("details")
+    if isinstance(details, Mapping) and isinstance(details.get("error_code"), str):
+        yield details["error_code"]
+    for name in ("error_code", "code", "type"):
+        value = get(name)
+        if isinstance(value, str):
+            yield value
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """
+    Return what an exception of the SDK, or of the client below it, means.
+
+    Args:
+        error: What a call raised.
+    """
+    said = said_by(error)
+    if said is not None and said.refusal is not None:
+        return "refused"
+    if isinstance(error, RejectedError):
+        return "refused"
+    if is_local(error) or is_local(error.__cause__):
+        return "local"
+    if isinstance(error, (CallTimeoutError, DeadlineExceededError)) or _is_timeout(error):
+        return "timeout"
+    return _by_answer(error)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return any(cls.__name__ in {"APITimeoutError", "TimeoutException"} for cls in type(error).__mro__)
+
+
+def is_local(error: BaseException | None) -> bool:
+    """Tell whether a client's exception is not about the other side at all."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"InvalidURL", "LocalProtocolError", "PoolTimeout", "UnsupportedProtocol"})
+
+
+def meaning_by_codes(error: Any) -> Meaning | None:
+    """Return what the codes of an error say, of an SDK's exception or of an error's JSON; None if they say nothing."""
+    return next((_BY_CODE[code] for code in codes_of(error) if code in _BY_CODE), None)
+
+
+def _by_answer(error: BaseException) -> Meaning:
+    meaning = meaning_by_codes(error)
+    if meaning is not None:
+        return meaning
+    status = status_of(error)
+    if status is None or status < 400:
+        return "failed"
+    return _BY_STATUS.get(status, "failed" if status >= 500 else "terminal")

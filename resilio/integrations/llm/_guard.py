@@ -1,0 +1,223 @@
+"""
+A client of an SDK under guard by a policy: the transport below it, and what is known of all its calls.
+
+The client is changed in place, and so are copies that its `with_options` makes, which share its HTTP client. Where the
+policy has a retry, the SDK's own is turned off: two of them multiply.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from resilio._caller import outside
+from resilio._config import flag, refuse, seconds
+from resilio._native import clock
+from resilio._pipeline import Pipeline
+from resilio._policies.fallback import Fallback
+from resilio._policies.retry import Retry
+from resilio._policy import Policy
+from resilio._shapes import kind_of
+from resilio._standard import Standard, _fits, _Part
+from resilio.integrations._refusals import in_terms_of
+from resilio.integrations.llm import _exchange
+from resilio.integrations.llm._estimate import Estimates
+from resilio.integrations.llm._transport import async_transport, sync_transport
+
+if TYPE_CHECKING:
+    from resilio.integrations.llm._dialects import Dialect
+
+__all__ = ["InnerRetryWarning", "ModelGuard", "guard_client", "guard_of"]
+
+C = TypeVar("C")
+_EVERY_NS = 60_000_000_000
+"""Streams that were left behind are logged at most so often."""
+
+
+class InnerRetryWarning(UserWarning):
+    """An SDK retries by itself what a policy retries as well: the attempts multiply."""
+
+
+class ModelGuard:
+    """
+    What guards a client; :func:`guard_of` gives it.
+
+    Attributes:
+        policy: The policy.
+
+        max_pause: Seconds for which a provider's Retry-After stops all calls at most.
+
+        whole_answers: Whether a stream that ends before the answer does is an error.
+
+        retries: Whether the policy retries.
+
+        inner_retries: Requests that the SDK has sent once more by itself, in spite of that.
+
+        abandoned: Streams that were neither read to their end nor closed, and that the collector has found.
+
+        estimates: What calls of each model have cost of late.
+    """
+
+    def __init__(
+        self, client: Any, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, whole_answers: bool, max_pause: float
+    ) -> None:
+        """Be the guard of a client, whose transports are not changed yet."""
+        self.client = client
+        self.policy = policy
+        self.dialect = dialect
+        self.sdk = sdk
+        self.http = _module_of(client._client)
+        self.whole_answers = whole_answers
+        self.max_pause = max_pause
+        self.estimates = Estimates()
+        self.retries = _has(policy, Retry)
+        self.inner_retries = 0
+        self.abandoned = 0
+        self._lock = threading.Lock()
+        self._warned = False
+        self._logged_ns: int | None = None
+        self.is_async = issubclass(type(client._client), self.http.AsyncClient)
+        asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
+        fns = (_called_after(client, getattr(_exchange, name)) for name in (asked, streamed))
+        self.answer, self.events = _guarded(policy, *fns)
+
+    def install(self) -> None:
+        """Put transports under the client's HTTP client."""
+        http = self.client._client
+        make = async_transport if self.is_async else sync_transport
+        http._transport = make(self.http, self, http._transport)
+        http._mounts = {
+            pattern: None if inner is None else make(self.http, self, inner) for pattern, inner in http._mounts.items()
+        }
+        if self.retries:
+            self.client.max_retries = 0
+
+    def timed_out(self, error: Exception) -> Exception:
+        """Return one of our timeouts as one that the HTTP client might have raised."""
+        timeout = (self.http.__name__, "TimeoutException")
+        return in_terms_of(error, timeout, timeout)
+
+    def count_inner_retry(self, request: Any) -> None:
+        """Look at whether the SDK retries by itself."""
+        if not self.retries or request.headers.get("x-stainless-retry-count", "0") in ("0", ""):
+            return
+        with self._lock:
+            self.inner_retries += 1
+            first, self._warned = not self._warned, True
+        if first:
+            text = (
+                f"{type(self.client).__name__} retries by itself what {self.policy!r} retries as well, so attempts "
+                "multiply: leave out max_retries where the client is used"
+            )
+            warnings.warn(text, InnerRetryWarning, stacklevel=outside(sys._getframe())[0])
+
+    def left_behind(self) -> None:
+        """Count a stream that nobody has closed; called by finalisers, in any thread."""
+        now_ns = clock.now_ns()
+        self.abandoned += 1
+        if self._logged_ns is None or now_ns - self._logged_ns >= _EVERY_NS:
+            self._logged_ns = now_ns
+            from resilio._log import logger
+
+            text = "%r: a stream was neither read to its end nor closed; it held its permit until now (%d so far)"
+            logger().warning(text, self.policy, self.abandoned)
+
+    def __repr__(self) -> str:
+        return f"<ModelGuard of {type(self.client).__name__} by {self.policy!r}>"
+
+
+def _module_of(http: Any) -> ModuleType:
+    """Return the module, httpx or httpx2, that an HTTP client is of."""
+    for cls in type(http).__mro__:
+        name = cls.__module__.partition(".")[0]
+        if name in ("httpx", "httpx2") and cls.__name__ in ("AsyncClient", "Client"):
+            return sys.modules[name]
+    return refuse("client", http, "a client whose HTTP client is one of httpx or httpx2", TypeError)
+
+
+def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
+    return policy.policies if isinstance(policy, Pipeline) else (policy,)
+
+
+def _has(policy: Policy[Any], kind: type[Policy[Any]]) -> bool:
+    return any(isinstance(part, kind) for part in _parts(policy))
+
+
+def _called_after(client: Any, fn: Any) -> Any:
+    """Return the same function by the name of the client's class, which a policy without a name takes."""
+    made = FunctionType(fn.__code__, fn.__globals__)
+    made.__module__ = type(client).__module__.partition(".")[0]
+    made.__name__ = made.__qualname__ = type(client).__name__
+    return made
+
+
+def _fitting(policy: Policy[Any], fn: Any) -> tuple[Policy[Any], ...]:
+    kind = kind_of(fn)
+    return tuple(part for part in _parts(policy) if _fits(part, kind, fn))
+
+
+def _guarded(policy: Policy[Any], *fns: Any) -> list[Any]:
+    """
+    Return functions guarded by those parts of a policy that can: a hedge is not for streams, say.
+
+    Raises:
+        TypeError: A part can guard none of them.
+    """
+    if isinstance(policy, Standard):  # which leaves out by itself what cannot guard a function
+        return [policy(fn) for fn in fns]
+    fitting = [_fitting(policy, fn) for fn in fns]
+    for part in _parts(policy):
+        if not any(part in some for some in fitting):
+            part._check_kind(kind_of(fns[0]), fns[0])
+    return [fn if not some else _part(policy, some)(fn) for fn, some in zip(fns, fitting, strict=True)]
+
+
+def _part(policy: Policy[Any], fitting: tuple[Policy[Any], ...]) -> Policy[Any]:
+    if fitting == _parts(policy):
+        return policy
+    return _Part(policy, fitting)  # type: ignore[arg-type]
+
+
+def guard_client(
+    client: C, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, *, whole_answers: bool, max_pause: Any
+) -> C:
+    """
+    Guard a client in place, and return it.
+
+    Args:
+        client: Of one of the SDKs.
+
+        policy: What to guard it by.
+
+        dialect: How the provider writes.
+
+        sdk: The SDK's module.
+
+        whole_answers: See `ModelGuard`.
+
+        max_pause: See `ModelGuard`.
+    """
+    if not isinstance(policy, Policy):
+        refuse("policy", policy, "a policy, like standard('openai', on='model')", TypeError)
+    if _has(policy, Fallback):
+        refuse("policy", policy, "without a fallback: put that around your own function, which knows the other model")
+    checked = flag("whole_answers", whole_answers), seconds("max_pause", max_pause, zero_ok=True)
+    if guard_of(client) is not None:
+        refuse("client", client, "a client that is not guarded yet")
+    ModelGuard(client, policy, dialect, sdk, *checked).install()
+    return client
+
+
+def guard_of(client: Any) -> ModelGuard | None:
+    """
+    Return what guards a client, None if nothing does.
+
+    Args:
+        client: Of one of the SDKs, or a copy that `with_options` made of it.
+    """
+    transport = getattr(getattr(client, "_client", None), "_transport", None)
+    guard = getattr(transport, "guard", None)
+    return guard if isinstance(guard, ModelGuard) else None

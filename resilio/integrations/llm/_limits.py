@@ -1,0 +1,142 @@
+"""
+Rate limits in tokens: what a call reserves, what it has cost in truth, and what the provider says is left.
+
+A limit reserves the estimate when it admits a call, so that calls side by side cannot count on the same tokens. The
+answer's `usage` corrects that. An error that the provider answered with has cost nothing; what broke off, was cancelled
+or timed out keeps its reservation, because providers charge for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio import _context
+from resilio._config import choice
+from resilio._keyed import Keyed
+from resilio._pipeline import Pipeline
+from resilio._policies._rate import Rate, tokens
+from resilio._policies.rate_limit import RateLimit
+from resilio.integrations.llm._call import ModelCall
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+    from resilio.integrations.llm._headers import Left
+
+__all__ = ["UNITS", "TokenCost", "limits_for", "nothing_spent", "observe", "settle", "token_rate"]
+
+UNITS = ("input_tokens", "output_tokens", "tokens")
+
+
+@attrs.frozen
+class TokenCost:
+    """
+    What a call to a model costs: the estimate, but never more than there can be, so that it passes when all is free.
+
+    Attributes:
+        unit: "tokens", "input_tokens" or "output_tokens".
+
+        most: The burst.
+    """
+
+    unit: str
+    most: float
+
+    def __call__(self, call: Any) -> float:
+        """Return the tokens to reserve; 0 for what is no call to a model."""
+        estimate = call.estimate.get(self.unit, 0.0) if isinstance(call, ModelCall) else 0.0
+        return min(float(estimate), self.most)
+
+
+def token_rate(rate: str, *, unit: str = "tokens", burst: float | None = None) -> Rate:
+    """
+    Return a rate in tokens, for `rate_limit` and `standard`, that reserves estimates and is settled by `usage`.
+
+    Args:
+        rate: "30000/min": what the provider allows.
+
+        unit: "tokens" for both directions, "input_tokens" or "output_tokens".
+
+        burst: Tokens that there are at most; those of a whole period if None, as providers count.
+
+    Raises:
+        TypeError: An option of a wrong type.
+
+        ValueError: An option out of range.
+    """
+    unit = choice("unit", unit, dict.fromkeys(UNITS))
+    most = tokens("burst", burst, positive=True, none_ok=True)
+    if most is None:
+        most = Rate(rate).amount
+    return Rate(rate, unit=unit, cost=TokenCost(unit, most), burst=most)
+
+
+def limits_for(policy: Policy[Any], call: ModelCall) -> Iterator[RateLimit]:
+    """Give the rate limits that a call passes, those of its keys included."""
+    if isinstance(policy, RateLimit):
+        yield policy
+    elif isinstance(policy, Pipeline):
+        for part in policy.policies:
+            yield from limits_for(part, call)
+    elif isinstance(policy, Keyed):
+        key = policy.config.key
+        try:
+            yield from limits_for(policy[call if isinstance(key, str) else key(call)], call)
+        except Exception:  # noqa: BLE001 - a key that cannot be made: the call went through the shared policy
+            yield from limits_for(policy.overflow, call)
+
+
+def _units(limit: RateLimit) -> dict[str, Rate]:
+    units: dict[str, Rate] = {}
+    for rate in limit.config.resolved():
+        units.setdefault(rate.unit, rate)
+    return units
+
+
+def settle(limits: Iterator[RateLimit], call: ModelCall, usage: Mapping[str, float]) -> None:
+    """
+    Correct what a call has reserved.
+
+    Args:
+        limits: Those that it has passed.
+
+        call: The call.
+
+        usage: "input_tokens" and "output_tokens", as far as they are known; what is not stays reserved.
+    """
+    if _context.bypass.get():
+        return
+    spent = dict(usage)
+    if "input_tokens" in spent and "output_tokens" in spent:
+        spent["tokens"] = spent["input_tokens"] + spent["output_tokens"]
+    for limit in limits:
+        for unit, rate in _units(limit).items():
+            if unit in spent and isinstance(rate.cost, TokenCost):
+                limit._gate.adjust(unit, spent[unit] - rate.cost(call))
+
+
+def nothing_spent() -> dict[str, float]:
+    """Return the usage of a call that the provider has answered with an error."""
+    return {"input_tokens": 0.0, "output_tokens": 0.0}
+
+
+def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> None:
+    """
+    Have limits believe what the provider says.
+
+    Args:
+        limits: Those that the call has passed.
+
+        left: What its headers say.
+
+        pause: Seconds for which it wants no calls; None: it does not say so.
+    """
+    for limit in limits:
+        units = _units(limit)
+        remaining = {unit: count for unit, (count, _) in left.items() if count is not None and unit in units}
+        if remaining:
+            limit.observe(**remaining)
+        if pause is not None:
+            limit.pause(pause)

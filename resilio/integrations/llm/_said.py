@@ -1,0 +1,81 @@
+"""What a policy has to say about a call that went through an SDK, found again on the exception that the SDK raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from resilio._trail import RetryTrail
+    from resilio.errors import RejectedError
+
+__all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "trail_of"]
+
+KEY = "resilio"
+"""Where it is among the extensions of a request."""
+_MOST_CAUSES = 8
+
+
+@attrs.define
+class Said:
+    """
+    What is known of one call.
+
+    Attributes:
+        refusal: The refusal, if a policy refused the call.
+
+        trail: The attempts, if a retry gave up.
+
+        partial: Whether the caller had a part of the answer when it broke.
+    """
+
+    refusal: RejectedError | None = None
+    trail: RetryTrail | None = None
+    partial: bool = False
+
+
+def said_by(error: Any) -> Said | None:
+    """Return what is known of the call that an exception ended; None if no policy was around it."""
+    for _ in range(_MOST_CAUSES):
+        for holder in (error, getattr(error, "response", None)):
+            request = getattr(holder, "__dict__", {}).get("request") or getattr(holder, "_request", None)
+            said = getattr(request, "extensions", {}).get(KEY)
+            if isinstance(said, Said):
+                return said
+        if (error := getattr(error, "__cause__", None)) is None:
+            break
+    return None
+
+
+def refusal_of(error: BaseException) -> RejectedError | None:
+    """
+    Return the refusal that an SDK's exception stands for; None if the provider has answered, or did not.
+
+    Args:
+        error: What a call raised, `openai.RateLimitError` say.
+    """
+    said = said_by(error)
+    return None if said is None else said.refusal
+
+
+def trail_of(error: BaseException) -> RetryTrail | None:
+    """
+    Return the attempts that were made before an SDK's exception; None if the policy has no retry.
+
+    Args:
+        error: What a call raised.
+    """
+    said = said_by(error)
+    return None if said is None else said.trail
+
+
+def partial_of(error: BaseException) -> bool:
+    """
+    Return whether a part of the answer had reached the caller, so that it must not simply be asked for again.
+
+    Args:
+        error: What a call, or an iteration of its stream, raised.
+    """
+    said = said_by(error)
+    return said is not None and said.partial

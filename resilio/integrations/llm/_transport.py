@@ -1,0 +1,236 @@
+"""
+The transport under an SDK's HTTP client: each request is a call of the policy, to the last byte of its answer.
+
+Made once for httpx and once for httpx2: their classes have nothing in common but names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Generator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from resilio.integrations.llm import _orphans
+from resilio.integrations.llm._exchange import Exchange, shut
+
+if TYPE_CHECKING:
+    from resilio.integrations.llm._guard import ModelGuard
+
+__all__ = ["async_transport", "sync_transport"]
+
+
+class _Body:
+    """
+    The body of an answer as the SDK reads it: what the policy gives, then what it has left, then what comes after.
+
+    Iterated once, over as many `for` loops as it takes. Dropped before its end it is counted, and the policy's permit
+    goes back with the generator that holds it.
+    """
+
+    def __init__(self, exchange: Exchange, first: bytes | None) -> None:
+        self._exchange = exchange
+        self._first = first
+        self._error: Exception | None = None
+        self._over = False
+
+    def _kept(self) -> bytes | None:
+        """Return a piece that is here already."""
+        if self._first is not None:
+            piece, self._first = self._first, None
+            return piece
+        return None
+
+    def _left(self) -> bytes | None:
+        """Return what the policy has left, once it is done."""
+        piece, self._exchange.tail = self._exchange.tail, b""
+        return piece or None
+
+    def _ended(self, error: Exception | None) -> None:
+        """The policy is done with the call."""
+        if error is not None:
+            self._exchange.said.trail = getattr(error, "resilio", None)
+        came_inside = isinstance(error, self._exchange.guard.sdk.APIStatusError)
+        self._error = None if came_inside else error  # the SDK reads that from what is left
+
+    def _raise(self) -> None:
+        self._over = self._over or self._exchange.rest is None
+        error, self._error = self._error, None
+        if error is not None:
+            self._exchange.raise_outside(error)
+
+
+class _AsyncBody(_Body):
+    def __init__(self, exchange: Exchange, items: AsyncGenerator[bytes, None], first: bytes | None) -> None:
+        super().__init__(exchange, first)
+        self._key = _orphans.keep(items) if first is not None else None
+
+    def __aiter__(self) -> _AsyncBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = self._kept()
+        while piece is None:
+            items = _orphans.get(self._key)
+            piece = self._left() if items is None else await self._next(items)
+            if piece is None and items is None:
+                return await self._after()
+        return piece
+
+    async def _next(self, items: AsyncGenerator[bytes, None]) -> bytes | None:
+        try:
+            return await anext(items)
+        except StopAsyncIteration:
+            self._ended(None)
+        except Exception as error:  # noqa: BLE001 - raised outside once what was read is given
+            self._ended(error)
+        _orphans.release(self._key)
+        return None
+
+    async def _after(self) -> bytes:
+        self._raise()
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            return bytes(await anext(self._exchange.rest))
+        except StopAsyncIteration:
+            self._over = True
+            raise
+
+    async def aclose(self) -> None:
+        self._over = True
+        items = _orphans.release(self._key)
+        if items is not None:
+            await items.aclose()
+        if self._exchange.rest is not None:
+            await shut(self._exchange.rest, self._exchange.head)
+
+    def __del__(self) -> None:
+        if _orphans.close_later(getattr(self, "_key", None)):
+            self._exchange.guard.left_behind()
+
+
+class _SyncBody(_Body):
+    _items: Generator[bytes, None, None] | None = None
+
+    def __init__(self, exchange: Exchange, items: Generator[bytes, None, None], first: bytes | None) -> None:
+        super().__init__(exchange, first)
+        self._items = items if first is not None else None
+
+    def __iter__(self) -> _SyncBody:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self._kept()
+        while piece is None:
+            items = self._items
+            piece = self._left() if items is None else self._next(items)
+            if piece is None and items is None:
+                return self._after()
+        return piece
+
+    def _next(self, items: Generator[bytes, None, None]) -> bytes | None:
+        try:
+            return next(items)
+        except StopIteration:
+            self._ended(None)
+        except Exception as error:  # noqa: BLE001 - raised outside once what was read is given
+            self._ended(error)
+        self._items = None
+        return None
+
+    def _after(self) -> bytes:
+        self._raise()
+        if self._over:
+            raise StopIteration
+        try:
+            return bytes(next(self._exchange.rest))
+        except StopIteration:
+            self._over = True
+            raise
+
+    def close(self) -> None:
+        self._over = True
+        items, self._items = self._items, None
+        if items is not None:
+            items.close()
+        if self._exchange.rest is not None:
+            self._exchange.head.close()
+
+    def __del__(self) -> None:
+        items, self._items = self._items, None
+        if items is not None:
+            self._exchange.guard.left_behind()
+            items.close()
+
+
+class _Transport:
+    """What both kinds of transport share."""
+
+    def __init__(self, guard: ModelGuard, inner: Any) -> None:
+        self.guard = guard
+        self.inner = inner
+
+
+@functools.cache
+def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
+    class AsyncBody(_AsyncBody, http.AsyncByteStream):  # type: ignore[misc, name-defined]
+        pass
+
+    class SyncBody(_SyncBody, http.SyncByteStream):  # type: ignore[misc, name-defined]
+        pass
+
+    class AsyncModelTransport(_Transport, http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        async def handle_async_request(self, request: Any) -> Any:
+            exchange = Exchange(self.guard, self.inner, request)
+            try:
+                if exchange.call.whole:
+                    response = await self.guard.answer(exchange.call)
+                    return exchange.response(response, response.content)
+                items = self.guard.events(exchange.call)
+                first = await anext(items, None)
+            except Exception as error:  # noqa: BLE001 - each has its form outside
+                return exchange.surface(error)
+            body = AsyncBody(exchange, items, first)
+            return exchange.response(exchange.head, stream=body)
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    class ModelTransport(_Transport, http.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            exchange = Exchange(self.guard, self.inner, request)
+            try:
+                if exchange.call.whole:
+                    response = self.guard.answer(exchange.call)
+                    return exchange.response(response, response.content)
+                items = self.guard.events(exchange.call)
+                first = next(items, None)
+            except Exception as error:  # noqa: BLE001 - each has its form outside
+                return exchange.surface(error)
+            body = SyncBody(exchange, items, first)
+            return exchange.response(exchange.head, stream=body)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    return ModelTransport, AsyncModelTransport
+
+
+def sync_transport(http: ModuleType, guard: ModelGuard, inner: Any) -> Any:
+    """
+    Return a transport that sends through `inner` what the policy admits.
+
+    Args:
+        http: The module httpx or httpx2.
+
+        guard: Whose.
+
+        inner: The client's own.
+    """
+    return _classes(http)[0](guard, inner)
+
+
+def async_transport(http: ModuleType, guard: ModelGuard, inner: Any) -> Any:
+    """Return an async transport that sends through `inner` what the policy admits; see :func:`sync_transport`."""
+    return _classes(http)[1](guard, inner)

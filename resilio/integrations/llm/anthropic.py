@@ -1,0 +1,50 @@
+"""
+The Anthropic SDK under guard: `client = guard(AsyncAnthropic(), standard("anthropic", on="model"))`.
+
+Each request is one call of the policy, until the last byte of its answer. A refusal is the SDK's own exception, after
+exactly one attempt. What it cannot see: the events of streams that are not server-sent events (Bedrock's), which are
+guarded as bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from resilio._config import refuse
+from resilio.integrations._extras import missing
+from resilio.integrations.llm._dialects import ANTHROPIC
+from resilio.integrations.llm._guard import guard_client, guard_of
+
+try:
+    import anthropic  # type: ignore[import-not-found, unused-ignore]
+except ImportError as error:
+    raise missing("llm.anthropic", "anthropic", error) from error
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["guard", "guard_of"]
+
+C = TypeVar("C", bound="anthropic.Anthropic | anthropic.AsyncAnthropic")
+
+
+def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: float | timedelta = 60.0) -> C:
+    """
+    Guard a client by a policy, in place, and return it; copies that its `with_options` makes are guarded as well.
+
+    Where the policy has a retry, `max_retries` becomes 0: each logical call has one owner of retries and one budget.
+
+    Args:
+        client: `Anthropic()`, `AsyncAnthropic()` or one of their kind, with any HTTP client of its own.
+        policy: What to guard it by; cost functions and keys get a :class:`resilio.integrations.llm.ModelCall`.
+        whole_answers: Raise `APIConnectionError` where a stream ends before the answer does; False: let it end.
+        max_pause: Seconds >= 0 for which a Retry-After of a 429 stops all calls of the policy's rate limits at most.
+
+    Raises:
+        TypeError: Not a client of this SDK, or not a policy.
+        ValueError: It is guarded already, or the policy has a fallback.
+    """
+    if not isinstance(client, (anthropic.Anthropic, anthropic.AsyncAnthropic)):
+        refuse("client", client, "an Anthropic or AsyncAnthropic", TypeError)
+    return guard_client(client, policy, ANTHROPIC, anthropic, whole_answers=whole_answers, max_pause=max_pause)

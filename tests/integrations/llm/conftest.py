@@ -1,0 +1,14 @@
+"""Both SDKs, each in all its wire formats."""
+
+from __future__ import annotations
+
+import pytest
+from servers.sdks import SDKS, Sdk
+
+
+@pytest.fixture(params=SDKS, ids=repr)
+def sdk(request: pytest.FixtureRequest) -> Sdk:
+    """An SDK; what is not installed is skipped by its name."""
+    found: Sdk = request.param
+    pytest.importorskip(found.wire.name)
+    return found

@@ -1,0 +1,365 @@
+"""Streams through the real SDKs over real sockets: permits to the last event, clocks, errors in the middle, ends."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from servers.misbehaving import Misbehaving
+from servers.models import Responses, answers, fails, provide, streams
+from servers.sdks import Sdk
+
+from resilio import bulkhead, circuit_breaker, constant, pipeline, presets, rate_limit, retry, standard, timeout
+from resilio.integrations.llm import guard_of, meaning_of, partial_of, refusal_of, token_rate, trail_of
+from resilio.testing import assert_no_leaks
+
+pytestmark = [
+    pytest.mark.anyio,
+    # The SDKs and httpx2 leave generators of their own unfinished, which trio warns of.
+    pytest.mark.filterwarnings("ignore:Async generator '(openai|anthropic|httpx2|httpcore2)[.]:ResourceWarning"),
+]
+
+
+def quickly(attempts: int = 3) -> Any:
+    """A retry that does not wait."""
+    return retry(on=presets.model.momentary, attempts=attempts, backoff=constant(0.001), budget=None)
+
+
+def judging(**options: Any) -> Any:
+    """A breaker that judges as `standard(on="model")` does."""
+    return circuit_breaker(on=presets.model.failing, **options)
+
+
+async def read(sdk: Sdk, stream: Any, into: list[str] | None = None) -> str:
+    """Read a stream to its end."""
+    texts: list[str] = [] if into is None else into
+    async for event in stream:
+        texts.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
+    return "".join(texts)
+
+
+async def test_ls01_permit_lasts_to_the_last_event(sdk: Sdk, server: Misbehaving) -> None:
+    """LS-01: the permit of a stream is held while it is read, and goes back with its last event."""
+    provide(server, sdk.wire, streams("a", "ping", "b", "c"))
+    one = bulkhead(1)
+    async with sdk.client(server, one) as client:
+        stream = await sdk.stream(client)
+        assert one.snapshot().inflight == 1
+        with pytest.raises(sdk.module.APIStatusError) as caught:
+            await sdk.ask(client)
+        assert refusal_of(caught.value).reason == "full"
+        assert await read(sdk, stream) == "abc"
+        assert one.snapshot().inflight == 0
+        assert await read(sdk, await sdk.stream(client)) == "abc"
+    assert one.snapshot().successes == 2
+    assert server.open <= 1
+
+
+def test_sync_stream_holds_its_permit(sdk: Sdk, server: Misbehaving) -> None:
+    """So it is for threads."""
+    provide(server, sdk.wire, streams("a", "b"))
+    one = bulkhead(1)
+    with sdk.sync_client(server, one) as client:
+        stream = sdk.stream(client)
+        assert one.snapshot().inflight == 1
+        assert "".join(map(sdk.said, stream)) == "ab"
+        assert one.snapshot().inflight == 0
+    assert one.snapshot().successes == 1
+
+
+async def test_whole_stream_in_one_piece(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream whose bytes come at once, compressed or not, is one call that succeeded."""
+    provide(server, sdk.wire, streams("a", "b", at_once=True, end="whole"))
+    breaker = judging()
+    async with sdk.client(server, breaker) as client:
+        assert await read(sdk, await sdk.stream(client)) == "ab"
+    assert breaker.snapshot().successes == 1
+    assert_no_leaks(breaker)
+
+
+async def test_connection_is_used_again_after_a_stream(sdk: Sdk, server: Misbehaving) -> None:
+    """What comes after the end of an answer is read, so that its connection can be used again."""
+    provide(server, sdk.wire, streams("a"), streams("b"), answers("c"))
+    async with sdk.client(server, judging()) as client:
+        assert await read(sdk, await sdk.stream(client)) == "a"
+        assert await read(sdk, await sdk.stream(client)) == "b"
+        assert sdk.text(await sdk.ask(client)) == "c"
+    assert server.connections == 1
+
+
+async def test_error_before_the_first_delta_is_retried(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that breaks before its caller has seen anything is begun again, and nothing is seen twice."""
+    provide(
+        server,
+        sdk.wire,
+        streams(before=("ping", "die")),
+        streams(before=("error",), error=("overloaded_error", "server_overloaded")),
+        streams("a", "b"),
+    )
+    breaker = judging()
+    async with sdk.client(server, pipeline(quickly(), breaker)) as client:
+        events: list[str] = []
+        assert await read(sdk, await sdk.stream(client), events) == "ab"
+    assert server.total == 3
+    assert breaker.snapshot().failures == 2
+    assert breaker.snapshot().successes == 1
+
+
+async def test_error_before_the_first_delta_is_a_typed_error(sdk: Sdk, server: Misbehaving) -> None:
+    """If nobody retries, an error at the beginning of a 200 has the status that it should have had."""
+    if isinstance(sdk.wire, Responses):
+        pytest.skip("the SDK does not raise what Responses say in an event of their own")
+    provide(server, sdk.wire, streams(before=("error",), error=("overloaded_error", "slow_down")))
+    async with sdk.client(server, quickly(2)) as client:
+        with pytest.raises(sdk.module.APIStatusError) as caught:
+            await sdk.stream(client)
+    assert caught.value.status_code in (503, 529)
+    assert meaning_of(caught.value) == "overloaded"
+    assert trail_of(caught.value).stop_reason == "attempts"
+    assert not partial_of(caught.value)
+
+
+async def test_error_in_the_middle_is_a_failure_and_final(sdk: Sdk, server: Misbehaving) -> None:
+    """After the first delta nothing is retried: the SDK raises its own error, the breaker has a failure."""
+    provide(server, sdk.wire, streams("a", "b", end="error", error=("overloaded_error", "server_error")))
+    breaker = judging()
+    seen: list[str] = []
+    async with sdk.client(server, pipeline(quickly(), breaker)) as client:
+        stream = await sdk.stream(client)
+        if isinstance(sdk.wire, Responses):  # an event, which the SDK does not raise
+            await read(sdk, stream, seen)
+        else:
+            with pytest.raises(sdk.module.APIError) as caught:
+                await read(sdk, stream, seen)
+            assert partial_of(caught.value)
+            assert meaning_of(caught.value) in ("failed", "overloaded")
+            assert presets.model.failing(caught.value) is True
+    assert "".join(seen) == "ab"
+    assert server.total == 1
+    assert breaker.snapshot().failures == 1
+    assert_no_leaks(breaker)
+
+
+async def test_death_in_the_middle_is_a_connection_error(sdk: Sdk, server: Misbehaving) -> None:
+    """A connection that dies in the middle is a failure, raised after all that had come."""
+    provide(server, sdk.wire, streams("a", "b", end="die"))
+    breaker = judging()
+    seen: list[str] = []
+    async with sdk.client(server, pipeline(quickly(), breaker)) as client:
+        stream = await sdk.stream(client)
+        with pytest.raises(Exception, match=r"peer closed|Connection error") as caught:
+            await read(sdk, stream, seen)
+    assert partial_of(caught.value)
+    assert "".join(seen) == "ab"
+    assert breaker.snapshot().failures == 1
+
+
+async def test_half_an_answer_is_not_taken_as_whole(sdk: Sdk, server: Misbehaving) -> None:
+    """A body that ends well before its answer does is an error, and a failure."""
+    provide(server, sdk.wire, streams("a", "b", end="close"))
+    breaker = judging()
+    seen: list[str] = []
+    async with sdk.client(server, breaker) as client:
+        stream = await sdk.stream(client)
+        with pytest.raises(Exception, match=r"before the answer was whole|Connection error"):
+            await read(sdk, stream, seen)
+    assert "".join(seen) == "ab"
+    assert breaker.snapshot().failures == 1
+
+
+async def test_half_an_answer_may_be_allowed(sdk: Sdk, server: Misbehaving) -> None:
+    """`whole_answers=False` lets it end, as the bare SDK does."""
+    provide(server, sdk.wire, streams("a", end="close"))
+    breaker = judging()
+    async with sdk.client(server, breaker, whole_answers=False) as client:
+        assert await read(sdk, await sdk.stream(client)) == "a"
+    assert breaker.snapshot().successes == 1
+
+
+async def test_first_clock_ignores_pings(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that only pings has no first token: the clock says "first", in the SDK's own timeout."""
+    provide(server, sdk.wire, streams(before=("pings",)))
+    clocks = timeout(first=0.1, idle=5.0)
+    async with sdk.client(server, clocks) as client:
+        with pytest.raises(sdk.module.APITimeoutError) as caught:
+            await sdk.stream(client.with_options(max_retries=0))
+    assert caught.value.__cause__.clock == "first"
+    assert_no_leaks(clocks)
+
+
+async def test_idle_clock_ignores_pings(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that stalls in the middle, pinging, is cut by the idle clock; what had come was seen."""
+    provide(server, sdk.wire, streams("a", end="pings"))
+    clocks = timeout(first=5.0, idle=0.1)
+    seen: list[str] = []
+    async with sdk.client(server, clocks) as client:
+        stream = await sdk.stream(client)
+        with pytest.raises(Exception, match=r"idle|no further item|timed out") as caught:
+            await read(sdk, stream, seen)
+    clock = next(error.clock for error in (caught.value, caught.value.__cause__) if hasattr(error, "clock"))
+    assert clock == "idle"
+    assert isinstance(caught.value, (sdk.http.TimeoutException, sdk.module.APITimeoutError))
+    assert "".join(seen) == "a"
+    assert partial_of(caught.value)
+    assert_no_leaks(clocks)
+
+
+async def test_rl06_usage_of_a_stream_settles(sdk: Sdk, server: Misbehaving) -> None:
+    """RL-06: the usage in the last events corrects what was reserved."""
+    provide(server, sdk.wire, streams("a", "b", tokens=(40, 60)))
+    limit = rate_limit(token_rate("1/h", burst=10_000))
+    async with sdk.client(server, limit) as client:
+        await read(sdk, await sdk.stream(client))
+    assert limit.available["tokens"] == pytest.approx(9_900, abs=1)
+
+
+async def test_rl06_stream_that_is_left_keeps_its_reservation(sdk: Sdk, server: Misbehaving) -> None:
+    """RL-06: a stream that its caller leaves has cost what was reserved: the provider charges for it."""
+    provide(server, sdk.wire, streams("a", "b", end="hang"))
+    limit = rate_limit(token_rate("1/h", unit="output_tokens", burst=1000))
+    async with sdk.client(server, limit) as client:
+        stream = await sdk.stream(client)
+        await stream.close()
+    reserved = 64 if sdk.wire.name == "anthropic" else 256
+    assert limit.available["output_tokens"] == pytest.approx(1000 - reserved, abs=1)
+    assert_no_leaks(limit)
+
+
+async def test_refused_stream(sdk: Sdk, server: Misbehaving) -> None:
+    """A refusal of a stream is the SDK's error where the stream is asked for."""
+    breaker = circuit_breaker()
+    breaker.force_open()
+    async with sdk.client(server, breaker) as client:
+        with pytest.raises(sdk.module.APIStatusError) as caught:
+            await sdk.stream(client)
+    assert refusal_of(caught.value).reason == "forced_open"
+    assert server.total == 0
+
+
+async def test_status_instead_of_a_stream(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that is answered with a status is retried, and in the end the SDK's error."""
+    provide(server, sdk.wire, fails(503), fails(400, "invalid_request_error"))
+    async with sdk.client(server, quickly()) as client:
+        with pytest.raises(sdk.module.BadRequestError):
+            await sdk.stream(client)
+    assert server.total == 2
+
+
+async def test_closing_says_nothing(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that its caller closes early is no outcome, and nothing is held after it."""
+    provide(server, sdk.wire, streams("a", "b", end="hang"))
+    breaker = judging()
+    async with sdk.client(server, breaker) as client:
+        async with await sdk.stream(client) as stream:
+            async for _ in stream:
+                break
+        assert breaker.snapshot().inflight == 0
+    assert breaker.snapshot().ignored == 1
+    assert breaker.snapshot().failures == 0
+
+
+async def test_cancelled_stream_holds_nothing(sdk: Sdk, server: Misbehaving) -> None:
+    """A task that is cancelled while it waits for an event gives its permit back."""
+    provide(server, sdk.wire, streams("a", end="hang"))
+    one = bulkhead(1)
+    async with sdk.client(server, one) as client:
+        with anyio.move_on_after(0.2) as scope:
+            async with await sdk.stream(client) as stream:
+                await read(sdk, stream)
+        assert scope.cancelled_caught
+        assert one.snapshot().inflight == 0
+    server.until(lambda: server.left.total() == 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("begun", [True, False], ids=["broken off", "never iterated"])
+async def test_abandoned_stream_is_counted(
+    sdk: Sdk, server: Misbehaving, begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that is dropped gives its permit back when it is collected, is counted, and logged once."""
+    provide(server, sdk.wire, streams("a", "b", end="hang"))
+    one = bulkhead(2)
+    async with sdk.client(server, one) as client:
+        guard = guard_of(client)
+        assert guard is not None
+        with caplog.at_level(logging.WARNING, "resilio"):
+            for _ in range(2):
+                stream = await sdk.stream(client)
+                if begun:
+                    async for _ in stream:
+                        break
+                del stream
+                for _ in range(10):  # the loop closes generators that were collected
+                    gc.collect()
+                    await checkpoint()
+        server.until(lambda: server.left.total() == 2)
+        assert one.snapshot().inflight == 0
+    if not begun:  # else the SDK's own generator, when it is collected, closes the stream
+        assert guard.abandoned == 2
+        assert len([line for line in caplog.records if "neither read" in line.message]) == 1
+    assert_no_leaks(one)
+
+
+def test_abandoned_sync_stream(sdk: Sdk, server: Misbehaving) -> None:
+    """For threads the permit is back as soon as nobody has the stream."""
+    provide(server, sdk.wire, streams("a", "b", end="hang"))
+    one = bulkhead(1)
+    with sdk.sync_client(server, one) as client:
+        stream = sdk.stream(client)
+        next(iter(stream))
+        del stream
+        gc.collect()
+        assert one.snapshot().inflight == 0
+        stream = sdk.stream(client)
+        del stream
+        gc.collect()
+        assert one.snapshot().inflight == 0
+        guard = guard_of(client)
+        assert guard is not None
+        assert guard.abandoned >= 1
+
+
+def test_sync_errors_are_the_same(sdk: Sdk, server: Misbehaving) -> None:
+    """Retries, errors in the middle and ends are for threads what they are for tasks."""
+    provide(
+        server, sdk.wire, streams(before=("die",)), streams("a"), streams("b", end="close"), streams("c", end="die")
+    )
+    breaker = judging()
+    with sdk.sync_client(server, pipeline(quickly(), breaker)) as client:
+        assert "".join(map(sdk.said, sdk.stream(client))) == "a"
+        for text in ("b", "c"):
+            seen: list[str] = []
+            with pytest.raises(Exception, match=r"whole|Connection|closed"):
+                for event in sdk.stream(client):
+                    seen.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
+            assert "".join(seen) == text
+    assert breaker.snapshot().failures == 3
+    assert breaker.snapshot().successes == 1
+
+
+async def test_standard_guards_streams(sdk: Sdk, server: Misbehaving) -> None:
+    """The recommended stack takes streams as they are, without what cannot guard them."""
+    provide(server, sdk.wire, fails(503, retry_after_ms="1"), streams("a"))
+    policy = standard(f"{sdk.name}-streams", on="model", idempotent=True)
+    async with sdk.client(server, policy) as client:
+        assert await read(sdk, await sdk.stream(client)) == "a"
+    assert policy.snapshot().successes == 1
+    assert_no_leaks(policy)
+
+
+async def test_stream_helpers_of_the_sdk(sdk: Sdk, server: Misbehaving) -> None:
+    """The SDK's own helpers for streams, and its raw responses, work on a guarded client."""
+    provide(server, sdk.wire, streams("a", "b"))
+    async with sdk.client(server, judging()) as client:
+        if sdk.wire.name == "anthropic":
+            said = {"max_tokens": 9, "model": "m", "messages": [{"role": "user", "content": "x"}]}
+            async with client.messages.stream(**said) as stream:
+                assert await stream.get_final_text() == "ab"
+        with suppress(AttributeError):
+            raw = client.messages if sdk.wire.name == "anthropic" else client.chat.completions
+            assert raw.with_raw_response is not None
