@@ -380,6 +380,7 @@ cdef class RetryGate(Gate):
         closing = release(value, end.call != NULL)
         if closing is None:
             return RS_AGAIN
+        closing = once_closed(closing, value)
         tries.releasing = True
         Py_INCREF(closing)
         end.target = <PyObject *>closing
@@ -404,6 +405,12 @@ cdef bint says_something(object subject) except -1:
         if hasattr(subject, name):
             return True
     return False
+
+
+async def once_closed(closing, value):
+    """Await the end of a result, which is still the result: rules that look at it must not be shown another."""
+    await closing
+    return value
 
 
 def release(value, bint may_await):

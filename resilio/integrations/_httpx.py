@@ -1,0 +1,313 @@
+"""
+What httpx and httpx2 have in common, by which one implementation serves both: same names, no class in common.
+
+Bodies under guard are made here: streams of the client's own class that end the permits which they hold.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+
+from resilio import _backends
+from resilio._native import clock, core
+from resilio.errors import CallTimeoutError, DeadlineExceededError
+from resilio.integrations._body import Held
+from resilio.integrations._extras import missing
+from resilio.integrations._refusals import Path, in_terms_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from resilio._native.timing import TimeoutGate
+
+__all__ = ["CLIENTS", "Client", "client_of", "in_time", "named_client"]
+
+CLIENTS = ("httpx", "httpx2")
+_phase: Callable[[str | None], object] = getattr(core, "phase", bool)
+
+
+class Client:
+    """One of the two, with the classes that the transports need."""
+
+    __slots__ = ("async_body", "base", "body", "local", "module", "name", "read_timeout", "timeout")
+
+    def __init__(self, module: ModuleType) -> None:
+        """Take what is needed out of the module."""
+        self.module: Any = module
+        self.name = module.__name__
+        self.base: Path = (self.name, "TransportError")
+        self.timeout: Path = (self.name, "TimeoutException")
+        self.local: tuple[type[BaseException], ...] = tuple(
+            getattr(module, name) for name in ("PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
+        )
+        self.read_timeout: type[Exception] = self.module.ReadTimeout
+        self.async_body: type[AsyncBody] = type("AsyncBody", (AsyncBody, self.module.AsyncByteStream), {})
+        self.body: type[Body] = type("Body", (Body, self.module.SyncByteStream), {})
+
+    def told(self, error: Exception) -> Exception:
+        """Return an error of resilio's as this client's users know errors, any other as it is."""
+        return in_terms_of(error, self.base, self.timeout)
+
+    def is_replayable(self, request: Any) -> bool:
+        """Tell whether the body of a request can be sent twice: bytes, or a form whose files can be read again."""
+        stream = request.stream
+        if isinstance(stream, self.module.ByteStream):
+            return True
+        fields = getattr(stream, "fields", None)
+        return fields is not None and all(_can_repeat(getattr(field, "file", b"")) for field in fields)
+
+
+def _can_repeat(file: Any) -> bool:
+    return isinstance(file, (str, bytes)) or hasattr(file, "seek")
+
+
+@cache
+def _known(module: ModuleType) -> Client:
+    return Client(module)
+
+
+def named_client(client: Any, needed_by: str) -> Client:
+    """
+    Return the client that was asked for, by module or name; None: the one that is imported, or else installed.
+
+    Args:
+        client: `httpx` or `httpx2`, the module or its name, or None.
+
+        needed_by: Whose argument it is, for messages.
+
+    Raises:
+        TypeError: Neither of the two; or none was given, and both are imported.
+
+        ImportError: It is not installed.
+    """
+    name = client.__name__ if isinstance(client, ModuleType) else client
+    if name is None:
+        name = _only_one(needed_by)
+    if name not in CLIENTS:
+        raise TypeError(f"{needed_by}: client must be httpx or httpx2, not {client!r}")
+    try:
+        return _known(importlib.import_module(name))
+    except ImportError as error:
+        raise missing("httpx", "httpx", error) from error
+
+
+def _only_one(needed_by: str) -> str:
+    found = {id(sys.modules[name]): name for name in CLIENTS if sys.modules.get(name) is not None}
+    if len(found) > 1:
+        raise TypeError(
+            f"{needed_by}: httpx and httpx2 are both imported, and their classes do not mix: say client=httpx or "
+            "client=httpx2, or give the transport to wrap"
+        )
+    if found:
+        return next(iter(found.values()))
+    return "httpx2" if importlib.util.find_spec("httpx2") or not importlib.util.find_spec("httpx") else "httpx"
+
+
+def client_of(thing: Any, kind: str) -> Client | None:
+    """
+    Return the client that `thing` belongs to by its class; None: to neither.
+
+    Args:
+        thing: A transport, or a client.
+
+        kind: Which of their classes: "AsyncBaseTransport", "BaseTransport", "AsyncClient", "Client".
+    """
+    for name in CLIENTS:
+        module = sys.modules.get(name)
+        if module is not None and isinstance(thing, getattr(module, kind)):
+            return _known(module)
+    return None
+
+
+async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
+    """
+    Return what is awaited, unless a timeout's clock ends it before.
+
+    Args:
+        awaited: Not begun.
+
+        gate: Whose clock it is.
+
+        which: "first" or "idle".
+
+        limit: Seconds.
+
+    Raises:
+        CallTimeoutError: It took longer; a deadline that has passed as well is a DeadlineExceededError.
+    """
+    cut, begun_ns = _backends.cutoff(None), clock.now_ns()
+    cut.start(limit)
+    try:
+        result = await awaited
+    except BaseException as error:
+        if cut.close(error):
+            raise gate.timed_out(begun_ns + round(limit * 1e9), limit, which) from error
+        raise
+    cut.close(None)
+    return result
+
+
+class AsyncBody(Held):
+    """
+    The body of a response under guard: its permits end with it.
+
+    It is its own iterator, and looks like an async generator, because httpx2 closes those when they are left early.
+    """
+
+    __slots__ = ("_client", "_idle", "_inner", "_iterator", "_step", "headers")
+
+    def __init__(self, client: Client, inner: Any, headers: Any, idle: TimeoutGate | None, label: str) -> None:
+        self._permits = []  # as Held does, without the call
+        self.label = label
+        self._client = client
+        self._inner = inner
+        self._iterator: Any = None
+        self._step: Any = None
+        self._idle = idle
+        self.headers = headers
+
+    def limit(self, request: Any) -> None:
+        """Nothing to do before: each step is given its time."""
+
+    def __aiter__(self) -> Self:
+        self._iterator = iterator = self._inner.__aiter__()
+        self._step = iterator.__anext__
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            if self._idle is None:
+                part: bytes = await self._step()
+                return part
+            return await self._in_time(self._idle)
+        except StopAsyncIteration:
+            self._iterator = None
+            self.ended()
+            _phase(None)
+            raise
+        except (CallTimeoutError, DeadlineExceededError) as late:
+            self.failed(late)
+            raise self._client.told(late) from late.__cause__
+        except BaseException as error:
+            self.failed(error)
+            raise
+
+    async def _in_time(self, gate: TimeoutGate) -> bytes:
+        limit = gate.idle
+        part: bytes = await (self._step() if limit is None else in_time(self._step(), gate, "idle", limit))
+        return part
+
+    async def asend(self, value: None) -> bytes:
+        """Return the next part, as of an async generator."""
+        del value
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> bytes:
+        """Close the body, and raise, as of an async generator."""
+        await self.aclose()
+        raise error[0]
+
+    async def aclose(self) -> None:
+        """End the permits, then the connection's use."""
+        if self._permits:
+            self._left()
+        inner, self._inner = self._inner, None
+        if inner is None:
+            return
+        _phase(None)
+        iterator, self._iterator = self._iterator, None
+        try:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                with suppress(RuntimeError):  # another task is reading: it is told by the connection's end
+                    await close()
+        finally:
+            await inner.aclose()
+
+    def _left(self) -> None:
+        """Whoever closes it before its end wants no more, but where there is no more."""
+        if self._iterator is None and self.headers.get("content-length") == "0":
+            self.ended()
+        else:
+            self.aborted()
+
+
+class Body(Held):
+    """The same for threads."""
+
+    __slots__ = ("_client", "_idle", "_inner", "_iterator", "_read_limit", "headers")
+
+    def __init__(self, client: Client, inner: Any, headers: Any, idle: TimeoutGate | None, label: str) -> None:
+        super().__init__(label)
+        self._client = client
+        self._inner = inner
+        self._iterator: Any = None
+        self._idle = idle
+        self._read_limit: float | None = None
+        self.headers = headers
+
+    def limit(self, request: Any) -> None:
+        """Have the socket wait for the next bytes no longer than the policy's timeout allows nothing to come."""
+        limit = None if self._idle is None else self._idle.idle
+        times = request.extensions.get("timeout")
+        if limit is None or not isinstance(times, dict):
+            return
+        read = times.get("read")
+        if read is None or read > limit:
+            times["read"] = self._read_limit = limit
+
+    def __iter__(self) -> Self:
+        self._iterator = iter(self._inner)
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            part: bytes = next(self._iterator)
+            return part
+        except StopIteration:
+            self._iterator = None
+            self.ended()
+            _phase(None)
+            raise
+        except BaseException as error:
+            late = self._late(error)
+            self.failed(late)
+            if late is error:
+                raise
+            raise late from error
+
+    def _late(self, error: BaseException) -> BaseException:
+        gate, limit = self._idle, self._read_limit
+        if gate is None or limit is None or not isinstance(error, self._client.read_timeout):
+            return error
+        return self._client.told(gate.timed_out(clock.now_ns(), limit, "idle"))
+
+    def close(self) -> None:
+        """End the permits, then the connection's use."""
+        if self._permits:
+            self._left()
+        inner, self._inner = self._inner, None
+        if inner is None:
+            return
+        _phase(None)
+        iterator, self._iterator = self._iterator, None
+        try:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                with suppress(ValueError, RuntimeError):  # another thread is reading: its connection ends
+                    close()
+        finally:
+            inner.close()
+
+    def _left(self) -> None:
+        if self._iterator is None and self.headers.get("content-length") == "0":
+            self.ended()
+        else:
+            self.aborted()

@@ -1,0 +1,353 @@
+"""
+Transports for httpx and httpx2 under guard: one policy for all that a client sends, or one for each host.
+
+Why here: a transport sees each request on the wire, redirects and auth flows included, and its body to the last byte;
+a decorated function sees neither. When not: what is to be decided by the content of an answer belongs around the
+function that reads it. What it is not: a client, or a place for the retries of non-idempotent requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from resilio import _deadline
+from resilio._config import choice, refuse
+from resilio._native import core
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
+from resilio.integrations import _httpx, _replay, _wire
+from resilio.integrations._way import Way, gates_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from types import ModuleType, TracebackType
+
+    from resilio._native.core import Permit
+    from resilio._native.timing import TimeoutGate
+    from resilio._policy import Policy
+    from resilio.integrations._httpx import Client
+
+__all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
+
+C = TypeVar("C")
+OnReject = Literal["raise", "respond"]
+ReplaySafe = _replay.Rule
+_STATUS: dict[type[Exception], int] = {RateLimitedError: 429, DeadlineExceededError: 504}
+_BODIES = {"AsyncBaseTransport": "async_body", "BaseTransport": "body"}
+_NO_BODY = frozenset({204, 304})
+_EMPTY = {"content-length": "0"}
+
+
+def host(request: Any) -> str:
+    """
+    Return the host of a request, with its port where that is not the scheme's: `keyed(circuit_breaker, key=host)`.
+
+    Args:
+        request: Of httpx or httpx2.
+    """
+    return str(request.url.netloc, "ascii")
+
+
+class _Guarding:
+    """What both transports share: options, and what is said of a request and its answer."""
+
+    _base: str
+    _default: str
+    _send_by: str
+    _module: Client
+
+    def __new__(cls, policy: Any, transport: Any = None, *, client: Any = None, **options: Any) -> Any:
+        """Make one of the client's own kind, so that it is an instance of the client's base class too."""
+        del policy, options
+        module = _belongs_to(cls, transport, client)
+        made: Any = object.__new__(_classes(cls, module))
+        made._module = module
+        return made
+
+    def __init__(
+        self,
+        policy: Policy[Any],
+        transport: Any = None,
+        *,
+        client: ModuleType | str | None = None,
+        on_reject: OnReject = "raise",
+        replay_safe: ReplaySafe = None,
+        send_deadline: bool | str = False,
+    ) -> None:
+        """
+        Put a policy around a transport.
+
+        Args:
+            policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
+            transport: What sends the requests: of httpx or of httpx2; None: that client's own, with its defaults.
+            client: `httpx` or `httpx2`, if there is no transport that says so and both are imported.
+            on_reject: What a refusal becomes: "raise" an exception that is the client's TransportError as well, or
+                "respond" with a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and
+                `x-should-retry: false`, for SDKs that would retry an exception.
+            replay_safe: Which requests may be sent again after they have reached the server, by retries and hedges:
+                those of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those of
+                which a function says so.
+            send_deadline: Whether the time left is sent along, as the header `x-request-timeout`, or one of that name.
+
+        Raises:
+            TypeError: An option of a wrong type, a transport of the other kind, or one of neither client.
+            ValueError: An option out of range.
+            ImportError: Neither client is installed.
+        """
+        del client  # __new__ has looked at it
+        self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
+        self._replay_safe = _replay.checked(replay_safe)
+        self._header = _deadline_header(send_deadline)
+        self._inner = getattr(self._module.module, self._default)() if transport is None else transport
+        self._body = getattr(self._module, _BODIES[self._base])
+        self._request = self._module.module.Request
+        self._phase = getattr(core, "phase", bool)
+        self._bind(policy)
+        self._repeats = bool(gates_of(policy, "retry"))
+        clocks = gates_of(policy, "timeout")
+        self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
+        self._policy = policy
+        self._label = f"a response of {policy.label}"
+
+    def _bind(self, policy: Policy[Any]) -> None:
+        raise NotImplementedError
+
+    @property
+    def policy(self) -> Policy[Any]:
+        """The policy that all requests go through."""
+        return self._policy
+
+    def _check(self, request: Any) -> None:
+        if not isinstance(request, self._request):
+            raise TypeError(
+                f"this {type(self).__name__} is for {self._module.name}: it cannot serve a client of another module, "
+                f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
+            )
+
+    def _begin(self, request: Any) -> None:
+        """Say what goes along with an attempt."""
+        self._phase("first_byte")
+        if self._header is not None:
+            value = _wire.write_deadline(_deadline.remaining(), self._header)
+            if value is not None:
+                request.headers[self._header] = value
+
+    def _guard(self, request: Any, response: Any) -> None:
+        """Put the body under guard, which is what permits are put with."""
+        self._phase("body")
+        if self._repeats:
+            self._veto(request, response)
+        if response.is_closed:  # made with its content, which nobody reads any more
+            response.extensions["resilio_held"] = None
+            return
+        headers = _EMPTY if request.method == "HEAD" else response.headers
+        body = self._body(self._module, response.stream, headers, self._idle, self._label)
+        if self._idle is not None:
+            body.limit(request)
+        response.stream = response.extensions["resilio_held"] = body
+
+    def _attach(self, response: Any, permit: Permit) -> None:
+        body = response.extensions.get("resilio_held")
+        if response.status_code in _NO_BODY or response.is_closed:
+            permit.complete()
+            return
+        if body is None:  # a fallback's
+            body = self._body(self._module, response.stream, response.headers, None, self._label)
+            response.stream = response.extensions["resilio_held"] = body
+        body._permits.append(permit)
+
+    def _veto(self, request: Any, subject: Any) -> None:
+        """Have no retry send again what must not be sent twice."""
+        repeats = self._is_safe(request) or _replay.may_repeat(subject)
+        if not repeats or not self._module.is_replayable(request):
+            _replay.forbid(subject)
+
+    def _is_safe(self, request: Any) -> bool:
+        return _replay.is_safe(self._replay_safe, request, request.method, request.headers)
+
+    def _hedges(self, request: Any) -> bool:
+        return self._is_safe(request) and self._module.is_replayable(request)
+
+    def _refused(self, error: Exception, request: Any) -> Any:
+        """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
+        if not self._respond or isinstance(error, CallTimeoutError):
+            told: Any = self._module.told(error)
+            told.request = request
+            raise told from error.__cause__
+        headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
+        after = _wire.retry_after_header(error)
+        if after is not None:
+            headers["retry-after"] = after
+        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503)
+        text, extensions = str(error).encode(), {"resilio_refusal": error}
+        return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
+
+
+def _belongs_to(cls: type[_Guarding], transport: Any, client: Any) -> Client:
+    """Return the client whose transport this is."""
+    if transport is None:
+        return _httpx.named_client(client, cls.__name__)
+    found = _httpx.client_of(transport, cls._base)
+    wanted = None if client is None else _httpx.named_client(client, cls.__name__)
+    if found is None and wanted is not None and callable(getattr(transport, cls._send_by, None)):
+        return wanted  # it is like one, and the user says whose
+    if found is None:
+        refuse("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
+    if wanted is not None and wanted is not found:
+        refuse("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
+    return found
+
+
+class AsyncTransport(_Guarding):
+    """An async transport of httpx or httpx2 under guard: `httpx.AsyncClient(transport=AsyncTransport(policy))`."""
+
+    _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
+
+    def _bind(self, policy: Policy[Any]) -> None:
+        way = Way(policy, self._attach, local=self._module.local)
+        self._way = way.abind(self._send)
+        self._unhedged = way.abind(self._send, hedged=False) if gates_of(policy, "hedge") else None
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request through the policy; its permits end with the body of the response."""
+        self._check(request)
+        way = self._way
+        if self._unhedged is not None and not self._hedges(request):
+            way = self._unhedged
+        try:
+            return await way(request)
+        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
+            return self._refused(error, request)
+
+    async def _send(self, request: Any) -> Any:
+        self._begin(request)
+        try:
+            sent = self._inner.handle_async_request(request)
+            response = await (sent if self._first is None else self._in_time(sent, self._first))
+        except Exception as error:
+            self._veto(request, error)
+            raise
+        self._guard(request, response)
+        if self._unhedged is not None:
+            response._resilio_discard = _aclose
+        return response
+
+    async def _in_time(self, sent: Awaitable[Any], gate: TimeoutGate) -> Any:
+        limit = gate.first
+        return await (sent if limit is None else _httpx.in_time(sent, gate, "first", limit))
+
+    async def __aenter__(self) -> Self:
+        """Enter the transport inside."""
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Leave the transport inside."""
+        await self._inner.__aexit__(kind, error, traceback)
+
+    async def aclose(self) -> None:
+        """Close the transport inside."""
+        await self._inner.aclose()
+
+
+class Transport(_Guarding):
+    """A transport of httpx or httpx2 for threads under guard: `httpx.Client(transport=Transport(policy))`."""
+
+    _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
+
+    def _bind(self, policy: Policy[Any]) -> None:
+        self._way = Way(policy, self._attach, local=self._module.local, sync=True).bind(self._send)
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request through the policy; its permits end with the body of the response."""
+        self._check(request)
+        try:
+            return self._way(request)
+        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
+            return self._refused(error, request)
+
+    def _send(self, request: Any) -> Any:
+        self._begin(request)
+        try:
+            response = self._inner.handle_request(request)
+        except Exception as error:
+            self._veto(request, error)
+            raise
+        self._guard(request, response)
+        return response
+
+    def __enter__(self) -> Self:
+        """Enter the transport inside."""
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Leave the transport inside."""
+        self._inner.__exit__(kind, error, traceback)
+
+    def close(self) -> None:
+        """Close the transport inside."""
+        self._inner.close()
+
+
+def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
+    """
+    Put a policy around all transports that a client has, those for proxies and mounts included, and return the client.
+
+    Args:
+        client: An `AsyncClient` or `Client` of httpx or httpx2, before its first request.
+
+        policy: As for `AsyncTransport`.
+
+        options: The others, as for `AsyncTransport`.
+
+    Raises:
+        TypeError: Another client.
+
+        ValueError: It is guarded already.
+    """
+    kind = AsyncTransport if _httpx.client_of(client, "AsyncClient") is not None else Transport
+    if kind is Transport and _httpx.client_of(client, "Client") is None:
+        refuse("client", client, "an AsyncClient or a Client of httpx or httpx2", TypeError)
+    held: Any = client
+    transports = [held._transport, *held._mounts.values()]
+    if any(isinstance(one, _Guarding) for one in transports):
+        raise ValueError("this client is guarded already: a second guard would take two permits for each request")
+    guarded = {id(one): kind(policy, one, **options) for one in transports if one is not None}
+    held._transport = guarded[id(held._transport)]
+    held._mounts = {pattern: one if one is None else guarded[id(one)] for pattern, one in held._mounts.items()}
+    return client
+
+
+@cache
+def _class_for(cls: Any, module: Client) -> type[Any]:
+    base = getattr(module.module, cls._base)
+    return cls if issubclass(cls, base) else type(cls.__name__, (cls, base), {"__module__": cls.__module__})
+
+
+_classes: Callable[..., type[Any]] = _class_for  # a cache takes what can be hashed, which checkers doubt of classes
+
+
+def _aclose(response: Any) -> Any:
+    return response.aclose()
+
+
+def _deadline_header(value: Any) -> str | None:
+    if value is True:
+        return _wire.DEADLINE_HEADER
+    return None if value is False else _wire.check_header_name("send_deadline", value)
+
+
+def _first_with(gates: list[Any], clock: str) -> Any:
+    return next((gate for gate in gates if getattr(gate, clock) is not None), None)
