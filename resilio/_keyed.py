@@ -278,10 +278,10 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
         """Log that a call has no key, once for each kind of error."""
         if type(error) not in self._reported:
             self._reported.add(type(error))
-            from resilio._log import describe, logger
+            from resilio import _log
 
-            where = describe("keyed", self.name)
-            logger().warning("%s: no key, or no policy for it; such calls share one policy", where, exc_info=error)
+            where = _log.describe("keyed", self.name)
+            _log.say(_log.WARNING, "%s: no key, or no policy for it; such calls share one policy", where, error=error)
 
     def _new(self, key: Any, config: KeyedConfig) -> Policy[Any]:
         made = _made(config, key, takes_key=self._takes_key)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Target",
     "describe",
+    "errors",
     "gate_failed",
     "hand_over",
     "handed_to",
@@ -41,6 +42,7 @@ Target = Literal["auto", "stdlib", "structlog"]
 _logger: logging.Logger | None = None
 _target: Target = "auto"
 _hand_over: Callable[[Callable[[], object]], object] | None = None
+_errors = 0
 
 
 def logger() -> logging.Logger:
@@ -71,6 +73,11 @@ def handed_to() -> Callable[[Callable[[], object]], object] | None:
     return _hand_over
 
 
+def errors() -> int:
+    """Return how often a line could not be written, in this process."""
+    return _errors
+
+
 def describe(kind: str, name: str | None) -> str:
     """Return a policy in words: its kind, and its name if it has one."""
     return kind if name is None else f"{kind} {name!r}"
@@ -80,7 +87,7 @@ def say(
     level: int, text: str, *args: object, fields: Mapping[str, Any] | None = None, error: BaseException | None = None
 ) -> None:
     """
-    Write a line, unless it is below the level that is asked for.
+    Write a line, unless it is below the level that is asked for. Never raises: what a handler raises is counted.
 
     Args:
         level: As in logging.
@@ -93,14 +100,18 @@ def say(
 
         error: Whose traceback is wanted.
     """
-    structured = _structured()
-    if structured is None and not logger().isEnabledFor(level):
-        return
-    line = partial(_write, structured, level, text, args, fields or {}, error)
-    if _hand_over is None:
-        line()
-    else:
-        _hand_over(line)
+    global _errors
+    try:
+        structured = _structured()
+        if structured is None and not logger().isEnabledFor(level):
+            return
+        line = partial(_write, structured, level, text, args, fields or {}, error)
+        if _hand_over is None:
+            line()
+        else:
+            _hand_over(line)
+    except Exception:  # noqa: BLE001 - a handler that raises, or is out of disk, fails no call
+        _errors += 1
 
 
 def _write(

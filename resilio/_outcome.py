@@ -27,6 +27,8 @@ class Outcome(enum.IntEnum):
 
 Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
+MOST_REPORTED = 100
+"""Kinds of subjects and errors that one broken predicate is logged for."""
 
 
 def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: bool = False) -> Judge | None:
@@ -112,21 +114,31 @@ def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
     if isinstance(rule, tuple):
         return lambda error: matched if isinstance(error, rule) else None
 
+    reported: set[tuple[str, str]] = set()
+
     def ask(subject: Any) -> Outcome | None:
         try:
             answer = rule(subject)
             return answer if isinstance(answer, Outcome) else matched if answer else None
-        except Exception:  # noqa: BLE001 - a predicate is foreign code
-            return _broken(parameter, subject)
+        except Exception as error:  # noqa: BLE001 - a predicate is foreign code
+            return _broken(parameter, subject, error, reported)
 
     return ask
 
 
-def _broken(parameter: str, subject: object) -> Outcome:
-    """Without this line, a predicate that always raises would be a policy that silently learns nothing."""
-    from resilio._log import logger
+def _broken(parameter: str, subject: object, error: Exception, reported: set[tuple[str, str]]) -> Outcome:
+    """
+    Say that a predicate raises, once for each kind of subject and of error: not in a traceback a call.
 
-    logger().warning("%s raised for a %s: ignored", parameter, type(subject).__name__, exc_info=True)
+    Without this line, one that always raises would be a policy that silently learns nothing.
+    """
+    kind = (type(subject).__name__, type(error).__name__)
+    if kind not in reported and len(reported) < MOST_REPORTED:
+        from resilio import _log
+
+        reported.add(kind)
+        text = "%s raised for a %s: ignored, and not logged again"
+        _log.say(_log.WARNING, text, parameter, kind[0], error=error)
     return Outcome.IGNORED
 
 

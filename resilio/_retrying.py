@@ -251,10 +251,10 @@ async def _closed(closing: Any) -> None:
         return
     try:
         await closing
-    except Exception:  # noqa: BLE001 - nobody will use what could not be closed
-        from resilio._log import logger
+    except Exception as error:  # noqa: BLE001 - nobody will use what could not be closed
+        from resilio import _log
 
-        logger().debug("a failed result could not be closed", exc_info=True)
+        _log.say(_log.DEBUG, "a failed result could not be closed", error=error)
 
 
 _places: WeakKeyDictionary[CodeType, dict[int, Retry]] = WeakKeyDictionary()

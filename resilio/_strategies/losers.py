@@ -186,7 +186,7 @@ def _came_late(discard: Callable[[Any], None], task: asyncio.Task[Any]) -> None:
     if error is None:
         discard(task.result())
     else:
-        _log.logger().debug("a superseded call failed while it cleaned up", exc_info=error)
+        _log.say(_log.DEBUG, "a superseded call failed while it cleaned up", error=error)
 
 
 class _Moved(Coroutine[Any, Any, Any]):

@@ -250,8 +250,8 @@ def _discard(gate: HedgeGate, loop: asyncio.AbstractEventLoop, result: Any) -> N
         pending = rule(result)
         if inspect.isawaitable(pending):
             losers.keep(loop.create_task(_discarded(pending)))
-    except Exception:  # noqa: BLE001 - foreign code
-        _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
+    except Exception as error:  # noqa: BLE001 - foreign code
+        _log.say(_log.WARNING, "discard raised for a %s", type(result).__name__, error=error)
 
 
 def _forgotten(
@@ -279,5 +279,5 @@ async def _attempt(rest: Rest) -> Any:
 async def _discarded(pending: Awaitable[Any]) -> None:
     try:
         await pending
-    except Exception:  # noqa: BLE001 - foreign code
-        _log.logger().warning("discard raised", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - foreign code
+        _log.say(_log.WARNING, "discard raised", error=error)

@@ -181,5 +181,5 @@ async def _discard(rule: Callable[[Any], Any] | None, result: Any) -> None:
         pending = rule(result)
         if inspect.isawaitable(pending):
             await pending
-    except Exception:  # noqa: BLE001 - foreign code
-        _log.logger().warning("discard raised for a %s", type(result).__name__, exc_info=True)
+    except Exception as error:  # noqa: BLE001 - foreign code
+        _log.say(_log.WARNING, "discard raised for a %s", type(result).__name__, error=error)

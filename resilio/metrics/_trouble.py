@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from resilio import _log
 
 __all__ = ["count", "errors", "happened", "over"]
@@ -13,8 +11,8 @@ _blamed: set[str] = set()
 
 
 def errors() -> int:
-    """Return how often an exporter has failed, in this process."""
-    return _errors
+    """Return how often an exporter has failed, in this process; a log handler is one."""
+    return _errors + _log.errors()
 
 
 def count() -> None:
@@ -24,13 +22,12 @@ def count() -> None:
 
 
 def happened(what: str, error: BaseException) -> None:
-    """Count a failure, and log the first of its kind until it is over; a broken log handler changes nothing."""
+    """Count a failure, and log the first of its kind until it is over."""
     count()
     if what not in _blamed:
         _blamed.add(what)
-        with suppress(Exception):
-            text = "%s: %s: %s (counted, and not logged again)"
-            _log.say(_log.WARNING, text, what, type(error).__name__, error)
+        text = "%s: %s: %s (counted, and not logged again)"
+        _log.say(_log.WARNING, text, what, type(error).__name__, error)
 
 
 def over(what: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilio import _log, bulkhead, circuit_breaker, registry
+from resilio import _log, bulkhead, circuit_breaker, keyed, registry
 from resilio.metrics import _trouble
 from resilio.metrics import logging as resilio_logging
 from resilio.metrics._background_log import MOST_WAITING
@@ -189,6 +189,34 @@ def test_ob02_a_handler_that_raises_fails_no_call(handled: Any) -> None:
     assert policy.state == "open"
     policy.reset()
     assert policy.call(int) == 0
+
+
+def test_a_raising_handler_is_counted_and_hides_no_exception(handled: Any) -> None:
+    """Wherever the library has something to say: of a predicate, a key function or a listener that raises."""
+
+    def raising(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    handled(raising)
+    before = _trouble.errors()
+    policy = circuit_breaker("payments", on=raising)
+    assert policy.attempt(boom).outcome == "ignored"
+    assert keyed(circuit_breaker, key=raising, name="hosts").call(int) == 0
+    stop = policy.on_event(raising)
+    policy.force_open()
+    stop()
+    assert policy.state == "forced_open"
+    assert _trouble.errors() == before + 4  # the predicate, the key, the change of state, the listener
+
+
+def test_a_predicate_that_always_raises_is_one_line(lines: Any) -> None:
+    """And not a traceback a call; another kind of subject is another line."""
+    policy = circuit_breaker("payments", on=lambda error: 1 / 0)
+    for _ in range(100):
+        policy.attempt(boom)
+    assert lines() == [("WARNING", "on raised for a OSError: ignored, and not logged again")]
+    policy.attempt(int, "x")
+    assert len(lines()) == 2
 
 
 def test_a_handler_that_blocks_delays_no_call_in_the_background(handled: Any) -> None:

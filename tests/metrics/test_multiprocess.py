@@ -473,3 +473,59 @@ def test_workers_of_uvicorn_add_up_after_kills(tmp_path: Path) -> None:
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+
+
+# ---- what seldom happens ---------------------------------------------------------------------------------------------
+
+
+def test_without_file_locks_it_says_so() -> None:
+    """One clear error on a system that has none."""
+    script = "import sys\nsys.modules['fcntl'] = None\nimport resilio.metrics.multiprocess"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "ImportError: resilio.metrics.multiprocess needs file locks (fcntl)" in done.stderr
+
+
+def test_a_lock_that_cannot_be_had_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system without locks: the write fails as a whole, and is tried again."""
+    files = Path("/proc/self/fd")
+    opened = len(list(files.iterdir())) if files.is_dir() else None
+
+    def refuse(*_: Any) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(_shared_files.fcntl, "flock", refuse)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no locks here"):
+            _shared_files.Place(tmp_path, "one")
+    if opened is not None:
+        assert len(list(files.iterdir())) == opened
+
+
+def test_a_reader_gives_up_waiting_for_a_quiet_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If others fold without end it answers with what it saw last."""
+    place = _shared_files.Place(tmp_path, "one")
+    _shared_files.write(place.data, Sheet(counters={CALLS: 5}).dump())
+    _shared_files.write(tmp_path / "ended.json", {"taken": [], **Sheet(counters={CALLS: 1}).dump()})
+    stamps = iter(range(1000))
+    monkeypatch.setattr(_shared_files, "_stamp", lambda path: (next(stamps),))
+    assert _shared_files.read_all(tmp_path).counters[CALLS] == 5  # the totals of ended ones were never read whole
+    place.let_go()
+
+
+def test_a_file_whose_lock_is_gone_is_that_of_an_ended_process(tmp_path: Path) -> None:
+    """Somebody has removed it; and totals that vanish while they are read are read again."""
+    _shared_files.write(tmp_path / "one.json", Sheet(counters={CALLS: 5}, gauges={POLICIES: 1}).dump())
+    found = _shared_files.read_all(tmp_path)
+    assert (found.counters[CALLS], found.gauges) == (5, {})
+
+
+def test_what_cannot_be_read_fails_no_scrape(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted, and what there is is told."""
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError("not yours")
+
+    before = _trouble.errors()
+    monkeypatch.setattr(multiprocess, "fold", refuse)
+    assert isinstance(multiprocess.read(worker._directory), Sheet)
+    assert _trouble.errors() == before + 1
