@@ -13,11 +13,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
+from resilio.integrations import _wire
 
-__all__ = ["in_terms_of", "refusal_class"]
+__all__ = ["as_answer", "in_terms_of", "refusal_class"]
 
 Path = tuple[str, str]
+_STATUS: dict[type[Exception], int] = {RateLimitedError: 429, DeadlineExceededError: 504}
 _OURS = (RejectedError, CallTimeoutError, DeadlineExceededError)
 
 
@@ -39,6 +41,20 @@ def in_terms_of(error: Exception, base: Path, timeout: Path | None = None) -> Ex
     made.__cause__, made.__context__ = error.__cause__, error.__context__
     made.__suppress_context__ = error.__suppress_context__
     return made.with_traceback(error.__traceback__)
+
+
+def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
+    """
+    Return the status and the headers of an answer that stands for a refusal, and that SDKs do not retry at once.
+
+    Args:
+        error: The refusal, or a deadline that has passed.
+    """
+    headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
+    after = _wire.retry_after_header(error)
+    if after is not None:
+        headers["retry-after"] = after
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503), headers
 
 
 class _Translated(Exception):  # noqa: N818 - a mark, which nobody sees

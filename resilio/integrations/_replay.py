@@ -1,5 +1,5 @@
 """
-Whether a request may be sent twice: a retry around a transport must not be what books a customer twice.
+What goes along with a request, and whether it may be sent twice: no retry around a transport books a customer twice.
 
 A request that has reached its server is not tried again, nor hedged, unless its method is idempotent by RFC 9110 or it
 carries an `Idempotency-Key`; the user may know better. What was surely not processed (no connection, 425, 429) may be
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from resilio import _deadline
 from resilio._config import refuse
+from resilio.integrations import _wire
 from resilio.presets import http, status_of
 
-__all__ = ["IDEMPOTENT", "checked", "forbid", "is_safe", "may_repeat"]
+__all__ = ["IDEMPOTENT", "checked", "deadline_header", "forbid", "is_safe", "may_repeat", "say_deadline"]
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"})
 
@@ -51,10 +53,31 @@ def is_safe(rule: Rule, request: Any, method: str, headers: Any) -> bool:
 def may_repeat(subject: Any) -> bool:
     """Tell whether an error, or a response, says that nothing was processed."""
     if isinstance(subject, BaseException):
-        return callable(http.unsent) and http.unsent(subject)
+        return callable(http.unsent) and bool(http.unsent(subject))
     return status_of(subject) in {425, 429}
 
 
 def forbid(subject: Any) -> None:
     """Have retries let an error, or a response, pass."""
     subject._resilio_replay = False
+
+
+def deadline_header(value: Any) -> str | None:
+    """Return the option `send_deadline`, checked: the header's name; None for none."""
+    if value is True:
+        return _wire.DEADLINE_HEADER
+    return None if value is False else _wire.check_header_name("send_deadline", value)
+
+
+def say_deadline(headers: Any, name: str | None) -> None:
+    """
+    Put the time that is left into the headers of a request, if there is a deadline.
+
+    Args:
+        headers: A mapping that can be written.
+
+        name: The header's name; None: it is not to be said.
+    """
+    value = None if name is None else _wire.write_deadline(_deadline.remaining(), name)
+    if value is not None:
+        headers[name] = value

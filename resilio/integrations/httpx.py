@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from resilio import _deadline
 from resilio._config import choice, refuse
 from resilio._native import core
-from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
-from resilio.integrations import _httpx, _replay, _wire
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.integrations import _httpx, _replay
+from resilio.integrations._refusals import as_answer
 from resilio.integrations._way import Way, gates_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 C = TypeVar("C")
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
-_STATUS: dict[type[Exception], int] = {RateLimitedError: 429, DeadlineExceededError: 504}
 _BODIES = {"AsyncBaseTransport": "async_body", "BaseTransport": "body"}
 _NO_BODY = frozenset({204, 304})
 _EMPTY = {"content-length": "0"}
@@ -98,7 +97,7 @@ class _Guarding:
         del client  # __new__ has looked at it
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = _replay.checked(replay_safe)
-        self._header = _deadline_header(send_deadline)
+        self._header = _replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         self._body = getattr(self._module, _BODIES[self._base])
         self._request = self._module.module.Request
@@ -129,9 +128,7 @@ class _Guarding:
         """Say what goes along with an attempt."""
         self._phase("first_byte")
         if self._header is not None:
-            value = _wire.write_deadline(_deadline.remaining(), self._header)
-            if value is not None:
-                request.headers[self._header] = value
+            _replay.say_deadline(request.headers, self._header)
 
     def _guard(self, request: Any, response: Any) -> None:
         """Put the body under guard, which is what permits are put with."""
@@ -175,11 +172,7 @@ class _Guarding:
             told: Any = self._module.told(error)
             told.request = request
             raise told from error.__cause__
-        headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
-        after = _wire.retry_after_header(error)
-        if after is not None:
-            headers["retry-after"] = after
-        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503)
+        status, headers = as_answer(error)
         text, extensions = str(error).encode(), {"resilio_refusal": error}
         return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
 
@@ -341,12 +334,6 @@ _classes: Callable[..., type[Any]] = _class_for  # a cache takes what can be has
 
 def _aclose(response: Any) -> Any:
     return response.aclose()
-
-
-def _deadline_header(value: Any) -> str | None:
-    if value is True:
-        return _wire.DEADLINE_HEADER
-    return None if value is False else _wire.check_header_name("send_deadline", value)
 
 
 def _first_with(gates: list[Any], clock: str) -> Any:

@@ -391,14 +391,14 @@ async def test_reading_twice_settles_once(client: Any, server: Misbehaving) -> N
 async def test_a_cancelled_body_gives_its_permit_back(client: Any, server: Misbehaving) -> None:
     """A task that is cancelled while it reads is no outcome; its permit is free when it has ended."""
     room = bulkhead(1)
-    async with opened(client, room) as http:
-        async with http.stream("GET", server.url + "/hang-mid-body", timeout=None) as response:
-            body = response.aiter_raw()
-            assert await anext(body)
-            with anyio.move_on_after(0.05) as scope:
-                await anext(body)
-            assert scope.cancelled_caught
-            assert counted(room) == {"ignored": 1}
+    hanging = server.url + "/hang-mid-body"
+    async with opened(client, room) as http, http.stream("GET", hanging, timeout=None) as response:
+        body = response.aiter_raw()
+        assert await anext(body)
+        with anyio.move_on_after(0.05) as scope:
+            await anext(body)
+        assert scope.cancelled_caught
+        assert counted(room) == {"ignored": 1}
     server.until(lambda: server.left["/hang-mid-body"] == 1)
 
 

@@ -1,0 +1,237 @@
+"""
+An adapter for requests under guard: `session.mount("https://", Adapter(policy))`.
+
+Why here: an adapter sees each request on the wire, redirects included, and its body to the last byte, with
+`stream=True` too. When not: a policy around a function that reads the whole answer needs no adapter. What it is not: a
+way to interrupt a thread; how long one may hang is said by requests' own `timeout`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from resilio._config import choice
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.integrations import _replay
+from resilio.integrations._body import Held
+from resilio.integrations._extras import missing
+from resilio.integrations._refusals import as_answer, in_terms_of
+from resilio.integrations._way import Way, gates_of
+
+try:
+    requests: Any = importlib.import_module("requests")
+except ImportError as error:
+    raise missing("requests", "requests", error) from error
+lower: Any = importlib.import_module("urllib3.exceptions")
+exceptions: Any = requests.exceptions
+
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+    from resilio._policy import Policy
+
+__all__ = ["Adapter", "host"]
+
+_BASE = ("requests.exceptions", "RequestException")
+_TIMEOUT = ("requests.exceptions", "Timeout")
+_LOCAL: tuple[type[BaseException], ...] = (
+    exceptions.InvalidURL,
+    exceptions.InvalidSchema,
+    exceptions.InvalidHeader,
+    exceptions.UnrewindableBodyError,
+)
+_NO_BODY = frozenset({204, 304})
+
+
+def host(request: Any) -> str:
+    """
+    Return the host of a request, with its port where the URL has one: `keyed(circuit_breaker, key=host)`.
+
+    Args:
+        request: A prepared request.
+    """
+    return str(request.url).partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+
+
+class Body(Held):
+    """The raw body of a response under guard: its permits end with it."""
+
+    __slots__ = ("_has_none", "_inner")
+
+    def __init__(self, inner: Any, label: str, *, has_none: bool) -> None:
+        """
+        Put a body under guard.
+
+        Args:
+            inner: The response of urllib3.
+
+            label: What is abandoned, for the log.
+
+            has_none: Whether there is nothing to read.
+        """
+        super().__init__(label)
+        self._inner = inner
+        self._has_none = has_none
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.stream()
+
+    def stream(self, amt: int | None = 2**16, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Give the body in parts, as urllib3 does."""
+        try:
+            yield from self._inner.stream(amt, decode_content=decode_content)
+        except Exception as error:
+            self.failed(_as_told(error))
+            raise
+        self.ended()
+
+    def read(self, amt: int | None = None, **options: Any) -> bytes:
+        """Return so many bytes of the body, or all that is left, as urllib3 does."""
+        try:
+            part: bytes = self._inner.read(amt, **options)
+        except Exception as error:
+            self.failed(_as_told(error))
+            raise
+        if amt is None or (not part and amt):
+            self.ended()
+        return part
+
+    def close(self) -> None:
+        """End the permits, then the connection's use."""
+        if self._has_none:
+            self.ended()
+        self.aborted()
+        self._inner.close()
+
+
+_TOLD: tuple[tuple[Any, Any], ...] = (
+    (lower.ProtocolError, exceptions.ChunkedEncodingError),
+    (lower.DecodeError, exceptions.ContentDecodingError),
+    (lower.SSLError, exceptions.SSLError),
+    (lower.HTTPError, exceptions.ConnectionError),
+)
+
+
+def _as_told(error: Exception) -> Exception:
+    """Return an error of urllib3 as requests tells it, which is what rules are written for."""
+    told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
+    return told  # type: ignore[no-any-return]
+
+
+class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
+    """An HTTPAdapter of requests whose requests go through a policy."""
+
+    def __init__(
+        self,
+        policy: Policy[Any],
+        *,
+        on_reject: Literal["raise", "respond"] = "raise",
+        replay_safe: _replay.Rule = None,
+        send_deadline: bool | str = False,
+        **options: Any,
+    ) -> None:
+        """
+        Put a policy around an adapter.
+
+        Args:
+            policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the prepared
+                request. A standard stack is used without its hedge and timeout, which cannot stop a thread.
+            on_reject: What a refusal becomes: "raise" an exception that is a RequestException as well, or "respond"
+                with a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After.
+            replay_safe: Which requests may be sent again after they have reached the server, by retries: those of
+                idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those of which a
+                function says so.
+            send_deadline: Whether the time left is sent along, as the header `x-request-timeout`, or one of that name.
+            options: Those of `requests.adapters.HTTPAdapter`. `max_retries` is set to 0, with a warning, where the
+                policy retries: retries inside of retries multiply.
+
+        Raises:
+            TypeError: An option of a wrong type, or a policy that cannot guard what is not async.
+            ValueError: An option out of range.
+        """
+        self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
+        self._replay_safe = _replay.checked(replay_safe)
+        self._header = _replay.deadline_header(send_deadline)
+        self._way = Way(policy, self._attach, local=_LOCAL, sync=True)
+        self._repeats = bool(gates_of(policy, "retry"))
+        self._policy = policy
+        super().__init__(**options)
+        inner: Any = self.max_retries
+        if self._repeats and inner.total:
+            self.max_retries: Any = type(inner)(0, read=False)
+            warnings.warn(
+                "max_retries of the adapter is set to 0: the policy retries, and retries inside of retries multiply",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def policy(self) -> Policy[Any]:
+        """The policy that all requests go through."""
+        return self._policy
+
+    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+        """Send a prepared request through the policy; its permits end with the body of the response."""
+        try:
+            return self._way.bind(partial(self._once, args, options))(request)
+        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
+            return self._refused(error, request)
+
+    def _once(self, args: tuple[Any, ...], options: dict[str, Any], request: Any) -> Any:
+        _replay.say_deadline(request.headers, self._header)
+        _rewind(request)
+        try:
+            response = super().send(request, *args, **options)
+        except Exception as error:
+            self._veto(request, error)
+            raise
+        has_none = request.method == "HEAD" or response.headers.get("content-length") == "0"
+        response.raw = Body(response.raw, f"a response of {self._policy.label}", has_none=has_none)
+        if self._repeats:
+            self._veto(request, response)
+        return response
+
+    def _attach(self, response: Any, permit: Permit) -> None:
+        if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
+            permit.complete()
+            return
+        if not isinstance(response.raw, Held):  # a fallback's
+            response.raw = Body(response.raw, f"a response of {self._policy.label}", has_none=False)
+        response.raw.add(permit)
+
+    def _veto(self, request: Any, subject: Any) -> None:
+        """Have no retry send again what must not be sent twice."""
+        safe = _replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        if not _is_replayable(request) or not (safe or _replay.may_repeat(subject)):
+            _replay.forbid(subject)
+
+    def _refused(self, error: Exception, request: Any) -> Any:
+        if not self._respond or isinstance(error, CallTimeoutError):
+            told: Any = in_terms_of(error, _BASE, _TIMEOUT)
+            told.request, told.response = request, None
+            raise told from error.__cause__
+        response: Any = requests.Response()
+        response.status_code, headers = as_answer(error)
+        response.headers.update(headers)
+        response._content = str(error).encode()
+        response.raw, response.url, response.request = io.BytesIO(), request.url, request
+        response.resilio_refusal = error
+        return response
+
+
+def _is_replayable(request: Any) -> bool:
+    body = request.body
+    return body is None or isinstance(body, (str, bytes)) or isinstance(request._body_position, int)
+
+
+def _rewind(request: Any) -> None:
+    """Have a file read from where it stood when the request was made."""
+    if isinstance(request._body_position, int) and hasattr(request.body, "seek"):
+        request.body.seek(request._body_position)
