@@ -24,7 +24,8 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def _listening() -> socket.socket:
-    listener = socket.socket()
+    # Named, or asyncio does not know it for TCP, and leaves Nagle's algorithm on.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)  # a client may connect before the server accepts
