@@ -29,14 +29,13 @@ NORMAL_CLOSE = frozenset({1000, 1001, 1005})
 class Exchange:
     """The permit of one request, ended once, by whatever comes first."""
 
-    __slots__ = ("_receive", "_send", "gone", "permit", "started")
+    __slots__ = ("_receive", "_send", "permit", "started")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self.permit: Permit | None = None
         self.started = 0  # the response's status once it has begun
-        self.gone = False  # whether the client is known to be
 
     def failed(self, error: BaseException) -> None:
         """End the permit as its gates judge what the app has raised."""
@@ -50,7 +49,6 @@ class Exchange:
 
     def left(self) -> None:
         """End the permit because the client has left: that says nothing about the app."""
-        self.gone = True
         permit, self.permit = self.permit, None
         if permit is not None:
             permit.ignore()
@@ -61,22 +59,24 @@ class Exchange:
         if permit is not None:
             settle(permit, status)
 
+    async def _send_last(self, message: Message, permit: Permit, status: int) -> None:
+        """
+        Send what ends the response, and end the permit once the server has taken it.
 
-async def send_last(send: Send, message: Message, permit: Permit, status: int) -> None:
-    """
-    Send what ends the response, and end the permit once the server has taken it.
-
-    The permit is the caller's no more: a server may say that the client has left before this has returned.
-    """
-    try:
-        await send(message)
-    except OSError:  # how a server says that nobody is there any more
-        permit.ignore()
-        raise
-    except BaseException as error:
-        permit.raised(error)
-        raise
-    settle(permit, status)
+        The permit is the exchange's no more: a server may say that the client has left before this has returned.
+        """
+        try:
+            await self._send(message)
+        except OSError:  # how a server says that nobody is there any more
+            permit.ignore()
+            raise
+        except BaseException as error:
+            permit.raised(error)
+            raise
+        if status < 400:
+            permit.success()
+        else:
+            settle(permit, status)
 
 
 class HTTPExchange(Exchange):
@@ -91,7 +91,6 @@ class HTTPExchange(Exchange):
         self._streams = False
         self.permit = None
         self.started = 0
-        self.gone = False
 
     async def receive(self) -> Message:
         """Receive for the app, and note that the client has left."""
@@ -100,25 +99,30 @@ class HTTPExchange(Exchange):
             self.left()
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send for the app, and end the permit once the server has taken the last byte of the body."""
         kind = message["type"]
-        permit = self.permit
         if kind == "http.response.start":
             self.started = message["status"]
-        elif permit is not None and kind in LAST and not message.get("more_body"):
-            self.permit = None
-            await send_last(self._send, message, permit, self.started)
-            return
+        elif kind in LAST:
+            if message.get("more_body"):
+                return self._send_part(message)
+            permit = self.permit
+            if permit is not None:
+                self.permit = None
+                return self._send_last(message, permit, self.started)
+        return self._send(message)
+
+    async def _send_part(self, message: Message) -> None:
         try:
             await self._send(message)
         except OSError:
             self.left()
             raise
-        if kind in LAST and not self._streams and message.get("body") != b"":
+        if not self._streams and message.get("body") != b"":
             self._streams = True
-            if permit is not None:
-                permit.first_item()
+            if self.permit is not None:
+                self.permit.first_item()
 
     def ended(self) -> None:
         """The app has returned: if its response is not whole, that is its failure."""
@@ -136,12 +140,12 @@ class TimedExchange(HTTPExchange):
 
     __slots__ = ()
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send as any, with the header Server-Timing."""
         if message["type"] == "http.response.start" and self.permit is not None:
             timing = self.permit.segments.server_timing().encode("ascii")
             message = {**message, "headers": [*message.get("headers", ()), (b"server-timing", timing)]}
-        await super().send(message)
+        return super().send(message)
 
 
 class SocketExchange(Exchange):
@@ -179,7 +183,7 @@ class SocketExchange(Exchange):
         status = self._status_of(kind, message)
         if permit is not None and status:
             self.permit = None
-            await send_last(self._send, message, permit, status)
+            await self._send_last(message, permit, status)
             return
         if kind in {"websocket.accept", "websocket.http.response.start"}:
             self.started = message.get("status", 101)

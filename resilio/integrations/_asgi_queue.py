@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from anyio import create_task_group
 
 from resilio._backends import use_trio
-from resilio._native.core import Call, Permit
+from resilio._native.core import Call, Permit, Pipeline
 from resilio.integrations._asgi_exchange import Exchange, Message, Receive
 
 __all__ = ["admit", "wait"]
@@ -78,12 +78,12 @@ class _Ahead:
         return self.kept.pop(0) if self.kept else await self._receive()
 
 
-async def admit(call: Call[Permit], exchange: Exchange, scope: Any) -> bool:
+async def admit(policy: Pipeline, exchange: Exchange, scope: Any) -> None:
     """
-    Acquire a permit for the exchange; False: the client has left, and so has its request the queue.
+    Acquire a permit for the exchange, which is without one if the client has left, and with it its request the queue.
 
     Args:
-        call: The acquisition, not begun.
+        policy: What gives it.
 
         exchange: Whose permit it is.
 
@@ -93,16 +93,16 @@ async def admit(call: Call[Permit], exchange: Exchange, scope: Any) -> bool:
         Exception: The refusal.
     """
     if use_trio():
-        return await _admit_on_trio(call, exchange, watched=_may_be_read(scope))
-    try:
-        trap = call.send(None)
-    except StopIteration as admitted:
-        exchange.permit = admitted.value
-        return True
-    return await wait(call, trap, exchange, scope)
+        await _admit_on_trio(policy.aacquire(scope), exchange, watched=_may_be_read(scope))
+        return
+    begun = policy._begin(scope)
+    if isinstance(begun, tuple):
+        await wait(*begun, exchange, scope)
+    else:
+        exchange.permit = begun
 
 
-async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) -> bool:
+async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) -> None:
     """
     Go on as `admit` does, on asyncio, with a call that has suspended.
 
@@ -117,7 +117,7 @@ async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) ->
     """
     if not _may_be_read(scope):
         exchange.permit = await _Resumed(call, trap)
-        return True
+        return
     ahead, refusal = _Ahead(exchange._receive), None
     try:
         async with create_task_group() as group:
@@ -132,10 +132,10 @@ async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) ->
         raise
     if refusal is not None and not ahead.gone:
         raise refusal
-    return _read_on(exchange, ahead)
+    _read_on(exchange, ahead)
 
 
-async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: bool) -> bool:
+async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: bool) -> None:
     """
     Acquire a permit on trio.
 
@@ -150,10 +150,10 @@ async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: boo
             trap = call.send(None)
         except StopIteration as admitted:
             exchange.permit = admitted.value
-            return True
+            return
         if not watched:
             exchange.permit = await _Resumed(call, trap)
-            return True
+            return
         watching = trio.CancelScope()
 
         async def watch() -> None:
@@ -168,16 +168,14 @@ async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: boo
             watching.cancel()
             with trio.CancelScope(shield=True):
                 await over.wait()
-    return _read_on(exchange, ahead)
+    _read_on(exchange, ahead)
 
 
-def _read_on(exchange: Exchange, ahead: _Ahead) -> bool:
-    """Go on with what was read ahead; False: there is nobody to go on for."""
+def _read_on(exchange: Exchange, ahead: _Ahead) -> None:
+    """Go on with what was read ahead; if the client has left there is nobody to go on for."""
     exchange._receive = ahead.receive
     if ahead.gone:
-        exchange.gone = True
         _give_back(exchange)
-    return not ahead.gone
 
 
 def _give_back(exchange: Exchange) -> None:

@@ -12,10 +12,12 @@ It serves HTTP and websockets, on asyncio and trio, in FastAPI, Starlette or aro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from datetime import timedelta
 from sys import modules
 from typing import Any
 
+from resilio._native.core import find_headers
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
@@ -95,7 +97,7 @@ class Middleware:
         self.app = app
         self.policy = load_shed(name="asgi") if policy is None else policy
         self._server = server = Server.of(self.policy, _address_of, options)
-        self._aacquire = self.policy.aacquire
+        self._begin = self.policy._begin
         self._http = TimedExchange if server.server_timing else HTTPExchange
         self._paths = server.paths
         self._looks = bool(server.prefixes) or server.exempts is not None
@@ -104,7 +106,10 @@ class Middleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        exchange = self._exchange(scope, receive, send)
+        if scope["type"] == "http" and not self._looks and scope["path"] not in self._paths:
+            exchange: HTTPExchange | SocketExchange | None = self._http(receive, send)
+        else:
+            exchange = self._exchange(scope, receive, send)
         if exchange is None:
             await self.app(scope, receive, send)
             return
@@ -114,19 +119,18 @@ class Middleware:
                 await self._serve_as_told(said, scope, exchange)
                 return
             if "trio" in modules:  # it may be the one that runs this
-                if not await admit(self._aacquire(scope), exchange, scope):
-                    return
+                await admit(self.policy, exchange, scope)
             else:
-                call = self._aacquire(scope)
-                try:
-                    trap = call.send(None)
-                except StopIteration as admitted:  # at once
-                    exchange.permit = admitted.value
+                begun = self._begin(scope)
+                if type(begun) is tuple:
+                    await wait(*begun, exchange, scope)
                 else:
-                    if not await wait(call, trap, exchange, scope):
-                        return
+                    exchange.permit = begun  # type: ignore[assignment]
+            if exchange.permit is None:  # the client has left
+                return
             await self.app(scope, exchange.receive, exchange.send)
-            exchange.ended()
+            if exchange.permit is not None:
+                exchange.ended()
         except BaseException as error:
             exchange.failed(error)
             if exchange.started or not isinstance(error, REFUSALS):
@@ -149,7 +153,8 @@ class Middleware:
     async def _serve(self, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
         """Serve as above, inside of what the request has said of itself."""
         try:
-            if not await admit(self._aacquire(scope), exchange, scope):
+            await admit(self.policy, exchange, scope)
+            if exchange.permit is None:
                 return
             await self.app(scope, exchange.receive, exchange.send)
             exchange.ended()
@@ -180,15 +185,10 @@ class Middleware:
 
     def _said(self, scope: Scope) -> Said | None:
         """Return what the request says of itself by headers that are read here; hardly any does."""
-        wanted, found = self._headers, {}
-        if not wanted.keys().isdisjoint(dict(scope["headers"])):
-            for name, what in wanted.items():
-                values = [value for key, value in scope["headers"] if key == name]
-                if values:
-                    found[what] = values
-        elif self._server.default_deadline is None:
+        found = find_headers(scope["headers"], self._headers)
+        if found is None and self._server.default_deadline is None:
             return None
-        return self._server.said(scope, found)
+        return self._server.said(scope, found or {})
 
     async def _answer(self, scope: Scope, exchange: HTTPExchange | SocketExchange, error: Exception) -> None:
         """Answer in place of the app."""
@@ -201,10 +201,8 @@ class Middleware:
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
         status, more, body = self._server.answer(scope, error, header, http1=http1)
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more]
-        try:
+        with suppress(OSError):  # the client did not wait for it
             await exchange.answer(status, encoded, body)
-        except OSError:  # the client did not wait for it
-            exchange.gone = True
 
 
 def _address_of(scope: Scope) -> str | None:

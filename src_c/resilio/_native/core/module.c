@@ -11,6 +11,7 @@ extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
 extern PyObject *rs_begin_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_end_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
+extern PyObject *rs_find_headers(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 /* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
 PyObject *rs_import(const char *module)
@@ -89,6 +90,8 @@ static PyMethodDef methods[] = {
      "ambient_priority()\n--\n\nThe priority that holds in this context, or None."},
     {"generator_of", rs_generator_of, METH_O,
      "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
+    {"find_headers", (PyCFunction)(void (*)(void))rs_find_headers, METH_FASTCALL,
+     "find_headers(headers, wanted, /)\n--\n\nThe values of the headers whose names *wanted* has, in lists by what it says of them; None: there are none."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 

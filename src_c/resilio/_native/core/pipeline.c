@@ -203,6 +203,20 @@ static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_
     return only_gates(self) ? rs_call_new(self, NULL, args, (size_t)nargs, kwnames, RS_MODE_PERMIT, NULL) : NULL;
 }
 
+/* For who looks after what is queued: an await of it would not tell whether it waits. */
+static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *call = pipeline_aacquire(self, args, nargs, kwnames), *given = NULL;
+    if (call == NULL)
+        return NULL;
+    PySendResult sent = PyIter_Send(call, Py_None, &given);
+    if (RS_LIKELY(sent != PYGEN_NEXT)) {
+        Py_DECREF(call);
+        return given;
+    }
+    return Py_BuildValue("(NN)", call, given);
+}
+
 static PyMethodDef pipeline_methods[] = {
     {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
      "call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block to wait."},
@@ -216,6 +230,8 @@ static PyMethodDef pipeline_methods[] = {
      "acquire($self, /, *args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
     {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
      "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
+    {"_begin", (PyCFunction)(void (*)(void))pipeline_begin, METH_FASTCALL | METH_KEYWORDS,
+     "_begin($self, /, *args, **kwargs)\n--\n\nBegin `aacquire(*args, **kwargs)`: a Permit, or if it waits the call and what it has yielded."},
     {"_hold", (PyCFunction)pipeline_hold, METH_NOARGS,
      "_hold($self, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
     {NULL}};
