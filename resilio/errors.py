@@ -41,6 +41,7 @@ class ResilienceError(Exception):
     """The root of all that resilio raises by itself."""
 
     __slots__ = ()
+    resilio_segments: ClassVar[_NothingSpent] = _NothingSpent()
 
 
 class _Field(Generic[T]):
@@ -92,7 +93,6 @@ class RejectedError(ResilienceError):
 
     __slots__ = ()
     called: ClassVar[bool] = False
-    resilio_segments: ClassVar[_NothingSpent] = _NothingSpent()
 
     policy = _Field[str](0)
     name = _Field[str | None](1)

@@ -16,11 +16,11 @@ from datetime import timedelta
 from typing import Any, cast
 
 from resilio import _log, events
-from resilio._config import choice, positive_int, seconds
+from resilio._config import choice, positive_int, refuse, seconds
 from resilio._log import Target
 from resilio._policy import Policy
 
-__all__ = ["disable", "enable", "in_background", "summaries", "use"]
+__all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use"]
 
 
 def enable() -> None:
@@ -74,6 +74,35 @@ def in_background(on: bool = True) -> None:
     elif not on and isinstance(writing, Lines):
         _log.hand_over(None)
         writing.close()
+
+
+def slow_calls(
+    above: float | timedelta, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = _log.WARNING
+) -> Callable[[], None]:
+    """
+    Have calls that took long logged, with what they spent their time on; return a function that ends that.
+
+    "pipeline 'orders': a slow call returned: 2.41s = queue 0.90 + attempt 1.51". Calls that were never called are not
+    among them, and only the outermost of guarded functions that call each other through one pipeline.
+
+    Args:
+        above: Seconds from which on a call is slow, >= 0.
+
+        policy: The calls of which policy: one that is outermost for them; None: all.
+
+        per_minute: Lines a minute, at most; the next one says how many were left out.
+
+        level: That the lines have, as in logging: 30 is WARNING.
+
+    Raises:
+        TypeError, ValueError: An option of a wrong type, or out of range.
+    """
+    if policy is not None and not isinstance(policy, Policy):
+        refuse("policy", policy, "a policy, or None", TypeError)
+    from resilio._slow_calls import SlowCalls
+
+    least = seconds("above", above, zero_ok=True)
+    return SlowCalls(least, policy, positive_int("per_minute", per_minute), positive_int("level", level)).stop
 
 
 def summaries(

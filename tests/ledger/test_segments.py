@@ -187,7 +187,7 @@ async def test_by_hand_a_permit_tells_its_time(vt: Any) -> None:
     permit.success()
     permit.phase("body")
     with pytest.raises(RuntimeError, match="ended already"):
-        permit.segments  # noqa: B018
+        permit.segments
     assert spent(policy) == {"queue": 0.3, "first_byte": 0.1, "body": 0.2, "attempt": 0.7}
 
 

@@ -172,7 +172,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 
 /* A call of what is inside of the stages before *first*. */
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint32_t lane)
+                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane)
 {
     int own = guard && guard->func == func && guard->pipe == pipe;
     CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE, own ? guard : NULL);

@@ -57,11 +57,11 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
     rs_call_drop_args(self);
     *result = NULL;
     if (self->mode == RS_MODE_RESULT)
-        *result = rs_result_refused(gate, why);
-    else
+        rs_result_attach(*result = rs_result_refused(gate, why), &self->run);
+    else {
         rs_refusal_raise(gate, why);
-    if (*result == NULL)
         rs_ledger_attach_pending(&self->run);
+    }
     rs_run_forget_refused(&self->run);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }

@@ -56,7 +56,7 @@ typedef struct rs_run {
     uint32_t detached;              /* rs_detached when deadline_ns was found */
     int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
     rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
-    uint32_t lane;                  /* of the ledger, if it is that of a call around */
+    uint16_t lane;                  /* of the ledger, if it is that of a call around */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
@@ -208,7 +208,7 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
                       GuardObject *guard);
 PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard);
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                           GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt);
+                           GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt);
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async);
 PyObject *rs_rest_of(PyObject *rest, rs_run *run);
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
@@ -228,6 +228,7 @@ PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);
 PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why);
+void rs_result_attach(PyObject *result, rs_run *run);
 rs_waiter *rs_waiter_new(void);
 void rs_waiter_wake(rs_waiter *waiter);
 int rs_is_coroutine_function(PyObject *callable);

@@ -74,11 +74,12 @@ static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
     rs_gate *gate = run->slots[run->cursor].gate;
     PyObject *result = NULL;
     if (mode == RS_MODE_RESULT)
-        result = rs_result_refused(gate, why);
-    else
+        rs_result_attach(result = rs_result_refused(gate, why), run);
+    else {
         rs_refusal_raise(gate, why);
-    if (result == NULL && run->n == run->base)
-        rs_ledger_attach_pending(run);
+        if (run->n == run->base)
+            rs_ledger_attach_pending(run);
+    }
     rs_run_forget_refused(run);
     return result;
 }
@@ -254,7 +255,7 @@ static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_reque
 
 /* Call *func* through the stages from *first* on, in this thread. */
 static inline PyObject *invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                                    int mode, GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt)
+                                    int mode, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
 {
     rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
@@ -277,7 +278,7 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, PyObject *func
 
 /* The same, of a call that has run the stages before. */
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                           GuardObject *guard, rs_ledger *ledger, uint32_t lane, uint32_t attempt)
+                           GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
 {
     return invoke_from(pipe, first, func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt);
 }

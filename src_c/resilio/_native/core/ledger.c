@@ -43,7 +43,7 @@ static inline int owns(const rs_run *run, const rs_ledger *ledger) { return run-
 
 static inline int may_write(const rs_run *run, const rs_ledger *ledger)
 {
-    return !ledger->closed && (owns(run, ledger) || run->lane == ledger->lane);
+    return !ledger->closed && (owns(run, ledger) || run->lane == ledger->lane[run->base]);
 }
 
 static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
@@ -84,8 +84,12 @@ static int64_t began(const rs_run *run) { return run->n > run->base ? run->slots
 void rs_ledger_begin(rs_run *run)
 {
     int64_t began_ns = run->ledger ? 0 : began(run);
-    if (began_ns && (run->ledger = ledger_new(began_ns, run->base)) != NULL)
-        run->ledger->attempt = run->attempt + 1;
+    rs_ledger *made = began_ns ? ledger_new(began_ns, run->base) : NULL, *none = NULL;
+    if (made == NULL)
+        return;
+    made->attempt = run->attempt + 1;
+    if (!__atomic_compare_exchange_n(&run->ledger, &none, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        rs_ledger_drop(&made);          /* a permit's holders, in two threads at once */
 }
 
 void rs_ledger_go(rs_run *run, int segment, int64_t now)
@@ -131,7 +135,7 @@ static void ended(rs_run *run, int segment, int64_t now)
     if (may_write(run, ledger)) {
         phase = ledger->segment;
         turn(ledger, segment, run->attempt + 1, now);
-        run->lane = ++ledger->lane;     /* whoever is left behind in there writes no more */
+        memset(&ledger->lane[run->base + 1], 0, (RS_LANES - 1 - (size_t)run->base) * sizeof(uint16_t));    /* whoever is left behind in there writes no more */
     }
     rs_lock_release(&ledger->lock);
     if (phase == RS_ATTEMPT || !is_phase(phase))
@@ -168,10 +172,18 @@ void rs_ledger_first(rs_run *run, int64_t now)
 
 /* ---- stages run in Python, and copies ----------------------------------------------------------------------- */
 
-rs_ledger *rs_ledger_share(rs_run *run)
+rs_ledger *rs_ledger_share(rs_run *run, int base, uint16_t *lane)
 {
     rs_ledger_begin(run);
-    return rs_ledger_keep(run->ledger);
+    rs_ledger *ledger = rs_ledger_keep(run->ledger);
+    if (ledger) {
+        rs_lock_acquire(&ledger->lock);
+        if (++ledger->lanes == 0)
+            ledger->lanes = 1;
+        *lane = ledger->lane[base] = ledger->lanes;
+        rs_lock_release(&ledger->lock);
+    }
+    return ledger;
 }
 
 rs_ledger *rs_ledger_of_copy(int base, int64_t now)

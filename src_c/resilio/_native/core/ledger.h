@@ -15,6 +15,7 @@
 #include "segments.h"
 
 #define RS_ENTRIES 12
+#define RS_LANES 33                 /* RS_MAX_GATES, and one */
 
 typedef struct rs_entry {           /* one line of the trail */
     int64_t ns;
@@ -39,8 +40,9 @@ typedef struct rs_ledger {
     rs_lock lock;
     int refs;
     int base;                       /* of the run that it belongs to: others write into it from inside */
-    uint32_t lane;                  /* who writes inside of a stage that was run in Python */
     uint32_t attempt;               /* of the open segment */
+    uint16_t lanes;                 /* given so far */
+    uint16_t lane[RS_LANES];        /* by base: of the run inside of a stage run in Python that may write; 0: none */
     uint8_t segment;                /* the open one */
     uint8_t copy;                   /* of a hedge's copy */
     uint8_t adopted;                /* and the call has taken it over */
@@ -53,7 +55,7 @@ typedef struct rs_ledger {
 struct rs_run;
 extern int64_t rs_slow_ns;          /* calls that take at least this long are told of; INT64_MAX: none */
 
-rs_ledger *rs_ledger_share(struct rs_run *run);  /* a new reference, or NULL */
+rs_ledger *rs_ledger_share(struct rs_run *run, int base, uint16_t *lane);   /* with a run of that base: a new reference, or NULL */
 rs_ledger *rs_ledger_of_copy(int base, int64_t now);
 rs_ledger *rs_ledger_keep(rs_ledger *ledger);                   /* another reference; NULL goes through */
 void rs_ledger_drop(rs_ledger **ledger);

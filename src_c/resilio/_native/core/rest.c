@@ -15,12 +15,12 @@ typedef struct {
     int is_async;
     int hedge;
     uint32_t attempt;               /* as current().attempt counts them */
-    uint32_t lane;
+    uint16_t lane;
     rs_ledger *ledger;              /* of the call that it is inside of, or a copy's own; or NULL */
 } RestObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint32_t lane);
+                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane);
 
 static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -55,7 +55,8 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     self->first = first;
     self->is_async = is_async;
     self->hedge = 0;
-    self->attempt = self->lane = 0;
+    self->attempt = 0;
+    self->lane = 0;
     self->ledger = NULL;
     self->cut = NULL;
     PyObject_GC_Track(self);
@@ -68,8 +69,7 @@ PyObject *rs_rest_of(PyObject *rest, rs_run *run)
     RestObject *self = (RestObject *)rest;
     if (self) {
         self->attempt = run->attempt;
-        self->ledger = rs_ledger_share(run);
-        self->lane = self->ledger ? self->ledger->lane : 0;
+        self->ledger = rs_ledger_share(run, self->first, &self->lane);
     }
     return rest;
 }

@@ -76,6 +76,16 @@ static PyObject *result_exception(ResultObject *self)
     return self->value;
 }
 
+/* A refusal after a wait has something to tell at once. */
+void rs_result_attach(PyObject *result, rs_run *run)
+{
+    PyObject *error = result && run->ledger ? result_exception((ResultObject *)result) : NULL;
+    if (error)
+        rs_ledger_attach(run, error, 0);
+    else if (result)
+        PyErr_Clear();                  /* no memory: it is made when somebody reads it */
+}
+
 static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_REFUSED; }
 static int result_bool(ResultObject *self) { return self->outcome == RS_SUCCESS && !self->raised; }
 static PyObject *result_ok(ResultObject *self, void *unused) { return PyBool_FromLong(result_bool(self)); }
