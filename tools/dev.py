@@ -78,7 +78,9 @@ def docs(arguments: list[str]) -> int:
 
 def lint(arguments: list[str]) -> int:
     """Run every check, then fail if one failed."""
-    environment = _installed("lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"), optional=("integrations",))
+    environment = _installed(
+        "lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"), optional=("integrations",)
+    )
     checks = {
         "ruff": ("-m", "ruff", "check"),
         "format": ("-m", "ruff", "format", "--check"),
