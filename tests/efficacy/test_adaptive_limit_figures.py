@@ -10,6 +10,8 @@ import pytest
 
 from resilio import adaptive_limit
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 
 @pytest.fixture
 def overload(efficacy):

@@ -8,6 +8,8 @@ import pytest
 
 from resilio import bulkhead, load_shed
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 CALLS = 10_000
 
 
