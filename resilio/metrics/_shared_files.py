@@ -200,7 +200,7 @@ def _load_ended(directory: Path) -> _Ended:
         try:
             data = json.loads(path.read_bytes())
             found = _Ended(Sheet.load(data), frozenset(data["taken"]), stamp)
-        except (LookupError, TypeError, ValueError) as error:  # somebody else wrote it
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # somebody else wrote it
             _trouble.happened(f"reading {path}", error)
             return _Ended(stamp=stamp)
         except FileNotFoundError:
@@ -213,7 +213,7 @@ def _load_ended(directory: Path) -> _Ended:
 def _load(path: Path) -> Sheet | None:
     try:
         return Sheet.load(json.loads(path.read_bytes()))
-    except (LookupError, TypeError, ValueError, PermissionError) as error:  # somebody else wrote it
+    except (AttributeError, LookupError, TypeError, ValueError, PermissionError) as error:  # somebody else wrote it
         _trouble.happened(f"reading {path}", error)
         return None
 

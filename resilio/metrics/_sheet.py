@@ -101,11 +101,11 @@ class Sheet:
         return made
 
     def dump(self) -> dict[str, Any]:
-        """Return it as lists for JSON."""
+        """Return it as lists for JSON: by instrument, rows of label values and what they have."""
         return {
-            "counters": [[name, labels, value] for (name, labels), value in self.counters.items()],
-            "gauges": [[name, labels, value] for (name, labels), value in self.gauges.items()],
-            "durations": [[labels, one.bounds[:-1], one.counts, one.total] for labels, one in self.durations.items()],
+            "counters": _rows(self.counters),
+            "gauges": _rows(self.gauges),
+            "durations": [[*labels, one.bounds[:-1], one.counts, one.total] for labels, one in self.durations.items()],
         }
 
     @classmethod
@@ -114,19 +114,33 @@ class Sheet:
         Return what :meth:`dump` made the lists of.
 
         Raises:
-            LookupError, TypeError, ValueError: It was not made so.
+                AttributeError, LookupError, TypeError, ValueError: It was not made so.
         """
-        sheet = cls()
-        for name, labels, value in data["counters"]:
-            sheet.count(_known(name), float(value) if isinstance(value, float) else int(value), *map(str, labels))
-        for name, labels, value in data["gauges"]:
-            sheet.gauge(_known(name), float(value), *map(str, labels))
-        for (kind, policy), bounds, counts, total in data["durations"]:
+        sheet = cls(_samples(data["counters"]), _samples(data["gauges"]))
+        for kind, policy, bounds, counts, total in data["durations"]:
             known = (*map(float, bounds), float("inf"))
             if len(known) != len(counts):
                 raise ValueError("a histogram has as many counts as bounds")
             sheet.durations[str(kind), str(policy)] = Buckets(known, [int(count) for count in counts], float(total))
         return sheet
+
+
+def _rows(samples: Mapping[Key, float]) -> dict[str, list[list[Any]]]:
+    rows: dict[str, list[list[Any]]] = {}
+    for (name, labels), value in samples.items():
+        rows.setdefault(name, []).append([*labels, value])
+    return rows
+
+
+def _samples(rows: Mapping[str, list[list[Any]]]) -> dict[Key, float]:
+    """The samples of rows that somebody else may have written."""
+    found: dict[Key, float] = {}
+    for name, of_one in rows.items():
+        width = len(CATALOGUE[name].labels) + 1
+        if not all(len(row) == width and isinstance(row[-1], (int, float)) for row in of_one):
+            raise ValueError(f"a row of {name} has {width - 1} labels and a number")
+        found |= {(name, tuple(map(str, row[:-1]))): row[-1] for row in of_one}
+    return found
 
 
 def _merged(name: str, known: float, value: float) -> float:
@@ -136,9 +150,3 @@ def _merged(name: str, known: float, value: float) -> float:
 
 def _with(name: str, labels: Labels, policy: str) -> Labels:
     return (labels[0], policy, *labels[2:]) if CATALOGUE[name].labels[:2] == OWN else labels
-
-
-def _known(name: str) -> str:
-    if name not in CATALOGUE:
-        raise LookupError(f"no instrument is called {name!r}")
-    return name

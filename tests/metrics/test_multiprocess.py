@@ -321,7 +321,16 @@ def test_two_never_fold_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "ended.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[", '{"counters": [["no such", [], 1]], "gauges": [], "durations": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[",
+        '{"counters": [], "gauges": [], "durations": []}',
+        '{"counters": {"no such": [[1]]}, "gauges": {}, "durations": []}',
+    ],
+)
 def test_a_file_that_somebody_else_wrote_costs_itself_only(tmp_path: Path, text: str) -> None:
     """It is counted, and the others are added up."""
     good = _shared_files.Place(tmp_path, "good")
@@ -345,9 +354,12 @@ def test_a_sheet_goes_through_json() -> None:
     sheet.durations[SHARED] = Buckets((0.1, float("inf")), [1, 4], 1.5)
     data = json.loads(json.dumps(sheet.dump()))
     assert Sheet.load(data) == sheet
-    data["durations"][0][1].append(2.0)
+    data["durations"][0][2].append(2.0)
     with pytest.raises(ValueError, match="as many counts as bounds"):
         Sheet.load(data)
+    for row in (["circuit_breaker", 1], ["circuit_breaker", "shared", "success", "one"]):
+        with pytest.raises(ValueError, match="a row of calls has 3 labels and a number"):
+            Sheet.load({"counters": {"calls": [row]}, "gauges": {}, "durations": []})
 
 
 def test_histograms_with_other_bounds_do_not_mix() -> None:
