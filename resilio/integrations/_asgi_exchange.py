@@ -143,8 +143,10 @@ class TimedExchange(HTTPExchange):
     def send(self, message: Message) -> Awaitable[None]:
         """Send as any, with the header Server-Timing."""
         if message["type"] == "http.response.start" and self.permit is not None:
-            timing = self.permit.segments.server_timing().encode("ascii")
-            message = {**message, "headers": [*message.get("headers", ()), (b"server-timing", timing)]}
+            timing = self.permit.segments.server_timing()
+            if timing:
+                headers = [*message.get("headers", ()), (b"server-timing", timing.encode("ascii"))]
+                message = {**message, "headers": headers}
         return super().send(message)
 
 

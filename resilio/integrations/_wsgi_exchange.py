@@ -140,8 +140,9 @@ class TimedExchange(Exchange):
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], Any]:
         """Begin as any, with the header Server-Timing."""
-        if self.permit is not None:
-            headers = [*headers, ("Server-Timing", self.permit.segments.server_timing())]
+        timing = "" if self.permit is None else self.permit.segments.server_timing()
+        if timing:
+            headers = [*headers, ("Server-Timing", timing)]
         return super().start_response(status, headers, exc_info)
 
 

@@ -150,19 +150,8 @@ class Middleware:
         denies = "websocket.http.response" in (scope.get("extensions") or ())
         return SocketExchange(receive, send, denies=denies)
 
-    async def _serve(self, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
-        """Serve as above, inside of what the request has said of itself."""
-        try:
-            await admit(self.policy, exchange, scope)
-            if exchange.permit is None:
-                return
-            await self.app(scope, exchange.receive, exchange.send)
-            exchange.ended()
-        except BaseException as error:
-            exchange.failed(error)  # in here, where a cancellation is known for the deadline's
-            raise
-
     async def _serve_as_told(self, said: Said, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+        """Serve as above, inside of what the request has said of itself."""
         if said.tenant is not None:
             scope = {**scope, TENANT: said.tenant}
         if said.level is None:
@@ -175,13 +164,28 @@ class Middleware:
         self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange
     ) -> None:
         if seconds is None:
-            await self._serve(scope, exchange)
-        elif self._server.enforce_deadline:
-            async with deadline(seconds):
-                await self._serve(scope, exchange)
+            await self._serve(None, scope, exchange)
         else:
-            with deadline(seconds):
-                await self._serve(scope, exchange)
+            with deadline(seconds):  # which the queue asks: who waits is refused in time, not interrupted
+                await self._serve(seconds if self._server.enforce_deadline else None, scope, exchange)
+
+    async def _serve(self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+        await admit(self.policy, exchange, scope)
+        if exchange.permit is None:
+            return
+        if seconds is None:
+            await self._run(scope, exchange)
+        else:
+            async with deadline(seconds):  # the one outside is nearer, and is enforced from here on
+                await self._run(scope, exchange)
+
+    async def _run(self, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+            exchange.ended()
+        except BaseException as error:
+            exchange.failed(error)  # in here, where a cancellation is known for the deadline's
+            raise
 
     def _said(self, scope: Scope) -> Said | None:
         """Return what the request says of itself by headers that are read here; hardly any does."""
