@@ -202,7 +202,7 @@ class Server:
             return asked
         return min(asked, self.max_deadline)
 
-    def answer(self, request: Any, error: Exception, headers: Callable[[str], str | None], *, http1: bool) -> Answer:
+    def answer(self, request: Any, error: Exception, header: Callable[[str], str | None] | None = None) -> Answer:
         """
         Return the response to a request that `error` refuses, Retry-After included; never raises.
 
@@ -211,9 +211,8 @@ class Server:
 
             error: The refusal.
 
-            headers: Gives a header of the request by its name in lower case.
-
-            http1: Whether the connection is HTTP/1, which may have to be closed because of a body that nobody read.
+            header: Gives a header of the request by its name in lower case, where the connection is HTTP/1 and the
+                app's to close, which it may have to be because of a body that nobody has read; None: it is not.
         """
         given = self._given(request, error)
         status, more, body = _default(error) if given is None else given
@@ -223,7 +222,7 @@ class Server:
             more.append(("retry-after", retry_after))
         if "content-length" not in names:
             more.append(("content-length", str(len(body))))
-        if http1 and "connection" not in names and (_unread(headers) or _leaving(error)):
+        if header is not None and "connection" not in names and (_unread(header) or _leaving(error)):
             more.append(("connection", "close"))
         return status, more, body
 
@@ -256,11 +255,11 @@ def _default(error: Exception) -> Answer:
     return status, [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")], body
 
 
-def _unread(headers: Callable[[str], str | None]) -> bool:
+def _unread(header: Callable[[str], str | None]) -> bool:
     """Tell whether a body follows that is long, of unknown length, or waits to be asked for."""
-    if headers("transfer-encoding") or headers("expect"):
+    if header("transfer-encoding") or header("expect"):
         return True
-    length = headers("content-length")
+    length = header("content-length")
     return bool(length) and not (str(length).isdecimal() and int(str(length)[:18]) <= DRAINED_BYTES)
 
 

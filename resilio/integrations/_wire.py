@@ -11,6 +11,7 @@ import math
 import random
 import re
 import threading
+from typing import Any
 
 from resilio import _priority
 from resilio._config import ABSURD_SECONDS, refuse
@@ -45,6 +46,7 @@ _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 
 _ignored: dict[tuple[str, str], int] = {}
 _counting = threading.Lock()
+_UNSAID: Any = object()
 _random = random.Random(seed64())  # noqa: S311 - spreads clients, keeps no secret
 
 
@@ -237,10 +239,9 @@ def retry_after_header(error: object, *, default: float | None = 1.0) -> str | N
 
     Source: RFC 9110, section 10.2.3.
     """
-    if not hasattr(error, "retry_after"):
-        return None
-    base = default if error.retry_after is None else error.retry_after
-    if base is None:
+    said = getattr(error, "retry_after", _UNSAID)
+    base = default if said is None else said
+    if base is _UNSAID or base is None:
         return None
     soonest = max(1, math.ceil(min(base, ABSURD_SECONDS)))
     return str(soonest + _random.randint(0, math.ceil(soonest / 2)))

@@ -203,7 +203,7 @@ class Middleware:
             return None if value is None else value.decode("latin-1")
 
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
-        status, more, body = self._server.answer(scope, error, header, http1=http1)
+        status, more, body = self._server.answer(scope, error, header if http1 else None)
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more]
         with suppress(OSError):  # the client did not wait for it
             await exchange.answer(status, encoded, body)

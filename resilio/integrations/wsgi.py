@@ -135,13 +135,8 @@ class Middleware:
 
     def _answer(self, environ: Environ, exchange: Exchange, error: Exception) -> bytes:
         """Begin the answer in place of the app's, and return its body."""
-
-        def header(name: str) -> str | None:
-            value: str | None = environ.get(_variable(name))
-            return value
-
-        # A WSGI app has no say in connections, so its server has to skip what nobody has read.
-        status, headers, body = self._server.answer(environ, error, header, http1=False)
+        # A WSGI app has no say in connections: its server has to skip what nobody has read.
+        status, headers, body = self._server.answer(environ, error)
         phrase = HTTPStatus(status).phrase if status in _STATUSES else "Refused"
         exchange.start_response(f"{status} {phrase}", [(name.title(), value) for name, value in headers])
         return b"" if exchange.head else body

@@ -14,6 +14,13 @@ from resilio.integrations.asgi import Middleware, ignored_headers, tenant_of
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(autouse=True)
+def without_trio(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On asyncio, be where trio was never imported, as most servers are."""
+    if "anyio_backend" in request.fixturenames and request.getfixturevalue("anyio_backend")[0] == "asyncio":
+        monkeypatch.setattr("resilio.integrations.asgi.modules", {})
+
+
 def start(status: int = 200) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": []}
 
@@ -140,6 +147,21 @@ async def test_ls05_a_deadline_that_expires_in_the_queue_drops_the_request(vt, e
     request = await Request(headers={"x-request-timeout": "0.5"}).to(served)
     assert (vt.now, request.status) == (0.5, 504)
     assert (gate.snapshot().queued, gate.snapshot().inflight) == (0, 1)
+    permit.success()
+
+
+async def test_a_client_that_leaves_the_queue_is_not_served_whatever_it_said() -> None:
+    """A deadline or a priority keeps nobody in the queue who has left."""
+    gate = bulkhead(1, max_queued=5, max_wait=60.0)
+    permit = gate.try_acquire()
+    served = Middleware(never, gate, trust=True, priority_header="x-priority")
+    request = Request(headers={"x-request-timeout": "30", "x-priority": "critical"})
+    async with anyio.create_task_group() as group:
+        group.start_soon(request.to, served)
+        await anyio.wait_all_tasks_blocked()
+        assert gate.snapshot().queued == 1
+        request.leave()
+    assert (request.sent, gate.snapshot().queued) == ([], 0)
     permit.success()
 
 
