@@ -20,7 +20,7 @@ def missing(integration: str, extra: str, cause: ImportError, needs: str | None 
 
         needs: Which packages do, in words; None: as the extra is known for, else the extra's own name.
     """
-    module = integration if "." in integration else f"resilio.integrations.{integration}"
+    module = integration if integration.startswith("resilio.") else f"resilio.integrations.{integration}"
     needed = needs or _NEEDS.get(extra, extra)
     text = f"{module} needs {needed}: pip install 'resilio-sdk[{extra}]'"
     if not isinstance(cause, ModuleNotFoundError):
