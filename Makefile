@@ -2,7 +2,7 @@
 # ARGS are passed on, e.g. `make test ARGS="-k breaker -x"`, `make demo ARGS=--quick`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
 	$(name) -c 'import sys; print(1 if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))) python3)
-TASKS := demo test bench docs lint soak coverage
+TASKS := demo test bench docs lint soak coverage matrix
 
 .PHONY: help clean $(TASKS)
 
@@ -14,6 +14,7 @@ help:
 	@echo "make docs       docs/_build/html"
 	@echo "make lint       ruff, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"
+	@echo "make matrix     the integrations with the oldest and the newest version of each client"
 	@echo "make clean      removes .venv, .cache and builds"
 
 $(TASKS):

@@ -17,6 +17,7 @@ from typing import Any
 
 import environments
 import interpreters
+import matrix
 import wheels
 from check_rules import main as check_rules
 from environments import ROOT, Environment
@@ -139,7 +140,16 @@ def _call(environment: Environment, *command: str, cwd: Path | None = None) -> i
     return subprocess.run([environment.python, *command], cwd=cwd or ROOT, env=settings, check=False).returncode
 
 
-TASKS = {"bench": bench, "coverage": coverage, "demo": demo, "docs": docs, "lint": lint, "soak": soak, "test": test}
+TASKS = {
+    "bench": bench,
+    "coverage": coverage,
+    "demo": demo,
+    "docs": docs,
+    "lint": lint,
+    "matrix": matrix.main,
+    "soak": soak,
+    "test": test,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

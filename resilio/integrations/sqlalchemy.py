@@ -15,6 +15,7 @@ from typing import Any
 
 from resilio._config import refuse, seconds
 from resilio._deadline import remaining
+from resilio._native.core import phase
 from resilio._policies.bulkhead import Bulkhead, bulkhead
 from resilio._sql_errors import sqlstate_of
 from resilio.errors import DeadlineExceededError
@@ -26,7 +27,7 @@ try:
 except ImportError as error:
     raise missing("sqlalchemy", "sqlalchemy", error) from error
 
-__all__ = ["pool_bulkhead", "pool_capacity", "send_deadline"]
+__all__ = ["pool_bulkhead", "pool_capacity", "send_deadline", "time_connects"]
 
 Time = float | timedelta
 _CANCELED = "57014"
@@ -105,6 +106,22 @@ def send_deadline(engine: Any, *, most: Time | None = None) -> None:
     event.listen(inner, "begin", bound)
     event.listen(inner, "before_cursor_execute", _refuse_late)
     event.listen(inner, "handle_error", _name_the_deadline)
+
+
+def time_connects(engine: Any) -> None:
+    """
+    Count what the engine takes to connect as `connect` in the ledger of the calls under way.
+
+    Args:
+        engine: An Engine or an AsyncEngine.
+
+    Raises:
+        TypeError: No engine.
+    """
+    inner = _engine(engine)
+    # Two events, and not one that connects: another listener may connect itself, and only the first that does is asked.
+    event.listen(inner, "do_connect", lambda *_: phase("connect"))
+    event.listen(inner, "connect", lambda *_: phase(None), insert=True)
 
 
 def _smaller(one: float | None, other: float | None) -> float | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import pytest
 from servers.postgres import Postgres
-from servers.processes import free_port, installed
+from servers.processes import free_port
 
 import resilio
 from resilio import bulkhead, deadline, override, presets, standard
@@ -25,12 +25,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 def verdicts(error: BaseException) -> tuple[bool, bool, bool]:
     """Is the database unwell, may another attempt help, was surely nothing done?"""
     return bool(DATABASE.failing(error)), bool(DATABASE.momentary(error)), bool(DATABASE.unsent(error))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with installed(Postgres) as server:
-        yield server
 
 
 @contextlib.asynccontextmanager
@@ -48,12 +42,14 @@ def in_use(pool: Any) -> int:
     return pool.get_size() - pool.get_idle_size()
 
 
-async def within(scope: Any, function: Callable[[], Any]) -> None:
-    if scope is anyio.fail_after:
-        with scope(0.05):
-            await function()
+async def within(scope: Any, function: Callable[..., Any]) -> None:
+    """End a function by resilio's timeout, at any point, or by anyio's scope, as soon as it is reached."""
+    if scope is resilio.timeout:
+        with pytest.raises(TimeoutError):
+            await resilio.timeout(0.05).acall(function, lambda: None)
     else:
-        await scope(0.05).acall(function)
+        with scope() as cancelling:
+            await function(cancelling.cancel)
 
 
 @pytest.mark.parametrize("guard", [resilio.timeout, deadline])
@@ -74,22 +70,22 @@ async def test_an_interrupted_transaction_gives_its_connection_back(postgres: Po
         assert await pool.fetchval("SELECT to_regclass('half_done') IS NULL")
 
 
-@pytest.mark.parametrize(("scope", "lost"), [(resilio.timeout, 0), (anyio.fail_after, 3)])
+@pytest.mark.parametrize(("scope", "lost"), [(resilio.timeout, 0), (anyio.CancelScope, 3)])
 async def test_cleanup_by_hand_is_not_cancelled_again(postgres: Postgres, scope: Any, lost: int) -> None:
     """An await before the release loses its connection for good under anyio's scopes, and not under ours."""
     async with pool_of(postgres, 3) as pool:
 
-        async def transaction() -> None:
+        async def by_hand(reached: Callable[[], None]) -> None:
             borrowed = await pool.acquire()
             try:
+                reached()
                 await borrowed.execute("SELECT pg_sleep(30)")
             finally:
                 await asyncio.sleep(0)  # as a log or a metric that is awaited
                 await pool.release(borrowed)
 
         for _ in range(3):
-            with pytest.raises(TimeoutError):
-                await within(scope, transaction)
+            await within(scope, by_hand)
         assert in_use(pool) == lost
 
 

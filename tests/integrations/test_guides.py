@@ -69,25 +69,25 @@ def _for_valkey(page: Path, server: ServerProcess) -> Path:
     ("guide", "packages"), [("sqlalchemy", ["sqlalchemy", "greenlet", "psycopg"]), ("asyncpg", [])]
 )
 def test_the_guides_to_postgresql(
-    guide: str, packages: list[str], namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, guide: str, packages: list[str], namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table of orders is all that they take for granted."""
     for package in [*packages, "asyncpg"]:
         pytest.importorskip(package)
-    with installed(Postgres) as server:
-        asyncio.run(_make_orders(server))
-        plain = f"postgresql://{server.dsn}"
-        monkeypatch.setenv("DATABASE_URL", plain.replace("://", "+asyncpg://") if guide == "sqlalchemy" else plain)
-        monkeypatch.setenv("SYNC_DATABASE_URL", plain.replace("://", "+psycopg://"))
-        run_page(GUIDES / f"{guide}.md", namespace)
-        for name in ("engine", "reports"):
-            if name in namespace:
-                namespace[name].dispose() if name == "reports" else asyncio.run(namespace[name].dispose())
+    asyncio.run(_make_orders(postgres))
+    plain = f"postgresql://{postgres.dsn}"
+    monkeypatch.setenv("DATABASE_URL", plain.replace("://", "+asyncpg://") if guide == "sqlalchemy" else plain)
+    monkeypatch.setenv("SYNC_DATABASE_URL", plain.replace("://", "+psycopg://"))
+    run_page(GUIDES / f"{guide}.md", namespace)
+    if guide == "sqlalchemy":
+        namespace["reports"].dispose()
+        asyncio.run(namespace["engine"].dispose())
 
 
 async def _make_orders(server: Postgres) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(f"postgresql://{server.dsn}")
+    await connection.execute("DROP TABLE IF EXISTS orders")
     await connection.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text NOT NULL)")
     await connection.close()

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from servers.postgres import Postgres
-from servers.processes import free_port, installed
+from servers.processes import free_port
 
 import resilio
 from resilio import deadline, override, presets, standard
@@ -25,7 +25,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from resilio.integrations.sqlalchemy import pool_bulkhead, pool_capacity, send_deadline
+from resilio.integrations.sqlalchemy import pool_bulkhead, pool_capacity, send_deadline, time_connects
 
 DATABASE = presets.database
 FAILING, ROLLED_BACK, CALLERS, POOL = (
@@ -41,12 +41,6 @@ ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 def verdicts(error: BaseException) -> tuple[bool, bool, bool]:
     """Is the database unwell, may another attempt help, was surely nothing done?"""
     return bool(DATABASE.failing(error)), bool(DATABASE.momentary(error)), bool(DATABASE.unsent(error))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with installed(Postgres) as server:
-        yield server
 
 
 def driver(name: str) -> str:
@@ -150,36 +144,38 @@ async def test_a_storm_of_interrupted_transactions_leaves_the_pool_whole(postgre
 
 @pytest.mark.anyio
 @ON_ASYNCIO
-@pytest.mark.parametrize(("scope", "lost"), [(resilio.timeout, 0), (anyio.fail_after, 3)])
+@pytest.mark.parametrize(("scope", "lost"), [(resilio.timeout, 0), (anyio.CancelScope, 3)])
 async def test_cleanup_by_hand_is_not_cancelled_again(postgres: Postgres, scope: Any, lost: int) -> None:
     """An await before the close keeps its connection from the pool under anyio's scopes, and not under ours."""
     async with async_engine(postgres, "asyncpg", pool_size=3, max_overflow=0) as engine:
         kept = []
 
-        async def transaction() -> None:
+        async def transaction(reached: Callable[[], None]) -> None:
             connection = await engine.connect()
             kept.append(connection)
             try:
                 await connection.execute(text("SELECT 1"))
+                reached()
                 await anyio.sleep_forever()  # as another service that is asked in between
             finally:
                 await asyncio.sleep(0)  # as a log or a metric that is awaited
                 await connection.close()
 
         for _ in range(3):
-            with pytest.raises(TimeoutError):
-                await _within(scope, transaction)
+            await _within(scope, transaction)
         assert engine.pool.checkedout() == lost
         for connection in kept:
             await connection.close()
 
 
-async def _within(scope: Any, function: Callable[[], Any]) -> None:
+async def _within(scope: Any, function: Callable[..., Any]) -> None:
+    """End a function by resilio's timeout, at any point, or by anyio's scope, as soon as it is reached."""
     if scope is resilio.timeout:
-        await resilio.timeout(0.05).acall(function)
+        with pytest.raises(TimeoutError):
+            await resilio.timeout(0.05).acall(function, lambda: None)
     else:
-        with scope(0.05):
-            await function()
+        with scope() as cancelling:
+            await function(cancelling.cancel)
 
 
 # -- transactions that conflict ----------------------------------------------------------------------------------------
@@ -459,3 +455,36 @@ def test_only_postgresql_has_a_statement_timeout() -> None:
     """Others are refused when it is set up, and not at the first query."""
     with pytest.raises(TypeError, match="engine must be an engine for PostgreSQL"):
         send_deadline(create_engine("sqlite://"))
+
+
+# -- time_connects -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@ON_ASYNCIO
+async def test_the_ledger_knows_what_connecting_took(postgres: Postgres) -> None:
+    """The first transaction connects, the second finds the connection in the pool; in tasks and in threads."""
+    seen: list[float] = []
+    guard = resilio.bulkhead(1)
+    async with async_engine(postgres, "asyncpg", pool_size=1) as engine:
+        time_connects(engine)
+
+        @guard
+        async def one() -> None:
+            async with engine.begin() as connection:
+                await connection.execute(text("SELECT 1"))
+            seen.append(resilio.current().segments.connect)
+
+        await one()
+        await one()
+    with sync_engine(postgres) as engine:
+        time_connects(engine)
+
+        @guard
+        def other() -> None:
+            run(engine, "SELECT 1")
+            seen.append(resilio.current().segments.connect)
+
+        other()
+        other()
+    assert [connect > 0 for connect in seen] == [True, False, True, False]
