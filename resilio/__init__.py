@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from resilio._retrying import RetryAttempt, Retrying, retrying
     from resilio._snapshot import Health, Snapshot
     from resilio._standard import Standard, override, standard
+    from resilio._stream_timeout import StreamTimeout, stream_timeout
     from resilio.gates import custom_gate
     from resilio.registry import configure
 
@@ -82,6 +83,7 @@ __all__ = [
     "Segments",
     "Snapshot",
     "Standard",
+    "StreamTimeout",
     "Timeout",
     "TokenBucket",
     "adaptive_limit",
@@ -119,6 +121,7 @@ __all__ = [
     "retry",
     "retrying",
     "standard",
+    "stream_timeout",
     "timeout",
 ]
 
@@ -144,6 +147,7 @@ _LATER = {
     "Retrying": "_retrying",
     "Snapshot": "_snapshot",
     "Standard": "_standard",
+    "StreamTimeout": "_stream_timeout",
     "Timeout": "_policies.timeout",
     "adaptive_limit": "_policies.adaptive_limit",
     "bulkhead": "_policies.bulkhead",
@@ -174,6 +178,7 @@ _LATER = {
     "retry": "_policies.retry",
     "retrying": "_retrying",
     "standard": "_standard",
+    "stream_timeout": "_stream_timeout",
     "timeout": "_policies.timeout",
 }
 _MODULES = {"events", "gates", "laws", "presets", "registry"}

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from resilio._backends import Cutoff
     from resilio._native.core import Gate, Pipeline
 
-__all__ = ["Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
+__all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
+
+
+class Abandoned(BaseException):
+    """Thrown into a guarded stream whose reader was dropped: it ends as if closed, and each gate counts that."""
 
 
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
@@ -208,6 +212,9 @@ def drive(
                 item = inner.send(sent)
     except StopIteration as stop:
         value = stop.value
+    except Abandoned:
+        permit.abandon()
+        raise
     except BaseException as error:
         permit.raised(error)
         raise
@@ -244,6 +251,9 @@ async def drive_async(
                 item = await inner.asend(sent)
     except StopAsyncIteration:
         permit.success()
+    except Abandoned:
+        permit.abandon()
+        raise
     except BaseException as error:
         if any(cut.fired for cut in cuts):
             permit.failure(error)

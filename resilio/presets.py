@@ -86,7 +86,11 @@ def _http_result_unsent(value: Any) -> bool:
 
 
 def _codes_of(error: Any) -> frozenset[str]:
-    codes = (getattr(error, name, None) for name in ("code", "type", "error_code"))
+    codes = [getattr(error, name, None) for name in ("code", "type", "error_code")]
+    body = getattr(error, "body", None)
+    if isinstance(body, dict):  # where an SDK does not say it by attributes
+        inner = body["error"] if isinstance(body.get("error"), dict) else body
+        codes += [inner.get("code"), inner.get("type")]
     return frozenset(code for code in codes if isinstance(code, str))
 
 

@@ -28,8 +28,9 @@ class _Body:
     goes back with the generator that holds it.
     """
 
-    def __init__(self, exchange: Exchange, first: bytes | None) -> None:
+    def __init__(self, exchange: Exchange, items: Any, first: bytes | None) -> None:
         self._exchange = exchange
+        self._key = _orphans.keep(items) if first is not None else None
         self._first = first
         self._error: Exception | None = None
         self._over = False
@@ -53,6 +54,10 @@ class _Body:
         came_inside = isinstance(error, self._exchange.guard.sdk.APIStatusError)
         self._error = None if came_inside else error  # the SDK reads that from what is left
 
+    def __del__(self) -> None:
+        if _orphans.close_later(getattr(self, "_key", None)):
+            self._exchange.guard.left_behind()
+
     def _raise(self) -> None:
         self._over = self._over or self._exchange.rest is None
         error, self._error = self._error, None
@@ -61,10 +66,6 @@ class _Body:
 
 
 class _AsyncBody(_Body):
-    def __init__(self, exchange: Exchange, items: AsyncGenerator[bytes, None], first: bytes | None) -> None:
-        super().__init__(exchange, first)
-        self._key = _orphans.keep(items) if first is not None else None
-
     def __aiter__(self) -> _AsyncBody:
         return self
 
@@ -105,25 +106,15 @@ class _AsyncBody(_Body):
         if self._exchange.rest is not None:
             await shut(self._exchange.rest, self._exchange.head)
 
-    def __del__(self) -> None:
-        if _orphans.close_later(getattr(self, "_key", None)):
-            self._exchange.guard.left_behind()
-
 
 class _SyncBody(_Body):
-    _items: Generator[bytes, None, None] | None = None
-
-    def __init__(self, exchange: Exchange, items: Generator[bytes, None, None], first: bytes | None) -> None:
-        super().__init__(exchange, first)
-        self._items = items if first is not None else None
-
     def __iter__(self) -> _SyncBody:
         return self
 
     def __next__(self) -> bytes:
         piece = self._kept()
         while piece is None:
-            items = self._items
+            items = _orphans.get(self._key)
             piece = self._left() if items is None else self._next(items)
             if piece is None and items is None:
                 return self._after()
@@ -136,7 +127,7 @@ class _SyncBody(_Body):
             self._ended(None)
         except Exception as error:  # noqa: BLE001 - raised outside once what was read is given
             self._ended(error)
-        self._items = None
+        _orphans.release(self._key)
         return None
 
     def _after(self) -> bytes:
@@ -151,17 +142,11 @@ class _SyncBody(_Body):
 
     def close(self) -> None:
         self._over = True
-        items, self._items = self._items, None
+        items = _orphans.release(self._key)
         if items is not None:
             items.close()
         if self._exchange.rest is not None:
             self._exchange.head.close()
-
-    def __del__(self) -> None:
-        items, self._items = self._items, None
-        if items is not None:
-            self._exchange.guard.left_behind()
-            items.close()
 
 
 class _Transport:
