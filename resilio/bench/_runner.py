@@ -15,6 +15,7 @@ from resilio.bench._environment import describe, settle_clock
 from resilio.bench._harness import Effort
 from resilio.bench._imports import import_table
 from resilio.bench._keyed import PeerKeyed, keyed_table
+from resilio.bench._live import live_table
 from resilio.bench._memory import bytes_each
 from resilio.bench._other_clock import monotonic_table
 from resilio.bench._own import comparisons
@@ -160,6 +161,7 @@ def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[
     yield "scrape", lambda: scrape_table(plan.queue_rounds)
     yield "simulation", lambda: simulation_table(plan.many, plan.queue_rounds)
     yield "pending timeouts", lambda: pending_table(plan.many, plan.queue_rounds)
+    yield "live page", lambda: live_table(plan.queue_rounds)
     if plan.callgrind_calls:
         yield "instructions", lambda: callgrind_table(plan.callgrind_calls)
     if peers.missing:

@@ -80,5 +80,6 @@ TARGETS: Mapping[str, Target] = {
     "keyed_memory": Target("keyed: a breaker's key, beyond a bare breaker", "bytes", 250),
     "scrape": Target("scrape of 500 policies", "ms", 50, 25),
     "simulation": Target("a simulated call through three gates", "ns", 10_000, 3_333),
+    "live_page": Target("live page: 500 policies, 10 viewers, of one processor", "%", 2.0, 1.0),
     "pending_timeouts": Target("timeout: ns to arm and disarm, 100,000 pending against 10", "x", 1.2, 1.0),
 }

@@ -164,7 +164,6 @@ class OwnLive(Live):
         if request.page == "snapshot":
             if not self.hub.running:
                 self._sampler.read()
-                self._sampler.journal.look_away()
             return encode({"boot": self.hub.boot, **self._sampler.snapshot()})
         text = request.query.partition(b"id=")[2]
         policy = self._sampler.find(int(text)) if text.isdigit() and len(text) < 12 else None

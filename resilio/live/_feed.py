@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,7 +60,7 @@ class Remote:
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
-        self._connection: http.client.HTTPConnection | None = None
+        self._sock: socket.socket | None = None
         self._problem: str | None = "connecting"
         self._forget()
 
@@ -102,8 +104,12 @@ class Remote:
         if stop is not None:
             stop.set()
         with self._lock:
+            sock, self._sock = self._sock, None
             self._problem = "connecting"
             self._forget()
+        if sock is not None:
+            with suppress(OSError):  # it was closed already
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
 
     def get(self, page: str) -> tuple[int, bytes]:
         """Return status and body of another page of it, blocking this thread."""
@@ -136,6 +142,11 @@ class Remote:
     def _listen(self, stop: threading.Event) -> None:
         connection = self._connect()
         try:
+            connection.connect()
+            with self._lock:
+                self._sock = connection.sock if stop is self._stop else None
+            if stop.is_set():
+                return
             connection.request("GET", self._path + "stream", headers={**self._headers, "accept": "text/event-stream"})
             response = connection.getresponse()
             if response.status != 200:

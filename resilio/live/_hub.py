@@ -59,6 +59,7 @@ class Viewer:
     def __init__(self) -> None:
         """Begin with nothing, in need of everything."""
         self.fresh = True  # needs a snapshot
+        self.stalled = False  # has not come for its frames since there was no more room
         self._frames: deque[bytes] = deque()
         self._lock = threading.RLock()  # a finaliser may wake in between
         self._waker: Callable[[], None] | None = None
@@ -71,7 +72,7 @@ class Viewer:
                 self._frames.append(data)
             else:
                 self._frames.clear()
-                self.fresh = True
+                self.fresh = self.stalled = True
             waker, self._waker = self._waker, None
         if waker is not None:
             waker()
@@ -82,12 +83,8 @@ class Viewer:
         with self._lock:
             frames = list(self._frames)
             self._frames.clear()
+            self.stalled = False
             return frames
-
-    @property
-    def waiting(self) -> int:
-        """How many frames wait."""
-        return len(self._frames)
 
     def bind(self, waker: Callable[[], None], /) -> bool:
         """Have `waker` called at the next frame; True: there is one already."""
@@ -243,7 +240,7 @@ class Hub:
     def _serve_fresh(self) -> None:
         """Give everything to those who need it and have room; encoded once, however many they are."""
         with self._lock:
-            fresh = [viewer for viewer in self._viewers["page"] if viewer.fresh and not viewer.waiting]
+            fresh = [viewer for viewer in self._viewers["page"] if viewer.fresh and not viewer.stalled]
             if not fresh:
                 return
             data = self.everything()

@@ -42,7 +42,7 @@ class Past:
 
 class Journal:
     """
-    Listens to all policies: always to changes, which are rare, and to samples of refusals while somebody looks.
+    Listens to all policies: to changes, which are rare, and to one refusal of each policy between two looks.
 
     Args:
         show_keys: Whether keys of keyed policies are written out; otherwise each is a short tag.
@@ -56,8 +56,9 @@ class Journal:
         self._ids = itertools.count(1)
         self._past: weakref.WeakKeyDictionary[Policy[Any], Past] = weakref.WeakKeyDictionary()
         self.recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._refusals: events.Samples | None = None
         me = weakref.ref(self)
+        self._refusals = events.Samples(_weakly(me, Journal._refused), (events.Rejected,))
+        weakref.finalize(self, self._refusals.end)
         tap = events.Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
         weakref.finalize(self, tap.end)
 
@@ -79,18 +80,8 @@ class Journal:
         return [event for event in self.recent.copy() if event["id"] > ident]
 
     def look(self) -> None:
-        """Ask for one refusal more of each policy."""
-        if self._refusals is None:
-            self._refusals = events.Samples(_weakly(weakref.ref(self), Journal._refused), (events.Rejected,))
-            self._end_refusals = weakref.finalize(self, self._refusals.end)
-        else:
-            self._refusals.rearm()
-
-    def look_away(self) -> None:
-        """Listen to refusals no more."""
-        if self._refusals is not None:
-            self._refusals = None
-            self._end_refusals()
+        """Ask for one refusal more of each policy; while nobody asks, none but the first costs anything."""
+        self._refusals.rearm()
 
     def tag(self, key: Any) -> str:
         """Return the key as it is shown: itself, or a tag that says only which events and policies have the same."""

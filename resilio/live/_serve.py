@@ -6,7 +6,7 @@ import importlib
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -46,6 +46,11 @@ def _server(app: Any) -> Any:
     return uvicorn.Server(config)
 
 
+def _run(server: Any, sock: socket.socket) -> None:
+    with suppress(SystemExit, RuntimeError):  # it could not start, and has said why
+        server.run(sockets=[sock])
+
+
 def serve(app: Any, sock: socket.socket) -> None:
     """Serve an ASGI app in this thread until Ctrl-C."""
     _server(app).run(sockets=[sock])
@@ -63,7 +68,7 @@ def serving(app: Any, sock: socket.socket) -> Iterator[int]:
         RuntimeError: The server did not start.
     """
     server = _server(app)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="resilio-page", daemon=True)
+    thread = threading.Thread(target=_run, args=(server, sock), name="resilio-page", daemon=True)
     thread.start()
     deadline = monotonic() + _STARTS_WITHIN
     try:

@@ -31,6 +31,14 @@ _TONES = {
     "disabled": "cyan",
 }
 _FIELDS = {"calls": "calls_s", "failures": "failures_s", "refusals": "rejected_s", "p99": "p99"}
+_COLUMNS = (
+    *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "refused/s"),
+    *("p50", "p95", "p99", "last refusal"),
+)
+_WORDS = frozenset({"state", "policy", "last refusal"})
+_MORE = frozenset({"queue", "p50", "p95", "last refusal"})  # left out where there is no room
+_NARROW = 110  # characters
+_WIDE = 160  # of what goes into a file
 _EVENTS = 6
 _RECENT = 10.0  # seconds for which a refusal is worth its line
 
@@ -68,7 +76,9 @@ class Screen:
         self._console = console or Console()
 
     def print(self, seen: dict[str, Any]) -> None:
-        """Print it once, all of it."""
+        """Print it once, all of it; wide where it goes into a file."""
+        if not self._console.is_terminal:
+            self._console.width = max(self._console.width, _WIDE)
         self._console.print(self._table(self._chosen(seen)))
 
     @contextmanager
@@ -109,14 +119,16 @@ class Screen:
         return head
 
     def _table(self, policies: list[dict[str, Any]]) -> Table:
-        table = Table(box=None, pad_edge=False, expand=False, header_style="dim")
-        table.add_column("state", no_wrap=True)
-        table.add_column("policy", overflow="ellipsis", no_wrap=True, ratio=3)
-        for name in ("in flight", "queue", "calls/s", "failed/s", "refused/s", "p50", "p95", "p99"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("last refusal", style="red", overflow="ellipsis", no_wrap=True, ratio=2)
+        """All columns, or on a narrow terminal those that say most."""
+        wide = self._console.width >= _NARROW
+        columns = [name for name in _COLUMNS if wide or name not in _MORE]
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in columns:
+            words = name in _WORDS
+            table.add_column(name, justify="left" if words else "right", no_wrap=True, overflow="ellipsis")
         for policy in policies:
-            table.add_row(*_cells(policy))
+            cells = _cells(policy)
+            table.add_row(*(cells[name] for name in columns))
         return table
 
 
@@ -124,18 +136,20 @@ def _words(policy: dict[str, Any]) -> str:
     return " ".join([policy["kind"], policy["name"], *_states(policy)]).lower()
 
 
-def _cells(policy: dict[str, Any]) -> Iterator[Text | str]:
-    yield _state(policy)
-    yield Text(policy["name"]).append(f"  {policy['kind']}", "dim")
+def _cells(policy: dict[str, Any]) -> dict[str, Text]:
     limit = policy.get("limit")
-    yield f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
-    yield str(policy["queued"] or "")
-    yield f"{policy['calls_s']:.4g}"
-    yield Text(f"{policy['failures_s']:.4g}", "yellow" if policy["failures_s"] else "dim")
-    yield Text(f"{policy['rejected_s']:.4g}", "bold red" if policy["rejected_s"] else "dim")
-    for name in ("p50", "p95", "p99"):
-        yield "-" if policy[name] is None else f"{policy[name]:.4g} ms"
-    yield _why(policy.get("why"))
+    load = f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
+    return {
+        "state": _state(policy),
+        "policy": Text(policy["name"]).append(f"  {policy['kind']}", "dim"),
+        "in flight": Text(load),
+        "queue": Text(str(policy["queued"] or "")),
+        "calls/s": Text(f"{policy['calls_s']:.4g}"),
+        "failed/s": Text(f"{policy['failures_s']:.4g}", "yellow" if policy["failures_s"] else "dim"),
+        "refused/s": Text(f"{policy['rejected_s']:.4g}", "bold red" if policy["rejected_s"] else "dim"),
+        **{name: Text("-" if policy[name] is None else f"{policy[name]:.4g} ms") for name in ("p50", "p95", "p99")},
+        "last refusal": Text(_why(policy.get("why")), "red"),
+    }
 
 
 def _state(policy: dict[str, Any]) -> Text:

@@ -71,8 +71,17 @@ def test_why_the_last_refusal_happened_is_sampled_once_a_reading() -> None:
         why = changed(page.read())[1]["why"]
         assert gate.listening & events.LISTEN[events.Rejected]
     assert (why["reason"], why["measured"], why["limit"]) == ("full", 1, 1)
+
+
+def test_a_refusal_before_anybody_looked_is_known() -> None:
+    """The first one of a policy is sampled from the start; while nobody looks no other costs anything."""
+    page, policy = sampler(), bulkhead(1, name="pool")
+    with policy.permit():
+        policy.attempt(int)
+        assert not policy.gates[0].listening & events.LISTEN[events.Rejected]
+    assert changed(page.read())["pool"]["why"]["reason"] == "full"
     page.rest()
-    assert not gate.listening & events.LISTEN[events.Rejected]
+    assert changed(page.read())["pool"]["calls"] == 2
 
 
 def test_state_changes_are_kept_before_anybody_looks() -> None:
@@ -205,9 +214,7 @@ def test_a_journal_that_is_gone_listens_no_more() -> None:
     """The page is no leak: its taps end with it."""
     before = len(events._subscriptions)
     page = sampler()
-    page.journal.look()
     assert len(events._subscriptions) == before + 2
-    page.journal.look_away()
     listener = events._subscriptions[-1].listener
     del page
     gc.collect()

@@ -1,0 +1,242 @@
+"""One reading for all viewers: who gets what, who is dropped, and that nothing runs when nobody looks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from resilio import circuit_breaker
+from resilio._backends import park_sync
+from resilio.live import live
+from resilio.live._feed import events_in
+from resilio.live._hub import Hub, Viewer
+from resilio.live._sampler import Tick
+
+PAUSE = 0.02
+
+
+class Numbers:
+    """A source with a number that grows at every reading."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.rests = 0
+        self.problem: Exception | None = None
+        self.still = False
+
+    def read(self) -> Tick:
+        if self.problem is not None:
+            raise self.problem
+        if not self.still:
+            self.value += 1
+        return Tick([] if self.still else [{"id": 1, "value": self.value}], [], [])
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def rest(self) -> None:
+        self.rests += 1
+
+
+@pytest.fixture
+def source() -> Numbers:
+    return Numbers()
+
+
+@pytest.fixture
+def hub(source: Numbers) -> Iterator[Hub]:
+    made = Hub(source, PAUSE, "boot", {"beats": lambda: b"beat"}, colour="green")
+    yield made
+    until(lambda: not made.running)
+
+
+def until(met: Callable[[], object]) -> None:
+    """Wait for something that another thread does; a hang is ended by the run's own limit."""
+    while not met():
+        time.sleep(0.002)
+
+
+def frames(viewer: Viewer, least: int = 1) -> list[tuple[str, Any]]:
+    """The next events of a viewer, at least so many."""
+    found: list[tuple[str, Any]] = []
+    while len(found) < least:
+        park_sync(viewer, None)
+        found += events_in(b"".join(viewer.take()).splitlines(keepends=True))
+    return found
+
+
+def test_a_viewer_gets_everything_first_and_then_each_reading(hub: Hub) -> None:
+    """A snapshot, then deltas whose numbers follow on it."""
+    viewer = hub.join()
+    (name, first), *rest = frames(viewer, 3)
+    hub.leave(viewer)
+    assert (name, first["boot"], first["colour"], first["value"]) == ("snapshot", "boot", "green", first["seq"])
+    assert [(name, data["seq"]) for name, data in rest[:2]] == [
+        ("delta", first["seq"] + 1),
+        ("delta", first["seq"] + 2),
+    ]
+    assert rest[0][1]["changed"] == [{"id": 1, "value": first["value"] + 1}]
+
+
+def test_all_viewers_get_the_same_bytes(hub: Hub) -> None:
+    """A reading is encoded once, however many look."""
+    viewers = [hub.join() for _ in range(10)]
+    until(lambda: all(len(viewer._frames) >= 3 for viewer in viewers))
+    taken = [viewer.take() for viewer in viewers]
+    for viewer in viewers:
+        hub.leave(viewer)
+    deltas = [{id(data): data for data in each if b"event: delta" in data} for each in taken]
+    shared = set.intersection(*(set(each) for each in deltas))
+    assert len(shared) >= 1
+
+
+def test_nobody_looking_ends_the_thread(hub: Hub, source: Numbers) -> None:
+    """Once the last viewer has left the source rests; the next one starts it anew."""
+    assert not hub.running
+    for rests in (1, 2):
+        viewer = hub.join()
+        assert hub.running
+        frames(viewer)
+        hub.leave(viewer)
+        until(lambda: not hub.running)
+        assert source.rests == rests
+    value = source.value
+    time.sleep(3 * PAUSE)
+    assert source.value == value
+
+
+def test_who_is_too_slow_is_dropped_to_a_snapshot(hub: Hub) -> None:
+    """The queue of a viewer is bounded: who does not take gets everything later, and nobody else notices."""
+    slow, quick = hub.join(), hub.join()
+    got: list[tuple[str, Any]] = []
+    while not (slow.stalled and len(got) > 12):
+        got += frames(quick)
+        assert len(slow._frames) <= 4
+    assert {name for name, _ in got[1:]} == {"delta"}
+    assert slow.take() == []
+    caught_up = frames(slow)
+    for viewer in (slow, quick):
+        hub.leave(viewer)
+    assert caught_up[0][0] == "snapshot"
+    assert caught_up[0][1]["value"] > 4
+
+
+def test_who_was_away_for_a_moment_gets_what_was_missed(hub: Hub) -> None:
+    """With the id of the last event a viewer goes on without a snapshot; with an old or foreign one it does not."""
+    keeper = hub.join()
+    frames(keeper, 4)
+    seq = hub._seq
+    back = hub.join(last=f"boot-{seq - 1}")
+    name, data = frames(back)[0]
+    assert (name, data["seq"]) == ("delta", seq)
+    for strange in ("boot-0", "other-3", "boot-x", "boot-99999999999999999999", "boot-999", "", None):
+        viewer = hub.join(last=strange)
+        assert frames(viewer)[0][0] == "snapshot"
+        hub.leave(viewer)
+    for viewer in (keeper, back):
+        hub.leave(viewer)
+
+
+def test_nothing_new_sends_nothing(hub: Hub, source: Numbers) -> None:
+    """An idle service costs its viewers no byte."""
+    source.still = True
+    viewer = hub.join()
+    assert frames(viewer)[0][0] == "snapshot"
+    time.sleep(4 * PAUSE)
+    assert viewer.take() == []
+    hub.leave(viewer)
+
+
+def test_a_source_that_raises_is_told_and_tried_again(
+    hub: Hub, source: Numbers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once, each viewer is told at every reading, and goes on when it works again."""
+    source.problem = RuntimeError("broken")
+    viewer = hub.join()
+    assert frames(viewer, 3)[:3] == [("trouble", {"error": "RuntimeError"})] * 3
+    source.problem = None
+    seen = frames(viewer)
+    while seen[-1][0] == "trouble":
+        seen = frames(viewer)
+    hub.leave(viewer)
+    assert "snapshot" in {name for name, _ in seen}
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+def test_further_streams_are_encoded_only_if_somebody_looks(hub: Hub) -> None:
+    """An encoder is asked at each reading while it has a viewer."""
+    assert hub.has("beats")
+    assert not hub.has("other")
+    viewer = hub.join("beats")
+    park_sync(viewer, None)
+    assert set(viewer.take()) == {b"beat"}
+    hub.leave(viewer)
+
+
+def test_a_viewer_that_is_given_something_while_it_binds_does_not_sleep() -> None:
+    """No wake-up is lost between looking and waiting."""
+    viewer = Viewer()
+    calls: list[int] = []
+    assert viewer.bind(lambda: calls.append(1)) is False
+    viewer.offer(b"x")
+    assert calls == [1]
+    assert viewer.bind(lambda: calls.append(2)) is True
+    viewer.unbind()
+    viewer.offer(b"y")
+    assert calls == [1]
+
+
+def test_a_forked_child_has_viewers_of_its_own(hub: Hub, in_child: Callable[[Callable[[], Any]], Any]) -> None:
+    """The thread is not in the child, and its lock may have been held: there it begins anew."""
+    viewer = hub.join()
+    frames(viewer)
+
+    def child() -> list[str]:
+        assert not hub.running
+        assert len(hub) == 0
+        return [name for name, _ in frames(hub.join(), 2)]
+
+    assert in_child(child)[0] == "snapshot"
+    hub.leave(viewer)
+
+
+@pytest.mark.parametrize("trouble", ["viewer never reads", "sampler raises", "everybody leaves"])
+def test_no_trouble_of_the_page_touches_a_call(trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never reads, a reading that raises, viewers that vanish: calls go on as without a page."""
+    policy, app = circuit_breaker("payments"), live(interval=0.1)
+    viewer = app.hub.join()
+    if trouble == "sampler raises":
+        monkeypatch.setattr(app.hub.source, "read", lambda: 1 / 0)
+    if trouble == "everybody leaves":
+        app.hub.leave(viewer)
+    for _ in range(2000):
+        assert policy.call(int) == 0
+    app.hub.leave(viewer)
+    assert policy.snapshot().successes == 2000
+    until(lambda: not app.hub.running)
+
+
+def test_the_page_shows_what_the_policies_counted_while_threads_call_them() -> None:
+    """The last reading after all calls is exact: nothing was lost on the way."""
+    policy, app = circuit_breaker("payments"), live(interval=0.1)
+    viewer = app.hub.join()
+    threads = [threading.Thread(target=lambda: [policy.call(int) for _ in range(3000)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    seen: dict[str, Any] = {}
+    while seen.get("calls") != 9000:
+        for name, data in frames(viewer):
+            for news in data["policies"] if name == "snapshot" else data["changed"]:
+                seen |= news
+    for thread in threads:
+        thread.join()
+    app.hub.leave(viewer)
+    assert (seen["successes"], seen["name"]) == (9000, "payments")
+    assert json.dumps(seen, allow_nan=False)
+    until(lambda: not app.hub.running)
