@@ -8,8 +8,8 @@ import importlib.util
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+_PORT = 8765  # of the live page
 _GRACE = 20.0  # seconds for the last answers, and for a server to start and stop
 
 
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retries", type=int, choices=range(4), default=1, help="of a failed call in the outage (default: 1)"
     )
+    parser.add_argument("--watch", action="store_true", help="serve the live page of its policies while it runs")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for demo.svg, demo.json")
     return parser
 
@@ -63,14 +65,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(f"resilio demo needs {missing[0]}: pip install 'resilio-sdk[httpx]'", file=sys.stderr)
         return 1
+    if options.watch and importlib.util.find_spec("uvicorn") is None:
+        print("resilio demo --watch needs uvicorn: pip install 'resilio-sdk[live]'", file=sys.stderr)
+        return 1
     has_picture = importlib.util.find_spec("matplotlib") is not None
     if not has_picture:
         print("No picture will be drawn; for one: pip install 'resilio-sdk[cli]'", file=sys.stderr)
     all_acts = acts(quick=options.quick)
     runs: list[Run] = []
-    trouble = _play(runs, all_acts, options)
+    with _watched() if options.watch else nullcontext():
+        trouble = _play(runs, all_acts, options)
     _finish(_result(runs, all_acts, options, trouble), runs, all_acts, options, has_picture)
     return 0 if trouble is None else _INTERRUPTED if trouble == "interrupted" else 1
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Serve the live page in a thread beside the demo; the policies of a run are on it as long as the run."""
+    from resilio.live import live
+    from resilio.live._serve import LOOPBACK, listen, serving
+
+    try:
+        sock = listen("127.0.0.1", _PORT)
+    except OSError:  # it is taken: any other will do
+        sock = listen("127.0.0.1", 0)
+    with serving(live(hosts=LOOPBACK), sock) as port:
+        print(f"Watch it: http://127.0.0.1:{port}/ (policies are there in the guarded runs)", file=sys.stderr)
+        yield
 
 
 def _play(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import httpx2
 
+from resilio import registry
 from resilio.demo._acts import Act, Site
 from resilio.demo._load import Arrival
 from resilio.demo._records import Record
@@ -187,6 +188,11 @@ async def execute(run: Run, seed: int, arrivals: Sequence[Arrival], retries: int
 
         retries: Of a failed call, where the act leaves it open.
     """
+    with registry.isolated():  # the names of its policies are free again for the next run
+        await _execute(run, seed, arrivals, retries)
+
+
+async def _execute(run: Run, seed: int, arrivals: Sequence[Arrival], retries: int) -> None:
     act = run.act
     limits = httpx2.Limits(max_connections=act.pool, max_keepalive_connections=act.pool)
     async with (

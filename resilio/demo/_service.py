@@ -20,6 +20,7 @@ __all__ = ["BULKHEAD", "Orders", "Search", "Service", "Shop", "service_of"]
 
 BULKHEAD = 20  # of the client's connections: those that the flaky dependency may hold
 ATTEMPTS = 3  # of an order
+FAILED = (TimeoutError, httpx2.HTTPError)
 
 Fetch = Callable[[str], Awaitable[httpx2.Response]]
 
@@ -68,7 +69,9 @@ class Shop:
         self._fetches: dict[str, Fetch] = {name: _fetch(client, port) for name, port in ports.items()}
         if guarded:
             bare = self._fetches["recommendations"]
-            self._fetches["recommendations"] = circuit_breaker()(bulkhead(BULKHEAD)(bare))
+            self._fetches["recommendations"] = circuit_breaker("recommendations")(
+                bulkhead(BULKHEAD, name="recommendations pool")(bare)
+            )
 
     async def handle(self, dependency: str, request: str) -> str:
         """Call the dependency, and again at once if that fails."""
@@ -107,7 +110,7 @@ class Search:
     def __init__(self, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool) -> None:
         self._client = client
         self._ports = list(ports.values())
-        self._ask: Fetch = hedge(replay_safe=True, to=self._next)(self._own) if guarded else self._own
+        self._ask: Fetch = hedge(replay_safe=True, to=self._next, name="search")(self._own) if guarded else self._own
 
     async def _own(self, request: str, further: int = 0) -> httpx2.Response:
         number = int(request.rpartition("-")[2]) + further
@@ -144,14 +147,14 @@ class Orders:
         self._patience = patience
         self._ask: Fetch = self._naive
         if guarded:
-            again = retry(on=(TimeoutError, httpx2.HTTPError), attempts=ATTEMPTS, budget=RetryBudget())
-            self._ask = again(circuit_breaker()(timeout(patience)(self._once)))
+            again = retry(on=FAILED, attempts=ATTEMPTS, budget=RetryBudget(), name="orders")
+            self._ask = again(circuit_breaker("orders breaker")(timeout(patience, name="orders timeout")(self._once)))
 
     async def _naive(self, request: str) -> httpx2.Response:
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._one(request)
-            except (TimeoutError, httpx2.HTTPError):
+            except FAILED:
                 pass
         return await self._one(request)
 

@@ -72,6 +72,12 @@ class Live:
         self._tokens = tokens
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._most = most
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End all streams, now and later: for a server that waits for answers to end before it stops."""
+        self._stopped = True
+        self.hub.wake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -141,7 +147,7 @@ class Live:
     async def _feed(self, viewer: Viewer, send: Send) -> None:
         """Send what comes, until the server is told to stop: it would wait for this answer to end."""
         silent = 0
-        while not _stopping():
+        while not (self._stopped or _stopping()):
             frames = viewer.take()
             silent = 0 if frames else silent + 1
             if silent == _HEARTBEAT:

@@ -191,6 +191,13 @@ class Hub:
             for viewers in self._viewers.values():
                 viewers.discard(viewer)
 
+    def wake(self) -> None:
+        """Wake all viewers, with a comment."""
+        with self._lock:
+            viewers = [viewer for viewers in self._viewers.values() for viewer in viewers]
+        for viewer in viewers:
+            viewer.offer(b":\n\n")
+
     # ---- the thread
 
     def _run(self) -> None:

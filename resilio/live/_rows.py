@@ -161,9 +161,7 @@ class Row:
 
     def _times(self, policy: Policy[Any]) -> Fields:
         """The time ledger of the interval: seconds by what they were spent on."""
-        ledger = getattr(policy, "seconds", None)
-        if not isinstance(ledger, Mapping):  # `seconds` of a timeout is another thing
-            return {}
+        ledger = policy.call_seconds
         before, self._ledger = self._ledger, ledger
         spent = {name: _rounded(value - before.get(name, 0.0)) for name, value in ledger.items()} if before else {}
         return {"time": {name: value for name, value in spent.items() if value > 0}}

@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
 
+from resilio.integrations._extras import missing
+from resilio.live._app import Live
+
 __all__ = ["LOOPBACK", "listen", "serve", "serving"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -41,13 +44,13 @@ def _server(app: Any) -> Any:
     try:
         uvicorn: Any = importlib.import_module("uvicorn")
     except ImportError as error:
-        raise ImportError("resilio.live needs uvicorn to serve: pip install 'resilio-sdk[live]'") from error
+        raise missing("resilio.live", "live", error, "uvicorn, to serve its page") from error
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="auto", timeout_graceful_shutdown=3)
     return uvicorn.Server(config)
 
 
 def _run(server: Any, sock: socket.socket) -> None:
-    with suppress(SystemExit, RuntimeError):  # it could not start, and has said why
+    with suppress(SystemExit):  # it could not start, and has said why
         server.run(sockets=[sock])
 
 
@@ -78,6 +81,8 @@ def serving(app: Any, sock: socket.socket) -> Iterator[int]:
             sleep(0.01)
         yield sock.getsockname()[1]
     finally:
+        if isinstance(app, Live):
+            app.stop()
         server.should_exit = True
         thread.join(_STARTS_WITHIN)
         sock.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry, timeout
+from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
 from resilio.errors import BulkheadFullError
 from resilio.live._journal import Journal, owner_of
 from resilio.live._rows import operations_of
@@ -168,16 +168,13 @@ def test_a_costly_policy_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> 
     assert page.read().changed[0]["calls"] == 3
 
 
-def test_the_time_ledger_is_that_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_ledger_is_that_of_the_interval(vt: VirtualTime) -> None:
     """The ledger grows for good; the page shows what was added since the last reading."""
     policy, page = bulkhead(3, name="pool"), sampler()
-    timeout(1.0, name="a timeout's `seconds` is another thing")
-    spent = {"queue": 1.0, "attempt": 2.0}
-    monkeypatch.setattr(type(policy), "seconds", property(lambda self: dict(spent)), raising=False)
+    policy.call(vt.advance, 2.0)
     assert changed(page.read())["pool"]["time"] == {}
-    spent["queue"] = 1.5
-    policy.call(int)
-    assert changed(page.read())[1]["time"] == {"queue": 0.5}
+    policy.call(vt.advance, 0.5)
+    assert changed(page.read())[1]["time"] == {"attempt": 0.5}
 
 
 def test_limits_that_move_are_events() -> None:

@@ -172,6 +172,7 @@ class RowView {
       this.cells.calls_s, cell("trend", "", this.spark), this.cells.failures_s, this.cells.rejected_s,
       this.cells.p50, this.cells.p95, this.cells.p99, cell("time", "", this.stack));
     this.node.view = this;
+    this.draw(); // once even off the screen: the browser's own search finds it
     watcher.observe(this.node);
   }
 
