@@ -34,7 +34,7 @@ def main() -> int:
 
     page_app = live(token=TOKEN)
     with serving(page_app, listen("127.0.0.1", 0)) as port, browser() as page:
-        page.size(1440, 900)
+        page.size(1380, 820)
         page.scheme("light")
         page.open(f"http://127.0.0.1:{port}/")
         time.sleep(WARM_UP)

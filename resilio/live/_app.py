@@ -217,11 +217,11 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _stopping() -> bool:
-    """Tell whether uvicorn was told to stop: it waits for all answers to end, and says so to none of them."""
+    """Tell whether uvicorn, or gunicorn around it, was told to stop: it waits for all answers, and tells none."""
     if "uvicorn" not in sys.modules:
         return False
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))
+    return bool(getattr(server, "should_exit", False)) or getattr(server, "alive", True) is False
 
 
 def live(

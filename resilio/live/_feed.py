@@ -133,7 +133,7 @@ class Remote:
             try:
                 self._listen(stop)
                 problem = "the connection was closed"
-            except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
+            except (OSError, http.client.HTTPException, AttributeError, LookupError, TypeError, ValueError) as error:
                 problem = str(error) or type(error).__name__
             with self._lock:
                 self._problem = problem if stop is self._stop else self._problem

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 import anyio.to_thread
@@ -42,11 +43,11 @@ class RemoteLive(Live):
 
     async def _data(self, request: Request) -> bytes:
         page = request.page + ("?" + request.query.decode("latin-1") if request.query else "")
-        if not page.isprintable() or " " in page:
+        if not (page.isascii() and page.isprintable()) or " " in page:
             raise Refused(400, "the query is not well-formed")
         try:
             status, body = await anyio.to_thread.run_sync(self._source.get, page)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise Refused(502, f"the process that is watched did not answer: {error}") from None
         if status != HTTPStatus.OK:
             raise Refused(502 if status >= 500 else status, "the process that is watched refused it")

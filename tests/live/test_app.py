@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +14,10 @@ import pytest
 from oracles.asgi_client import Response, request
 from resilio import bulkhead, circuit_breaker, fallback, keyed, pipeline, rate_limit, registry
 from resilio._pipeline import PipelineWarning
-from resilio.live import live
-from resilio.live._feed import events_in
+from resilio.live import _app, live
+from resilio.live._feed import Remote, events_in
 from resilio.live._http import Answer, Refused
+from resilio.live._watch import RemoteLive
 
 TOKEN = "correct horse battery staple"
 READ = "only for looking at it"
@@ -375,3 +379,60 @@ def test_an_answer_of_a_refusal_says_why() -> None:
     """Errors are JSON, with the reason in words."""
     answer = Answer.of(Refused(418, "no tea", [(b"x", b"y")]))
     assert (answer.status, json.loads(answer.body), answer.headers) == (418, {"error": "no tea"}, ((b"x", b"y"),))
+
+
+@pytest.mark.parametrize(
+    ("modules", "handler", "stopping"),
+    [
+        ({"uvicorn": object()}, {"should_exit": True}, True),
+        ({"uvicorn": object()}, {"should_exit": False}, False),
+        ({"uvicorn": object()}, {"alive": False}, True),
+        ({"uvicorn": object()}, {"alive": True}, False),
+        ({"uvicorn": object()}, None, False),
+        ({"uvicorn": None}, {"should_exit": True}, True),
+        ({}, {"should_exit": True}, False),
+    ],
+)
+def test_a_stopping_server_is_known_by_its_signal_handler(
+    modules: dict[str, Any], handler: dict[str, bool] | None, stopping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn, or gunicorn around it; nobody else is asked."""
+    server = type("Server", (), {"handle_exit": lambda self: None, **(handler or {})})()
+    monkeypatch.delitem(sys.modules, "uvicorn", raising=False)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    found = server.handle_exit if handler is not None else signal.SIG_DFL
+    monkeypatch.setattr(signal, "getsignal", lambda _: found)
+    assert _app._stopping() is stopping
+
+
+async def test_a_silent_stream_shows_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some seconds without news a comment is sent."""
+    monkeypatch.setattr(_app, "_HEARTBEAT", 1)
+    circuit_breaker("payments")
+    answer = await request(live(interval=0.1), path="/stream", stop=lambda body: body.endswith(b"\n\n:\n\n"))
+    assert b"event: snapshot" in answer.body
+
+
+async def test_a_page_that_was_stopped_ends_its_streams() -> None:
+    """What waits for answers to end need not wait."""
+    app = live(interval=0.1)
+    app.stop()
+    answer = await request(app, path="/stream")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("?id=1", 502), ("?id=\xff", 400), ("?id=1 2", 400), ("?id=1\r\nx: y", 400), ("", 502)]
+)
+async def test_the_page_of_a_process_that_does_not_answer_says_so(query: str, status: int) -> None:
+    """Neither its silence nor a strange query is an error of this page."""
+    source = Remote("http://127.0.0.1:1/")
+    source.get = lambda page: (_ for _ in ()).throw(http.client.BadStatusLine("x"))  # type: ignore[method-assign]
+    scope_query = query[1:].encode("latin-1")
+    app = RemoteLive(source)
+    answer = await request(app, path="/policy", query_string=scope_query)
+    assert answer.status == status
+    source.get = lambda page: (503, b"")  # type: ignore[method-assign]
+    assert (await request(app, path="/snapshot")).status == 502
+    assert (await operate(app, {})).status == 403

@@ -213,6 +213,28 @@ def test_a_process_that_is_gone_is_said_to_be_and_found_again() -> None:
         source.rest()
 
 
+def test_a_server_that_is_no_live_page_is_said_to_be_none() -> None:
+    """Strange events and other pages are trouble told to who looks, not the end of the thread."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            status = 200 if scope["path"] == "/strange/stream" else 404
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b"event: snapshot\ndata: 7\n\n"})
+
+    with serving(app, listen("127.0.0.1", 0)) as port:
+        for path, problem in [("strange", "'int' object"), ("other", "404 Not Found")]:
+            source = Remote(f"http://127.0.0.1:{port}/{path}")
+            until(lambda source=source, problem=problem: problem in _problem(source))
+            source.rest()
+
+
+def _problem(source: Remote) -> str:
+    with pytest.raises(ConnectionError) as found:
+        source.read()
+    return str(found.value)
+
+
 def test_a_port_that_is_taken_is_an_error_and_no_server() -> None:
     """The address is bound before anything else starts."""
     with listen("127.0.0.1", 0) as sock, pytest.raises(OSError, match=r"."):

@@ -168,7 +168,7 @@ class RowView {
     };
     this.node = element("tr", { role: "row", "data-id": id },
       cell("state", "", this.chip, this.since), cell("who", "", this.button, this.line),
-      cell("inflight", "", element("div", { class: "load" }, this.meter, this.inflight, this.queue)),
+      cell("inflight", "", element("div", { class: "load" }, element("span", { class: "of" }, this.meter, this.inflight), this.queue)),
       this.cells.calls_s, cell("trend", "", this.spark), this.cells.failures_s, this.cells.rejected_s,
       this.cells.p50, this.cells.p95, this.cells.p99, cell("time", "", this.stack));
     this.node.view = this;
@@ -238,6 +238,7 @@ function drawStack(node, time) {
     dress(part, `s${at}`);
     part.style.width = `${(100 * value / total).toFixed(1)}%`;
   });
+  node.hidden = !spent.length;
   const text = spent.map(([name, , value]) => `${words(name)} ${Math.round(100 * value / total)} %`).join(", ");
   node.setAttribute("aria-label", text || "no time spent");
   node.title = text;
