@@ -247,6 +247,7 @@ def test_it_is_readable_in_light_and_dark_on_a_desk_and_a_phone(
     page.select("payments")
     assert page.run("return document.documentElement.dataset.theme") == scheme
     assert page.run("return document.documentElement.scrollWidth") <= width
+    assert page.run("const e = document.querySelector('.scroll'); return e.scrollWidth - e.clientWidth") <= 0
     assert contrast(page) == []
     page.run("document.querySelector('h1').style.color = getComputedStyle(document.body).backgroundColor")
     assert [text for text, _ in contrast(page)] == ["H1.: resilio"]  # it does see what cannot be read
