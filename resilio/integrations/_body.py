@@ -111,8 +111,7 @@ def tell() -> None:
             _logged.clear()
         _logged[label] = now
         text = "%s: a response was dropped before its body had ended; its permit came back when it was collected"
-        with suppress(Exception):  # a handler that raises fails no call
-            _log.logger().warning(text, label, extra={"policy": label})
+        _log.say(_log.WARNING, text, label, fields={"policy": label})
 
 
 def untold() -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from resilio import _log
 from resilio._config import show
-from resilio._log import logger
 
 __all__ = ["safely"]
 
@@ -30,9 +30,8 @@ def safely(option: str, function: Callable[..., Any], *, default: Any) -> Callab
         except Exception as error:  # noqa: BLE001 - whatever a foreign function raises
             if type(error) not in reported:
                 reported.add(type(error))
-                logger().warning(
-                    "%s=%s raised; going on as if it said %r", option, show(function), default, exc_info=error
-                )
+                text = "%s=%s raised; going on as if it said %r"
+                _log.say(_log.WARNING, text, option, show(function), default, error=error)
             return default
 
     return ask

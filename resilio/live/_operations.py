@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from resilio import _log
 from resilio._config import show
-from resilio._log import describe, logger
 from resilio.live._details import editable
 from resilio.live._http import Refused
 from resilio.live._rows import OPERATIONS, operations_of
@@ -42,7 +42,8 @@ def operate(sampler: Sampler, boot: str, asked: Any, who: str) -> dict[str, Any]
     except (TypeError, ValueError) as error:
         raise Refused(422, str(error)) from None
     what = ", ".join(f"{option}={show(value)}" for option, value in options.items())
-    logger().warning("%s: %s by an operator at %s", describe(policy.kind, policy.name), f"{name}({what})", who)
+    where = _log.describe(policy.kind, policy.name)
+    _log.say(_log.WARNING, "%s: %s by an operator at %s", where, f"{name}({what})", who)
     sampler.journal.add("operation", policy, do=name, options=what, by=who)
     return {"done": name, "kind": policy.kind, "name": policy.name, "before": before, "state": policy._state()}
 

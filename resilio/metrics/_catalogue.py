@@ -87,6 +87,7 @@ _ALL = (
     _gauge("consecutive_failures", "Failures since the last success", unit="{call}", merge="max"),
     _gauge("admitted_share", "Of the calls made now, those that a breaker lets pass", merge="min"),
     _gauge("retry_after_seconds", "Until an open breaker lets a probe pass", unit="s", merge="max"),
+    _gauge("open_seconds", "The present or last open time before jitter; 0 if it never opened", unit="s", merge="max"),
     _gauge("probes", "Probes under way", unit="{call}"),
     _gauge("overdue", "Calls under way for so long that they count as failures", unit="{call}"),
     _counter("probes_lapsed", "Probes that did not end within their lease", unit="{call}"),

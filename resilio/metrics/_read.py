@@ -132,6 +132,7 @@ def _breaker(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
         gauges[name, own] = status[name]
     gauges["consecutive_failures", own] = status["consecutive"]
     gauges["admitted_share", own] = status["share"]
+    gauges["open_seconds", own] = status["open_for"]
     gauges["retry_after_seconds", own] = status["retry_after"] or 0.0
     sheet.counters["probes_lapsed", own] = status["probes_lapsed"]
     sheet.counters["stale_results", own] = status["stale"]

@@ -120,10 +120,10 @@ class ModelGuard:
         self.abandoned += 1
         if self._logged_ns is None or now_ns - self._logged_ns >= _EVERY_NS:
             self._logged_ns = now_ns
-            from resilio._log import logger
+            from resilio import _log
 
             text = "%r: a stream was neither read to its end nor closed; it held its permit until now (%d so far)"
-            logger().warning(text, self.policy, self.abandoned)
+            _log.say(_log.WARNING, text, self.policy, self.abandoned)
 
     def __repr__(self) -> str:
         return f"<ModelGuard of {type(self.client).__name__} by {self.policy!r}>"

@@ -431,8 +431,8 @@ def release(value, bint may_await):
             close = getattr(value, "close", None)
         closing = close() if callable(close) else None
         return closing if may_await and isawaitable(closing) else None
-    except Exception:
-        _log.logger().debug("a failed result could not be closed", exc_info=True)
+    except Exception as error:
+        _log.say(_log.DEBUG, "a failed result could not be closed", error=error)
         return None
 
 
