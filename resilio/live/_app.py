@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from importlib.resources import files
@@ -48,7 +49,7 @@ def _asset(name: str) -> bytes:
     return files("resilio.live").joinpath("static", name).read_bytes()
 
 
-class Live:
+class Live(ABC):
     """
     The ASGI app: made by :func:`live`.
 
@@ -121,11 +122,13 @@ class Live:
 
     # ---- what is not a file
 
+    @abstractmethod
     async def _data(self, request: Request) -> bytes:
-        raise NotImplementedError
+        """Return the snapshot, or one policy in full."""
 
+    @abstractmethod
     async def _operate(self, request: Request) -> Answer:
-        raise NotImplementedError
+        """Do what an operator asks for."""
 
     async def _stream(self, stream: str, request: Request, send: Send) -> Answer | None:
         if not self.hub.has(stream):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -62,9 +63,11 @@ class Remote:
         self._stop: threading.Event | None = None
         self._sock: socket.socket | None = None
         self._problem: str | None = "connecting"
+        self._ids = itertools.count(1)  # of events: those of another process begin anew, and ours go on
         self._forget()
 
     def _forget(self) -> None:
+        self._last = 0  # the latest event's id, in the process that is watched
         self._about: dict[str, Any] = {}
         self._policies: dict[int, dict[str, Any]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -162,24 +165,25 @@ class Remote:
 
     def _apply(self, name: str, data: dict[str, Any]) -> None:
         if name == "snapshot":
+            same = data["boot"] == self._about.get("boot")
             self._about = {key: value for key, value in data.items() if key not in ("policies", "events")}
-            gone = self._policies.keys() - {policy["id"] for policy in data["policies"]}
-            self._policies = {key: fields for key, fields in self._policies.items() if key not in gone}
-            self._take(data["policies"], list(gone), data["events"])
+            self._last = self._last if same else 0
+            stays = {policy["id"] for policy in data["policies"]} if same else set()
+            self._take(data["policies"], list(self._policies.keys() - stays), data["events"])
         elif name == "delta":
             self._take(data["changed"], data["removed"], data["events"])
 
     def _take(self, changed: list[dict[str, Any]], removed: list[int], events: list[dict[str, Any]]) -> None:
-        for news in changed:
-            fields = {key: value for key, value in news.items() if key != "id"}
-            self._policies.setdefault(news["id"], {}).update(fields)
-            self._changed.setdefault(news["id"], {}).update(fields)
         for ident in removed:
             self._policies.pop(ident, None)
             self._changed.pop(ident, None)
         self._removed += removed
-        last = self._events[-1]["id"] if self._events else 0
-        fresh = [event for event in events if event["id"] > last]
+        for news in changed:
+            fields = {key: value for key, value in news.items() if key != "id"}
+            self._policies.setdefault(news["id"], {}).update(fields)
+            self._changed.setdefault(news["id"], {}).update(fields)
+        fresh = [{**event, "id": next(self._ids)} for event in events if event["id"] > self._last]
+        self._last = max([self._last, *(event["id"] for event in events)])
         self._events.extend(fresh)
         self._new_events += fresh
 

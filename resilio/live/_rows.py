@@ -174,13 +174,8 @@ def _state_of(policy: Policy[Any]) -> Any:
 
 
 def _difference(now: LatencyHistogram, earlier: LatencyHistogram | None) -> LatencyHistogram | None:
-    """What was counted in between; None at the first time, and after a keyed policy has forgotten its keys."""
-    if earlier is None:
-        return None
-    try:
-        return now.since(earlier)
-    except ValueError:
-        return None
+    """What was counted in between; None at the first time."""
+    return None if earlier is None else now.since(earlier)
 
 
 def _finite(value: float | None) -> float | None:

@@ -185,6 +185,19 @@ def _raises(host: str) -> None:
     raise OSError(host)
 
 
+async def test_of_many_troubled_keys_some_are_shown() -> None:
+    """The details stay short, however many keys are open; those that are well are left out."""
+    app, hosts = live(), keyed(lambda: circuit_breaker(consecutive=1), key=lambda host: host, name="hosts")
+    guarded = hosts(_raises)
+    for number in range(60):
+        with pytest.raises(OSError, match="host"):
+            guarded(f"host {number}")
+    assert hosts["a healthy one"].state == "closed"
+    _, known = await ids(app)
+    keys = told(await request(app, path=f"/policy?id={known['hosts']}"))["keys"]
+    assert [key["state"] for key in keys] == ["open"] * 50
+
+
 async def test_operations_take_the_token() -> None:
     """Force open, close, disable, reset, reconfigure: done, logged, and in the events."""
     policy, app = circuit_breaker("payments"), live(token=TOKEN)

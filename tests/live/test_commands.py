@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,25 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert "circuit_breaker #1 closed -> open (consecutive)" in lines[-1]
     assert "and 5 more" in "\n".join(shown("p99", height=4))
     assert "broken" in shown("failures")[3]
+
+
+def test_a_watched_process_that_was_started_anew_is_another_one() -> None:
+    """Its numbers stand for other policies, its events begin anew; who looks here sees both in order."""
+    source = Remote("http://127.0.0.1:1/")
+    old = [{"id": 1, "name": "old", "why": {"at": 1}}, {"id": 2, "name": "gone"}]
+    source._apply("snapshot", {"boot": "a", "policies": old, "events": [{"id": 7}]})
+    source._apply("delta", {"changed": [{"id": 1, "calls": 3}], "removed": [], "events": [{"id": 8}]})
+    source._apply("snapshot", {"boot": "a", "policies": old[:1], "events": [{"id": 7}, {"id": 8}]})
+    assert [policy["id"] for policy in source.snapshot()["policies"]] == [1]
+    source._apply("snapshot", {"boot": "b", "policies": [{"id": 1, "name": "new"}], "events": [{"id": 1}]})
+    source._apply("trouble", {"error": "x"})
+    seen = source.snapshot()
+    assert seen["policies"] == [{"id": 1, "name": "new"}]
+    assert [event["id"] for event in seen["events"]] == [1, 2, 3]
+    source._problem, source._stop = None, threading.Event()
+    tick = source.read()
+    assert (tick.changed, sorted(set(tick.removed))) == ([{"id": 1, "name": "new"}], [1, 2])
+    source.rest()
 
 
 def test_events_of_a_stream_are_read_whatever_else_is_in_it() -> None:

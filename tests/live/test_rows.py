@@ -10,8 +10,8 @@ import pytest
 
 from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
 from resilio.errors import BulkheadFullError
-from resilio.live._journal import Journal, owner_of
-from resilio.live._rows import operations_of
+from resilio.live._journal import Journal, Past, owner_of
+from resilio.live._rows import Row, operations_of
 from resilio.live._sampler import Sampler
 from resilio.testing import VirtualTime
 
@@ -107,6 +107,16 @@ def test_a_policy_that_is_gone_is_told_to_be_removed() -> None:
     gc.collect()
     assert page.read().removed == [1]
     assert page.find(1) is None
+
+
+def test_a_policy_that_goes_while_it_is_read_leaves_its_number() -> None:
+    """Between two lines of a reading it may be gone."""
+    policy = circuit_breaker()
+    row = Row(7, policy, Past())
+    assert row.policy is policy
+    del policy
+    gc.collect()
+    assert (row.policy, row.describe(id), row.read(1)) == (None, {"id": 7}, {})
 
 
 def test_a_policy_is_called_after_the_function_it_guards_later() -> None:

@@ -27,17 +27,14 @@ function takeSnapshot(data) {
 }
 
 function takeDelta(data) {
-  const touched = new Set();
-  for (const news of data.changed) {
+  for (const id of data.removed) { store.policies.delete(id); store.trends.delete(id); if (view.open === id) closeDetail(); }
+  for (const news of data.changed) { // after those: of a watched process that was started anew, numbers come again
     const policy = store.policies.get(news.id);
     if (policy) Object.assign(policy, news); else store.policies.set(news.id, news);
-    touched.add(news.id);
   }
-  for (const id of data.removed) { store.policies.delete(id); store.trends.delete(id); if (view.open === id) closeDetail(); }
   store.events = store.events.concat(data.events).slice(-200);
   for (const policy of store.policies.values()) note(policy);
   announce(data.events);
-  return touched;
 }
 
 function note(policy) {
