@@ -8,21 +8,17 @@ import weakref
 from typing import Any
 
 from resilio._outcome import Outcome
+from resilio.integrations._aiohttp_blame import out_of_time
 from resilio.integrations._aiohttp_lib import aiohttp
 from resilio.integrations._through import Lease
 
-__all__ = ["Body", "out_of_time"]
+__all__ = ["Body"]
 
 SAYS_ALL = 300
 """From this status on the head of a response says what there is to say, whether or not its body is read."""
 
 UPGRADED = 101
 """A WebSocket from here on: it ends when its connection does, and that is no failure."""
-
-
-def out_of_time(subject: Any) -> bool:
-    """Tell whether the client's own total timeout has cut a request or a response short."""
-    return bool(getattr(getattr(subject, "_timer", None), "_cancelled", False))
 
 
 class Body(Lease):

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio._deadline import remaining
+from resilio._native import core
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
+from resilio.integrations._body import tell, untold
 from resilio.integrations._grpc_calls import (
     StreamCall,
     StreamLease,
@@ -20,11 +22,12 @@ from resilio.integrations._grpc_calls import (
 from resilio.integrations._grpc_errors import in_terms, status_of
 from resilio.integrations._grpc_lib import Code, aio
 from resilio.integrations._grpc_relay import detour
-from resilio.integrations._through import Exchange, Once, Route, Spent
+from resilio.integrations._through import Exchange, Once, Route, Spent, settle
 
 __all__ = ["Guarded", "Outgoing", "StreamStreamGuard", "StreamUnaryGuard", "UnaryStreamGuard", "UnaryUnaryGuard"]
 
 Continuation = Callable[[Any, Any], Any]
+_phase = core.phase
 
 
 class Outgoing:
@@ -96,6 +99,7 @@ class _Call(Exchange):
 
     async def begin(self, shown: Any, request: Any) -> Any:
         """Make the call once; it has no more time than the ambient deadline has left."""
+        _phase("first_byte")
         details, left = self._details, remaining()
         if left is not None and (details.timeout is None or left < details.timeout):
             self._out_of_time = True
@@ -233,8 +237,27 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
         """Make the call through the policy."""
         guarded = self._guarded
         exchange = _Unary(guarded, continuation, client_call_details, request)
-        shown = guarded.shown(Outgoing(client_call_details, request), streams=False)
-        return exchange.call_of(await self._run(exchange, shown))
+        outgoing = Outgoing(client_call_details, request)
+        if guarded.route.acquire is None or core.current() is not None:
+            return exchange.call_of(await self._run(exchange, guarded.shown(outgoing, streams=False)))
+        try:
+            return await self._admitted(exchange, guarded.route.acquire, outgoing)
+        except ResilienceError as error:
+            raise in_terms(error) from error.__cause__
+
+    async def _admitted(self, exchange: _Unary, acquire: Any, outgoing: Outgoing) -> Any:
+        """Make a call that only has to be admitted: the short way for what most policies are."""
+        if untold():
+            tell()
+        permit = await acquire(outgoing)
+        try:
+            call = await exchange.begin(outgoing, outgoing.request)
+            response = await call
+        except BaseException as error:
+            settle(permit, error, exchange.blame(error))
+            raise
+        permit.returned(response)
+        return call
 
 
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]

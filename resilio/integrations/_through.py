@@ -8,8 +8,9 @@ neighbouring gates give a permit, which the answer's `Lease` keeps.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,14 @@ from resilio._native import core
 from resilio._outcome import Outcome
 from resilio._policy import Policy
 from resilio._priority import priority
-from resilio.integrations import _body
-from resilio.integrations._body import Held
+from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._way import _is_strategy as is_strategy
 from resilio.integrations._way import one_of
 
 if TYPE_CHECKING:
-    from resilio._native.core import Gate, Permit
+    from resilio._native.core import Permit
 
-__all__ = ["Exchange", "Lease", "Once", "Route", "Spent"]
+__all__ = ["Exchange", "Lease", "Once", "Route", "Spent", "settle"]
 
 
 class Lease(Held):
@@ -101,9 +101,12 @@ class Exchange:
 
     __slots__ = ("_leases", "over")
 
+    _leases: list[tuple[Any, Lease]] | None
+    over: bool
+
     def __init__(self) -> None:
         """Begin without answers."""
-        self._leases: list[tuple[Any, Lease]] = []
+        self._leases = None
         self.over = False
 
     def attempt(self, request: Any) -> Awaitable[Any]:
@@ -127,18 +130,23 @@ class Exchange:
         """Remember an answer and its lease; one that comes too late is let go of at once."""
         if self.over:
             self.close(answer)
+        elif self._leases is None:
+            self._leases = [(answer, lease)]
         else:
             self._leases.append((answer, lease))
 
     def lease_of(self, answer: Any) -> Lease | None:
-        """Return the lease of an answer; None for what came from elsewhere, as a fallback's value."""
-        return next((lease for one, lease in self._leases if one is answer), None)
+        """Return the lease of an answer; None for what has none: it is whole, or came from elsewhere."""
+        for one, lease in self._leases or ():
+            if one is answer:
+                return lease
+        return None
 
     def finish(self, chosen: Any = None) -> None:
         """Let go of all answers but one, those that are still to come included."""
         self.over = True
-        leases, self._leases = self._leases, []
-        for answer, lease in leases:
+        leases, self._leases = self._leases, None
+        for answer, lease in leases or ():
             if answer is not chosen and not lease.over:
                 self.close(answer)
 
@@ -169,7 +177,7 @@ class Spent(Once):
 class Route:
     """The way of requests through one policy: what is native stays so, and permits go into the answers' leases."""
 
-    __slots__ = ("_stages", "hedged", "label", "replays")
+    __slots__ = ("_run", "acquire", "hedged", "label", "replays")
 
     def __init__(self, policy: Policy[Any]) -> None:
         """
@@ -183,11 +191,15 @@ class Route:
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like circuit_breaker() or standard('name', on='http')", TypeError)
-        runs = _runs(policy)
+        runs = [(acts, core.Pipeline(tuple(run))) for acts, run in groupby(policy.gates, is_strategy)]
         self.label = policy.label
-        self._stages = tuple(_Strategies(run) if acts else _Gates(run) for acts, run in runs)
         self.hedged = any(one_of(gate).kind == "hedge" for gate in policy.gates)
         self.replays = any(acts for acts, _ in runs)
+        self.acquire = None if self.replays else runs[0][1].aacquire
+        run: Inside = _attempt
+        for acts, pipeline in reversed(runs):
+            run = _strategies(pipeline, run) if acts else _gates(pipeline, run)
+        self._run = run
 
     async def run(self, exchange: Exchange, request: Any) -> Any:
         """
@@ -200,36 +212,42 @@ class Route:
         """
         answer = None
         try:
-            answer = await _inward(self._stages, exchange, request)
+            answer = await self._run(exchange, request)
         finally:
             exchange.finish(answer)
         return answer
 
 
-def _inward(stages: tuple[Any, ...], exchange: Exchange, request: Any) -> Awaitable[Any]:
-    if not stages:
-        return exchange.attempt(request)
-    made: Awaitable[Any] = stages[0].pass_through(stages[1:], exchange, request)
-    return made
+Inside = Callable[["Exchange", Any], Awaitable[Any]]
 
 
-class _Gates:
-    """Neighbouring gates: all admit, or none."""
+def _attempt(exchange: Exchange, request: Any) -> Awaitable[Any]:
+    return exchange.attempt(request)
 
-    __slots__ = ("_pipeline",)
 
-    def __init__(self, gates: tuple[Gate, ...]) -> None:
-        self._pipeline = core.Pipeline(gates)
+def _strategies(pipeline: core.Pipeline, inside: Inside) -> Inside:
+    """Return neighbouring strategies around what is inside of them: one native call."""
+    acall = pipeline.acall
 
-    async def pass_through(self, inside: tuple[Any, ...], exchange: Exchange, request: Any) -> Any:
-        if _body.untold():
-            _body.tell()
-        call = core.current()
-        permit = self._for_copy(request) if call is not None and call.hedge else await self._pipeline.aacquire(request)
+    def through(exchange: Exchange, request: Any) -> Awaitable[Any]:
+        return acall(partial(inside, exchange), request)
+
+    return through
+
+
+def _gates(pipeline: core.Pipeline, inside: Inside) -> Inside:
+    """Return neighbouring gates, which all admit, or none, around what is inside of them."""
+    acquire, current = pipeline.aacquire, core.current
+
+    async def through(exchange: Exchange, request: Any) -> Any:
+        if untold():
+            tell()
+        call = current()
+        permit = await acquire(request) if call is None or not call.hedge else _for_copy(pipeline, request)
         try:
-            answer = await _inward(inside, exchange, request)
+            answer = await inside(exchange, request)
         except BaseException as error:
-            _failed(permit, error, exchange.blame(error))
+            settle(permit, error, exchange.blame(error))
             raise
         lease = exchange.lease_of(answer)
         if lease is not None:
@@ -240,16 +258,29 @@ class _Gates:
             permit.returned(answer)
         return answer
 
-    def _for_copy(self, request: Any) -> Permit:
-        """A hedge may be shed, and waits for nothing."""
-        with priority("sheddable"):
-            permit = self._pipeline.try_acquire(request)
-        if isinstance(permit, core.Refusal):
-            raise permit.error
-        return permit
+    return through
 
 
-def _failed(permit: Permit, error: BaseException, blamed: BaseException | Outcome) -> None:
+def _for_copy(pipeline: core.Pipeline, request: Any) -> Permit:
+    """Return a permit for a hedge, which may be shed, and waits for nothing."""
+    with priority("sheddable"):
+        permit = pipeline.try_acquire(request)
+    if isinstance(permit, core.Refusal):
+        raise permit.error
+    return permit
+
+
+def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome) -> None:
+    """
+    End the permit of an attempt that has raised.
+
+    Args:
+        permit: It was held for the attempt.
+
+        error: What was raised.
+
+        blamed: What that says of the dependency, as `Exchange.blame` has it.
+    """
     if isinstance(blamed, BaseException):
         permit.raised(blamed)  # here, where the strategies around are: they know whose cancellation it is
     elif blamed is Outcome.FAILURE:
@@ -258,24 +289,3 @@ def _failed(permit: Permit, error: BaseException, blamed: BaseException | Outcom
         permit.success()
     else:
         permit.ignore()
-
-
-class _Strategies:
-    """Neighbouring strategies: one native call."""
-
-    __slots__ = ("_pipeline",)
-
-    def __init__(self, gates: tuple[Gate, ...]) -> None:
-        self._pipeline = core.Pipeline(gates)
-
-    def pass_through(self, inside: tuple[Any, ...], exchange: Exchange, request: Any) -> Coroutine[Any, Any, Any]:
-        async def send(request: Any) -> Any:
-            return await _inward(inside, exchange, request)
-
-        call: Any = self._pipeline.acall(send, request)
-        return call  # type: ignore[no-any-return]
-
-
-def _runs(policy: Policy[Any]) -> list[tuple[bool, tuple[Gate, ...]]]:
-    """Return the policy's stages, outermost first, as runs of strategies (True) and of gates."""
-    return [(acts, tuple(run)) for acts, run in groupby(policy.gates, is_strategy)]

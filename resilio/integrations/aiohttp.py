@@ -8,7 +8,6 @@ What it is not: a view from outside of redirects, each of which passes the polic
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +18,21 @@ from resilio._native import core
 from resilio._outcome import Outcome, judge_value
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay
-from resilio.integrations._aiohttp_body import Body, out_of_time
-from resilio.integrations._aiohttp_lib import BytesPayload, aiohttp
+from resilio.integrations._aiohttp_blame import blame
+from resilio.integrations._aiohttp_body import Body
+from resilio.integrations._aiohttp_lib import BytesPayload
+from resilio.integrations._body import tell, untold
 from resilio.integrations._refusals import in_terms_of
-from resilio.integrations._through import Exchange, Once, Route, Spent
+from resilio.integrations._through import Exchange, Once, Route, Spent, settle
 from resilio.integrations._wire import DEADLINE_HEADER, check_header_name, write_deadline
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from resilio._policy import Policy
 
 __all__ = ["Middleware", "host", "middleware"]
 
 _BASE = ("aiohttp", "ClientError")
-_phase: Callable[[str], object] = getattr(core, "phase", lambda _: None)
+_current, _phase = core.current, core.phase
 
 Handler = Callable[[Any], Awaitable[Any]]
 
@@ -51,7 +50,7 @@ def host(request: Any) -> str:
 class Middleware:
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("_failing", "_header", "_label", "_policy", "_replay_safe", "_route")
+    __slots__ = ("_acquire", "_failing", "_header", "_label", "_policy", "_replay_safe", "_route", "_usual")
 
     def __init__(
         self,
@@ -63,9 +62,11 @@ class Middleware:
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
         self._route = Route(policy)
+        self._acquire: Any = self._route.acquire
         self._policy = policy
         self._label = f"a response of {policy.label}"
         self._failing = judge_value(function("failed_if", failed_if))
+        self._usual = failed_if is presets.http.failing_result
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _header(send_deadline)
 
@@ -76,40 +77,77 @@ class Middleware:
 
     async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy, as aiohttp calls its middlewares."""
-        exchange = _Exchange(self, request, handler)
         try:
-            response: Any = await self._route.run(exchange, exchange.shown)
+            if self._acquire is not None and _current() is None:
+                return await self._admitted(request, handler)
+            exchange = _Exchange(self, request, handler)
+            return await self._route.run(exchange, exchange.shown)
         except ResilienceError as refusal:
             raise in_terms_of(refusal, _BASE) from refusal.__cause__
+
+    async def _admitted(self, request: Any, handler: Handler) -> Any:
+        """Send a request that only has to be admitted: the short way for what most policies are."""
+        if untold():
+            tell()
+        permit = await self._acquire(request)
+        try:
+            if self._header is not None:
+                self._tell_deadline(request)
+            response = await handler(request)
+        except BaseException as error:
+            settle(permit, error, blame(error, request))
+            raise
+        body = self._body_of(response)
+        if body is None:
+            permit.returned(response)
+        else:
+            body.take(permit, response)
         return response
+
+    def _body_of(self, response: Any) -> Body | None:
+        """Return what holds the permits of a response; None if it is whole already, and good."""
+        failing = self._failing
+        if failing is None or (self._usual and response.status < LEAST_THAT_FAILS):
+            if response.connection is None and response.content.exception() is None:
+                return None
+            return Body(response, None, self._label)
+        return Body(response, failing(response), self._label)
+
+    def _tell_deadline(self, request: Any) -> None:
+        header = self._header
+        if header is not None and (left := write_deadline(remaining(), header)) is not None:
+            request.headers[header] = left
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._policy!r}>"
 
 
+LEAST_THAT_FAILS = 500
+"""The least status that is a failure over HTTP, of whatever kind."""
+
+
 class _Exchange(Exchange):
     """One request, which may be sent several times."""
 
-    __slots__ = ("_copied", "_handler", "_middleware", "_request", "shown")
+    __slots__ = ("_handler", "_middleware", "_request", "shown")
 
     def __init__(self, middleware: Middleware, request: Any, handler: Handler) -> None:
-        super().__init__()
-        route = middleware._route
+        self._leases = None
+        self.over = False
         self._middleware = middleware
         self._request = request
         self._handler = handler
-        self._copied = route.hedged
         self.shown: Any = request  # what strategies see of it
+        route = middleware._route
         if route.replays and not _may_replay(request, middleware._replay_safe):
             self.shown = Spent(request) if route.hedged else Once(request)
 
     async def attempt(self, request: Any) -> Any:
         """Send the request once."""
         middleware = self._middleware
-        mine = _copy(self._request) if self._copied else self._request
-        header = middleware._header
-        if header is not None and (left := write_deadline(remaining(), header)) is not None:
-            mine.headers[header] = left
+        mine = _copy(self._request) if middleware._route.hedged else self._request
+        if middleware._header is not None:
+            middleware._tell_deadline(mine)
         _phase("connect")
         before = mine.__dict__.get("send")
         mine.send = self._sending(mine.send)
@@ -119,11 +157,13 @@ class _Exchange(Exchange):
             del mine.send
             if before is not None:
                 mine.send = before
-        failing = middleware._failing
-        verdict = None if failing is None else failing(response)
-        if isinstance(request, Spent) and not middleware._route.hedged and _replay.may_repeat(response):
+        if type(request) is Spent and not middleware._route.hedged and _replay.may_repeat(response):
             request.sent(undone=True)
-        self.answered(response, Body(response, verdict, middleware._label))
+        body = middleware._body_of(response)
+        if body is not None:
+            self.answered(response, body)
+        elif self.over:
+            response.close()
         _phase("body")
         return response
 
@@ -143,11 +183,7 @@ class _Exchange(Exchange):
         answer.close()
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
-        if isinstance(error, asyncio.CancelledError):
-            if not out_of_time(self._request):
-                return error
-            return Outcome.IGNORED if _waited_for_pool(error) else TimeoutError()
-        return Outcome.IGNORED if _is_callers_fault(error) else error
+        return blame(error, self._request)
 
 
 def _header(value: object) -> str | None:
@@ -170,33 +206,6 @@ def _copy(request: Any) -> Any:
     copied.__dict__.pop("send", None)
     copied.headers = request.headers.copy()
     return copied
-
-
-def _is_callers_fault(error: BaseException) -> bool:
-    """Tell what says nothing about the dependency: it never came to that, or the request could not be made."""
-    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-        return True
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _waited_for_pool(error)
-    if type(error) is aiohttp.ClientConnectionError:  # the body's source has raised, or the connector is closed
-        return not isinstance(error.__cause__, OSError)
-    return isinstance(error, _MISTAKES) and not isinstance(error, (aiohttp.ClientError, OSError, ResilienceError))
-
-
-_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-def _waited_for_pool(error: BaseException) -> bool:
-    """Tell whether time was up while the request waited for a free connection: aiohttp has one error for both."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback: TracebackType | None = seen.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code.co_name == "_wait_for_available_connection":
-                return True
-            traceback = traceback.tb_next
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def middleware(
