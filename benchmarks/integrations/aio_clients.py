@@ -1,5 +1,5 @@
 """
-`python -m benchmarks.integrations.aio_clients`: what a policy takes of the throughput of aiohttp and grpc.aio, on loopback.
+`python -m benchmarks.integrations.aio_clients`: what a policy takes of the throughput of aiohttp and grpc.aio.
 
 A server in a process of its own answers small requests. The client makes them one after the other, or several at once,
 in slices that take turns between a bare client and a guarded one, so that what disturbs the machine disturbs both. Of
@@ -44,8 +44,8 @@ def gates() -> Any:
 
 
 def stack(name: str, on: Any) -> Any:
-    """The recommended stack; its timeout, which learns, would cut what a busy machine makes late."""
-    return resilio.standard(name, on=on, idempotent=True, timeout=None)
+    """The recommended stack without what makes more requests (hedges), or cuts what a busy machine makes late."""
+    return resilio.standard(name, on=on, timeout=None)
 
 
 # ---- what is measured ------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ async def rounds(kind: str, count: int, requests: int, at_once: int) -> dict[str
 
 def lost(ratios: list[float]) -> str:
     """What is lost by the median ratio, in per cent, with its limits."""
-    draw = random.Random(1)  # noqa: S311
+    draw = random.Random(1)
     medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
     low, high = medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)]
     return f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (low - 1):+.1f} to {100 * (high - 1):+.1f})"

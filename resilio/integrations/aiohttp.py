@@ -77,31 +77,38 @@ class Middleware:
 
     async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy, as aiohttp calls its middlewares."""
-        try:
-            if self._acquire is not None and _current() is None:
-                return await self._admitted(request, handler)
-            exchange = _Exchange(self, request, handler)
-            return await self._route.run(exchange, exchange.shown)
-        except ResilienceError as refusal:
-            raise in_terms_of(refusal, _BASE) from refusal.__cause__
-
-    async def _admitted(self, request: Any, handler: Handler) -> Any:
-        """Send a request that only has to be admitted: the short way for what most policies are."""
+        acquire = self._acquire
+        if acquire is None or _current() is not None:
+            return await self._in_full(request, handler)
         if untold():
             tell()
-        permit = await self._acquire(request)
+        permit = None
         try:
+            permit = await acquire(request)
             if self._header is not None:
                 self._tell_deadline(request)
             response = await handler(request)
         except BaseException as error:
-            settle(permit, error, blame(error, request))
+            if permit is not None:
+                settle(permit, error, blame(error, request))
+            if isinstance(error, ResilienceError):
+                raise in_terms_of(error, _BASE) from error.__cause__
             raise
         body = self._body_of(response)
         if body is None:
             permit.returned(response)
         else:
             body.take(permit, response)
+        return response
+
+    async def _in_full(self, request: Any, handler: Handler) -> Any:
+        """Send a request through strategies, or within a guarded call that wants to know what it waits for."""
+        exchange = _Exchange(self, request, handler)
+        try:
+            response = await self._route.run(exchange, exchange.shown)
+        except ResilienceError as refusal:
+            raise in_terms_of(refusal, _BASE) from refusal.__cause__
+        _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
 
     def _body_of(self, response: Any) -> Body | None:
@@ -164,7 +171,6 @@ class _Exchange(Exchange):
             self.answered(response, body)
         elif self.over:
             response.close()
-        _phase("body")
         return response
 
     def _sending(self, send: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -58,12 +60,23 @@ async def test_a_request_is_answered_as_without_a_policy(server: Misbehaving) ->
 
 async def test_a_permit_is_held_until_the_body_has_been_read(server: Misbehaving) -> None:
     """LS-01 for a client: the headers are here, and the bulkhead still counts the request."""
+    asked = threading.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(b"a")
+        await asyncio.to_thread(asked.wait, 20)
+        await exchange.chunk(b"b")
+        await exchange.chunk(b"")
+
+    server.routes["/slow"] = slow
     policy = resilio.bulkhead(1)
-    async with session(policy) as client, client.get(server.url + "/drip?n=3") as response:
+    async with session(policy) as client, client.get(server.url + "/slow") as response:
         assert policy.snapshot().inflight == 1
         with pytest.raises(resilio.BulkheadFullError):
             await client.get(server.url + "/ok")
-        assert await response.read() == b"xxx"
+        asked.set()
+        assert await response.read() == b"ab"
         assert policy.snapshot().inflight == 0
     assert ends(policy) == (1, 0, 0)
     assert server.requests["/ok"] == 0
@@ -349,6 +362,59 @@ async def test_a_passed_deadline_sends_nothing(server: Misbehaving) -> None:
         with resilio.deadline(0.0), pytest.raises(resilio.DeadlineExceededError):
             await client.get(server.url + "/ok")
     assert server.total == 0
+
+
+async def test_the_ledger_knows_connect_first_byte_and_body(server: Misbehaving) -> None:
+    """What a guarded function waits for in a request is told apart, with gates alone and with strategies."""
+    for policy in (breaker(), resilio.pipeline(resilio.retry(on=aiohttp.ClientError), breaker())):
+        async with session(policy) as client:
+
+            @resilio.bulkhead(5)
+            async def fetch(client: Any = client) -> Any:
+                async with client.get(server.url + "/drip") as response:
+                    await response.read()
+                current = resilio.current()
+                assert current is not None
+                return current.segments
+
+            found = await fetch()
+        assert found.connect > 0
+        assert found.first_byte > 0
+        assert found.body > 0.01
+
+
+async def test_two_middlewares_may_guard_one_session(server: Misbehaving) -> None:
+    """The outer one retries what the inner one lets out, and each knows when the request is sent."""
+    inner = breaker()
+    retry = resilio.retry(on=aiohttp.ClientError, backoff=0.0, budget=None)
+    guards = (middleware(retry), middleware(resilio.pipeline(retry, inner)))
+    async with aiohttp.ClientSession(middlewares=guards) as client:
+        with pytest.raises(aiohttp.ServerDisconnectedError) as caught:
+            await client.post(server.url + "/refuse", data=b"a")
+    assert server.total == 1
+    assert caught.value.resilio.stop_reason == "not_replayable"
+    assert ends(inner) == (0, 1, 0)
+
+
+def test_it_works_on_uvloop(server: Misbehaving) -> None:
+    """The other event loop that people use: what ends, dies and is dropped gives its permit back."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    policy = breaker()
+
+    async def main() -> None:
+        async with session(policy) as client:
+            async with client.get(server.url + "/drip") as response:
+                await response.read()
+            with pytest.raises(aiohttp.ClientError):
+                await (await client.get(server.url + "/die-mid-body")).read()
+            response = await client.get(server.url + "/hang-mid-body")
+            del response
+            gc.collect()
+            assert policy.snapshot().abandoned == 1
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert ends(policy) == (1, 1, 1)
 
 
 def test_options_are_checked() -> None:

@@ -129,7 +129,7 @@ async def test_a_body_that_is_gone_is_not_sent_again(server: Misbehaving) -> Non
 async def test_a_hedge_is_another_request_and_the_loser_lets_go(server: Misbehaving) -> None:
     """The first request hangs, the hedge answers: the loser's permit is back, and its connection closed."""
     inner = resilio.bulkhead(10)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.02), inner)
+    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.2), inner)
 
     async def first_hangs(exchange: Exchange) -> None:
         if exchange.server.requests["/some"] > 20 and exchange.server.requests["/some"] % 2:
@@ -227,9 +227,9 @@ async def test_a_policy_outside_of_retries_holds_on_to_the_end(server: Misbehavi
     """A bulkhead around the retries counts one request from its first attempt to its last byte."""
     outer, inner = resilio.bulkhead(5), resilio.bulkhead(5)
     async with session(resilio.pipeline(outer, retry(), inner)) as client:
-        async with client.get(server.url + "/status/503?times=2"):
-            pass
-        async with client.get(server.url + "/drip"):
+        async with client.get(server.url + "/status/503?times=2") as response:
+            await response.read()
+        async with client.get(server.url + "/hang-mid-body"):
             assert outer.snapshot().inflight == inner.snapshot().inflight == 1
     assert ends(outer) == (1, 0, 1)
     assert ends(inner) == (1, 2, 1)

@@ -53,6 +53,11 @@ def test_the_server() -> None:
     check("check_server.py")
 
 
+def test_the_page() -> None:
+    """What the documentation shows."""
+    check("check_page.py")
+
+
 def test_a_small_storm_of_streams_leaves_no_permit_out() -> None:
     """Streams broken off, abandoned, cancelled, timed out and cut."""
     check("check_storm.py")

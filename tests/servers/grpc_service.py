@@ -135,3 +135,16 @@ def ends(policy: Any) -> tuple[int, int, int]:
     found = policy.snapshot()
     assert found.inflight == 0
     return found.successes, found.failures, found.ignored
+
+
+def pairs(metadata: Any) -> dict[str, str]:
+    """Metadata as a dict; older ones of grpcio are no mapping that `dict` understands."""
+    return dict(list(metadata))
+
+
+async def read(stream: Any) -> Any:
+    """The next message, or EOF, which an intercepted stream of an older grpcio raises."""
+    try:
+        return await stream.read()
+    except StopAsyncIteration:
+        return aio.EOF

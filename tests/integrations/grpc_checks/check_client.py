@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
-from servers.grpc_service import Code, Served, ends
+from servers.grpc_service import Code, Served, ends, pairs, read, serve
 
 import resilio
 from resilio import errors
@@ -60,7 +60,7 @@ async def test_messages_may_be_written_and_read_one_by_one(served: Served, break
             await both.write(message)
             assert await both.read() == message
         await both.done_writing()
-        assert await both.read() is aio.EOF
+        assert await read(both) is aio.EOF
         joined = channel.stream_unary("/s/joins")()
         await joined.write(b"a")
         await joined.write(b"b")
@@ -80,7 +80,7 @@ async def test_a_permit_is_held_until_the_stream_is_over(served: Served) -> None
         assert policy.snapshot().inflight == 1
         with pytest.raises(resilio.BulkheadFullError):
             await channel.unary_unary("/s/echo")(b"a")
-        assert [await stream.read(), await stream.read()] == [b"1", aio.EOF]
+        assert [await read(stream), await read(stream)] == [b"1", aio.EOF]
         assert await stream.code() is Code.OK
         assert policy.snapshot().inflight == 0
     assert served.service.calls["echo"] == 0
@@ -190,9 +190,9 @@ async def test_a_call_cancelled_by_its_caller_says_nothing(served: Served, break
     assert breaker.snapshot().abandoned == 0
 
 
-@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("kind", ["answers", "iterates", "writes", "joins"])
-async def test_a_stream_that_is_dropped_gives_its_permit_back(served: Served, kind: str, read: bool) -> None:
+async def test_a_stream_that_is_dropped_gives_its_permit_back(served: Served, kind: str, begun: bool) -> None:
     """grpcio would keep it until the server ends it: it is collected, counted as abandoned, and cancelled."""
     policy = resilio.bulkhead(10)
     async with served.channel(interceptors(policy)) as channel:
@@ -205,9 +205,9 @@ async def test_a_stream_that_is_dropped_gives_its_permit_back(served: Served, ki
         stream, told = start[kind](), []
         stream.add_done_callback(told.append)
         await served.until(served.service.calls.total)
-        if read and kind in ("writes", "joins"):
+        if begun and kind in ("writes", "joins"):
             await stream.write(b"a")
-        if read and kind != "joins":
+        if begun and kind != "joins":
             async for _ in stream:
                 break
         assert policy.snapshot().inflight == 1
@@ -240,8 +240,8 @@ async def test_cb20_a_refusal_is_an_error_of_grpc(served: Served) -> None:
         for refused in (stream, call):
             assert await refused.code() is Code.UNAVAILABLE
             assert "grpc-cb20" in await refused.details()
-            assert dict(await refused.trailing_metadata())["grpc-retry-pushback-ms"].isdigit()
-            assert dict(await refused.initial_metadata()) == {}
+            assert pairs(await refused.trailing_metadata())["grpc-retry-pushback-ms"].isdigit()
+            assert pairs(await refused.initial_metadata()) == {}
         written = channel.stream_stream("/s/echoes")()
         with pytest.raises(asyncio.InvalidStateError):
             await written.write(b"a")
@@ -274,7 +274,7 @@ def test_refusals_keep_all_they_know(kind: str, code: str) -> None:
         assert (one.policy, one.name, one.reason, one.measured, one.limit, one.retry_after) == ours.args
         assert one.code() is Code[code]
         assert one.__notes__ == ["a note"]
-        assert dict(one.trailing_metadata()) == {"grpc-retry-pushback-ms": "1500"}
+        assert pairs(one.trailing_metadata()) == {"grpc-retry-pushback-ms": "1500"}
 
 
 async def test_an_error_without_counterpart_stays_what_it_is() -> None:
@@ -327,7 +327,7 @@ async def test_a_timeout_of_the_policy_cancels_the_call(served: Served, breaker:
             await channel.unary_unary("/s/hangs")(b"")
         assert isinstance(caught.value, aio.AioRpcError)
         assert caught.value.code() is Code.DEADLINE_EXCEEDED
-        assert dict(caught.value.trailing_metadata()) == {}
+        assert pairs(caught.value.trailing_metadata()) == {}
         await served.until(lambda: served.service.left["hangs"])
     assert ends(breaker) == (0, 1, 0)
 
@@ -472,6 +472,28 @@ async def test_a_breaker_for_each_method(served: Served) -> None:
             await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
         assert await channel.unary_unary("/s/echo")(b"a") == b"a"
     assert sorted(policy) == ["/s/aborts", "/s/echo"]
+
+
+def test_it_works_on_uvloop(breaker: Any) -> None:
+    """The other event loop that people use: what ends, dies and is dropped gives its permit back."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+
+    async def main() -> None:
+        served = await serve()
+        async with served.channel(interceptors(breaker)) as channel:
+            assert await channel.unary_unary("/s/echo")(b"a") == b"a"
+            with pytest.raises(aio.AioRpcError):
+                await _read(channel.unary_stream("/s/dies")(b"INTERNAL"))
+            stream = channel.unary_stream("/s/hangs_stream")(b"")
+            await stream.read()
+            del stream
+            gc.collect()
+            assert breaker.snapshot().abandoned == 1
+        await served.server.stop(None)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert ends(breaker) == (1, 1, 1)
 
 
 def test_options_are_checked() -> None:

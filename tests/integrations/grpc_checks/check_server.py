@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
-from servers.grpc_service import Code, Served, Service, ends, serve
+from servers.grpc_service import Code, Served, Service, ends, pairs, serve
 
 import resilio
 from resilio.integrations._wire import ignored_headers
@@ -121,7 +121,7 @@ async def test_ls01_a_permit_is_held_until_the_call_is_over(started: Any) -> Non
         stream.cancel()
         await served.until(lambda: not policy.snapshot().inflight)
     assert caught.value.code() is Code.RESOURCE_EXHAUSTED
-    assert 1000 <= int(dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]) <= 1500
+    assert 1000 <= int(pairs(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]) <= 1500
     assert served.service.remaining == []
     assert ends(policy) == (0, 0, 1)
 
@@ -138,7 +138,7 @@ async def test_refusals_have_a_status_and_a_pushback(started: Any) -> None:
             with pytest.raises(aio.AioRpcError) as caught:
                 await channel.unary_unary("/s/echo")(b"a")
             assert caught.value.code() is Code.UNAVAILABLE
-            pushbacks.add(dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"])
+            pushbacks.add(pairs(caught.value.trailing_metadata())["grpc-retry-pushback-ms"])
     assert len(pushbacks) > 1
     assert all(0 < int(pushback) <= 3000 for pushback in pushbacks)
     draining = resilio.pipeline(resilio.bulkhead(5))
