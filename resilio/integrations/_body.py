@@ -51,39 +51,47 @@ class Held:
         """Take a permit, whose answer has been judged by `permit.answered(...)`."""
         self._permits.append(permit)
 
+    # A list's own atomicity decides: of a reader, a task that closes and a collector, one gets each permit. What was
+    # ended by hand is left alone.
+
     def ended(self) -> None:
         """The body is complete: each gate counts what it has thought of the headers."""
-        while permit := self._next():
-            with suppress(RuntimeError):  # ended by hand
-                permit.complete()
+        permits = self._permits
+        while permits:
+            try:
+                permits.pop().complete()
+            except (IndexError, RuntimeError):
+                continue
 
     def failed(self, error: BaseException) -> None:
         """The body broke off with `error`: each gate judges it by its own rules, a cancellation is no outcome."""
-        while permit := self._next():
-            with suppress(RuntimeError):
-                permit.raised(error)
+        permits = self._permits
+        while permits:
+            try:
+                permits.pop().raised(error)
+            except (IndexError, RuntimeError):
+                continue
 
     def aborted(self) -> None:
         """The caller wants no more: no outcome, unless the headers already were a failure."""
-        while permit := self._next():
-            with suppress(RuntimeError):
-                permit.abort()
+        permits = self._permits
+        while permits:
+            try:
+                permits.pop().abort()
+            except (IndexError, RuntimeError):
+                continue
 
     def abandoned(self) -> None:
         """Nobody closed it: as `aborted`, counted by each gate and logged now and then."""
-        found = False
-        while permit := self._next():
-            with suppress(RuntimeError):
-                permit.abandon()
+        permits, found = self._permits, False
+        while permits:
+            try:
+                permits.pop().abandon()
                 found = True
+            except (IndexError, RuntimeError):
+                continue
         if found:
             _note_abandoned(self.label)
-
-    def _next(self) -> Permit | None:
-        try:  # the list's own atomicity: of a reader, a task that closes and a collector, one gets each permit
-            return self._permits.pop()
-        except IndexError:
-            return None
 
     def __del__(self) -> None:
         if self._permits:

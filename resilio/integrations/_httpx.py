@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from resilio import _backends
 from resilio._native import clock, core
@@ -25,6 +25,7 @@ from resilio.integrations._refusals import Path, in_terms_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from resilio._native.core import Permit
     from resilio._native.timing import TimeoutGate
 
 __all__ = ["CLIENTS", "Client", "client_of", "in_time", "named_client"]
@@ -36,7 +37,7 @@ _phase: Callable[[str | None], object] = getattr(core, "phase", bool)
 class Client:
     """One of the two, with the classes that the transports need."""
 
-    __slots__ = ("async_body", "base", "body", "local", "module", "name", "read_timeout", "timeout")
+    __slots__ = ("base", "local", "module", "name", "read_timeout", "timeout")
 
     def __init__(self, module: ModuleType) -> None:
         """Take what is needed out of the module."""
@@ -48,8 +49,21 @@ class Client:
             getattr(module, name) for name in ("PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
         )
         self.read_timeout: type[Exception] = self.module.ReadTimeout
-        self.async_body: type[AsyncBody] = type("AsyncBody", (AsyncBody, self.module.AsyncByteStream), {})
-        self.body: type[Body] = type("Body", (Body, self.module.SyncByteStream), {})
+
+    def body_of(self, base: str, idle: TimeoutGate | None, label: str) -> type[Any]:
+        """
+        Return the class of the bodies of one transport.
+
+        Args:
+            base: The transport's kind.
+
+            idle: Whose clock bounds the time between two parts of a body, if one does.
+
+            label: What is abandoned, for the log.
+        """
+        kind, theirs = _BODIES[base]
+        said = {"_client": self, "_idle": idle, "label": label}
+        return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
 
     def told(self, error: Exception) -> Exception:
         """Return an error of resilio's as this client's users know errors, any other as it is."""
@@ -126,6 +140,10 @@ def client_of(thing: Any, kind: str) -> Client | None:
     return None
 
 
+async def _nothing() -> None:
+    """What is awaited where there is nothing to do."""
+
+
 async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
     """
     Return what is awaited, unless a timeout's clock ends it before.
@@ -161,16 +179,24 @@ class AsyncBody(Held):
     It is its own iterator, and looks like an async generator, because httpx2 closes those when they are left early.
     """
 
-    __slots__ = ("_client", "_idle", "_inner", "_iterator", "_step", "headers")
+    __slots__ = ("_inner", "_iterator", "_step", "headers")
+    _client: ClassVar[Client]
+    _idle: ClassVar[TimeoutGate | None]
 
-    def __init__(self, client: Client, inner: Any, headers: Any, idle: TimeoutGate | None, label: str) -> None:
-        self._permits = []  # as Held does, without the call
-        self.label = label
-        self._client = client
+    def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None:
+        """
+        Put a body under guard; its class knows the rest.
+
+        Args:
+            inner: The stream.
+
+            headers: Of the response.
+
+            permits: What ends with it; more may be added.
+        """
+        self._permits = permits
         self._inner = inner
         self._iterator: Any = None
-        self._step: Any = None
-        self._idle = idle
         self.headers = headers
 
     def limit(self, request: Any) -> None:
@@ -214,14 +240,17 @@ class AsyncBody(Held):
         await self.aclose()
         raise error[0]
 
-    async def aclose(self) -> None:
+    def aclose(self) -> Any:
         """End the permits, then the connection's use."""
         if self._permits:
             self._left()
+            _phase(None)
         inner, self._inner = self._inner, None
         if inner is None:
-            return
-        _phase(None)
+            return _nothing()
+        return inner.aclose() if self._iterator is None else self._close(inner)
+
+    async def _close(self, inner: Any) -> None:
         iterator, self._iterator = self._iterator, None
         try:
             close = getattr(iterator, "aclose", None)
@@ -242,14 +271,15 @@ class AsyncBody(Held):
 class Body(Held):
     """The same for threads."""
 
-    __slots__ = ("_client", "_idle", "_inner", "_iterator", "_read_limit", "headers")
+    __slots__ = ("_inner", "_iterator", "_read_limit", "headers")
+    _client: ClassVar[Client]
+    _idle: ClassVar[TimeoutGate | None]
 
-    def __init__(self, client: Client, inner: Any, headers: Any, idle: TimeoutGate | None, label: str) -> None:
-        super().__init__(label)
-        self._client = client
+    def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None:
+        """Put a body under guard; see :class:`AsyncBody`."""
+        self._permits = permits
         self._inner = inner
         self._iterator: Any = None
-        self._idle = idle
         self._read_limit: float | None = None
         self.headers = headers
 
@@ -311,3 +341,9 @@ class Body(Held):
             self.ended()
         else:
             self.aborted()
+
+
+_BODIES: dict[str, tuple[type[Any], str]] = {
+    "AsyncBaseTransport": (AsyncBody, "AsyncByteStream"),
+    "BaseTransport": (Body, "SyncByteStream"),
+}

@@ -73,7 +73,7 @@ class Way:
         return send
 
     def _aheld(self, pipeline: core.Pipeline, send: Asend) -> Asend:
-        acquire, attach, settle, untold = pipeline.aacquire, self._attach, self._settle, _body.untold
+        acquire, attach, settle, untold = pipeline.aacquire, self._attach, self.settle, _body.untold
 
         async def through(request: Any) -> Any:
             if untold():
@@ -91,7 +91,7 @@ class Way:
         return through
 
     def _held(self, pipeline: core.Pipeline, send: Send) -> Send:
-        acquire, attach, settle, untold = pipeline.acquire, self._attach, self._settle, _body.untold
+        acquire, attach, settle, untold = pipeline.acquire, self._attach, self.settle, _body.untold
 
         def through(request: Any) -> Any:
             if untold():
@@ -108,7 +108,15 @@ class Way:
 
         return through
 
-    def _settle(self, permit: Permit, error: BaseException) -> None:
+    @property
+    def only_gates(self) -> Callable[[Any], Awaitable[Permit]] | None:
+        """What gives the one permit of a request, where the policy has no strategies; else None."""
+        if len(self._segments) != 1 or self._segments[0][0]:
+            return None
+        return self._segments[0][1].aacquire
+
+    def settle(self, permit: Permit, error: BaseException) -> None:
+        """End the permit of a request that was never answered, as its gates judge `error`."""
         if isinstance(error, self._local):
             permit.ignore()
         else:

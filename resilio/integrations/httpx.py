@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
 from resilio._native import core
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
+from resilio.integrations._body import tell, untold
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._way import Way, gates_of
 
@@ -33,7 +34,6 @@ __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 C = TypeVar("C")
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
-_BODIES = {"AsyncBaseTransport": "async_body", "BaseTransport": "body"}
 _NO_BODY = frozenset({204, 304})
 _EMPTY = {"content-length": "0"}
 
@@ -99,7 +99,6 @@ class _Guarding:
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
-        self._body = getattr(self._module, _BODIES[self._base])
         self._request = self._module.module.Request
         self._phase = getattr(core, "phase", bool)
         self._bind(policy)
@@ -107,7 +106,7 @@ class _Guarding:
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
         self._policy = policy
-        self._label = f"a response of {policy.label}"
+        self._body = self._module.body_of(self._base, self._idle, f"a response of {policy.label}")
 
     def _bind(self, policy: Policy[Any]) -> None:
         raise NotImplementedError
@@ -117,12 +116,11 @@ class _Guarding:
         """The policy that all requests go through."""
         return self._policy
 
-    def _check(self, request: Any) -> None:
-        if not isinstance(request, self._request):
-            raise TypeError(
-                f"this {type(self).__name__} is for {self._module.name}: it cannot serve a client of another module, "
-                f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
-            )
+    def _refuse(self, request: Any) -> NoReturn:
+        raise TypeError(
+            f"this {type(self).__name__} is for {self._module.name}: it cannot serve a client of another module, "
+            f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
+        )
 
     def _begin(self, request: Any) -> None:
         """Say what goes along with an attempt."""
@@ -130,29 +128,31 @@ class _Guarding:
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
 
-    def _guard(self, request: Any, response: Any) -> None:
-        """Put the body under guard, which is what permits are put with."""
+    def _guard(self, request: Any, response: Any, *permits: Permit) -> None:
+        """Put the body under guard, with which permits are put."""
         self._phase("body")
         if self._repeats:
             self._veto(request, response)
-        if response.is_closed:  # made with its content, which nobody reads any more
+        if response.is_closed or response.status_code in _NO_BODY:  # there is nothing that somebody would read
             response.extensions["resilio_held"] = None
+            for permit in permits:
+                permit.complete()
             return
         headers = _EMPTY if request.method == "HEAD" else response.headers
-        body = self._body(self._module, response.stream, headers, self._idle, self._label)
+        body = self._body(response.stream, headers, [*permits])
         if self._idle is not None:
             body.limit(request)
         response.stream = response.extensions["resilio_held"] = body
 
     def _attach(self, response: Any, permit: Permit) -> None:
         body = response.extensions.get("resilio_held")
-        if response.status_code in _NO_BODY or response.is_closed:
+        if response.is_closed or response.status_code in _NO_BODY:
             permit.complete()
-            return
-        if body is None:  # a fallback's
-            body = self._body(self._module, response.stream, response.headers, None, self._label)
+        elif body is None:  # a fallback's
+            body = self._body(response.stream, response.headers, [permit])
             response.stream = response.extensions["resilio_held"] = body
-        body._permits.append(permit)
+        else:
+            body.add(permit)
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
@@ -199,12 +199,35 @@ class AsyncTransport(_Guarding):
 
     def _bind(self, policy: Policy[Any]) -> None:
         way = Way(policy, self._attach, local=self._module.local)
+        self._settle = way.settle
+        self._acquire = way.only_gates
+        self._handle = self._inner.handle_async_request
         self._way = way.abind(self._send)
         self._unhedged = way.abind(self._send, hedged=False) if gates_of(policy, "hedge") else None
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        self._check(request)
+        if not isinstance(request, self._request):
+            self._refuse(request)
+        if self._acquire is None:
+            return await self._handle_in_stages(request)
+        if untold():
+            tell()
+        try:  # as `Way` does it, without a frame for each step
+            permit = await self._acquire(request)
+        except (RejectedError, DeadlineExceededError) as error:
+            return self._refused(error, request)
+        self._begin(request)
+        try:
+            response = await self._handle(request)
+        except BaseException as error:
+            self._settle(permit, error)
+            raise
+        permit.answered(response)
+        self._guard(request, response, permit)
+        return response
+
+    async def _handle_in_stages(self, request: Any) -> Any:
         way = self._way
         if self._unhedged is not None and not self._hedges(request):
             way = self._unhedged
@@ -259,7 +282,8 @@ class Transport(_Guarding):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        self._check(request)
+        if not isinstance(request, self._request):
+            self._refuse(request)
         try:
             return self._way(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:

@@ -41,7 +41,7 @@ SIZES = [
 def guard(*, clocks: bool = True) -> Any:
     """A policy that learns nothing from faults, and would refuse what is not given back."""
     parts = [circuit_breaker(on=()), bulkhead(100, max_queued=1000, max_wait=60.0)]
-    return pipeline(*parts, timeout(first=30.0, idle=0.05)) if clocks else pipeline(*parts)
+    return pipeline(*parts, timeout(first=30.0, idle=0.1)) if clocks else pipeline(*parts)
 
 
 def imported(name: str) -> Any:
@@ -49,13 +49,13 @@ def imported(name: str) -> Any:
     return pytest.importorskip(name, reason=f"{name} is not installed")
 
 
-async def stream(http: Any, url: str, tactic: str) -> None:
+async def stream(http: Any, url: str, tactic: str) -> str | None:
     """One stream of httpx or httpx2, async."""
     request = http.build_request("GET", url + PATHS.get(tactic, LEFT), timeout=None)
     with suppress(importlib.import_module(type(http).__module__.partition(".")[0]).TransportError):
         response = await http.send(request, stream=True)
         if tactic == "abandon":
-            return
+            return tactic
         if tactic == "drop":
             await anext(response.aiter_raw())
         elif tactic == "cancel":
@@ -70,6 +70,7 @@ async def stream(http: Any, url: str, tactic: str) -> None:
                 await response.aread()
             finally:
                 await response.aclose()
+    return None
 
 
 class response_closing:  # noqa: N801 - as contextlib's
@@ -113,13 +114,13 @@ def proved(server: Misbehaving, tally: Counter[str]) -> None:
     server.until(lambda: server.left["/hang-mid-body"] == tally["time_out"] + tally["cancel"])
 
 
-def stream_in_thread(http: Any, url: str, error: type[BaseException], tactic: str) -> None:
+def stream_in_thread(http: Any, url: str, error: type[BaseException], tactic: str) -> str | None:
     """One stream of httpx or httpx2, or of requests, in a thread."""
     with suppress(error):
-        response = opened(http, url + PATHS.get(tactic, LEFT))
+        response = opened(http, url + PATHS.get(tactic, LEFT), 0.05 if tactic == "time_out" else 60.0)
         parts = response.iter_raw() if hasattr(response, "iter_raw") else response.iter_content(10)
         if tactic == "abandon":
-            return
+            return tactic
         next(parts)
         if tactic != "drop":
             try:
@@ -128,13 +129,14 @@ def stream_in_thread(http: Any, url: str, error: type[BaseException], tactic: st
                         pass
             finally:
                 response.close()
+    return None
 
 
-def opened(http: Any, url: str) -> Any:
+def opened(http: Any, url: str, patience: float) -> Any:
     """A response whose body has not been read."""
     if hasattr(http, "build_request"):
-        return http.send(http.build_request("GET", url, timeout=0.05), stream=True)
-    return http.get(url, stream=True, timeout=0.05)
+        return http.send(http.build_request("GET", url, timeout=patience), stream=True)
+    return http.get(url, stream=True, timeout=patience)
 
 
 def in_threads(name: str) -> tuple[str, ...]:

@@ -1,0 +1,190 @@
+"""
+`python -m benchmarks.integrations.clients`: what a guarded transport takes of a client's throughput, on loopback.
+
+A server in a process of its own answers 1 KB as fast as it can. Two clients alike, one with its bare transport and one
+under guard, take turns in slices of few requests, so that what disturbs the machine disturbs both. Of each pair of
+neighbouring slices two ratios are taken: requests in a second, and processor time of the client for each request, which
+other processes disturb less. The figures are medians over the pairs, with the limits of 95 % from resampling them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from benchmarks.integrations.servers import _lost
+
+__all__ = ["main"]
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1024\r\n\r\n" + b"x" * 1024
+
+
+class Slice(NamedTuple):
+    """What one slice has measured."""
+
+    per_second: float
+    cpu_us: float
+
+
+class _Answering(asyncio.Protocol):
+    """Answers each request, of which it looks at the end only."""
+
+    transport: Any
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n"):
+            self.transport.write(ANSWER)
+
+
+async def _serve(listener: socket.socket) -> None:
+    server = await asyncio.get_running_loop().create_server(_Answering, sock=listener)
+    await server.serve_forever()
+
+
+@contextmanager
+def _serving() -> Iterator[str]:
+    """Serve in a process of its own; gives the URL."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    child = os.fork()
+    if child == 0:
+        asyncio.run(_serve(listener))
+        os._exit(0)
+    listener.close()
+    try:
+        yield url
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def _failed(response: Any) -> bool:
+    return bool(response.status_code >= 500)
+
+
+def _policies() -> dict[str, Callable[[], Any]]:
+    from resilio import bulkhead, circuit_breaker, pipeline, standard
+
+    return {
+        "breaker": lambda: circuit_breaker(failed_if=_failed),
+        "breaker and bulkhead": lambda: pipeline(circuit_breaker(failed_if=_failed), bulkhead(100)),
+        "standard": lambda: standard(f"standard {time.monotonic_ns()}", on="http"),
+    }
+
+
+# ---- async clients ---------------------------------------------------------------------------------------------------
+
+
+async def _slice(client: Any, url: str, requests: int, at_once: int) -> Slice:
+    left = iter(range(requests))
+
+    async def work() -> None:
+        for _ in left:
+            await client.get(url)
+
+    cpu, began = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
+
+
+async def _async_pairs(name: str, policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+    from resilio.integrations.httpx import AsyncTransport
+
+    module = importlib.import_module(name)
+    bare = module.AsyncClient(transport=module.AsyncHTTPTransport())
+    guarded = module.AsyncClient(transport=AsyncTransport(policy, module.AsyncHTTPTransport()))
+    async with bare, guarded:
+
+        def measure(client: Any) -> Awaitable[Slice]:
+            return _slice(client, url, options.requests, options.at_once)
+
+        for client in (bare, guarded) * 3:
+            await measure(client)
+        gc.collect()
+        gc.freeze()
+        pairs = []
+        for at in range(options.pairs):
+            order = (bare, guarded) if at % 2 else (guarded, bare)
+            got = {id(client): await measure(client) for client in order}
+            pairs.append((got[id(bare)], got[id(guarded)]))
+    return pairs
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def _sync_slice(session: Any, url: str, requests: int) -> Slice:
+    cpu, began = time.process_time(), time.perf_counter()
+    for _ in range(requests):
+        session.get(url)
+    return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
+
+
+def _sync_pairs(policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+    import requests
+
+    from resilio.integrations.requests import Adapter
+
+    with requests.Session() as bare, requests.Session() as guarded:
+        bare.trust_env = guarded.trust_env = False
+        guarded.mount("http://", Adapter(policy))
+        for session in (bare, guarded) * 3:
+            _sync_slice(session, url, options.requests)
+        pairs = []
+        for at in range(options.pairs):
+            order = (bare, guarded) if at % 2 else (guarded, bare)
+            got = {id(session): _sync_slice(session, url, options.requests) for session in order}
+            pairs.append((got[id(bare)], got[id(guarded)]))
+    return pairs
+
+
+def _pairs(name: str, policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+    if name == "requests":
+        return _sync_pairs(policy, url, options)
+    return asyncio.run(_async_pairs(name, policy, url, options))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.integrations.clients", description=__doc__)
+    parser.add_argument("--clients", nargs="+", choices=["httpx", "httpx2", "requests"], default=["httpx2", "httpx"])
+    parser.add_argument("--policies", nargs="+", choices=list(_policies()), default=list(_policies()))
+    parser.add_argument("--pairs", type=int, default=300, help="pairs of slices of each client and policy")
+    parser.add_argument("--requests", type=int, default=40, help="requests in a slice")
+    parser.add_argument("--at-once", type=int, default=8, help="requests at a time, of async clients")
+    options = parser.parse_args(arguments)
+    version = sys.version.split(maxsplit=1)[0]
+    print(f"Python {version}; {options.pairs} pairs of {options.requests} requests, {options.at_once} at a time\n")
+    print("| client | policy | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with _serving() as url:
+        for name in options.clients:
+            for policy in options.policies:
+                pairs = _pairs(name, _policies()[policy](), url, options)
+                cells = [
+                    f"{name} {importlib.import_module(name).__version__}",
+                    policy,
+                    f"{statistics.median(bare.per_second for bare, _ in pairs):.0f}",
+                    f"{statistics.median(bare.cpu_us for bare, _ in pairs):.1f}",
+                    _lost([guarded.per_second / bare.per_second for bare, guarded in pairs]),
+                    _lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs]),
+                ]
+                print(f"| {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
