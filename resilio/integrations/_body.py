@@ -9,7 +9,6 @@ it, the collector finding that nobody will. Settling is synchronous and may happ
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resilio import _log
@@ -92,6 +91,13 @@ class Held:
                 continue
         if found:
             _note_abandoned(self.label)
+
+    def _next(self) -> Permit | None:
+        """Take a permit that nobody else has taken, for those who end it in a way of their own."""
+        try:
+            return self._permits.pop()
+        except IndexError:
+            return None
 
     def __del__(self) -> None:
         if self._permits:
