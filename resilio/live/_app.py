@@ -171,8 +171,7 @@ class OwnLive(Live):
 
     async def _data(self, request: Request) -> bytes:
         if request.page == "snapshot":
-            if not self.hub.running:
-                self._sampler.read()
+            self.hub.refresh()
             return encode({"boot": self.hub.boot, **self._sampler.snapshot()})
         text = request.query.partition(b"id=")[2]
         policy = self._sampler.find(int(text)) if text.isdigit() and len(text) < 12 else None

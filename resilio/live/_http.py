@@ -175,7 +175,7 @@ async def read_json(request: Request) -> Any:
         raise Refused(415, "send application/json")
     length = request.header("content-length")
     if length and (not length.isdecimal() or len(length) > 9 or int(length) > MOST_BYTES):
-        raise Refused(413, f"send at most {MOST_BYTES} bytes", [(b"connection", b"close")])
+        raise Refused(413, f"send at most {MOST_BYTES} bytes")
     body, more = b"", True
     while more:
         message = await request.receive()
@@ -184,7 +184,7 @@ async def read_json(request: Request) -> Any:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MOST_BYTES:
-            raise Refused(413, f"send at most {MOST_BYTES} bytes", [(b"connection", b"close")])
+            raise Refused(413, f"send at most {MOST_BYTES} bytes")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -132,6 +132,7 @@ class Hub:
         self._viewers: dict[str, set[Viewer]] = {name: set() for name in ("page", *self._encoders)}
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=_REPLAY)
         self._seq = 0
+        self._full: bytes | None = None
         self._asked = threading.Event()
         self._thread: threading.Thread | None = None
         self._blamed: set[type[Exception]] = set()
@@ -191,6 +192,12 @@ class Hub:
             for viewers in self._viewers.values():
                 viewers.discard(viewer)
 
+    def refresh(self) -> None:
+        """Read once if nobody looks, for who asks for everything just once; otherwise the thread has done so."""
+        with self._lock:  # so that the thread does not start meanwhile, and lacks what is read here
+            if self._thread is None:
+                self.source.read()
+
     def wake(self) -> None:
         """Wake all viewers, with a comment."""
         with self._lock:
@@ -208,6 +215,7 @@ class Hub:
                 if due <= monotonic():
                     alone = 0 if len(self) else alone + 1
                     due = monotonic() + self.interval
+                    self._full = None
                     self._publish(self.source.read())
                 self._serve_fresh()
             except Exception as error:  # noqa: BLE001 - it must not end while there are viewers
@@ -221,6 +229,7 @@ class Hub:
             if self._thread is threading.current_thread():
                 self._thread = None
                 self._recent.clear()
+                self._full = None
                 self.source.rest()
             return False
 
@@ -228,11 +237,12 @@ class Hub:
         self._encode_others()
         if not tick:
             return
+        seq = self._seq + 1  # only this thread counts it on, so that it need not hold the lock while it encodes
+        news = {"seq": seq, "changed": tick.changed, "removed": tick.removed, "events": tick.events}
+        data = frame("delta", encode(news), f"{self.boot}-{seq}")
         with self._lock:
-            self._seq += 1
-            news = {"changed": tick.changed, "removed": tick.removed, "events": tick.events}
-            data = frame("delta", encode({"seq": self._seq, **news}), f"{self.boot}-{self._seq}")
-            self._recent.append((self._seq, data))
+            self._seq = seq
+            self._recent.append((seq, data))
             viewers = [viewer for viewer in self._viewers["page"] if not viewer.fresh]
         for viewer in viewers:
             viewer.offer(data)
@@ -248,19 +258,18 @@ class Hub:
         """Give everything to those who need it and have room; encoded once, however many they are."""
         with self._lock:
             fresh = [viewer for viewer in self._viewers["page"] if viewer.fresh and not viewer.stalled]
-            if not fresh:
-                return
-            data = self.everything()
-            for viewer in fresh:
-                viewer.fresh = False
+        data = self.everything() if fresh else b""
         for viewer in fresh:
+            viewer.fresh = False
             viewer.offer(data)
 
     def everything(self) -> bytes:
-        """Return the frame with everything as last read."""
-        head = {"boot": self.boot, "seq": self._seq, "interval": self.interval, **self._about}
-        data = {**head, **self.source.snapshot()}
-        return frame("snapshot", encode(data), f"{self.boot}-{self._seq}")
+        """Return the frame with everything as last read; encoded once, however many come between two readings."""
+        if self._full is None:
+            head = {"boot": self.boot, "seq": self._seq, "interval": self.interval, **self._about}
+            data = {**head, **self.source.snapshot()}
+            self._full = frame("snapshot", encode(data), f"{self.boot}-{self._seq}")
+        return self._full
 
     def _trouble(self, error: Exception) -> None:
         """Say what went wrong: to the log once for each kind of error, to the viewers each time."""

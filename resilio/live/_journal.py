@@ -56,7 +56,7 @@ class Journal:
         self._ids = itertools.count(1)
         self._past: weakref.WeakKeyDictionary[Policy[Any], Past] = weakref.WeakKeyDictionary()
         self.recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        me = weakref.ref(self)
+        me: weakref.ref[Journal] = weakref.ref(self)
         self._refusals = events.Samples(_weakly(me, Journal._refused), (events.Rejected,))
         weakref.finalize(self, self._refusals.end)
         tap = events.Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))

@@ -143,6 +143,36 @@ def test_who_was_away_for_a_moment_gets_what_was_missed(hub: Hub) -> None:
         hub.leave(viewer)
 
 
+def test_everything_is_encoded_once_between_two_readings(source: Numbers) -> None:
+    """However many viewers come at once."""
+    hub = Hub(source, 60.0, "boot")
+    encoded: list[int] = []
+    snapshot = source.snapshot
+    source.snapshot = lambda: encoded.append(1) or snapshot()  # type: ignore[method-assign,func-returns-value]
+    viewers = [hub.join() for _ in range(20)]
+    for viewer in viewers:
+        assert frames(viewer)[0][0] == "snapshot"
+        hub.leave(viewer)
+    assert encoded == [1]
+    hub._thread = None  # it need not wait for its next reading to see that nobody is left
+    hub._asked.set()
+
+
+def test_who_asks_once_has_it_read_only_if_nobody_looks(hub: Hub, source: Numbers) -> None:
+    """What is read for one answer is missing in no stream."""
+    hub.refresh()
+    assert source.value == 1
+    viewer = hub.join()
+    source.still = True
+    frames(viewer)
+    value = source.value
+    source.still = False
+    source.read = lambda: Tick([], [], [])  # type: ignore[method-assign]
+    hub.refresh()
+    assert source.value == value
+    hub.leave(viewer)
+
+
 def test_nothing_new_sends_nothing(hub: Hub, source: Numbers) -> None:
     """An idle service costs its viewers no byte."""
     source.still = True
