@@ -343,7 +343,6 @@ async def test_deadline_is_the_sdks_timeout(sdk: Sdk, server: Misbehaving) -> No
 
 async def test_connection_errors_are_seen_as_the_sdks(sdk: Sdk) -> None:
     """Rules that name the SDK's exceptions mean what they say, for connections that fail as well."""
-    pytest.importorskip("httpx2")
     with closed_port() as port:
         dead = type("Dead", (), {"url": f"http://127.0.0.1:{port}"})()
         policy = retry(on=sdk.module.APIConnectionError, attempts=3, backoff=constant(0.001), budget=None)

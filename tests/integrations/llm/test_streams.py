@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +43,16 @@ async def read(sdk: Sdk, stream: Any, into: list[str] | None = None) -> str:
     async for event in stream:
         texts.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
     return "".join(texts)
+
+
+async def collected(policy: Any) -> None:
+    """Collect until nothing is held: the loop closes what was left behind, a few turns later."""
+    for turn in range(1000):
+        if turn % 100 == 0:  # each takes long, with an SDK in memory
+            gc.collect()
+        await checkpoint()
+        if not policy.snapshot().inflight:
+            return
 
 
 async def test_ls01_permit_lasts_to_the_last_event(sdk: Sdk, server: Misbehaving) -> None:
@@ -276,7 +288,6 @@ async def test_cancelled_stream_holds_nothing(sdk: Sdk, server: Misbehaving) -> 
     server.until(lambda: server.left.total() == 1)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("begun", [True, False], ids=["broken off", "never iterated"])
 async def test_abandoned_stream_is_counted(
     sdk: Sdk, server: Misbehaving, begun: bool, caplog: pytest.LogCaptureFixture
@@ -294,9 +305,7 @@ async def test_abandoned_stream_is_counted(
                     async for _ in stream:
                         break
                 del stream
-                for _ in range(10):  # the loop closes generators that were collected
-                    gc.collect()
-                    await checkpoint()
+                await collected(one)
         server.until(lambda: server.left.total() == 2)
         assert one.snapshot().inflight == 0
     if not begun:  # else the SDK's own generator, when it is collected, closes the stream
@@ -365,3 +374,70 @@ async def test_stream_helpers_of_the_sdk(sdk: Sdk, server: Misbehaving) -> None:
         with suppress(AttributeError):
             raw = client.messages if sdk.wire.name == "anthropic" else client.chat.completions
             assert raw.with_raw_response is not None
+
+
+def test_stream_left_behind_by_its_loop(sdk: Sdk, server: Misbehaving) -> None:
+    """A stream that outlives its event loop holds nothing once it is collected."""
+    provide(server, sdk.wire, streams("a", end="hang"))
+    one = bulkhead(1)
+
+    async def main() -> Any:
+        return await sdk.stream(sdk.llm.guard(sdk.bare(server), one))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # its socket is left behind as well
+        left = [asyncio.run(main())]
+        left.clear()
+        gc.collect()
+    assert_no_leaks(one)
+
+
+async def test_event_that_the_sdk_does_not_raise(sdk: Sdk, server: Misbehaving) -> None:
+    """A response that failed before anything was visible is retried, and in the end given as it came."""
+    if not isinstance(sdk.wire, Responses):
+        pytest.skip("only Responses say so in an event of their own")
+    provide(server, sdk.wire, streams(before=("error",), error=("failed", "server_error")))
+    breaker = judging()
+    async with sdk.client(server, pipeline(quickly(2), breaker)) as client:
+        kinds = [event.type async for event in await sdk.stream(client)]
+    assert kinds == ["response.created", "response.failed"]
+    assert breaker.snapshot().failures == server.total == 2
+
+
+async def half(exchange: Any, wire: Any) -> None:
+    """Break off in the body, of an answer and of an error in turn."""
+    del wire
+    status = 200 if len(exchange.server.seen) % 2 else 503
+    await exchange.head(status, {"content-length": "100", "content-type": "application/json"})
+    await exchange.raw(b'{"id": ')
+    exchange.cut()
+
+
+async def test_bodies_that_break_off(sdk: Sdk, server: Misbehaving) -> None:
+    """A whole answer, and an error's body, that break off are connection errors, retried like those."""
+    provide(server, sdk.wire, half)
+    async with sdk.client(server, quickly(2)) as client:
+        with pytest.raises(sdk.module.APIConnectionError):
+            await sdk.ask(client)
+    assert server.total == 2
+
+
+def test_sync_bodies_that_break_off(sdk: Sdk, server: Misbehaving) -> None:
+    """So it is for threads."""
+    provide(server, sdk.wire, half)
+    with sdk.sync_client(server, quickly(2)) as client, pytest.raises(sdk.module.APIConnectionError):
+        sdk.ask(client)
+    assert server.total == 2
+
+
+def test_sync_status_and_stream_in_one_piece(sdk: Sdk, server: Misbehaving) -> None:
+    """The ways through the client for threads that the others do not take."""
+    provide(server, sdk.wire, fails(503), streams("a", "b", at_once=True), streams("c", end="error"))
+    with sdk.sync_client(server, quickly()) as client:
+        with sdk.stream(client) as stream:
+            assert "".join(map(sdk.said, stream)) == "ab"
+        seen: list[str] = []
+        with suppress(sdk.module.APIError):
+            for event in sdk.stream(client):
+                seen.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
+        assert "".join(seen) == "c"
