@@ -13,13 +13,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from resilio._log import logger
-from resilio.live._sampler import Tick
+from resilio.live._sampler import SLICE, Tick
 
-__all__ = ["Hub", "Source", "Viewer", "encode", "frame"]
+__all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
 
 _QUEUE = 4  # frames that may wait for one viewer
 _REPLAY = 8  # frames kept for those who were away for a moment
@@ -45,6 +45,20 @@ class Source(Protocol):
 def encode(data: Any) -> bytes:
     """Return data as JSON without blanks."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def encode_rows(rows: list[dict[str, Any]]) -> bytes:
+    """Return a list as JSON without blanks, in slices: encoding holds the interpreter, which others wait for."""
+    parts = []
+    for start in range(0, len(rows), SLICE):
+        parts.append(encode(rows[start : start + SLICE])[1:-1])
+        sleep(0)
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _with_rows(name: str, rows: list[dict[str, Any]], fields: dict[str, Any]) -> bytes:
+    """Return an object as JSON, of which one field has many rows."""
+    return encode(fields)[:-1] + b"," + encode(name) + b":" + encode_rows(rows) + b"}"
 
 
 def frame(event: str, data: bytes, ident: str | None = None) -> bytes:
@@ -238,8 +252,8 @@ class Hub:
         if not tick:
             return
         seq = self._seq + 1  # only this thread counts it on, so that it need not hold the lock while it encodes
-        news = {"seq": seq, "changed": tick.changed, "removed": tick.removed, "events": tick.events}
-        data = frame("delta", encode(news), f"{self.boot}-{seq}")
+        news = {"seq": seq, "removed": tick.removed, "events": tick.events}
+        data = frame("delta", _with_rows("changed", tick.changed, news), f"{self.boot}-{seq}")
         with self._lock:
             self._seq = seq
             self._recent.append((seq, data))
@@ -268,7 +282,8 @@ class Hub:
         if self._full is None:
             head = {"boot": self.boot, "seq": self._seq, "interval": self.interval, **self._about}
             data = {**head, **self.source.snapshot()}
-            self._full = frame("snapshot", encode(data), f"{self.boot}-{self._seq}")
+            rows = data.pop("policies", [])
+            self._full = frame("snapshot", _with_rows("policies", rows, data), f"{self.boot}-{self._seq}")
         return self._full
 
     def _trouble(self, error: Exception) -> None:

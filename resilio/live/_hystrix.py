@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from resilio.live._hub import encode
+from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
@@ -63,10 +64,13 @@ class Hystrix:
     def __call__(self) -> bytes:
         """Return the frames of all policies, as last read."""
         now_ms = round(1000 * time.time())  # wall clock: dashboards show it
-        shown = [
-            (row, policy) for row in self._sampler.rows if (policy := row.policy) is not None and "calls" in row.fields
-        ]
-        return b"".join(b"data: " + encode(self._command(row, policy, now_ms)) + b"\n\n" for row, policy in shown)
+        found = []
+        for number, row in enumerate(self._sampler.rows, 1):
+            policy = row.policy
+            if policy is not None and "calls" in row.fields:
+                found.append(b"data: " + encode(self._command(row, policy, now_ms)) + b"\n\n")
+            pause(number)
+        return b"".join(found)
 
     def _command(self, row: Row, policy: Policy[Any], now_ms: int) -> dict[str, Any]:
         fields = row.fields

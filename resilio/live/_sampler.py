@@ -18,10 +18,10 @@ from resilio._policy import Policy
 from resilio.live._journal import Journal
 from resilio.live._rows import Row
 
-__all__ = ["Sampler", "Tick"]
+__all__ = ["SLICE", "Sampler", "Tick", "pause"]
 
-_SLICE = 25
-"""Policies that are read at a stretch, some 300 us; then other threads have their turn."""
+SLICE = 25
+"""Policies that are read at a stretch, some half a millisecond; then other threads have their turn."""
 
 
 @attrs.frozen
@@ -96,8 +96,7 @@ class Sampler:
             news = row.read(clock.now_ns())
             if new or news:
                 yield {"id": ident, **new, **news}
-            if number % _SLICE == 0:
-                time.sleep(0)  # whoever waits for the interpreter gets it now
+            pause(number)
 
     def rest(self) -> None:
         """Nobody looks: forget the figures, and cost nothing."""
@@ -108,13 +107,24 @@ class Sampler:
         """The policies as last read."""
         return list(self._rows.values())
 
+    def _everything(self) -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(self.rows, 1):
+            yield row.describe(self.id_of) | row.fields
+            pause(number)
+
     def snapshot(self) -> dict[str, Any]:
         """Return everything as last read: the start for a viewer who knows nothing yet."""
         return {
             "process": _process(),
-            "policies": [row.describe(self.id_of) | row.fields for row in self.rows],
+            "policies": list(self._everything()),
             "events": [event for event in self.journal.recent.copy() if event["id"] <= self._told],
         }
+
+
+def pause(number: int) -> None:
+    """Give the interpreter to whoever waits for it, once in a while."""
+    if number % SLICE == 0:
+        time.sleep(0)
 
 
 def _process() -> dict[str, Any]:

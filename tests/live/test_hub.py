@@ -15,7 +15,7 @@ from resilio import circuit_breaker
 from resilio._backends import park_sync
 from resilio.live import live
 from resilio.live._feed import events_in
-from resilio.live._hub import Hub, Viewer
+from resilio.live._hub import Hub, Viewer, encode_rows
 from resilio.live._sampler import Tick
 
 PAUSE = 0.02
@@ -171,6 +171,13 @@ def test_who_asks_once_has_it_read_only_if_nobody_looks(hub: Hub, source: Number
     hub.refresh()
     assert source.value == value
     hub.leave(viewer)
+
+
+def test_many_rows_are_encoded_in_slices() -> None:
+    """The same JSON as in one piece, but others get the interpreter in between."""
+    for many in (0, 1, 25, 26, 60):
+        rows = [{"id": number, "name": "a\u00e9"} for number in range(many)]
+        assert json.loads(encode_rows(rows)) == rows
 
 
 def test_nothing_new_sends_nothing(hub: Hub, source: Numbers) -> None:
