@@ -11,6 +11,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio.integrations._grpc_lib import Code, aio
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from resilio._native.core import Permit
 
-__all__ = ["StreamCall", "StreamLease", "StreamStream", "StreamUnary", "UnaryStream", "ended_with"]
+__all__ = ["Messages", "StreamCall", "StreamLease", "StreamStream", "StreamUnary", "UnaryStream", "ended_with"]
 
 T = TypeVar("T")
 _FRAMES = 3
@@ -174,38 +175,60 @@ class StreamCall:
         return repr(self._call)
 
 
+class Messages(AsyncIterator[Any]):
+    """Messages of a call, of which the first is noted, and may be waited for before anybody asks for it."""
+
+    __slots__ = ("_lease", "_messages", "_seen")
+
+    def __init__(self, call: Any, lease: StreamLease) -> None:
+        """
+        Read a call, from now on by iteration only.
+
+        Args:
+            call: It is under way.
+
+            lease: Its permits.
+        """
+        self._messages = call.__aiter__()
+        self._lease = lease
+        self._seen: list[Any] = []
+
+    async def look(self) -> None:
+        """Wait for the first message, or the end without one; raises what the call ends with."""
+        with suppress(StopAsyncIteration):
+            self._seen.append(await self._messages.__anext__())
+            self._lease.first()
+
+    def __anext__(self) -> Any:
+        return self._messages.__anext__() if self._lease.begun and not self._seen else self._first()
+
+    async def _first(self) -> Any:
+        if self._seen:
+            return self._seen.pop()
+        message = await self._messages.__anext__()
+        self._lease.first()
+        return message
+
+
 class _Answers:
     """What streams back."""
 
     _call: Any
     _lease: StreamLease
+    messages: Messages | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return _Messages(self._call.__aiter__(), self._lease)
+        if self.messages is None:
+            self.messages = Messages(self._call, self._lease)
+        return self.messages
 
     async def read(self) -> Any:
         """Return the next message, or `grpc.aio.EOF`."""
+        if self.messages is not None:
+            return await anext(self.messages, aio.EOF)
         message = await self._call.read()
         if not self._lease.begun and message is not aio.EOF:
             self._lease.first()
-        return message
-
-
-class _Messages(AsyncIterator[Any]):
-    """Messages, of which the first is noted."""
-
-    __slots__ = ("_lease", "_messages")
-
-    def __init__(self, messages: AsyncIterator[Any], lease: StreamLease) -> None:
-        self._messages = messages
-        self._lease = lease
-
-    def __anext__(self) -> Any:
-        return self._messages.__anext__() if self._lease.begun else self._first()
-
-    async def _first(self) -> Any:
-        message = await self._messages.__anext__()
-        self._lease.first()
         return message
 
 

@@ -12,7 +12,7 @@ from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations._body import tell, untold
 from resilio.integrations._grpc_calls import (
-    StreamCall,
+    Messages,
     StreamLease,
     StreamStream,
     StreamUnary,
@@ -151,7 +151,7 @@ class _Stream(_Call):
         continuation: Continuation,
         details: Any,
         request: Any,
-        kind: type[StreamCall],
+        kind: Any,
         *,
         waits: bool,
     ) -> None:
@@ -160,25 +160,22 @@ class _Stream(_Call):
         self._waits = waits
 
     async def attempt(self, request: Any) -> Any:
-        messages, filling = detour(self._request)
-        call = await self.begin(request, messages)
+        requests, filling = detour(self._request)
+        call = await self.begin(request, requests)
         lease = StreamLease(f"a call of {self._guarded.route.label}")
+        messages = Messages(call, lease) if self._waits else None
+        if messages is not None:
+            try:
+                await messages.look()
+            except BaseException:  # it may be a cancellation, which has to reach the server
+                call.cancel()
+                raise
         answer = self._kind(call, lease, filling)
+        if messages is not None:
+            answer.messages = messages
         self.answered(answer, lease)
-        if self._waits:
-            await self._until_it_answers(call)
         call.add_done_callback(_Over(lease, self._guarded, self._out_of_time))
         return answer
-
-    async def _until_it_answers(self, call: Any) -> None:
-        try:
-            await call.initial_metadata()
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        error = ended_with(call) if call.done() else None
-        if error is not None:
-            raise error
 
     def close(self, answer: Any) -> None:
         answer.cancel()
@@ -215,9 +212,7 @@ class _Guard:
         """Guard calls of one kind."""
         self._guarded = guarded
 
-    async def _stream(
-        self, continuation: Continuation, details: Any, request: Any, kind: type[StreamCall], *, streams: bool
-    ) -> Any:
+    async def _stream(self, continuation: Continuation, details: Any, request: Any, kind: Any, *, streams: bool) -> Any:
         guarded = self._guarded
         waits = guarded.route.replays and not streams
         exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)

@@ -8,6 +8,7 @@ neighbouring gates give a permit, which the answer's `Lease` keeps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -92,11 +93,11 @@ class Lease(Held):
                     permit.failure(error) if how == "failure" else getattr(permit, str(how))()
 
 
-class Exchange:
+class Exchange(ABC):
     """
     One logical call: how a try is made, and every answer that it was given, of which its caller gets at most one.
 
-    A client's subclass has `attempt`, `close` and, where not every exception is the dependency's fault, `blame`.
+    A client's subclass says how a try is made, what an error says, and how an answer is let go of.
     """
 
     __slots__ = ("_leases", "over")
@@ -109,6 +110,7 @@ class Exchange:
         self._leases = None
         self.over = False
 
+    @abstractmethod
     def attempt(self, request: Any) -> Awaitable[Any]:
         """
         Return an answer, made known by `answered`.
@@ -116,15 +118,14 @@ class Exchange:
         Args:
             request: The request, or what stands for it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, answer: Any) -> None:
         """Let go of an answer that nobody will see, which ends its lease."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blame(self, error: BaseException) -> BaseException | Outcome:
         """Return what an exception says of the dependency: an outcome, or what gates judge, itself or another."""
-        return error
 
     def answered(self, answer: Any, lease: Lease) -> None:
         """Remember an answer and its lease; one that comes too late is let go of at once."""

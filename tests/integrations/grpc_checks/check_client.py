@@ -16,6 +16,7 @@ from servers.grpc_service import Code, Served, ends, pairs, read, serve
 import resilio
 from resilio import errors
 from resilio.integrations import grpc as guarded
+from resilio.integrations._grpc_calls import ended_with
 from resilio.integrations._grpc_errors import in_terms
 from resilio.integrations.grpc import interceptors, method, preset
 
@@ -437,7 +438,7 @@ async def test_a_late_loser_of_streams_is_cancelled(served: Served) -> None:
         for _ in range(5):
             stream = channel.unary_stream("/s/hangs_stream")(b"")
             assert await stream.read() == b"first"
-            assert inner.snapshot().inflight == 1
+            await served.until(lambda: inner.snapshot().inflight == 1)
             stream.cancel()
     assert ends(inner)[0] == 20
 
@@ -474,6 +475,102 @@ async def test_a_breaker_for_each_method(served: Served) -> None:
     assert sorted(policy) == ["/s/aborts", "/s/echo"]
 
 
+async def test_another_interceptor_may_use_the_call(served: Served, breaker: Any) -> None:
+    """What an interceptor further out is given is a call like grpcio's own, for all that can be asked of one."""
+    seen: dict[str, Any] = {}
+
+    class OuterBoth(aio.StreamStreamClientInterceptor):
+        async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+            call = seen["both"] = await continuation(details, requests)
+            return call
+
+    class OuterJoined(aio.StreamUnaryClientInterceptor):
+        async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+            call = seen["joined"] = await continuation(details, requests)
+            return call
+
+    told: list[Any] = []
+    async with served.channel([OuterBoth(), OuterJoined(), *interceptors(breaker)]) as channel:
+        both = channel.stream_stream("/s/echoes")(timeout=20.0)
+        await both.write(b"a")
+        assert await both.read() == b"a"
+        call = seen["both"]
+        assert isinstance(call, aio.StreamStreamCall)
+        assert 0 < call.time_remaining() <= 20.0
+        assert not call.done()
+        assert not call.cancelled()
+        assert "object" in repr(call)
+        assert not call._done_writing_flag
+        with pytest.raises(AttributeError):
+            call.__no_such_thing__
+        with pytest.raises(aio.UsageError):
+            await call.write(b"a")
+        with pytest.raises(aio.UsageError):
+            await call.done_writing()
+        await call.wait_for_connection()
+        call.add_done_callback(told.append)
+        await both.done_writing()
+        assert await read(both) is aio.EOF
+        assert await call.code() is Code.OK
+        assert pairs(await call.initial_metadata()) == pairs(await call.trailing_metadata()) == {}
+        assert await call.details() == ""
+        assert told == [call]
+        call.add_done_callback(told.append)
+        assert told == [call, call]
+        assert not call.cancel()
+        joined = channel.stream_unary("/s/joins")(several(b"a"))
+        assert await joined == b"a"
+        assert await seen["joined"] == b"a"
+        assert isinstance(seen["joined"], aio.StreamUnaryCall)
+    assert ends(breaker) == (2, 0, 0)
+
+
+async def test_a_call_may_be_read_without_an_interceptor_around(served: Served, breaker: Any) -> None:
+    """`read` of the call itself notes the first message."""
+    guard = interceptors(breaker)[1]
+
+    async with served.channel() as channel:
+
+        async def continuation(details: Any, request: Any) -> Any:
+            return channel.unary_stream(details.method)(request, timeout=details.timeout)
+
+        details = aio.ClientCallDetails("/s/numbers", 5.0, None, None, None)
+        call = await guard.intercept_unary_stream(continuation, details, b"2")
+        assert [await call.read(), await call.read(), await call.read()] == [b"0", b"1", aio.EOF]
+        assert await call.code() is Code.OK
+    assert ends(breaker) == (1, 0, 0)
+
+
+async def test_a_stream_may_be_collected_in_another_thread(served: Served, breaker: Any) -> None:
+    """The collector runs anywhere: the permit comes back, and the call is cancelled in its own loop."""
+    async with served.channel(interceptors(breaker)) as channel:
+        stream = channel.unary_stream("/s/hangs_stream")(b"")
+        await stream.read()
+        gc.disable()
+        try:
+            del stream
+            await asyncio.to_thread(gc.collect)
+        finally:
+            gc.enable()
+        assert breaker.snapshot().abandoned == 1
+        await served.until(lambda: served.service.left["hangs"])
+    assert ends(breaker) == (0, 0, 1)
+
+
+async def test_a_call_that_is_not_over_has_not_ended_with_anything() -> None:
+    """What would have to be waited for is not waited for."""
+
+    class Under:
+        async def code(self) -> Any:
+            await asyncio.sleep(1)
+
+        initial_metadata = trailing_metadata = details = debug_error_string = code
+
+    error = ended_with(Under())
+    assert error is not None
+    assert error.code() is Code.UNKNOWN
+
+
 def test_it_works_on_uvloop(breaker: Any) -> None:
     """The other event loop that people use: what ends, dies and is dropped gives its permit back."""
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
@@ -490,6 +587,7 @@ def test_it_works_on_uvloop(breaker: Any) -> None:
             gc.collect()
             assert breaker.snapshot().abandoned == 1
         await served.server.stop(None)
+        await asyncio.sleep(0.1)  # what grpcio has to say to this loop must find it open
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

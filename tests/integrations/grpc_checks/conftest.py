@@ -1,7 +1,8 @@
-"""What all checks of grpc.aio share."""
+"""What all checks of grpc.aio share: one event loop, for grpcio may yet have something to say to one that is closed."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,10 +11,17 @@ from servers.grpc_service import Served, serve
 import resilio
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The client runs on asyncio only."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Keep the event loop of the first test until the last has ended."""
+    yield
+    await asyncio.sleep(0.05)
 
 
 @pytest.fixture
