@@ -177,9 +177,9 @@ class Server:
             return True
         return self.exempts is not None and bool(self.exempts(request))
 
-    def said(self, request: Any, values: Mapping[str, Any]) -> Said | None:
+    def said(self, request: Any, values: Mapping[str, Any]) -> Said:
         """
-        Return what a request says, None if nothing that changes anything.
+        Return what a request says that counts.
 
         Args:
             request: What tells who sent it.
@@ -191,8 +191,7 @@ class Server:
                 note_ignored(what, "untrusted")
             values = {}
         level = read_priority(values.get("priority"))
-        said = Said(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
-        return None if said == _NOTHING else said
+        return Said(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
 
     def _seconds(self, value: object) -> float | None:
         asked = None if value is None else read_deadline(value, self.deadline or "")
@@ -232,9 +231,6 @@ class Server:
             return None
         checked: Answer | None = _checked_answer(given)
         return checked
-
-
-_NOTHING = Said(None, None, None)
 
 
 def _plain_answer(given: Any) -> Answer | None:

@@ -24,7 +24,7 @@ from resilio._policy import Policy
 from resilio._priority import priority
 from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange, TimedExchange
 from resilio.integrations._asgi_queue import admit, wait
-from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
@@ -102,7 +102,7 @@ class Middleware:
         self._paths = server.paths
         self._looks = bool(server.prefixes) or server.exempts is not None
         self._headers = {name.encode("ascii"): what for name, what in server.headers.items()}
-        self._reads = bool(self._headers) or server.default_deadline is not None
+        self._hurries = server.default_deadline is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -113,10 +113,10 @@ class Middleware:
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        said = self._said(scope) if self._reads else None
+        found = find_headers(scope["headers"], self._headers)  # hardly any request has one
         try:
-            if said is not None:
-                await self._serve_as_told(said, scope, exchange)
+            if found is not None or self._hurries:
+                await self._serve_as_told(found or {}, scope, exchange)
                 return
             if "trio" in modules:  # it may be the one that runs this
                 await admit(self.policy, exchange, scope)
@@ -150,8 +150,11 @@ class Middleware:
         denies = "websocket.http.response" in (scope.get("extensions") or ())
         return SocketExchange(receive, send, denies=denies)
 
-    async def _serve_as_told(self, said: Said, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
-        """Serve as above, inside of what the request has said of itself."""
+    async def _serve_as_told(
+        self, found: dict[str, list[bytes]], scope: Scope, exchange: HTTPExchange | SocketExchange
+    ) -> None:
+        """Serve as above, inside of what the request says of itself, as far as it has a say."""
+        said = self._server.said(scope, found)
         if said.tenant is not None:
             scope = {**scope, TENANT: said.tenant}
         if said.level is None:
@@ -186,13 +189,6 @@ class Middleware:
         except BaseException as error:
             exchange.failed(error)  # in here, where a cancellation is known for the deadline's
             raise
-
-    def _said(self, scope: Scope) -> Said | None:
-        """Return what the request says of itself by headers that are read here; hardly any does."""
-        found = find_headers(scope["headers"], self._headers)
-        if found is None and self._server.default_deadline is None:
-            return None
-        return self._server.said(scope, found or {})
 
     async def _answer(self, scope: Scope, exchange: HTTPExchange | SocketExchange, error: Exception) -> None:
         """Answer in place of the app."""
