@@ -5,6 +5,9 @@ One server process serves one app under two paths, with the middleware around it
 that take turns, so that what disturbs the machine disturbs both. Of each pair of neighbouring slices two ratios are
 taken: requests in a second, and processor time of the server for each request, which other processes disturb less. The
 figures are medians over the pairs, with the limits of 95 % from resampling them.
+
+With `--single N` one client asks N times under each path, one request after the other, by turns: that is what a server
+pays that has just slept, whose caches are cold. Processor time of the server, means of the middle half.
 """
 
 from __future__ import annotations
@@ -28,6 +31,11 @@ __all__ = ["main"]
 BODY = b"x" * 512
 HEADERS = [("content-type", "application/octet-stream"), ("content-length", str(len(BODY)))]
 RESAMPLES = 2000
+ASKED = (
+    "Host: a\r\nUser-Agent: benchmark/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
+    "X-Request-Id: 0123456789abcdef\r\nX-Forwarded-For: 10.1.2.3\r\n"
+)
+"""Headers of a request, as many as usual."""
 
 
 class Slice(NamedTuple):
@@ -162,6 +170,32 @@ def _pairs(kind: str, count: int, seconds: float, connections: int) -> list[tupl
     return pairs
 
 
+def _ask(client: socket.socket, request: bytes) -> None:
+    """Ask, and read the answer to its end."""
+    client.sendall(request)
+    read, end = b"", -1
+    while end < 0 or len(read) < end:
+        read += client.recv(65536)
+        if end < 0 and b"\r\n\r\n" in read:
+            end = read.index(b"\r\n\r\n") + 4 + len(BODY)
+
+
+def _singles(kind: str, count: int) -> str:
+    """Return a row: the processor time of a request, bare and guarded, where one comes after the other."""
+    requests = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", "guarded")}
+    took: dict[str, list[float]] = {path: [] for path in requests}
+    with _serving(kind) as (pid, port), socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(count + 500):
+            for path in sorted(requests, reverse=bool(at % 2)):
+                before = _cpu_seconds(pid)
+                _ask(client, requests[path])
+                if at >= 500:  # the first are slower
+                    took[path].append((_cpu_seconds(pid) - before) * 1e6)
+    bare, guarded = (statistics.mean(sorted(took[path])[count // 4 : -count // 4]) for path in ("bare", "guarded"))
+    return f"| {kind} | {bare:.1f} | {guarded - bare:.2f} | {100 * (guarded / bare - 1):+.2f} % |"
+
+
 def _lost(ratios: list[float]) -> str:
     """What is lost by the median ratio, in per cent, with its limits."""
     draw = random.Random(1)
@@ -178,8 +212,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=30, help="pairs of slices of each kind")
     parser.add_argument("--seconds", type=float, default=1, help="length of a slice, whole seconds")
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--single", type=int, metavar="N", help="requests under each path, one after the other")
     options = parser.parse_args(arguments)
     version = sys.version.split(maxsplit=1)[0]
+    if options.single:
+        print(f"Python {version}; {options.single} requests each, one after the other\n")
+        print("| app | bare, CPU us a request | guarded, us more | guarded, CPU time |")
+        print("| --- | --- | --- | --- |")
+        for kind in options.kinds:
+            print(_singles(kind, options.single), flush=True)
+        return 0
     print(f"Python {version}; {options.pairs} pairs of {options.seconds:g} s, {options.connections} connections\n")
     print("| app | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
     print("| --- | --- | --- | --- | --- |")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from resilio._native import exchange
 from resilio._native.core import Permit
-from resilio.integrations._outcome import settle
+from resilio._native.exchange import settle
 
 __all__ = ["HTTPExchange", "Message", "Receive", "Send", "SocketExchange", "TimedExchange"]
 
@@ -19,23 +20,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-LAST = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
-"""What ends a response, unless it says that there is more."""
-
 NORMAL_CLOSE = frozenset({1000, 1001, 1005})
 """What a websocket says that is left as it should be."""
 
 
-class Exchange:
+class Exchange(exchange.Exchange):
     """The permit of one request, ended once, by whatever comes first."""
 
-    __slots__ = ("_receive", "_send", "permit", "started")
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self.permit: Permit | None = None
-        self.started = 0  # the response's status once it has begun
+    __slots__ = ()
 
     def failed(self, error: BaseException) -> None:
         """End the permit as its gates judge what the app has raised."""
@@ -73,24 +65,13 @@ class Exchange:
         except BaseException as error:
             permit.raised(error)
             raise
-        if status < 400:
-            permit.success()
-        else:
-            settle(permit, status)
+        settle(permit, status)
 
 
 class HTTPExchange(Exchange):
     """An HTTP request."""
 
-    __slots__ = ("_streams",)
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        """Hold no permit yet."""
-        self._receive = receive
-        self._send = send
-        self._streams = False
-        self.permit = None
-        self.started = 0
+    __slots__ = ()
 
     async def receive(self) -> Message:
         """Receive for the app, and note that the client has left."""
@@ -99,19 +80,13 @@ class HTTPExchange(Exchange):
             self.left()
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """Send for the app, and end the permit once the server has taken the last byte of the body."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self.started = message["status"]
-        elif kind in LAST:
-            if message.get("more_body"):
-                return self._send_part(message)
-            permit = self.permit
-            if permit is not None:
-                self.permit = None
-                return self._send_last(message, permit, self.started)
-        return self._send(message)
+    async def _send_file(self, message: Message) -> None:
+        permit = self.permit
+        if permit is None or message.get("more_body"):
+            await self._send_part(message)
+        else:
+            self.permit = None
+            await self._send_last(message, permit, self.started)
 
     async def _send_part(self, message: Message) -> None:
         try:

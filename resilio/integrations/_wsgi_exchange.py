@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from resilio._native.core import Permit
+from resilio._native.exchange import settle
 from resilio.integrations._body import Held
-from resilio.integrations._outcome import settle
 from resilio.integrations._server import REFUSALS
 
 __all__ = ["Body", "Exchange", "SizedBody", "TimedExchange", "pass_file"]

@@ -45,12 +45,12 @@ def body(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def answers(status: int = 200) -> Any:
+def answers(status: int = 200, said: bytes = b"served") -> Any:
     """Return an app that answers with this status."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(start(status))
-        await send(body(b"served"))
+        await send(body(said))
 
     return app
 
@@ -61,6 +61,10 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
 
 async def waits_forever(scope: Any, receive: Any, send: Any) -> None:
     await anyio.sleep_forever()
+
+
+LONG = b"x" * 65_537
+"""A body that no server need take at once."""
 
 
 class Gated:
@@ -184,7 +188,7 @@ async def test_a_server_that_says_goodbye_while_it_takes_the_last_byte_was_serve
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(listen, receive)
-            await answers()(scope, receive, send)
+            await answers(said=LONG)(scope, receive, send)
 
     async def listen(receive: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -210,12 +214,26 @@ async def test_a_last_byte_that_the_server_does_not_take_gives_the_permit_back(r
         request = Failing()
         if raised == "cancelled":
             scope.cancel()
-            await request.to(Middleware(answers(), gate))
+            await request.to(Middleware(answers(said=LONG), gate))
         with pytest.raises(raised):
-            await request.to(Middleware(answers(), gate))
+            await request.to(Middleware(answers(said=LONG), gate))
     ended = gate.snapshot()
     assert ended.inflight == 0
     assert (ended.failures, ended.ignored) == ((1, 0) if raised is ZeroDivisionError else (0, 1))
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_a_short_body_that_is_all_there_ends_the_permit_as_it_is_sent(status) -> None:
+    """What fits into the buffers of any server is taken: the permit does not wait for the send to return."""
+    gate = bulkhead(1)
+
+    class Looking(Request):
+        async def send(self, message: Any) -> None:
+            assert gate.snapshot().inflight == (message["type"] == "http.response.start")
+            await super().send(message)
+
+    assert (await Looking().to(Middleware(answers(status), gate))).body == b"served"
+    assert gate.snapshot().inflight == 0
 
 
 async def test_ls01_a_websocket_holds_its_permit_to_its_end() -> None:

@@ -82,7 +82,9 @@ class AsgiStorm:
 
     def request(self, way: str) -> Request:
         request = Request(
-            way=way, parts=self.random.randrange(3), headers={"x-request-timeout": "0.001"} if way == "late" else {}
+            way=way,
+            parts=self.random.randrange(way == "breaks", 3),
+            headers={"x-request-timeout": "0.001"} if way == "late" else {},
         )
         request.scope["request"] = request
         return request
