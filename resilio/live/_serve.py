@@ -6,14 +6,14 @@ import importlib
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Self
 
 from resilio.integrations._extras import missing
 from resilio.live._app import Live
 
-__all__ = ["LOOPBACK", "listen", "serve", "serving"]
+__all__ = ["LOOPBACK", "Running", "listen", "serve", "serving", "start"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine calls a server on it."""
@@ -49,6 +49,53 @@ def _server(app: Any) -> Any:
     return uvicorn.Server(config)
 
 
+class Running:
+    """
+    A page that is served in a thread; made by :func:`start`. As a block it is closed at its end.
+
+    Attributes:
+        url: Where it is.
+    """
+
+    def __init__(self, url: str, stack: ExitStack) -> None:
+        self.url = url
+        self._stack = stack
+
+    def close(self) -> None:
+        """End all streams and the thread; closing twice does nothing."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def start(page: Live, *, host: str = "127.0.0.1", port: int = 8765) -> Running:
+    """
+    Serve a page in a thread of its own, for processes that have no ASGI server: workers, WSGI services, scripts.
+
+    Args:
+        page: What :func:`live` made.
+
+        host: Where to listen; by default this machine only.
+
+        port: 0 is any that is free.
+
+    Raises:
+        ImportError: uvicorn is not installed, or cannot be imported.
+
+        OSError: The address is taken, or is not of this machine.
+
+        RuntimeError: The server did not start.
+    """
+    shown = f"[{host}]" if ":" in host else host
+    with ExitStack() as stack:
+        port = stack.enter_context(serving(page, listen(host, port)))
+        return Running(f"http://{shown}:{port}/", stack.pop_all())
+
+
 def _run(server: Any, sock: socket.socket) -> None:
     with suppress(SystemExit):  # it could not start, and has said why
         server.run(sockets=[sock])
@@ -62,15 +109,24 @@ def serve(app: Any, sock: socket.socket) -> None:
 @contextmanager
 def serving(app: Any, sock: socket.socket) -> Iterator[int]:
     """
-    Serve an ASGI app in a thread for the time of a block.
+    Serve an ASGI app in a thread for the time of a block; the socket is closed at its end in any case.
 
     Yields:
         The port.
 
     Raises:
+        ImportError: uvicorn is not installed, or cannot be imported.
+
         RuntimeError: The server did not start.
     """
-    server = _server(app)
+    with sock:
+        server = _server(app)
+        with _thread(app, server, sock):
+            yield sock.getsockname()[1]
+
+
+@contextmanager
+def _thread(app: Any, server: Any, sock: socket.socket) -> Iterator[None]:
     thread = threading.Thread(target=_run, args=(server, sock), name="resilio-page", daemon=True)
     thread.start()
     deadline = monotonic() + _STARTS_WITHIN
@@ -79,10 +135,9 @@ def serving(app: Any, sock: socket.socket) -> Iterator[int]:
             if not thread.is_alive() or monotonic() > deadline:
                 raise RuntimeError("the server of the live page did not start")
             sleep(0.01)
-        yield sock.getsockname()[1]
+        yield
     finally:
         if isinstance(app, Live):
             app.stop()
         server.should_exit = True
         thread.join(_STARTS_WITHIN)
-        sock.close()

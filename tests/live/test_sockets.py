@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 from resilio import bulkhead, circuit_breaker
-from resilio.live import live
+from resilio.live import live, start
 from resilio.live._feed import Remote, events_in
 from resilio.live._serve import listen, serving
 from resilio.live._watch import Beside, RemoteLive
@@ -130,6 +130,30 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_viewers() -> None:
         assert list(viewer.events)[-1:] is not None  # the stream has an end
         viewer.close()
         process.wait()
+
+
+def test_a_worker_has_its_page_in_a_thread() -> None:
+    """`start` serves it until it is closed, also with viewers that stay; a port that is taken leaves nothing behind."""
+    circuit_breaker("payments")
+    with start(live(interval=0.1), port=0) as running:
+        port = int(running.url.removeprefix("http://127.0.0.1:").rstrip("/"))
+        viewer = Client(port)
+        assert viewer.next()[1]["policies"][0]["name"] == "payments"
+        with pytest.raises(OSError, match=r"."):
+            start(live(), port=port)
+    running.close()
+    assert list(viewer.events) is not None
+    viewer.close()
+    until(lambda: "resilio-page" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_without_uvicorn_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install, and the socket is closed."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    sock = listen("127.0.0.1", 0)
+    with pytest.raises(ImportError, match=r"pip install 'resilio-sdk\[live\]'"), serving(live(), sock):
+        pass
+    assert sock.fileno() == -1
 
 
 def test_the_page_stands_beside_an_app(page: Any) -> None:
