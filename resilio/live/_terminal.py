@@ -33,10 +33,10 @@ _TONES = {
 _FIELDS = {"calls": "calls_s", "failures": "failures_s", "refusals": "rejected_s", "p99": "p99"}
 _COLUMNS = (
     *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "refused/s"),
-    *("p50", "p95", "p99", "last refusal"),
+    *("p50 ms", "p95 ms", "p99 ms", "last refusal"),
 )
-_WORDS = frozenset({"state", "policy", "last refusal"})
-_MORE = frozenset({"queue", "p50", "p95", "last refusal"})  # left out where there is no room
+_WORDS = {"state": 11, "policy": 20, "last refusal": 20}  # characters at least
+_MORE = frozenset({"queue", "p50 ms", "p95 ms", "last refusal"})  # left out where there is no room
 _NARROW = 110  # characters
 _WIDE = 160  # of what goes into a file
 _EVENTS = 6
@@ -125,7 +125,8 @@ class Screen:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in columns:
             words = name in _WORDS
-            table.add_column(name, justify="left" if words else "right", no_wrap=True, overflow="ellipsis")
+            least = _WORDS[name] if words else max(len(name), 5)
+            table.add_column(name, justify="left" if words else "right", no_wrap=True, min_width=least)
         for policy in policies:
             cells = _cells(policy)
             table.add_row(*(cells[name] for name in columns))
@@ -144,10 +145,10 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
         "policy": Text(policy["name"]).append(f"  {policy['kind']}", "dim"),
         "in flight": Text(load),
         "queue": Text(str(policy["queued"] or "")),
-        "calls/s": Text(f"{policy['calls_s']:.4g}"),
-        "failed/s": Text(f"{policy['failures_s']:.4g}", "yellow" if policy["failures_s"] else "dim"),
-        "refused/s": Text(f"{policy['rejected_s']:.4g}", "bold red" if policy["rejected_s"] else "dim"),
-        **{name: Text("-" if policy[name] is None else f"{policy[name]:.4g} ms") for name in ("p50", "p95", "p99")},
+        "calls/s": Text(_number(policy["calls_s"])),
+        "failed/s": Text(_number(policy["failures_s"]), "yellow" if policy["failures_s"] else "dim"),
+        "refused/s": Text(_number(policy["rejected_s"]), "bold red" if policy["rejected_s"] else "dim"),
+        **{f"{name} ms": Text(_number(policy[name])) for name in ("p50", "p95", "p99")},
         "last refusal": Text(_why(policy.get("why")), "red"),
     }
 
@@ -157,13 +158,23 @@ def _state(policy: dict[str, Any]) -> Text:
         return Text(policy["trouble"], "bold red")
     state = policy.get("state")
     if isinstance(state, dict):
-        return Text(", ".join(f"{count} {name}" for name, count in state.items()), _worst(state))
+        return _of_keys(state)
     return Text("-", "dim") if state is None else Text(state.replace("_", " "), _TONES.get(state, ""))
 
 
-def _worst(states: dict[str, int]) -> str:
-    tones = [_TONES.get(state, "") for state in states]
-    return next((tone for tone in ("bold red", "yellow", "cyan") if tone in tones), "green")
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _of_keys(states: dict[str, int]) -> Text:
+    """How many keys are in the worst state that there is."""
+    ranks = ("bold red", "yellow", "cyan", "green", "")
+    tone, state = min(
+        ((_TONES.get(state, ""), state) for state in states), key=lambda one: ranks.index(one[0]), default=("dim", "-")
+    )
+    total = sum(states.values())
+    count = f"{states[state]} of {total} " if states else ""
+    return Text(f"{count}{state.replace('_', ' ')}", tone)
 
 
 def _why(why: dict[str, Any] | None) -> str:

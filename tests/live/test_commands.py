@@ -213,6 +213,7 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
         {**POLICY, "name": "refusing", "rejected_s": 2.0, "why": why},
         {**POLICY, "name": "hosts", "kind": "keyed", "state": {"open": 2, "closed": 5}, "limit": None},
         {**POLICY, "name": "calm hosts", "kind": "keyed", "state": {"closed": 5}, "why": {**why, "at": 1.0}},
+        {**POLICY, "name": "no hosts yet", "kind": "keyed", "state": {}},
         {**POLICY, "name": "broken", "trouble": "ValueError"},
         {"id": 7, "kind": "bulkhead"},
     ]
@@ -232,15 +233,16 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
 
     assert not any("p50" in line for line in shown("problems", width=80))
     lines = shown("problems", problem="it is gone")
-    assert "process 7 on here  6 policies  3 need a look  no connection: it is gone" in lines[0]
+    assert "process 7 on here  7 policies  3 need a look  no connection: it is gone" in lines[0]
     order = [line for line in lines if "bulkhead" in line or "keyed" in line]
-    names = ("broken", "hosts  keyed", "refusing", "failing", "calm hosts", "pool")
+    names = ("broken", "hosts  keyed", "refusing", "failing", "calm hosts", "no hosts yet", "pool")
     assert all(name in line for name, line in zip(names, order, strict=True))
     assert "full 4 against 4, retry after 0.25 s" in order[2]
-    assert "2 open, 5 closed" in order[1]
+    assert "2 of 7 open" in order[1]
+    assert "5 of 5 closed" in order[4]
     assert "pay reset  by an operator at 1.2.3.4" in lines[-3]
     assert "circuit_breaker #1 closed -> open (consecutive)" in lines[-1]
-    assert "and 5 more" in "\n".join(shown("p99", height=4))
+    assert "and 6 more" in "\n".join(shown("p99", height=4))
     assert "broken" in shown("failures")[3]
 
 
