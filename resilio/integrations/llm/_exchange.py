@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilio._retry_after import retry_after_of
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.integrations import _body
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of
 from resilio.integrations.llm._reader import Reader
 from resilio.integrations.llm._said import KEY, Said
+from resilio.integrations.llm._sync_clocks import SyncClocks
 
 if TYPE_CHECKING:
     from resilio.integrations.llm._guard import ModelGuard
@@ -55,6 +57,8 @@ class Exchange:
 
     def __init__(self, guard: ModelGuard, inner: Any, request: Any) -> None:
         """Have sent nothing."""
+        if _body.untold():
+            _body.tell()
         self.guard = guard
         self.inner = inner
         self.request = request
@@ -316,12 +320,16 @@ async def events(call: ModelCall) -> AsyncIterator[bytes]:
             await shut(chunks, response)
 
 
-def _open_sync(exchange: Exchange) -> Any:
+def _open_sync(exchange: Exchange, clocks: SyncClocks) -> Any:
     try:
-        response = exchange.has_come(exchange.inner.handle_request(exchange.begin()))
+        request = exchange.begin()
+        clocks.narrow(request, body=False)
+        response = exchange.has_come(exchange.inner.handle_request(request))
+        clocks.narrow(request, body=True)
         if response.status_code >= 400:
             _read_sync(response)
     except exchange.guard.http.HTTPError as error:
+        clocks.check()
         exchange.fail(error)
     exchange.refuse_status(response)
     return response
@@ -337,7 +345,7 @@ def _read_sync(response: Any) -> None:
 def answer_sync(call: ModelCall) -> Any:
     """Return the whole response, read, or raise what it says; see :func:`answer`."""
     exchange: Exchange = call.exchange
-    response = _open_sync(exchange)
+    response = _open_sync(exchange, SyncClocks(None))
     try:
         _read_sync(response)
     except exchange.guard.http.HTTPError as error:
@@ -348,21 +356,25 @@ def answer_sync(call: ModelCall) -> Any:
 def events_sync(call: ModelCall) -> Iterator[bytes]:
     """Give the pieces of an answer that make a difference; see :func:`events`."""
     exchange: Exchange = call.exchange
-    response = _open_sync(exchange)
+    clocks = SyncClocks(exchange.guard.clocks)
+    response = _open_sync(exchange, clocks)
     reader, chunks = exchange.reader(response), response.iter_bytes()
     try:
         for chunk in chunks:
             reader.feed(chunk)
+            clocks.saw(reader.moved)
             if reader.complete and reader.error is None:
                 break
             if reader.moved:
                 yield exchange.give(reader, response)
+                clocks.resume()
             exchange.check(reader, response)
         else:
             exchange.end(reader, response, chunks)
             return
         exchange.over(reader, response, chunks)
     except exchange.guard.http.HTTPError as error:
+        clocks.check()
         exchange.fail(error)
     finally:
         if exchange.rest is None:

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilio._caller import outside
 from resilio._config import flag, refuse, seconds
-from resilio._native import clock
 from resilio._pipeline import Pipeline
 from resilio._policies.fallback import Fallback
 from resilio._policies.retry import Retry
 from resilio._policy import Policy
 from resilio._shapes import kind_of
 from resilio._standard import Standard, _fits, _Part
+from resilio.integrations import _body
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm import _exchange
 from resilio.integrations.llm._estimate import Estimates
+from resilio.integrations.llm._sync_clocks import clocks_in
 from resilio.integrations.llm._transport import async_transport, sync_transport
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["InnerRetryWarning", "ModelGuard", "guard_client", "guard_of"]
 
 C = TypeVar("C")
-_EVERY_NS = 60_000_000_000
-"""Streams that were left behind are logged at most so often."""
 
 
 class InnerRetryWarning(UserWarning):
@@ -51,6 +50,8 @@ class ModelGuard:
         max_pause: Seconds for which a provider's Retry-After stops all calls at most.
 
         whole_answers: Whether a stream that ends before the answer does is an error.
+
+        clocks: The timeout whose clocks a client for threads looks at by itself.
 
         retries: Whether the policy retries.
 
@@ -78,11 +79,11 @@ class ModelGuard:
         self.abandoned = 0
         self._lock = threading.Lock()
         self._warned = False
-        self._logged_ns: int | None = None
         self.is_async = issubclass(type(client._client), self.http.AsyncClient)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
+        self.clocks = None if self.is_async else clocks_in(_parts(policy))
         fns = (_called_after(client, getattr(_exchange, name)) for name in (asked, streamed))
-        self.answer, self.events = _guarded(policy, *fns)
+        self.answer, self.events = _guarded(policy, self.clocks, *fns)
 
     def install(self) -> None:
         """Put transports under the client's HTTP client."""
@@ -116,14 +117,8 @@ class ModelGuard:
 
     def left_behind(self) -> None:
         """Count a stream that nobody has closed; called by finalisers, in any thread."""
-        now_ns = clock.now_ns()
         self.abandoned += 1
-        if self._logged_ns is None or now_ns - self._logged_ns >= _EVERY_NS:
-            self._logged_ns = now_ns
-            from resilio import _log
-
-            text = "%r: a stream was neither read to its end nor closed; it held its permit until now (%d so far)"
-            _log.say(_log.WARNING, text, self.policy, self.abandoned)
+        _body._note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
 
     def __repr__(self) -> str:
         return f"<ModelGuard of {type(self.client).__name__} by {self.policy!r}>"
@@ -159,7 +154,7 @@ def _fitting(policy: Policy[Any], fn: Any) -> tuple[Policy[Any], ...]:
     return tuple(part for part in _parts(policy) if _fits(part, kind, fn))
 
 
-def _guarded(policy: Policy[Any], *fns: Any) -> list[Any]:
+def _guarded(policy: Policy[Any], clocks: Policy[Any] | None, *fns: Any) -> list[Any]:
     """
     Return functions guarded by those parts of a policy that can: a hedge is not for streams, say.
 
@@ -170,7 +165,8 @@ def _guarded(policy: Policy[Any], *fns: Any) -> list[Any]:
         return [policy(fn) for fn in fns]
     fitting = [_fitting(policy, fn) for fn in fns]
     for part in _parts(policy):
-        if not any(part in some for some in fitting):
+        watched = part is clocks and part.config.total is None
+        if not watched and not any(part in some for some in fitting):
             part._check_kind(kind_of(fns[0]), fns[0])
     return [fn if not some else _part(policy, some)(fn) for fn, some in zip(fns, fitting, strict=True)]
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from servers.misbehaving import Misbehaving
-from servers.models import Responses, answers, fails, provide, streams
+from servers.models import Responses, answers, fails, hangs, provide, streams
 from servers.sdks import Sdk
 
 from resilio import bulkhead, circuit_breaker, constant, pipeline, presets, rate_limit, retry, standard, timeout
@@ -290,11 +290,11 @@ async def test_cancelled_stream_holds_nothing(sdk: Sdk, server: Misbehaving) -> 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["broken off", "never iterated"])
 async def test_abandoned_stream_is_counted(
-    sdk: Sdk, server: Misbehaving, begun: bool, caplog: pytest.LogCaptureFixture
+    sdk: Sdk, server: Misbehaving, begun: bool, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     """A stream that is dropped gives its permit back when it is collected, is counted, and logged once."""
     provide(server, sdk.wire, streams("a", "b", end="hang"))
-    one = bulkhead(2)
+    one = bulkhead(2, name=request.node.name)
     async with sdk.client(server, one) as client:
         guard = guard_of(client)
         assert guard is not None
@@ -311,7 +311,7 @@ async def test_abandoned_stream_is_counted(
     if not begun:  # else the SDK's own generator, when it is collected, closes the stream
         assert guard.abandoned == 2
         assert one.snapshot().abandoned == 2
-        assert len([line for line in caplog.records if "neither read" in line.message]) == 1
+        assert len([line for line in caplog.records if "dropped before" in line.message]) == 1
     assert_no_leaks(one)
 
 
@@ -441,3 +441,36 @@ def test_sync_status_and_stream_in_one_piece(sdk: Sdk, server: Misbehaving) -> N
             for event in sdk.stream(client):
                 seen.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
         assert "".join(seen) == "c"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "which", "said"),
+    [
+        (streams(before=("pings",)), "first", ""),
+        (streams(before=("hang",)), "first", ""),
+        (hangs, "first", ""),
+        (streams("a", end="pings"), "idle", "a"),
+        (streams("a", end="hang"), "idle", "a"),
+    ],
+    ids=["pings", "silence", "no headers", "pings in the middle", "silence in the middle"],
+)
+def test_sync_clocks(sdk: Sdk, server: Misbehaving, behaviour: Any, which: str, said: str) -> None:
+    """A thread cannot be interrupted: clocks are looked at whenever something comes, and bound the client's reads."""
+    provide(server, sdk.wire, behaviour)
+    clocks = timeout(first=0.15, idle=0.1)
+    seen: list[str] = []
+    with sdk.sync_client(server, pipeline(judging(), clocks)) as client:
+        with pytest.raises(Exception, match=r"first item|further item|timed out|interrupted") as caught:
+            for event in sdk.stream(client.with_options(max_retries=0)):
+                seen.append(sdk.said(event))  # noqa: PERF401 - what came before an error is looked at
+        assert "".join(seen) == said
+    errors = [caught.value, caught.value.__cause__]
+    assert next(error.clock for error in errors if hasattr(error, "clock")) == which
+
+
+def test_sync_stream_in_time_is_left_alone(sdk: Sdk, server: Misbehaving) -> None:
+    """Clocks that are not up change nothing, one alone neither."""
+    provide(server, sdk.wire, streams("a", "ping", "b"))
+    for clocks in (timeout(first=9.0, idle=9.0), timeout(first=9.0), timeout(idle=9.0)):
+        with sdk.sync_client(server, clocks) as client:
+            assert "".join(map(sdk.said, sdk.stream(client))) == "ab"
