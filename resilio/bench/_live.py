@@ -125,3 +125,4 @@ def look(port: int, viewers: int) -> None:
                 if key.fileobj.recv(1 << 18):  # type: ignore[union-attr]
                     continue
             selector.unregister(key.fileobj)
+            key.fileobj.close()  # type: ignore[union-attr]

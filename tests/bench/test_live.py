@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 
 import pytest
 
 from resilio.bench import _live
 from resilio.bench._targets import TARGETS
+from resilio.live import live
+from resilio.live._serve import listen, serving
 
 
 def test_the_table_has_ten_viewers_one_and_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +35,17 @@ def test_what_is_missing_is_said(lacks: str, reason: str, monkeypatch: pytest.Mo
     monkeypatch.delattr("time.pthread_getcpuclockid", raising=False)
     (skip,) = _live.live_table(1.0).skips
     assert reason in skip.reason
+
+
+def test_viewers_read_until_the_streams_end() -> None:
+    """What they are sent is thrown away; when the page stops they do."""
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    page = live(interval=0.1)
+    with serving(page, listen("127.0.0.1", 0)) as port:
+        viewers = threading.Thread(target=_live.look, args=(port, 3))
+        viewers.start()
+        _live._wait_for(lambda: len(page.hub) == 3)
+    viewers.join()
 
 
 def test_viewers_that_do_not_come_end_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
