@@ -17,6 +17,7 @@ from resilio._native import core
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell, untold
+from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._way import Way, gates_of
 
@@ -99,6 +100,7 @@ class _Guarding:
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
+        time_connects(self._inner)
         self._request = self._module.module.Request
         self._phase = getattr(core, "phase", bool)
         self._bind(policy)

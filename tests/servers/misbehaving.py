@@ -146,6 +146,7 @@ class Misbehaving:
         """Connections now."""
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -179,16 +180,29 @@ class Misbehaving:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._connected, sock=self._listener))
+        server = self._loop.run_until_complete(asyncio.start_server(self._accepted, sock=self._listener))
         self._loop.call_soon(self._started.set)
         self._loop.run_forever()
+        self._loop.remove_reader(self._listener)  # what is accepted when the server is closed is lost, its socket open
+        self._settle()
         server.close()
-        while tasks := asyncio.all_tasks(self._loop):  # one that has begun in the meantime, too
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.wait(tasks))
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        for writer in tuple(self._writers):  # of connections that have just begun, too
+            writer.transport.abort()
+        self._settle()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    def _settle(self) -> None:
+        """Let what has been accepted become a connection, and what was closed be closed."""
+        for _ in range(8):
+            self._loop.run_until_complete(asyncio.sleep(0))
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        task = self._loop.create_task(self._connected(reader, writer))
+        task.add_done_callback(lambda _: self._writers.discard(writer))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._moved(+1)
