@@ -14,6 +14,7 @@ from typing import Any
 
 from resilio._native.core import Permit
 from resilio._native.exchange import settle
+from resilio._policy import Policy
 from resilio.integrations._body import Held
 from resilio.integrations._server import REFUSALS
 
@@ -29,7 +30,7 @@ class Exchange:
         "_answering",
         "_environ",
         "_first",
-        "_label",
+        "_policy",
         "_start_response",
         "_write",
         "head",
@@ -38,7 +39,9 @@ class Exchange:
         "whole",
     )
 
-    def __init__(self, environ: Any, start_response: Callable[..., Any], label: str, answering: Answering) -> None:
+    def __init__(
+        self, environ: Any, start_response: Callable[..., Any], policy: Policy[Any], answering: Answering
+    ) -> None:
         """
         Hold no permit yet.
 
@@ -47,17 +50,17 @@ class Exchange:
 
             start_response: The server's.
 
-            label: What the policy is called, for the log.
+            policy: What it will hold a permit of.
 
             answering: Begins the response to a refusal in place of the app's, and returns its body.
         """
+        self.permit: Permit | None = None  # first: a finaliser looks for it
         self._environ = environ
         self._start_response = start_response
-        self._label = label
+        self._policy = policy
         self._answering = answering
         self._first = True
         self.head = environ.get("REQUEST_METHOD") == "HEAD"  # nobody asks for the body
-        self.permit: Permit | None = None
         self.status = 0
         self.whole = False  # whether the body has been given to its end
 
@@ -126,7 +129,7 @@ class Exchange:
         if self.whole:  # and not closed, as some servers do where there is nothing to close
             settle(permit, self.status or 500)
         else:
-            held = Held(self._label)
+            held = Held(self._policy.label)
             held.add(permit)
             held.abandoned()
 

@@ -111,7 +111,7 @@ class Middleware:
             return self.app(environ, start_response)
         said = self._said(environ) if self._reads else None
         context = None if said is None else _context_of(said, environ)
-        exchange = self._exchange(environ, start_response, self.policy.label, self._answer)
+        exchange = self._exchange(environ, start_response, self.policy, self._answer)
         try:
             if context is None:
                 exchange.permit = self._acquire(environ)
