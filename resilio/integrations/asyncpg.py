@@ -12,8 +12,6 @@ It does not import asyncpg; it is given a pool.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -46,8 +44,8 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
 
     Args:
         pool: A pool of asyncpg.
-        cleanup: Seconds > 0 that cancelling, rolling back and resetting may take, before the connection is cut; a
-            commit has the time that the caller gives it.
+        cleanup: Seconds > 0 that rolling back may take, and resetting as well, before the connection is cut; a commit
+            has the time that the caller gives it.
         options: Of `Connection.transaction`: isolation, readonly, deferrable.
 
     Raises:
@@ -60,7 +58,7 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
 class Borrowed:
     """A connection from its acquisition to its release, for one `async with`."""
 
-    __slots__ = ("_cleanup", "_connection", "_options", "_pool", "_timer", "_transaction")
+    __slots__ = ("_cleanup", "_connection", "_options", "_pool", "_transaction")
 
     def __init__(self, pool: Any, cleanup: Time, options: dict[str, Any] | None) -> None:
         if not callable(getattr(pool, "acquire", None)) or not callable(getattr(pool, "release", None)):
@@ -70,7 +68,6 @@ class Borrowed:
         self._options = options
         self._connection: Any = None
         self._transaction: Any = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Any:
         self._connection = await self._pool.acquire()
@@ -94,28 +91,18 @@ class Borrowed:
             await self._give_back()
 
     async def _roll_back(self) -> None:
-        self._hurry()
-        await self._unless_cut(self._transaction.rollback)
+        try:
+            await asyncio.wait_for(self._transaction.rollback(), self._cleanup)
+        except TimeoutError:
+            self._connection.terminate()  # a connection that is closed is released without a wait
+        except Exception:
+            if not self._gone():
+                raise
 
     async def _give_back(self) -> None:
-        self._hurry()
-        await self._unless_cut(lambda: self._pool.release(self._connection))
-        if self._timer is not None:  # if the release was cancelled, it goes on in the background, and so does the timer
-            self._timer.cancel()
-
-    def _hurry(self) -> None:
-        """Cut the connection in a while: that ends every wait for it."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._cleanup, self._cut)
-
-    def _cut(self) -> None:
-        with suppress(Exception):  # it has been given back meanwhile
-            self._connection.terminate()
-
-    async def _unless_cut(self, step: Callable[[], Any]) -> None:
-        """Take a step of the cleanup; of a connection that is gone nothing is left to do, and nothing to say."""
+        """Release the connection; of one that is gone nothing is left to do, and nothing to say."""
         try:
-            await step()
+            await self._pool.release(self._connection, timeout=self._cleanup)
         except Exception:
             if not self._gone():
                 raise

@@ -215,12 +215,25 @@ async def test_errors_of_begin_and_commit_are_the_callers_to_see(postgres: Postg
             async with transaction(pool) as borrowed:
                 await borrowed.execute("INSERT INTO part VALUES (1)")
         assert in_use(pool) == 0
-        with pytest.raises(asyncpg.InterfaceError, match="manually"):
-            async with transaction(pool) as borrowed:
-                await borrowed.execute("ROLLBACK")
-                await borrowed._con._protocol.query("BEGIN", None)
-                raise asyncpg.InterfaceError("manually")
-        assert in_use(pool) == 0
+
+
+@pytest.mark.parametrize("step", ["rollback", "release"])
+async def test_an_error_of_the_cleanup_is_not_hidden(
+    postgres: Postgres, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the connection is there."""
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise LookupError(step)
+
+    async with pool_of(postgres, 1) as pool:
+        monkeypatch.setattr(
+            *((asyncpg.transaction.Transaction, step) if step == "rollback" else (asyncpg.pool.Pool, step)), fail
+        )
+        with pytest.raises(LookupError, match=step):
+            async with transaction(pool):
+                raise KeyError
+        monkeypatch.undo()
 
 
 async def test_a_connection_that_was_lost_hides_no_error(postgres: Postgres) -> None:
