@@ -18,6 +18,7 @@ from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork
 from resilio.metrics._read import label_of, read_budget, read_policy, read_process
 from resilio.metrics._sheet import Sheet
+from resilio.metrics._turns import take_turns
 
 __all__ = ["MOST_NAMES", "OTHER", "Book"]
 
@@ -72,7 +73,8 @@ class Book:
         """Every policy with its numbers; then every budget that pays for one of them."""
         budgets: dict[int, tuple[Any, set[Own]]] = {}
         policies = registry.all() if self._policies is None else self._policies
-        for shown in (shown for policy in policies for shown in policy._metered()):
+        for number, shown in enumerate(shown for policy in policies for shown in policy._metered()):
+            take_turns(number)
             try:
                 own, sheet = self._bounded(shown, read_policy(shown, self._choose))
                 budget = getattr(shown.gates[0], "budget", None)

@@ -11,6 +11,7 @@ import math
 
 from resilio.metrics._catalogue import CATALOGUE, DURATION, Instrument
 from resilio.metrics._sheet import Buckets, Key, Labels
+from resilio.metrics._turns import take_turns
 
 __all__ = ["Writer"]
 
@@ -39,7 +40,8 @@ class Writer:
     def durations(self, samples: dict[Labels, Buckets]) -> str:
         """Return the lines of the duration histogram."""
         lines = [head(DURATION)]
-        for labels, buckets in samples.items():
+        for at, (labels, buckets) in enumerate(samples.items()):
+            take_turns(at)
             begins = self._buckets.get((labels, buckets.bounds))
             if begins is None:
                 begins = self._bucket_begins(labels, buckets.bounds)

@@ -25,6 +25,7 @@ from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import BUCKETS, PRESETS, Choice, Chooser
 from resilio.metrics._sheet import Sheet
 from resilio.metrics._text import Writer
+from resilio.metrics._turns import take_turns
 
 try:
     import prometheus_client
@@ -147,6 +148,7 @@ def generate_latest(registry: Any = REGISTRY) -> bytes:
     others: list[Metric] = []
     for metric in registry.collect():
         if isinstance(metric, Family):
+            take_turns(0)
             ours.append(metric.text())
         else:
             others.append(metric)
@@ -166,16 +168,19 @@ class _Given(Collector):
 
 def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaitable[None]]:
     """
-    Return an ASGI application that answers GET with the metrics, to mount at /metrics.
+    Return an ASGI application that answers GET with the metrics, to mount at /metrics; it reads in a thread.
 
     Args:
         registry: A registry of prometheus_client.
     """
+    from anyio import to_thread
 
     async def metrics(scope: Any, receive: Any, send: Send) -> None:  # noqa: ARG001
         if scope["type"] != "http":
             return
-        status, body = (200, generate_latest(registry)) if scope["method"] in {"GET", "HEAD"} else (405, b"")
+        status, body = 405, b""
+        if scope["method"] in {"GET", "HEAD"}:
+            status, body = 200, await to_thread.run_sync(generate_latest, registry)
         headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -189,6 +189,25 @@ def test_the_asgi_application_serves_the_metrics() -> None:
     assert ask("GET", "websocket") == []
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_scrape_does_not_stop_the_event_loop(monkeypatch: Any, backend: str) -> None:
+    """It is read in a thread, on either loop."""
+    import threading
+
+    import anyio
+
+    ran = []
+    monkeypatch.setattr(prometheus, "generate_latest", lambda _: (ran.append(threading.current_thread()), b"text")[1])
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    anyio.run(prometheus.make_asgi_app(), {"type": "http", "method": "GET"}, None, send, backend=backend)
+    assert sent[1]["body"] == b"text"
+    assert ran[0] is not threading.current_thread()
+
+
 def test_the_wsgi_application_serves_the_metrics() -> None:
     """The same."""
     scraped = prometheus_client.CollectorRegistry()
