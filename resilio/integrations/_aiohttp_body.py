@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
+from functools import cache
 from typing import Any
 
 from resilio._outcome import Outcome
@@ -92,8 +93,7 @@ def _forget(response: Any) -> None:
     The event loop knows the connection, which knows what is to be told of the body's end: the response. So a response
     that its user has dropped with its body unread would live until the server ends it, and its permit with it.
     """
-    content = response.content
-    told: Any = getattr(content, "_eof_callbacks", None)
+    told: Any = getattr(response.content, "_eof_callbacks", None)
     ended: Any = getattr(response, "_response_eof", None)
     if told is None or ended not in told:
         return
@@ -105,4 +105,25 @@ def _forget(response: Any) -> None:
         if method is not None:
             method()
 
-    content.on_eof(tell)
+    response.content.on_eof(tell)
+    response._resilio_known = sys.getrefcount(response.content)  # no frame of ours holds it now
+    response.__class__ = _droppable(response.__class__)
+
+
+@cache
+def _droppable(kind: Any) -> Any:
+    """
+    Return a class of responses that may be dropped while their content is read on, as without this.
+
+    Args:
+        kind: The class of the client's own, or the user's.
+    """
+
+    def finalize(self: Any) -> None:
+        if sys.getrefcount(self.content) > self._resilio_known:  # somebody reads it
+            self.content.on_eof(self._response_eof)
+        else:
+            kind.__del__(self)
+
+    names = {"__del__": finalize, "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__slots__": ()}
+    return type(kind.__name__, (kind,), names)

@@ -115,7 +115,7 @@ class Middleware:
         """Return what holds the permits of a response; None if it is whole already, and good."""
         failing = self._failing
         if failing is None or (self._usual and response.status < LEAST_THAT_FAILS):
-            if response.connection is None and response.content.exception() is None:
+            if response.connection is None and (response.content is None or response.content.exception() is None):
                 return None
             return Body(response, None, self._label)
         return Body(response, failing(response), self._label)

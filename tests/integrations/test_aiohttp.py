@@ -355,6 +355,16 @@ async def test_the_deadline_is_told_only_if_asked_for(server: Misbehaving) -> No
     assert 4000 < float(server.seen[4]["x-left-ms"]) <= 5000
 
 
+async def test_a_deadline_that_ends_a_body_says_nothing(server: Misbehaving) -> None:
+    """The server is not to blame for a caller that had little time; the permit is back."""
+    policy = breaker()
+    async with session(policy) as client:
+        with pytest.raises(resilio.DeadlineExceededError):
+            async with resilio.deadline(0.5), client.get(server.url + "/hang-mid-body") as response:
+                await response.read()
+    assert ends(policy) == (0, 0, 1)
+
+
 async def test_a_passed_deadline_sends_nothing(server: Misbehaving) -> None:
     """What the policy knows to be too late is not begun."""
     policy = resilio.pipeline(resilio.deadline(1.0), breaker())

@@ -54,6 +54,32 @@ async def test_a_response_that_is_dropped_gives_its_permit_back(
     assert told[0].startswith("a response of aiohttp-dropped: a response was dropped before its body had ended")
 
 
+async def test_content_may_be_read_by_who_has_dropped_its_response() -> None:
+    """Who holds nothing but `response.content` reads it to its end, as without a policy."""
+    goes_on = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"a")
+        await goes_on.wait()
+        await response.write(b"b")
+        return response
+
+    app = web.Application()
+    app.add_routes([web.get("/slow", slow)])
+    policy = resilio.bulkhead(1)
+    async with TestServer(app) as running, session(policy) as client:
+        content = (await client.get(running.make_url("/slow"))).content
+        assert await content.readany() == b"a"
+        gc.collect()
+        assert policy.snapshot().inflight == 1
+        goes_on.set()
+        assert await content.read() == b"b"
+    found = policy.snapshot()
+    assert (found.inflight, found.successes, found.abandoned) == (0, 1, 0)
+
+
 async def test_a_body_broken_off_gives_its_permit_back(server: Misbehaving) -> None:
     """`break` out of a stream inside of `async with` is no outcome, and nothing is abandoned."""
     policy = resilio.bulkhead(1)
