@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
-from servers.grpc_service import Served, serve
 
 import resilio
+
+if TYPE_CHECKING:
+    from servers.grpc_service import Served
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +30,8 @@ async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
 @pytest.fixture
 async def served(anyio_backend: str) -> AsyncIterator[Served]:
     """A server without interceptors."""
+    from servers.grpc_service import serve  # this file is read wherever tests are collected, grpcio or not
+
     running = await serve()
     yield running
     await running.server.stop(None)
