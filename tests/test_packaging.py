@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ NATIVE = (
     "clock",
     "core",
     "custom",
+    "exchange",
     "fallback",
     "hedge",
     "keyed",
@@ -110,13 +112,14 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
 
 @installed
 def test_wheel_holds_modules_stubs_and_marker_only() -> None:
-    """The wheel has .py, .pyi, .so, py.typed and scenarios, an .so and a stub a native module, and no sources in C."""
+    """The wheel has .py, .pyi, .so, py.typed and data, an .so and a stub a native module, and no sources in C."""
     files = importlib.metadata.files("resilio-sdk") or []
     inside = {str(path) for path in files if path.parts[0] == "resilio" and "__pycache__" not in path.parts}
-    assert {Path(name).suffix for name in inside} == {".py", ".pyi", ".so", ".toml", ".typed"}
-    assert {Path(name).parent.as_posix() for name in inside if name.endswith(".toml")} == {
-        "resilio/simulation/scenarios"
+    data = {
+        Path(name).parent.as_posix() for name in inside if Path(name).suffix not in {".py", ".pyi", ".so", ".typed"}
     }
+    assert data == {"resilio/live/static", "resilio/metrics/assets", "resilio/simulation/scenarios"}
+    assert {f"resilio/live/static/{name}" for name in ("index.html", "live.css", "live.js", "icon.svg")} <= inside
     modules = {Path(name).name.partition(".")[0] for name in inside if name.endswith(".so")}
     assert modules == set(NATIVE)
     assert {f"resilio/_native/{name}.pyi" for name in NATIVE} <= inside
@@ -131,7 +134,7 @@ def test_metadata_names_entry_points_and_extras() -> None:
     assert ("console_scripts", "resilio", "resilio.cli:main") in points
     assert ("pytest11", "resilio", "resilio.testing.plugin") in points
     extras = set(distribution.metadata.get_all("Provides-Extra") or [])
-    assert extras == {"aiohttp", "cli", "grpc", "httpx", "otel", "prometheus", "valkey"}
+    assert extras == set(tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 @installed
