@@ -33,9 +33,10 @@ class Abandoned(BaseException):
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded generator function does when it is called."""
     stages = _stages(pipeline, "stream")
+    counting = _count_at(stages)
 
     def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs), args, kwargs)
+        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs, counting), args, kwargs)
         return begun
 
     return start
@@ -44,9 +45,10 @@ def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> C
 def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded async generator function does when it is called."""
     stages = _stages(pipeline, "astream")
+    counting = _count_at(stages)
 
     def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs), args, kwargs)
+        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs, counting), args, kwargs)
         return begun
 
     return start
@@ -55,10 +57,11 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
 
-    __slots__ = ("args", "cuts", "entries", "first", "fn", "kwargs")
+    __slots__ = ("args", "counting", "cuts", "entries", "first", "fn", "kwargs")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], counting: int) -> None:
         self.fn = fn
+        self.counting = counting
         self.args = args
         self.kwargs = kwargs
         self.cuts: list[Cutoff] = []
@@ -93,7 +96,9 @@ class _ByKey:
     def own(self, make: _Maker) -> Any:
         """Return that of a call."""
         if isinstance(self._stage, core.Pipeline):
-            return core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
+            run = core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
+            run.inside = self._stage.inside
+            return run
         return make.own(self._stage)
 
 
@@ -108,6 +113,21 @@ def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
         else:
             gates.append(gate)
     return (*stages, *_run(gates)) if stages or any(map(_is_keyed, gates)) else (pipeline,)
+
+
+def _count_at(stages: tuple[Any, ...]) -> int:
+    """
+    Have the time of a stream counted once, by its outermost stage that holds a permit.
+
+    Returns:
+        How many stages there are from that one on.
+    """
+    holding = [at for at, stage in enumerate(stages) if getattr(stage, "kind", None) not in ("timeout", "deadline")]
+    for at in holding[1:]:
+        run = stages[at]._stage if isinstance(stages[at], _ByKey) else stages[at]
+        if isinstance(run, core.Pipeline):
+            run.inside = True
+    return len(stages) - holding[0] if holding else 0
 
 
 def _run(gates: list[Gate]) -> tuple[Any, ...]:
@@ -172,6 +192,11 @@ class Inside:
     def cuts(self) -> list[Cutoff]:
         """What may interrupt the step under way, for all stages of the call: who begins one puts it there."""
         return self._make.cuts
+
+    @property
+    def outermost(self) -> bool:
+        """Whether this is inside of the stage at which the stream's time is counted."""
+        return len(self._stages) + 1 == self._make.counting
 
     def one_shot(self) -> str | None:
         """The name of an argument with which there cannot be a second stream, if there is one."""

@@ -61,6 +61,7 @@ class Waiter:
 class Pipeline:
     """Gates in order, outermost first: admit all or nothing, settle exactly once."""
 
+    inside: bool
     @property
     def gates(self) -> tuple[Gate, ...]: ...
     def __init__(self, gates: tuple[Gate, ...]) -> None: ...

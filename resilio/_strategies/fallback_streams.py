@@ -27,12 +27,12 @@ def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
 
         make: Makes the stream inside.
     """
-    return drive(_Redirected(gate, make), _Held((gate,)), (), {})
+    return drive(_Redirected(gate, make), _Held(gate, make), (), {})
 
 
 def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream that is begun elsewhere; see :func:`redirected`."""
-    return drive_async(_AsyncRedirected(gate, make), _Held((gate,)), (), {}, make.cuts)
+    return drive_async(_AsyncRedirected(gate, make), _Held(gate, make), (), {}, make.cuts)
 
 
 class _Choice:

@@ -15,7 +15,7 @@ from resilio._native.retry import RetryGate, Tries
 from resilio._streams import Custody, Inside, drive, drive_async
 
 if TYPE_CHECKING:
-    from resilio._native.core import Permit
+    from resilio._native.core import Gate, Permit
 
 __all__ = ["aretried", "retried"]
 
@@ -29,16 +29,20 @@ def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
 
         make: Makes the stream inside.
     """
-    return drive(_Retried(gate, make), _Held((gate,)), (), {})
+    return drive(_Retried(gate, make), _Held(gate, make), (), {})
 
 
 def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream whose first item is retried; see :func:`retried`."""
-    return drive_async(_AsyncRetried(gate, make), _Held((gate,)), (), {}, make.cuts)
+    return drive_async(_AsyncRetried(gate, make), _Held(gate, make), (), {}, make.cuts)
 
 
 class _Held(Pipeline):
-    """The retry alone, which neither waits nor refuses."""
+    """A strategy alone, which neither waits nor refuses."""
+
+    def __init__(self, gate: Gate, make: Inside) -> None:
+        super().__init__((gate,))
+        self.inside = not make.outermost
 
     def acquire(self, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
         return self._hold()

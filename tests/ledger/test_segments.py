@@ -278,3 +278,37 @@ def test_keyed_adds_its_keys_up(vt: Any) -> None:
     policy.reset()
     assert spent(policy) == {"attempt": 0.75}
     assert policy.waited_seconds == 0.0
+
+
+async def test_a_stream_counts_once(vt: Any) -> None:
+    """Until its first item it is first_byte, then body; at its outermost policy, whatever is tried again inside."""
+    tries = retry(on=OSError, attempts=2, backoff=0.25, budget=None, name="stream tries")
+    inner = circuit_breaker("stream breaker")
+    begun: list[int] = []
+
+    @timeout(first=9.0)
+    @tries
+    @inner
+    async def items() -> Any:
+        begun.append(1)
+        await sleep(0.5)
+        if len(begun) == 1:
+            raise OSError
+        yield 1
+        await sleep(2)
+        yield 2
+
+    assert [item async for item in items()] == [1, 2]
+    assert spent(tries) == {"first_byte": 1.25, "body": 2.0}
+    assert spent(inner) == {}
+    alone: list[Segments] = []
+
+    @inner
+    async def plain() -> Any:
+        await sleep(0.5)
+        yield 1
+        await sleep(1)
+        alone.append(Segments())
+
+    assert [item async for item in plain()] == [1]
+    assert spent(inner) == {"first_byte": 0.5, "body": 1.0}

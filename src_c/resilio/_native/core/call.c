@@ -73,6 +73,7 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
     self->run.pipe = pipe;
     self->run.base = self->run.n = 0;
     self->run.interrupt = self->run.place = self->run.hedge = 0;
+    self->run.inside = pipe->inside;
     self->run.verdict = -1;
     self->run.attempt = 0;
     self->run.deadline_ns = RS_NEVER;
@@ -179,6 +180,7 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
     if (self) {
         self->run.base = self->run.n = (int16_t)first;
         self->run.hedge = (uint8_t)hedge;
+        self->run.inside = 1;
         self->run.attempt = attempt;
         self->run.ledger = rs_ledger_keep(ledger);
         self->run.lane = lane;

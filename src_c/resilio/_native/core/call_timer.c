@@ -234,6 +234,7 @@ static void move_inside(CallObject *self, CallObject *loser, int stage)
     loser->run = self->run;
     loser->run.slots = slots;
     loser->run.ledger = NULL;           /* the call keeps it */
+    loser->run.inside = 1;
     loser->run.base = (int16_t)(stage + 1);
     self->run.n = (int16_t)(stage + 1);
     loser->inner = self->inner;

@@ -36,6 +36,7 @@ typedef struct rs_pipeline {
     uint8_t timed;                  /* some of those have timers */
     uint8_t placed;                 /* some of those ask where they run */
     uint8_t timeless;               /* all of them are RS_NO_START */
+    uint8_t inside;                 /* of a stream's further stages: what goes through is part of another call */
     PyObject *weakrefs;
 } rs_pipeline;
 
@@ -51,6 +52,7 @@ typedef struct rs_run {
     uint8_t interrupt;              /* and why: rs_interrupt */
     uint8_t place;                  /* rs_place */
     uint8_t hedge;                  /* a copy of a call under way */
+    uint8_t inside;                 /* part of another call: its time is not counted here */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
     uint32_t attempt;               /* how often a strategy went inward again */
     uint32_t detached;              /* rs_detached when deadline_ns was found */
@@ -62,7 +64,7 @@ typedef struct rs_run {
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
 {
     return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .deadline_ns = RS_NEVER, .base = (int16_t)base, .n = (int16_t)base,
-                    .verdict = -1};
+                    .verdict = -1, .inside = (uint8_t)(base != 0) | pipe->inside};
 }
 
 extern uint32_t rs_epoch;
@@ -73,7 +75,7 @@ static inline PyObject *rs_run_count(rs_run *run, int64_t now)
     if (RS_UNLIKELY(run->ledger != NULL))
         return rs_ledger_close(run, now);
     int64_t began = run->slots[0].admitted_ns, took = now - began;
-    if (RS_UNLIKELY(run->base != 0 || began == 0 || took < 0))
+    if (RS_UNLIKELY(run->inside || began == 0 || took < 0))
         return NULL;
     RS_SPEND(run->slots[0].gate, RS_ATTEMPT, took);
     return RS_UNLIKELY(took >= rs_slow_ns) ? rs_ledger_slow_attempt(run->slots[0].gate, took) : NULL;

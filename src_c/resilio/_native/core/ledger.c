@@ -293,7 +293,7 @@ PyObject *rs_ledger_close(rs_run *run, int64_t now)
     if (!mine)                          /* its stage goes on: one that hedges waits for copies */
         return NULL;
     rs_lock_acquire(&ledger->lock);
-    int counts = !ledger->closed && run->base == 0 && run->n > 0;
+    int counts = !ledger->closed && !run->inside && run->n > 0;
     ledger->closed = 1;
     rs_lock_release(&ledger->lock);
     if (!counts)

@@ -237,6 +237,7 @@ static PyMethodDef pipeline_methods[] = {
     {NULL}};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},
+    {"inside", T_BOOL, offsetof(rs_pipeline, inside), 0, "Whether what goes through is part of another call, which counts its time."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
     {NULL}};
 
