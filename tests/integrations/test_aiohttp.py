@@ -406,6 +406,7 @@ async def test_two_middlewares_may_guard_one_session(server: Misbehaving) -> Non
     assert ends(inner) == (0, 1, 0)
 
 
+@pytest.mark.untraced
 def test_it_works_on_uvloop(server: Misbehaving) -> None:
     """The other event loop that people use: what ends, dies and is dropped gives its permit back."""
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")

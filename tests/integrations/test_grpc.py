@@ -17,6 +17,7 @@ import pytest
 
 CHECKS = Path(__file__).parent / "grpc_checks"
 PATIENCE = 280
+UNTRACED = " and not untraced" if os.environ.get("RESILIO_COVERAGE") == "1" else ""
 
 if importlib.util.find_spec("grpc") is None:
     pytest.skip("grpcio is not installed", allow_module_level=True)
@@ -24,21 +25,14 @@ if importlib.util.find_spec("grpc") is None:
 
 def check(file: str, marks: str = "not slow and not soak") -> None:
     """Run a file of checks in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "python_files=check_*.py",
-        "-m",
-        marks,
-    ]
-    environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+    options = ("-q", "-p", "no:cacheprovider", "-o", "python_files=check_*.py", "-m", marks + UNTRACED)
     ended = subprocess.run(
-        [*command, str(CHECKS / file)], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-m", "pytest", *options, str(CHECKS / file)],
+        env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
@@ -58,17 +52,20 @@ def test_the_page() -> None:
     check("check_page.py")
 
 
+@pytest.mark.untraced
 def test_a_small_storm_of_streams_leaves_no_permit_out() -> None:
     """Streams broken off, abandoned, cancelled, timed out and cut."""
     check("check_storm.py")
 
 
+@pytest.mark.untraced
 @pytest.mark.slow
 def test_a_storm_of_streams_leaves_no_permit_out() -> None:
     """The same, with more of them."""
     check("check_storm.py", "slow")
 
 
+@pytest.mark.untraced
 @pytest.mark.soak
 def test_twenty_thousand_streams_leave_no_permit_out() -> None:
     """The whole storm."""

@@ -191,6 +191,7 @@ async def test_a_call_cancelled_by_its_caller_says_nothing(served: Served, break
     assert breaker.snapshot().abandoned == 0
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("kind", ["answers", "iterates", "writes", "joins"])
 async def test_a_stream_that_is_dropped_gives_its_permit_back(served: Served, kind: str, begun: bool) -> None:
@@ -541,6 +542,7 @@ async def test_a_call_may_be_read_without_an_interceptor_around(served: Served, 
     assert ends(breaker) == (1, 0, 0)
 
 
+@pytest.mark.untraced
 async def test_a_stream_may_be_collected_in_another_thread(served: Served, breaker: Any) -> None:
     """The collector runs anywhere: the permit comes back, and the call is cancelled in its own loop."""
     async with served.channel(interceptors(breaker)) as channel:
@@ -571,6 +573,7 @@ async def test_a_call_that_is_not_over_has_not_ended_with_anything() -> None:
     assert error.code() is Code.UNKNOWN
 
 
+@pytest.mark.untraced
 def test_it_works_on_uvloop(breaker: Any) -> None:
     """The other event loop that people use: what ends, dies and is dropped gives its permit back."""
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")

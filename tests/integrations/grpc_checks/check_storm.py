@@ -14,7 +14,7 @@ from servers.grpc_service import Served
 import resilio
 from resilio.integrations.grpc import interceptors
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.untraced]  # what is dropped has to be collected
 
 WAYS = 6
 
