@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -31,14 +32,14 @@ def client(request: pytest.FixtureRequest) -> Any:
 # ---- HTTP/2 ----------------------------------------------------------------------------------------------------------
 
 
-async def _app(scope: Any, receive: Any, send: Any) -> None:
-    """Three parts, or without end."""
+async def _app(stop: asyncio.Event, scope: Any, receive: Any, send: Any) -> None:
+    """Three parts, or as many as there is time for."""
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     endless = scope["path"] == "/endless"
     sent = 0
-    while endless or sent < 3:
+    while not stop.is_set() and (endless or sent < 3):
         sent += 1
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
         await asyncio.sleep(0.005)
@@ -60,7 +61,7 @@ def http2_server() -> Iterator[str]:
     port = created.insecure_sockets[0].getsockname()[1]
     config.create_sockets = lambda: created  # type: ignore[method-assign]
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    run = lambda: loop.run_until_complete(serve(_app, config, shutdown_trigger=stop.wait))  # noqa: E731
+    run = lambda: loop.run_until_complete(serve(partial(_app, stop), config, shutdown_trigger=stop.wait))  # noqa: E731
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
