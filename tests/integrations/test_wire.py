@@ -190,7 +190,10 @@ def test_a_header_name_is_checked() -> None:
             check_header_name("deadline_header", bad)
 
 
-@given(st.one_of(st.text(), st.binary(), st.lists(st.text(), max_size=3), st.integers(), st.none()))
+TEXT = st.binary().map(lambda raw: raw.decode("utf-8", "replace"))  # st.text() takes a minute to begin on some builds
+
+
+@given(st.one_of(TEXT, st.binary(), st.lists(TEXT, max_size=3), st.integers(), st.none()))
 def test_reading_never_raises_and_gives_only_what_can_be_used(value) -> None:
     """Whatever a stranger sends, a deadline is None or finite seconds >= 0, a priority None or a class."""
     for name in NAMES:
