@@ -9,6 +9,7 @@ guarded as bytes.
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilio._config import refuse
@@ -17,7 +18,7 @@ from resilio.integrations.llm._dialects import ANTHROPIC
 from resilio.integrations.llm._guard import guard_client, guard_of
 
 try:
-    import anthropic  # type: ignore[import-not-found, unused-ignore]
+    sdk: Any = import_module("anthropic")
 except ImportError as error:
     raise missing("llm.anthropic", "anthropic", error) from error
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["guard", "guard_of"]
 
-C = TypeVar("C", bound="anthropic.Anthropic | anthropic.AsyncAnthropic")
+C = TypeVar("C")
 
 
 def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: float | timedelta = 60.0) -> C:
@@ -45,6 +46,6 @@ def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pau
         TypeError: Not a client of this SDK, or not a policy.
         ValueError: It is guarded already, or the policy has a fallback.
     """
-    if not isinstance(client, (anthropic.Anthropic, anthropic.AsyncAnthropic)):
+    if not isinstance(client, (sdk.Anthropic, sdk.AsyncAnthropic)):
         refuse("client", client, "an Anthropic or AsyncAnthropic", TypeError)
-    return guard_client(client, policy, ANTHROPIC, anthropic, whole_answers=whole_answers, max_pause=max_pause)
+    return guard_client(client, policy, ANTHROPIC, sdk, whole_answers=whole_answers, max_pause=max_pause)

@@ -402,6 +402,8 @@ async def test_other_requests_pass_through(sdk: Sdk, server: Misbehaving) -> Non
     server.routes["/v1/models"] = models
     limit = rate_limit("100/s", token_rate("100/s"))
     async with sdk.client(server, limit) as client:
+        if not hasattr(client, "models"):
+            pytest.skip("this SDK lists no models")
         assert [model.id async for model in client.models.list()] == ["m"]
     assert limit.snapshot().successes == 1
     assert limit.available["tokens"] == 100
