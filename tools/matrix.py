@@ -50,13 +50,13 @@ class Client:
 
 
 CLIENTS = (
-    Client("httpx", ("integrations/test_httpx*.py",), ("h2",)),
-    Client("httpx2", ("integrations/test_httpx*.py",), ("h2",)),
+    Client("httpx", ("integrations/test_httpx*.py",), ("h2", "httpx2")),
+    Client("httpx2", ("integrations/test_httpx*.py",), ("h2", "httpx")),
     Client("requests", ("integrations/test_requests*.py",)),
     Client("aiohttp", ("integrations/test_aiohttp*.py",)),
     Client("grpcio", ("integrations/test_grpc*.py",)),
-    Client("openai", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py")),
-    Client("anthropic", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py")),
+    Client("openai", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py"), old=("httpx<0.28",)),
+    Client("anthropic", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py"), old=("httpx<0.28",)),
     Client("starlette", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
     Client("fastapi", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
     Client("flask", ("integrations/test_wsgi*.py",)),
@@ -231,6 +231,6 @@ def _counted(report: Path) -> str:
 def _table(cells: list[Cell], oldest: Interpreter, newest: Interpreter) -> str:
     lines = [f"| client | oldest, on Python {oldest.minor} | newest, on Python {newest.minor} |", "|---|---|---|"]
     for first, second in zip(cells[::2], cells[1::2], strict=True):
-        columns = (first.client.package, *(f"{cell.version} {cell.outcome}".strip() for cell in (first, second)))
+        columns = (first.client.package, *(f"{cell.version}: {cell.outcome}".strip(": ") for cell in (first, second)))
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines) + "\n"
