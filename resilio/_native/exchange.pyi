@@ -29,8 +29,6 @@ class Exchange:
 
         A body that is short and all there is as good as taken; otherwise the end is when the server has taken it.
         """
-        ...
 
 def settle(permit: Permit, status: int) -> None:
     """End a permit as the status says: a fault of the server is a failure, a fault of the client is neither."""
-    ...

@@ -195,7 +195,7 @@ class AsyncBody(Held):
             permits: What ends with it; more may be added.
         """
         self._permits = permits
-        self._inner = inner
+        self._inner: Any = inner
         self._iterator: Any = None
         self.headers = headers
 
@@ -278,7 +278,7 @@ class Body(Held):
     def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None:
         """Put a body under guard; see :class:`AsyncBody`."""
         self._permits = permits
-        self._inner = inner
+        self._inner: Any = inner
         self._iterator: Any = None
         self._read_limit: float | None = None
         self.headers = headers

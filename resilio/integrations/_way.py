@@ -123,11 +123,11 @@ class Way:
             permit.raised(error)
 
 
-def _acall(pipeline: core.Pipeline) -> Callable[[Asend, Any], Awaitable[Any]]:
+def _acall(pipeline: core.Pipeline) -> Callable[..., Awaitable[Any]]:
     return pipeline.acall
 
 
-def _call(pipeline: core.Pipeline) -> Callable[[Send, Any], Any]:
+def _call(pipeline: core.Pipeline) -> Callable[..., Any]:
     return pipeline.call
 
 

@@ -46,7 +46,8 @@ def pool_capacity(engine: Any) -> int:
         ValueError: A pool whose overflow is unlimited.
     """
     pool = _engine(engine).pool
-    size, overflow = getattr(pool, "size", None), getattr(pool, "_max_overflow", 0)
+    size: Any = getattr(pool, "size", None)
+    overflow = getattr(pool, "_max_overflow", 0)
     if not callable(size):
         refuse("engine", engine, f"an engine whose pool has a size, as QueuePool, not {type(pool).__name__}", TypeError)
     if overflow < 0:
