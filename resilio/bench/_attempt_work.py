@@ -8,11 +8,12 @@ from time import thread_time_ns
 from typing import Any
 
 import resilio
+from resilio._native.core import phase
 from resilio.bench._comparison import Unavailable
 from resilio.bench._loops import Loop, own_code
 from resilio.bench._work import ANSWER, AsyncFunction
 
-__all__ = ["awaits_and_passes", "awaits_twice", "failing_first", "public", "suspending"]
+__all__ = ["awaits_and_passes", "awaits_twice", "failing_first", "public", "suspending", "telling_a_phase"]
 
 
 def public(name: str) -> Any:
@@ -28,6 +29,16 @@ def suspending() -> AsyncFunction:
 
     async def call() -> int:
         await asyncio.sleep(0)
+        return ANSWER
+
+    return own_code(call)
+
+
+def telling_a_phase() -> AsyncFunction:
+    """Return a new async function that tells what it is at, as an HTTP client's integration does."""
+
+    async def call() -> int:
+        phase("body")
         return ANSWER
 
     return own_code(call)

@@ -10,7 +10,14 @@ import anyio
 
 import resilio
 from resilio.bench import _loops, _work
-from resilio.bench._attempt_work import awaits_and_passes, awaits_twice, failing_first, public, suspending
+from resilio.bench._attempt_work import (
+    awaits_and_passes,
+    awaits_twice,
+    failing_first,
+    public,
+    suspending,
+    telling_a_phase,
+)
 from resilio.bench._comparison import Against, Comparison, Subject
 from resilio.bench._loops import own_code
 from resilio.bench._subjects import async_comparison, subject
@@ -231,6 +238,11 @@ def _whole_stack() -> Comparison:
                 "resilio, eight decorators, tasks=True",
                 lambda: stack_of_eight(_work.acallee(), tasks=True),
                 note="the deadline is known to tasks that the call starts",
+            ),
+            subject(
+                "resilio, eight decorators, a phase told",
+                lambda: stack_of_eight(telling_a_phase()),
+                note="one `phase()` inside, as integrations tell them: the call's ledger is made",
             ),
         ],
         drive=awaits_and_passes,
