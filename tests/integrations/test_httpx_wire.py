@@ -58,6 +58,7 @@ def http2_server() -> Iterator[str]:
     sockets = config_of.Config.create_sockets
     config.bind = ["127.0.0.1:0"]
     created = sockets(config)
+    created.insecure_sockets[0].listen(100)  # a client that comes before the server runs waits for it
     port = created.insecure_sockets[0].getsockname()[1]
     config.create_sockets = lambda: created  # type: ignore[method-assign]
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
