@@ -10,13 +10,15 @@
 
 typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, RS_WAITER_REFUSED = 3 } rs_waiter_state;
 
+#define RS_NEAR 3
+
 struct rs_waiter {
     PyObject_HEAD
     rs_waiter *prev, *next;
     rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
     PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
     void *claim;                    /* the gate's own, where an amount does not say it all */
-    const void *run;                /* whose run waits: its address only, for the caches */
+    const void *near[RS_NEAR];      /* what the call needs first when it goes on: addresses only, for the caches */
     int64_t amount;                 /* weight or cost asked for */
     int64_t deadline_ns;            /* give up at; RS_NEVER */
     int64_t enqueued_ns;

@@ -37,7 +37,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
 }
 
 /* Ask with a waiter, now that the gate refused to admit at once. */
-static int ask_to_wait(rs_run *run, rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
+static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
 {
     rs_request waiting = *request;
     waiting.waiter = rs_waiter_new();
@@ -48,7 +48,6 @@ static int ask_to_wait(rs_run *run, rs_gate *gate, rs_slot *slot, const rs_reque
     }
     slot->waiter = waiting.waiter;
     slot->waiter->expires_ns = waiting.deadline_ns;
-    slot->waiter->run = run;
     int verdict = ask(gate, slot, &waiting, 1, now, why);
     if (verdict != RS_WAIT)
         Py_CLEAR(slot->waiter);
@@ -188,7 +187,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         int queue = may_wait && ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
-            verdict = ask_to_wait(run, gate, slot, request, deadline, now, why);
+            verdict = ask_to_wait(gate, slot, request, deadline, now, why);
         run->n = (int16_t)(i + 1);
         if (RS_UNLIKELY(verdict == RS_REJECTED))
             return refuse(run, i, now, why);

@@ -97,6 +97,8 @@ static PySendResult park(CallObject *self)
     PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns, rs_clock_now(rs_clk));
     PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
     PySendResult parked = seconds ? suspend_in(self, WAITING, hook, args, 2) : PYGEN_ERROR;
+    if (parked == PYGEN_NEXT && slot->waiter)
+        memcpy(slot->waiter->near, (const void *[RS_NEAR]){&self->run, self->inner, self->run.ledger}, sizeof slot->waiter->near);
     Py_XDECREF(seconds);
     if (parked == PYGEN_ERROR)
         rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));

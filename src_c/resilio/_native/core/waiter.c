@@ -42,18 +42,20 @@ static void waiter_dealloc(rs_waiter *self)
 }
 
 #define LINE 64
+#define LINES 6
 
 /* Of thousands of calls in a queue each is out of the caches; by the time that its task runs it is back. */
-static void prefetch_run(const void *run)
+static void prefetch(const rs_waiter *waiter)
 {
-    for (int i = 0; run && i < 8; i++)
-        __builtin_prefetch((const char *)run + i * LINE);
+    for (int i = 0; i < RS_NEAR && waiter->near[i]; i++)
+        for (int line = 0; line < LINES; line++)
+            __builtin_prefetch((const char *)waiter->near[i] + line * LINE);
 }
 
 /* Wake the park. Any thread, any time; the waker must not raise, and if it does nobody is harmed. */
 void rs_waiter_wake(rs_waiter *self)
 {
-    prefetch_run(self->run);
+    prefetch(self);
     rs_lock_acquire(&wake_lock);
     self->notified = 1;
     PyObject *waker = Py_XNewRef(self->waker);
