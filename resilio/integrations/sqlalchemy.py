@@ -45,14 +45,13 @@ def pool_capacity(engine: Any) -> int:
         TypeError: No engine, or one whose pool has no size.
         ValueError: A pool whose overflow is unlimited.
     """
-    pool = _engine(engine).pool
-    size: Any = getattr(pool, "size", None)
+    pool: Any = _engine(engine).pool
     overflow = getattr(pool, "_max_overflow", 0)
-    if not callable(size):
+    if not callable(getattr(pool, "size", None)):
         refuse("engine", engine, f"an engine whose pool has a size, as QueuePool, not {type(pool).__name__}", TypeError)
     if overflow < 0:
         refuse("engine", engine, "an engine with a limited max_overflow")
-    return int(size()) + int(overflow)
+    return int(pool.size()) + int(overflow)
 
 
 def pool_bulkhead(
