@@ -12,7 +12,7 @@ from resilio._native.core import Timer
 if TYPE_CHECKING:
     from resilio._backends import Waits
 
-__all__ = ["kept_by", "park", "sleep"]
+__all__ = ["park", "sleep"]
 
 GRAIN = 0.002
 """Seconds that a long wait may be woken early: more than the timers of the loop's wheel may be late."""
@@ -44,6 +44,7 @@ class _Waker:
         self._owner = get_ident()
 
     def wake(self) -> None:
+        """End the wait, now or in the loop's next step."""
         # Straight only within a step of a task. Elsewhere in the loop's thread a finaliser may interrupt the loop just
         # after it found nothing ready and before it sleeps in its selector: it would sleep over this wake-up.
         if get_ident() == self._owner and asyncio.current_task(self._loop) is not None:
@@ -68,7 +69,9 @@ async def park(waiter: Waits, seconds: float | None) -> None:
         await _wait_briefly(waiter, seconds, loop, future)
         return
     timer = Timer(_wake, future)
-    timer.keep(loop, future)
+    timer.keep(
+        loop, future
+    )  # nobody else need do so: a gate's queue and the wheel hold no tasks, and a loop knows them weakly
     if seconds is not None:
         timer.arm(seconds - GRAIN)
     try:
@@ -76,17 +79,6 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     finally:
         waiter.unbind()
         timer.disarm()
-
-
-def kept_by(loop: asyncio.AbstractEventLoop) -> dict[object, object]:
-    """
-    Return what *loop* keeps alive as long as it lives itself, by whom it is kept.
-
-    Nobody else need do so: a gate's queue and the wheel hold none of them, a loop knows its tasks weakly, and a task
-    that nobody keeps would be collected in its wait. A loop without attributes keeps nothing.
-    """
-    attributes: dict[str, dict[object, object]] = getattr(loop, "__dict__", {})
-    return attributes.setdefault("_resilio_keeps", {})
 
 
 async def _wait_briefly(

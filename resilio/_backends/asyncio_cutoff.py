@@ -15,7 +15,6 @@ import weakref
 from collections.abc import Callable
 from contextvars import Context
 
-from resilio._backends.asyncio import kept_by
 from resilio._native.core import Timer, begin_interruption, end_interruption
 
 __all__ = ["AsyncioCutoff"]
@@ -64,13 +63,13 @@ class AsyncioCutoff:
     def _arm(self, task: asyncio.Task[object], seconds: float) -> None:
         self._timer = self._timer or Timer(self._expire)
         self._timer.arm(seconds)
-        kept_by(task.get_loop())[self] = task
+        _kept_by(task.get_loop())[self] = task
 
     def _running(self) -> asyncio.Task[object] | None:
         """Return the task, which is there as long as it runs; the loop need not keep it for this any more."""
         task = None if self._task is None else self._task()
         if task is not None:
-            kept_by(task.get_loop()).pop(self, None)
+            _kept_by(task.get_loop()).pop(self, None)
         return task
 
     def close(self, error: BaseException | None) -> bool:
@@ -110,3 +109,14 @@ class AsyncioCutoff:
             return
         self._fired = True
         task.cancel()
+
+
+def _kept_by(loop: asyncio.AbstractEventLoop) -> dict[object, object]:
+    """
+    Return the tasks that *loop* keeps alive as long as it lives itself, by the cutoff that will interrupt them.
+
+    Not by the timer's own `keep`: that leads from the cutoff, which a global table knows, to the task, and a task of a
+    loop that is gone would stay. A loop without attributes keeps nothing.
+    """
+    attributes: dict[str, dict[object, object]] = getattr(loop, "__dict__", {})
+    return attributes.setdefault("_resilio_keeps", {})

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from resilio._config import refuse
@@ -21,8 +20,7 @@ from resilio._outcome import Outcome
 from resilio._policy import Policy
 from resilio._priority import priority
 from resilio.integrations._body import Held, tell, untold
-from resilio.integrations._way import _is_strategy as is_strategy
-from resilio.integrations._way import one_of
+from resilio.integrations._way import one_of, segments_of
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
@@ -192,7 +190,7 @@ class Route:
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like circuit_breaker() or standard('name', on='http')", TypeError)
-        runs = [(acts, core.Pipeline(tuple(run))) for acts, run in groupby(policy.gates, is_strategy)]
+        runs = segments_of(policy.gates)
         self.label = policy.label
         self.hedged = any(one_of(gate).kind == "hedge" for gate in policy.gates)
         self.replays = any(acts for acts, _ in runs)

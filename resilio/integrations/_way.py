@@ -21,7 +21,7 @@ from resilio.integrations import _body
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Permit
 
-__all__ = ["Way", "gates_of", "one_of"]
+__all__ = ["Way", "gates_of", "one_of", "segments_of"]
 
 Attach = Callable[[Any, "Permit"], None]
 Send = Callable[[Any], Any]
@@ -57,8 +57,8 @@ class Way:
         self._attach = attach
         self._local = local
         gates = tuple(policy._fit("sync", _request).gates if sync else policy.gates)
-        self._segments = _segments(gates)
-        self._unhedged = _segments(gate for gate in gates if one_of(gate).kind != "hedge")
+        self._segments = segments_of(gates)
+        self._unhedged = segments_of(gate for gate in gates if one_of(gate).kind != "hedge")
 
     def abind(self, send: Asend, *, hedged: bool = True) -> Asend:
         """Return what sends a request through the policy by `send`, which returns when the headers are here."""
@@ -136,7 +136,8 @@ def _request(request: Any) -> Any:
     return request
 
 
-def _segments(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:
+def segments_of(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:
+    """Return neighbouring strategies (True) and neighbouring gates (False) as a pipeline each, outermost first."""
     return tuple((is_strategy, core.Pipeline(tuple(run))) for is_strategy, run in groupby(gates, _is_strategy))
 
 
