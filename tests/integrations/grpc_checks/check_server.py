@@ -87,7 +87,8 @@ async def test_functions_in_threads_and_written_streams_are_served(started: Any,
         "written": grpc.unary_stream_rpc_method_handler(written),
         "called": grpc.unary_unary_rpc_method_handler(Called().__call__),
     }
-    with ThreadPoolExecutor(2) as threads:
+    threads = ThreadPoolExecutor(2)
+    try:
         server = aio.server(threads, interceptors=(server_interceptor(breaker),))
         server.add_generic_rpc_handlers((service,))
         served = Served(service, server, server.add_insecure_port("127.0.0.1:0"))
@@ -106,6 +107,8 @@ async def test_functions_in_threads_and_written_streams_are_served(started: Any,
                     await call
                 assert caught.value.code() is Code.UNAVAILABLE
         await server.stop(None)
+    finally:
+        await asyncio.to_thread(threads.shutdown)  # not here: a handler's thread may wait for this loop
 
 
 async def test_ls01_a_permit_is_held_until_the_call_is_over(started: Any) -> None:
