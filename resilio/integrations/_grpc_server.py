@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._entropy import seed64
@@ -105,6 +105,16 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
 
     # ---- how it ends
 
+    @contextmanager
+    def serving(self, permit: Permit, context: Any) -> Iterator[None]:
+        """Give the block that the call is served in: the permit ends with it, however it is left."""
+        try:
+            yield
+        except BaseException as error:
+            self.ended(permit, context, error)
+            raise
+        self.ended(permit, context)
+
     def ended(self, permit: Permit, context: Any, error: BaseException | None = None) -> None:
         """Settle: by its status if it has one, else by how it was raised."""
         if permit.ended:
@@ -143,13 +153,8 @@ def _coroutine(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
         try:
             with guard.time(context), guard.rank(context):
                 permit = await guard.policy.aacquire(Incoming(method, context))
-                try:
-                    answer = await behavior(request, context)
-                except BaseException as error:
-                    guard.ended(permit, context, error)
-                    raise
-                guard.ended(permit, context)
-                return answer
+                with guard.serving(permit, context):
+                    return await behavior(request, context)
         except _REFUSALS as refusal:
             await context.abort(*answer_of(refusal))
 
@@ -161,14 +166,10 @@ def _async_generator(guard: ServerGuard, behavior: Behavior, method: str) -> Beh
         try:
             with guard.time(context), guard.rank(context):
                 permit = await guard.policy.aacquire(Incoming(method, context))
-                try:
+                with guard.serving(permit, context):
                     async for message in behavior(request, context):
                         permit.first_item()
                         yield message
-                except BaseException as error:
-                    guard.ended(permit, context, error)
-                    raise
-                guard.ended(permit, context)
         except _REFUSALS as refusal:
             await context.abort(*answer_of(refusal))
 
@@ -182,13 +183,8 @@ def _sync(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
         try:
             with guard.time(context), guard.rank(context):
                 permit = guard.policy.acquire(Incoming(method, context))
-                try:
-                    answer = behavior(request, context)
-                except BaseException as error:
-                    guard.ended(permit, context, error)
-                    raise
-                guard.ended(permit, context)
-                return answer
+                with guard.serving(permit, context):
+                    return behavior(request, context)
         except _REFUSALS as refusal:
             context.abort(*answer_of(refusal))
 
@@ -200,14 +196,10 @@ def _generator(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
         try:
             with guard.time(context), guard.rank(context):
                 permit = guard.policy.acquire(Incoming(method, context))
-                try:
+                with guard.serving(permit, context):
                     for message in behavior(request, context):
                         permit.first_item()
                         yield message
-                except BaseException as error:
-                    guard.ended(permit, context, error)
-                    raise
-                guard.ended(permit, context)
         except _REFUSALS as refusal:
             context.abort(*answer_of(refusal))
 
