@@ -344,7 +344,7 @@ class Samples(Tap):
     __slots__ = ("_muted",)
 
     def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
-        self._muted: set[Gate] = set()
+        self._muted: weakref.WeakSet[Gate] = weakref.WeakSet()  # nobody may ask for long, and keys come and go
         super().__init__(listener, kinds)
 
     def covers(self, gate: Gate) -> bool:
@@ -353,7 +353,7 @@ class Samples(Tap):
     def rearm(self) -> None:
         """Be told of one event more of each gate."""
         with _lock:
-            muted, self._muted = self._muted, set()
+            muted, self._muted = self._muted, weakref.WeakSet()
             for gate in muted:
                 gate.listening = _mask(gate)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from typing import Any
 
 import attrs
@@ -256,6 +257,22 @@ def test_a_subscription_does_not_keep_an_unnamed_policy_alive() -> None:
 
 
 @pytest.mark.untraced
+def test_samples_do_not_keep_the_policies_that_they_have_sampled() -> None:
+    """While nobody asks for more, what has refused once may go: a page open to nobody, and a million tenants' keys."""
+    heard: list[Any] = []
+    samples = events.Samples(lambda event, _: heard.append(event), (Rejected,))
+    refused = bulkhead(1)
+    with refused:
+        assert not refused.try_acquire()
+        assert not refused.try_acquire()
+    gone = weakref.ref(refused.gates[0])
+    assert [event.reason for event in heard] == ["full"]
+    del refused
+    gc.collect()
+    assert gone() is None
+    samples.end()
+
+
 def test_a_ctrl_c_in_a_listener_is_raised_and_not_swallowed() -> None:
     """It is nobody's error: the program is interrupted at the next safe point, and events go on."""
     script = """

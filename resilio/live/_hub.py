@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from resilio._log import logger
+from resilio import _log
 from resilio.live._sampler import SLICE, Tick
 
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
@@ -290,7 +290,7 @@ class Hub:
         """Say what went wrong: to the log once for each kind of error, to the viewers each time."""
         if type(error) not in self._blamed:
             self._blamed.add(type(error))
-            logger().error("the live page cannot read the policies", exc_info=error)
+            _log.say(_log.ERROR, "the live page cannot read the policies", error=error)
         data = frame("trouble", encode({"error": type(error).__name__}))
         for viewer in list(self._viewers["page"]):
             viewer.offer(data)

@@ -60,6 +60,8 @@ class Place:
             temporary.replace(self._lock_file)  # seen from now on, and locked already
         except OSError:
             self.let_go()
+            with suppress(OSError):
+                temporary.unlink()
             raise
 
     def stands(self) -> bool:

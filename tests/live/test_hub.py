@@ -206,6 +206,25 @@ def test_a_source_that_raises_is_told_and_tried_again(
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 
 
+def test_a_handler_that_raises_does_not_end_the_page(hub: Hub, source: Any) -> None:
+    """What cannot be logged is told to the viewers all the same, by the thread that goes on."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    log, handler = logging.getLogger("resilio"), Broken()
+    log.addHandler(handler)
+    try:
+        source.problem = RuntimeError("broken")
+        viewer = hub.join()
+        assert frames(viewer, 3)[:3] == [("trouble", {"error": "RuntimeError"})] * 3
+        assert hub.running
+    finally:
+        log.removeHandler(handler)
+        hub.leave(viewer)
+
+
 def test_further_streams_are_encoded_only_if_somebody_looks(hub: Hub) -> None:
     """An encoder is asked at each reading while it has a viewer."""
     assert hub.has("beats")
