@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +15,8 @@ from resilio.metrics._fork import after_fork
 __all__ = ["MOST_WAITING", "Lines"]
 
 MOST_WAITING = 1000
+LONGEST_HOLD = 1.0
+"""Seconds that a fork waits at most for a line that is being written."""
 Line = Callable[[], object]
 
 
@@ -22,6 +26,7 @@ class Lines:
     def __init__(self) -> None:
         """Start a thread; it is no reason for the process to go on."""
         after_fork(self)
+        _all.add(self)
         self.forked()
 
     def __call__(self, line: Line) -> None:
@@ -42,18 +47,39 @@ class Lines:
         self._closed = False
         self._waiting: deque[Line] = deque()
         self._more = threading.Event()
-        thread = threading.Thread(target=self._write, args=(self._more,), name="resilio-log", daemon=True)
+        self.writing = threading.Lock()
+        arguments = (self._more, self.writing)
+        thread = threading.Thread(target=self._write, args=arguments, name="resilio-log", daemon=True)
         with suppress(RuntimeError):  # no threads left: lines wait, and are dropped in the end
             thread.start()
 
-    def _write(self, more: threading.Event) -> None:
+    def _write(self, more: threading.Event, writing: threading.Lock) -> None:
         while True:
             more.wait()
             more.clear()
             while self._waiting:
                 try:
-                    self._waiting.popleft()()
+                    with writing:
+                        self._waiting.popleft()()
                 except Exception:  # noqa: BLE001 - a handler that raises must not end the lines of the others
                     _trouble.count()
             if self._closed:
                 return
+
+
+_all: weakref.WeakSet[Lines] = weakref.WeakSet()
+_held: dict[int, list[Lines]] = {}
+
+
+def _hold() -> None:
+    """Have no line half written while the process forks: the child would find a handler's stream locked for ever."""
+    _held[threading.get_ident()] = [lines for lines in list(_all) if lines.writing.acquire(timeout=LONGEST_HOLD)]
+
+
+def _go_on() -> None:
+    for lines in _held.pop(threading.get_ident(), ()):
+        lines.writing.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_held.clear)

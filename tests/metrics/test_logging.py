@@ -286,8 +286,9 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
             stop = resilio_logging.summaries(every=3600)
             pool.attempt(int)
         _log.say(_log.INFO, "parent")
-        while _log.handed_to()._waiting:
-            pass
+        written = threading.Event()
+        _log.handed_to()(written.set)  # after the line, in order
+        written.wait()
         sys.stdout.flush()
         child = os.fork()
         if not child:
@@ -307,6 +308,37 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
     assert first == "parent"
     assert second == "circuit_breaker 'in the child': closed -> forced_open (manual)"
     assert third.startswith("bulkhead 'pool' refused 2 calls in ")
+
+
+def test_a_fork_waits_for_a_line_that_is_being_written() -> None:
+    """A child never finds a handler's stream locked by the thread that it has not."""
+    script = """
+        import logging, os, sys, threading, time
+        from resilio import _log
+        from resilio.metrics import logging as resilio_logging
+
+        inside, written = threading.Event(), []
+
+        class Slow(logging.Handler):
+            def emit(self, record):
+                inside.set()
+                time.sleep(0.05)
+                written.append(record.getMessage())
+
+        logging.getLogger("resilio").addHandler(Slow())
+        resilio_logging.in_background()
+        _log.say(_log.WARNING, "parent")
+        inside.wait()
+        child = os.fork()
+        if not child:
+            os._exit(0 if written == ["parent"] else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        _log.say(_log.WARNING, "still there")
+        while len(written) < 2:
+            pass
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n"
 
 
 # ---- structlog -------------------------------------------------------------------------------------------------------
