@@ -7,7 +7,7 @@ A part is loaded when it is first named (`from resilio import bulkhead`): nobody
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from resilio._native.core import Permit, Refusal, Result, Segments, current
+from resilio._native.core import Permit, Refusal, Result, Segments, current, phase
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio.errors import (
     BulkheadFullError,
@@ -110,6 +110,7 @@ __all__ = [
     "laws",
     "load_shed",
     "override",
+    "phase",
     "pipeline",
     "policy_of",
     "presets",

@@ -10,8 +10,8 @@ import pytest
 from anyio import sleep
 
 import resilio
-from resilio import Segments, bulkhead, circuit_breaker, current, fallback, pipeline, rate_limit, retry, timeout
-from resilio._native.core import SEGMENTS, phase
+from resilio import Segments, bulkhead, circuit_breaker, current, fallback, phase, pipeline, rate_limit, retry, timeout
+from resilio._native.core import SEGMENTS
 
 pytestmark = pytest.mark.anyio
 
@@ -117,6 +117,51 @@ async def test_phases_split_the_attempt_of_all_calls_under_way(vt: Any) -> None:
     assert told(inside[1]) == {**phases, "attempt": 0.81}
     assert spent(inner_policy) == phases
     assert spent(outer_policy) == {**phases, "attempt": 0.81}
+
+
+async def test_phases_belong_to_the_calls_of_this_task(vt: Any) -> None:
+    """What a task says that a call has started is not the call's; nor is what is said where there is none."""
+    policy = circuit_breaker("with a child")
+
+    @policy
+    async def work() -> Segments:
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+            await sleep(0.5)
+        return current().segments
+
+    async def child() -> None:
+        phase("body")
+        await sleep(0.25)
+
+    assert told(await work()) == {"attempt": 0.5}
+
+
+def test_phases_are_told_in_plain_code(vt: Any) -> None:
+    """In a thread as in a task, and an attempt that fails in a phase ends that."""
+    from resilio import _backends
+
+    policy = circuit_breaker("plain phases")
+    tries = retry(on=OSError, attempts=2, backoff=0.0, budget=None, name="plain tries")
+    whole = pipeline(tries, policy, name="plain whole")
+    seen: list[Segments] = []
+
+    @whole
+    def work() -> None:
+        _backends.sleep(0.125)
+        phase("connect")
+        _backends.sleep(0.25)
+        if not seen:
+            seen.append(current().segments)
+            raise OSError
+        phase("first_byte")
+        _backends.sleep(0.5)
+
+    work()
+    assert told(seen[0]) == {"attempt": 0.125, "connect": 0.25}
+    assert spent(whole) == {"attempt": 0.25, "connect": 0.5, "first_byte": 0.5}
+    assert resilio.phase is phase
+    assert phase("body") is None  # outside of a call
 
 
 async def test_a_fallback_has_its_time(vt: Any) -> None:

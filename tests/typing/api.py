@@ -38,6 +38,7 @@ from resilio import (
     custom_gate,
     deadline,
     detached,
+    phase,
     pipeline,
     policy_of,
     rate_limit,
@@ -254,6 +255,8 @@ def ambient() -> None:
     under_way = current()
     if under_way is not None:
         under_way.fail()
+    phase("connect")
+    phase(None)
 
 
 def refused(error: RejectedError) -> None:

@@ -72,8 +72,10 @@ static PyMethodDef methods[] = {
     {"current", rs_current, METH_NOARGS,
      "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
     {"phase", rs_phase, METH_O,
-     "phase(name, /)\n--\n\nThe time of the calls under way in this task or thread counts as that from now on: connect, first_byte,\n"
-     "body, or None for the attempt itself."},
+     "phase(name, /)\n--\n\nFrom now on, the time of the guarded calls under way in this task or thread counts as that.\n\n"
+     "Phases follow each other; the last one ends with the attempt. Outside of a call it does nothing.\n\n"
+     "Args:\n    name: \"connect\", \"first_byte\" or \"body\"; None: the attempt itself again.\n\n"
+     "Raises:\n    TypeError: Not a string or None.\n    ValueError: Another name."},
     {"slow_calls_above", slow_calls_above, METH_O,
      "slow_calls_above(seconds, /)\n--\n\nHave resilio._slow_calls told of calls that take at least so long; None: of none."},
     {"bypass_enter", bypass_enter, METH_NOARGS, "bypass_enter()\n--\n\nFrom now on calls look whether their context bypasses the gates."},
