@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resilio import _backends, events
+from resilio import _backends, _event_taps, events
 from resilio._native import clock
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class _Watch:
         self._lock = threading.RLock()  # a finaliser that ends a call may come in between
         self._waker: Callable[[], None] | None = None
         self._changed = False
-        self.end = events.watch((door,), self._on_change)
+        self.end = _event_taps.watch((door,), self._on_change)
 
     def bind(self, waker: Callable[[], None], /) -> bool:
         """Have `waker` called at the next change; True: there was one since the last time, do not wait."""

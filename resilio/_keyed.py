@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 
-from resilio import events, registry
+from resilio import registry
 from resilio._config import function, positive_int, refuse, seconds, show
+from resilio._event_subscriptions import attach, detach
 from resilio._native.keyed import Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
@@ -130,7 +131,7 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
         self._name_stages()
         for stage in self._table.stages[1:]:
             stage.policy = self
-            events.attach(stage)
+            attach(stage)
 
     # ---- the keys
 
@@ -289,7 +290,7 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
             made._swap(made._checked(config.overrides))
         for part in _parts(made):
             registry.unlist(part)
-            events.detach(part.gates[0])
+            detach(part.gates[0])
             self._share_config(part)
         self._name_policy(made)
         return made

@@ -17,6 +17,8 @@ import attrs
 from resilio import events, registry
 from resilio._blocks import OpenBlocks, PermitBlock
 from resilio._config import policy_name
+from resilio._event_delivery import postponed
+from resilio._event_subscriptions import attach
 from resilio._native import core
 from resilio._native.custom import latency_of
 from resilio._outcome import judge_error, judge_value
@@ -82,7 +84,7 @@ class Policy(core.Pipeline, Generic[C]):
             gate.policy = self
             gate.name = name
             self._apply_shared(config)
-            events.attach(gate)
+            attach(gate)
 
     @property
     def name(self) -> str | None:
@@ -229,7 +231,7 @@ class Policy(core.Pipeline, Generic[C]):
 
             ValueError: A value out of range.
         """
-        with _reconfiguring:
+        with postponed(), _reconfiguring:
             self._swap(self._checked(changes))
 
     def _checked(self, changes: Mapping[str, Any]) -> C:

@@ -20,6 +20,7 @@ import attrs
 
 from resilio._caller import outside
 from resilio._config import show
+from resilio._event_delivery import postponed
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
@@ -125,7 +126,7 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
 
         ValueError: A value out of range. The message names policy, option and value.
     """
-    with _lock:
+    with postponed(), _lock:
         changes = {_str("a policy's name", name): _options(name, values) for name, values in options.items()}
         plan = [(_named[name].policy, _checked(name, values)) for name, values in changes.items() if name in _named]
         later = {name: values for name, values in changes.items() if name not in _named}

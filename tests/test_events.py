@@ -16,7 +16,9 @@ from typing import Any
 import attrs
 import pytest
 
-from resilio import CircuitOpenError, _log, bulkhead, circuit_breaker, events, pipeline
+from resilio import CircuitOpenError, _event_subscriptions, _log, bulkhead, circuit_breaker, events, pipeline, registry
+from resilio._event_delivery import postponed
+from resilio._event_taps import Samples
 from resilio.events import Rejected, Settled, StateChanged, subscribe
 
 
@@ -83,6 +85,61 @@ def test_a_listener_hears_what_it_asked_for() -> None:
     mine.reset()
     assert [(event.name, event.new) for event in changes] == [("mine", "forced_open")]
     assert [event.name for event in refusals] == ["mine"]
+
+
+def throttling(name: str) -> Any:
+    """A breaker that refuses a share: a change of its mode ends that, which is a change of state."""
+    policy = circuit_breaker(name, mode="probabilistic", consecutive=None)
+    for number in range(200):
+        policy.attempt(boom if number % 5 else int)
+    assert policy.state == "half_open"
+    return policy
+
+
+def change_one(policy: Any) -> None:
+    policy.reconfigure(mode="window")
+
+
+def change_many(policy: Any) -> None:
+    registry.configure({policy.name: {"mode": "window"}})
+
+
+@pytest.mark.parametrize("change", [change_one, change_many])
+def test_a_change_of_options_is_told_with_all_locks_free(change: Any) -> None:
+    """A listener may wait for another thread that looks at policies and changes them; it sees the change made."""
+    policy, other = throttling("changed"), bulkhead(1, name="other")
+    seen: list[Any] = []
+
+    def elsewhere() -> None:
+        other.reconfigure(max_concurrent=2)
+        registry.configure({"other": {"max_queued": 3, "max_wait": 1.0}})
+        seen.append((policy.snapshot().state, policy.config.mode, registry.get("other") is other))
+
+    def listener(event: StateChanged) -> None:
+        thread = threading.Thread(target=elsewhere, daemon=True)
+        thread.start()
+        thread.join(10)  # with a lock held it would not end
+        seen.append((event.new, thread.is_alive()))
+        policy.reconfigure(open_for=0.1)
+
+    policy.on_event(listener)
+    change(policy)
+    assert seen == [("closed", "window", True), ("closed", False)]
+    assert (policy.config.open_for, other.config.max_queued) == (0.1, 3)
+
+
+def test_what_a_refused_change_has_caused_is_told() -> None:
+    """Events of a block that raises are delivered all the same, in order, after its end."""
+    policy = circuit_breaker("postponed")
+    heard: list[str] = []
+    policy.on_event(lambda event: heard.append(event.new))
+    with pytest.raises(ValueError, match="no"), postponed():
+        policy.force_open()
+        with postponed():
+            policy.reset()
+        assert heard == []
+        raise ValueError("no")
+    assert heard == ["forced_open", "closed"]
 
 
 def test_a_listener_of_a_pipeline_hears_all_its_policies() -> None:
@@ -248,11 +305,11 @@ def test_a_change_that_a_finaliser_makes_is_delivered() -> None:
 def test_a_subscription_does_not_keep_an_unnamed_policy_alive() -> None:
     """A listener holds on to what it listens to no more than the registry does."""
     policy = circuit_breaker()
-    gates = len(events._gates)
+    gates = len(_event_subscriptions._gates)
     stop = policy.on_event(print)
     del policy
     gc.collect()
-    assert len(events._gates) < gates
+    assert len(_event_subscriptions._gates) < gates
     stop()
 
 
@@ -260,7 +317,7 @@ def test_a_subscription_does_not_keep_an_unnamed_policy_alive() -> None:
 def test_samples_do_not_keep_the_policies_that_they_have_sampled() -> None:
     """While nobody asks for more, what has refused once may go: a page open to nobody, and a million tenants' keys."""
     heard: list[Any] = []
-    samples = events.Samples(lambda event, _: heard.append(event), (Rejected,))
+    samples = Samples(lambda event, _: heard.append(event), (Rejected,))
     refused = bulkhead(1)
     with refused:
         assert not refused.try_acquire()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio import events
 from resilio._config import show
+from resilio._event_taps import Samples, Tap
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
@@ -57,9 +58,9 @@ class Journal:
         self._past: weakref.WeakKeyDictionary[Policy[Any], Past] = weakref.WeakKeyDictionary()
         self.recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
         me: weakref.ref[Journal] = weakref.ref(self)
-        self._refusals = events.Samples(_weakly(me, Journal._refused), (events.Rejected,))
+        self._refusals = Samples(_weakly(me, Journal._refused), (events.Rejected,))
         weakref.finalize(self, self._refusals.end)
-        tap = events.Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
+        tap = Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
         weakref.finalize(self, tap.end)
 
     def past_of(self, policy: Policy[Any]) -> Past:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
 
-from resilio import _log, events
+from resilio import _event_subscriptions, _log
 from resilio._config import choice, positive_int, refuse, seconds
 from resilio._log import Target
 from resilio._policy import Policy
@@ -25,12 +25,12 @@ __all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use
 
 def enable() -> None:
     """Have every refusal of every policy logged at DEBUG from now on."""
-    events.log_refusals(True)
+    _event_subscriptions.log_refusals(True)
 
 
 def disable() -> None:
     """Log refusals no more, also if a policy is made while the logger is enabled for DEBUG."""
-    events.log_refusals(False)
+    _event_subscriptions.log_refusals(False)
 
 
 def use(target: Target) -> None:

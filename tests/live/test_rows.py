@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
+from resilio import _event_subscriptions, bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
+from resilio._event_subscriptions import LISTEN
 from resilio.errors import BulkheadFullError
 from resilio.live._journal import Journal, Past, owner_of
 from resilio.live._rows import Row, operations_of
@@ -63,13 +64,13 @@ def test_why_the_last_refusal_happened_is_sampled_once_a_reading() -> None:
     page.read()
     gate = policy.gates[0]
     with policy.permit():
-        assert gate.listening & events.LISTEN[events.Rejected]
+        assert gate.listening & LISTEN[events.Rejected]
         for _ in range(3):
             with pytest.raises(BulkheadFullError):
                 policy.call(int)
-            assert not gate.listening & events.LISTEN[events.Rejected]
+            assert not gate.listening & LISTEN[events.Rejected]
         why = changed(page.read())[1]["why"]
-        assert gate.listening & events.LISTEN[events.Rejected]
+        assert gate.listening & LISTEN[events.Rejected]
     assert (why["reason"], why["measured"], why["limit"]) == ("full", 1, 1)
 
 
@@ -78,7 +79,7 @@ def test_a_refusal_before_anybody_looked_is_known() -> None:
     page, policy = sampler(), bulkhead(1, name="pool")
     with policy.permit():
         policy.attempt(int)
-        assert not policy.gates[0].listening & events.LISTEN[events.Rejected]
+        assert not policy.gates[0].listening & LISTEN[events.Rejected]
     assert changed(page.read())["pool"]["why"]["reason"] == "full"
     page.rest()
     assert changed(page.read())["pool"]["calls"] == 2
@@ -220,13 +221,13 @@ def test_refusals_without_measure_or_beyond_all_bounds_are_told_as_none() -> Non
 def test_a_journal_that_is_gone_listens_no_more() -> None:
     """The page is no leak: its taps end with it."""
     gc.collect()  # those of other tests, which may be in cycles
-    before = len(events._subscriptions)
+    before = len(_event_subscriptions.current)
     page = sampler()
-    assert len(events._subscriptions) == before + 2
-    listener = events._subscriptions[-1].listener
+    assert len(_event_subscriptions.current) == before + 2
+    listener = _event_subscriptions.current[-1].listener
     del page
     gc.collect()
-    assert len(events._subscriptions) == before
+    assert len(_event_subscriptions.current) == before
     listener(None, SimpleNamespace())  # as an event does that was under way
 
 

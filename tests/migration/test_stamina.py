@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from migration.pairs import Pair, ServerBusy, call_both
-from resilio import events
+from resilio import _event_subscriptions
 
 LIBRARY = "stamina"
 
@@ -19,7 +19,7 @@ Pairs = Callable[[str], Pair]
 def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what the snippets subscribe to for the whole process."""
     stamina = pytest.importorskip(LIBRARY)
-    monkeypatch.setattr(events, "_subscriptions", events._subscriptions)
+    monkeypatch.setattr(_event_subscriptions, "current", _event_subscriptions.current)
     yield
     stamina.instrumentation.set_on_retry_hooks(None)
 

@@ -1,0 +1,95 @@
+"""
+How events reach their listeners: after locks are released, in order, one at a time.
+
+Whoever causes an event puts it into one queue, and one thread at a time empties that: nobody waits for a listener but
+the one that delivers to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from resilio import _event_subscriptions as subscriptions
+from resilio._event_records import Event
+from resilio._event_subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
+
+__all__ = ["dispatch", "postponed", "queue"]
+
+_lane: dict[str, threading.Thread] = {}
+_here = threading.local()
+_waiting: deque[tuple[Gate, Event, dict[Subscription, object]]] = deque()
+
+
+def queue(gate: Gate, event: Event) -> None:
+    """Put an event into the queue; `dispatch` must follow, once no lock is held."""
+    captured = {one: one.look() for one in subscriptions.capturing if isinstance(event, one.kinds) and one.covers(gate)}
+    _waiting.append((gate, event, captured))
+
+
+def dispatch() -> None:
+    """Empty the queue, unless someone is at it: they deliver ours too, in order, and nobody waits for a listener."""
+    # The lane is no lock: a Ctrl-C just after a lock was taken and before its `try` would leave it taken for good.
+    me = threading.current_thread()
+    while _waiting and not getattr(_here, "busy", False):
+        try:
+            _here.busy = True
+            if not _take_lane(me):
+                return
+            _deliver_waiting()
+        finally:
+            _here.busy = False
+            if _lane.get("owner") is me:
+                _lane.pop("owner", None)
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+    """Deliver what this thread causes in the block after its end: put around locks, which listeners find free."""
+    before = getattr(_here, "busy", False)
+    try:
+        _here.busy = True
+        yield
+    finally:
+        _here.busy = before
+        dispatch()
+
+
+def _deliver_waiting() -> None:
+    # Not inside that `try`: CPython leaves the jump at a loop's end out of it, and a Ctrl-C may come just there.
+    while _waiting:
+        _tell(*_waiting.popleft())
+
+
+def _take_lane(me: threading.Thread) -> bool:
+    owner = _lane.setdefault("owner", me)  # atomic
+    if owner is not me and not owner.is_alive():
+        _lane["owner"] = owner = me
+    return owner is me
+
+
+def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> None:
+    for subscription in (subscriptions.LOG, *subscriptions.current):
+        if isinstance(event, subscription.kinds) and subscription.covers(gate):
+            if subscription.capture is None:
+                subscription.tell(event, *subscription.also(gate))
+            elif subscription in captured:  # one that subscribed meanwhile has captured nothing
+                subscription.tell(event, captured[subscription])
+
+
+def _after_fork() -> None:
+    """A child has no other threads: what one of them had not delivered is forgotten."""
+    _lane.clear()
+    _here.busy = False
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
