@@ -11,7 +11,7 @@ from typing import Any
 from resilio._outcome import Outcome
 from resilio.integrations._aiohttp_blame import out_of_time
 from resilio.integrations._aiohttp_lib import aiohttp
-from resilio.integrations._through import Lease
+from resilio.integrations._body import Lease
 
 __all__ = ["Body"]
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from resilio.integrations._body import Lease
 from resilio.integrations._grpc_lib import Code, aio
-from resilio.integrations._through import Lease
 
 if TYPE_CHECKING:
     from types import FrameType

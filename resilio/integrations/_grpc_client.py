@@ -10,7 +10,8 @@ from resilio._deadline import remaining
 from resilio._native import core
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
-from resilio.integrations._body import tell, untold
+from resilio.integrations._body import settle, tell, untold
+from resilio.integrations._exchange import Exchange
 from resilio.integrations._grpc_calls import (
     Messages,
     StreamLease,
@@ -22,7 +23,8 @@ from resilio.integrations._grpc_calls import (
 from resilio.integrations._grpc_errors import in_terms, status_of
 from resilio.integrations._grpc_lib import Code, aio
 from resilio.integrations._grpc_relay import detour
-from resilio.integrations._through import Exchange, Once, Route, Spent, settle
+from resilio.integrations._replay import Once, Spent
+from resilio.integrations._way import Way
 
 __all__ = ["Guarded", "Outgoing", "StreamStreamGuard", "StreamUnaryGuard", "UnaryStreamGuard", "UnaryUnaryGuard"]
 
@@ -53,15 +55,13 @@ class Outgoing:
 
 
 class Guarded:
-    """What the interceptors of one channel share: the policy's route, and what its statuses mean."""
+    """What the interceptors of one channel share: the policy, and what its statuses mean."""
 
-    __slots__ = ("failing", "replay_safe", "route")
+    __slots__ = ("failing", "replay_safe", "way")
 
-    def __init__(
-        self, route: Route, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
-    ) -> None:
+    def __init__(self, way: Way, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool) -> None:
         """Remember; see :func:`resilio.integrations.grpc.interceptors`."""
-        self.route = route
+        self.way = way
         self.failing = failing
         self.replay_safe = replay_safe
 
@@ -78,10 +78,10 @@ class Guarded:
 
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
         """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
-        route, safe = self.route, self.replay_safe
-        if not route.replays or (not streams and (safe is True or (safe and safe(call)))):
+        way, safe = self.way, self.replay_safe
+        if not way.replays or (not streams and (safe is True or (safe and safe(call)))):
             return call
-        return Spent(call) if route.hedged else Once(call)
+        return Spent(call) if way.hedged else Once(call)
 
 
 class _Call(Exchange):
@@ -162,7 +162,7 @@ class _Stream(_Call):
     async def attempt(self, request: Any) -> Any:
         requests, filling = detour(self._request)
         call = await self.begin(request, requests)
-        lease = StreamLease(f"a call of {self._guarded.route.label}")
+        lease = StreamLease(f"a call of {self._guarded.way.policy.label}")
         messages = Messages(call, lease) if self._waits else None
         if messages is not None:
             try:
@@ -214,13 +214,13 @@ class _Guard:
 
     async def _stream(self, continuation: Continuation, details: Any, request: Any, kind: Any, *, streams: bool) -> Any:
         guarded = self._guarded
-        waits = guarded.route.replays and not streams
+        waits = guarded.way.replays and not streams
         exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
         return await self._run(exchange, guarded.shown(Outgoing(details, request), streams=streams))
 
     async def _run(self, exchange: _Call, shown: Any) -> Any:
         try:
-            return await self._guarded.route.run(exchange, shown)
+            return await exchange.through(self._guarded.way, shown)
         except ResilienceError as error:
             raise in_terms(error) from error.__cause__
 
@@ -233,10 +233,10 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
         guarded = self._guarded
         exchange = _Unary(guarded, continuation, client_call_details, request)
         outgoing = Outgoing(client_call_details, request)
-        if guarded.route.acquire is None or core.current() is not None:
+        if guarded.way.acquire is None or core.current() is not None:
             return exchange.call_of(await self._run(exchange, guarded.shown(outgoing, streams=False)))
         try:
-            return await self._admitted(exchange, guarded.route.acquire, outgoing)
+            return await self._admitted(exchange, guarded.way.acquire, outgoing)
         except ResilienceError as error:
             raise in_terms(error) from error.__cause__
 

@@ -16,7 +16,18 @@ from resilio._config import refuse
 from resilio.integrations import _wire
 from resilio.presets import http, status_of
 
-__all__ = ["IDEMPOTENT", "checked", "deadline_header", "forbid", "is_safe", "may_repeat", "say_deadline"]
+__all__ = [
+    "IDEMPOTENT",
+    "Once",
+    "Rule",
+    "Spent",
+    "checked",
+    "deadline_header",
+    "forbid",
+    "is_safe",
+    "may_repeat",
+    "say_deadline",
+]
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"})
 
@@ -60,6 +71,29 @@ def may_repeat(subject: Any) -> bool:
 def forbid(subject: Any) -> None:
     """Have retries let an error, or a response, pass."""
     subject._resilio_replay = False
+
+
+class Once:
+    """A request that is gone once sent, as strategies see it; everything else about it is the request's."""
+
+    def __init__(self, request: Any) -> None:
+        """Stand for `request`."""
+        self.request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.request, name)
+
+    def sent(self, *, undone: bool = False) -> None:
+        """It is sent now; `undone`: its server says that it has done nothing."""
+        object.__setattr__(self, "__class__", Once if undone else Spent)
+
+
+class Spent(Once):
+    """One that has been sent: nothing can be called with it again."""
+
+    def __next__(self) -> Any:
+        """Say by being there, as an iterator does, that this argument is gone once used."""
+        raise StopIteration
 
 
 def deadline_header(value: Any) -> str | None:

@@ -1,134 +1,183 @@
 """
-The way of a request through a policy, with permits that outlive it.
+The way of a request through a policy, with permits that outlive it: the one place where clients meet policies.
 
-A call drives strategies and gates as one; a permit ends with the call then. Here it has to end with the body, so the
-stages are taken apart: each run of strategies is a call, each run of gates gives a permit, which is put with the
-answer. Strategies judge an attempt by its headers, gates hold on to the end of the body.
+A native call drives strategies and gates as one, and what it holds ends with it. A client's call returns with the
+headers; what comes then takes most of the time, and may fail. So a policy is taken apart: each run of neighbouring
+strategies is one native call, each run of neighbouring gates gives one permit, which the client puts with the answer,
+until its body has ended. Strategies judge an attempt by its headers, gates hold on to the end.
+
+What differs from client to client is a `Sender`: how a request is sent, how a permit is put with an answer, and what an
+error says. Where nothing of a request has to be remembered for that, it is made of functions (`SenderOf`); else each
+request has an `Exchange` (`_exchange.py`). What holds the permits is in `_body.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from resilio._config import refuse
 from resilio._native import core
 from resilio._policy import Policy
-from resilio.integrations import _body
+from resilio.integrations._body import tell, untold
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Permit
 
-__all__ = ["Way", "gates_of", "one_of", "segments_of"]
+__all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of"]
 
-Attach = Callable[[Any, "Permit"], None]
-Send = Callable[[Any], Any]
-Asend = Callable[[Any], Awaitable[Any]]
+Send = Callable[["Sender", bool, Any], Any]
+"""Sends a request by a sender; whether it is a copy of one under way. What it returns is awaited, but for threads."""
+
+
+class Sender(Protocol):
+    """What a client is to a policy."""
+
+    @property
+    def attempt(self) -> Callable[[Any], Any]:
+        """Sends a request once, and returns the answer when its headers are here; awaited, but for threads."""
+
+    @property
+    def hold(self) -> Callable[[Permit, Any], None]:
+        """Has the gates judge an answer by what there is of it, and puts their permit with it until it has ended."""
+
+    @property
+    def settle(self) -> Callable[[Permit, BaseException], None]:
+        """Ends the permit of an attempt that has raised."""
+
+
+class SenderOf(NamedTuple):
+    """A sender made of functions."""
+
+    attempt: Callable[[Any], Any]
+    hold: Callable[[Permit, Any], None]
+    settle: Callable[[Permit, BaseException], None]
 
 
 class Way:
-    """What a policy is to the requests of one client: made once, then bound to what sends them."""
+    """A policy taken apart: made once for a client, then bound to what sends its requests."""
 
-    __slots__ = ("_attach", "_local", "_segments", "_unhedged", "policy")
+    __slots__ = ("_send", "acquire", "hedged", "policy", "replays")
 
-    def __init__(
-        self, policy: Policy[Any], attach: Attach, *, local: tuple[type[BaseException], ...] = (), sync: bool = False
-    ) -> None:
+    def __init__(self, policy: Policy[Any], *, sync: bool = False, hedged: bool = True) -> None:
         """
         Take a policy apart.
 
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
 
-            attach: Puts a permit with an answer, which has been judged by its headers: until the body has ended.
-
-            local: Errors of the client's own making: nothing was sent, so the dependency is not to blame.
-
             sync: Whether requests are sent by threads. A standard stack then leaves out what needs an event loop.
+
+            hedged: Whether its hedges are wanted; they are left out for threads.
 
         Raises:
             TypeError: No policy, or one that cannot guard such requests.
+
+        Attributes:
+            policy: The policy.
+
+            hedged: Whether it may send copies of a request.
+
+            replays: Whether it has strategies at all.
+
+            acquire: Gives the one permit of a request, where it has not: for the client to be quick; else None.
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
-        self.policy = policy
-        self._attach = attach
-        self._local = local
         gates = tuple(policy._fit("sync", _request).gates if sync else policy.gates)
-        self._segments = segments_of(gates)
-        self._unhedged = segments_of(gate for gate in gates if one_of(gate).kind != "hedge")
+        if sync or not hedged:
+            gates = tuple(gate for gate in gates if not _is_hedge(gate))
+        runs = _runs_of(gates)
+        self.policy = policy
+        self.hedged = any(map(_is_hedge, gates))
+        self.replays = any(acts for acts, _ in runs)
+        self.acquire: Callable[[Any], Any] | None = None
+        if runs and not self.replays:
+            only = runs[0][1]
+            self.acquire = only.acquire if sync else only.aacquire
+        self._send = _composed(runs, sync=sync)
 
-    def abind(self, send: Asend, *, hedged: bool = True) -> Asend:
-        """Return what sends a request through the policy by `send`, which returns when the headers are here."""
-        for is_strategy, pipeline in reversed(self._segments if hedged else self._unhedged):
-            send = partial(_acall(pipeline), send) if is_strategy else self._aheld(pipeline, send)
-        return send
+    def by(self, sender: Sender) -> Callable[[Any], Any]:
+        """Return what sends a request through the policy; awaited, but for threads."""
+        return partial(self._send, sender, False)
 
-    def bind(self, send: Send) -> Send:
-        """Return the same for threads."""
-        for is_strategy, pipeline in reversed(self._unhedged):
-            send = partial(_call(pipeline), send) if is_strategy else self._held(pipeline, send)
-        return send
 
-    def _aheld(self, pipeline: core.Pipeline, send: Asend) -> Asend:
-        acquire, attach, settle, untold = pipeline.aacquire, self._attach, self.settle, _body.untold
-
-        async def through(request: Any) -> Any:
-            if untold():
-                _body.tell()
-            permit = await acquire(request)
-            try:
-                answer = await send(request)
-            except BaseException as error:
-                settle(permit, error)
-                raise
-            permit.answered(answer)
-            attach(answer, permit)
-            return answer
-
-        return through
-
-    def _held(self, pipeline: core.Pipeline, send: Send) -> Send:
-        acquire, attach, settle, untold = pipeline.acquire, self._attach, self.settle, _body.untold
-
-        def through(request: Any) -> Any:
-            if untold():
-                _body.tell()
-            permit = acquire(request)
-            try:
-                answer = send(request)
-            except BaseException as error:
-                settle(permit, error)
-                raise
-            permit.answered(answer)
-            attach(answer, permit)
-            return answer
-
-        return through
-
-    @property
-    def only_gates(self) -> Callable[[Any], Awaitable[Permit]] | None:
-        """What gives the one permit of a request, where the policy has no strategies; else None."""
-        if len(self._segments) != 1 or self._segments[0][0]:
-            return None
-        return self._segments[0][1].aacquire
-
-    def settle(self, permit: Permit, error: BaseException) -> None:
-        """End the permit of a request that was never answered, as its gates judge `error`."""
-        if isinstance(error, self._local):
-            permit.ignore()
+def _composed(runs: tuple[tuple[bool, core.Pipeline], ...], *, sync: bool) -> Send:
+    send: Send = _attempt
+    for at, (acts, pipeline) in reversed([*enumerate(runs)]):
+        if acts:
+            send = _strategies(pipeline.call if sync else pipeline.acall, send)
+        elif sync:
+            send = _gates_of_threads(pipeline, send)
         else:
-            permit.raised(error)
+            outside = (gate for _, outer in runs[:at] for gate in outer.gates)
+            send = _gates(pipeline, send, copied=any(map(_is_hedge, outside)))
+    return send
 
 
-def _acall(pipeline: core.Pipeline) -> Callable[..., Awaitable[Any]]:
-    return pipeline.acall
+def _attempt(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
+    return sender.attempt(request)
 
 
-def _call(pipeline: core.Pipeline) -> Callable[..., Any]:
-    return pipeline.call
+def _strategies(call: Callable[..., Any], inside: Send) -> Send:
+    """Return neighbouring strategies around what is inside of them: one native call."""
+
+    def through(sender: Sender, copy: bool, request: Any) -> Any:
+        return call(partial(inside, sender, copy), request)
+
+    return through
+
+
+def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:
+    """
+    Return neighbouring gates, which all admit or none, around what is inside of them.
+
+    Args:
+        pipeline: The gates.
+
+        inside: What they admit to.
+
+        copied: Whether there is a hedge outside. Its copies may be shed and wait for nothing, at all gates inside.
+    """
+    acquire, acquire_for_copy, current = pipeline.aacquire, pipeline._copy, core.current
+
+    async def through(sender: Sender, copy: bool, request: Any) -> Any:
+        if untold():
+            tell()
+        if copied and not copy:
+            call = current()
+            copy = call is not None and call.hedge != 0
+        permit = acquire_for_copy(request) if copy else await acquire(request)
+        try:
+            answer = await inside(sender, copy, request)
+        except BaseException as error:
+            sender.settle(permit, error)
+            raise
+        sender.hold(permit, answer)
+        return answer
+
+    return through
+
+
+def _gates_of_threads(pipeline: core.Pipeline, inside: Send) -> Send:
+    """Return the same for threads, who send no copies."""
+    acquire = pipeline.acquire
+
+    def through(sender: Sender, copy: bool, request: Any) -> Any:
+        if untold():
+            tell()
+        permit = acquire(request)
+        try:
+            answer = inside(sender, copy, request)
+        except BaseException as error:
+            sender.settle(permit, error)
+            raise
+        sender.hold(permit, answer)
+        return answer
+
+    return through
 
 
 def _request(request: Any) -> Any:
@@ -136,13 +185,17 @@ def _request(request: Any) -> Any:
     return request
 
 
-def segments_of(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:
+def _runs_of(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:
     """Return neighbouring strategies (True) and neighbouring gates (False) as a pipeline each, outermost first."""
-    return tuple((is_strategy, core.Pipeline(tuple(run))) for is_strategy, run in groupby(gates, _is_strategy))
+    return tuple((acts, core.Pipeline(tuple(run))) for acts, run in groupby(gates, _is_strategy))
 
 
 def _is_strategy(gate: Gate) -> bool:
     return any(hasattr(one_of(gate), method) for method in ("stream", "astream", "run", "arun"))
+
+
+def _is_hedge(gate: Gate) -> bool:
+    return one_of(gate).kind == "hedge"
 
 
 def one_of(gate: Any) -> Gate:

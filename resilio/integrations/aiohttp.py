@@ -21,9 +21,11 @@ from resilio.integrations import _replay
 from resilio.integrations._aiohttp_blame import blame
 from resilio.integrations._aiohttp_body import Body
 from resilio.integrations._aiohttp_lib import BytesPayload
-from resilio.integrations._body import tell, untold
+from resilio.integrations._body import settle, tell, untold
+from resilio.integrations._exchange import Exchange
 from resilio.integrations._refusals import in_terms_of
-from resilio.integrations._through import Exchange, Once, Route, Spent, settle
+from resilio.integrations._replay import Once, Spent
+from resilio.integrations._way import Way
 from resilio.integrations._wire import DEADLINE_HEADER, check_header_name, write_deadline
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def host(request: Any) -> str:
 class Middleware:
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("_acquire", "_failing", "_header", "_label", "_policy", "_replay_safe", "_route", "_usual")
+    __slots__ = ("_acquire", "_failing", "_header", "_label", "_policy", "_replay_safe", "_usual", "_way")
 
     def __init__(
         self,
@@ -61,8 +63,8 @@ class Middleware:
         send_deadline: bool | str,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
-        self._route = Route(policy)
-        self._acquire: Any = self._route.acquire
+        self._way = Way(policy)
+        self._acquire: Any = self._way.acquire
         self._policy = policy
         self._label = f"a response of {policy.label}"
         self._failing = judge_value(function("failed_if", failed_if))
@@ -105,7 +107,7 @@ class Middleware:
         """Send a request through strategies, or within a guarded call that wants to know what it waits for."""
         exchange = _Exchange(self, request, handler)
         try:
-            response = await self._route.run(exchange, exchange.shown)
+            response = await exchange.through(self._way, exchange.shown)
         except ResilienceError as refusal:
             raise in_terms_of(refusal, _BASE) from refusal.__cause__
         _phase("body" if getattr(response, "connection", None) is not None else None)
@@ -145,14 +147,14 @@ class _Exchange(Exchange):
         self._request = request
         self._handler = handler
         self.shown: Any = request  # what strategies see of it
-        route = middleware._route
-        if route.replays and not _may_replay(request, middleware._replay_safe):
-            self.shown = Spent(request) if route.hedged else Once(request)
+        way = middleware._way
+        if way.replays and not _may_replay(request, middleware._replay_safe):
+            self.shown = Spent(request) if way.hedged else Once(request)
 
     async def attempt(self, request: Any) -> Any:
         """Send the request once."""
         middleware = self._middleware
-        mine = _copy(self._request) if middleware._route.hedged else self._request
+        mine = _copy(self._request) if middleware._way.hedged else self._request
         if middleware._header is not None:
             middleware._tell_deadline(mine)
         _phase("connect")
@@ -164,7 +166,7 @@ class _Exchange(Exchange):
             del mine.send
             if before is not None:
                 mine.send = before
-        if type(request) is Spent and not middleware._route.hedged and _replay.may_repeat(response):
+        if type(request) is Spent and not middleware._way.hedged and _replay.may_repeat(response):
             request.sent(undone=True)
         body = middleware._body_of(response)
         if body is not None:

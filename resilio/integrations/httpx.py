@@ -19,7 +19,7 @@ from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell, untold
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import as_answer
-from resilio.integrations._way import Way, gates_of
+from resilio.integrations._way import SenderOf, Way, gates_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -146,7 +146,16 @@ class _Guarding:
             body.limit(request)
         response.stream = response.extensions["resilio_held"] = body
 
-    def _attach(self, response: Any, permit: Permit) -> None:
+    def _settle(self, permit: Permit, error: BaseException) -> None:
+        """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
+        if isinstance(error, self._module.local):
+            permit.ignore()
+        else:
+            permit.raised(error)
+
+    def _hold(self, permit: Permit, response: Any) -> None:
+        """Put a permit with the body of a response."""
+        permit.answered(response)
         body = response.extensions.get("resilio_held")
         if response.is_closed or response.status_code in _NO_BODY:
             permit.complete()
@@ -200,12 +209,11 @@ class AsyncTransport(_Guarding):
     _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
 
     def _bind(self, policy: Policy[Any]) -> None:
-        way = Way(policy, self._attach, local=self._module.local)
-        self._settle = way.settle
-        self._acquire = way.only_gates
+        way, sender = Way(policy), SenderOf(self._send, self._hold, self._settle)
+        self._acquire = way.acquire
         self._handle = self._inner.handle_async_request
-        self._way = way.abind(self._send)
-        self._unhedged = way.abind(self._send, hedged=False) if gates_of(policy, "hedge") else None
+        self._way = way.by(sender)
+        self._unhedged = Way(policy, hedged=False).by(sender) if way.hedged else None
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
@@ -280,7 +288,7 @@ class Transport(_Guarding):
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
 
     def _bind(self, policy: Policy[Any]) -> None:
-        self._way = Way(policy, self._attach, local=self._module.local, sync=True).bind(self._send)
+        self._way = Way(policy, sync=True).by(SenderOf(self._send, self._hold, self._settle))
 
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""

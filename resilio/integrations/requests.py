@@ -21,7 +21,7 @@ from resilio.integrations import _replay
 from resilio.integrations._body import Held
 from resilio.integrations._extras import missing
 from resilio.integrations._refusals import as_answer, in_terms_of
-from resilio.integrations._way import Way, gates_of
+from resilio.integrations._way import SenderOf, Way, gates_of
 
 try:
     requests: Any = importlib.import_module("requests")
@@ -159,7 +159,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
-        self._way = Way(policy, self._attach, local=_LOCAL, sync=True)
+        self._way = Way(policy, sync=True)
         self._repeats = bool(gates_of(policy, "retry"))
         self._policy = policy
         super().__init__(**options)
@@ -180,7 +180,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
         try:
-            return self._way.bind(partial(self._once, args, options))(request)
+            return self._way.by(SenderOf(partial(self._once, args, options), self._hold, _settle))(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
 
@@ -198,7 +198,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             self._veto(request, response)
         return response
 
-    def _attach(self, response: Any, permit: Permit) -> None:
+    def _hold(self, permit: Permit, response: Any) -> None:
+        permit.answered(response)
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
             permit.complete()
             return
@@ -224,6 +225,14 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response.raw, response.url, response.request = io.BytesIO(), request.url, request
         response.resilio_refusal = error
         return response
+
+
+def _settle(permit: Permit, error: BaseException) -> None:
+    """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
+    if isinstance(error, _LOCAL):
+        permit.ignore()
+    else:
+        permit.raised(error)
 
 
 def _is_replayable(request: Any) -> bool:

@@ -14,7 +14,7 @@ import resilio
 from resilio import bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio._native.core import Permit
 from resilio.integrations import _body
-from resilio.integrations._body import Held
+from resilio.integrations._body import Held, Lease
 
 
 def held_of(policy: Any, answer: Any = 200, label: str = "test") -> Held:
@@ -203,3 +203,32 @@ def test_a_permit_that_was_ended_by_hand_is_left_alone() -> None:
         held.add(permit)
         end(held)
     assert counted(room) == {"successes": 5}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("ended", {"successes": 1}),
+        ("failed", {"failures": 1}),
+        ("aborted", {"ignored": 1}),
+        ("abandoned", {"ignored": 1, "abandoned": 1}),
+        ("success", {"successes": 1}),
+        ("failure", {"failures": 1}),
+        ("ignore", {"ignored": 1}),
+    ],
+)
+def test_a_lease_ends_all_its_permits_once(how: str, expected: dict[str, int]) -> None:
+    """The first end counts; what is added after it ends in the same way; one ended by hand stays as it is."""
+    policy, late, own = resilio.bulkhead(5), resilio.bulkhead(5), resilio.bulkhead(5)
+    lease = Lease("an answer")
+    lease.take(policy.acquire(), "answer")
+    by_hand = own.acquire()
+    lease.take(by_hand, "answer")
+    by_hand.success()
+    assert not lease.over
+    lease.end(how, KeyError("broken"))
+    lease.end("success")
+    lease.take(late.acquire(), "answer")
+    assert lease.over
+    assert counted(policy) == counted(late) == expected
+    assert counted(own) == {"successes": 1}

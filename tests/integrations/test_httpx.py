@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import json
@@ -22,6 +23,7 @@ from resilio import (
     deadline,
     fallback,
     keyed,
+    load_shed,
     pipeline,
     rate_limit,
     retry,
@@ -609,6 +611,35 @@ async def test_the_loser_of_a_hedge_is_closed(client: Any, server: Misbehaving) 
         assert counted(room) == {"ignored": 1, "successes": 1}
         assert (await http.post(server.url + "/mixed")).content == b"quick"
     assert server.requests["/mixed"] == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda: bulkhead(1, max_queued=5, max_wait=10.0),
+        lambda: load_shed(max_concurrent=2),  # keeps one free for what is more important
+    ],
+    ids=["waits for nothing", "may be shed"],
+)
+async def test_copies_of_a_hedge_are_known_as_such_to_the_gates_inside(
+    client: Any, server: Misbehaving, gate: Callable[[], Any]
+) -> None:
+    """A gate without room to spare refuses the copy at once, and only the primary is sent."""
+    inner = gate()
+
+    async def slow(exchange: Any) -> None:
+        for _ in range(200):
+            if not inner.snapshot().rejected:
+                await asyncio.sleep(0.01)
+        await exchange.answer(b"slow")
+
+    server.routes["/slow"] = slow
+    async with opened(client, pipeline(measured(after=0.02), inner)) as http:
+        response = await http.get(server.url + "/slow")
+    assert response.content == b"slow"
+    assert counted(inner) == {"successes": 1, "rejected": 1}
+    assert server.requests["/slow"] == 1
 
 
 @UNCLOSED

@@ -150,11 +150,11 @@ static int only_gates(const rs_pipeline *self)
     return 0;
 }
 
-static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise)
+static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise, int hedge)
 {
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
-    rs_request request = {args, nargs, kwnames, NULL, 0};
+    rs_request request = {args, nargs, kwnames, NULL, hedge};
     rs_refusal why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (run.slots == NULL)
@@ -184,18 +184,24 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
 
 static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 0) : NULL;
+    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 0, 0) : NULL;
 }
 
 static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 1, 1) : NULL;
+    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 1, 1, 0) : NULL;
+}
+
+/* For who hedges outside of the pipeline: gates see the request of a copy as they see those of hedges within. */
+static PyObject *pipeline_copy(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 1, 1) : NULL;
 }
 
 /* For a stage that runs a block or a stream itself. */
 static PyObject *pipeline_hold(rs_pipeline *self, PyObject *unused)
 {
-    return acquire_now(self, NULL, 0, NULL, 0, 1);
+    return acquire_now(self, NULL, 0, NULL, 0, 1, 0);
 }
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -232,6 +238,8 @@ static PyMethodDef pipeline_methods[] = {
      "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
     {"_begin", (PyCFunction)(void (*)(void))pipeline_begin, METH_FASTCALL | METH_KEYWORDS,
      "_begin($self, /, *args, **kwargs)\n--\n\nBegin `aacquire(*args, **kwargs)`: a Permit, or if it waits the call and what it has yielded."},
+    {"_copy", (PyCFunction)(void (*)(void))pipeline_copy, METH_FASTCALL | METH_KEYWORDS,
+     "_copy($self, /, *args, **kwargs)\n--\n\nA Permit for the copy of a call under way, or the refusal raised: it may be shed, and waits for nothing."},
     {"_hold", (PyCFunction)pipeline_hold, METH_NOARGS,
      "_hold($self, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
     {NULL}};

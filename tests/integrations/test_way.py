@@ -1,15 +1,19 @@
-"""Requests through policies whose permits outlive them, without any client."""
+"""The way of requests through policies whose permits outlive them, without any client."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import resilio
 from resilio import Outcome
-from resilio.integrations._through import Exchange, Lease, Once, Route, Spent
+from resilio.integrations._body import Lease
+from resilio.integrations._exchange import Exchange
+from resilio.integrations._replay import Once, Spent
+from resilio.integrations._way import SenderOf, Way
 
 pytestmark = pytest.mark.anyio
 
@@ -68,36 +72,6 @@ def ends(policy: Any) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"),
-    [
-        ("ended", (1, 0, 0)),
-        ("failed", (0, 1, 0)),
-        ("aborted", (0, 0, 1)),
-        ("abandoned", (0, 0, 1)),
-        ("success", (1, 0, 0)),
-        ("failure", (0, 1, 0)),
-        ("ignore", (0, 0, 1)),
-    ],
-)
-async def test_a_lease_ends_all_its_permits_once(how: str, expected: tuple[int, int, int]) -> None:
-    """The first end counts; what is added after it ends in the same way; one ended by hand stays as it is."""
-    policy, late, own = resilio.bulkhead(5), resilio.bulkhead(5), resilio.bulkhead(5)
-    lease = Lease("an answer")
-    lease.take(policy.acquire(), "answer")
-    by_hand = own.acquire()
-    lease.take(by_hand, "answer")
-    by_hand.success()
-    assert not lease.over
-    lease.end(how, KeyError("broken"))
-    lease.end("success")
-    lease.take(late.acquire(), "answer")
-    assert lease.over
-    assert ends(policy) == ends(late) == expected
-    assert ends(own) == (1, 0, 0)
-    assert policy.snapshot().abandoned == (how == "abandoned")
-
-
-@pytest.mark.parametrize(
     ("verdict", "expected"),
     [
         (None, (0, 1, 0)),
@@ -111,7 +85,7 @@ async def test_what_an_error_says_is_the_clients_to_know(verdict: Any, expected:
     """An outcome, or another error in its place, goes before what the gates would think."""
     policy = resilio.bulkhead(5)
     with pytest.raises(KeyError):
-        await Route(policy).run(Tries(KeyError("a"), verdict=verdict), "request")
+        await Tries(KeyError("a"), verdict=verdict).through(Way(policy), "request")
     assert ends(policy) == expected
 
 
@@ -120,24 +94,67 @@ async def test_an_answer_that_comes_after_the_call_is_let_go_of() -> None:
     policy = resilio.bulkhead(5)
     exchange = Tries(None)
     exchange.finish()
-    answer = await Route(policy).run(exchange, "request")
+    answer = await exchange.through(Way(policy), "request")
     assert answer.closed
     assert ends(policy) == (0, 0, 1)
 
 
-async def test_a_hedge_waits_for_nothing_and_may_be_shed() -> None:
-    """A full bulkhead with a queue refuses the copy at once; the primary's answer is what counts."""
-    inner = resilio.bulkhead(1, max_queued=5, max_wait=10.0)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.01), inner)
-    route = Route(policy)
-    assert route.hedged
+GATES: dict[str, Callable[[], Any]] = {
+    "waits for nothing": lambda: resilio.bulkhead(1, max_queued=5, max_wait=10.0),
+    "may be shed": lambda: resilio.load_shed(max_concurrent=2),  # which keeps one free for what is more important
+}
+STACKS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "right below": lambda gate: (gate,),
+    "below another gate and strategy": lambda gate: (resilio.bulkhead(10), resilio.timeout(10.0), gate),
+    "below a retry": lambda gate: (resilio.retry(on=OSError), gate),
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("stack", STACKS)
+async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
+    """A gate that has no room to spare refuses the copy at once; the primary's answer is what counts."""
+    inner = GATES[gate]()
+    way = Way(resilio.pipeline(resilio.hedge(replay_safe=True, after=0.01), *STACKS[stack](inner)))
+    assert way.hedged
     for _ in range(20):
-        (await route.run(Tries(None), "request")).close()
+        (await Tries(None).through(way, "request")).close()
     exchange = Tries(lambda: asyncio.sleep(0.1), None)
-    (await route.run(exchange, "request")).close()
+    (await exchange.through(way, "request")).close()
     assert len(exchange.answers) == 1
     assert inner.snapshot().rejected == 1
     assert inner.snapshot().inflight == 0
+
+
+async def test_only_copies_of_its_own_hedge_are_copies() -> None:
+    """Who hedges around the client sends requests that are as good as any: to the policy inside they are no copies."""
+    inner, outer = resilio.bulkhead(1, max_queued=5, max_wait=10.0), resilio.hedge(replay_safe=True, after=0.01)
+    sender = SenderOf(asyncio.sleep, lambda permit, _: permit.success(), lambda permit, _: permit.ignore())
+    ask = outer(Way(inner).by(sender))
+    for _ in range(20):
+        await ask(0.0)
+    await ask(0.1)
+    assert outer.snapshot().hedges == 1
+    assert inner.snapshot().rejected == 0
+
+
+async def test_a_sender_may_be_made_of_functions() -> None:
+    """A client whose requests need no memory says by three functions how they are sent, held and blamed."""
+    policy, held = resilio.bulkhead(5), []
+
+    async def attempt(request: Any) -> Any:
+        if request == "bad":
+            raise KeyError(request)
+        return request.upper()
+
+    send = Way(policy).by(SenderOf(attempt, lambda *ends: held.append(ends), lambda permit, _: permit.success()))
+    assert await send("good") == "GOOD"
+    with pytest.raises(KeyError):
+        await send("bad")
+    assert policy.snapshot().inflight == 1
+    [(permit, answer)] = held
+    permit.returned(answer)
+    assert ends(policy) == (2, 0, 0)
 
 
 def test_what_stands_for_a_request_shows_it() -> None:

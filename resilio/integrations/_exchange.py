@@ -1,0 +1,111 @@
+"""
+One request as its client's exchange: what belongs to it alone, and travels with it through the policy.
+
+A policy may send a request several times, one after the other or at once. So there may be several answers, of which
+the caller gets one at most; what they hold is let go of here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from resilio.integrations._body import Lease, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from resilio._native.core import Permit
+    from resilio._outcome import Outcome
+    from resilio.integrations._way import Way
+
+__all__ = ["Exchange"]
+
+
+class Exchange(ABC):
+    """
+    One logical call: how a try is made, and every answer that it was given, of which its caller gets at most one.
+
+    A client's subclass says how a try is made, what an error says, and how an answer is let go of.
+    """
+
+    __slots__ = ("_leases", "over")
+
+    _leases: list[tuple[Any, Lease]] | None
+    over: bool
+
+    def __init__(self) -> None:
+        """Begin without answers."""
+        self._leases = None
+        self.over = False
+
+    @abstractmethod
+    def attempt(self, request: Any) -> Awaitable[Any]:
+        """
+        Return an answer, made known by `answered`.
+
+        Args:
+            request: The request, or what stands for it.
+        """
+
+    @abstractmethod
+    def close(self, answer: Any) -> None:
+        """Let go of an answer that nobody will see, which ends its lease."""
+
+    @abstractmethod
+    def blame(self, error: BaseException) -> BaseException | Outcome:
+        """Return what an exception says of the dependency: an outcome, or what gates judge, itself or another."""
+
+    def answered(self, answer: Any, lease: Lease) -> None:
+        """Remember an answer and its lease; one that comes too late is let go of at once."""
+        if self.over:
+            self.close(answer)
+        elif self._leases is None:
+            self._leases = [(answer, lease)]
+        else:
+            self._leases.append((answer, lease))
+
+    def lease_of(self, answer: Any) -> Lease | None:
+        """Return the lease of an answer; None for what has none: it is whole, or came from elsewhere."""
+        for one, lease in self._leases or ():
+            if one is answer:
+                return lease
+        return None
+
+    async def through(self, way: Way, request: Any) -> Any:
+        """
+        Return the answer to a request that goes through a policy; whatever else is answered is let go of.
+
+        Args:
+            way: The policy.
+
+            request: What keys, weights and costs are functions of.
+        """
+        answer = None
+        try:
+            answer = await way.by(self)(request)
+        finally:
+            self.finish(answer)
+        return answer
+
+    def hold(self, permit: Permit, answer: Any) -> None:
+        """Put a permit into the lease of an answer; one without is whole, and ends it."""
+        lease = self.lease_of(answer)
+        if lease is not None:
+            lease.take(permit, answer)
+        elif self.over:
+            permit.ignore()
+        else:
+            permit.returned(answer)
+
+    def settle(self, permit: Permit, error: BaseException) -> None:
+        """End the permit of an attempt that has raised, by what that says."""
+        settle(permit, error, self.blame(error))
+
+    def finish(self, chosen: Any = None) -> None:
+        """Let go of all answers but one, those that are still to come included."""
+        self.over = True
+        leases, self._leases = self._leases, None
+        for answer, lease in leases or ():
+            if answer is not chosen and not lease.over:
+                self.close(answer)
