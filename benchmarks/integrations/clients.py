@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import gc
 import importlib
+import importlib.util
+import math
 import os
 import socket
 import statistics
@@ -20,20 +22,18 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.integrations.servers import _lost
+from benchmarks.integrations._pairs import Slice, lost, rows
+from resilio.bench._results import Row, Skip
 
-__all__ = ["main"]
+__all__ = ["main", "throughput"]
 
+CLIENTS = ("httpx2", "httpx", "requests")
+LEAST = 20
+"""Pairs that are measured however long they take."""
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1024\r\n\r\n" + b"x" * 1024
-
-
-class Slice(NamedTuple):
-    """What one slice has measured."""
-
-    per_second: float
-    cpu_us: float
 
 
 class _Answering(asyncio.Protocol):
@@ -71,6 +71,24 @@ def _serving() -> Iterator[str]:
         os.waitpid(child, 0)
 
 
+@dataclass(frozen=True)
+class Load:
+    """How much is measured of a client and a policy: so many pairs of slices, or those that fit into a time."""
+
+    pairs: int = 300
+    seconds: float = math.inf
+    requests: int = 40
+    at_once: int = 8
+
+    def turns(self) -> Iterator[int]:
+        """Count the pairs."""
+        until = time.monotonic() + self.seconds
+        for at in range(self.pairs):
+            if at >= LEAST and time.monotonic() > until:
+                return
+            yield at
+
+
 def _failed(response: Any) -> bool:
     return bool(response.status_code >= 500)
 
@@ -100,7 +118,7 @@ async def _slice(client: Any, url: str, requests: int, at_once: int) -> Slice:
     return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
 
 
-async def _async_pairs(name: str, policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+async def _async_pairs(name: str, policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
     from resilio.integrations.httpx import AsyncTransport
 
     module = importlib.import_module(name)
@@ -109,14 +127,14 @@ async def _async_pairs(name: str, policy: Any, url: str, options: argparse.Names
     async with bare, guarded:
 
         def measure(client: Any) -> Awaitable[Slice]:
-            return _slice(client, url, options.requests, options.at_once)
+            return _slice(client, url, load.requests, load.at_once)
 
         for client in (bare, guarded) * 3:
             await measure(client)
         gc.collect()
         gc.freeze()
         pairs = []
-        for at in range(options.pairs):
+        for at in load.turns():
             order = (bare, guarded) if at % 2 else (guarded, bare)
             got = {id(client): await measure(client) for client in order}
             pairs.append((got[id(bare)], got[id(guarded)]))
@@ -133,7 +151,7 @@ def _sync_slice(session: Any, url: str, requests: int) -> Slice:
     return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
 
 
-def _sync_pairs(policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+def _sync_pairs(policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
     import requests
 
     from resilio.integrations.requests import Adapter
@@ -142,45 +160,65 @@ def _sync_pairs(policy: Any, url: str, options: argparse.Namespace) -> list[tupl
         bare.trust_env = guarded.trust_env = False
         guarded.mount("http://", Adapter(policy))
         for session in (bare, guarded) * 3:
-            _sync_slice(session, url, options.requests)
+            _sync_slice(session, url, load.requests)
         pairs = []
-        for at in range(options.pairs):
+        for at in load.turns():
             order = (bare, guarded) if at % 2 else (guarded, bare)
-            got = {id(session): _sync_slice(session, url, options.requests) for session in order}
+            got = {id(session): _sync_slice(session, url, load.requests) for session in order}
             pairs.append((got[id(bare)], got[id(guarded)]))
     return pairs
 
 
-def _pairs(name: str, policy: Any, url: str, options: argparse.Namespace) -> list[tuple[Slice, Slice]]:
+def _pairs(name: str, policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
     if name == "requests":
-        return _sync_pairs(policy, url, options)
-    return asyncio.run(_async_pairs(name, policy, url, options))
+        return _sync_pairs(policy, url, load)
+    return asyncio.run(_async_pairs(name, policy, url, load))
+
+
+def throughput(seconds: float) -> list[Row | Skip]:
+    """
+    Return what a breaker and a standard stack take of each client's throughput.
+
+    Args:
+        seconds: That all of it may take.
+    """
+    found: list[Row | Skip] = []
+    load = Load(pairs=1000, seconds=seconds / (len(CLIENTS) * 2) * 0.9)
+    with _serving() as url:
+        for name in CLIENTS:
+            if importlib.util.find_spec(name) is None:
+                found.append(Skip(name, "not installed"))
+                continue
+            guarded = {policy: _pairs(name, _policies()[policy](), url, load) for policy in ("breaker", "standard")}
+            found += rows(name, guarded, f"throughput_{name}")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.integrations.clients", description=__doc__)
-    parser.add_argument("--clients", nargs="+", choices=["httpx", "httpx2", "requests"], default=["httpx2", "httpx"])
+    parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=CLIENTS)
     parser.add_argument("--policies", nargs="+", choices=list(_policies()), default=list(_policies()))
     parser.add_argument("--pairs", type=int, default=300, help="pairs of slices of each client and policy")
     parser.add_argument("--requests", type=int, default=40, help="requests in a slice")
     parser.add_argument("--at-once", type=int, default=8, help="requests at a time, of async clients")
     options = parser.parse_args(arguments)
+    load = Load(options.pairs, requests=options.requests, at_once=options.at_once)
     version = sys.version.split(maxsplit=1)[0]
-    print(f"Python {version}; {options.pairs} pairs of {options.requests} requests, {options.at_once} at a time\n")
+    print(f"Python {version}; {options.pairs} pairs of {load.requests} requests, {load.at_once} at a time\n")
     print("| client | policy | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
     print("| --- | --- | --- | --- | --- | --- |")
     with _serving() as url:
         for name in options.clients:
             for policy in options.policies:
-                pairs = _pairs(name, _policies()[policy](), url, options)
+                pairs = _pairs(name, _policies()[policy](), url, load)
                 cells = [
                     f"{name} {importlib.import_module(name).__version__}",
                     policy,
                     f"{statistics.median(bare.per_second for bare, _ in pairs):.0f}",
                     f"{statistics.median(bare.cpu_us for bare, _ in pairs):.1f}",
-                    _lost([guarded.per_second / bare.per_second for bare, guarded in pairs]),
-                    _lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs]),
+                    lost([guarded.per_second / bare.per_second for bare, guarded in pairs]),
+                    lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs]),
                 ]
                 print(f"| {' | '.join(cells)} |", flush=True)
     return 0

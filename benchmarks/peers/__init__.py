@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from benchmarks.integrations import throughput
 from resilio.bench._accuracy import Filler
 from resilio.bench._attempt_work import failing_first, suspending
 from resilio.bench._comparison import Subject
@@ -32,7 +33,7 @@ from resilio.bench._results import Skip
 from resilio.bench._runner import Peers
 from resilio.bench._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
 
-__all__ = ["ADAPTERS", "DISTRIBUTIONS", "load", "peers"]
+__all__ = ["ADAPTERS", "DISTRIBUTIONS", "PLUGGED", "load", "peers"]
 
 DISTRIBUTIONS: Mapping[str, str] = {
     "circuitbreaker": "circuitbreaker",
@@ -57,6 +58,9 @@ DISTRIBUTIONS: Mapping[str, str] = {
 }
 """Distribution by adapter."""
 ADAPTERS: Sequence[str] = tuple(DISTRIBUTIONS)
+
+PLUGGED: Sequence[str] = ("httpx", "httpx2", "requests", "aiohttp", "grpcio", "uvicorn", "werkzeug", "starlette")
+"""Distributions of the clients and servers whose throughput is measured."""
 
 _SECONDS = 4096
 
@@ -105,7 +109,7 @@ def peers() -> Peers:
     modules = [module for module in loaded if isinstance(module, ModuleType)]
     missing = [skip for skip in loaded if isinstance(skip, Skip)]
     return Peers(
-        distributions=list(DISTRIBUTIONS.values()),
+        distributions=[*DISTRIBUTIONS.values(), *PLUGGED],
         missing=missing,
         subjects=lambda key: _subjects(modules, key),
         fillers=_fillers(modules),
@@ -119,6 +123,7 @@ def peers() -> Peers:
             for module in modules
             if _function(module, "keyed")
         },
+        throughput=throughput,
     )
 
 

@@ -48,6 +48,8 @@ def figure(row: Row) -> str:
 def _spread(row: Row) -> str:
     if row.low is None or row.high is None or not row.value:
         return ""
+    if row.unit == "%":
+        return f" ({row.low:.2f} to {row.high:.2f})"
     return f" ±{50 * (row.high - row.low) / abs(row.value):.0f} %"
 
 

@@ -52,6 +52,8 @@ class Plan:
 
         many: Keys of a policy for each key, pending timeouts, and simulated calls.
 
+        throughput_seconds: That the throughput through clients and servers is measured.
+
         callgrind_calls: Calls whose instructions are counted; 0: none are.
     """
 
@@ -61,6 +63,7 @@ class Plan:
     imports: int
     queue_rounds: int
     many: int
+    throughput_seconds: float
     callgrind_calls: int
 
     def __str__(self) -> str:
@@ -68,7 +71,16 @@ class Plan:
         return f"{self.name}: {self.processes} processes of {self.effort}"
 
 
-FULL = Plan("full", Effort(rounds=41), processes=9, imports=25, queue_rounds=15, many=MANY, callgrind_calls=2000)
+FULL = Plan(
+    "full",
+    Effort(rounds=41),
+    processes=9,
+    imports=25,
+    queue_rounds=15,
+    many=MANY,
+    throughput_seconds=30,
+    callgrind_calls=2000,
+)
 QUICK = Plan(
     "quick",
     Effort(rounds=21, sample_ns=400_000),
@@ -76,6 +88,7 @@ QUICK = Plan(
     imports=5,
     queue_rounds=3,
     many=10_000,
+    throughput_seconds=10,
     callgrind_calls=500,
 )
 
@@ -97,6 +110,8 @@ class Peers:
         breakers: "module:function" that makes a guarded function, by name, for the table of memory.
 
         keyed: Their breakers for each key, by name.
+
+        throughput: Measures within so many seconds what policies take of clients and servers: rows, and skips.
     """
 
     distributions: Sequence[str] = ()
@@ -105,6 +120,7 @@ class Peers:
     fillers: Mapping[str, Filler] = attrs.field(factory=dict)
     breakers: Mapping[str, str] = attrs.field(factory=dict)
     keyed: Mapping[str, PeerKeyed] = attrs.field(factory=dict)
+    throughput: Callable[[float], Sequence[Row | Skip]] = lambda _seconds: ()
 
 
 def measure_comparisons(effort: Effort, peers: Peers, only: Sequence[str] = ()) -> Results:
@@ -162,6 +178,7 @@ def _others(plan: Plan, peers: Peers, say: Say) -> Iterable[tuple[str, Callable[
     yield "simulation", lambda: simulation_table(plan.many, plan.queue_rounds)
     yield "pending timeouts", lambda: pending_table(plan.many, plan.queue_rounds)
     yield "live page", lambda: live_table(plan.queue_rounds)
+    yield "throughput", lambda: _throughput(peers, plan.throughput_seconds)
     if plan.callgrind_calls:
         yield "instructions", lambda: callgrind_table(plan.callgrind_calls)
     if peers.missing:
@@ -182,11 +199,22 @@ def _memory(peers: Peers) -> Table:
         ("resilio LatencyHistogram, 20,000 latencies", f"{_OWN_MEMORY}:histogram", None),
         *((name, factory, None) for name, factory in peers.breakers.items()),
     ]
-    measured = [_memory_row(*what) for what in wanted]
-    rows = tuple(row for row in measured if isinstance(row, Row))
-    skips = tuple(skip for skip in measured if isinstance(skip, Skip))
     about = "Bytes of one, guarded function, registration and allocator included, of 1,000 in a fresh process."
-    return Table("memory", "Memory", about, rows, skips)
+    return _table("memory", "Memory", about, [_memory_row(*what) for what in wanted])
+
+
+def _throughput(peers: Peers, seconds: float) -> Table:
+    about = (
+        "What clients and servers do on loopback when bare, and what is lost of that under a policy (limits of 95 %). "
+        "Bare and guarded take turns in slices of a few requests."
+    )
+    found = peers.throughput(seconds) or [Skip("clients and servers", "none was given")]
+    return _table("throughput", "Throughput through clients and servers", about, found)
+
+
+def _table(key: str, title: str, about: str, found: Sequence[Row | Skip]) -> Table:
+    rows = tuple(row for row in found if isinstance(row, Row))
+    return Table(key, title, about, rows, tuple(skip for skip in found if isinstance(skip, Skip)))
 
 
 def _memory_row(subject: str, factory: str, target: str | None) -> Row | Skip:

@@ -81,5 +81,17 @@ TARGETS: Mapping[str, Target] = {
     "scrape": Target("scrape of 500 policies", "ms", 50, 25),
     "simulation": Target("a simulated call through three gates", "ns", 10_000, 3_333),
     "live_page": Target("live page: 500 policies, 10 viewers, of one processor", "%", 2.0, 1.0),
+    **{
+        f"throughput_{key}": Target(f"throughput lost through {what}", "%", 2.0, 1.0)
+        for key, what in {
+            "httpx": "httpx, one breaker",
+            "httpx2": "httpx2, one breaker",
+            "requests": "requests, one breaker",
+            "aiohttp": "aiohttp, one breaker",
+            "grpc": "grpc.aio, one breaker",
+            "asgi": "ASGI, load_shed",
+            "wsgi": "WSGI, load_shed",
+        }.items()
+    },
     "pending_timeouts": Target("timeout: ns to arm and disarm, 100,000 pending against 10", "x", 1.2, 1.0),
 }
