@@ -94,19 +94,19 @@ class Act:
         }
 
 
-def _outage(schedule: Schedule) -> Act:
+def _outage(schedule: Schedule, patience: float, workers: int, pool: int) -> Act:
     healthy = Schedule((Phase("healthy", 1.0),))
     return Act(
         name="outage",
         title="Outage: a dependency gets slow, goes down and comes back",
         guard="circuit_breaker() > bulkhead(20)",
         schedule=schedule,
-        sites={"recommendations": Site(schedule, 8, 0.06), "checkout": Site(healthy, 32, 0.02)},
-        rates={"recommendations": 100.0, "checkout": 40.0},
+        sites={"recommendations": Site(schedule, workers, 0.06), "checkout": Site(healthy, 32, 0.02)},
+        rates={"recommendations": 12.5 * workers, "checkout": 5.0 * workers},  # three quarters of what it can do
         flaky="recommendations",
-        patience=1.0,
-        timeout=1.0,
-        pool=50,  # while all is well some seven are busy
+        patience=patience,
+        timeout=patience,
+        pool=pool,  # of which, while all is well, one in seven is busy
     )
 
 
@@ -124,7 +124,7 @@ _PAUSE = 0.2  # seconds: a garbage collection, a compaction
 _REPLICAS = 4
 
 
-def _spike(pauses: int, every: float) -> Act:
+def _spike(pauses: int, every: float, rate: float) -> Act:
     seconds = every * (pauses + 0.75)
     begins = [every * (number + 1) for number in range(pauses)]
     replicas = [_pauses(seconds, begins[number::_REPLICAS]) for number in range(_REPLICAS)]
@@ -134,7 +134,7 @@ def _spike(pauses: int, every: float) -> Act:
         guard="hedge(replay_safe=True)",
         schedule=_pauses(seconds, begins, stops=0.0),
         sites={f"search {number}": Site(schedule, 8, 0.02) for number, schedule in enumerate(replicas)},
-        rates={"search": 150.0},
+        rates={"search": rate},
         flaky="search",
         patience=1.0,
         timeout=1.0,
@@ -142,18 +142,20 @@ def _spike(pauses: int, every: float) -> Act:
     )
 
 
-def _storm(healthy: float, down: float, after: float) -> Act:
+def _storm(healthy: float, down: float, after: float, patience: float) -> Act:
+    """Let a caller wait for three attempts, each about six times as long as the server needs."""
+    attempt = patience / 3
     schedule = Schedule((Phase("healthy", healthy), Phase("down", down, hang=1.0), Phase("healthy again", after)))
     return Act(
         name="storm",
         title="Retry storm: a server that hangs for a moment, at 80 % of its capacity",
-        guard="retry(budget=RetryBudget()) > circuit_breaker() > timeout(0.5)",
+        guard=f"retry(budget=RetryBudget()) > circuit_breaker() > timeout({attempt:g})",
         schedule=schedule,
-        sites={"orders": Site(schedule, 6, 0.08, queue=5_000)},
+        sites={"orders": Site(schedule, round(12 * attempt), 0.16 * attempt, queue=5_000)},
         rates={"orders": 60.0},
         flaky="orders",
-        patience=1.5,
-        timeout=0.5,
+        patience=patience,
+        timeout=attempt,
         pool=1_000,
     )
 
@@ -163,8 +165,8 @@ def acts(*, quick: bool) -> tuple[Act, ...]:
     Return the acts in their order.
 
     Args:
-        quick: Whether they are to be short.
+        quick: Whether they, and the patience of callers, are to be short.
     """
     if quick:
-        return _outage(QUICK), _spike(2, 0.6), _storm(0.6, 0.8, 1.6)
-    return _outage(FULL), _spike(4, 0.9), _storm(1.2, 1.5, 3.2)
+        return _outage(QUICK, 0.5, 5, 30), _spike(3, 0.7, 80.0), _storm(0.5, 0.7, 1.8, 0.75)
+    return _outage(FULL, 1.0, 8, 50), _spike(4, 0.9, 150.0), _storm(1.2, 1.5, 3.2, 1.5)

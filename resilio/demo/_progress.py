@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TextIO
 
 from resilio.demo._records import Record, percentile, slices, success_rate
@@ -27,8 +27,8 @@ class Progress(Protocol):
 
     interval: float
 
-    def update(self, run: Run) -> None:
-        """Show where a run is now."""
+    def update(self, runs: Sequence[Run]) -> None:
+        """Show where runs that go on are now."""
         ...
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ def _phase(run: Run) -> str:
 
 class PlainProgress:
     """
-    A line now and then.
+    A line for each run, now and then.
 
     Args:
         stream: Where the lines go.
@@ -86,13 +86,14 @@ class PlainProgress:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def update(self, run: Run) -> None:
-        """Print a line about the last second."""
-        parts = [f"{run.name:<8} {run.act.name:<6} {run.elapsed:5.1f} s  {_phase(run):<13}"]
-        for dependency in run.act.rates:
-            served, p99 = _now(run, dependency)
-            parts.append(f"{dependency} {served} served, p99 {p99}")
-        print("  ".join(parts), file=self._stream, flush=True)
+    def update(self, runs: Sequence[Run]) -> None:
+        """Print what the last second was like."""
+        for run in runs:
+            parts = [f"{run.name:<8} {run.act.name:<6} {run.elapsed:5.1f} s  {_phase(run):<13}"]
+            for dependency in run.act.rates:
+                served, p99 = _now(run, dependency)
+                parts.append(f"{dependency} {served} served, p99 {p99}")
+            print("  ".join(parts), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: lines need no end."""
@@ -111,9 +112,9 @@ class LiveProgress:
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._live.start()
 
-    def update(self, run: Run) -> None:
+    def update(self, runs: Sequence[Run]) -> None:
         """Draw all runs so far."""
-        self._runs[run.act.name, run.name] = run
+        self._runs.update({(run.act.name, run.name): run for run in runs})
         self._live.update(self._table(), refresh=True)
 
     def _table(self) -> Any:
@@ -148,9 +149,8 @@ def progress_for() -> Progress:
     return PlainProgress(sys.stderr)
 
 
-async def follow(run: Run, progress: Progress) -> None:
-    """Keep the display up to date until cancelled."""
+async def follow(runs: Sequence[Run], progress: Progress) -> None:
+    """Keep the display of the runs that go on up to date until cancelled."""
     while True:
         await asyncio.sleep(progress.interval)
-        if run.started is not None:
-            progress.update(run)
+        progress.update([run for run in runs if run.started is not None and run.ended is None])

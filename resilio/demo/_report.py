@@ -20,7 +20,7 @@ _LATE = 0.1  # seconds: a tenth of the callers' patience
 
 def rows_of(acts: Sequence[Act], runs: Mapping[str, Mapping[str, Summary]]) -> list[Row]:
     """
-    Say what was measured: for each act its title, and a row for each figure.
+    Say what was measured: for each act its title, what guarded it, and a row for each figure.
 
     Args:
         acts: All of them.
@@ -34,7 +34,7 @@ def rows_of(acts: Sequence[Act], runs: Mapping[str, Mapping[str, Summary]]) -> l
     for act in acts:
         both = runs.get(act.name, {})
         bare, guarded = both.get("bare"), both.get("guarded")
-        rows.append((act.title, "", ""))
+        rows += [("", "", ""), (act.title, "", ""), (f"  guarded by {act.guard}", "", "")]
         rows += [("  " + label.format(act=act), figure(bare), figure(guarded)) for label, figure in _LINES[act.name]]
     return rows
 
@@ -77,47 +77,53 @@ def _sent(run: Summary | None) -> str:
     return _UNKNOWN if value is None else f"{value:.2f}"
 
 
-_LATENESS = ("how late the load was offered, p99", _figure(_duration, "generator_late_p99"))
+def _waits(dependency: str) -> Callable[[Summary | None], str]:
+    half, most = _figure(_duration, dependency, "p50"), _figure(_duration, dependency, "p99")
+    return lambda run: f"{half(run)} / {most(run)}"
+
+
 _LINES: dict[str, Sequence[tuple[str, Callable[[Summary | None], str]]]] = {
     "outage": (
         ("all requests: served within {act.patience:g} s", _figure(_percent, "success_rate")),
-        ("checkout, the healthy neighbour: served", _figure(_percent, "checkout", "success_rate")),
-        ("  how long its callers wait, p50", _figure(_duration, "checkout", "p50")),
-        ("  how long its callers wait, p99", _figure(_duration, "checkout", "p99")),
-        ("recommendations, which go down: served", _figure(_percent, "recommendations", "success_rate")),
-        ("  how long their callers wait, p50", _figure(_duration, "recommendations", "p50")),
-        ("  how long their callers wait, p99", _figure(_duration, "recommendations", "p99")),
+        ("checkout, which stays healthy: served", _figure(_percent, "checkout", "success_rate")),
+        ("  its callers wait, p50 / p99", _waits("checkout")),
+        ("recommendations, which fail: served", _figure(_percent, "recommendations", "success_rate")),
+        ("  their callers wait, p50 / p99", _waits("recommendations")),
         ("  calls that reached them while down", _figure(_count, "calls_while_down")),
-        ("  answers made for callers who had gone", _figure(_count, "answers_for_nobody")),
+        ("  answers for callers who had gone", _figure(_count, "answers_for_nobody")),
         ("  time to recover after the outage", _recovery),
-        _LATENESS,
     ),
     "spike": (
-        ("how long callers wait, p50", _figure(_duration, "search", "p50")),
-        ("how long callers wait, p99", _figure(_duration, "search", "p99")),
+        ("callers wait, p50 / p99", _waits("search")),
         ("calls sent for each request", _sent),
-        _LATENESS,
     ),
     "storm": (
         ("orders served within {act.patience:g} s", _figure(_percent, "success_rate")),
         ("calls sent for each order", _sent),
-        ("answers made for callers who had gone", _figure(_count, "answers_for_nobody")),
+        ("answers for callers who had gone", _figure(_count, "answers_for_nobody")),
         ("time to recover after the outage", _recovery),
-        _LATENESS,
     ),
 }
 
 
 def plain_table(rows: Sequence[Row]) -> str:
     """Lay rows out in aligned columns."""
+    return "\n".join("".join(row).rstrip() for row in _aligned(rows))
+
+
+def _aligned(rows: Sequence[Row]) -> list[Row]:
+    """Pad figures to columns; what has none is a heading, which may run through them."""
     table = [("", "bare", "guarded"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    return "\n".join(f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in table)
+    widths = [max(len(row[column]) for row in table if row[1]) for column in range(3)]
+    return [
+        (f"  {row[0]:<{widths[0]}}", f"  {row[1]:>{widths[1]}}", f"  {row[2]:>{widths[2]}}") if row[1] else row
+        for row in table
+    ]
 
 
 def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
     """
-    Print the table and the notes under it on standard output.
+    Print the table and the notes under it on standard output; in colours where it is a terminal and rich is there.
 
     Args:
         rows: From `rows_of`.
@@ -128,21 +134,20 @@ def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
         _show_rich(rows)
     else:
         print(plain_table(rows))
+    print()
     for note in notes:
         print(f"  {note}")
 
 
 def _show_rich(rows: Sequence[Row]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(header_style="bold")
-    table.add_column("")
-    table.add_column("bare", justify="right", style="dark_orange3")
-    table.add_column("guarded", justify="right", style="bold dodger_blue1")
-    for label, bare, guarded in rows:
-        table.add_row(label, bare, guarded, style=None if bare else "bold")
-    Console().print(table)
+    console = Console(highlight=False)
+    for label, bare, guarded in _aligned(rows):
+        style = "" if bare else "dim" if label.startswith(" ") else "bold"
+        line = Text.assemble((label, style), (bare, "dark_orange3"), (guarded, "bold dodger_blue1"))
+        console.print(line, soft_wrap=True)
 
 
 def headline(act: Act, run: Summary) -> str:
@@ -158,19 +163,23 @@ def headline(act: Act, run: Summary) -> str:
 
 
 def doubts(runs: Mapping[str, Mapping[str, Summary]]) -> list[str]:
-    """Say so if a run could not offer its load on time: then the machine was measured, not the service."""
-    return [
-        f"CAUTION: this machine was too busy to begin the {name} {act} run's requests on time "
-        f"(p99 {_duration(late)} late)."
+    """Say so if runs could not offer their load on time: then the machine was measured, not the service."""
+    late = [
+        f"{act} {name} (p99 {_duration(late)} late)"
         for act, both in runs.items()
         for name, run in both.items()
         if (late := run["generator_late_p99"]) is not None and late > _LATE
     ]
+    return [f"CAUTION: this machine was too busy to begin requests on time: {', '.join(late)}."] if late else []
 
 
-def definitions() -> list[str]:
-    """Say how the figures are defined, in few lines."""
+def definitions(runs: Mapping[str, Mapping[str, Summary]]) -> list[str]:
+    """Say how the figures are defined and how well the load was offered, in few lines."""
+    late = [run["generator_late_p99"] for both in runs.values() for run in both.values()]
+    worst = _duration(max((each for each in late if each is not None), default=None))
     return [
+        "Bare is a plain client; guarded is the same code with resilio's decorators, at the same load.",
         "A wait counts from the moment when the request was due, whatever its outcome.",
         f"Recovered: from then on {100 * RECOVERED_SHARE:.0f} % were served for {RECOVERY_WINDOW:g} s at least.",
+        f"In every run 99 % of the requests began within {worst} of when they were due.",
     ]

@@ -157,17 +157,19 @@ def service_seconds(seed: int, request: str, healthy: float, phase: Phase, progr
     return _request_random(seed, request, "service").gammavariate(_SHAPE, mean / _SHAPE)
 
 
-def _schedule(healthy: float, slow: float, down: float, recovering: float, after: float) -> Schedule:
+def _schedule(
+    healthy: float, slow: float, down: float, recovering: float, after: float, *, slowdown: float
+) -> Schedule:
     return Schedule(
         (
             Phase("healthy", healthy),
-            Phase("slow", slow, slowdown=(3.0, 3.0)),
-            Phase("down", down, slowdown=(3.0, 3.0), hang=0.6, unavailable=0.3, reset=0.1),
+            Phase("slow", slow, slowdown=(slowdown, slowdown)),
+            Phase("down", down, slowdown=(slowdown, slowdown), hang=0.6, unavailable=0.3, reset=0.1),
             Phase("recovering", recovering, slowdown=(1.5, 1.0)),
             Phase("healthy again", after),
         )
     )
 
 
-FULL = _schedule(1.5, 2.0, 3.5, 1.5, 3.5)
-QUICK = _schedule(0.6, 0.9, 1.3, 0.7, 0.9)
+FULL = _schedule(1.5, 2.0, 3.5, 1.5, 3.5, slowdown=3.0)
+QUICK = _schedule(0.6, 0.7, 1.1, 0.5, 1.2, slowdown=1.8)

@@ -54,3 +54,10 @@ def test_everything_together_takes_less_than_a_minute():
     """The load of both runs of every act, and the last answers of the bare ones."""
     longest = sum(2 * act.schedule.seconds for act in acts(quick=False)) + 6.0
     assert longest < 55
+
+
+def test_quick_leaves_time_to_start_and_to_report():
+    """The load of every act, whose two runs go side by side, and the last answer of the last."""
+    quick = acts(quick=True)
+    longest = sum(act.schedule.seconds for act in quick) + quick[-1].patience
+    assert longest < 11

@@ -15,7 +15,7 @@ import pytest
 from resilio.demo._acts import Act, acts
 from resilio.demo._progress import PlainProgress, sparkline
 from resilio.demo._records import Record
-from resilio.demo._report import doubts, headline, plain_table, rows_of, show
+from resilio.demo._report import definitions, doubts, headline, plain_table, rows_of, show
 from resilio.demo._run import Run
 from resilio.demo._schedule import Phase, Schedule
 from resilio.demo._summary import summary_of
@@ -98,7 +98,8 @@ def test_summary_of_a_run_that_never_began_is_empty() -> None:
     assert summary["seconds"] == 0.0
     assert summary["success_rate"] is None
     assert summary["checkout"]["p99"] is None
-    assert [row[1] for row in rows_of([ACT], {"outage": {"bare": summary}})] == ["", *["-"] * 11]
+    figures = [row[1] for row in rows_of([ACT], {"outage": {"bare": summary}})]
+    assert set(figures) == {"", "-", "- / -"}
 
 
 def test_table_puts_both_runs_side_by_side() -> None:
@@ -108,9 +109,12 @@ def test_table_puts_both_runs_side_by_side() -> None:
     assert rows["time to recover after the outage"][0] == "not within the run"
     assert rows["time to recover after the outage"][1].endswith(" ms")
     assert rows["calls that reached them while down"] == ["90", "90"]
-    assert rows["recommendations, which go down: served"] == ["25.0 %", "75.0 %"]
+    assert rows["its callers wait, p50 / p99"] == ["20 ms / 20 ms"] * 2
+    assert f"guarded by {ACT.guard}" in rows
+    assert rows["recommendations, which fail: served"] == ["25.0 %", "75.0 %"]
     table = plain_table(rows_of(ACTS, runs)).splitlines()
-    assert len({len(line) for line in table}) == 1
+    assert max(map(len, table)) <= 80
+    assert len({len(line) for line in table if line.endswith((" %", "90", "-"))}) == 1
     assert [line.strip() for line in table if line.strip() in {act.title for act in ACTS}] == [
         act.title for act in ACTS
     ]
@@ -124,11 +128,11 @@ def test_table_says_what_hedges_and_retries_cost_and_gain() -> None:
         *(spike_of("bare", 0.3), spike_of("guarded", 0.04)), *(storm_of("bare", 4.0), storm_of("guarded", 2.0))
     )
     spike = {label.strip(): figures for label, *figures in rows_of([SPIKE], runs)}
-    assert spike["how long callers wait, p99"] == ["300 ms", "40 ms"]
+    assert spike["callers wait, p50 / p99"] == ["20 ms / 300 ms", "20 ms / 40 ms"]
     assert spike["calls sent for each request"] == ["1.07", "1.07"]
     storm = {label.strip(): figures for label, *figures in rows_of([SHORT_STORM], runs)}
     assert storm["calls sent for each order"] == ["2.50", "2.50"]
-    assert storm["answers made for callers who had gone"] == ["70", "70"]
+    assert storm["answers for callers who had gone"] == ["70", "70"]
     assert storm["time to recover after the outage"] == ["not within the run", "0 ms"]
     assert headline(SPIKE, runs["spike"]["bare"]) == "p99 300 ms, 1.07 calls for each request"
     assert headline(SHORT_STORM, runs["storm"]["bare"]).startswith("25.0 % of orders served, 2.50 calls for each")
@@ -140,13 +144,15 @@ def test_load_that_came_late_is_owned_up_to() -> None:
     late = {**on_time, "generator_late_p99": 0.4}
     assert doubts({"outage": {"bare": on_time, "guarded": on_time}, "spike": {}}) == []
     (caution,) = doubts({"outage": {"bare": late, "guarded": on_time}})
-    assert "the bare outage run's requests on time (p99 400 ms late)" in caution
+    assert caution.endswith("too busy to begin requests on time: outage bare (p99 400 ms late).")
+    words = " ".join(definitions({"outage": {"bare": late, "guarded": on_time}}))
+    assert "99 % of the requests began within 400 ms of when they were due" in words
 
 
 def test_show_prints_table_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
     """Where standard output is no terminal the table is plain text."""
     show([("figure", "1", "2")], ["a note"])
-    assert capsys.readouterr().out.splitlines()[-2:] == ["  figure     1        2", "  a note"]
+    assert capsys.readouterr().out.splitlines()[-3:] == ["  figure     1        2", "", "  a note"]
 
 
 def test_sparkline_shows_the_share_served() -> None:
@@ -158,15 +164,15 @@ def test_sparkline_shows_the_share_served() -> None:
 
 
 def test_plain_progress_is_a_line_about_the_last_second() -> None:
-    """Without a terminal, progress is one line that names run, phase and what is served now."""
+    """Without a terminal, progress is one line a run that names it, its phase and what is served now."""
     stream = io.StringIO()
     progress = PlainProgress(stream)
-    progress.update(run_of("bare", fails_until=4.0, seconds=1.995))
-    progress.update(run_of("bare", fails_until=2.0))
+    progress.update([run_of("bare", fails_until=4.0, seconds=1.995), run_of("guarded", fails_until=2.0)])
     progress.close()
     first, last = stream.getvalue().splitlines()
     assert first.split()[:5] == ["bare", "outage", "2.0", "s", "down"]
     assert "checkout 100 % served, p99    20 ms" in first
+    assert last.startswith("guarded ")
     assert "last answers" in last
 
 
@@ -178,8 +184,8 @@ def test_live_progress_has_a_row_for_what_each_run_asks_for() -> None:
     from resilio.demo._progress import LiveProgress
 
     progress = LiveProgress()
-    progress.update(run_of("bare", fails_until=4.0))
-    progress.update(spike_of("guarded", 0.04))
+    progress.update([run_of("bare", fails_until=4.0)])
+    progress.update([spike_of("guarded", 0.04)])
     progress.close()
     console = Console(file=io.StringIO(), width=160)
     console.print(progress._table())
@@ -192,7 +198,7 @@ def test_live_progress_has_a_row_for_what_each_run_asks_for() -> None:
 def test_table_on_a_terminal_is_drawn_by_rich(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where rich is there and somebody looks, the table has lines; titles of acts are rows without figures."""
+    """Where rich is there and somebody looks, it has colours; titles of acts are rows without figures."""
     pytest.importorskip("rich")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     show([("Outage", "", ""), ("  figure", "1", "2")], ["a note"])
