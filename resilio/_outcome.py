@@ -84,11 +84,17 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
     """Return the judge of results: a failure where `failed_if(result)` says so; None if there is none."""
     if failed_if is None:
         return None
-    failed = _matcher("failed_if", failed_if, Outcome.FAILURE)
+    success, failure = Outcome.SUCCESS, Outcome.FAILURE
+    reported: set[tuple[str, str]] = set()
 
-    def judge(value: Any) -> Outcome:
-        verdict = failed(value)
-        return Outcome.SUCCESS if verdict is None else verdict
+    def judge(value: Any) -> Outcome:  # one frame: each call pays for it
+        try:
+            answer = failed_if(value)
+            if answer is False:
+                return success
+            return answer if isinstance(answer, Outcome) else failure if answer else success
+        except Exception as error:  # noqa: BLE001 - a predicate is foreign code
+            return _broken("failed_if", value, error, reported)
 
     return judge
 

@@ -48,6 +48,9 @@ def status_of(subject: Any) -> int | None:
     Args:
         subject: An exception, with a response or a status of its own, or a response.
     """
+    status = getattr(subject, "status_code", None)
+    if type(status) is int and 100 <= status <= 599:  # of most that are asked about
+        return status
     for holder in (subject, getattr(subject, "response", None)):
         for name in ("status_code", "status"):
             status = getattr(holder, name, None)

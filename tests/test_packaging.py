@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
 NATIVE = (
     "adaptive",
+    "body",
     "breaker",
     "budget",
     "bulkhead",

@@ -9,29 +9,25 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilio import _backends
-from resilio._native import clock, core
+from resilio._native import body, clock
 from resilio.errors import CallTimeoutError, DeadlineExceededError
-from resilio.integrations._body import Held
 from resilio.integrations._extras import missing
 from resilio.integrations._refusals import Path, in_terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from resilio._native.core import Permit
     from resilio._native.timing import TimeoutGate
 
 __all__ = ["CLIENTS", "Client", "client_of", "in_time", "named_client"]
 
 CLIENTS = ("httpx", "httpx2")
-_phase: Callable[[str | None], object] = getattr(core, "phase", bool)
 
 
 class Client:
@@ -61,7 +57,8 @@ class Client:
 
             label: What is abandoned, for the log.
         """
-        kind, theirs = _BODIES[base]
+        usual, timed, theirs = _BODIES[base]
+        kind = usual if idle is None else timed
         said = {"_client": self, "_idle": idle, "label": label}
         return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
 
@@ -140,10 +137,6 @@ def client_of(thing: Any, kind: str) -> Client | None:
     return None
 
 
-async def _nothing() -> None:
-    """What is awaited where there is nothing to do."""
-
-
 async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
     """
     Return what is awaited, unless a timeout's clock ends it before.
@@ -172,83 +165,24 @@ async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit:
     return result
 
 
-class AsyncBody(Held):
+class AsyncBody(body.AsyncBody):
     """
     The body of a response under guard: its permits end with it.
 
     It is its own iterator, and looks like an async generator, because httpx2 closes those when they are left early.
     """
 
-    __slots__ = ("_inner", "_iterator", "_step", "headers")
+    __slots__ = ()
     _client: ClassVar[Client]
     _idle: ClassVar[TimeoutGate | None]
 
-    def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None:
-        """
-        Put a body under guard; its class knows the rest.
-
-        Args:
-            inner: The stream.
-
-            headers: Of the response.
-
-            permits: What ends with it; more may be added.
-        """
-        self._permits = permits
-        self._inner: Any = inner
-        self._iterator: Any = None
-        self.headers = headers
-
     def limit(self, request: Any) -> None:
         """Nothing to do before: each step is given its time."""
-
-    def __aiter__(self) -> Self:
-        self._iterator = iterator = self._inner.__aiter__()
-        self._step = iterator.__anext__
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            if self._idle is None:
-                part: bytes = await self._step()
-                return part
-            return await self._in_time(self._idle)
-        except StopAsyncIteration:
-            self._iterator = None
-            self.ended()
-            _phase(None)
-            raise
-        except (CallTimeoutError, DeadlineExceededError) as late:
-            self.failed(late)
-            raise self._client.told(late) from late.__cause__
-        except BaseException as error:
-            self.failed(error)
-            raise
-
-    async def _in_time(self, gate: TimeoutGate) -> bytes:
-        limit = gate.idle
-        part: bytes = await (self._step() if limit is None else in_time(self._step(), gate, "idle", limit))
-        return part
-
-    async def asend(self, value: None) -> bytes:
-        """Return the next part, as of an async generator."""
-        del value
-        return await self.__anext__()
 
     async def athrow(self, *error: Any) -> bytes:
         """Close the body, and raise, as of an async generator."""
         await self.aclose()
         raise error[0]
-
-    def aclose(self) -> Any:
-        """End the permits, then the connection's use."""
-        if self._permits:
-            self._left()
-            _phase(None)
-        inner, self._inner = self._inner, None
-        if inner is None:
-            return _nothing()
-        return inner.aclose() if self._iterator is None else self._close(inner)
 
     async def _close(self, inner: Any) -> None:
         iterator, self._iterator = self._iterator, None
@@ -260,73 +194,39 @@ class AsyncBody(Held):
         finally:
             await inner.aclose()
 
-    def _left(self) -> None:
-        """Whoever closes it before its end wants no more, but where there is no more."""
-        if self._iterator is None and self.headers.get("content-length") == "0":
-            self.ended()
-        else:
-            self.aborted()
+
+class TimedAsyncBody(AsyncBody):
+    """One whose parts have to come in time."""
+
+    __slots__ = ()
+
+    async def __anext__(self) -> bytes:
+        gate, iterator = self._idle, self._iterator
+        limit = None if gate is None else gate.idle
+        if gate is None or limit is None or iterator is None:
+            return await super().__anext__()
+        try:
+            part: bytes = await in_time(iterator.__anext__(), gate, "idle", limit)
+        except StopAsyncIteration:
+            self._over()
+            raise
+        except (CallTimeoutError, DeadlineExceededError) as late:
+            self.failed(late)
+            raise self._client.told(late) from late.__cause__
+        except BaseException as error:
+            self.failed(error)
+            raise
+        return part
 
 
-class Body(Held):
+class Body(body.Body):
     """The same for threads."""
 
-    __slots__ = ("_inner", "_iterator", "_read_limit", "headers")
+    __slots__ = ()
     _client: ClassVar[Client]
     _idle: ClassVar[TimeoutGate | None]
 
-    def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None:
-        """Put a body under guard; see :class:`AsyncBody`."""
-        self._permits = permits
-        self._inner: Any = inner
-        self._iterator: Any = None
-        self._read_limit: float | None = None
-        self.headers = headers
-
-    def limit(self, request: Any) -> None:
-        """Have the socket wait for the next bytes no longer than the policy's timeout allows nothing to come."""
-        limit = None if self._idle is None else self._idle.idle
-        times = request.extensions.get("timeout")
-        if limit is None or not isinstance(times, dict):
-            return
-        read = times.get("read")
-        if read is None or read > limit:
-            times["read"] = self._read_limit = limit
-
-    def __iter__(self) -> Self:
-        self._iterator = iter(self._inner)
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            part: bytes = next(self._iterator)
-            return part
-        except StopIteration:
-            self._iterator = None
-            self.ended()
-            _phase(None)
-            raise
-        except BaseException as error:
-            late = self._late(error)
-            self.failed(late)
-            if late is error:
-                raise
-            raise late from error
-
-    def _late(self, error: BaseException) -> BaseException:
-        gate, limit = self._idle, self._read_limit
-        if gate is None or limit is None or not isinstance(error, self._client.read_timeout):
-            return error
-        return self._client.told(gate.timed_out(clock.now_ns(), limit, "idle"))
-
-    def close(self) -> None:
-        """End the permits, then the connection's use."""
-        if self._permits:
-            self._left()
-        inner, self._inner = self._inner, None
-        if inner is None:
-            return
-        _phase(None)
+    def _close(self, inner: Any) -> None:
         iterator, self._iterator = self._iterator, None
         try:
             close = getattr(iterator, "close", None)
@@ -336,14 +236,46 @@ class Body(Held):
         finally:
             inner.close()
 
-    def _left(self) -> None:
-        if self._iterator is None and self.headers.get("content-length") == "0":
-            self.ended()
-        else:
-            self.aborted()
+
+class TimedBody(Body):
+    """One whose parts have to come in time, which the socket sees to."""
+
+    __slots__ = ("_read_limit",)
+    _read_limit: float | None
+
+    def limit(self, request: Any) -> None:
+        """Have the socket wait for the next bytes no longer than the policy's timeout allows nothing to come."""
+        self._read_limit = None
+        limit = None if self._idle is None else self._idle.idle
+        times = request.extensions.get("timeout")
+        if limit is None or not isinstance(times, dict):
+            return
+        read = times.get("read")
+        if read is None or read > limit:
+            times["read"] = self._read_limit = limit
+
+    def __next__(self) -> bytes:
+        try:
+            part: bytes = next(self._iterator)
+        except StopIteration:
+            self._over()
+            raise
+        except BaseException as error:
+            late = self._late(error)
+            self.failed(late)
+            if late is error:
+                raise
+            raise late from error
+        return part
+
+    def _late(self, error: BaseException) -> BaseException:
+        gate, limit = self._idle, self._read_limit
+        if gate is None or limit is None or not isinstance(error, self._client.read_timeout):
+            return error
+        return self._client.told(gate.timed_out(clock.now_ns(), limit, "idle"))
 
 
-_BODIES: dict[str, tuple[type[Any], str]] = {
-    "AsyncBaseTransport": (AsyncBody, "AsyncByteStream"),
-    "BaseTransport": (Body, "SyncByteStream"),
+_BODIES: dict[str, tuple[type[Any], type[Any], str]] = {
+    "AsyncBaseTransport": (AsyncBody, TimedAsyncBody, "AsyncByteStream"),
+    "BaseTransport": (Body, TimedBody, "SyncByteStream"),
 }

@@ -125,9 +125,15 @@ def _strategies(call: Callable[..., Any], inside: Send) -> Send:
     """Return neighbouring strategies around what is inside of them: one native call."""
 
     def through(sender: Sender, copy: bool, request: Any) -> Any:
-        return call(partial(inside, sender, copy), request)
+        def rest(request: Any) -> Any:  # a function, of which is quickly known that it is no coroutine function
+            return inside(sender, copy, request)
 
-    return through
+        return call(rest, request)
+
+    def innermost(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
+        return call(sender.attempt, request)
+
+    return innermost if inside is _attempt else through
 
 
 def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:

@@ -13,10 +13,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
-from resilio._native import core
+from resilio._native.body import Bodies, untold
+from resilio._native.core import phase
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
-from resilio.integrations._body import tell, untold
+from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._way import SenderOf, Way, gates_of
@@ -36,7 +37,6 @@ C = TypeVar("C")
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
 _NO_BODY = frozenset({204, 304})
-_EMPTY = {"content-length": "0"}
 
 
 def host(request: Any) -> str:
@@ -102,13 +102,13 @@ class _Guarding:
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         time_connects(self._inner)
         self._request = self._module.module.Request
-        self._phase = getattr(core, "phase", bool)
+        self._bytes = self._module.module.ByteStream
         self._bind(policy)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
         self._policy = policy
-        self._body = self._module.body_of(self._base, self._idle, f"a response of {policy.label}")
+        self._take = Bodies(self._module.body_of(self._base, self._idle, f"a response of {policy.label}")).take
 
     def _bind(self, policy: Policy[Any]) -> None:
         raise NotImplementedError
@@ -124,27 +124,13 @@ class _Guarding:
             f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
         )
 
-    def _begin(self, request: Any) -> None:
-        """Say what goes along with an attempt."""
-        self._phase("first_byte")
-        if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
-
-    def _guard(self, request: Any, response: Any, *permits: Permit) -> None:
-        """Put the body under guard, with which permits are put."""
-        self._phase("body")
+    def _guard(self, request: Any, response: Any) -> None:
+        """Put the body under guard; permits follow."""
         if self._repeats:
             self._veto(request, response)
-        if response.is_closed or response.status_code in _NO_BODY:  # there is nothing that somebody would read
-            response.extensions["resilio_held"] = None
-            for permit in permits:
-                permit.complete()
-            return
-        headers = _EMPTY if request.method == "HEAD" else response.headers
-        body = self._body(response.stream, headers, [*permits])
-        if self._idle is not None:
+        body = self._take(request, response, [])
+        if body is not None and self._idle is not None:
             body.limit(request)
-        response.stream = response.extensions["resilio_held"] = body
 
     def _settle(self, permit: Permit, error: BaseException) -> None:
         """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
@@ -160,13 +146,14 @@ class _Guarding:
         if response.is_closed or response.status_code in _NO_BODY:
             permit.complete()
         elif body is None:  # a fallback's
-            body = self._body(response.stream, response.headers, [permit])
-            response.stream = response.extensions["resilio_held"] = body
+            self._take(None, response, [permit])
         else:
             body.add(permit)
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
+        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and type(request.stream) is self._bytes:
+            return
         repeats = self._is_safe(request) or _replay.may_repeat(subject)
         if not repeats or not self._module.is_replayable(request):
             _replay.forbid(subject)
@@ -219,37 +206,36 @@ class AsyncTransport(_Guarding):
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        if self._acquire is None:
-            return await self._handle_in_stages(request)
-        if untold():
-            tell()
-        try:  # as `Way` does it, without a frame for each step
-            permit = await self._acquire(request)
-        except (RejectedError, DeadlineExceededError) as error:
+        acquire = self._acquire
+        try:
+            if acquire is None:
+                way = self._way
+                if self._unhedged is not None and not self._hedges(request):
+                    way = self._unhedged
+                return await way(request)
+            if untold():  # from here on as `Way` does it, without a frame for each step
+                tell()
+            permit = await acquire(request)
+        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
-        self._begin(request)
+        phase("first_byte")
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
         try:
             response = await self._handle(request)
         except BaseException as error:
             self._settle(permit, error)
             raise
         permit.answered(response)
-        self._guard(request, response, permit)
+        self._take(request, response, [permit])
         return response
 
-    async def _handle_in_stages(self, request: Any) -> Any:
-        way = self._way
-        if self._unhedged is not None and not self._hedges(request):
-            way = self._unhedged
-        try:
-            return await way(request)
-        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
-            return self._refused(error, request)
-
     async def _send(self, request: Any) -> Any:
-        self._begin(request)
+        phase("first_byte")
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
         try:
-            sent = self._inner.handle_async_request(request)
+            sent = self._handle(request)
             response = await (sent if self._first is None else self._in_time(sent, self._first))
         except Exception as error:
             self._veto(request, error)
@@ -288,21 +274,42 @@ class Transport(_Guarding):
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
 
     def _bind(self, policy: Policy[Any]) -> None:
-        self._way = Way(policy, sync=True).by(SenderOf(self._send, self._hold, self._settle))
+        way = Way(policy, sync=True)
+        self._acquire = way.acquire
+        self._handle = self._inner.handle_request
+        self._way = way.by(SenderOf(self._send, self._hold, self._settle))
 
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._refuse(request)
+        acquire = self._acquire
         try:
-            return self._way(request)
+            if acquire is None:
+                return self._way(request)
+            if untold():  # from here on as `Way` does it, without a frame for each step
+                tell()
+            permit = acquire(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
+        phase("first_byte")
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
+        try:
+            response = self._handle(request)
+        except BaseException as error:
+            self._settle(permit, error)
+            raise
+        permit.answered(response)
+        self._take(request, response, [permit])
+        return response
 
     def _send(self, request: Any) -> Any:
-        self._begin(request)
+        phase("first_byte")
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
         try:
-            response = self._inner.handle_request(request)
+            response = self._handle(request)
         except Exception as error:
             self._veto(request, error)
             raise

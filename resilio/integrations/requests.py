@@ -12,13 +12,13 @@ import importlib
 import io
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
+from resilio._native.body import Parts
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _replay
-from resilio.integrations._body import Held
+from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
 from resilio.integrations._refusals import as_answer, in_terms_of
 from resilio.integrations._way import SenderOf, Way, gates_of
@@ -60,9 +60,9 @@ def host(request: Any) -> str:
 class Body(Held):
     """The raw body of a response under guard: its permits end with it."""
 
-    __slots__ = ("_has_none", "_inner")
+    __slots__ = ("_inner", "_original_response", "_request")
 
-    def __init__(self, inner: Any, label: str, *, has_none: bool) -> None:
+    def __init__(self, inner: Any, label: str, request: Any) -> None:
         """
         Put a body under guard.
 
@@ -71,11 +71,12 @@ class Body(Held):
 
             label: What is abandoned, for the log.
 
-            has_none: Whether there is nothing to read.
+            request: What was asked; None: nobody knows.
         """
         super().__init__(label)
         self._inner = inner
-        self._has_none = has_none
+        self._original_response = getattr(inner, "_original_response", None)  # what a session looks for each time
+        self._request = request
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -85,28 +86,28 @@ class Body(Held):
 
     def stream(self, amt: int | None = 2**16, decode_content: bool | None = None) -> Iterator[bytes]:
         """Give the body in parts, as urllib3 does."""
-        try:
-            yield from self._inner.stream(amt, decode_content=decode_content)
-        except Exception as error:
-            self.failed(_as_told(error))
-            raise
-        self.ended()
+        return Parts(self, self._inner.stream(amt, decode_content=decode_content))
 
     def read(self, amt: int | None = None, **options: Any) -> bytes:
         """Return so many bytes of the body, or all that is left, as urllib3 does."""
         try:
             part: bytes = self._inner.read(amt, **options)
         except Exception as error:
-            self.failed(_as_told(error))
+            self._broke(error)
             raise
         if amt is None or (not part and amt):
             self.ended()
         return part
 
+    def _broke(self, error: BaseException) -> None:
+        self.failed(_as_told(error))
+
     def close(self) -> None:
         """End the permits, then the connection's use."""
-        if self._has_none:
-            self.ended()
+        if self and self._request is not None:
+            headers = getattr(self._inner, "headers", {})
+            if self._request.method == "HEAD" or headers.get("content-length") == "0":
+                self.ended()
         self.aborted()
         self._inner.close()
 
@@ -119,7 +120,7 @@ _TOLD: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def _as_told(error: Exception) -> Exception:
+def _as_told(error: BaseException) -> BaseException:
     """Return an error of urllib3 as requests tells it, which is what rules are written for."""
     told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
     return told  # type: ignore[no-any-return]
@@ -160,6 +161,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
         self._way = Way(policy, sync=True)
+        self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
         self._policy = policy
         super().__init__(**options)
@@ -179,21 +181,41 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
+        acquire = self._way.acquire
+        if acquire is None:
+            return self._send_in_stages(request, args, options)
+        if untold():
+            tell()
+        try:  # as `Way` does it, without a frame for each step
+            permit = acquire(request)
+        except (RejectedError, DeadlineExceededError) as error:
+            return self._refused(error, request)
         try:
-            return self._way.by(SenderOf(partial(self._once, args, options), self._hold, _settle))(request)
+            response = self._once(request, args, options)
+        except BaseException as error:
+            _settle(permit, error)
+            raise
+        self._hold(permit, response)
+        return response
+
+    def _send_in_stages(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        sender = SenderOf(lambda request: self._once(request, args, options), self._hold, _settle)
+        try:
+            return self._way.by(sender)(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
 
-    def _once(self, args: tuple[Any, ...], options: dict[str, Any], request: Any) -> Any:
-        _replay.say_deadline(request.headers, self._header)
-        _rewind(request)
+    def _once(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
+        if request._body_position is not None:
+            _rewind(request)
         try:
             response = super().send(request, *args, **options)
         except Exception as error:
             self._veto(request, error)
             raise
-        has_none = request.method == "HEAD" or response.headers.get("content-length") == "0"
-        response.raw = Body(response.raw, f"a response of {self._policy.label}", has_none=has_none)
+        response.raw = Body(response.raw, self._label, request)
         if self._repeats:
             self._veto(request, response)
         return response
@@ -204,11 +226,13 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             permit.complete()
             return
         if not isinstance(response.raw, Held):  # a fallback's
-            response.raw = Body(response.raw, f"a response of {self._policy.label}", has_none=False)
+            response.raw = Body(response.raw, self._label, None)
         response.raw.add(permit)
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
+        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and request.body is None:
+            return
         safe = _replay.is_safe(self._replay_safe, request, request.method, request.headers)
         if not _is_replayable(request) or not (safe or _replay.may_repeat(subject)):
             _replay.forbid(subject)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import resilio
 from resilio import bulkhead, circuit_breaker, pipeline, rate_limit
+from resilio._native.body import AsyncBody, Bodies, Body, note_abandoned
 from resilio._native.core import Permit
 from resilio.integrations import _body
 from resilio.integrations._body import Held, Lease
@@ -151,7 +153,7 @@ def test_what_is_abandoned_is_logged_once_a_minute(vt: Any, caplog: pytest.LogCa
 def test_labels_are_not_kept_without_bound(vt: Any) -> None:
     """Labels that are made up for each call do not fill the memory."""
     for number in range(_body.MOST_LABELS + 5):
-        _body._note_abandoned(f"label {number}")
+        note_abandoned(f"label {number}")
         _body.tell()
     assert len(_body._logged) <= _body.MOST_LABELS
     assert vt.now >= 0
@@ -164,7 +166,7 @@ def test_a_handler_that_raises_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("disk full")
 
     monkeypatch.setattr(logging.getLogger("resilio"), "warning", broken)
-    _body._note_abandoned("broken")
+    note_abandoned("broken")
     _body.tell()
     assert not _body.untold()
 
@@ -232,3 +234,191 @@ def test_a_lease_ends_all_its_permits_once(how: str, expected: dict[str, int]) -
     assert lease.over
     assert counted(policy) == counted(late) == expected
     assert counted(own) == {"successes": 1}
+
+
+# ---- bodies of httpx, without a client -------------------------------------------------------------------------------
+
+
+class Parts:
+    """A stream of both kinds, whose iterators are what `make` returns."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+        self.closed = 0
+
+    def __iter__(self) -> Any:
+        return self.make()
+
+    def __aiter__(self) -> Any:
+        return self.make()
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def generated(*parts: Any) -> Any:
+    for part in parts:
+        if isinstance(part, BaseException):
+            raise part
+        yield part
+
+
+class ByCoroutines:
+    """An async iterator as one writes it by hand: its parts are awaited as coroutines."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = iter(parts)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        part = next(self.parts, None)
+        if part is None:
+            raise StopAsyncIteration
+        if isinstance(part, BaseException):
+            raise part
+        return part
+
+
+class Waiting:
+    """An async iterator whose awaitable is not from this world: an iterator without `throw` and `close`."""
+
+    def __aiter__(self) -> Any:
+        return self
+
+    def __anext__(self) -> Any:
+        return self
+
+    def __await__(self) -> Any:
+        return iter([None])
+
+
+def guarded(kind: Any, make: Callable[[], Any], *, derive: bool = True) -> tuple[Any, Any, Parts]:
+    """A policy, a body that holds a permit of it, and the stream inside."""
+    room, stream = bulkhead(1), Parts(make)
+    if derive:
+        kind = type("Derived", (kind,), {"label": "test", "__slots__": ()})
+        Bodies(kind)
+    permit = room.acquire()
+    permit.answered(200)
+    return room, kind(stream, {}, [permit]), stream
+
+
+def run(coroutine: Any) -> Any:
+    """What a coroutine returns that never waits."""
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    return stop.value.value
+
+
+async def read(body: Any) -> list[Any]:
+    return [part async for part in body]
+
+
+@pytest.mark.parametrize("derive", [True, False])
+@pytest.mark.parametrize("iterator", [generated, ByCoroutines])
+def test_an_async_body_gives_its_parts_and_ends_its_permit(iterator: Any, derive: bool) -> None:
+    """Generators and hand-written iterators alike; the stream is closed by who closes the body, once."""
+    room, body, stream = guarded(AsyncBody, lambda: iterator(b"a", b"b"), derive=derive)
+    assert run(read(body)) == [b"a", b"b"]
+    assert counted(room) == {"successes": 1}
+    run(close(body))
+    run(close(body))
+    assert stream.closed == 1
+    assert run(read(body)) == []
+
+
+async def close(body: Any) -> None:
+    await body.aclose()
+
+
+@pytest.mark.parametrize("derive", [True, False])
+@pytest.mark.parametrize("iterator", [generated, ByCoroutines])
+def test_an_error_passes_an_async_body_as_it_is(iterator: Any, derive: bool) -> None:
+    """The permit fails; the error has no line of ours in its traceback."""
+    broken = OSError("cut")
+    room, body, _ = guarded(AsyncBody, lambda: iterator(b"a", broken), derive=derive)
+    with pytest.raises(OSError, match="cut") as caught:
+        read(body).send(None)
+    assert caught.value is broken
+    assert counted(room) == {"failures": 1}
+    if derive:
+        assert not [entry for entry in caught.traceback if "body.pyx" in str(entry.path)]
+
+
+@pytest.mark.parametrize("derive", [True, False])
+def test_a_body_of_threads_gives_its_parts_and_ends_its_permit(derive: bool) -> None:
+    """By any iterator, with or without an exception at its end; then it stays there."""
+    for make in (lambda: iter([b"a", b"b"]), lambda: (part for part in (b"a", b"b"))):
+        room, body, stream = guarded(Body, make, derive=derive)
+        assert list(body) == [b"a", b"b"]
+        assert next(body, None) is None
+        assert counted(room) == {"successes": 1}
+        body.close()
+        body.close()
+        assert stream.closed == 1
+        assert list(body) == []
+
+
+@pytest.mark.parametrize("derive", [True, False])
+def test_an_error_passes_a_body_of_threads_as_it_is(derive: bool) -> None:
+    """The permit fails, and what was raised is raised."""
+    broken = OSError("cut")
+
+    def cut() -> Iterator[bytes]:
+        yield b"a"
+        raise broken
+
+    room, body, _ = guarded(Body, cut, derive=derive)
+    with pytest.raises(OSError, match="cut") as caught:
+        list(body)
+    assert caught.value is broken
+    assert counted(room) == {"failures": 1}
+
+
+def test_who_waits_for_a_part_may_be_cancelled_or_gone() -> None:
+    """An error thrown at who waits says what it says; one that is closed says nothing. No iterator needs `throw`."""
+    for make in (Waiting, generated_after_a_wait):
+        for ends, expected in (
+            (lambda reader: reader.throw(OSError("late")), {"failures": 1}),
+            (lambda reader: reader.throw(KeyboardInterrupt()), {"ignored": 1}),
+            (lambda reader: reader.close(), {"ignored": 1}),
+        ):
+            room, body, _ = guarded(AsyncBody, make)
+            reader = read(body)
+            reader.send(None)
+            with suppress(OSError, KeyboardInterrupt):
+                ends(reader)
+            assert counted(room) == expected
+
+
+class Pause:
+    def __await__(self) -> Any:
+        yield
+
+
+async def generated_after_a_wait() -> Any:
+    await Pause()
+    yield b"a"
+
+
+def test_a_body_that_is_dropped_is_abandoned() -> None:
+    """As any other that holds permits."""
+    for kind in (AsyncBody, Body):
+        for derive in (True, False):
+            room, body, _ = guarded(kind, lambda: iter(()), derive=derive)
+            del body
+            assert counted(room) == {"ignored": 1, "abandoned": 1}
+    note_abandoned("one")
+    _body.tell()
+
+
+def test_what_is_no_async_iterator_is_said() -> None:
+    """As `async for` says it."""
+    _, body, _ = guarded(AsyncBody, lambda: iter(()))
+    with pytest.raises(TypeError, match="no async iterator"):
+        read(body).send(None)
