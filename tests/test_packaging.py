@@ -33,6 +33,7 @@ NATIVE = (
     "limiter",
     "primitives",
     "retry",
+    "sending",
     "shedder",
     "simulation",
     "timing",

@@ -88,7 +88,7 @@ async def grpc_clients(port: int) -> AsyncIterator[dict[str, Ask]]:
     """A bare channel, one with interceptors that do nothing, and guarded ones."""
     from grpc import aio
 
-    from resilio.integrations.grpc import interceptors, preset
+    from resilio.integrations.grpc import direct, interceptors, preset
 
     class Nothing(aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
         async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
@@ -98,9 +98,11 @@ async def grpc_clients(port: int) -> AsyncIterator[dict[str, Ask]]:
         "bare": [],
         "interceptor": [Nothing()],
         "gates": interceptors(gates()),
+        "gates, direct": interceptors(gates()),
         "standard": interceptors(stack("bench-grpc", preset)),
     }
     channels = {name: aio.insecure_channel(f"127.0.0.1:{port}", interceptors=guard) for name, guard in guards.items()}
+    channels["gates, direct"] = direct(channels["gates, direct"])
     try:
         methods = {name: channel.unary_unary("/s/echo") for name, channel in channels.items()}
         yield {name: lambda method=method: method(BODY) for name, method in methods.items()}  # type: ignore[misc]

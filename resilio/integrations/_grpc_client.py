@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from types import coroutine
+from typing import TYPE_CHECKING, Any
 
 from resilio._deadline import remaining
 from resilio._native import core
@@ -26,7 +27,18 @@ from resilio.integrations._grpc_relay import detour
 from resilio.integrations._replay import Once, Spent
 from resilio.integrations._way import Way
 
-__all__ = ["Guarded", "Outgoing", "StreamStreamGuard", "StreamUnaryGuard", "UnaryStreamGuard", "UnaryUnaryGuard"]
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+
+__all__ = [
+    "Begun",
+    "Guarded",
+    "Outgoing",
+    "StreamStreamGuard",
+    "StreamUnaryGuard",
+    "UnaryStreamGuard",
+    "UnaryUnaryGuard",
+]
 
 Continuation = Callable[[Any, Any], Any]
 _phase = core.phase
@@ -76,6 +88,20 @@ class Guarded:
             return None
         return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
 
+    def blame(self, error: BaseException, *, out_of_time: bool = False) -> BaseException | Outcome:
+        """
+        Return what an error says of the service: an outcome, or what gates judge, itself or another.
+
+        Args:
+            error: What a call has ended with.
+
+            out_of_time: Whether it had no more time than the ambient deadline left.
+        """
+        if out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
+            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
+        outcome = self.outcome(error)
+        return error if outcome is None else outcome
+
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
         """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
         way, safe = self.way, self.replay_safe
@@ -111,10 +137,7 @@ class _Call(Exchange):
         return await self._asked(details, request)
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
-        if self._out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
-            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
-        outcome = self._guarded.outcome(error)
-        return error if outcome is None else outcome
+        return self._guarded.blame(error, out_of_time=self._out_of_time)
 
 
 class _Unary(_Call):
@@ -210,17 +233,17 @@ class _Guard:
 
     def __init__(self, guarded: Guarded) -> None:
         """Guard calls of one kind."""
-        self._guarded = guarded
+        self.guarded = guarded
 
     async def _stream(self, continuation: Continuation, details: Any, request: Any, kind: Any, *, streams: bool) -> Any:
-        guarded = self._guarded
+        guarded = self.guarded
         waits = guarded.way.replays and not streams
         exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
         return await self._run(exchange, guarded.shown(Outgoing(details, request), streams=streams))
 
     async def _run(self, exchange: _Call, shown: Any) -> Any:
         try:
-            return await exchange.through(self._guarded.way, shown)
+            return await exchange.through(self.guarded.way, shown)
         except ResilienceError as error:
             raise in_terms(error) from error.__cause__
 
@@ -230,13 +253,15 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
 
     async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
-        guarded = self._guarded
+        guarded, begun = self.guarded, None
+        if type(request) is Begun:
+            begun, request = request, request.request
         exchange = _Unary(guarded, continuation, client_call_details, request)
         outgoing = Outgoing(client_call_details, request)
-        if guarded.way.acquire is None or core.current() is not None:
+        if begun is None and (guarded.way.acquire is None or core.current() is not None):
             return exchange.call_of(await self._run(exchange, guarded.shown(outgoing, streams=False)))
         try:
-            return await self._admitted(exchange, guarded.way.acquire, outgoing)
+            return await self._admitted(exchange, guarded.way.acquire if begun is None else begun.acquire, outgoing)
         except ResilienceError as error:
             raise in_terms(error) from error.__cause__
 
@@ -253,6 +278,50 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
             raise
         permit.returned(response)
         return call
+
+
+class Begun:
+    """A request whose admission has begun where its call was made, and was not over at once."""
+
+    __slots__ = ("_got", "request")
+
+    def __init__(self, request: Any, got: Exception | tuple[Any, Any]) -> None:
+        """
+        Take over.
+
+        Args:
+            request: The message.
+
+            got: The refusal; or what `Pipeline._begin` gave.
+        """
+        self.request = request
+        self._got = got
+
+    async def acquire(self, outgoing: Outgoing) -> Permit:  # noqa: ARG002 - which it has seen
+        """Return the permit when it is granted."""
+        got = self._got
+        if isinstance(got, Exception):
+            raise got
+        permit: Permit = await _go_on(*got)
+        return permit
+
+
+@coroutine
+def _go_on(call: Any, awaited: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine that somebody else has begun, and that waits for `awaited`."""
+    try:
+        while True:
+            try:
+                value = yield awaited
+            except GeneratorExit:
+                call.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - a cancellation
+                awaited = call.throw(error)
+            else:
+                awaited = call.send(value)
+    except StopIteration as done:
+        return done.value
 
 
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]

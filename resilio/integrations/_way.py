@@ -59,7 +59,7 @@ class SenderOf(NamedTuple):
 class Way:
     """A policy taken apart: made once for a client, then bound to what sends its requests."""
 
-    __slots__ = ("_send", "acquire", "hedged", "policy", "replays")
+    __slots__ = ("_send", "acquire", "begin", "hedged", "policy", "replays")
 
     def __init__(self, policy: Policy[Any], *, sync: bool = False, hedged: bool = True) -> None:
         """
@@ -83,6 +83,8 @@ class Way:
             replays: Whether it has strategies at all.
 
             acquire: Gives the one permit of a request, where it has not: for the client to be quick; else None.
+
+            begin: Begins to, as `Pipeline._begin` does: not for threads.
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
@@ -94,9 +96,11 @@ class Way:
         self.hedged = any(map(_is_hedge, gates))
         self.replays = any(acts for acts, _ in runs)
         self.acquire: Callable[[Any], Any] | None = None
+        self.begin: Callable[[Any], Any] | None = None
         if runs and not self.replays:
             only = runs[0][1]
             self.acquire = only.acquire if sync else only.aacquire
+            self.begin = None if sync else only._begin
         self._send = _composed(runs, sync=sync)
 
     def by(self, sender: Sender) -> Callable[[Any], Any]:

@@ -9,19 +9,21 @@ What it is not: a view from outside of redirects, each of which passes the polic
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resilio import presets
 from resilio._config import function
 from resilio._deadline import remaining
 from resilio._native import core
+from resilio._native.sending import Admission
 from resilio._outcome import Outcome, judge_value
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._aiohttp_blame import blame
 from resilio.integrations._aiohttp_body import Body
 from resilio.integrations._aiohttp_lib import BytesPayload
-from resilio.integrations._body import settle, tell, untold
+from resilio.integrations._body import settle, untold
 from resilio.integrations._exchange import Exchange
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations._replay import Once, Spent
@@ -29,6 +31,7 @@ from resilio.integrations._way import Way
 from resilio.integrations._wire import DEADLINE_HEADER, check_header_name, write_deadline
 
 if TYPE_CHECKING:
+    from resilio._native.core import Permit
     from resilio._policy import Policy
 
 __all__ = ["Middleware", "host", "middleware"]
@@ -49,10 +52,10 @@ def host(request: Any) -> str:
     return f"{request.url.raw_host}:{request.url.port}"
 
 
-class Middleware:
+class Middleware(Admission):
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("_acquire", "_failing", "_header", "_label", "_policy", "_replay_safe", "_usual", "_way")
+    __slots__ = ("__weakref__", "_body_of", "_header", "_policy", "_quick", "_replay_safe", "_way")
 
     def __init__(
         self,
@@ -63,48 +66,37 @@ class Middleware:
         send_deadline: bool | str,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
-        self._way = Way(policy)
-        self._acquire: Any = self._way.acquire
+        self._way = way = Way(policy)
         self._policy = policy
-        self._label = f"a response of {policy.label}"
-        self._failing = judge_value(function("failed_if", failed_if))
-        self._usual = failed_if is presets.http.failing_result
+        self._body_of = _bodies(failed_if, f"a response of {policy.label}")
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _header(send_deadline)
+        fails_from = LEAST_THAT_FAILS if failed_if is presets.http.failing_result else 0
+        hold = _holding(self._body_of)
+        self._quick = None if way.begin is None else Admission(way.begin, hold, _settle, fails_from=fails_from)
+        if self._header is None:
+            super().__init__(way.begin, hold, _settle, self._in_full, untold, fails_from)
+        else:
+            super().__init__(None, hold, _settle, self._telling)
 
     @property
     def policy(self) -> Policy[Any]:
         """The policy."""
         return self._policy
 
-    async def __call__(self, request: Any, handler: Handler) -> Any:
-        """Send a request through the policy, as aiohttp calls its middlewares."""
-        acquire = self._acquire
-        if acquire is None or _current() is not None:
-            return await self._in_full(request, handler)
-        if untold():
-            tell()
-        permit = None
-        try:
-            permit = await acquire(request)
-            if self._header is not None:
-                self._tell_deadline(request)
-            response = await handler(request)
-        except BaseException as error:
-            if permit is not None:
-                settle(permit, error, blame(error, request))
-            if isinstance(error, ResilienceError):
-                raise in_terms_of(error, _BASE) from error.__cause__
-            raise
-        body = self._body_of(response)
-        if body is None:
-            permit.returned(response)
-        else:
-            body.take(permit, response)
-        return response
+    def _telling(self, request: Any, handler: Handler) -> Awaitable[Any]:
+        """Send a request that tells its deadline when it has its permit."""
+        quick = self._quick
+        if quick is None or untold() or _current() is not None:
+            return self._in_full(request, handler)
+        return quick(request, partial(self._tell, handler))
+
+    def _tell(self, handler: Handler, request: Any) -> Awaitable[Any]:
+        self._tell_deadline(request)
+        return handler(request)
 
     async def _in_full(self, request: Any, handler: Handler) -> Any:
-        """Send a request through strategies, or within a guarded call that wants to know what it waits for."""
+        """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
         exchange = _Exchange(self, request, handler)
         try:
             response = await exchange.through(self._way, exchange.shown)
@@ -112,15 +104,6 @@ class Middleware:
             raise in_terms_of(refusal, _BASE) from refusal.__cause__
         _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
-
-    def _body_of(self, response: Any) -> Body | None:
-        """Return what holds the permits of a response; None if it is whole already, and good."""
-        failing = self._failing
-        if failing is None or (self._usual and response.status < LEAST_THAT_FAILS):
-            if response.connection is None and (response.content is None or response.content.exception() is None):
-                return None
-            return Body(response, None, self._label)
-        return Body(response, failing(response), self._label)
 
     def _tell_deadline(self, request: Any) -> None:
         header = self._header
@@ -133,6 +116,46 @@ class Middleware:
 
 LEAST_THAT_FAILS = 500
 """The least status that is a failure over HTTP, of whatever kind."""
+
+
+def _bodies(failed_if: Callable[[Any], object] | None, label: str) -> Callable[[Any], Body | None]:
+    """Return what returns what holds the permits of a response; None if it is whole already, and good."""
+    failing = judge_value(function("failed_if", failed_if))
+    usual = failed_if is presets.http.failing_result
+
+    def body_of(response: Any) -> Body | None:
+        if failing is None or (usual and response.status < LEAST_THAT_FAILS):
+            if response.connection is None and (response.content is None or response.content.exception() is None):
+                return None
+            return Body(response, None, label)
+        return Body(response, failing(response), label)
+
+    return body_of
+
+
+def _holding(body_of: Callable[[Any], Body | None]) -> Callable[[Permit, Any], None]:
+    """Return what puts a permit with a response until its body has ended; of one that is whole and good, it ends it."""
+
+    def hold(permit: Permit, response: Any) -> None:
+        body = body_of(response)
+        if body is None:
+            permit.returned(response)
+        else:
+            body.take(permit, response)
+
+    return hold
+
+
+def _settle(permit: Permit | None, error: BaseException, request: Any) -> BaseException | None:
+    """End the permit of a request that has raised; what is returned is raised in place of `error`."""
+    if permit is not None:
+        settle(permit, error, blame(error, request))
+    if not isinstance(error, ResilienceError):
+        return None
+    translated = in_terms_of(error, _BASE)
+    if translated is not error:
+        translated.__suppress_context__ = True
+    return translated
 
 
 class _Exchange(Exchange):

@@ -23,6 +23,7 @@ from resilio.integrations._grpc_client import (
     UnaryStreamGuard,
     UnaryUnaryGuard,
 )
+from resilio.integrations._grpc_direct import DirectChannel
 from resilio.integrations._grpc_errors import (
     FAILING,
     BulkheadFullError,
@@ -55,6 +56,7 @@ __all__ = [
     "OverloadedError",
     "RateLimitedError",
     "RejectedError",
+    "direct",
     "interceptors",
     "method",
     "preset",
@@ -104,6 +106,21 @@ def interceptors(
     guarded = Guarded(Way(policy), codes("failing", failing), replay_safe)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]
+
+
+def direct(channel: Any) -> Any:
+    """
+    Return a channel whose calls with one message each way take a shorter way: `direct(insecure_channel(...))`.
+
+    A policy of gates then costs a tenth of what it costs as an interceptor, because grpcio gives a call with
+    interceptors a task of its own, whatever they do. The call that is returned is grpcio's. What waits for admission or
+    is refused, calls of other kinds, and policies with strategies or a `failed_if` go the way of the interceptors.
+
+    Args:
+        channel: A `grpc.aio.Channel` made with `interceptors=interceptors(policy)`; with others as well, all calls go
+            their way.
+    """
+    return DirectChannel(channel)
 
 
 def server_interceptor(

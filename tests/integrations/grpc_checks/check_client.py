@@ -18,9 +18,18 @@ from resilio import errors
 from resilio.integrations import grpc as guarded
 from resilio.integrations._grpc_calls import ended_with
 from resilio.integrations._grpc_errors import in_terms
-from resilio.integrations.grpc import interceptors, method, preset
+from resilio.integrations.grpc import direct, interceptors, method, preset
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["interceptors", "direct"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to plug a policy in: each channel of a check is made for the one, then for the other."""
+    make = aio.insecure_channel
+    if request.param == "direct":
+        monkeypatch.setattr(aio, "insecure_channel", lambda *args, **options: direct(make(*args, **options)))
+    return str(request.param)
 
 
 async def several(*messages: bytes) -> AsyncIterator[bytes]:
