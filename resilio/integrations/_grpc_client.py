@@ -295,15 +295,21 @@ class Begun:
             got: The refusal; or what `Pipeline._begin` gave.
         """
         self.request = request
-        self._got = got
+        self._got: Exception | tuple[Any, Any] | None = got
 
     async def acquire(self, outgoing: Outgoing) -> Permit:  # noqa: ARG002 - which it has seen
         """Return the permit when it is granted."""
-        got = self._got
-        if isinstance(got, Exception):
-            raise got
+        got, self._got = self._got, None
+        if not isinstance(got, tuple):
+            raise got or RuntimeError("this admission has been given up")
         permit: Permit = await _go_on(*got)
         return permit
+
+    def give_up(self, call: Any) -> None:  # noqa: ARG002 - which has ended
+        """Leave the queue if nobody has gone on waiting: of a task cancelled before it ran, tracebacks hold this."""
+        got, self._got = self._got, None
+        if isinstance(got, tuple):
+            got[0].close()
 
 
 @coroutine

@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 from resilio._deadline import remaining
 from resilio._native import core
 from resilio._native.core import Permit
-from resilio.integrations._body import _untold, settle
+from resilio.integrations._body import settle, untold
 from resilio.integrations._grpc_calls import ended_with
 from resilio.integrations._grpc_client import Begun, Guarded, Outgoing, UnaryUnaryGuard
 from resilio.integrations._grpc_lib import aio
@@ -113,7 +113,7 @@ class _Direct(aio.UnaryUnaryMultiCallable):  # type: ignore[misc]
     ) -> Any:
         """Make a call: as grpcio makes it, if it is admitted at once."""
         got: Any = None
-        if _current() is None and not _untold:
+        if _current() is None and not untold():
             for gate in self._gates:
                 if gate.judge_value is not None:
                     break  # it wants to see the answer, which the call's end does not show
@@ -126,14 +126,18 @@ class _Direct(aio.UnaryUnaryMultiCallable):  # type: ignore[misc]
                 except Exception as refused:  # noqa: BLE001 - it belongs to who awaits the call
                     got = refused.with_traceback(None)
         if type(got) is not Permit:
-            return self._intercepted(
-                request if got is None else Begun(request, got),
+            begun = None if got is None else Begun(request, got)
+            call = self._intercepted(
+                begun or request,
                 timeout=timeout,
                 metadata=metadata,
                 credentials=credentials,
                 wait_for_ready=wait_for_ready,
                 compression=compression,
             )
+            if begun is not None:
+                call.add_done_callback(begun.give_up)
+            return call
         context = None
         if _deadline() is not None and ((left := remaining()) is not None) and (timeout is None or left < timeout):
             timeout, context = left, copy_context()
@@ -157,6 +161,8 @@ class _Sketch(Outgoing):
     """What an :class:`Outgoing` shows, of a call whose details are made if somebody asks."""
 
     __slots__ = ("_rest",)
+
+    _rest: tuple[Any, ...]
 
     @property
     def details(self) -> Any:

@@ -616,3 +616,94 @@ def test_options_are_checked() -> None:
     for wrong in ("UNAVAILABLE", 14, [14]):
         with pytest.raises(TypeError, match=r"failing must be members of grpc\.StatusCode"):
             interceptors(policy, failing=wrong)  # type: ignore[arg-type]
+
+
+# ---- the short way ---------------------------------------------------------------------------------------------------
+
+
+def by_grpcio_itself(call: Any) -> bool:
+    """Whether a call passes no interceptors."""
+    return type(call) is aio._call.UnaryUnaryCall
+
+
+async def test_what_is_admitted_at_once_is_grpcios_own_call(served: Served, breaker: Any, way: str) -> None:
+    """What must wait, is refused, or is judged by its answer, passes the interceptors, and is asked about once."""
+    full, more = resilio.bulkhead(1, max_queued=1, max_wait=60.0), resilio.bulkhead(5)
+    strict = resilio.circuit_breaker(failed_if=lambda answer: answer == b"bad")
+    short = way == "direct"
+    async with served.channel(interceptors(breaker)) as channel:
+        call = channel.unary_unary("/s/echo")(b"a")
+        assert by_grpcio_itself(call) is short
+        assert await call == b"a"
+        breaker.force_open()
+        refused = channel.unary_unary("/s/echo")(b"a")
+        assert not by_grpcio_itself(refused)
+        with pytest.raises(resilio.CircuitOpenError):
+            await refused
+        assert breaker.snapshot().rejected == 1
+    async with served.channel(interceptors(full)) as channel:
+        first, second = (channel.unary_unary("/s/echo")(b"a") for _ in range(2))
+        assert not by_grpcio_itself(second)
+        assert (await first, await second) == (b"a", b"a")
+        assert (full.snapshot().calls, full.snapshot().rejected) == (2, 0)
+    async with served.channel(interceptors(strict)) as channel:
+        assert not by_grpcio_itself(call := channel.unary_unary("/s/echo")(b"bad"))
+        assert await call == b"bad"
+    async with served.channel([*interceptors(more), *interceptors(more)]) as channel:
+        assert not by_grpcio_itself(call := channel.unary_unary("/s/echo")(b"a"))
+        assert await call == b"a"
+    assert (ends(strict), ends(more), ends(full)) == ((0, 1, 0), (2, 0, 0), (2, 0, 0))
+
+
+async def test_a_call_that_waits_may_be_given_up(served: Served) -> None:
+    """Cancelled in the queue, it leaves it; nothing was sent."""
+    policy = resilio.bulkhead(1, max_queued=5, max_wait=60.0)
+    held = policy.try_acquire()
+    async with served.channel(interceptors(policy)) as channel:
+        echo = channel.unary_unary("/s/echo")
+        call, task = echo(b"a"), asyncio.ensure_future(echo(b"a"))
+        await served.until(lambda: policy.snapshot().queued == 2)
+        call.cancel()
+        task.cancel()
+        for waiting in (call, task):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        await served.until(lambda: policy.snapshot().queued == 0)
+        held.success()
+        dropped = echo(b"b")
+        assert await dropped == b"b"
+    assert ends(policy) == (2, 0, 0)
+    assert served.service.calls["echo"] == 1
+
+
+async def test_a_call_that_nobody_awaits_ends_its_permit(served: Served, breaker: Any) -> None:
+    """It is over when it is over."""
+    async with served.channel(interceptors(breaker)) as channel:
+        calls = [channel.unary_unary("/s/echo")(b"a"), channel.unary_unary("/s/aborts")(b"INTERNAL")]
+        await served.until(lambda: all(call.done() for call in calls))
+        await calls[0].code()
+    assert ends(breaker) == (1, 1, 0)
+
+
+async def test_keys_and_costs_see_a_call_as_it_is_made(served: Served) -> None:
+    """Its method, its message, and the details that the interceptors would have seen."""
+    seen: list[Any] = []
+
+    def cost(call: Any) -> float:
+        seen.append((call.method, call.request, call.details.timeout, list(call.details.metadata or ())))
+        return 1.0
+
+    policy = resilio.rate_limit("100/s", cost=cost)
+    async with served.channel(interceptors(policy)) as channel:
+        await channel.unary_unary("/s/echo")(b"a", timeout=5.0, metadata=(("a", "b"),))
+    assert seen == [("/s/echo", b"a", 5.0, [("a", "b")])]
+
+
+async def test_a_channel_is_one(served: Served, breaker: Any) -> None:
+    """State, readiness and close are those of the channel."""
+    channel = served.channel(interceptors(breaker))
+    assert isinstance(channel, aio.Channel)
+    await channel.channel_ready()
+    assert channel.get_state() is grpc.ChannelConnectivity.READY
+    await channel.close()
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
