@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from datetime import timedelta
-from sys import modules
 from typing import Any
 
-from resilio._native.core import find_headers
+from resilio._native.core import Call, Permit, find_headers
+from resilio._native.exchange import Entrance, shorten
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
@@ -34,7 +34,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Time = float | timedelta
 
 
-class Middleware:
+@shorten
+class Middleware(Entrance):
     """
     An ASGI app around another: each request is admitted by the policy or answered at once; see the module.
 
@@ -94,48 +95,54 @@ class Middleware:
             ValueError: An option out of range.
         """
         options = locals()  # the first statement: exactly the arguments
-        self.app = app
-        self.policy = load_shed(name="asgi") if policy is None else policy
-        self._server = server = Server.of(self.policy, _address_of, options)
-        self._begin = self.policy._begin
+        policy = load_shed(name="asgi") if policy is None else policy
+        self._server = server = Server.of(policy, _address_of, options)
         self._http = TimedExchange if server.server_timing else HTTPExchange
-        self._paths = server.paths
-        self._looks = bool(server.prefixes) or server.exempts is not None
         self._headers = {name.encode("ascii"): what for name, what in server.headers.items()}
-        self._hurries = server.default_deadline is not None
+        looks = bool(server.prefixes) or server.exempts is not None
+        self._open(
+            app,
+            policy,
+            self._http,
+            paths=server.paths,
+            headers=self._headers,
+            refusals=REFUSALS,
+            always_long=looks or server.default_deadline is not None,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] == "http" and not self._looks and scope["path"] not in self._paths:
-            exchange: HTTPExchange | SocketExchange | None = self._http(receive, send)
-        else:
-            exchange = self._exchange(scope, receive, send)
+        """Serve a request; what most of them need of this is done natively, see `resilio._native.exchange`."""
+        exchange = self._exchange(scope, receive, send)
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        found = find_headers(scope["headers"], self._headers)  # hardly any request has one
         try:
-            if found is not None or self._hurries:
-                await self._serve_as_told(found or {}, scope, exchange)
-                return
-            if "trio" in modules:  # it may be the one that runs this
-                await admit(self.policy, exchange, scope)
+            found = find_headers(scope["headers"], self._headers) or {}
+            if found or self._server.default_deadline is not None:
+                await self._serve_as_told(found, scope, exchange)
             else:
-                begun = self._begin(scope)
-                if type(begun) is tuple:
-                    await wait(*begun, exchange, scope)
-                else:
-                    exchange.permit = begun  # type: ignore[assignment]
-            if exchange.permit is None:  # the client has left
-                return
-            await self.app(scope, exchange.receive, exchange.send)
-            if exchange.permit is not None:
-                exchange.ended()
+                await self._serve(None, scope, exchange)
         except BaseException as error:
-            exchange.failed(error)
-            if exchange.started or not isinstance(error, REFUSALS):
+            if not await self._answered(error, scope, exchange):
                 raise
-            await self._answer(scope, exchange, error)
+
+    async def _go_on(self, call: Call[Permit], trap: Any, scope: Scope, exchange: HTTPExchange) -> None:
+        """Serve a request that has to wait for its permit, from there on."""
+        try:
+            await wait(call, trap, exchange, scope)
+            if exchange.permit is not None:
+                await self._run(scope, exchange)
+        except BaseException as error:
+            if not await self._answered(error, scope, exchange):
+                raise
+
+    async def _answered(self, error: BaseException, scope: Scope, exchange: HTTPExchange | SocketExchange) -> bool:
+        """End the permit as what was raised says, and answer it if it is a refusal that can be answered."""
+        exchange.failed(error)
+        if exchange.started or not isinstance(error, REFUSALS):
+            return False
+        await self._answer(scope, exchange, error)
+        return True
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HTTPExchange | SocketExchange | None:
         """Return what holds the permit of this request, None for what needs none: lifespan, and exempt paths."""
@@ -143,7 +150,7 @@ class Middleware:
         if kind not in {"http", "websocket"}:
             return None
         path = scope["path"]
-        if path in self._paths or (self._looks and self._server.exempt(scope, path)):
+        if self._server.exempt(scope, path):
             return None
         if kind == "http":
             return self._http(receive, send)
@@ -174,7 +181,7 @@ class Middleware:
 
     async def _serve(self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
         await admit(self.policy, exchange, scope)
-        if exchange.permit is None:
+        if exchange.permit is None:  # the client has left
             return
         if seconds is None:
             await self._run(scope, exchange)

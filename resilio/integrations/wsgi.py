@@ -19,14 +19,15 @@ from typing import Any
 
 from resilio import _context
 from resilio._native import clock
-from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
+from resilio._native.core import AmbientDeadline, AmbientPriority, Permit, ambient_deadline
+from resilio._native.gateway import Gateway
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import CLASSES
-from resilio.integrations._body import tell, untold
-from resilio.integrations._server import EXEMPT, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations import _body
+from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Said, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
-from resilio.integrations._wsgi_exchange import Body, Exchange, SizedBody, TimedExchange, pass_file
+from resilio.integrations._wsgi_exchange import Exchange, TimedExchange, around
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
@@ -36,7 +37,7 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 Time = float | timedelta
 
 
-class Middleware:
+class Middleware(Gateway):
     """
     A WSGI app around another: each request is admitted by the policy or answered at once; see the module.
 
@@ -94,32 +95,34 @@ class Middleware:
             ValueError: An option out of range.
         """
         options = {**locals(), "enforce_deadline": False}  # the first statement: exactly the arguments
-        self.app = app
-        self.policy = load_shed(name="wsgi") if policy is None else policy
-        self._acquire = self.policy.acquire
-        self._server = server = Server.of(self.policy, _address_of, options)
-        self._exchange = TimedExchange if server.server_timing else Exchange
+        policy = load_shed(name="wsgi") if policy is None else policy
+        self._server = server = Server.of(policy, _address_of, options)
         self._variables = {_variable(name): what for name, what in server.headers.items()}
-        self._reads = bool(self._variables) or server.default_deadline is not None
+        looks = bool(server.prefixes) or server.exempts is not None
+        self._open(
+            app,
+            policy,
+            TimedExchange if server.server_timing else Exchange,
+            paths=server.paths,
+            variables=self._variables,
+            refusals=REFUSALS,
+            untold=_body.untold,
+            always_long=looks or server.default_deadline is not None,
+        )
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request."""
-        if untold():
-            tell()
+    def _serve(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request that does not go the short way of `resilio._native.gateway`."""
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if self._server.exempt(environ, path):
             return self.app(environ, start_response)
-        said = self._said(environ) if self._reads else None
+        said = self._said(environ)
         context = None if said is None else _context_of(said, environ)
-        exchange = self._exchange(environ, start_response, self.policy, self._answer)
+        run = _at_once if context is None else context.run
+        exchange = self.exchange_of(environ, start_response)
         try:
-            if context is None:
-                exchange.permit = self._acquire(environ)
-                result = self.app(environ, exchange.start_response)
-            else:
-                exchange.permit = context.run(self._acquire, environ)
-                result = context.run(self.app, environ, exchange.start_response)
-            return _around(result, exchange, context)
+            exchange.permit = run(self.policy.acquire, environ)
+            result = run(self.app, environ, exchange.start_response)
+            return around(result, exchange, context)
         except BaseException as error:  # noqa: BLE001 - it is raised again, or the response to it
             return [exchange.answer(error)]
 
@@ -133,6 +136,18 @@ class Middleware:
             return None
         return self._server.said(environ, found)
 
+    def _around(self, result: Iterable[bytes], exchange: Exchange, context: Context | None) -> Iterable[bytes]:
+        return around(result, exchange, context)
+
+    def _tell(self) -> None:
+        _body.tell()
+
+    def _abandoned(self, permit: Permit) -> None:
+        """End the permit of a body that was dropped."""
+        held = _body.Held(self.policy.label)
+        held.add(permit)
+        held.abandoned()
+
     def _answer(self, environ: Environ, exchange: Exchange, error: Exception) -> bytes:
         """Begin the answer in place of the app's, and return its body."""
         # A WSGI app has no say in connections: its server has to skip what nobody has read.
@@ -143,6 +158,10 @@ class Middleware:
 
 
 _STATUSES = frozenset(HTTPStatus)
+
+
+def _at_once(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _variable(header: str) -> str:
@@ -176,25 +195,3 @@ def _set(said: Said) -> None:
         until_ns, outer = clock.now_ns() + allowed_ns, ambient_deadline()
         if outer is None or outer.until_ns > until_ns:
             _context.deadline.set(AmbientDeadline(until_ns, allowed_ns, outer))
-
-
-def _around(result: Iterable[bytes], exchange: Exchange, context: Context | None) -> Iterable[bytes]:
-    """Put the permit around what the app has returned, in the context of the request if it has one of its own."""
-    if isinstance(result, (list, tuple)):
-        return SizedBody(exchange, iter(result).__next__, None, len(result))
-    if _is_file(result, exchange._environ) and pass_file(result, exchange):
-        return result
-    following, close = iter(result).__next__, getattr(result, "close", None)
-    if context is not None:
-        following, close = _in(context, following), None if close is None else _in(context, close)
-    return Body(exchange, following, close)
-
-
-def _is_file(result: object, environ: Environ) -> bool:
-    """Tell whether the server made it, of a file, and may send it in a way of its own."""
-    wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(wrapper, type) and isinstance(result, wrapper)
-
-
-def _in(context: Context, function: Callable[[], Any]) -> Callable[[], Any]:
-    return lambda: context.run(function)

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 def without_trio(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On asyncio, be where trio was never imported, as most servers are."""
     if "anyio_backend" in request.fixturenames and request.getfixturevalue("anyio_backend")[0] == "asyncio":
-        monkeypatch.setattr("resilio.integrations.asgi.modules", {})
+        monkeypatch.setattr("resilio._native.exchange.modules", {})
 
 
 def start(status: int = 200) -> dict[str, Any]:
