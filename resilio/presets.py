@@ -48,9 +48,6 @@ def status_of(subject: Any) -> int | None:
     Args:
         subject: An exception, with a response or a status of its own, or a response.
     """
-    status = getattr(subject, "status_code", None)
-    if type(status) is int and 100 <= status <= 599:  # of most that are asked about
-        return status
     for holder in (subject, getattr(subject, "response", None)):
         for name in ("status_code", "status"):
             status = getattr(holder, name, None)
@@ -75,17 +72,23 @@ def _http_for_a_moment(error: Any) -> bool:
     return _http_failing(error) or status_of(error) in _BUSY
 
 
+# Asked about each answer: where it has a status of the usual name, without a frame more.
+
+
 def _http_result_failing(value: Any) -> bool:
-    return status_of(value) in _FAILING
+    status = getattr(value, "status_code", None)
+    return (status if type(status) is int else status_of(value)) in _FAILING
 
 
 def _http_result_for_a_moment(value: Any) -> bool:
-    status = status_of(value)
+    status = getattr(value, "status_code", None)
+    status = status if type(status) is int else status_of(value)
     return status in _FAILING or status in _BUSY
 
 
 def _http_result_unsent(value: Any) -> bool:
-    return status_of(value) in _UNSENT_STATUS
+    status = getattr(value, "status_code", None)
+    return (status if type(status) is int else status_of(value)) in _UNSENT_STATUS
 
 
 def _codes_of(error: Any) -> frozenset[str]:

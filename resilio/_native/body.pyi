@@ -89,6 +89,9 @@ class Bodies:
     """Puts the bodies of one transport under guard."""
 
     def __init__(self, kind: type[Any]) -> None: ...
+    def hold(self, permit: Permit, response: Any) -> None:
+        """Have gates judge a response by its headers, and put their permit with its body; with none it ends."""
+
     def take(self, request: Any, response: Any, permits: list[Permit]) -> Any:
         """
         Put the body of a response under guard, and its permits with it; they end now where nobody would read one.

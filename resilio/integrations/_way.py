@@ -112,7 +112,7 @@ def _composed(runs: tuple[tuple[bool, core.Pipeline], ...], *, sync: bool) -> Se
     send: Send = _attempt
     for at, (acts, pipeline) in reversed([*enumerate(runs)]):
         if acts:
-            send = _strategies(pipeline.call if sync else pipeline.acall, send)
+            send = _strategies(pipeline.call if sync else pipeline.acall, send, sync=sync)
         elif sync:
             send = _gates_of_threads(pipeline, send)
         else:
@@ -125,11 +125,14 @@ def _attempt(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
     return sender.attempt(request)
 
 
-def _strategies(call: Callable[..., Any], inside: Send) -> Send:
+def _strategies(call: Callable[..., Any], inside: Send, *, sync: bool) -> Send:
     """Return neighbouring strategies around what is inside of them: one native call."""
 
     def through(sender: Sender, copy: bool, request: Any) -> Any:
-        def rest(request: Any) -> Any:  # a function, of which is quickly known that it is no coroutine function
+        return call(partial(inside, sender, copy), request)
+
+    def through_of_threads(sender: Sender, copy: bool, request: Any) -> Any:
+        def rest(request: Any) -> Any:  # a function: whether it is a coroutine function is seen at once
             return inside(sender, copy, request)
 
         return call(rest, request)
@@ -137,7 +140,9 @@ def _strategies(call: Callable[..., Any], inside: Send) -> Send:
     def innermost(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
         return call(sender.attempt, request)
 
-    return innermost if inside is _attempt else through
+    if inside is _attempt:
+        return innermost
+    return through_of_threads if sync else through
 
 
 def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:

@@ -36,7 +36,6 @@ __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 C = TypeVar("C")
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
-_NO_BODY = frozenset({204, 304})
 
 
 def host(request: Any) -> str:
@@ -55,6 +54,7 @@ class _Guarding:
     _base: str
     _default: str
     _send_by: str
+    _sync: bool
     _module: Client
 
     def __new__(cls, policy: Any, transport: Any = None, *, client: Any = None, **options: Any) -> Any:
@@ -103,14 +103,16 @@ class _Guarding:
         time_connects(self._inner)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
-        self._bind(policy)
+        way = Way(policy, sync=self._sync)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
         self._policy = policy
-        self._take = Bodies(self._module.body_of(self._base, self._idle, f"a response of {policy.label}")).take
+        self._bodies = Bodies(self._module.body_of(self._base, self._idle, f"a response of {policy.label}"))
+        self._take = self._bodies.take
+        self._bind(way)
 
-    def _bind(self, policy: Policy[Any]) -> None:
+    def _bind(self, way: Way) -> None:
         raise NotImplementedError
 
     @property
@@ -124,31 +126,12 @@ class _Guarding:
             f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
         )
 
-    def _guard(self, request: Any, response: Any) -> None:
-        """Put the body under guard; permits follow."""
-        if self._repeats:
-            self._veto(request, response)
-        body = self._take(request, response, [])
-        if body is not None and self._idle is not None:
-            body.limit(request)
-
     def _settle(self, permit: Permit, error: BaseException) -> None:
         """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
         if isinstance(error, self._module.local):
             permit.ignore()
         else:
             permit.raised(error)
-
-    def _hold(self, permit: Permit, response: Any) -> None:
-        """Put a permit with the body of a response."""
-        permit.answered(response)
-        body = response.extensions.get("resilio_held")
-        if response.is_closed or response.status_code in _NO_BODY:
-            permit.complete()
-        elif body is None:  # a fallback's
-            self._take(None, response, [permit])
-        else:
-            body.add(permit)
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
@@ -194,13 +177,14 @@ class AsyncTransport(_Guarding):
     """An async transport of httpx or httpx2 under guard: `httpx.AsyncClient(transport=AsyncTransport(policy))`."""
 
     _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
+    _sync = False
 
-    def _bind(self, policy: Policy[Any]) -> None:
-        way, sender = Way(policy), SenderOf(self._send, self._hold, self._settle)
+    def _bind(self, way: Way) -> None:
+        sender = SenderOf(self._send, self._bodies.hold, self._settle)
         self._acquire = way.acquire
         self._handle = self._inner.handle_async_request
         self._way = way.by(sender)
-        self._unhedged = Way(policy, hedged=False).by(sender) if way.hedged else None
+        self._unhedged = Way(way.policy, hedged=False).by(sender) if way.hedged else None
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
@@ -240,7 +224,11 @@ class AsyncTransport(_Guarding):
         except Exception as error:
             self._veto(request, error)
             raise
-        self._guard(request, response)
+        if self._repeats:
+            self._veto(request, response)
+        body = self._take(request, response, [])
+        if self._idle is not None and body is not None:
+            body.limit(request)
         if self._unhedged is not None:
             response._resilio_discard = _aclose
         return response
@@ -272,12 +260,12 @@ class Transport(_Guarding):
     """A transport of httpx or httpx2 for threads under guard: `httpx.Client(transport=Transport(policy))`."""
 
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
+    _sync = True
 
-    def _bind(self, policy: Policy[Any]) -> None:
-        way = Way(policy, sync=True)
+    def _bind(self, way: Way) -> None:
         self._acquire = way.acquire
         self._handle = self._inner.handle_request
-        self._way = way.by(SenderOf(self._send, self._hold, self._settle))
+        self._way = way.by(SenderOf(self._send, self._bodies.hold, self._settle))
 
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
@@ -313,7 +301,11 @@ class Transport(_Guarding):
         except Exception as error:
             self._veto(request, error)
             raise
-        self._guard(request, response)
+        if self._repeats:
+            self._veto(request, response)
+        body = self._take(request, response, [])
+        if self._idle is not None and body is not None:
+            body.limit(request)
         return response
 
     def __enter__(self) -> Self:

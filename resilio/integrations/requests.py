@@ -190,12 +190,23 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             permit = acquire(request)
         except (RejectedError, DeadlineExceededError) as error:
             return self._refused(error, request)
+        if self._header is not None:
+            _replay.say_deadline(request.headers, self._header)
+        if request._body_position is not None:
+            _rewind(request)
         try:
-            response = self._once(request, args, options)
+            response = super().send(request, *args, **options)
         except BaseException as error:
+            if isinstance(error, Exception):
+                self._veto(request, error)
             _settle(permit, error)
             raise
-        self._hold(permit, response)
+        permit.answered(response)
+        response.raw = body = Body(response.raw, self._label, request)
+        if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
+            permit.complete()
+        else:
+            body._permits.append(permit)
         return response
 
     def _send_in_stages(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -391,6 +391,17 @@ cdef class Bodies:
         self._kind = kind
         _iterates_in_c(kind)
 
+    def hold(self, permit, response):
+        """Have gates judge a response by its headers, and put their permit with its body; with none it ends."""
+        permit.answered(response)
+        held = response.extensions.get("resilio_held")
+        if response.is_closed or response.status_code in _NO_BODY:
+            permit.complete()
+        elif held is None:  # a fallback's
+            self.take(None, response, [permit])
+        else:
+            (<Held?>held)._permits.append(permit)
+
     def take(self, request, response, list permits):
         """
         Put the body of a response under guard, and its permits with it; they end now where nobody would read one.
