@@ -7,7 +7,7 @@ from typing_extensions import disjoint_base
 
 from resilio._native.core import Permit
 
-__all__ = ["AsyncBody", "Bodies", "Body", "Held", "Parts", "next_untold", "note_abandoned", "untold"]
+__all__ = ["AsyncBody", "Bodies", "Body", "Held", "Parts", "RawBody", "next_untold", "note_abandoned", "untold"]
 
 @disjoint_base
 class Held:
@@ -56,6 +56,21 @@ class Parts(Iterator[bytes]):
     def __next__(self) -> bytes: ...
     def close(self) -> None:
         """Close the iterator, as who breaks off `yield from` does."""
+
+@disjoint_base
+class RawBody(Held):
+    """What stands for urllib3's response, where requests reads it."""
+
+    @property
+    def _inner(self) -> Any: ...
+    @property
+    def _original_response(self) -> Any: ...
+    @property
+    def _request(self) -> Any: ...
+    def __init__(self, inner: Any, label: str, request: Any, permits: list[Permit]) -> None: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+    def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Give the body in parts, as urllib3 does."""
 
 @disjoint_base
 class _HttpBody(Held):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
-from resilio._native.body import Parts
+from resilio._native.body import RawBody
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
@@ -57,36 +57,13 @@ def host(request: Any) -> str:
     return str(request.url).partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
 
 
-class Body(Held):
+class Body(RawBody):
     """The raw body of a response under guard: its permits end with it."""
 
-    __slots__ = ("_inner", "_original_response", "_request")
-
-    def __init__(self, inner: Any, label: str, request: Any) -> None:
-        """
-        Put a body under guard.
-
-        Args:
-            inner: The response of urllib3.
-
-            label: What is abandoned, for the log.
-
-            request: What was asked; None: nobody knows.
-        """
-        super().__init__(label)
-        self._inner = inner
-        self._original_response = getattr(inner, "_original_response", None)  # what a session looks for each time
-        self._request = request
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[bytes]:
         return self.stream()
-
-    def stream(self, amt: int | None = 2**16, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Give the body in parts, as urllib3 does."""
-        return Parts(self, self._inner.stream(amt, decode_content=decode_content))
 
     def read(self, amt: int | None = None, **options: Any) -> bytes:
         """Return so many bytes of the body, or all that is left, as urllib3 does."""
@@ -161,6 +138,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
         self._way = Way(policy, sync=True)
+        self._acquire = self._way.acquire
+        self._inside = super().send
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
         self._policy = policy
@@ -179,11 +158,19 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         """The policy that all requests go through."""
         return self._policy
 
-    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+    def send(
+        self,
+        request: Any,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-        acquire = self._way.acquire
+        acquire = self._acquire
         if acquire is None:
-            return self._send_in_stages(request, args, options)
+            return self._send_in_stages(request, (stream, timeout, verify, cert, proxies))
         if untold():
             tell()
         try:  # as `Way` does it, without a frame for each step
@@ -195,38 +182,37 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if request._body_position is not None:
             _rewind(request)
         try:
-            response = super().send(request, *args, **options)
+            response = self._inside(request, stream, timeout, verify, cert, proxies)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._veto(request, error)
             _settle(permit, error)
             raise
         permit.answered(response)
-        response.raw = body = Body(response.raw, self._label, request)
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
             permit.complete()
         else:
-            body._permits.append(permit)
+            response.raw = Body(response.raw, self._label, request, [permit])
         return response
 
-    def _send_in_stages(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        sender = SenderOf(lambda request: self._once(request, args, options), self._hold, _settle)
+    def _send_in_stages(self, request: Any, options: tuple[Any, ...]) -> Any:
+        sender = SenderOf(lambda request: self._once(request, options), self._hold, _settle)
         try:
             return self._way.by(sender)(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
 
-    def _once(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _once(self, request: Any, options: tuple[Any, ...]) -> Any:
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
         if request._body_position is not None:
             _rewind(request)
         try:
-            response = super().send(request, *args, **options)
+            response = self._inside(request, *options)
         except Exception as error:
             self._veto(request, error)
             raise
-        response.raw = Body(response.raw, self._label, request)
+        response.raw = Body(response.raw, self._label, request, [])
         if self._repeats:
             self._veto(request, response)
         return response
@@ -237,7 +223,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             permit.complete()
             return
         if not isinstance(response.raw, Held):  # a fallback's
-            response.raw = Body(response.raw, self._label, None)
+            response.raw = Body(response.raw, self._label, None, [])
         response.raw.add(permit)
 
     def _veto(self, request: Any, subject: Any) -> None:

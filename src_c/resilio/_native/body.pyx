@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 
 from resilio._native.core import phase
 
-__all__ = ["AsyncBody", "Bodies", "Body", "Held", "Parts", "next_untold", "note_abandoned", "untold"]
+__all__ = ["AsyncBody", "Bodies", "Body", "Held", "Parts", "RawBody", "next_untold", "note_abandoned", "untold"]
 
 cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
@@ -178,6 +178,28 @@ cdef class Parts:
     def close(self):
         """Close the iterator, as who breaks off `yield from` does."""
         self._iterator.close()
+
+
+cdef class RawBody(Held):
+    """What stands for urllib3's response, where requests reads it."""
+
+    cdef readonly object _inner
+    cdef readonly object _original_response     # what a session looks for each time
+    cdef readonly object _request
+
+    def __init__(self, inner, str label, request, list permits):
+        self._permits = permits
+        self.label = label
+        self._inner = inner
+        self._original_response = getattr(inner, "_original_response", None)
+        self._request = request
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def stream(self, amt=65536, decode_content=None):
+        """Give the body in parts, as urllib3 does."""
+        return Parts(self, self._inner.stream(amt, decode_content=decode_content))
 
 
 cdef class _HttpBody(Held):
