@@ -59,6 +59,7 @@ CLIENTS = (
     Client("anthropic", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py"), old=("httpx<0.28",)),
     Client("starlette", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
     Client("fastapi", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
+    Client("gunicorn", ("integrations/test_workers.py",), ("uvicorn", "hypercorn")),
     Client("flask", ("integrations/test_wsgi*.py",)),
     Client("django", ("integrations/test_wsgi*.py",)),
     Client("redis", ("integrations/test_redis.py", "integrations/test_guides.py")),

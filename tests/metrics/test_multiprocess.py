@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.processes import die_with_parent
 
 from resilio import circuit_breaker
 from resilio.metrics import _shared_files, _trouble, multiprocess
@@ -415,7 +416,9 @@ from resilio import circuit_breaker
 from resilio.metrics import multiprocess
 from prometheus_client import CollectorRegistry
 from resilio.metrics.prometheus import MultiprocessCollector, generate_latest
+from servers.processes import die_with_parent
 
+die_with_parent()
 policy = circuit_breaker("served")
 worker = multiprocess.start(interval=3600)
 
@@ -457,7 +460,10 @@ def test_workers_of_uvicorn_add_up_after_kills(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     command = ["-m", "uvicorn", "served:app", "--workers", "3", "--port", str(port), "--lifespan", "off"]
     server = subprocess.Popen(
-        [sys.executable, *command, "--log-level", "critical"], env=environment, start_new_session=True
+        [sys.executable, *command, "--log-level", "critical"],
+        env=environment,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
     )
     try:
         while get(port, "/pid") is None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,19 @@ import pytest
 S = TypeVar("S", bound="ServerProcess")
 _LIBC = ctypes.CDLL(None)
 _PATIENCE = 60.0  # for a machine that is busy; a start takes far less
+
+# A child of a server that is stopped would never learn that the server has died with the test: this one does.
+_WATCHER = """
+import os, signal, sys
+sys.stdin.read()
+folder = os.path.realpath(sys.argv[1])
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if (os.readlink(f"/proc/{pid}/cwd") + "/").startswith(folder + "/"):
+            os.kill(int(pid), signal.SIGKILL)
+    except OSError:
+        pass
+"""
 
 
 class Unavailable(RuntimeError):
@@ -42,6 +56,7 @@ class ServerProcess(ABC):
         self.folder = Path(tempfile.mkdtemp(prefix=f"resilio-{self.package}-"))
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._log = self.folder / "log"
         self._as = _nobody() if os.geteuid() == 0 else {}
         if self._as:
@@ -86,7 +101,7 @@ class ServerProcess(ABC):
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                preexec_fn=_die_with_the_test,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
                 **self._as,
             )
         latest = time.monotonic() + _PATIENCE
@@ -112,6 +127,8 @@ class ServerProcess(ABC):
 
     def pause(self) -> None:
         """Stop it where it is: the kernel goes on to accept connections, and nobody answers."""
+        if self._watcher is None:
+            self._watcher = subprocess.Popen([sys.executable, "-c", _WATCHER, self.folder], stdin=subprocess.PIPE)
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
@@ -133,6 +150,9 @@ class ServerProcess(ABC):
             self._process = None
         while any(_alive(pid) for pid in family):
             time.sleep(0.005)
+        if self._watcher is not None:
+            watcher, self._watcher = self._watcher, None
+            watcher.communicate()
 
     def restart(self) -> None:
         """Kill and start it: every connection is lost."""
@@ -153,8 +173,8 @@ def installed(server: type[S], **options: Any) -> S:
         pytest.skip(str(error))
 
 
-def _die_with_the_test() -> None:
-    """Ask the kernel to end the server when the thread that starts it has gone, killed or not."""
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when the thread that has started it has gone, killed or not."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(1, signal.SIGKILL)
 

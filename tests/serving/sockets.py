@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-__all__ = ["ASGI_SERVERS", "Raw", "asgi_server", "until", "wsgi_server"]
+__all__ = ["ASGI_SERVERS", "Raw", "asgi_server", "listening", "until", "wsgi_server"]
 
 ASGI_SERVERS = ["uvicorn", "hypercorn", "hypercorn-trio"]
 
@@ -23,7 +23,8 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
-def _listening() -> socket.socket:
+def listening() -> socket.socket:
+    """Return a socket on an ephemeral port that connections wait at until a server accepts them."""
     # Named, or asyncio does not know it for TCP, and leaves Nagle's algorithm on.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +38,7 @@ def asgi_server(kind: str, app: Any) -> Iterator[int]:
     """Serve `app` until the block ends; gives the port."""
     library = kind.partition("-")[0]
     pytest.importorskip(library, reason=f"{library} is not installed")
-    listener = _listening()
+    listener = listening()
     port = listener.getsockname()[1]
     run, stop = (_uvicorn if kind == "uvicorn" else _hypercorn)(kind, app, listener)
     thread = threading.Thread(target=run, name=kind)
