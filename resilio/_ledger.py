@@ -15,7 +15,7 @@ from resilio._native.core import SEGMENTS, Segments
 if TYPE_CHECKING:
     from resilio._trail import RetryTrail
 
-__all__ = ["line", "note", "server_timing", "text"]
+__all__ = ["line", "note", "pass_on", "server_timing", "text"]
 
 _PHASES = ("attempt", "connect", "first_byte", "body")
 _MOST_NOTES = 8
@@ -91,6 +91,22 @@ def note(error: BaseException, segments: Segments) -> None:
             notes[len(notes) - 1 - notes[::-1].index(told)] = f"resilio: {_with_trail(segments, trail)}"
         elif sum(one.startswith("resilio: ") for one in notes) < _MOST_NOTES:
             error.add_note(f"resilio: {line(segments)}")
+
+
+def pass_on(cancellation: BaseException, error: Exception) -> Exception:
+    """
+    Return an exception that takes the place of a cancellation by which we have ended a call, with the call's ledger.
+
+    Args:
+        cancellation: It has left the call.
+        error: What is raised instead.
+    """
+    segments: Segments | None = getattr(cancellation, "resilio_segments", None)
+    if segments is not None:
+        error.resilio_segments = segments  # type: ignore[attr-defined]
+        if [name for name, _, _ in segments.trail] != ["attempt"]:
+            note(error, segments)
+    return error
 
 
 def _with_trail(segments: Segments, trail: RetryTrail) -> str:

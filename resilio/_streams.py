@@ -5,6 +5,8 @@ The user's generator object is made at the call, as without a guard, so that wro
 of it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
 nothing about its producer; the user's generator is closed first, then the permit goes back.
 
+All stages of a stream write into one ledger, that of the outermost one which holds a permit.
+
 A strategy runs the stream itself: `gate.stream(make)`, or `gate.astream(make)`, is one in which `make()` is a new
 stream of what is inside of that strategy, with nothing begun.
 """
@@ -13,15 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Self
 
 from resilio._native import core
 from resilio._trail import name_one_shot
 
 if TYPE_CHECKING:
     from resilio._backends import Cutoff
-    from resilio._native.core import Gate, Pipeline
+    from resilio._native.core import Gate, Permit, Pipeline
 
 __all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
 
@@ -33,10 +35,9 @@ class Abandoned(BaseException):
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded generator function does when it is called."""
     stages = _stages(pipeline, "stream")
-    counting = _count_at(stages)
 
     def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs, counting), args, kwargs)
+        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs))
         return begun
 
     return start
@@ -45,10 +46,9 @@ def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> C
 def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
     """Return what a guarded async generator function does when it is called."""
     stages = _stages(pipeline, "astream")
-    counting = _count_at(stages)
 
     def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs, counting), args, kwargs)
+        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs))
         return begun
 
     return start
@@ -57,19 +57,42 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
 
-    __slots__ = ("args", "counting", "cuts", "entries", "first", "fn", "kwargs")
+    __slots__ = ("args", "cuts", "entries", "first", "fn", "kwargs", "outermost")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], counting: int) -> None:
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.fn = fn
-        self.counting = counting
         self.args = args
         self.kwargs = kwargs
         self.cuts: list[Cutoff] = []
         self.entries: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
+        self.outermost: Permit | None = None  # the permit of the stage at which the stream's time is counted
         self.first: list[Any] = [fn(*args, **kwargs)]
 
     def __call__(self) -> Any:
         return self.first.pop() if self.first else self.fn(*self.args, **self.kwargs)
+
+    def acquire(self, pipeline: Pipeline) -> Permit:
+        """Take the permit of a stage."""
+        if self.outermost is None:
+            return pipeline.acquire(*self.args, **self.kwargs)
+        return pipeline._acquire_within(self.outermost, *self.args, **self.kwargs)
+
+    def aacquire(self, pipeline: Pipeline) -> Awaitable[Permit]:
+        """Take the permit of a stage, awaited."""
+        if self.outermost is None:
+            return pipeline.aacquire(*self.args, **self.kwargs)
+        return pipeline._aacquire_within(self.outermost, *self.args, **self.kwargs)
+
+    def is_outermost(self, permit: Permit) -> bool:
+        """Tell whether the stream's time is told by this permit, the first that was taken."""
+        if self.outermost is None:
+            self.outermost = permit
+        return self.outermost is permit
+
+    def at(self, segment: str, attempt: int = 0) -> None:
+        """Have the stream's time count as that from now on, of that attempt; 0: of the one under way."""
+        if self.outermost is not None:
+            self.outermost._at(segment, attempt)
 
     def one_shot(self) -> str | None:
         """The name of an argument with which there cannot be a second generator, if there is one."""
@@ -96,9 +119,7 @@ class _ByKey:
     def own(self, make: _Maker) -> Any:
         """Return that of a call."""
         if isinstance(self._stage, core.Pipeline):
-            run = core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
-            run.inside = self._stage.inside
-            return run
+            return core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
         return make.own(self._stage)
 
 
@@ -113,21 +134,6 @@ def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
         else:
             gates.append(gate)
     return (*stages, *_run(gates)) if stages or any(map(_is_keyed, gates)) else (pipeline,)
-
-
-def _count_at(stages: tuple[Any, ...]) -> int:
-    """
-    Have the time of a stream counted once, by its outermost stage that holds a permit.
-
-    Returns:
-        How many stages there are from that one on.
-    """
-    holding = [at for at, stage in enumerate(stages) if getattr(stage, "kind", None) not in ("timeout", "deadline")]
-    for at in holding[1:]:
-        run = stages[at]._stage if isinstance(stages[at], _ByKey) else stages[at]
-        if isinstance(run, core.Pipeline):
-            run.inside = True
-    return len(stages) - holding[0] if holding else 0
 
 
 def _run(gates: list[Gate]) -> tuple[Any, ...]:
@@ -147,21 +153,21 @@ def _one_of(gate: Any) -> Gate:
     return shown
 
 
-def _through(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _through(stages: tuple[Any, ...], make: _Maker) -> Any:
     if not stages:
         return make()
     stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
     if isinstance(stage, core.Pipeline):
-        return drive(_through(stages[1:], make, args, kwargs), stage, args, kwargs)
+        return drive(_through(stages[1:], make), stage, make)
     return stage.stream(Inside(_through, stages[1:], make))
 
 
-def _through_async(stages: tuple[Any, ...], make: _Maker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _through_async(stages: tuple[Any, ...], make: _Maker) -> Any:
     if not stages:
         return make()
     stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
     if isinstance(stage, core.Pipeline):
-        return drive_async(_through_async(stages[1:], make, args, kwargs), stage, args, kwargs, make.cuts)
+        return drive_async(_through_async(stages[1:], make), stage, make)
     return stage.astream(Inside(_through_async, stages[1:], make))
 
 
@@ -176,7 +182,7 @@ class Inside:
         self._make = make
 
     def __call__(self) -> Any:
-        return self._through(self._stages, self._make, self._make.args, self._make.kwargs)
+        return self._through(self._stages, self._make)
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -194,18 +200,16 @@ class Inside:
         return self._make.cuts
 
     @property
-    def outermost(self) -> bool:
-        """Whether this is inside of the stage at which the stream's time is counted."""
-        return len(self._stages) + 1 == self._make.counting
+    def maker(self) -> _Maker:
+        """What all stages of the call share."""
+        return self._make
 
     def one_shot(self) -> str | None:
         """The name of an argument with which there cannot be a second stream, if there is one."""
         return self._make.one_shot()
 
 
-def drive(
-    inner: Generator[Any, Any, Any], pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Generator[Any, Any, Any]:
+def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:
     """
     Run a stream with a permit from its first item on to its end.
 
@@ -214,13 +218,11 @@ def drive(
 
         pipeline: What gives the permit.
 
-        args: The call's positional arguments, for cost functions.
-
-        kwargs: The others.
+        make: Of the call.
     """
-    permit = pipeline.acquire(*args, **kwargs)
+    permit = make.acquire(pipeline)
     try:
-        item = next(inner)
+        item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
         permit.first_item()
         while True:
             try:
@@ -247,22 +249,17 @@ def drive(
     return value
 
 
-async def drive_async(
-    inner: AsyncGenerator[Any, Any],
-    pipeline: Pipeline,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    cuts: Iterable[Cutoff] = (),
-) -> AsyncGenerator[Any, Any]:
+async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker) -> AsyncGenerator[Any, Any]:
     """
     Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that.
 
-    A cancellation by one of `cuts`, a timeout outside, is a failure.
+    A cancellation by one of the call's cutoffs, a timeout outside, is a failure.
     """
-    permit = await pipeline.aacquire(*args, **kwargs)
+    permit = await make.aacquire(pipeline)
     custody = Custody()
     try:
-        item = await custody.first(inner)
+        first = custody.first(inner)
+        item = await (_Within(permit, first) if make.is_outermost(permit) else first)
         permit.first_item()
         while True:
             try:
@@ -280,13 +277,41 @@ async def drive_async(
         permit.abandon()
         raise
     except BaseException as error:
-        if any(cut.fired for cut in cuts):
+        if any(cut.fired for cut in make.cuts):
             permit.failure(error)
         else:
             permit.raised(error)
         raise
     finally:
         custody.driven = False
+
+
+class _Within:
+    """What is awaited for a stream's first item: phases that are told meanwhile are told to the stream's permit."""
+
+    __slots__ = ("_permit", "_step")
+
+    def __init__(self, permit: Permit, awaitable: Awaitable[Any]) -> None:
+        self._permit = permit
+        self._step: Any = awaitable.__await__()
+
+    def __await__(self) -> Self:
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return self._permit._within(next, self._step)
+
+    def send(self, value: Any) -> Any:
+        return self._permit._within(self._step.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._permit._within(self._step.throw, *error)
+
+    def close(self) -> None:
+        self._permit._within(self._step.close)
 
 
 class Custody:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
 from resilio._native.fallback import FallbackGate, Passage
-from resilio._strategies.streams import _Held
+from resilio._strategies.streams import Held
 from resilio._streams import Custody, Inside, drive, drive_async
 
 __all__ = ["aredirected", "redirected"]
@@ -27,12 +27,12 @@ def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
 
         make: Makes the stream inside.
     """
-    return drive(_Redirected(gate, make), _Held(gate, make), (), {})
+    return drive(_Redirected(gate, make), Held((gate,)), make.maker)
 
 
 def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream that is begun elsewhere; see :func:`redirected`."""
-    return drive_async(_AsyncRedirected(gate, make), _Held(gate, make), (), {}, make.cuts)
+    return drive_async(_AsyncRedirected(gate, make), Held((gate,)), make.maker)
 
 
 class _Choice:
@@ -49,6 +49,7 @@ class _Choice:
         """Return what is to be iterated over, or awaited first; raise what the stream raises."""
         while True:
             function, argument, value = self._passage.failed(error)
+            self._make.maker.at("fallback")
             if function is None:
                 return value
             try:

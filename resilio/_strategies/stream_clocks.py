@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
-from resilio import _backends, _context
+from resilio import _backends, _context, _ledger
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline
 from resilio._native.timing import stream_began, stream_ended
@@ -39,7 +39,7 @@ async def _within(awaitable: Awaitable[Any], seconds: float, cuts: list[Cutoff],
     except BaseException as error:
         cuts.remove(cutoff)
         if cutoff.close(error):
-            raise late() from error
+            raise _ledger.pass_on(error, late()) from error
         raise
     cuts.remove(cutoff)
     cutoff.close(None)

@@ -15,9 +15,9 @@ from resilio._native.retry import RetryGate, Tries
 from resilio._streams import Custody, Inside, drive, drive_async
 
 if TYPE_CHECKING:
-    from resilio._native.core import Gate, Permit
+    from resilio._native.core import Permit
 
-__all__ = ["aretried", "retried"]
+__all__ = ["Held", "aretried", "retried"]
 
 
 def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
@@ -29,26 +29,28 @@ def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
 
         make: Makes the stream inside.
     """
-    return drive(_Retried(gate, make), _Held(gate, make), (), {})
+    return drive(_Retried(gate, make), Held((gate,)), make.maker)
 
 
 def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream whose first item is retried; see :func:`retried`."""
-    return drive_async(_AsyncRetried(gate, make), _Held(gate, make), (), {}, make.cuts)
+    return drive_async(_AsyncRetried(gate, make), Held((gate,)), make.maker)
 
 
-class _Held(Pipeline):
+class Held(Pipeline):
     """A strategy alone, which neither waits nor refuses."""
-
-    def __init__(self, gate: Gate, make: Inside) -> None:
-        super().__init__((gate,))
-        self.inside = not make.outermost
 
     def acquire(self, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
         return self._hold()
 
     async def aacquire(self, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
         return self._hold()
+
+    def _acquire_within(self, around: Permit, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
+        return self._hold(around)
+
+    async def _aacquire_within(self, around: Permit, /, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
+        return self._hold(around)
 
 
 class _Decision:
@@ -64,10 +66,15 @@ class _Decision:
         """Return the seconds until the next attempt, or raise what the stream raises."""
         wait = self._tries.raised(error, threaded, self._make.one_shot())
         if wait is not None:
+            self._make.maker.at("retry_sleep", self._tries.number - 1)
             return 0.0 if _context.no_wait.get() else wait
         shown = self._tries.shown or error
         self._tries.shown = None
         raise shown
+
+    def _go_on(self) -> None:
+        """The next attempt begins."""
+        self._make.maker.at("attempt", self._tries.number)
 
 
 class _Retried(_Decision, Generator[Any, Any, Any]):
@@ -90,6 +97,7 @@ class _Retried(_Decision, Generator[Any, Any, Any]):
                 raise
             except Exception as error:  # noqa: BLE001 - the retry decides
                 self._pause(self._wait_after(error, True))
+                self._go_on()
             else:
                 self._inner = inner
                 return item
@@ -135,6 +143,7 @@ class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
                 raise
             except Exception as error:  # noqa: BLE001 - the retry decides
                 await self._pause(self._wait_after(error, False))
+                self._go_on()
             else:
                 self._inner = inner
                 return item

@@ -326,7 +326,7 @@ def test_keyed_adds_its_keys_up(vt: Any) -> None:
 
 
 async def test_a_stream_counts_once(vt: Any) -> None:
-    """Until its first item it is first_byte, then body; at its outermost policy, whatever is tried again inside."""
+    """Until its first item it is first_byte, then body; at its outermost policy, where failed attempts are told too."""
     tries = retry(on=OSError, attempts=2, backoff=0.25, budget=None, name="stream tries")
     inner = circuit_breaker("stream breaker")
     begun: list[int] = []
@@ -344,7 +344,7 @@ async def test_a_stream_counts_once(vt: Any) -> None:
         yield 2
 
     assert [item async for item in items()] == [1, 2]
-    assert spent(tries) == {"first_byte": 1.25, "body": 2.0}
+    assert spent(tries) == {"attempt": 0.5, "retry_sleep": 0.25, "first_byte": 0.5, "body": 2.0}
     assert spent(inner) == {}
     alone: list[Segments] = []
 

@@ -10,7 +10,7 @@ from resilio.integrations.llm._call import ModelCall
 from resilio.integrations.llm._classify import Meaning, meaning_of
 from resilio.integrations.llm._guard import InnerRetryWarning, ModelGuard, guard_of
 from resilio.integrations.llm._limits import TokenCost, token_rate
-from resilio.integrations.llm._said import partial_of, refusal_of, trail_of
+from resilio.integrations.llm._said import partial_of, refusal_of, segments_of, trail_of
 
 __all__ = [
     "InnerRetryWarning",
@@ -22,6 +22,7 @@ __all__ = [
     "meaning_of",
     "partial_of",
     "refusal_of",
+    "segments_of",
     "token_rate",
     "trail_of",
 ]

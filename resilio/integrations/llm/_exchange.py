@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from resilio._native.core import phase
 from resilio._retry_after import retry_after_of
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _body
@@ -73,7 +74,8 @@ class Exchange:
     # ---- within the policy
 
     def begin(self) -> Any:
-        """Return the request of the next attempt."""
+        """Return the request of the next attempt, which begins."""
+        phase("first_byte")
         self._attempts += 1
         if self._attempts > 1 and "x-stainless-retry-count" in self.request.headers:
             self.request.headers["x-stainless-retry-count"] = str(self._attempts - 1)
@@ -212,7 +214,7 @@ class Exchange:
 
     def surface(self, error: Exception) -> Any:
         """Return the response of which the SDK makes its exception, or raise what it makes one of."""
-        self.said.trail = getattr(error, "resilio", None)
+        self.said.ended_by(error)
         if isinstance(error, _NotSentError) and error.__cause__ is not None:
             raise error.__cause__
         if isinstance(error, RejectedError):
@@ -272,6 +274,7 @@ async def _open(exchange: Exchange) -> Any:
 
 
 async def _read(response: Any) -> None:
+    phase("body")
     try:
         await response.aread()
     finally:
@@ -336,6 +339,7 @@ def _open_sync(exchange: Exchange, clocks: SyncClocks) -> Any:
 
 
 def _read_sync(response: Any) -> None:
+    phase("body")
     try:
         response.read()
     finally:

@@ -22,6 +22,7 @@ from resilio._policy import Policy
 from resilio._shapes import kind_of
 from resilio._standard import Standard, _fits, _Part
 from resilio.integrations import _body
+from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm import _exchange
 from resilio.integrations.llm._estimate import Estimates
@@ -89,6 +90,8 @@ class ModelGuard:
         """Put transports under the client's HTTP client."""
         http = self.client._client
         make = async_transport if self.is_async else sync_transport
+        for transport in (http._transport, *http._mounts.values()):
+            time_connects(transport)
         http._transport = make(self.http, self, http._transport)
         http._mounts = {
             pattern: None if inner is None else make(self.http, self, inner) for pattern, inner in http._mounts.items()

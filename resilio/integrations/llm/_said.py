@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from resilio._native.core import Segments
     from resilio._trail import RetryTrail
     from resilio.errors import RejectedError
 
-__all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "trail_of"]
+__all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "segments_of", "trail_of"]
 
 KEY = "resilio"
 """Where it is among the extensions of a request."""
@@ -28,11 +29,19 @@ class Said:
         trail: The attempts, if a retry gave up.
 
         partial: Whether the caller had a part of the answer when it broke.
+
+        segments: What its time was spent on, if it has raised.
     """
 
     refusal: RejectedError | None = None
     trail: RetryTrail | None = None
     partial: bool = False
+    segments: Segments | None = None
+
+    def ended_by(self, error: Exception) -> None:
+        """Keep what an exception that has left the policy tells of the call."""
+        self.trail = getattr(error, "resilio", None)
+        self.segments = getattr(error, "resilio_segments", None)
 
 
 def said_by(error: Any) -> Said | None:
@@ -79,3 +88,14 @@ def partial_of(error: BaseException) -> bool:
     """
     said = said_by(error)
     return said is not None and said.partial
+
+
+def segments_of(error: BaseException) -> Segments | None:
+    """
+    Return what a call that ended by an SDK's exception has spent its time on; None if no policy was around it.
+
+    Args:
+        error: What a call, or an iteration of its stream, raised.
+    """
+    said = said_by(error)
+    return None if said is None else said.segments

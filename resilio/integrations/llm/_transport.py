@@ -50,7 +50,7 @@ class _Body:
     def _ended(self, error: Exception | None) -> None:
         """The policy is done with the call."""
         if error is not None:
-            self._exchange.said.trail = getattr(error, "resilio", None)
+            self._exchange.said.ended_by(error)
         came_inside = isinstance(error, self._exchange.guard.sdk.APIStatusError)
         self._error = None if came_inside else error  # the SDK reads that from what is left
 

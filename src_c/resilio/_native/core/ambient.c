@@ -1,7 +1,7 @@
 /* The ambient chain: which guarded calls are under way in this thread. Swapped around each send, it costs two stores. */
 #include "core.h"
 
-RS_THREAD_LOCAL rs_frame *rs_innermost;
+RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 
 typedef struct {
     PyObject_HEAD
@@ -131,9 +131,11 @@ PyObject *rs_phase(PyObject *module, PyObject *name)
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
     if (segment < 0)
         return NULL;
-    if (rs_innermost) {
+    if (rs_innermost || rs_streams) {
         int64_t now = rs_clock_now(rs_clk);
         for (rs_frame *frame = rs_innermost; frame; frame = frame->outer)
+            rs_ledger_phase(frame->run, segment, now);
+        for (rs_frame *frame = rs_streams; frame; frame = frame->outer)
             rs_ledger_phase(frame->run, segment, now);
     }
     Py_RETURN_NONE;

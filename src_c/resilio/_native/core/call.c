@@ -72,8 +72,7 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
         return NULL;
     self->run.pipe = pipe;
     self->run.base = self->run.n = 0;
-    self->run.interrupt = self->run.place = self->run.hedge = 0;
-    self->run.inside = pipe->inside;
+    self->run.interrupt = self->run.place = self->run.hedge = self->run.inside = 0;
     self->run.verdict = -1;
     self->run.attempt = 0;
     self->run.deadline_ns = RS_NEVER;
@@ -283,8 +282,10 @@ void rs_call_dealloc(CallObject *self)
         rs_call_recycle_stop(self->stop);
         self->stop = NULL;
     }
-    if (RS_UNLIKELY(self->run.ledger != NULL))
+    if (RS_UNLIKELY(self->run.ledger != NULL)) {
         rs_ledger_drop(&self->run.ledger);
+        self->run.lent = 0;
+    }
     if (RS_UNLIKELY(self->run.slots != self->slots)) {
         PyMem_Free(self->run.slots);
         self->run.slots = self->slots;

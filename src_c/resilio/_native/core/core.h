@@ -36,7 +36,6 @@ typedef struct rs_pipeline {
     uint8_t timed;                  /* some of those have timers */
     uint8_t placed;                 /* some of those ask where they run */
     uint8_t timeless;               /* all of them are RS_NO_START */
-    uint8_t inside;                 /* of a stream's further stages: what goes through is part of another call */
     PyObject *weakrefs;
 } rs_pipeline;
 
@@ -53,6 +52,7 @@ typedef struct rs_run {
     uint8_t place;                  /* rs_place */
     uint8_t hedge;                  /* a copy of a call under way */
     uint8_t inside;                 /* part of another call: its time is not counted here */
+    uint8_t lent;                   /* there is a ledger, and it is that of a permit around, of the same stream */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
     uint32_t attempt;               /* how often a strategy went inward again */
     uint32_t detached;              /* rs_detached when deadline_ns was found */
@@ -64,7 +64,7 @@ typedef struct rs_run {
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
 {
     return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .deadline_ns = RS_NEVER, .base = (int16_t)base, .n = (int16_t)base,
-                    .verdict = -1, .inside = (uint8_t)(base != 0) | pipe->inside};
+                    .verdict = -1, .inside = (uint8_t)(base != 0)};
 }
 
 extern uint32_t rs_epoch;
@@ -144,6 +144,7 @@ typedef struct rs_frame {
 
 extern RS_THREAD_LOCAL rs_frame *rs_innermost;
 static inline rs_frame **rs_ambient(void) { return &rs_innermost; }
+extern RS_THREAD_LOCAL rs_frame *rs_streams;       /* those of which the first item is made just now: phases are told to them too */
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 
@@ -224,6 +225,9 @@ PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, si
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
 int rs_permit_leave(PyObject *permit, PyObject *error);
+void rs_permit_clock(PyObject *permit);
+int rs_is_permit(PyObject *around);
+void rs_permit_lend(PyObject *permit, rs_run *to);
 void rs_permit_drop(PyObject *permit);
 int rs_block_add(PyObject *module);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);

@@ -140,9 +140,11 @@ static void ended(rs_run *run, int segment, int64_t now)
     rs_lock_release(&ledger->lock);
     if (phase == RS_ATTEMPT || !is_phase(phase))
         return;
-    for (rs_frame *frame = *rs_ambient(); frame; frame = frame->outer)
-        if (frame->run != run && frame->run->ledger != ledger)
-            turn_phase(frame->run, RS_ATTEMPT, now);
+    rs_frame *chains[2] = {*rs_ambient(), rs_streams};
+    for (int i = 0; i < 2; i++)
+        for (rs_frame *frame = chains[i]; frame; frame = frame->outer)
+            if (frame->run != run && frame->run->ledger != ledger)
+                turn_phase(frame->run, RS_ATTEMPT, now);
 }
 
 void rs_ledger_ended(rs_run *run, int64_t now) { ended(run, RS_OWN, now); }
@@ -184,6 +186,19 @@ rs_ledger *rs_ledger_share(rs_run *run, int base, uint16_t *lane)
         rs_lock_release(&ledger->lock);
     }
     return ledger;
+}
+
+/* The stages of a stream hold a permit each, one inside of the other. All write into one ledger, that of the outermost. */
+void rs_ledger_lend(rs_run *run, rs_run *to)
+{
+    to->inside = 1;
+    rs_ledger_begin(run);
+    if ((to->ledger = rs_ledger_keep(run->ledger)) == NULL)
+        return;
+    to->lent = 1;
+    rs_lock_acquire(&to->ledger->lock);
+    to->attempt = to->ledger->attempt - 1;
+    rs_lock_release(&to->ledger->lock);
 }
 
 rs_ledger *rs_ledger_of_copy(int base, int64_t now)
@@ -290,7 +305,7 @@ PyObject *rs_ledger_close(rs_run *run, int64_t now)
     rs_ledger *ledger = run->ledger;
     int mine = owns(run, ledger);
     ended(run, mine ? RS_OWN : run->pipe->gate[run->base - 1]->ops->segment, now);
-    if (!mine)                          /* its stage goes on: one that hedges waits for copies */
+    if (!mine || run->lent)             /* its stage goes on: one that hedges waits for copies */
         return NULL;
     rs_lock_acquire(&ledger->lock);
     int counts = !ledger->closed && !run->inside && run->n > 0;
@@ -345,7 +360,7 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     rs_ledger *ledger = run->ledger;
     rs_spent plain = {.n = 0};
     const rs_spent *spent = &plain;
-    if (run->base != 0)
+    if (run->base != 0 || run->lent)
         return;
     if (ledger)
         spent = &ledger->spent;

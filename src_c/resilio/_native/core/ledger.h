@@ -59,6 +59,7 @@ rs_ledger *rs_ledger_share(struct rs_run *run, int base, uint16_t *lane);   /* w
 rs_ledger *rs_ledger_of_copy(int base, int64_t now);
 rs_ledger *rs_ledger_keep(rs_ledger *ledger);                   /* another reference; NULL goes through */
 void rs_ledger_drop(rs_ledger **ledger);
+void rs_ledger_lend(struct rs_run *run, struct rs_run *to);     /* of a stream, to a stage inside that has not begun */
 void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now);
 int64_t rs_ledger_wasted(const rs_ledger *copy);                /* by a copy that has ended and was not adopted */
 
@@ -82,6 +83,7 @@ PyObject *rs_segments_new(const rs_spent *spent);
 PyObject *rs_segments_dict(const int64_t *ns);
 int rs_segments_add(PyObject *module);
 int rs_segment_of(PyObject *name);  /* of a phase; -1 with an exception */
+int rs_any_segment_of(PyObject *name);
 
 /* Counters of a gate that are added to outside of its lock. */
 #ifdef Py_GIL_DISABLED

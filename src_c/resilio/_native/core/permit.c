@@ -7,6 +7,7 @@ typedef struct {
     rs_pipeline *pipe;
     PyObject *weakrefs;
     int ended;
+    rs_frame frame;                 /* while the first item is made */
     uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
     rs_slot slots[RS_INLINE_GATES];
 } PermitObject;
@@ -23,6 +24,7 @@ PyObject *rs_permit_new(rs_run *run)
     self->weakrefs = NULL;
     self->ended = 0;
     self->failed = self->ignored = 0;
+    self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
     if (run->pipe->n <= RS_INLINE_GATES) {
@@ -33,6 +35,7 @@ PyObject *rs_permit_new(rs_run *run)
         run->slots = NULL;          /* the array itself moves */
     run->n = 0;
     run->ledger = NULL;
+    run->lent = 0;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -111,7 +114,10 @@ static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ss
         return PyErr_Format(PyExc_TypeError, "failure: takes an exception or nothing");
     if (!permit_end(self))
         return NULL;
-    rs_run_settle(&self->run, RS_FAILURE, error, 0, rs_clock_now(rs_clk));
+    int64_t now = rs_clock_now(rs_clk);
+    rs_run_settle(&self->run, RS_FAILURE, error, 0, now);
+    if (error)
+        rs_ledger_attach(&self->run, error, now);
     Py_RETURN_NONE;
 }
 
@@ -228,6 +234,37 @@ static PyObject *permit_phase(PermitObject *self, PyObject *name)
     Py_RETURN_NONE;
 }
 
+/* For strategies that run a stream: the call is at *segment* from now on, in this attempt; 0: in the one under way. */
+static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    int segment = nargs == 2 ? rs_any_segment_of(args[0]) : -1;
+    unsigned long attempt = segment < 0 ? 0 : PyLong_AsUnsignedLong(args[1]);
+    if (segment < 0 || PyErr_Occurred())
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "_at: takes a segment and an attempt");
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE)) {
+        if (attempt)
+            self->run.attempt = (uint32_t)attempt - 1;
+        rs_ledger_begin(&self->run);
+        rs_ledger_go(&self->run, segment, rs_clock_now(rs_clk));
+    }
+    Py_RETURN_NONE;
+}
+
+/* Call something that makes the first item, or goes on with that: phases that are told meanwhile are this permit's too. */
+static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1)
+        return PyErr_Format(PyExc_TypeError, "_within: the first argument is what to call");
+    if (self->frame.run)                /* it is at it */
+        return PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
+    self->frame = (rs_frame){&self->run, rs_streams, NULL};
+    rs_streams = &self->frame;
+    PyObject *result = PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
+    rs_streams = self->frame.outer;
+    self->frame.run = NULL;
+    return result;
+}
+
 /* The done callback of a future: its end is the call's end. */
 static PyObject *permit_future_done(PermitObject *self, PyObject *future)
 {
@@ -291,6 +328,10 @@ static PyMethodDef permit_methods[] = {
      "abandon($self, /)\n--\n\nEnd the permit as `abort`, in a finaliser, and count it as abandoned."},
     {"phase", (PyCFunction)permit_phase, METH_O,
      "phase($self, name, /)\n--\n\nTime counts as that from now on: connect, first_byte, body, or None for the attempt itself."},
+    {"_at", (PyCFunction)(void (*)(void))permit_at, METH_FASTCALL,
+     "_at($self, segment, attempt, /)\n--\n\nTime counts as that segment from now on, of that attempt: for strategies that run a stream."},
+    {"_within", (PyCFunction)(void (*)(void))permit_within, METH_FASTCALL,
+     "_within($self, function, /, *args)\n--\n\nCall it, which makes a stream's first item: `phase` tells this permit meanwhile."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL}};
 static PyGetSetDef permit_getset[] = {
@@ -311,6 +352,34 @@ PyTypeObject rs_PermitType = {
     .tp_methods = permit_methods,
     .tp_getset = permit_getset,
 };
+
+/* ---- for streams -------------------------------------------------------------------------------------------- */
+
+/* Of stages that do without a clock nobody has read one: a stream's time is told nevertheless. */
+void rs_permit_clock(PyObject *permit)
+{
+    rs_run *run = &((PermitObject *)permit)->run;
+    for (int i = run->base; i < run->n; i++)
+        if (run->slots[i].admitted_ns == 0)
+            run->slots[i].admitted_ns = rs_clock_now(rs_clk);
+}
+
+/* 0 with an exception. */
+int rs_is_permit(PyObject *around)
+{
+    if (Py_IS_TYPE(around, &rs_PermitType))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "around: must be the permit of the stage around, not %R", around);
+    return 0;
+}
+
+/* A stage inside of the one that holds *permit* writes into its ledger, if that is held still. */
+void rs_permit_lend(PyObject *permit, rs_run *to)
+{
+    PermitObject *self = (PermitObject *)permit;
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        rs_ledger_lend(&self->run, to);
+}
 
 /* ---- for blocks --------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* Pipeline: gates in order, outermost first, and the ways to run a call through them. The base of every policy. */
-#include "core.h"
+#include "call.h"
 
 static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -150,7 +150,9 @@ static int only_gates(const rs_pipeline *self)
     return 0;
 }
 
-static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int may_wait, int raise, int hedge)
+/* *around*: the permit of the stage around it, of a stream, or NULL. */
+static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                             int may_wait, int raise, int hedge)
 {
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
@@ -159,6 +161,8 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
     PyObject *result = NULL;
     if (run.slots == NULL)
         return NULL;
+    if (around)
+        rs_permit_lend(around, &run);
     int verdict = rs_admit_sync(&run, &request, may_wait, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED))
         result = rs_permit_new(&run);
@@ -184,29 +188,55 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *const *args, Py_ssize_
 
 static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 0, 0) : NULL;
+    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 0, 0) : NULL;
 }
 
 static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 1, 1, 0) : NULL;
+    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 1, 1, 0) : NULL;
 }
 
 /* For who hedges outside of the pipeline: gates see the request of a copy as they see those of hedges within. */
 static PyObject *pipeline_copy(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, args, nargs, kwnames, 0, 1, 1) : NULL;
+    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 1, 1) : NULL;
 }
 
 /* For a stage that runs a block or a stream itself. */
-static PyObject *pipeline_hold(rs_pipeline *self, PyObject *unused)
+static PyObject *pipeline_hold(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    return acquire_now(self, NULL, 0, NULL, 0, 1, 0);
+    if (nargs > 1)
+        return PyErr_Format(PyExc_TypeError, "_hold: takes the permit of the stage around, or nothing");
+    if (nargs && !rs_is_permit(args[0]))
+        return NULL;
+    PyObject *permit = acquire_now(self, nargs ? args[0] : NULL, NULL, 0, NULL, 0, 1, 0);
+    if (permit)
+        rs_permit_clock(permit);
+    return permit;
+}
+
+static PyObject *pipeline_acquire_within(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs < 1)
+        return PyErr_Format(PyExc_TypeError, "_acquire_within: the first argument is the permit of the stage around");
+    return rs_is_permit(args[0]) && only_gates(self) ? acquire_now(self, args[0], args + 1, nargs - 1, kwnames, 1, 1, 0) : NULL;
 }
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     return only_gates(self) ? rs_call_new(self, NULL, args, (size_t)nargs, kwnames, RS_MODE_PERMIT, NULL) : NULL;
+}
+
+static PyObject *pipeline_aacquire_within(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs < 1)
+        return PyErr_Format(PyExc_TypeError, "_aacquire_within: the first argument is the permit of the stage around");
+    if (!rs_is_permit(args[0]))
+        return NULL;
+    PyObject *call = pipeline_aacquire(self, args + 1, nargs - 1, kwnames);
+    if (call)
+        rs_permit_lend(args[0], &((CallObject *)call)->run);
+    return call;
 }
 
 /* For who looks after what is queued: an await of it would not tell whether it waits. */
@@ -240,12 +270,15 @@ static PyMethodDef pipeline_methods[] = {
      "_begin($self, /, *args, **kwargs)\n--\n\nBegin `aacquire(*args, **kwargs)`: a Permit, or if it waits the call and what it has yielded."},
     {"_copy", (PyCFunction)(void (*)(void))pipeline_copy, METH_FASTCALL | METH_KEYWORDS,
      "_copy($self, /, *args, **kwargs)\n--\n\nA Permit for the copy of a call under way, or the refusal raised: it may be shed, and waits for nothing."},
-    {"_hold", (PyCFunction)pipeline_hold, METH_NOARGS,
-     "_hold($self, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
+    {"_hold", (PyCFunction)(void (*)(void))pipeline_hold, METH_FASTCALL,
+     "_hold($self, around=None, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
+    {"_acquire_within", (PyCFunction)(void (*)(void))pipeline_acquire_within, METH_FASTCALL | METH_KEYWORDS,
+     "_acquire_within($self, around, /, *args, **kwargs)\n--\n\nAs acquire, for a stage of a stream inside of the one that holds *around*, which tells the time of both."},
+    {"_aacquire_within", (PyCFunction)(void (*)(void))pipeline_aacquire_within, METH_FASTCALL | METH_KEYWORDS,
+     "_aacquire_within($self, around, /, *args, **kwargs)\n--\n\nAs aacquire, for a stage of a stream inside of the one that holds *around*, which tells the time of both."},
     {NULL}};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},
-    {"inside", T_BOOL, offsetof(rs_pipeline, inside), 0, "Whether what goes through is part of another call, which counts its time."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
     {NULL}};
 

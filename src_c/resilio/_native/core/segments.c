@@ -170,6 +170,16 @@ int rs_segment_of(PyObject *name)
     return -1;
 }
 
+/* Any that a call can be at. -1 with an exception. */
+int rs_any_segment_of(PyObject *name)
+{
+    for (int i = 0; PyUnicode_Check(name) && i < RS_SEGMENTS; i++)
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return i;
+    PyErr_Format(PyExc_ValueError, "name: must be one of SEGMENTS, not %R", name);
+    return -1;
+}
+
 int rs_segments_add(PyObject *module)
 {
     PyObject *all = PyTuple_New(RS_SEGMENTS);
