@@ -73,6 +73,7 @@ EXTENSIONS = [
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
     native("simulation", [f"{NATIVE}/simulation.pyx"]),
     native("timing", [f"{NATIVE}/timing.pyx"]),
+    native("sums", [f"{NATIVE}/sums.pyx"]),
     native("workers", [f"{NATIVE}/workers.pyx"]),
 ]
 

@@ -22,6 +22,7 @@ import attrs
 from resilio import registry
 from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_subscriptions import attach, detach
+from resilio._native import keyed as native
 from resilio._native.keyed import Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
@@ -118,6 +119,7 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
         """Make one without any keys."""
         self._takes_key = _takes_key(config.factory)
         self._reported: set[type[BaseException]] = set()
+        self._heirs: list[Any] = []  # metrics, which keep what keys have counted that go
         self._table = KeyedTable(self, config.key)
         self._table.configure(config.max_keys, config.idle)
         self._config = config
@@ -166,7 +168,10 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
 
     def reset(self) -> None:
         """Forget all keys, whatever their policies know; counters stay, and calls under way end where they began."""
-        self._table.clear()
+        with native._lock:  # no key goes twice
+            for entry in self._table.all():
+                self._bequeath(entry.policy)
+            self._table.clear()
         self._table.overflow.policy._start_over()
 
     # ---- what a policy is
@@ -266,10 +271,17 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
 
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
         """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
-        return all(
+        as_new = all(
             gate.policy.config is config and gate.policy._is_new()
             for gate, config in zip(policy.gates, configs, strict=True)
         )
+        if as_new:  # the last question that the table asks: it goes now
+            self._bequeath(policy)
+        return as_new
+
+    def _bequeath(self, policy: Policy[Any]) -> None:
+        for heir in self._heirs:
+            heir.inherit(policy)
 
     def where(self, fn: Any) -> tuple[int, bool, Any]:
         """Return at which position `fn` takes the key, -1 for by keyword only, and its default if it has one."""

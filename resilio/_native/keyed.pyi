@@ -10,6 +10,8 @@ from resilio._native.primitives import LatencyHistogram
 
 __all__ = ["Entry", "KeyedGate", "KeyedTable"]
 
+_lock: Any  # of all tables, reentrant
+
 @disjoint_base
 class Entry:
     """One key of a keyed policy."""

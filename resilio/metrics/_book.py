@@ -17,6 +17,7 @@ from resilio.metrics import _changes, _trouble
 from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork
 from resilio.metrics._read import label_of, read_budget, read_policy, read_process
+from resilio.metrics._read_keyed import sweep_of
 from resilio.metrics._sheet import Sheet
 from resilio.metrics._turns import take_turns
 
@@ -77,7 +78,7 @@ class Book:
             take_turns(number)
             try:
                 own, sheet = self._bounded(shown, read_policy(shown, self._choose))
-                budget = getattr(shown.gates[0], "budget", None)
+                budget = _budget_of(shown)
             except Exception as error:  # noqa: BLE001 - a policy of one's own may do anything
                 _trouble.happened(f"reading the numbers of a {shown.kind}", error)
                 known = before.get(id(shown))
@@ -109,3 +110,9 @@ class Book:
         for (kind, policy, state), count in _changes.counted().items():
             if (kind, policy) in self._names:
                 total.counters["state_changes", (kind, policy, state)] = count
+
+
+def _budget_of(shown: Any) -> Any:
+    """Return what pays for a policy's retries and hedges; of a keyed one, what its keys share."""
+    gate = shown.gates[0]
+    return sweep_of(shown).budget if hasattr(gate, "table") else getattr(gate, "budget", None)

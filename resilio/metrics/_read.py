@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilio import events
+from resilio._native.custom import latency_of
 from resilio.metrics._buckets import Chooser
+from resilio.metrics._catalogue import CATALOGUE
 from resilio.metrics._sheet import Buckets, Sheet
 
-__all__ = ["label_of", "read_budget", "read_policy", "read_process"]
+if TYPE_CHECKING:
+    from resilio._native.primitives import LatencyHistogram
+
+__all__ = ["Numbers", "label_of", "put", "read_budget", "read_policy", "read_process", "specific"]
 
 LONGEST_LABEL = 200
 OUTCOMES = {
@@ -31,7 +36,9 @@ BUDGET_EVENTS = {
     "refunded": "refunds",
     "reserved": "reserved",
 }
-Reader = Callable[[Sheet, Any, Any, tuple[str, str]], None]
+Numbers = dict[tuple[str, ...], float]
+"""What a gate has besides what all have: by the instrument and the values of those labels that are not the policy's."""
+Reader = Callable[[Numbers, Any, Any], None]
 
 
 def label_of(shown: Any) -> str:
@@ -48,8 +55,49 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
 
         choose: Says which bounds its histogram has.
     """
-    sheet, gate, own = Sheet(), shown.gates[0], (shown.kind, label_of(shown))
-    counters = gate.counters()
+    gate, own = shown.gates[0], (shown.kind, label_of(shown))
+    if type(gate).__name__ == "KeyedGate":
+        from resilio.metrics._read_keyed import sweep_of
+
+        sums, numbers, table = sweep_of(shown).read()
+        sheet = _common(sums, own, choose(*own), latency_of(sums))
+        put(sheet, numbers, own)
+        put(sheet, table, ("keyed", own[1]))
+        return sheet
+    sheet = _common(gate, own, choose(*own), shown.latency)
+    put(sheet, specific(shown, gate), own)
+    return sheet
+
+
+def specific(policy: Any, gate: Any) -> Numbers:
+    """
+    Return what a gate has besides what all have.
+
+    Args:
+        policy: Whose gate it is; None: one that is gone, of which only counters are asked.
+
+        gate: It.
+    """
+    numbers: Numbers = {}
+    if gate.changes_lost:
+        numbers["changes_lost",] = gate.changes_lost
+    reader = _READERS.get(type(gate).__name__)
+    if reader is not None:
+        reader(numbers, policy, gate)
+    return numbers
+
+
+def put(sheet: Sheet, numbers: Numbers, own: tuple[str, str]) -> None:
+    """Write a gate's numbers into a sheet."""
+    for (name, *labels), value in numbers.items():
+        written = sheet.counters if CATALOGUE[name].type == "counter" else sheet.gauges
+        kind = "retry_budget" if name == "retry_budget_events" else own[0]
+        written[name, (kind, own[1], *labels)] = value
+
+
+def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency: LatencyHistogram) -> Sheet:
+    """What all gates have."""
+    sheet, counters = Sheet(), gate.counters()
     for outcome, counter in OUTCOMES.items():
         sheet.counters["calls", (*own, outcome)] = counters[counter]
     for reason, count in gate.refusals().items():
@@ -60,13 +108,11 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
     for name in ("inflight", "queued"):
         sheet.gauges[name, own] = counters[name]
     sheet.gauges["policies", own] = 1
-    if gate.changes_lost:
-        sheet.count("changes_lost", gate.changes_lost, *own)
-    _read_ledger(sheet, gate, own)
-    _read_duration(sheet, shown, choose(*own), own)
-    reader = _READERS.get(type(gate).__name__)
-    if reader is not None:
-        reader(sheet, shown, gate, own)
+    sheet.counters["waited_seconds", own] = gate.waited
+    for segment, spent in gate.seconds().items():
+        if spent:
+            sheet.counters["call_seconds", (*own, segment)] = spent
+    sheet.durations[own] = Buckets(bounds, latency.buckets(bounds), latency.sum)
     return sheet
 
 
@@ -102,147 +148,122 @@ def _exporter_errors() -> int:
     return _trouble.errors()
 
 
-def _read_ledger(sheet: Sheet, gate: Any, own: tuple[str, str]) -> None:
-    sheet.counters["waited_seconds", own] = gate.waited
-    for segment, spent in gate.seconds().items():
-        if spent:
-            sheet.counters["call_seconds", (*own, segment)] = spent
+def _states(numbers: Numbers, gate: Any, state: str) -> None:
+    for one in gate.states:
+        numbers["state", one] = int(one == state)
 
 
-def _read_duration(sheet: Sheet, shown: Any, bounds: tuple[float, ...], own: tuple[str, str]) -> None:
-    latency = shown.latency
-    sheet.durations[own] = Buckets(bounds, latency.buckets(bounds), latency.sum)
-
-
-def _states(sheet: Sheet, gate: Any, own: tuple[str, str], states: dict[str, int]) -> None:
-    for state in gate.states:
-        sheet.gauges["state", (*own, state)] = states.get(state, 0)
-
-
-def _errors(sheet: Sheet, own: tuple[str, str], function: str, count: int) -> None:
+def _errors(numbers: Numbers, function: str, count: int) -> None:
     if count:
-        sheet.count("function_errors", count, *own, function)
+        numbers["function_errors", function] = count
 
 
-def _breaker(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
+def _breaker(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     status = gate.status()
-    _states(sheet, gate, own, {status["state"]: 1})
-    gauges = sheet.gauges
+    _states(numbers, gate, status["state"])
     for name in ("window_calls", "window_failures", "window_slow", "probes", "overdue"):
-        gauges[name, own] = status[name]
-    gauges["consecutive_failures", own] = status["consecutive"]
-    gauges["admitted_share", own] = status["share"]
-    gauges["open_seconds", own] = status["open_for"]
-    gauges["retry_after_seconds", own] = status["retry_after"] or 0.0
-    sheet.counters["probes_lapsed", own] = status["probes_lapsed"]
-    sheet.counters["stale_results", own] = status["stale"]
+        numbers[name,] = status[name]
+    numbers["consecutive_failures",] = status["consecutive"]
+    numbers["admitted_share",] = status["share"]
+    numbers["open_seconds",] = status["open_for"]
+    numbers["retry_after_seconds",] = status["retry_after"] or 0.0
+    numbers["probes_lapsed",] = status["probes_lapsed"]
+    numbers["stale_results",] = status["stale"]
 
 
-def _bulkhead(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
-    sheet.gauges["limit", own] = gate.capacity
-    sheet.gauges["permits_used", own] = gate.used
-    _queue(sheet, shown, own)
-    _states(sheet, gate, own, {"closed_down" if gate.closed else "admitting": 1})
-    _errors(sheet, own, "weight", gate.weight_errors)
+def _bulkhead(numbers: Numbers, policy: Any, gate: Any) -> None:
+    numbers["limit",] = gate.capacity
+    numbers["permits_used",] = gate.used
+    _queue(numbers, policy)
+    _states(numbers, gate, "closed_down" if gate.closed else "admitting")
+    _errors(numbers, "weight", gate.weight_errors)
 
 
-def _limiter(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
+def _limiter(numbers: Numbers, policy: Any, gate: Any) -> None:
     for unit, tokens in gate.available().items():
-        sheet.gauges["tokens", (*own, unit or "calls")] = tokens
-    _queue(sheet, shown, own)
-    _errors(sheet, own, "cost", gate.cost_errors)
+        numbers["tokens", unit or "calls"] = tokens
+    _queue(numbers, policy)
+    _errors(numbers, "cost", gate.cost_errors)
 
 
-def _adaptive(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
+def _adaptive(numbers: Numbers, policy: Any, gate: Any) -> None:
     limit, learned, baseline_ns, _, _, passing = gate.state()
-    sheet.gauges["limit", own] = int(limit)
-    sheet.gauges["learned_limit", own] = learned
+    numbers["limit",] = int(limit)
+    numbers["learned_limit",] = learned
     if baseline_ns > 0:
-        sheet.gauges["baseline_seconds", own] = baseline_ns * 1e-9
-    sheet.gauges["passing", own] = passing
-    _queue(sheet, shown, own)
+        numbers["baseline_seconds",] = baseline_ns * 1e-9
+    numbers["passing",] = passing
+    _queue(numbers, policy)
 
 
-def _shedder(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
+def _shedder(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     gate.look()
-    _states(sheet, gate, own, {"overloaded" if gate.overloaded else "normal": 1})
-    sheet.gauges["limit", own] = gate.limit
-    sheet.gauges["permits_used", own] = gate.used
-    sheet.gauges["shed_share", own] = gate.shed_share
+    _states(numbers, gate, "overloaded" if gate.overloaded else "normal")
+    numbers["limit",] = gate.limit
+    numbers["permits_used",] = gate.used
+    numbers["shed_share",] = gate.shed_share
     mean_ns, median_ns = gate.usual_ns
     if mean_ns:
-        sheet.gauges["service_seconds", (*own, "mean")] = mean_ns * 1e-9
-        sheet.gauges["service_seconds", (*own, "median")] = median_ns * 1e-9
+        numbers["service_seconds", "mean"] = mean_ns * 1e-9
+        numbers["service_seconds", "median"] = median_ns * 1e-9
     for (priority, reason), count in gate.shed().items():
-        sheet.counters["shed", (*own, priority, reason)] = count
-    _errors(sheet, own, "tenant", gate.tenant_errors)
-    _errors(sheet, own, "task", gate.task_errors)
+        numbers["shed", priority, reason] = count
+    _errors(numbers, "tenant", gate.tenant_errors)
+    _errors(numbers, "task", gate.task_errors)
 
 
-def _retry(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
+def _retry(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     retries, stopped = gate.retry_counters
-    sheet.counters["retries", own] = retries
+    numbers["retries",] = retries
     for reason, count in stopped.items():
         if count:
-            sheet.counters["retry_stopped", (*own, reason)] = count
+            numbers["retry_stopped", reason] = count
 
 
-def _hedge(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
+def _hedge(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     due, refused, wins = gate.hedge_counters
-    sheet.counters["hedges", own] = max(0, due["started"] - refused)
-    sheet.counters["hedge_wins", own] = wins
-    sheet.counters["hedges_refused", own] = refused
+    numbers["hedges",] = max(0, due["started"] - refused)
+    numbers["hedge_wins",] = wins
+    numbers["hedges_refused",] = refused
     for answer, count in due.items():
-        sheet.counters["hedges_due", (*own, answer)] = count
+        numbers["hedges_due", answer] = count
     if gate.delay is not None:
-        sheet.gauges["hedge_delay_seconds", own] = gate.delay
+        numbers["hedge_delay_seconds",] = gate.delay
 
 
-def _timeout(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
+def _timeout(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     for clock, count in gate.timeouts.items():
-        sheet.counters["timeouts", (*own, clock)] = count
+        numbers["timeouts", clock] = count
     if gate.total is not None:
-        sheet.gauges["timeout_seconds", own] = gate.total
-    sheet.gauges["timeout_threads", own] = gate.abandoned
+        numbers["timeout_seconds",] = gate.total
+    numbers["timeout_threads",] = gate.abandoned
 
 
-def _fallback(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
+def _fallback(numbers: Numbers, policy: Any, gate: Any) -> None:
     fell_back, defaulted, exhausted = gate.fallback_counters
     for result, count in {"started": fell_back, "defaulted": defaulted, "exhausted": exhausted}.items():
-        sheet.counters["fallbacks", (*own, result)] = count
-    for target in shown.snapshot().targets:
+        numbers["fallbacks", result] = count
+    for target in policy.snapshot().targets if policy is not None else ():
         name = "unnamed" if "<" in target.name else target.name[:LONGEST_LABEL]
-        sheet.count("fallback_targets", target.answered, *own, name, "answered")
-        sheet.count("fallback_targets", target.failed, *own, name, "failed")
-        sheet.gauge("fallback_resting", int(target.resting), *own, name)
+        for key, count in {
+            ("fallback_targets", name, "answered"): target.answered,
+            ("fallback_targets", name, "failed"): target.failed,
+            ("fallback_resting", name): int(target.resting),
+        }.items():
+            numbers[key] = numbers.get(key, 0) + count
 
 
-def _keyed(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:
-    if gate.states:
-        _states(sheet, gate, own, shown._owner._states(gate))
-    if gate.index:
-        return  # one table serves all stages
-    table, whole = gate.table, ("keyed", own[1])
-    sheet.gauges["keys", whole] = len(table)
-    sheet.gauges["keys_limit", whole] = shown._owner.config.max_keys
-    for name, value in {
-        "keys_evicted": table.evicted,
-        "keys_overflowed": table.overflowed,
-        "keyless": table.errors,
-    }.items():
-        sheet.counters[name, whole] = value
+def _door(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
+    _states(numbers, gate, gate.state)
 
 
-def _door(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
-    _states(sheet, gate, own, {gate.state: 1})
+def _python(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
+    _errors(numbers, "gate", gate.errors)
 
 
-def _python(sheet: Sheet, shown: Any, gate: Any, own: tuple[str, str]) -> None:  # noqa: ARG001
-    _errors(sheet, own, "gate", gate.errors)
-
-
-def _queue(sheet: Sheet, shown: Any, own: tuple[str, str]) -> None:
-    sheet.gauges["queue_limit", own] = shown.config.max_queued
+def _queue(numbers: Numbers, policy: Any) -> None:
+    if policy is not None:
+        numbers["queue_limit",] = policy.config.max_queued
 
 
 _READERS: dict[str, Reader] = {
@@ -252,7 +273,6 @@ _READERS: dict[str, Reader] = {
     "DoorGate": _door,
     "FallbackGate": _fallback,
     "HedgeGate": _hedge,
-    "KeyedGate": _keyed,
     "LimiterGate": _limiter,
     "PythonGate": _python,
     "RetryGate": _retry,
