@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._deadline import remaining
 from resilio._native import core
+from resilio._native.sending import Asked
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations._body import settle, tell, untold
@@ -44,26 +45,35 @@ Continuation = Callable[[Any, Any], Any]
 _phase = core.phase
 
 
-class Outgoing:
+class Outgoing(Asked):
     """
     A call as key, cost and weight functions see it.
 
     Attributes:
         method: Its full name, "/package.Service/Method".
 
-        details: The `grpc.aio.ClientCallDetails`.
-
         request: The message; the iterator of messages where they are streamed.
     """
 
-    __slots__ = ("details", "method", "request")
+    __slots__ = ("_details",)
+
+    _details: Any
 
     def __init__(self, details: Any, request: Any) -> None:
         """Show a call."""
         method = details.method
-        self.method: str = method.decode() if isinstance(method, bytes) else method
-        self.details = details
+        self.method = method.decode() if isinstance(method, bytes) else method
         self.request = request
+        self._details = details
+
+    @property
+    def details(self) -> Any:
+        """The `grpc.aio.ClientCallDetails`."""
+        if not hasattr(self, "_details"):  # it was made natively
+            said = self.options
+            names = ("timeout", "metadata", "credentials", "wait_for_ready")
+            self._details = aio.ClientCallDetails(self.method.encode(), *(said.get(name) for name in names))
+        return self._details
 
 
 class Guarded:

@@ -114,7 +114,8 @@ def direct(channel: Any) -> Any:
 
     A policy of gates then costs a tenth of what it costs as an interceptor, because grpcio gives a call with
     interceptors a task of its own, whatever they do. The call that is returned is grpcio's. What waits for admission or
-    is refused, calls of other kinds, and policies with strategies or a `failed_if` go the way of the interceptors.
+    is refused, calls of other kinds or within a deadline, and policies with strategies or a `failed_if` go the way of
+    the interceptors.
 
     Args:
         channel: A `grpc.aio.Channel` made with `interceptors=interceptors(policy)`; with others as well, all calls go

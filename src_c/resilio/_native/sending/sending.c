@@ -549,17 +549,22 @@ static PyTypeObject AdmissionType = {
     .tp_call = PyVectorcall_Call,
 };
 
+extern int rs_direct_add(PyObject *module, PyObject *core);
+
 static int exec_module(PyObject *module)
 {
     PyObject *core = PyImport_ImportModule("resilio._native.core");
     current_call = core ? PyObject_GetAttrString(core, "current") : NULL;      /* kept for the life of the process */
+    int added = current_call ? rs_direct_add(module, core) : -1;
     Py_XDECREF(core);
+    if (added < 0)
+        return -1;
     name_connection = PyUnicode_InternFromString("_connection");
     name_content = PyUnicode_InternFromString("content");
     name_exception = PyUnicode_InternFromString("_exception");
     name_returned = PyUnicode_InternFromString("returned");
     name_status = PyUnicode_InternFromString("status");
-    if (!current_call || !name_connection || !name_content || !name_exception || !name_returned || !name_status)
+    if (!name_connection || !name_content || !name_exception || !name_returned || !name_status)
         return -1;
     return PyModule_AddType(module, &AdmissionType) < 0 || PyModule_AddType(module, &SendingType) < 0 ? -1 : 0;
 }
