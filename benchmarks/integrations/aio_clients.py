@@ -12,30 +12,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
+import math
 import os
-import random
 import socket
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import resilio
+from benchmarks.integrations._pairs import Pairs, Slice, lost, rows
+from resilio.bench._results import Row, Skip
 
-__all__ = ["main"]
+__all__ = ["main", "throughput"]
 
 BODY = b"x" * 512
-RESAMPLES = 2000
+LEAST = 20
+"""Slices of each client that are measured however long they take."""
 Ask = Callable[[], Awaitable[object]]
-
-
-class Slice(NamedTuple):
-    """What one slice has measured."""
-
-    per_second: float
-    cpu_us: float
 
 
 def gates() -> Any:
@@ -188,28 +185,71 @@ async def measure(ask: Ask, requests: int, at_once: int) -> Slice:
     return Slice(requests / (time.perf_counter() - began), (time.process_time() - used) / requests * 1e6)
 
 
-async def rounds(kind: str, count: int, requests: int, at_once: int) -> dict[str, list[Slice]]:
-    """Measure all clients of a kind in turns, in changing order."""
+async def rounds(
+    kind: str, count: int, requests: int, at_once: int, *, only: Collection[str] = (), seconds: float = math.inf
+) -> dict[str, list[Slice]]:
+    """
+    Measure all clients of a kind in turns, in changing order.
+
+    Args:
+        kind: "aiohttp" or "grpc".
+
+        count: Slices of each client.
+
+        requests: Those of a slice.
+
+        at_once: Those under way at a time.
+
+        only: Names of clients; none: all.
+
+        seconds: After which no further slices begin, once there are `LEAST`.
+    """
     clients, server = CLIENTS[kind]
     found: dict[str, list[Slice]] = {}
     with serving(server) as port:
         await asyncio.sleep(1.0)
         async with clients(port) as asks:
+            ends = time.perf_counter() + seconds
             for at in range(count + 1):
-                names = list(asks) if at % 2 else list(reversed(asks))
-                for name in names:
+                if at > LEAST and time.perf_counter() > ends:
+                    break
+                names = [name for name in asks if not only or name in only]
+                for name in names if at % 2 else reversed(names):
                     slice_ = await measure(asks[name], requests, at_once)
                     if at:  # the first round warms up
                         found.setdefault(name, []).append(slice_)
     return found
 
 
-def lost(ratios: list[float]) -> str:
-    """What is lost by the median ratio, in per cent, with its limits."""
-    draw = random.Random(1)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
-    low, high = medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)]
-    return f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (low - 1):+.1f} to {100 * (high - 1):+.1f})"
+def pairs_of(found: dict[str, list[Slice]], name: str) -> Pairs:
+    """Return the slices of one client, each with that of the bare one beside it."""
+    return list(zip(found["bare"], found[name], strict=True))
+
+
+REPORTED = {
+    "aiohttp": ("aiohttp", {"breaker and bulkhead": "gates", "standard": "standard"}),
+    "grpc": ("grpc", {"breaker and bulkhead": "gates, direct", "standard": "standard"}),
+}
+"""By client: the module that it is imported as, and which guards the report shows under which names."""
+
+
+def throughput(seconds: float) -> list[Row | Skip]:
+    """
+    Return the rows of the report, measured within about so many seconds in all.
+
+    Args:
+        seconds: That all of it may take.
+    """
+    made: list[Row | Skip] = []
+    for kind, (module, guards) in REPORTED.items():
+        if importlib.util.find_spec(module) is None:
+            made.append(Skip(kind, "not installed"))
+            continue
+        share = seconds / len(REPORTED) - 1.5
+        only = ("bare", *guards.values())
+        found = asyncio.run(rounds(kind, 1000, 100, 8, only=only, seconds=share))
+        made += rows(kind, {shown: pairs_of(found, name) for shown, name in guards.items()}, f"throughput_{kind}")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,11 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in options.kinds:
         found = asyncio.run(rounds(kind, options.rounds, options.requests, options.at_once))
         for name, slices in found.items():
-            pairs = list(zip(found["bare"], slices, strict=True))
-            throughput = lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
+            pairs = pairs_of(found, name)
+            rates = lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
             cpu = lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs])
             rate, used = (statistics.median(values) for values in zip(*slices, strict=True))
-            print(f"| {kind} | {name} | {rate:.0f} | {used:.1f} | {throughput} | {cpu} |", flush=True)
+            print(f"| {kind} | {name} | {rate:.0f} | {used:.1f} | {rates} | {cpu} |", flush=True)
     return 0
 
 
