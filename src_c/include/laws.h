@@ -11,17 +11,24 @@
  * X being the throughput. The lines cross at n = s X, so the latency of calls that found few others over the latency per
  * call in flight of those that found many is the knee. Both are means over the same while, never a minimum: a server
  * that becomes ten times slower moves both, and the knee stays. Where the load never lets few calls be in flight the law
- * makes it so for a moment (a dip): 16 calls in some thousand. What the knee is believed to be ages with every block.
+ * makes it so for a moment (a dip): 16 calls in some thousand. Those of them that take long end much later, and count as
+ * of few all the same: without them the mean is too low. What the knee is believed to be ages with every block.
+ *
+ * The doubt. With a heavy tail even the mean of two hundred calls is a guess. A limit above the knee costs a little wait, one
+ * below it capacity, so the limit stands by one standard error of the knee higher.
  *
  * The queue. A slot above the knee keeps a worker busy now and then, and makes calls wait. `target` follows the gradient
  * of idleness + W * wait, in shares of the workers and in service times, while the limit is what holds calls back. It
- * stays between 4 and 11 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
- * starve the workers and more only delay.
+ * stays between 4 and 20 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
+ * starve the workers and more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
  *
  * Drops. Calls that time out or are refused though few are in flight are not the limit's doing: with heavy tails some do
  * at any load. The limit is cut, once a round, where a good deal more of them are dropped than of those.
  *
  * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat.
+ *
+ * Change. A mean of latencies per call in flight in which none counts twice what is usual (`pulse`) tells, whatever the tail,
+ * that all has become slow or quick, or that workers came or went: the law then looks more often, and trusts less what it knows.
  *
  * No clock is read and no time constant is in seconds: everything counts calls. No Python.h; the owner locks.
  * Source: Little, Operations Research 1961; Halfin and Whitt, Operations Research 1981 (square root); the other laws:
@@ -35,8 +42,10 @@
 
 #ifndef RS_LAWS_TUNED                       /* a study may bring its own */
 #define RS_LAW_LEAST 4.0                    /* square roots of the knee that calls may always queue */
-#define RS_LAW_MOST 11.0                    /* and at most */
+#define RS_LAW_MOST 20.0                    /* and at most */
 #define RS_LAW_LONGEST 6.5                  /* times the knee: the limit where the knee is tiny */
+#define RS_LAW_QUEUED 2.0                   /* the same before which calls queue in a better order */
+#define RS_LAW_DOUBT 0.5                    /* of the knee: what doubt adds at most */
 #define RS_LAW_WAIT 0.01                    /* W: what a service time of waiting costs, in workers' idleness */
 #define RS_LAW_GAIN 0.15                    /* step of the target, square roots of the knee a call */
 #define RS_LAW_HELD 0.02                    /* share of calls that meet the limit from which the step is whole */
@@ -47,10 +56,20 @@
 #define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
 #define RS_LAW_SHORTEST 128.0               /* and at least */
 #define RS_LAW_CLIP 8.0                     /* times the mean: a longer latency counts as this */
-#define RS_LAW_SLOWER 3.0                   /* times the latency of the last block, or a part of it: look again at once */
-#define RS_LAW_FLAT 0.85                    /* of the highest level: a knee above it was not reached yet */
+#define RS_LAW_PACE 256.0                   /* samples of many over which the latency per call in flight is taken */
+#define RS_LAW_PULSE 64.0                   /* and the one in which none counts twice what is usual */
+#define RS_LAW_SLOWER 2.5                   /* times the pulse at the last block: look again soon */
+#define RS_LAW_QUICKER 1.8                  /* a part of it: the same */
+#define RS_LAW_SOON 16.0                    /* calls until then */
+#define RS_LAW_KEPT 64.0                    /* samples that are remembered then */
+#define RS_LAW_FLAT 0.8                     /* of the highest level, or half way between that and what the limit allows for: */
+#define RS_LAW_FLATTER 0.4                  /*     a knee above it was not reached yet; weight of the last block in this */
+#define RS_LAW_SUSPECT 0.75                 /* the same for not looking less often */
 #define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
+#define RS_LAW_FIRST_CLIMB 2.0              /* times: the same while nothing is known */
+#define RS_LAW_STEP 48.0                    /* samples of a step, or half as many as are in flight */
 #define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
+#define RS_LAW_REACHED 0.4                  /* of the level that it had reached: the knee, however slow all has become */
 #define RS_LAW_STILL_HIGH 1.2               /* times the level of few in flight: a knee below it was not reached yet */
 #define RS_LAW_DOWN 0.7                     /* times that level: where to look for the knee then */
 #define RS_LAW_ROUND 32.0                   /* answers of a round, or as many as the limit */
@@ -76,13 +95,18 @@ typedef struct rs_law {
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
     uint8_t too_many;                       /* drops in the last round: nothing is given back in this one */
+    uint8_t queued;                         /* calls queue before the gate as well */
     double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
     double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
     double target, cap;                     /* the limit that the queue's cost asks for; what drops leave of it */
     double memory_knee, memory_level, memory;               /* sums over samples of few in flight, aged; their number */
-    double low, low_latency, low_level;                     /* this cycle: such samples, sums of latency and of inflight */
+    double memory_square;                                   /* of squares of the latency, in paces */
+    double doubt;                                           /* standard error of the knee, a share of it */
+    double low, low_latency, low_square, low_level;         /* this cycle: such samples, sums of latency and of inflight */
+    double dip;                                             /* inflight that was few in the last dip; 0: none that counts */
     double high, pace, high_level;                          /* samples of many; latency per call in flight; inflight */
-    double block_pace;                                      /* `pace` at the last block */
+    double pulse, block_pulse;                              /* robust; at the last block, 0: not since the last change */
+    double flatness;                                        /* where the lines cross by where the highest level is, mean */
     double held;                                            /* share of calls that met the limit */
     double seen, cycle;                                     /* calls of this cycle; before the next dip */
     double left, wanted;                                    /* of a dip, a settling, a step of the climb */
@@ -105,15 +129,16 @@ static inline void rs_law_set_knee(rs_law *law, double knee)
 {
     law->knee = knee = rs_law_within(knee, 1, 2 * law->ceiling);
     law->root = sqrt(knee);                 /* 1e-6: a whole number stays one, rounded down */
-    law->least = rs_law_min(knee + RS_LAW_LEAST * law->root, RS_LAW_LEAST * knee) + 1e-6;
-    law->most = rs_law_min(knee + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
+    double sure = knee * (1 + law->doubt), shortest = law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST;
+    law->least = rs_law_min(sure + RS_LAW_LEAST * law->root, shortest * knee) + 1e-6;
+    law->most = law->queued ? law->least : rs_law_min(sure + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
 }
 
-/* The knee whose least limit is *limit*. */
-static inline double rs_law_knee_of(double limit)
+/* The knee whose least limit is *limit*, if there is no doubt. */
+static inline double rs_law_knee_of(const rs_law *law, double limit)
 {
     double root = (sqrt(RS_LAW_LEAST * RS_LAW_LEAST + 4 * limit) - RS_LAW_LEAST) / 2;
-    return rs_law_max(1, rs_law_max(root * root, limit / RS_LAW_LEAST));
+    return rs_law_max(1, rs_law_max(root * root, limit / (law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST)));
 }
 
 static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
@@ -127,9 +152,11 @@ static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
 static inline void rs_law_believe(rs_law *law, double knee, double samples)
 {
     rs_law_set_knee(law, knee);
+    law->dip = 0;
     law->memory = samples;
     law->memory_knee = samples * law->knee;
     law->memory_level = samples * law->knee / 2;
+    law->memory_square = 2 * samples * law->knee * law->knee;       /* as if exponential */
 }
 
 /* Forget everything learned. */
@@ -138,12 +165,16 @@ static inline void rs_law_reset(rs_law *law)
     rs_law old = *law;
     memset(law, 0, sizeof *law);
     law->kind = old.kind;
+    law->queued = old.queued;
     law->floor = old.floor;
     law->ceiling = old.ceiling;
     law->start = old.start;
     law->limit = law->learned = law->target = rs_law_within(old.start, old.floor, old.ceiling);
     law->cap = RS_LAW_UNCAPPED;
-    rs_law_believe(law, rs_law_knee_of(law->limit), 2);
+    rs_law_believe(law, rs_law_knee_of(law, law->limit), RS_LAW_BLOCK);
+    law->phase = RS_LAW_CLIMBING;           /* a server of many workers must not wait for a cycle */
+    law->before = law->knee;
+    law->left = law->limit;
     law->cycle = RS_LAW_SHORTEST;
     law->random = UINT64_C(88172645463325252);
     law->probe_at = 30 * law->limit;
@@ -152,9 +183,17 @@ static inline void rs_law_reset(rs_law *law)
 static inline void rs_law_init(rs_law *law, int kind, double start, double floor, double ceiling)
 {
     law->kind = (uint8_t)kind;
+    law->queued = 0;
     law->start = start;
     law->floor = floor;
     law->ceiling = ceiling;
+    rs_law_reset(law);
+}
+
+/* Those who find no permit queue in an order that is better than the workers': then fewer should wait behind the limit. */
+static inline void rs_law_queue_before(rs_law *law)
+{
+    law->queued = 1;
     rs_law_reset(law);
 }
 
@@ -179,7 +218,7 @@ static inline int rs_law_untouched(const rs_law *law)
 {
     double start = rs_law_within(law->start, law->floor, law->ceiling);
     return fabs(law->learned - start) < 1 && law->limit == law->learned && law->spared <= 0 &&
-        (law->kind != RS_LAW_DEFAULT || (law->block_pace == 0 && law->cap == RS_LAW_UNCAPPED));
+        (law->kind != RS_LAW_DEFAULT || (law->baseline == 0 && law->cap == RS_LAW_UNCAPPED));
 }
 
 /* A drop is believed once a round: those that come together are one event. */
@@ -211,7 +250,7 @@ static inline void rs_law_apply(rs_law *law, double inflight)
 
 static inline void rs_law_climb_to(rs_law *law, double level)
 {
-    rs_law_set_knee(law, rs_law_knee_of(level));
+    rs_law_set_knee(law, rs_law_knee_of(law, level));
     law->left = level;                      /* those under way came at a lower one */
     law->step = law->step_latency = 0;
     law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
@@ -219,7 +258,7 @@ static inline void rs_law_climb_to(rs_law *law, double level)
 
 static inline void rs_law_new_cycle(rs_law *law)
 {
-    law->low = law->low_latency = law->low_level = law->high = law->seen = 0;
+    law->low = law->low_latency = law->low_square = law->low_level = law->high = law->seen = 0;
     law->phase = RS_LAW_WATCH;
     if (law->climb) {
         law->climb = 0;
@@ -230,30 +269,59 @@ static inline void rs_law_new_cycle(rs_law *law)
     }
 }
 
-/* A block is complete: where do the two lines cross? */
-static inline void rs_law_cross(rs_law *law)
+/* Add a block to what is remembered: it crosses at *crossing* workers. */
+static inline void rs_law_remember(rs_law *law, double crossing)
 {
-    double old = law->knee, few = law->low, keep = exp(-few / RS_LAW_MEMORY);
-    double crossing = rs_law_within(law->low_latency / few / law->pace, 1, 2 * law->high_level + 1);
+    double few = law->low, keep = exp(-few / RS_LAW_MEMORY);
+    law->memory = law->memory * keep + few;
     law->memory_knee = law->memory_knee * keep + few * crossing;
     law->memory_level = law->memory_level * keep + law->low_level;
-    law->memory = law->memory * keep + few;
-    rs_law_set_knee(law, law->memory_knee / law->memory);
-    law->block_pace = law->pace;
-    law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
-    double level = law->memory_level / law->memory;
-    if (crossing >= RS_LAW_FLAT * law->high_level && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
-        law->base = law->low_latency / few;
-        law->climb = 1;
-    } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
-        rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
-    double change = law->knee / old;
+    law->memory_square = law->memory_square * keep + law->low_square / (law->pace * law->pace);
+    double knee = law->memory_knee / law->memory, spread = law->memory_square / law->memory / (knee * knee) - 1;
+    law->doubt = rs_law_min(RS_LAW_DOUBT, sqrt(rs_law_max(0, spread) / law->memory));
+    rs_law_set_knee(law, knee);
+}
+
+/* From what flatness on no queue shows: where there is one it is as far below 1 as the limit is above the knee. */
+static inline double rs_law_flat(const rs_law *law, double least) { return rs_law_max(least, (1 + law->knee / law->least) / 2); }
+
+/* How often to look: more often where the knee moves, less often while it does not. */
+static inline void rs_law_set_cycle(rs_law *law, double change)
+{
     if (change > 1.5 || change < 0.67)
         law->cycle = RS_LAW_SHORTEST;
-    else if (change > 1.2 || change < 0.83)
+    else if (change > 1.2 || change < 0.83 || law->flatness > rs_law_flat(law, RS_LAW_SUSPECT))
         law->cycle = rs_law_max(RS_LAW_SHORTEST, law->cycle / 2);
     else
         law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
+}
+
+/* A block is complete: where do the two lines cross? */
+static inline void rs_law_cross(rs_law *law)
+{
+    double old = law->knee, few = law->low;
+    double crossing = rs_law_within(law->low_latency / few / law->pace, 1, 2 * law->high_level + 1);
+    rs_law_remember(law, crossing);
+    law->block_pulse = law->pulse;
+    law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
+    law->flatness += (crossing / law->high_level - law->flatness) * RS_LAW_FLATTER;
+    double level = law->memory_level / law->memory;
+    if (law->flatness >= rs_law_flat(law, RS_LAW_FLAT) && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
+        law->base = law->flatness * law->high_level * law->pace;
+        law->flatness = 0;
+        law->climb = 1;
+    } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
+        rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
+    rs_law_set_cycle(law, law->knee / old);
+}
+
+static inline double rs_law_climb(const rs_law *law) { return law->memory > RS_LAW_BLOCK ? RS_LAW_CLIMB : RS_LAW_FIRST_CLIMB; }
+
+/* What the first climb is measured by: its first step, or those before that found few in flight. */
+static inline double rs_law_first_base(const rs_law *law, double now)
+{
+    double few = law->low >= RS_LAW_BLOCK / 4 ? law->low_latency / law->low : 0;
+    return now > 1.5 * few ? few : rs_law_max(now, few);
 }
 
 /* A sample of a climb. Those of a step say whether it was one too many. */
@@ -268,19 +336,21 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
         return;
     law->step += 1;
     law->step_latency += latency;
-    if (law->step < rs_law_max(2 * RS_LAW_BLOCK, level / 2))
+    if (law->step < rs_law_max(RS_LAW_STEP, level / 2))
         return;
     double now = law->step_latency / law->step;
+    if (law->base == 0 && law->stages == 0)
+        law->base = rs_law_first_base(law, now);
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
         law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once where a slow spell has ended */
         law->baseline = law->base;
-        rs_law_climb_to(law, RS_LAW_CLIMB * level);
+        rs_law_climb_to(law, rs_law_climb(law) * level);
         return;
     }
-    if (law->stages == 1)
+    if (law->stages == 0 || (law->stages == 1 && law->memory > RS_LAW_BLOCK))
         rs_law_set_knee(law, law->before);  /* it was no higher than believed: nothing is new */
     else {
-        rs_law_believe(law, law->base / now * level, 2 * RS_LAW_BLOCK);
+        rs_law_believe(law, rs_law_max(law->base / now, RS_LAW_REACHED) * level, 2 * RS_LAW_BLOCK);
         law->pace = now / level;
         law->high_level = level;
     }
@@ -290,17 +360,19 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
 
 static inline int rs_law_sort(rs_law *law, double latency, double inflight)
 {
-    double few = rs_law_few(law), many = rs_law_max(RS_LAW_HIGH * law->knee, few + 1);
+    double few = rs_law_max(rs_law_few(law), law->dip), many = rs_law_max(RS_LAW_HIGH * law->knee, few + 1);
     if (inflight <= few) {
         law->low += 1;
         law->low_latency += latency;
+        law->low_square += latency * latency;
         law->low_level += inflight;
         return 1;
     }
     if (inflight >= many && law->phase == RS_LAW_WATCH) {
         law->high += 1;
-        double share = law->pace == 0 ? 1 : rs_law_max(1.0 / 64, rs_law_min(1.0 / 16, 1 / law->high));
-        law->pace += (latency / inflight - law->pace) * share;
+        double share = law->pace == 0 ? 1 : rs_law_max(1 / RS_LAW_PACE, rs_law_min(1.0 / 16, 1 / law->high)), now = latency / inflight;
+        law->pace += (now - law->pace) * share;
+        law->pulse += law->pulse == 0 ? now : (rs_law_min(now, 2 * law->pulse) - law->pulse) * (1 / RS_LAW_PULSE);
         law->high_level += (inflight - law->high_level) * share;
     }
     return 0;
@@ -321,6 +393,7 @@ static inline void rs_law_end_of_cycle(rs_law *law)
         double kept = law->low > 4 * RS_LAW_BLOCK ? 0.5 : 1;
         law->low *= kept;
         law->low_latency *= kept;
+        law->low_square *= kept;
         law->low_level *= kept;
         law->seen = 0;
     } else if (law->low >= RS_LAW_BLOCK / 2) {
@@ -329,27 +402,29 @@ static inline void rs_law_end_of_cycle(rs_law *law)
     } else {
         law->phase = RS_LAW_DIP;
         law->wanted = RS_LAW_BLOCK;
+        law->dip = floor(rs_law_few(law));
         law->left = law->learned + 3 * RS_LAW_BLOCK;
     }
 }
 
-/* Everything has become slow, or quick again: the same knee, or another number of workers? The next block says. */
+/* Everything has become slow, or quick again: the same knee, or another number of workers? The next blocks say. */
 static inline void rs_law_look_again(rs_law *law)
 {
-    law->block_pace = law->pace;
-    double kept = rs_law_min(1, RS_LAW_BLOCK / 4 / law->memory);
+    double kept = rs_law_min(1, RS_LAW_KEPT / law->memory);
+    law->memory *= kept;
     law->memory_knee *= kept;
     law->memory_level *= kept;
-    law->memory *= kept;
-    law->low = law->low_latency = law->low_level = 0;
-    law->seen = law->cycle;
+    law->memory_square *= kept;
+    law->low = law->low_latency = law->low_square = law->low_level = law->high = 0;
+    law->block_pulse = 0;
+    law->cycle = RS_LAW_SHORTEST;
+    law->seen = law->cycle - RS_LAW_SOON;
 }
 
 static inline void rs_law_watch(rs_law *law, double inflight)
 {
     rs_law_weigh(law, inflight);
-    if (law->block_pace > 0 && law->high >= 2 * RS_LAW_BLOCK &&
-        (law->pace > RS_LAW_SLOWER * law->block_pace || RS_LAW_SLOWER * law->pace < law->block_pace))
+    if (law->block_pulse > 0 && (law->pulse > RS_LAW_SLOWER * law->block_pulse || RS_LAW_QUICKER * law->pulse < law->block_pulse))
         rs_law_look_again(law);
     if (law->seen >= law->cycle)
         rs_law_end_of_cycle(law);

@@ -88,14 +88,15 @@ def test_drops_that_come_with_few_calls_too_are_not_the_limits_doing() -> None:
     few = [(0.0, 1.0, draw.randint(1, 3), draw.random() < 0.15) for _ in range(2000)]
     many = [(0.0, 1.0, draw.randint(15, 20), draw.random() < 0.2) for _ in range(100)]
     replay(law, few + many)
-    assert law.learned > 19.9
+    before = law.learned
+    assert before > 19.9
     replay(law, [(0.0, 1.0, 20, draw.random() < 0.9) for _ in range(100)])
-    assert law.learned < 17
+    assert law.learned < 0.85 * before
 
 
 @pytest.mark.parametrize("switch", [30, 45, 60])
 def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) -> None:
-    """Fifty workers get ten times faster while the limit climbs: what was quick before is no measure any more."""
+    """Fifty workers get ten times faster while the limit climbs: what was quick is no measure for a second step."""
     law, mean, highest = Law(start=20, ceiling=10_000), 0.1, 0.0
     for _ in range(30_000):
         level = int(law.limit)
@@ -103,7 +104,7 @@ def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) 
         law.learn(0.0, max(mean, level * mean / 50), level)
         highest = max(highest, law.learned)
     assert mean == 0.01
-    assert highest < 125
+    assert highest < 150
     assert 50 < law.learned < 100
 
 
@@ -194,10 +195,17 @@ def test_bad_options_of_a_law_are_named(arguments: dict[str, float], message: st
 
 
 def serve(
-    law: Law, workers: int, seconds: float, *, load: float, service: Callable[[float], float], seed: int
+    law: Law,
+    workers: int,
+    seconds: float,
+    *,
+    load: float,
+    service: Callable[[float], float],
+    seed: int,
+    cv: float = 1.0,
 ) -> float:
     """Run calls through a first in, first out server behind the law; return the share of its capacity that was used."""
-    draw = random.Random(seed)
+    draw, sigma = random.Random(seed), math.sqrt(math.log(1 + cv * cv))
     free, ends = [0.0] * workers, list[tuple[float, float, int]]()
     now, busy = 0.0, 0.0
     while now < seconds:
@@ -207,7 +215,8 @@ def serve(
             law.learn(end, end - begun, inflight)
         if len(ends) < int(law.limit):
             begins = max(now, free[0])
-            end = begins + draw.expovariate(1 / service(begins))
+            size = draw.expovariate(1.0) if cv == 1 else draw.lognormvariate(-sigma * sigma / 2, sigma)
+            end = begins + size * service(begins)
             heapq.heapreplace(free, end)
             heapq.heappush(ends, (end, now, len(ends) + 1))
             busy += end - begins
@@ -222,6 +231,20 @@ def test_the_default_finds_the_knee_of_any_server(workers: int, mean: float) -> 
     serve(law, workers, 8000 * mean / math.sqrt(workers), load=1.5, service=lambda _: mean, seed=workers)
     assert workers + 2 * math.sqrt(workers) < law.learned < 2.2 * workers + 14 * math.sqrt(workers)
     assert law.baseline == pytest.approx(mean, rel=0.6)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_large_server_is_not_kept_waiting_for_a_limit(seed: int) -> None:
+    """Two hundred workers under load from the first call on: most of the first sixty mean times is used."""
+    assert serve(Law(), 200, 0.6, load=0.9, service=lambda _: 0.01, seed=seed) > 0.75
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_heavy_tail_does_not_starve_many_workers(seed: int) -> None:
+    """Means of a coefficient of variation of 3.5 are guesses: the limit stays above the workers for all that."""
+    law = Law()
+    serve(law, 100, 6.0, load=1.5, service=lambda _: 0.01, seed=seed, cv=3.5)
+    assert serve(law, 100, 6.0, load=1.5, service=lambda _: 0.01, seed=10 + seed, cv=3.5) > 0.93
 
 
 def test_a_slow_step_does_not_move_the_default() -> None:

@@ -21,6 +21,7 @@ cdef extern from "laws.h" nogil:
         uint8_t phase
 
     void rs_law_init(rs_law *, int kind, double start, double floor, double ceiling)
+    void rs_law_queue_before(rs_law *)
     void rs_law_reset(rs_law *)
     void rs_law_bound(rs_law *, double floor, double ceiling)
     void rs_law_learn(rs_law *, int64_t latency_ns, int64_t inflight, int dropped)
