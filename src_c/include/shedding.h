@@ -5,6 +5,9 @@
  * longer queue loses less. Beyond, it is as short as keeps the workers busy; from a quarter on the newest is served first,
  * for whoever came before it will be late whatever is done. Both with hysteresis.
  *
+ * Calls that know their deadline need no such guess: one that could hardly meet it, or only by taking the time of those behind
+ * it, goes when its turn comes. So many more of them may wait.
+ *
  * The constants are those that came out best in simulation, over workers from 4 to 50, exponential and lognormal service and
  * loads from 0.5 to 3; docs/patterns/load-shedding.md has the figures.
  */
@@ -16,12 +19,16 @@
 #define RS_SHED_BEGINS 0.12
 #define RS_SHED_ENDS 0.08
 #define RS_SHED_NEWEST 0.25
+#define RS_SHED_MOST 0.5            /* of it: what comes of a burst, however long it is */
 #define RS_SHED_QUIET_NS INT64_C(5000000000)       /* nothing shed for so long: it is over, however few calls there are, */
+#define RS_SHED_QUIET_MEANS 20      /* if it is as many mean times; */
 #define RS_SHED_QUIET 200           /* and for so many arrivals, however much was shed before */
 #define RS_SHED_LONG 50             /* calls that may wait in normal times, */
 #define RS_SHED_LONG_MEANS 6        /* and for how many mean times at most, */
 #define RS_SHED_LONG_FEW 24         /* but as many as this, and some more with one worker or two */
-#define RS_SHED_SHORT 11            /* calls that may wait under overload */
+#define RS_SHED_LONG_TIMELY 3       /* mean times for which calls that know their deadline may wait, or RS_SHED_LONG of them */
+#define RS_SHED_BEHIND 0.3          /* of the time that those behind a call take, and its own: what it must have left */
+#define RS_SHED_SHORT 11            /* calls that may wait under overload; some more with one worker */
 #define RS_SHED_LEAST 2             /* calls that may wait in any case */
 #define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
 #define RS_SHED_STALE_NS INT64_C(600000000000)     /* what was learnt before a pause of this is forgotten */
@@ -68,7 +75,8 @@ static inline void rs_shed_arrived(rs_shed_state *state)
 /* 1: the overload begins with it. */
 static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 {
-    state->shed += 1.0 / RS_SHED_MEMORY;
+    if (state->shed < RS_SHED_MOST)
+        state->shed += 1.0 / RS_SHED_MEMORY;
     state->last_shed_ns = now_ns;
     state->quiet = 0;
     if (state->overloaded || state->shed <= RS_SHED_BEGINS)
@@ -80,7 +88,8 @@ static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 /* 1: the overload has ended. */
 static inline int rs_shed_over(rs_shed_state *state, int64_t now_ns)
 {
-    if (now_ns - state->last_shed_ns > RS_SHED_QUIET_NS)
+    double quiet_ns = (double)(now_ns - state->last_shed_ns);
+    if (quiet_ns > (double)RS_SHED_QUIET_NS && quiet_ns > RS_SHED_QUIET_MEANS * state->mean_ns)
         state->shed = 0.0;
     else if (state->quiet >= RS_SHED_QUIET)
         state->shed = state->shed < RS_SHED_ENDS ? state->shed : RS_SHED_ENDS;
@@ -135,21 +144,23 @@ static inline double rs_shed_median_ns(const rs_shed_state *state)
     return state->successes ? state->median_ns : 0.0;
 }
 
-/* How many may wait. *timely*: calls that know their deadline, and go when they cannot meet it: then few workers too may have
-   a long queue, which wastes less. */
+static inline double rs_shed_larger(double a, double b) { return a > b ? a : b; }
+
+/* How many may wait. *timely*: calls that know their deadline, and go when they cannot meet it. */
 static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, int timely)
 {
-    double room, workers = (double)limit;
+    double room, workers = (double)limit, alone = 1.0 / (workers * workers);
     if (state->target_ns)
         room = (double)state->target_ns / rs_shed_usual_ns(state) * workers * (state->overloaded ? 1.0 : 3.0);
     else if (state->overloaded)
-        room = workers / 2 > RS_SHED_SHORT ? workers / 2 : RS_SHED_SHORT;
+        room = rs_shed_larger(workers / 2, RS_SHED_SHORT + 2.0 * alone);
+    else if (timely)
+        room = rs_shed_larger(workers * RS_SHED_LONG_TIMELY, RS_SHED_LONG);
     else if (workers >= RS_SHED_LONG)
         room = workers;
     else {
-        double few = RS_SHED_LONG_FEW + 8.0 / (workers * workers);
-        room = workers * RS_SHED_LONG_MEANS > few ? workers * RS_SHED_LONG_MEANS : few;
-        room = room < RS_SHED_LONG && !timely ? room : RS_SHED_LONG;
+        room = rs_shed_larger(workers * RS_SHED_LONG_MEANS, RS_SHED_LONG_FEW + 8.0 * alone);
+        room = room < RS_SHED_LONG ? room : RS_SHED_LONG;
     }
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
 }
@@ -166,6 +177,15 @@ static inline int64_t rs_shed_room_left(const rs_shed_state *state, double worke
 static inline double rs_shed_drain_ns(const rs_shed_state *state, int64_t waiting, int64_t limit)
 {
     return (double)waiting * rs_shed_usual_ns(state) / (double)limit;
+}
+
+/* What a call must have left when its turn comes and *behind* others of no higher class wait: else they go first. */
+static inline double rs_shed_needed_ns(const rs_shed_state *state, int64_t behind, int64_t limit)
+{
+    double median = rs_shed_median_ns(state);
+    if (behind == 0 || state->samples == 0)
+        return median;
+    return rs_shed_larger(median, rs_shed_usual_ns(state) + RS_SHED_BEHIND * rs_shed_drain_ns(state, behind, limit));
 }
 
 /* How long a call may wait before it is given up although its turn never came: twice what a full queue takes. */

@@ -8,7 +8,8 @@ from collections.abc import Hashable
 __all__ = ["ShedderOracle", "mix", "room"]
 
 MASK = 2**64 - 1
-MEMORY, BEGINS, ENDS, NEWEST, QUIET_NS, QUIET = 500, 0.12, 0.08, 0.25, 5_000_000_000, 200
+MEMORY, MOST, BEGINS, ENDS, NEWEST = 500, 0.5, 0.12, 0.08, 0.25
+QUIET_NS, QUIET = 5_000_000_000, 200
 UNKNOWN_NS = 100e6
 
 
@@ -23,7 +24,7 @@ def mix(x: int) -> int:
 def room(limit: int, overloaded: bool) -> int:
     """How many may wait where no target is given."""
     if overloaded:
-        return max(11, limit // 2)
+        return int(max(11 + 2 / limit**2, limit / 2))
     return limit if limit >= 50 else int(min(50, max(6 * limit, 24 + 8 / limit**2)))
 
 
@@ -124,7 +125,7 @@ class ShedderOracle:
         self.quiet += 1
         if not self.overloaded:
             return
-        if self.now_ns - self.last_shed_ns > QUIET_NS:
+        if self.now_ns - self.last_shed_ns > max(QUIET_NS, 20 * self.mean_ns):
             self.share = 0.0
         elif self.quiet >= QUIET:
             self.share = min(self.share, ENDS)
@@ -135,7 +136,7 @@ class ShedderOracle:
     def _shed(self, call: Waiting) -> None:
         self.lost += 1
         self._forget(call.task)
-        self.share += 1.0 / MEMORY
+        self.share += 1.0 / MEMORY if self.share < MOST else 0.0
         self.last_shed_ns = self.now_ns
         self.quiet = 0
         self.overloaded = self.overloaded or self.share > BEGINS

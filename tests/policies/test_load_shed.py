@@ -403,6 +403,54 @@ def test_learnt_times_decide_whether_a_call_can_be_in_time(vt, backend):
 
 
 @BACKENDS
+@pytest.mark.parametrize("behind", [0, 5])
+def test_whose_turn_comes_with_little_time_left_goes_for_those_behind(vt, backend, behind):
+    """With nobody behind it the median is enough; others behind it cost it the mean and a part of what they take."""
+    shed = load_shed(max_concurrent=1)
+    serve = serving(shed, 0.1)
+    answers = []
+
+    async def hurried():
+        with deadline(0.22):
+            answers.append(await shed.attempt(anyio.sleep, 0.01))
+
+    async def main():
+        for _ in range(30):
+            await serve()
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve)
+            await anyio.sleep(0.001)
+            group.start_soon(hurried)
+            await anyio.sleep(0.001)
+            for _ in range(behind):
+                group.start_soon(serve)
+
+    vt.run(main, backend=backend)
+    (answer,) = answers
+    if behind == 0:
+        assert answer.ok
+    else:
+        assert answer.error.reason == "deadline"
+        assert answer.error.needed == pytest.approx(0.1 + 0.3 * 5 * 0.1, rel=0.05)
+    assert shed.shed == ({("standard", "deadline"): 1} if behind else {})
+
+
+@BACKENDS
+def test_a_call_that_finds_a_permit_is_begun_however_little_time_is_left(vt, backend):
+    """It takes nobody's turn, and may be a quick one."""
+    shed = load_shed(max_concurrent=1)
+    serve = serving(shed, 0.1)
+
+    async def main():
+        for _ in range(30):
+            await serve()
+        with deadline(0.02):
+            assert (await shed.attempt(anyio.sleep, 0.01)).ok
+
+    vt.run(main, backend=backend)
+
+
+@BACKENDS
 def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
     """Where callers have deadlines, what the queue makes too late counts as shed; what never had time does not."""
     shed = load_shed(max_concurrent=1)
@@ -469,6 +517,34 @@ def test_an_overload_is_over_when_nothing_is_shed_for_a_while(vt):
             assert shed.shed_share == 0.0
 
         vt.run(main)
+
+
+def test_where_calls_are_slow_an_overload_is_not_over_after_five_seconds(vt):
+    """Nothing is shed between two calls that take ten seconds: only twenty mean times without are quiet."""
+    shed = load_shed(max_concurrent=2)
+    serve = serving(shed, 10.0)
+
+    async def main():
+        await serve()
+        async with anyio.create_task_group() as group:
+            group.start_soon(crowd, serve, range(300))
+            await anyio.sleep(150)
+            assert shed.snapshot().state == "overloaded"
+        await anyio.sleep(60)
+        assert shed.snapshot().state == "normal"
+
+    vt.run(main)
+
+
+def test_a_burst_counts_as_one_overload_however_long_it_is(vt):
+    """Thousands that are refused at once are no more than half of the arrivals that are remembered."""
+    shed = load_shed(max_concurrent=2)
+
+    async def main():
+        await crowd(serving(shed, 0.01), range(5000))
+
+    vt.run(main)
+    assert 0.25 < shed.shed_share <= 0.502
 
 
 @BACKENDS

@@ -30,6 +30,7 @@ cdef extern from "shedding.h" nogil:
     int64_t rs_shed_room(const rs_shed_state *, int64_t, int)
     int64_t rs_shed_room_left(const rs_shed_state *, double, int64_t, int)
     double rs_shed_drain_ns(const rs_shed_state *, int64_t, int64_t)
+    double rs_shed_needed_ns(const rs_shed_state *, int64_t, int64_t)
     int64_t rs_shed_patience_ns(const rs_shed_state *, int64_t, int64_t)
     int64_t rs_shed_retry_after_ns(rs_shed_state *, int64_t, int64_t)
 

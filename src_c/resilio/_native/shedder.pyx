@@ -21,7 +21,7 @@ from libc.string cimport memset
 
 from resilio._native import clock, core
 from resilio._native.gate cimport *
-from resilio._native.laws cimport RS_LAW_DEFAULT, rs_law_init, rs_law_learn, rs_law_reset
+from resilio._native.laws cimport RS_LAW_DEFAULT, rs_law_init, rs_law_learn, rs_law_queue_before, rs_law_reset
 from resilio._native.strategy cimport rs_core_api
 
 from resilio._entropy import seed64
@@ -198,6 +198,28 @@ cdef void _put_out(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int reason, 
     rs_gate_wake(gate, waiter)
 
 
+cdef inline int64_t _before(rs_shedder *s, int level) noexcept nogil:
+    """How many wait of this class and those above it."""
+    cdef int64_t waiting = 0
+    cdef int i
+    for i in range(level + 1):
+        waiting += s.queue.classes[i].length
+    return waiting
+
+
+cdef bint _is_too_late(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
+    """Put out whose turn has come, if it could hardly be done in time, or only at the cost of those behind it."""
+    cdef double needed_ns
+    if waiter.expires_ns == 0:
+        return False
+    needed_ns = rs_shed_needed_ns(&s.state, _before(s, rs_shed_level(waiter.amount)) - 1, s.limit)
+    if <double>(waiter.expires_ns - now_ns) > needed_ns:
+        return False
+    _put_out(gate, s, waiter, RS_EXPIRED if now_ns >= waiter.expires_ns else HOPELESS, now_ns)
+    waiter.deadline_ns = <int64_t>needed_ns     # its patience is of no more use: what it would have needed, for the refusal
+    return True
+
+
 cdef void _grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept nogil:
     """Move free permits to those whose turn it is, and wake them; who could not be done in time goes."""
     cdef rs_waiter *waiter
@@ -211,8 +233,7 @@ cdef void _grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept nogil:
         waiter = rs_shed_best(&s.queue, last, rs_shed_newest_first(&s.state), quantum_ns)
         if waiter == NULL:
             return
-        if waiter.expires_ns != 0 and now_ns + <int64_t>rs_shed_median_ns(&s.state) >= waiter.expires_ns:
-            _put_out(gate, s, waiter, RS_EXPIRED if now_ns >= waiter.expires_ns else HOPELESS, now_ns)
+        if _is_too_late(gate, s, waiter, now_ns):
             continue
         rs_shed_remove(&s.queue, waiter)
         waiter.state = RS_WAITER_GRANTED
@@ -237,13 +258,7 @@ cdef bint _make_room(rs_gate *gate, rs_shedder *s, int64_t place, int64_t room, 
 
 cdef int64_t _ahead(rs_shedder *s, int level) noexcept nogil:
     """Who is served before a newcomer of this class."""
-    cdef int64_t ahead = 0
-    cdef int i
-    if rs_shed_newest_first(&s.state):
-        level -= 1
-    for i in range(level + 1):
-        ahead += s.queue.classes[i].length
-    return ahead
+    return _before(s, level - 1 if rs_shed_newest_first(&s.state) else level)
 
 
 cdef bint _is_hopeless(rs_shedder *s, const rs_request *request, int level, int64_t now_ns,
@@ -335,7 +350,7 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
         return RS_REJECTED
     if waiter.reason == HOPELESS:
-        return _refuse_hopeless(s, rs_shed_median_ns(&s.state), waiter.expires_ns - now_ns, refusal)
+        return _refuse_hopeless(s, <double>waiter.deadline_ns, waiter.expires_ns - now_ns, refusal)
     return _refuse(s, waiter.reason, refusal)
 
 
@@ -515,6 +530,7 @@ cdef class ShedderGate(Gate):
         self.shedder.state.target_ns = target_ns
         if limit == 0 and not self.shedder.learns:
             rs_law_init(&self.shedder.law, RS_LAW_DEFAULT, 20.0, 1.0, MOST_LEARNT)
+            rs_law_queue_before(&self.shedder.law)
         self.shedder.learns = limit == 0
         _set_limit(&self.shedder, limit if limit != 0 else <int64_t>self.shedder.law.limit)
         _grant(gate, &self.shedder, now_ns)
