@@ -62,9 +62,9 @@
 #define RS_LAW_QUICKER 1.8                  /* a part of it: the same */
 #define RS_LAW_SOON 16.0                    /* calls until then */
 #define RS_LAW_KEPT 64.0                    /* samples that are remembered then */
-#define RS_LAW_FLAT 0.8                     /* of the highest level, or half way between that and what the limit allows for: */
-#define RS_LAW_FLATTER 0.4                  /*     a knee above it was not reached yet; weight of the last block in this */
-#define RS_LAW_SUSPECT 0.75                 /* the same for not looking less often */
+#define RS_LAW_FLAT 0.8                     /* flatness from which no queue shows: the limit climbs */
+#define RS_LAW_SUSPECT 0.75                 /* flatness from which it is not looked for less often */
+#define RS_LAW_FRESH 0.4                    /* weight of the last block in it */
 #define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
 #define RS_LAW_FIRST_CLIMB 2.0              /* times: the same while nothing is known */
 #define RS_LAW_STEP 48.0                    /* samples of a step, or half as many as are in flight */
@@ -282,7 +282,7 @@ static inline void rs_law_remember(rs_law *law, double crossing)
     rs_law_set_knee(law, knee);
 }
 
-/* From what flatness on no queue shows: where there is one it is as far below 1 as the limit is above the knee. */
+/* The least flatness to be taken for such: where a queue shows, it is as far below 1 as the limit is above the knee. */
 static inline double rs_law_flat(const rs_law *law, double least) { return rs_law_max(least, (1 + law->knee / law->least) / 2); }
 
 /* How often to look: more often where the knee moves, less often while it does not. */
@@ -304,7 +304,7 @@ static inline void rs_law_cross(rs_law *law)
     rs_law_remember(law, crossing);
     law->block_pulse = law->pulse;
     law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
-    law->flatness += (crossing / law->high_level - law->flatness) * RS_LAW_FLATTER;
+    law->flatness += (crossing / law->high_level - law->flatness) * RS_LAW_FRESH;
     double level = law->memory_level / law->memory;
     if (law->flatness >= rs_law_flat(law, RS_LAW_FLAT) && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
         law->base = law->flatness * law->high_level * law->pace;
