@@ -23,7 +23,7 @@ from resilio import registry
 from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_subscriptions import attach, detach
 from resilio._native import keyed as native
-from resilio._native.keyed import Entry, KeyedGate, KeyedTable
+from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
 from resilio._policy import Policy, make
@@ -108,7 +108,7 @@ class KeyedSnapshot(Snapshot):
     errors: int
 
 
-class Keyed(Policy[KeyedConfig], Generic[P]):
+class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
     """A policy of its own for each key; see :func:`keyed`, which makes one."""
 
     kind = "keyed"
@@ -137,9 +137,9 @@ class Keyed(Policy[KeyedConfig], Generic[P]):
 
     # ---- the keys
 
-    def __getitem__(self, key: Any) -> P:
-        """Return the policy of this key, made if there was none; for lack of room the one that such keys share."""
-        return cast("P", self._table.find(key))
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: Any, /) -> P: ...
 
     def get(self, key: Any) -> P | None:
         """Return the policy of this key if there is one."""

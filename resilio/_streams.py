@@ -57,14 +57,14 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
 
-    __slots__ = ("args", "cuts", "entries", "first", "fn", "kwargs", "outermost")
+    __slots__ = ("args", "cuts", "first", "fn", "found", "kwargs", "outermost")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
         self.cuts: list[Cutoff] = []
-        self.entries: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
+        self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
         self.outermost: Permit | None = None  # the permit of the stage at which the stream's time is counted
         self.first: list[Any] = [fn(*args, **kwargs)]
 
@@ -101,9 +101,9 @@ class _Maker:
     def own(self, gate: Any) -> Gate:
         """Return the gate that this call has of a keyed policy; any other is its own."""
         if _is_keyed(gate):
-            if gate.table not in self.entries:
-                self.entries[gate.table] = gate.table.entry_for_stream(self.fn, self.args, self.kwargs)
-            gate = self.entries[gate.table].gates[gate.index]
+            if gate.table not in self.found:
+                self.found[gate.table] = gate.table.policy_for_stream(self.fn, self.args, self.kwargs)
+            gate = self.found[gate.table].gates[gate.index]
         found: Gate = gate
         return found
 

@@ -1,7 +1,7 @@
 /* The contract between a call and a strategy: a stage that runs what is inside of it, once, again, or otherwise.
  *
  * A strategy is a gate (gate.h) whose ops point at one of these. Going inward it is admitted as a gate is, by an `admit`
- * that neither waits nor refuses; it may set `slot->wake_ns`. Going outward it is settled as a gate is. In between:
+ * that neither waits nor refuses, if it has one; it may set `slot->wake_ns`. Going outward it is settled as a gate is. In between:
  *
  *   `ended` is asked when what is inside has raised, was refused, or returned what the stage's judge calls a failure. It
  *   runs without the lock and may call Python; on an error of its own it reports, and lets pass what there was.
@@ -9,8 +9,8 @@
  *   set the next `wake_ns`. Without the lock; may call Python.
  *   `leave` undoes what `slot->extra` stands for, if there is one, or what RS_TO_UNDO says, when the stage is left in whatever
  *   way. Without the lock.
- *   `delegates` says whether this stage is run in Python here: by its method `run(rest)` in a thread, `arun(rest)` in a
- *   task; what that returns or raises is what the inside has returned or raised, and `ended` is asked as ever.
+ *   `delegates` says whether this stage is run in Python here, which is not asked on asyncio: there all is inline. By its
+ *   method `run(rest)` in a thread, `arun(rest)` in a task; what that returns or raises is what the inside has returned or raised, and `ended` is asked as ever.
  *
  * Between two strategies, and between one and the function, gates are admitted all or nothing; a refusal there is an
  * exception for the strategy outside of them, and `called` tells it that the callee was not.

@@ -38,7 +38,8 @@ LOOPS = ["asyncio", pytest.param("eager", marks=pytest.mark.skipif(not EAGER, re
 
 def natives() -> list[Any]:
     """Return all calls, permits and waiters that there are."""
-    return [thing for thing in gc.get_objects() if type(thing) in (core.Call, core.Permit, core.Waiter)]
+    kinds = (core.Call, core.Permit, core.Waiter)
+    return [thing for thing in gc.get_objects() if type(thing) in kinds and not getattr(thing, "_spare", False)]
 
 
 class CalleeError(Exception):

@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    RS_FALLBACK, rs_lock_release, rs_refusal, rs_request, rs_slot,
+    Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
+    RS_FALLBACK, rs_lock_release, rs_slot,
 )
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
@@ -24,15 +24,10 @@ cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._ap
 
 
 cdef enum:
-    ONE_SHOT = 1                            # slot.mark of a stream with such an argument
+    ONE_SHOT = 0xffffffff                   # slot.mark of a stream with such an argument; that of a call is the stage's number
 
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
-
-cdef int fallback_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
-    slot.mark = 0
-    return RS_ADMITTED
-
 
 cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
@@ -61,7 +56,6 @@ fallback_ops.kind = "fallback"
 fallback_ops.segment = RS_FALLBACK
 fallback_ops.error = "ResilienceError"
 fallback_ops.reasons = fallback_reasons
-fallback_ops.admit = fallback_admit
 fallback_ops.strategy = &fallback_strategy
 fallback_ops.pristine = fallback_pristine
 

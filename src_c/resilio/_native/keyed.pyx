@@ -10,7 +10,7 @@ found it before (the reference counts tell) or if it has learned something.
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
@@ -25,7 +25,7 @@ import threading
 
 from resilio import _log
 
-__all__ = ["Entry", "KeyedGate", "KeyedTable"]
+__all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -35,6 +35,11 @@ cdef extern from "Python.h":
 cdef extern from "gate.h":
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:     # `counters` is a method here
         cdef const rs_gate_ops *ops
+
+cdef extern from "pipeline.h":
+    ctypedef class resilio._native.core.Pipeline [object rs_pipeline, check_size error]:
+        cdef tuple gates
+        cdef uint8_t used               # since the hand was here
 
 cdef extern from *:
     """
@@ -106,7 +111,7 @@ cdef class KeyedTable:
         errors: How often there was no key, or no policy for it.
     """
 
-    cdef dict entries
+    cdef dict policies                  # by key: whose gates know their entry
     cdef list ring                      # of the entries; the hand goes round in it
     cdef Py_ssize_t hand
     cdef object face                    # build(key), is_new(entry), where(function), report(error)
@@ -131,7 +136,7 @@ cdef class KeyedTable:
 
             key: A function of a call's arguments, or the name of a parameter.
         """
-        self.entries = {}
+        self.policies = {}
         self.ring = []
         self.places = {}
         self.face = face
@@ -160,48 +165,48 @@ cdef class KeyedTable:
 
     def find(self, object key):
         """Return the policy of this key, made if there was none; for lack of room the one that keys share."""
-        return self.entry(key).policy
+        return self.policy(key)
 
     def get(self, object key):
         """Return the policy of this key, or None."""
         cdef PyObject *found = NULL
-        rs_dict_find(self.entries, key, &found)
+        rs_dict_find(self.policies, key, &found)
         if found == NULL:
             return None
-        policy = (<Entry>found).policy
-        Py_DECREF(<object>found)
+        policy = <Pipeline>found
+        Py_DECREF(policy)
         return policy
 
-    cdef Entry entry(self, object key):
+    cdef Pipeline policy(self, object key):
         cdef PyObject *found = NULL
-        cdef Entry entry
-        rs_dict_find(self.entries, key, &found)
+        cdef Pipeline policy
+        rs_dict_find(self.policies, key, &found)
         if found == NULL:
-            return self.make(key)
-        entry = <Entry>found
-        Py_DECREF(entry)                # the variable has its own
-        if not entry.used:
-            entry.used = True
+            return self.make(key).policy
+        policy = <Pipeline>found
+        Py_DECREF(policy)               # the variable has its own
+        if not policy.used:
+            policy.used = True
         self.ticks += 1
         if self.ticks % TICKS == 0:
             self.tidy(1)
-        return entry
+        return policy
 
-    cdef Entry entry_for(self, const rs_request *request):
-        """The entry of a call; whatever its key function does."""
+    cdef Pipeline policy_for(self, const rs_request *request):
+        """The policy for a call; whatever its key function does."""
         try:
-            return self.entry(self.key_of(request))
+            return self.policy(self.key_of(request))
         except BaseException as error:
             self.errors += 1
             if isinstance(error, KeyboardInterrupt):
                 PyErr_SetInterrupt()    # not the function's: raised again at the next safe point
             else:
                 self.face.report(error)
-        return self.overflow
+        return self.overflow.policy
 
-    def entry_for_stream(self, object function, tuple args, dict kwargs):
+    def policy_for_stream(self, object function, tuple args, dict kwargs):
         """
-        Return the entry of a call that gives items: of such a call the core sees nothing but permits.
+        Return the policy for a call that gives items: of such a call the core sees nothing but permits.
 
         Args:
             function: What is called.
@@ -217,7 +222,7 @@ cdef class KeyedTable:
         request.nargs = len(args)
         request.kwnames = <PyObject *>names if names else NULL
         request.func = <PyObject *>function
-        return self.entry_for(&request)
+        return self.policy_for(&request)
 
     cdef object key_of(self, const rs_request *request):
         cdef PyObject *found = NULL
@@ -272,14 +277,14 @@ cdef class KeyedTable:
         if self.overflow is not None and entry.configs == self.overflow.configs:
             entry.configs = self.overflow.configs
         entry.seen_ns = rs_clock_now(_clock)
-        entry.used = True
+        (<Pipeline>policy).used = True
         for gate in entry.gates:
             gate.entry = entry
         return entry
 
     cdef Entry make(self, object key):
         cdef Entry entry
-        if len(self.entries) >= self.max_keys and not self.make_room():
+        if len(self.policies) >= self.max_keys and not self.make_room():
             self.overflowed += 1
             return self.overflow
         entry = self.entry_of(key, self.face.build(key))
@@ -287,17 +292,18 @@ cdef class KeyedTable:
 
     cdef Entry insert(self, Entry entry):
         """Put it in, unless another thread was quicker, or there is no room any more."""
-        cdef Entry there
+        cdef Entry there = None
         with _lock:
-            there = self.entries.get(entry.key)
-            if there is None and len(self.entries) >= self.max_keys:
+            if entry.key in self.policies:
+                there = <Entry>(<Gate>(<Pipeline>self.policies[entry.key]).gates[0]).entry
+            elif len(self.policies) >= self.max_keys:
                 self.overflowed += 1
                 there = self.overflow
             if there is None:
-                entry.references = references_of(entry) + 2     # and the dict, and the ring
+                entry.references = references_of(entry) + 2     # and the dict's, and the ring's
                 entry.place = len(self.ring)
                 self.ring.append(entry)
-                self.entries[entry.key] = entry
+                self.policies[entry.key] = entry.policy
         if there is not None:
             forget(entry)
             return there
@@ -313,7 +319,7 @@ cdef class KeyedTable:
         cdef list gone = []
         with _lock:
             for _ in range(STEPS):
-                if len(self.entries) < self.max_keys or self.look_at_next(gone, pressed=True):
+                if len(self.policies) < self.max_keys or self.look_at_next(gone, pressed=True):
                     return True
         return False
 
@@ -334,8 +340,8 @@ cdef class KeyedTable:
         now_ns = rs_clock_now(_clock)
         self.hand = self.hand + 1 if self.hand + 1 < len(self.ring) else 0
         entry = <Entry>self.ring[self.hand]
-        if entry.used:
-            entry.used = False
+        if (<Pipeline>entry.policy).used:
+            (<Pipeline>entry.policy).used = False
             entry.seen_ns = now_ns
             return False
         if not pressed and now_ns - entry.seen_ns < self.idle_ns:
@@ -347,11 +353,11 @@ cdef class KeyedTable:
     cdef bint evict(self, Entry entry, int64_t now_ns, list gone) except -1:
         if not native_pristine(entry, now_ns):
             return False
-        if self.entries.pop(entry.key, None) is not entry:
+        if self.policies.pop(entry.key, None) is not entry.policy:
             return False
         if (references_of(entry) != entry.references - 1 or not native_pristine(entry, now_ns)
                 or not self.face.is_new(entry.policy, entry.configs)):
-            self.entries[entry.key] = entry
+            self.policies[entry.key] = entry.policy
             return False
         last = <Entry>self.ring.pop()
         if last is not entry:
@@ -375,7 +381,7 @@ cdef class KeyedTable:
         """Forget all keys, whatever their policies know; calls under way end where they began."""
         cdef Entry entry
         with _lock:
-            entries, self.entries, self.ring, self.hand = self.ring, {}, [], 0
+            entries, self.policies, self.ring, self.hand = self.ring, {}, [], 0
             for entry in entries:
                 self.keep_counts(entry)
                 forget(entry)
@@ -383,10 +389,10 @@ cdef class KeyedTable:
     # -- all of them
 
     def __len__(self):
-        return len(self.entries)
+        return len(self.policies)
 
     def __contains__(self, object key):
-        return key in self.entries
+        return key in self.policies
 
     def all(self):
         """Return the entries there are, the shared one not included."""
@@ -395,6 +401,14 @@ cdef class KeyedTable:
     cdef list gates_of(self, Py_ssize_t index):
         cdef Entry entry
         return [entry.gates[index] for entry in (*self.ring, self.overflow)]
+
+
+cdef class ByKey:
+    """Finds policies in its `_table` by subscription, without a frame of Python's. To inherit from: it has nothing of its own."""
+
+    def __getitem__(self, key):
+        """Return the policy of this key, made if there was none; for lack of room the one that such keys share."""
+        return (<KeyedTable?>self._table).policy(key)
 
 
 cdef int forget(Entry entry) except -1:

@@ -15,7 +15,6 @@ cdef class Entry:
         table: The table that it is of.
     """
 
-    cdef bint used                      # since the hand was here; with `policy` in the first cache line
     cdef readonly object policy
     cdef readonly object key
     cdef readonly KeyedTable table

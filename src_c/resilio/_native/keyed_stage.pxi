@@ -9,18 +9,20 @@ cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *befor
     """The gate for this call. Of several stages with one key the first has looked it up for all."""
     cdef KeyedGate self = <KeyedGate><PyObject *>gate
     cdef KeyedTable table = self.table
-    cdef Entry entry = None
     cdef PyObject *found
-    if self.index and before != NULL and before.entry != NULL:
-        entry = <Entry><PyObject *>before.entry
-    if entry is None or entry.table is not table:
-        try:
-            entry = table.entry_for(request)
-        except BaseException:           # not even the report went well
-            entry = table.overflow
-    found = PyTuple_GET_ITEM(entry.gates, self.index)
+    if self.index and before != NULL and before.entry != NULL and (<Entry><PyObject *>before.entry).table is table:
+        found = PyTuple_GET_ITEM((<Entry><PyObject *>before.entry).gates, self.index)
+    else:
+        found = PyTuple_GET_ITEM(policy_of_call(table, request).gates, self.index)
     Py_INCREF(<object>found)
     return <rs_gate *>found
+
+
+cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
+    try:
+        return table.policy_for(request)
+    except BaseException:               # not even the report went well
+        return table.overflow.policy
 
 
 cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's

@@ -126,10 +126,12 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     rs_gate_lock(gate);
     gate->counters.calls++;
     gate->counters.inflight++;
-    ops->admit(gate, slot, request, now, NULL);
+    if (ops->admit)
+        ops->admit(gate, slot, request, now, NULL);
     rs_gate_unlock(gate);
     run->n = (int16_t)(at + 1);
-    if (RS_LIKELY(ops->strategy->delegates == NULL || !ops->strategy->delegates(gate, slot, run->place)))
+    if (RS_LIKELY(run->place == RS_ON_ASYNCIO || ops->strategy->delegates == NULL
+                  || !ops->strategy->delegates(gate, slot, run->place)))
         return 0;
     run->cursor = (int16_t)at;
     return 1;

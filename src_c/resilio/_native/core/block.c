@@ -9,7 +9,7 @@
  * Everybody else (an ExitStack, who calls __enter__ by hand) gets the function written in Python, which finds its block
  * again at the end by where it is.
  */
-#include "core.h"
+#include "block.h"
 
 #define RS_FREE_STEPS 32
 
@@ -31,13 +31,7 @@ typedef struct {                    /* what is fetched from an instance: a bound
     unsigned long thread;           /* that fetched it */
 } StepObject;
 
-typedef struct {                    /* what `async with` awaits */
-    PyObject_HEAD
-    PyObject *call;                 /* that acquires the permit; NULL: nothing to wait for */
-    StepObject *exit;               /* that will own it; NULL once it does, or never will */
-} EntryObject;
-
-static PyTypeObject method_type, step_type, entry_type;
+static PyTypeObject method_type, step_type;
 static PyObject *nothing;           /* the entry that is awaited at a block's end */
 static PyObject *name_acquire, *name_aacquire;
 
@@ -93,9 +87,9 @@ static StepObject *exit_of(const StepObject *entry)
 
 /* ---- entering and leaving ----------------------------------------------------------------------------------- */
 
-/* Make the exit the owner of the permit. */
-static int own(StepObject *exit, PyObject *permit)
+int rs_block_own(PyObject *step, PyObject *permit)
 {
+    StepObject *exit = (StepObject *)step;
     if (Py_TYPE(permit) != &rs_PermitType) {
         PyErr_Format(PyExc_TypeError, "%R acquired %R, which is not a permit", exit->policy, permit);
         return 0;
@@ -108,7 +102,7 @@ static int own(StepObject *exit, PyObject *permit)
 static PyObject *enter(StepObject *exit)
 {
     PyObject *permit = PyObject_CallMethodNoArgs(exit->policy, name_acquire);
-    if (permit && !own(exit, permit))
+    if (permit && !rs_block_own((PyObject *)exit, permit))
         Py_CLEAR(permit);
     return permit;
 }
@@ -116,15 +110,7 @@ static PyObject *enter(StepObject *exit)
 static PyObject *enter_later(StepObject *exit)
 {
     PyObject *call = PyObject_CallMethodNoArgs(exit->policy, name_aacquire);
-    EntryObject *self = call ? PyObject_GC_New(EntryObject, &entry_type) : NULL;
-    if (self == NULL) {
-        Py_XDECREF(call);
-        return NULL;
-    }
-    self->call = call;
-    self->exit = (StepObject *)Py_NewRef((PyObject *)exit);
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
+    return call ? rs_block_entry(call, (PyObject *)exit) : NULL;
 }
 
 static PyObject *leave(StepObject *self, PyObject *error)
@@ -342,157 +328,6 @@ static PyTypeObject method_type = {
     .tp_members = method_members,
 };
 
-/* ---- what `async with` awaits ------------------------------------------------------------------------------- */
-
-/* One step of the call ended as *sent*; the permit that it may have returned has its owner from here on. */
-static PySendResult entry_after(EntryObject *self, PySendResult sent, PyObject **result)
-{
-    if (sent == PYGEN_NEXT)
-        return sent;
-    StepObject *exit = self->exit;
-    self->exit = NULL;
-    if (exit && sent == PYGEN_RETURN && !own(exit, *result)) {
-        Py_CLEAR(*result);
-        sent = PYGEN_ERROR;
-    }
-    Py_XDECREF((PyObject *)exit);
-    return sent;
-}
-
-static PySendResult entry_am_send(EntryObject *self, PyObject *value, PyObject **result)
-{
-    if (self->call)
-        return entry_after(self, PyIter_Send(self->call, value, result), result);
-    *result = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
-}
-
-/* As coroutines end: a returned value is the value of a StopIteration. */
-static PyObject *ended(PySendResult sent, PyObject *result)
-{
-    if (sent != PYGEN_RETURN)
-        return result;
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    Py_DECREF(result);
-    if (stop)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    return NULL;
-}
-
-static PyObject *entry_send(EntryObject *self, PyObject *value)
-{
-    PyObject *result = NULL;
-    PySendResult sent = entry_am_send(self, value, &result);
-    return ended(sent, result);
-}
-
-/* From 3.12 on `await` takes this way: the end without an exception means None, and the call's StopIteration is its own. */
-static PyObject *entry_next(EntryObject *self)
-{
-    if (self->call == NULL)
-        return NULL;
-#if PY_VERSION_HEX >= 0x030C0000
-    if (RS_LIKELY(Py_TYPE(self->call) == &rs_CallType)) {
-        PyObject *item = rs_CallType.tp_iternext(self->call);
-        if (item)
-            return item;
-        PyObject *error = PyErr_GetRaisedException();
-        PyObject *permit = error && PyErr_GivenExceptionMatches(error, PyExc_StopIteration)
-            ? Py_XNewRef(((PyStopIterationObject *)error)->value) : NULL;
-        int owned = entry_after(self, permit ? PYGEN_RETURN : PYGEN_ERROR, &permit) == PYGEN_RETURN;
-        Py_XDECREF(permit);
-        if (owned || !PyErr_Occurred())
-            PyErr_SetRaisedException(error);
-        else
-            Py_XDECREF(error);
-        return NULL;
-    }
-#endif
-    return entry_send(self, Py_None);
-}
-
-/* What the call's throw ended with, other than by an exception of its own. */
-static PySendResult caught(PyObject **result)
-{
-    PyObject *type, *error, *traceback;
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-        return PYGEN_ERROR;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    *result = Py_XNewRef(((PyStopIterationObject *)error)->value);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-    return PYGEN_RETURN;
-}
-
-static PyObject *entry_throw(EntryObject *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    if (self->call == NULL)
-        return PyErr_Format(PyExc_RuntimeError, "the end of a block waits for nothing: there is nothing to throw into");
-    PyObject *throw = PyObject_GetAttrString(self->call, "throw");
-    if (throw == NULL)
-        return NULL;
-    PyObject *result = PyObject_Vectorcall(throw, args, (size_t)nargs, NULL);
-    Py_DECREF(throw);
-    PySendResult sent = entry_after(self, result ? PYGEN_NEXT : caught(&result), &result);
-    return ended(sent, result);
-}
-
-static PyObject *entry_close(EntryObject *self, PyObject *unused)
-{
-    Py_CLEAR(self->exit);
-    if (self->call)
-        return PyObject_CallMethod(self->call, "close", NULL);
-    Py_RETURN_NONE;
-}
-
-/* What a coroutine shows, those who look at suspended tasks find at the call. */
-static PyObject *entry_getattr(EntryObject *self, PyObject *name)
-{
-    PyObject *own = PyObject_GenericGetAttr((PyObject *)self, name);
-    if (own || !self->call || !PyErr_ExceptionMatches(PyExc_AttributeError))
-        return own;
-    PyErr_Clear();
-    return PyObject_GetAttr(self->call, name);
-}
-
-static int entry_traverse(EntryObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->call);
-    Py_VISIT(self->exit);
-    return 0;
-}
-
-static void entry_dealloc(EntryObject *self)
-{
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->call);
-    Py_CLEAR(self->exit);
-    PyObject_GC_Del(self);
-}
-
-static PyMethodDef entry_methods[] = {
-    {"send", (PyCFunction)entry_send, METH_O, NULL},
-    {"throw", (PyCFunction)(void (*)(void))entry_throw, METH_FASTCALL, NULL},
-    {"close", (PyCFunction)entry_close, METH_NOARGS, NULL},
-    {NULL}};
-static PyAsyncMethods entry_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)entry_am_send};
-
-static PyTypeObject entry_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.BlockEntry",
-    .tp_basicsize = sizeof(EntryObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_dealloc = (destructor)entry_dealloc,
-    .tp_traverse = (traverseproc)entry_traverse,
-    .tp_getattro = (getattrofunc)entry_getattr,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)entry_next,
-    .tp_as_async = &entry_async,
-    .tp_methods = entry_methods,
-};
-
 static PyMethodDef functions[] = {
     {"block_method", block_method, METH_O,
      "block_method(function, /)\n--\n\nMake a policy's __enter__, __exit__, __aenter__ or __aexit__ one that never loses a permit, with "
@@ -501,15 +336,12 @@ static PyMethodDef functions[] = {
 
 int rs_block_add(PyObject *module)
 {
-    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0 || PyType_Ready(&entry_type) < 0)
+    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0 || PyType_Ready(&rs_BlockEntryType) < 0)
         return -1;
     name_acquire = PyUnicode_InternFromString("acquire");
     name_aacquire = PyUnicode_InternFromString("aacquire");
-    EntryObject *entry = PyObject_GC_New(EntryObject, &entry_type);
-    if (entry == NULL || name_acquire == NULL || name_aacquire == NULL)
+    nothing = rs_block_entry(NULL, NULL);
+    if (nothing == NULL || name_acquire == NULL || name_aacquire == NULL)
         return -1;
-    entry->call = NULL;
-    entry->exit = NULL;
-    nothing = (PyObject *)entry;
     return PyModule_AddFunctions(module, functions);
 }

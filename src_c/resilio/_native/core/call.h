@@ -33,12 +33,15 @@ typedef struct CallObject {
     uint8_t armed;                  /* the timer stands where it must */
     uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
     uint8_t split;                  /* what was superseded is another call now: the one under way sees it out */
+    uint8_t suspended;              /* it has been */
+    uint8_t met;                    /* by a collection, since it was last taken out of one's lists */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
 
 int rs_call_set_inner(CallObject *self, PyObject *awaitable);
 void rs_call_drop_args_slowly(CallObject *self);
+void rs_call_make_young(CallObject *self);
 void rs_call_settle_dropped(CallObject *self);
 void rs_call_end_slowly(CallObject *self);
 void rs_call_arm(CallObject *self);

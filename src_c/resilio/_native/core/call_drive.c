@@ -35,6 +35,10 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
 {
     for (;;) {
         if (sent == PYGEN_NEXT) {
+            if (!self->suspended) {         /* from now on it may be dropped holding permits: it may lie among frozen objects */
+                self->suspended = 1;
+                rs_call_make_young(self);
+            }
             if (RS_LIKELY(!self->pipe->timed))
                 return PYGEN_NEXT;
             if (RS_UNLIKELY(self->run.interrupt == RS_SUPERSEDED && !self->split && self->state == RUNNING)) {

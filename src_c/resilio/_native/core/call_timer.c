@@ -242,7 +242,7 @@ static void move_inside(CallObject *self, CallObject *loser, int stage)
     loser->state = RUNNING;
     loser->in_use = loser->split = 1;   /* no timer of its own, but the label, which its end clears */
     rs_frame_move(&self->frame, &loser->frame);
-    PyObject_GC_Track((PyObject *)loser);
+    rs_call_make_young(loser);
     for (int i = stage + 1; i < loser->run.n; i++) {        /* no strategy in there has anything left to do */
         const rs_strategy_ops *strategy = slots[i].gate->ops->strategy;
         slots[i].wake_ns = RS_NEVER;
@@ -260,7 +260,6 @@ static CallObject *new_loser(CallObject *self)
         return loser;
     loser->run.slots = loser->slots;
     loser->state = DONE;
-    PyObject_GC_Track((PyObject *)loser);
     Py_DECREF((PyObject *)loser);
     return NULL;
 }

@@ -122,7 +122,7 @@ static PyObject *call_rest(CallObject *self, PyObject *stage)
     long at = PyLong_AsLong(stage);
     if (at == -1 && PyErr_Occurred())
         return NULL;
-    if (at < self->run.base || at >= self->pipe->n)
+    if (self->pipe == NULL || at < self->run.base || at >= self->pipe->n)
         return PyErr_Format(PyExc_ValueError, "stage: this call has none of the number %ld", at);
     rs_request request = rs_call_request(self);
     return rs_rest_of(rs_rest_new(self->pipe, (int)at + 1, self->func, self->guard, &request, 1), &self->run);
@@ -165,6 +165,8 @@ static PyObject *call_get_suspended(CallObject *self, void *unused)
 {
     return PyBool_FromLong(!self->running && self->state != CREATED && self->state != DONE);
 }
+
+static PyObject *call_get_spare(CallObject *self, void *unused) { return PyBool_FromLong(self->pipe == NULL); }
 
 static PyObject *call_get_origin(CallObject *self, void *unused) { return Py_NewRef(self->origin ? self->origin : Py_None); }
 
@@ -225,6 +227,7 @@ static PyGetSetDef call_getset[] = {
     {"cr_suspended", (getter)call_get_suspended, NULL, NULL},
     {"cr_origin", (getter)call_get_origin, NULL, NULL},
     {"cr_code", (getter)call_get_code, NULL, NULL},
+    {"_spare", (getter)call_get_spare, NULL, "Whether it is none: kept for a call to come, where only the collector's lists show it.", NULL},
     {"__name__", (getter)call_get_name, NULL, NULL, "__name__"},
     {"__qualname__", (getter)call_get_name, NULL, NULL, "__qualname__"},
     {"__class__", (getter)call_get_class, NULL, "types.CoroutineType, so that inspect.iscoroutine says yes; type() is honest."},

@@ -1,6 +1,6 @@
 /* What the files of this module share.
  *
- * The engine: admit.c, settle.c, deliver.c. Its faces: guard.c, call.c, pipeline.c, permit.c, result.c, refusal.c.
+ * The engine: admit.c, judge.c, settle.c, deliver.c. Its faces: guard.c, call.c, pipeline.c, permit.c, result.c, refusal.c.
  */
 #ifndef RS_CORE_H
 #define RS_CORE_H
@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "gate.h"
 #include "ledger.h"
+#include "pipeline.h"
 #include "strategy.h"
 #include "waiters.h"
 
@@ -25,19 +26,6 @@
 #else
 #define RS_THREAD_LOCAL _Thread_local
 #endif
-
-/* ---- the pipeline: a fixed array of gates, outermost first -------------------------------------------------- */
-typedef struct rs_pipeline {
-    PyObject_HEAD
-    PyObject *gates;                /* tuple, keeps the array alive */
-    rs_gate **gate;                 /* its items */
-    int n;                          /* -1 until __init__ */
-    uint8_t strategies;             /* some of them are */
-    uint8_t timed;                  /* some of those have timers */
-    uint8_t placed;                 /* some of those ask where they run */
-    uint8_t timeless;               /* all of them are RS_NO_START */
-    PyObject *weakrefs;
-} rs_pipeline;
 
 /* ---- a run: what one call holds of a pipeline --------------------------------------------------------------- */
 typedef struct rs_run {
@@ -91,6 +79,8 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
 int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
+int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject);
+int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);

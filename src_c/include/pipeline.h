@@ -1,0 +1,19 @@
+/* A pipeline: a fixed array of gates, outermost first. A policy is one, of its own gate. */
+#ifndef RS_PIPELINE_H
+#define RS_PIPELINE_H
+#include "gate.h"
+
+typedef struct rs_pipeline {
+    PyObject_HEAD
+    PyObject *gates;                /* tuple, keeps the array alive */
+    rs_gate **gate;                 /* its items */
+    int n;                          /* -1 until __init__ */
+    uint8_t strategies;             /* some of them are */
+    uint8_t timed;                  /* some of those have timers */
+    uint8_t placed;                 /* some of those ask where they run */
+    uint8_t timeless;               /* all of them are RS_NO_START */
+    uint8_t used;                   /* a keyed policy's own: it was found by its key of late. Here, because who finds it counts its
+                                       reference: another cache line would be another wait, for each look-up among many keys */
+    PyObject *weakrefs;
+} rs_pipeline;
+#endif

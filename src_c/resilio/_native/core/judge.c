@@ -1,0 +1,107 @@
+/* What the end of a call says to a gate: success, failure, or nothing. */
+#include "core.h"
+
+/* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. */
+int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject)
+{
+    PyObject *judge = rs_gate_own(gate, field);
+    if (judge == NULL)
+        return -1;
+    PyObject *answer = PyObject_CallOneArg(judge, subject);
+    long outcome = answer ? PyLong_AsLong(answer) : -1;
+    Py_XDECREF(answer);
+    Py_DECREF(judge);
+    if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
+        return (int)outcome;
+    rs_drop_error();
+    return RS_IGNORED;                      /* a raising predicate teaches nothing */
+}
+
+static PyObject *rejected_error, *deadline_error;
+
+/* Was the error raised in place of a call that did not fit in its deadline any more? */
+static int is_refused_for_time(PyObject *error)
+{
+    PyObject *class = rs_python("resilio.errors", "DeadlineExceededError", &deadline_error);
+    if (class == NULL || !PyObject_TypeCheck(error, (PyTypeObject *)class))
+        return 0;
+    PyObject *called = PyObject_GetAttrString(error, "called");
+    Py_XDECREF(called);
+    return called == Py_False;
+}
+
+/* Refusals, and groups of nothing but refusals, say nothing about the callee. */
+static int is_refusal(PyObject *error)
+{
+    PyObject *class = rs_python("resilio.errors", "RejectedError", &rejected_error);
+    if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_refused_for_time(error))
+        return 1;
+    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
+        return 0;
+    PyObject *leaves = ((PyBaseExceptionGroupObject *)error)->excs;     /* the attribute may say anything, of itself too */
+    int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
+    if (!all)
+        return 0;
+    for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
+        all = is_refusal(PyTuple_GET_ITEM(leaves, i));
+    Py_LeaveRecursiveCall();
+    return all;
+}
+
+/* What a cancellation that resilio itself has sent says to the gate at *stage*: it is labelled in this run, by a stage outside
+   of the gate, or in one that this run is inside of. */
+static int label_of(const rs_run *run, int stage)
+{
+    if (run->interrupt && stage > run->interrupt_stage)
+        return run->interrupt;
+    for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
+        const rs_run *outer = frame->run;
+        if (outer == run)
+            continue;
+        if (outer->interrupt)
+            return outer->interrupt;
+        for (int i = outer->base; i < outer->n; i++) {
+            const rs_strategy_ops *strategy = outer->slots[i].gate->ops->strategy;
+            int label = strategy && strategy->label ? strategy->label(outer->slots[i].gate, &outer->slots[i]) : 0;
+            if (label)
+                return label;
+        }
+    }
+    return RS_UNINTERRUPTED;
+}
+
+#define ENOUGH_FOR_A_P99 100
+
+/* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one, are no outcome,
+   but for a cancellation by a timeout, or by a deadline that the attempt had ample time to meet. */
+static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_t now)
+{
+    const rs_slot *slot = &run->slots[stage];
+    if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt) || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
+        || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_GeneratorExit))
+        return RS_IGNORED;
+    int label = label_of(run, stage);
+    if (label == RS_UNINTERRUPTED && rs_deadline_interrupts(now))
+        label = RS_OUT_OF_TIME;         /* of a block around the call */
+    if (label == RS_TIMED_OUT)
+        return RS_FAILURE;
+    if (label != RS_OUT_OF_TIME)
+        return RS_IGNORED;
+    rs_gate_lock(slot->gate);
+    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
+    rs_gate_unlock(slot->gate);
+    return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
+}
+
+int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
+{
+    rs_gate *gate = run->slots[stage].gate;
+    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
+        return judge_cancelled(run, stage, error, now);
+    int outcome = gate->judge_error ? rs_ask_judge(gate, &gate->judge_error, error) : -1;
+    if (outcome >= 0)
+        return outcome;
+    outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
+    rs_drop_error();                    /* a group that is nested too deeply is a failure */
+    return outcome;
+}
