@@ -33,6 +33,23 @@ def inside(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
     loop.run_until_complete(call())
 
 
+def test_a_collection_may_come_while_an_armed_timer_is_freed(loop: StepLoop) -> None:
+    """The last one takes the loop's own timer back, which is Python: a collection found it half freed, and freed it again."""
+    threshold = gc.get_threshold()
+
+    def arm_and_drop() -> None:
+        for _ in range(50):
+            timer = Timer(print, ["never"])
+            timer.arm(5.0)
+            del timer
+
+    gc.set_threshold(1)
+    try:
+        inside(loop, arm_and_drop)
+    finally:
+        gc.set_threshold(*threshold)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.02, 3.0, 4000.0, 86400.0 * 3650])
 def test_a_timer_is_never_early_and_at_most_a_tick_late(loop: StepLoop, seconds: float) -> None:
     """A timer fires in the tick of its time, once, and is disarmed then; ten years ahead as well."""

@@ -116,9 +116,9 @@ def lines(caplog: Any) -> Iterator[Any]:
 @pytest.fixture
 def quiet(caplog: Any, monkeypatch: Any) -> Any:
     """All that resilio logs with the logger at INFO, and refusals not asked for."""
-    from resilio import events
+    from resilio import _event_subscriptions
 
-    monkeypatch.setattr(events, "_refusals_logged", None)
+    monkeypatch.setattr(_event_subscriptions, "_refusals_logged", None)
     caplog.set_level(logging.INFO, "resilio")
     return lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
 

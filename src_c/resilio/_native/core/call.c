@@ -306,9 +306,10 @@ void rs_call_dealloc(CallObject *self)
         rs_frame_end(&self->frame);
     if (RS_UNLIKELY(self->total != 0 || self->kwnames))
         rs_call_drop_args(self);
-    if (self->stop) {
-        rs_call_recycle_stop(self->stop);
-        self->stop = NULL;
+    PyObject *stop = self->stop;
+    if (stop) {
+        self->stop = NULL;              /* a collection may come while what it carried is freed */
+        rs_call_recycle_stop(stop);
     }
     if (RS_UNLIKELY(self->run.ledger != NULL)) {
         rs_ledger_drop(&self->run.ledger);

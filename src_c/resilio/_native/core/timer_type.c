@@ -109,8 +109,8 @@ static int timer_clear(TimerObject *self)
 
 static void timer_dealloc(TimerObject *self)
 {
+    PyObject_GC_UnTrack(self);              /* first: what follows may call Python, and a collection come */
     rs_timer_disarm(&self->timer);
-    PyObject_GC_UnTrack(self);
     rs_keep_end(&self->keep);
     Py_CLEAR(self->callback);
     Py_CLEAR(self->args);
