@@ -66,7 +66,8 @@ def test_a_call_that_begins_during_a_collection_is_not_cleared_by_it(breaker: An
         holder["ended"] = answer(1)
         holder["ended"].send(None)
         assert finish(holder["ended"]) == 1
-        holder["watched"] = compile("1", "watched", "eval")  # of the few that can be, and that the collector does not know
+        # of the few things that can be watched and that the collector does not know
+        holder["watched"] = compile("1", "watched", "eval")
         return id(holder["ended"]), weakref.ref(holder["watched"], lambda _: made.append(answer(42)))
 
     gc.collect()

@@ -34,7 +34,7 @@ def inside(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
 
 
 def test_a_collection_may_come_while_an_armed_timer_is_freed(loop: StepLoop) -> None:
-    """The last one takes the loop's own timer back, which is Python: a collection found it half freed, and freed it again."""
+    """The last one takes the loop's own back, which is Python: a collection found it half freed, and freed it again."""
     threshold = gc.get_threshold()
 
     def arm_and_drop() -> None:
