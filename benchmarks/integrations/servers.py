@@ -1,10 +1,10 @@
 """
 `python -m benchmarks.integrations.servers`: what the middlewares take of a server's throughput, on loopback.
 
-One server process serves one app under two paths, with the middleware around it and without. `wrk` loads it, in slices
-that take turns, so that what disturbs the machine disturbs both. Of each pair of neighbouring slices two ratios are
-taken: requests in a second, and processor time of the server for each request, which other processes disturb less. The
-figures are medians over the pairs, with the limits of 95 % from resampling them.
+One server process serves one app under two paths, with the middleware around it and without. One client loads it over
+many connections, in short slices that take turns, so that what disturbs the machine disturbs both. Of each pair of
+neighbouring slices two ratios are taken: requests in a second, and processor time of the server for each request, which
+other processes disturb less. The figures are medians over the pairs, with the limits of 95 % from resampling them.
 
 With `--single N` one client asks N times under each path, one request after the other, in blocks that take turns: that
 is what a server pays that has just slept, whose caches are cold. Ratios of the processor time of neighbouring blocks.
@@ -13,32 +13,32 @@ is what a server pays that has just slept, whose caches are cold. Ratios of the 
 from __future__ import annotations
 
 import argparse
-import random
-import re
-import shutil
+import select
 import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
+from benchmarks.integrations._pairs import Slice, lost, rows
 from benchmarks.integrations.served import ASKED, BODY, SERVERS, missing, serving
+from resilio.bench._results import Row, Skip
 
-__all__ = ["main"]
+__all__ = ["main", "subject", "throughput"]
 
-RESAMPLES = 2000
 BLOCK, WARM = 100, 10
-"""Requests between two readings of the processor time, and blocks that are not counted."""
+"""Requests between two readings of the processor time, and slices that are not counted."""
 PATIENCE = 30.0
+SLICE = 0.03
+"""Seconds of a slice, about."""
+REPORTED = {"asgi": "throughput_asgi", "starlette": None, "asgi-quick": None, "wsgi-gthread": "throughput_wsgi"}
+"""What the report has, and what that is held against."""
+UNKEPT = ("wsgi", "wsgi-sync")
+"""Servers that end each connection with its request."""
+LEAST = 10
+"""Pairs, however long they take."""
 
-
-class Slice(NamedTuple):
-    """What one slice has measured."""
-
-    per_second: float
-    cpu_us: float
+REQUESTS = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", "guarded")}
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -46,34 +46,99 @@ def _cpu_seconds(pid: int) -> float:
     return time.clock_gettime_ns((~pid << 3) | 2) / 1e9  # the id of its clock, by clock_getcpuclockid(3)
 
 
-def _load(url: str, pid: int, seconds: float, connections: int) -> Slice:
-    """Load a URL for so long, and measure."""
-    wrk = shutil.which("wrk") or sys.exit("wrk is not installed")
-    before, began = _cpu_seconds(pid), time.perf_counter()
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-    for line in ASKED.strip().split("\r\n")[1:]:  # the host it says by itself
-        command += ["-H", line]
-    said = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
-    took, used = time.perf_counter() - began, _cpu_seconds(pid) - before
-    match = re.search(r"(\d+) requests in", said)
-    if match is None or "Non-2xx" in said or "Socket errors" in said:
-        sys.exit(f"the load failed:\n{said}")
-    requests = int(match[1])
-    return Slice(requests / took, used / requests * 1e6)
+class Load:
+    """Asks over many connections at once, each of which the server keeps; the server is never without a request."""
+
+    def __init__(self, pid: int, port: int, connections: int) -> None:
+        self._pid = pid
+        self._sockets = {}
+        self._poll = select.epoll()
+        for _ in range(connections):
+            client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets[client.fileno()] = client
+            self._poll.register(client, select.EPOLLIN)
+
+    def slice(self, path: str, requests: int) -> Slice:
+        """Ask so often, and measure."""
+        request, unasked, unanswered = REQUESTS[path], requests, 0
+        read = dict.fromkeys(self._sockets, b"")
+        before, began = _cpu_seconds(self._pid), time.perf_counter()
+        for client in list(self._sockets.values())[:requests]:
+            client.sendall(request)
+            unasked, unanswered = unasked - 1, unanswered + 1
+        while unanswered:
+            for at, _ in self._poll.poll(PATIENCE) or sys.exit("the server does not answer"):
+                read[at] += self._sockets[at].recv(65536) or sys.exit("the server broke a connection off")
+                if not _is_whole(read[at]):
+                    continue
+                read[at], unanswered = b"", unanswered - 1
+                if unasked:
+                    self._sockets[at].sendall(request)
+                    unasked, unanswered = unasked - 1, unanswered + 1
+        took, used = time.perf_counter() - began, _cpu_seconds(self._pid) - before
+        return Slice(requests / took, used / requests * 1e6)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._poll.close()
+        for client in self._sockets.values():
+            client.close()
 
 
-def _pairs(kind: str, count: int, seconds: float, connections: int) -> list[tuple[Slice, Slice]]:
+def _is_whole(answer: bytes) -> bool:
+    """Tell whether an answer is there to its end; one that is not as it should be ends the benchmark."""
+    end = answer.find(b"\r\n\r\n")
+    if end >= 0 and not answer.startswith(b"HTTP/1.1 200 OK\r\n"):
+        sys.exit(f"the server answered {answer!r}")
+    return end >= 0 and len(answer) >= end + 4 + len(BODY)
+
+
+def _turns(count: int, seconds: float | None) -> Iterator[int]:
+    """Count the pairs, until there are enough or the time is up."""
+    until = None if seconds is None else time.perf_counter() + seconds
+    for at in range(count):
+        if until is not None and at >= LEAST and time.perf_counter() > until:
+            return
+        yield at
+
+
+def _pairs(kind: str, count: int, connections: int, seconds: float | None = None) -> list[tuple[Slice, Slice]]:
     """Measure pairs of slices, bare and guarded, whose order alternates."""
     pairs = []
     with serving(kind) as (pid, port):
-        url = f"http://127.0.0.1:{port}"
-        _load(f"{url}/bare", pid, seconds, connections)
-        _load(f"{url}/guarded", pid, seconds, connections)
-        for at in range(count):
+        load = Load(pid, port, connections)
+        warm = [load.slice(path, BLOCK).per_second for path in ("bare", "guarded") * (WARM // 2)]
+        requests = max(round(max(warm) * SLICE), BLOCK)
+        for at in _turns(count, seconds):
             order = ("bare", "guarded") if at % 2 else ("guarded", "bare")
-            got = {path: _load(f"{url}/{path}", pid, seconds, connections) for path in order}
+            got = {path: load.slice(path, requests) for path in order}
             pairs.append((got["bare"], got["guarded"]))
+        load.close()
     return pairs
+
+
+def subject(kind: str) -> str:
+    """Return what the report calls it."""
+    named = {"asgi": "ASGI", "wsgi": "WSGI", "starlette": "Starlette"}
+    return f"{named[kind.partition('-')[0]]}, {SERVERS[kind].what}"
+
+
+def throughput(seconds: float) -> list[Row | Skip]:
+    """
+    Return what the middlewares take of the throughput of servers.
+
+    Args:
+        seconds: That all of it may take.
+    """
+    found: list[Row | Skip] = []
+    for kind, target in REPORTED.items():
+        if absent := missing(kind):
+            found.append(Skip(subject(kind), f"{', '.join(absent)} not installed"))
+            continue
+        pairs = _pairs(kind, 1000, 16, seconds / len(REPORTED) * 0.7)
+        found += rows(subject(kind), {"middleware": pairs}, target)
+    return found
 
 
 class Client:
@@ -89,18 +154,11 @@ class Client:
             self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(request)
-        read, end = b"", -1
-        while end < 0 or len(read) < end:
-            part = self._socket.recv(65536)
-            if not part:
-                sys.exit(f"the server broke off after {read!r}")
-            read += part
-            if end < 0 and b"\r\n\r\n" in read:
-                end = read.index(b"\r\n\r\n") + 4 + len(BODY)
-        if b" 200 OK\r\n" not in read or b"connection: close\r\n" in read.lower():
+        read = b""
+        while not _is_whole(read):
+            read += self._socket.recv(65536) or sys.exit(f"the server broke off after {read!r}")
+        if b"connection: close\r\n" in read.lower():
             self.close()
-        if b" 200 OK\r\n" not in read:
-            sys.exit(f"the server answered {read!r}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -111,51 +169,40 @@ class Client:
 
 def _singles(kind: str, count: int) -> str:
     """Return a row: the processor time of a request, bare and guarded, where one comes after the other."""
-    requests = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", "guarded")}
-    took: dict[str, list[float]] = {path: [] for path in requests}
+    took: dict[str, list[float]] = {path: [] for path in REQUESTS}
     with serving(kind) as (pid, port):
         client = Client(port)
         # In blocks: of a process on another processor, the kernel tells the time up to its last tick or switch.
         for at in range(-WARM, max(count // BLOCK, 1)):
-            for path in sorted(requests, reverse=bool(at % 2)):
+            for path in sorted(REQUESTS, reverse=bool(at % 2)):
                 before = _cpu_seconds(pid)
                 for _ in range(BLOCK):
-                    client.ask(requests[path])
+                    client.ask(REQUESTS[path])
                 if at >= 0:
                     took[path].append((_cpu_seconds(pid) - before) / BLOCK * 1e6)
         client.close()
     bare = statistics.median(took["bare"])
     pairs = list(zip(took["bare"], took["guarded"], strict=True))
     more = statistics.median(guarded - alone for alone, guarded in pairs)
-    lost = _lost([guarded / alone for alone, guarded in pairs])
-    return f"| {kind} ({SERVERS[kind].what}) | {bare:.1f} | {more:.2f} | {lost} |"
+    time_lost = lost([guarded / alone for alone, guarded in pairs])
+    return f"| {kind} ({SERVERS[kind].what}) | {bare:.1f} | {more:.2f} | {time_lost} |"
 
 
-def _loaded(kind: str, count: int, seconds: float, connections: int) -> str:
+def _loaded(kind: str, count: int, connections: int) -> str:
     """Return a row: what is lost under load."""
-    pairs = _pairs(kind, count, seconds, connections)
+    pairs = _pairs(kind, count, connections)
     per_second = statistics.median(bare.per_second for bare, _ in pairs)
     cpu_us = statistics.median(bare.cpu_us for bare, _ in pairs)
-    throughput = _lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
-    cpu = _lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs])
-    return f"| {kind} ({SERVERS[kind].what}) | {per_second:.0f} | {cpu_us:.1f} | {throughput} | {cpu} |"
-
-
-def _lost(ratios: list[float]) -> str:
-    """What is lost by the median ratio, in per cent, with its limits."""
-    draw = random.Random(1)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
-    low, high = medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)]
-    median = statistics.median(ratios)
-    return f"{100 * (median - 1):+.2f} % ({100 * (low - 1):+.2f} to {100 * (high - 1):+.2f})"
+    rate = lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
+    cpu = lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs])
+    return f"| {kind} ({SERVERS[kind].what}) | {per_second:.0f} | {cpu_us:.1f} | {rate} | {cpu} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.integrations.servers", description=__doc__)
     parser.add_argument("--kinds", nargs="+", choices=list(SERVERS), default=list(SERVERS))
-    parser.add_argument("--pairs", type=int, default=30, help="pairs of slices of each kind")
-    parser.add_argument("--seconds", type=float, default=1, help="length of a slice, whole seconds")
+    parser.add_argument("--pairs", type=int, default=300, help="pairs of slices of each kind")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--single", type=int, metavar="N", help="requests under each path, one after the other")
     options = parser.parse_args(arguments)
@@ -165,16 +212,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("| app | bare, CPU us a request | guarded, us more | guarded, CPU time |")
         print("| --- | --- | --- | --- |")
     else:
-        print(f"Python {version}; {options.pairs} pairs of {options.seconds:g} s, {options.connections} connections\n")
+        print(f"Python {version}; {options.pairs} pairs of {SLICE:g} s, {options.connections} connections\n")
         print("| app | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
         print("| --- | --- | --- | --- | --- |")
     for kind in options.kinds:
         if absent := missing(kind):
             print(f"| {kind} | skipped: {', '.join(absent)} not installed |", flush=True)
+        elif not options.single and kind in UNKEPT:
+            print(f"| {kind} | skipped: it keeps no connection: see --single |", flush=True)
         elif options.single:
             print(_singles(kind, options.single), flush=True)
         else:
-            print(_loaded(kind, options.pairs, options.seconds, options.connections), flush=True)
+            print(_loaded(kind, options.pairs, options.connections), flush=True)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Throughput through clients and servers, as the report has it; what measures it came along with the tests, or not."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -78,3 +79,17 @@ def test_the_clients_that_are_installed_are_measured(integrations, monkeypatch) 
         missing = importlib.util.find_spec(name) is None
         assert [type(one) for one in of_client] == ([Skip] if missing else [Row] * 3)
     assert all(row.value > 0 for row in found if isinstance(row, Row) and row.unit == "requests/s")
+
+
+def test_the_servers_that_are_installed_are_measured(integrations, monkeypatch) -> None:
+    """Real requests to bare and guarded apps: each server has its rows, each missing one a skip; no process is left."""
+    servers = importlib.import_module("benchmarks.integrations.servers")
+    monkeypatch.setattr(servers, "LEAST", 2)
+    found = servers.throughput(0.0)
+    for kind, target in servers.REPORTED.items():
+        of_server = [one for one in found if one.subject.startswith(servers.subject(kind))]
+        assert [type(one) for one in of_server] == ([Skip] if servers.missing(kind) else [Row] * 2)
+        assert target is None or target in TARGETS
+    assert all(row.value > 0 for row in found if isinstance(row, Row) and row.unit == "requests/s")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
