@@ -20,7 +20,8 @@ from resilio.testing import VirtualTime, virtual_time
 
 _SUITE = os.getpid()
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
-_TRACED = os.environ.get("RESILIO_COVERAGE") == "1"  # the coverage of a line needs no hundred examples
+_TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
+_MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,11 +41,10 @@ def _load_plugin(config: pytest.Config) -> None:
 
 
 def _choose_examples() -> None:
-    """Try the same examples at every `make test`, others at each run of pytest; fewer where lines are traced."""
-    settings.register_profile("repeated", derandomize=True)
-    settings.register_profile(
-        "traced", derandomize=True, max_examples=20, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    """Try the same examples at every `make test`, others at each run of pytest; fewer where it says so."""
+    few = {"max_examples": _MOST} if _MOST else {}
+    settings.register_profile("repeated", derandomize=True, **few)
+    settings.register_profile("traced", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), **few)
     if _TRACED or _INSTALLED:
         settings.load_profile("traced" if _TRACED else "repeated")
 
@@ -106,7 +106,7 @@ _ended = itertools.count(1)
 
 def pytest_runtest_logfinish() -> None:
     """Spare them the reports of the tests so far, too: thousands, which every collection would walk through."""
-    if next(_ended) % 100 == 0:
+    if next(_ended) % 20 == 0:
         gc.collect()
         gc.freeze()
 
@@ -118,8 +118,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("untraced")
         machine = getattr(item, "cls", None)
-        if _TRACED and isinstance(getattr(machine, "settings", None), settings):
-            machine.settings = settings(machine.settings, max_examples=20)
+        if _MOST and isinstance(getattr(machine, "settings", None), settings):
+            machine.settings = settings(machine.settings, max_examples=min(_MOST, machine.settings.max_examples))
     if config.option.markexpr:
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

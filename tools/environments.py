@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tomllib
@@ -36,7 +37,8 @@ class Environment:
 
     def try_install(self, requirements: list[str]) -> None:
         """Install what may be missing afterwards: all at once, or else each that installs, and say which does not."""
-        command = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", *requirements]
+        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        command = [*pip, "install", "--no-compile", *requirements]
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
             return
         if len(requirements) == 1:
@@ -70,6 +72,7 @@ def ensure(
     extras: tuple[str, ...] = (),
     build: bool = False,
     optional: tuple[str, ...] = (),
+    like: Environment | None = None,
 ) -> Environment:
     """
     Return the environment `.venv/<name>`, holding the package's dependencies, extras and dependency groups.
@@ -86,6 +89,8 @@ def ensure(
         build: Put the build requirements in as well.
 
         optional: Groups of which each requirement that does not install is left out, and said so.
+
+        like: One of the same Python to begin from: what it holds is linked, which takes a tenth of the time.
     """
     wanted = requirements(*groups, extras=extras, build=build)
     extra = [_group(_project()["dependency-groups"], group) for group in optional]
@@ -95,12 +100,22 @@ def ensure(
     if not (recorded.exists() and json.loads(recorded.read_text()) == stamp):
         print(f"making .venv/{name} ({len(wanted)} requirements)", flush=True)
         shutil.rmtree(environment.path, ignore_errors=True)
-        run([interpreter.path, "-m", "venv", str(environment.path)])
-        environment.pip("install", *wanted)
+        run([interpreter.path, "-m", "venv", *(["--without-pip"] if like else []), str(environment.path)])
+        if like:
+            _link(like, environment)
+        environment.pip("install", "--no-compile", *wanted)  # what is imported is compiled then
         for group in extra:
             environment.try_install(group)
         recorded.write_text(json.dumps(stamp))
     return environment
+
+
+def _link(like: Environment, environment: Environment) -> None:
+    """Link all that another environment holds but resilio itself; its commands stay where they are."""
+    (packages,) = like.path.glob("lib/python*/site-packages")
+    place = environment.path / packages.relative_to(like.path)
+    resilio = shutil.ignore_patterns("resilio", "resilio_sdk-*")
+    shutil.copytree(packages, place, copy_function=os.link, ignore=resilio, dirs_exist_ok=True)
 
 
 def requirements(*groups: str, extras: tuple[str, ...] = (), build: bool = False) -> list[str]:

@@ -185,7 +185,7 @@ def _environment(cell: Cell, pins: list[str]) -> Environment | None:
     shutil.rmtree(environment.path, ignore_errors=True)
     environments.run([cell.python.path, "-m", "venv", str(environment.path)])
     try:
-        environment.pip("install", *wanted)
+        environment.pip("install", "--no-compile", *wanted)
     except SystemExit as error:
         print(f"{cell.name}: {error}", flush=True)
         return None

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -26,34 +26,47 @@ from environments import ROOT, Environment
 from interpreters import Interpreter
 
 _PRINTING = threading.Lock()
+_INSTALLING: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # two legs may share an environment
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
+QUICK = "not soak and not slow"
 
 
 @dataclass
 class Leg:
-    """One run of the suite: which Python, which build, which tests, and how it went."""
+    """One run of the suite: which Python, which build, which tests, at most how many examples, and how it went."""
 
     title: str
     interpreter: Interpreter
     marks: str
     kind: str = "wheel"
+    examples: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     wheel: Path = Path()
+    _environment: Environment | None = None
 
     @property
     def tag(self) -> str:
         """What its folders under .cache/ are named after."""
-        return self.title.replace(" ", "-")
+        return self.title.replace(",", "").replace(" ", "-")
 
-    @cached_property
+    @property
     def environment(self) -> Environment:
-        """One of its own, made when it is first asked for: the legs are made two at once as well."""
-        groups = ("test", "coverage") if self.kind == "coverage" else ("test",)
-        name = f"{'test' if self.kind == 'wheel' else self.kind}-{self.interpreter.minor}"
-        return environments.ensure(name, self.interpreter, *groups, extras=EXTRAS, build=True, optional=OPTIONAL)
+        """One for its Python and build, made when it is first asked for; two legs may make theirs at once."""
+        # Not a cached_property: before 3.12 all instances share its lock.
+        if self._environment is None:
+            self._environment = self._make_environment()
+        return self._environment
+
+    def _make_environment(self) -> Environment:
+        options = {"extras": EXTRAS, "build": True, "optional": OPTIONAL}
+        plain = environments.ensure(f"test-{self.interpreter.minor}", self.interpreter, "test", **options)
+        if self.kind == "wheel":
+            return plain
+        name = f"{self.kind}-{self.interpreter.minor}"
+        return environments.ensure(name, self.interpreter, "test", self.kind, like=plain, **options)
 
 
 def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, ...] = ("wheel", "coverage")) -> int:
@@ -72,12 +85,12 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
         raise SystemExit(
             "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
         )
-    legs = [leg for leg in _plan(pythons, marks) if leg.kind in kinds]
-    longest_first = sorted(legs, key=lambda leg: leg.kind)
-    source = wheels.unpack_sdist(longest_first[0].environment)
+    legs = [leg for leg in _plan(pythons, marks, split=not pytest_arguments) if leg.kind in kinds]
     # Two at once for two cores; each leg has an environment of its own.
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), longest_first))
+        list(pool.map(lambda python: [leg.environment for leg in legs if leg.interpreter is python], pythons[:2]))
+        source = wheels.unpack_sdist(legs[0].environment)
+        list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), legs))
     return _summary(legs)
 
 
@@ -86,33 +99,44 @@ def measured_python(pythons: list[Interpreter]) -> Interpreter:
     return next((python for python in pythons if python.minor != "3.12"), pythons[0])
 
 
-def _plan(pythons: list[Interpreter], marks: str | None) -> list[Leg]:
-    legs = []
+def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list[Leg]:
+    """
+    One Python in full; what takes long for the sake of chance is shorter on the others.
+
+    In the order in which they begin: the coverage takes longest, and the halves of the full one fill what is left.
+    """
     measured = measured_python(pythons)
-    for python in pythons:
-        default = "not soak" if python is measured else "not soak and not slow"
-        legs.append(Leg(f"{python.minor} wheel", python, marks or default))
+    legs = []
     if measured.minor != "3.12":
-        marks = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
-        legs.append(Leg(f"{measured.minor} coverage", measured, marks, kind="coverage"))
+        traced = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
+        legs.append(Leg(f"{measured.minor} coverage", measured, traced, kind="coverage", examples=20))
     else:
         print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
+    others = [python for python in pythons if python is not measured]
+    legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 50) for python in others]
+    if marks or not split:
+        legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
+    else:
+        legs.append(Leg(f"{measured.minor} wheel, slow", measured, "not soak and slow"))
+        legs.append(Leg(f"{measured.minor} wheel", measured, QUICK))
     return legs
 
 
 def _build(leg: Leg, source: Path) -> None:
     started = time.monotonic()
-    leg.wheel = wheels.build_wheel(source, leg.environment, leg.tag, coverage=leg.kind == "coverage")
+    tag = f"{leg.interpreter.minor}-{leg.kind}"
+    leg.wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.kind == "coverage")
+    leg.environment.install_wheel(leg.wheel)
     leg.seconds["build"] = time.monotonic() - started
     print(f"built for {leg.title} in {leg.seconds['build']:.0f} s", flush=True)
 
 
 def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
     """Build and run one leg; what it says is printed as a whole at its end, since two run at once."""
-    _build(leg, source)
+    with _INSTALLING[leg.environment.path]:
+        _build(leg, source)
     print(f"started: {leg.title}", flush=True)
     started = time.monotonic()
-    leg.environment.install_wheel(leg.wheel)
     build = leg.wheel.parent / "tree"
     tree = _test_tree(source, leg.tag, build / "src_c")
     c_coverage.forget(build)
@@ -146,6 +170,7 @@ def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
     command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", "--durations=10", *arguments]
     settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
     settings["RESILIO_COVERAGE"] = "1" if leg.kind == "coverage" else "0"
+    settings["RESILIO_TEST_EXAMPLES"] = str(leg.examples)
     settings.pop("PYTHONPATH", None)
     with (tree / "pytest.log").open("wb") as log:
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
