@@ -27,6 +27,7 @@ NATIVE = (
     "custom",
     "exchange",
     "fallback",
+    "gateway",
     "hedge",
     "keyed",
     "laws",
@@ -36,6 +37,7 @@ NATIVE = (
     "sending",
     "shedder",
     "simulation",
+    "sums",
     "timing",
     "workers",
 )
