@@ -1,12 +1,9 @@
 """What many gates of one kind have counted, added up."""
 
-from typing_extensions import disjoint_base
-
 from resilio._native.core import Gate
 
 __all__ = ["Sums"]
 
-@disjoint_base
 class Sums(Gate):
     """Adds gates up; what a gate tells of its calls, this tells of all of theirs."""
 

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
 
 from resilio._config import refuse
 from resilio._native import core
@@ -38,17 +40,21 @@ class Sender(Protocol):
     @property
     def attempt(self) -> Callable[[Any], Any]:
         """Sends a request once, and returns the answer when its headers are here; awaited, but for threads."""
+        ...
 
     @property
     def hold(self) -> Callable[[Permit, Any], None]:
         """Has the gates judge an answer by what there is of it, and puts their permit with it until it has ended."""
+        ...
 
     @property
     def settle(self) -> Callable[[Permit, BaseException], None]:
         """Ends the permit of an attempt that has raised."""
+        ...
 
 
-class SenderOf(NamedTuple):
+@attrs.frozen
+class SenderOf:
     """A sender made of functions."""
 
     attempt: Callable[[Any], Any]

@@ -207,9 +207,10 @@ static PyObject *pipeline_hold(rs_pipeline *self, PyObject *const *args, Py_ssiz
 {
     if (nargs > 1)
         return PyErr_Format(PyExc_TypeError, "_hold: takes the permit of the stage around, or nothing");
-    if (nargs && !rs_is_permit(args[0]))
+    PyObject *around = nargs && args[0] != Py_None ? args[0] : NULL;
+    if (around && !rs_is_permit(around))
         return NULL;
-    PyObject *permit = acquire_now(self, nargs ? args[0] : NULL, NULL, 0, NULL, 0, 1, 0);
+    PyObject *permit = acquire_now(self, around, NULL, 0, NULL, 0, 1, 0);
     if (permit)
         rs_permit_clock(permit);
     return permit;
