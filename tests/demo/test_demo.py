@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -16,7 +17,6 @@ import pytest
 pytest.importorskip("httpx2")
 
 from resilio.demo import _main
-from resilio.demo._report import doubts
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -28,38 +28,48 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def shortfalls(runs: dict[str, Any]) -> list[str]:
+    """What the guarded services did not do better, in the words of the table."""
+    bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
+    plain, hedged = runs["spike"]["bare"], runs["spike"]["guarded"]
+    naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
+    holds = {
+        "fewer calls while down": guarded["calls_while_down"] < bare["calls_while_down"],
+        "the healthy neighbour waits less": guarded["checkout"]["p99"] < bare["checkout"]["p99"],
+        "the healthy neighbour is served": guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"],
+        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
+        "some calls are hedged": plain["calls_sent"] == 1.0 < hedged["calls_sent"],
+        "naive retries storm": naive["calls_sent"] > 2.0 and naive["recovery_seconds"] is None,
+        "the budget holds": budgeted["calls_sent"] < 1.1,
+        "more orders are served": budgeted["success_rate"] > naive["success_rate"],
+    }
+    return [what for what, held in holds.items() if not held]
+
+
 @pytest.mark.slow
 @pytest.mark.covers
 def test_guarded_service_fares_better(tmp_path: Path) -> None:
     """
     At the same load the guarded service sends fewer calls into the outage and its healthy neighbour waits less.
 
-    The pipes end only when every process that inherited them has ended: that they end proves that none is left.
+    A machine that is busy with something else may spoil a short run, but not three in a row. The pipes end only when
+    every process that inherited them has ended: that they end proves that none is left.
     """
     for _ in range(3):
         with demo(tmp_path) as process:
             output, progress = process.communicate()
         assert process.returncode == 0, progress
         result = json.loads(output)
-        if not doubts(result["runs"]):  # else it owns up to have measured a busy machine
+        runs = result["runs"]
+        assert result["complete"]
+        assert result == json.loads((tmp_path / "demo.json").read_text())
+        assert all(run["offered"] == run["answered"] > 0 for both in runs.values() for run in both.values())
+        assert all(both["bare"]["offered"] == both["guarded"]["offered"] for both in runs.values())
+        assert "refused" not in runs["outage"]["guarded"]["checkout"]["outcomes"]
+        assert runs["spike"]["guarded"]["calls_sent"] <= 1.1
+        if not shortfalls(runs):
             break
-    assert result["complete"]
-    assert all(run["offered"] == run["answered"] > 0 for both in result["runs"].values() for run in both.values())
-    bare, guarded = result["runs"]["outage"]["bare"], result["runs"]["outage"]["guarded"]
-    assert result == json.loads((tmp_path / "demo.json").read_text())
-    assert bare["offered"] == guarded["offered"] == bare["answered"] == guarded["answered"] > 200
-    assert guarded["calls_while_down"] < bare["calls_while_down"]
-    assert guarded["checkout"]["p99"] < bare["checkout"]["p99"]
-    assert guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"]
-    assert guarded["recommendations"]["outcomes"]["refused"] > 0
-    assert "refused" not in guarded["checkout"]["outcomes"]
-    bare, guarded = result["runs"]["spike"]["bare"], result["runs"]["spike"]["guarded"]
-    assert bare["calls_sent"] == 1.0 < guarded["calls_sent"] <= 1.1
-    bare, guarded = result["runs"]["storm"]["bare"], result["runs"]["storm"]["guarded"]
-    assert bare["calls_sent"] > 2.0
-    assert guarded["calls_sent"] < 1.1
-    assert guarded["success_rate"] > bare["success_rate"]
-    assert bare["recovery_seconds"] is None
+    assert not shortfalls(runs)
     assert "bare" in progress
     assert "guarded" in progress
     if importlib.util.find_spec("matplotlib") is not None:
