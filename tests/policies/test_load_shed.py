@@ -264,8 +264,8 @@ def test_calls_of_one_task_are_served_or_refused_together(vt):
     assert done[0] * 4 / shed.snapshot().successes > 0.96, "little was served of tasks that failed"
 
 
-def test_tenants_take_turns_by_the_time_that_they_use(vt):
-    """A tenant that floods, and one with long calls, leave the others their share."""
+def use_of_tenants(vt):
+    """Return the seconds that each of three tenants gets of one worker in a minute, of which all of them want more."""
     shed = load_shed(max_concurrent=1, target=0.5, tenant=lambda tenant, _seconds: tenant)
     used = {"flood": 0.0, "slow": 0.0, "light": 0.0}
 
@@ -291,8 +291,22 @@ def test_tenants_take_turns_by_the_time_that_they_use(vt):
             group.start_soon(send, "light", 0.01, 0.025)
 
     vt.run(main)
-    assert sum(used.values()) == pytest.approx(60, rel=0.03), "and no time is lost"
-    assert used == {tenant: pytest.approx(20, rel=0.15) for tenant in used}
+    return used
+
+
+def test_tenants_take_turns_by_the_time_that_they_use(vt):
+    """
+    A tenant that floods, and one with long calls, leave the others their share.
+
+    Tenants are hashed into 512 flows, otherwise for each shedder, and two may meet in one. Three times in a row they do not.
+    """
+    fair = {tenant: pytest.approx(20, rel=0.15) for tenant in ("flood", "slow", "light")}
+    for _ in range(3):
+        used = use_of_tenants(vt)
+        assert sum(used.values()) == pytest.approx(60, rel=0.03), "no time is lost"
+        if used == fair:
+            break
+    assert used == fair
 
 
 def test_a_million_tenants_cost_no_memory(vt):
