@@ -298,7 +298,7 @@ def test_tenants_take_turns_by_the_time_that_they_use(vt):
     """
     A tenant that floods, and one with long calls, leave the others their share.
 
-    Tenants are hashed into 512 flows, otherwise for each shedder, and two may meet in one. Three times in a row they do not.
+    Tenants are hashed into 512 flows, otherwise for each shedder, and two may meet in one: not three times in a row.
     """
     fair = {tenant: pytest.approx(20, rel=0.15) for tenant in ("flood", "slow", "light")}
     for _ in range(3):
