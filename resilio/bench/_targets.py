@@ -87,8 +87,8 @@ TARGETS: Mapping[str, Target] = {
             "httpx": "httpx, one breaker",
             "httpx2": "httpx2, one breaker",
             "requests": "requests, one breaker",
-            "aiohttp": "aiohttp, one breaker",
-            "grpc": "grpc.aio, one breaker",
+            "aiohttp": "aiohttp, breaker and bulkhead",
+            "grpc": "grpc.aio, breaker and bulkhead",
             "asgi": "ASGI, load_shed",
             "wsgi": "WSGI, load_shed",
         }.items()

@@ -9,7 +9,7 @@
 #include "call.h"
 
 /* Calls to come. What lies here stays tracked by the collector, and what keeps it is the reference that the next caller gets:
-   counting, tracking and untracking took a fifth of a call. It is empty: all that a fresh call needs empty, and what the
+   counting, tracking and untracking took a tenth of a short one. It is empty: all that a fresh call needs empty, and what the
    collector visits. */
 #if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG)
 #define RS_KEEP_CALLS
