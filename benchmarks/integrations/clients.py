@@ -15,17 +15,15 @@ import gc
 import importlib
 import importlib.util
 import math
-import os
-import socket
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.integrations._pairs import Slice, lost, rows
+from benchmarks.integrations._serving import serving
 from resilio.bench._results import Row, Skip
 
 __all__ = ["main", "throughput"]
@@ -47,28 +45,6 @@ class _Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if data.endswith(b"\r\n\r\n"):
             self.transport.write(ANSWER)
-
-
-async def _serve(listener: socket.socket) -> None:
-    server = await asyncio.get_running_loop().create_server(_Answering, sock=listener)
-    await server.serve_forever()
-
-
-@contextmanager
-def _serving() -> Iterator[str]:
-    """Serve in a process of its own; gives the URL."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    child = os.fork()
-    if child == 0:
-        asyncio.run(_serve(listener))
-        os._exit(0)
-    listener.close()
-    try:
-        yield url
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
 
 
 @dataclass(frozen=True)
@@ -184,7 +160,7 @@ def throughput(seconds: float) -> list[Row | Skip]:
     """
     found: list[Row | Skip] = []
     load = Load(pairs=1000, seconds=seconds / (len(CLIENTS) * 2) * 0.9)
-    with _serving() as url:
+    with serving(_Answering) as url:
         for name in CLIENTS:
             if importlib.util.find_spec(name) is None:
                 found.append(Skip(name, "not installed"))
@@ -214,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Python {version}; {options.pairs} pairs of {load.requests} requests, {load.at_once} at a time\n")
     print("| client | policy | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
     print("| --- | --- | --- | --- | --- | --- |")
-    with _serving() as url:
+    with serving(_Answering) as url:
         for name in options.clients:
             for policy in options.policies:
                 pairs = _pairs(name, _policies()[policy](), url, load)

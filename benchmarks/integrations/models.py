@@ -13,16 +13,14 @@ import asyncio
 import gc
 import importlib
 import json
-import os
-import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.integrations._pairs import Pairs, Slice, lost
+from benchmarks.integrations._serving import serving
 
 __all__ = ["main"]
 
@@ -98,30 +96,6 @@ class _Provider(asyncio.Protocol):
             self.transport.write(self.answers[sdk, streams])
 
 
-async def _serve(listener: socket.socket) -> None:
-    _Provider.answers = {
-        (sdk.encode(), streams): make(sdk) for sdk in SDKS for streams, make in ((False, _whole), (True, _streamed))
-    }
-    server = await asyncio.get_running_loop().create_server(_Provider, sock=listener)
-    await server.serve_forever()
-
-
-@contextmanager
-def _serving() -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    child = os.fork()
-    if child == 0:
-        asyncio.run(_serve(listener))
-        os._exit(0)
-    listener.close()
-    try:
-        yield url
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-
-
 def _policies() -> dict[str, Callable[[], Any]]:
     from resilio import circuit_breaker, standard
 
@@ -187,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Python {sys.version.split(maxsplit=1)[0]}; {options.pairs} pairs of {options.calls} calls, 4 at a time\n")
     print("| SDK | answers | policy | bare, calls/s | bare, CPU us a call | guarded, throughput | guarded, CPU time |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    with _serving() as url:
+    _Provider.answers = {
+        (sdk.encode(), streams): make(sdk) for sdk in SDKS for streams, make in ((False, _whole), (True, _streamed))
+    }
+    with serving(_Provider) as url:
         for sdk in options.sdks:
             for streams in (False, True):
                 for name, make in _policies().items():
