@@ -1,0 +1,317 @@
+/* The default law: it finds the knee, the concurrency above which calls only wait, and grants a queue of its square root.
+ *
+ * It rests on two facts that hold for any speed of the server and any law of service times.
+ *
+ * The knee. Below it a call that finds n - 1 others is served at once and takes s; above it Little's law makes it n / X,
+ * X being the throughput. The lines cross at n = s X, so the latency of calls that found few others over the latency per
+ * call in flight of those that found many is the knee. Both are means over the same while, never a minimum: a server
+ * that becomes ten times slower moves both, and the knee stays. Where the load never lets few calls be in flight the law
+ * makes it so for a moment (a dip): 16 calls in some thousand. Those of them that take long end much later, and count as
+ * of few all the same: without them the mean is too low. What the knee is believed to be ages with every block.
+ *
+ * The doubt. With a heavy tail even the mean of two hundred calls is a guess. A limit above the knee costs a little wait, one
+ * below it capacity, so the limit stands by one standard error of the knee higher.
+ *
+ * The queue. A slot above the knee keeps a worker busy now and then, and makes calls wait. `target` follows the gradient
+ * of idleness + W * wait, in shares of the workers and in service times, while the limit is what holds calls back. It
+ * stays between 4 and 20 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
+ * starve the workers and more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
+ *
+ * Drops. Calls that time out or are refused though few are in flight are not the limit's doing: with heavy tails some do
+ * at any load. The limit is cut, once a round, where a good deal more of them are dropped than of those.
+ *
+ * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat.
+ *
+ * Change. A mean of latencies per call in flight in which none counts twice what is usual (`pulse`) tells, whatever the tail,
+ * that all has become slow or quick, or that workers came or went: the law then looks more often, and trusts less what it knows.
+ *
+ * Source: Little, Operations Research 1961; Halfin and Whitt, Operations Research 1981 (square root).
+ */
+#ifndef RS_LAW_KNEE_H
+#define RS_LAW_KNEE_H
+#include "law.h"
+
+#define RS_LAW_DOUBT 0.5                    /* of the knee: what doubt adds at most */
+#define RS_LAW_WAIT 0.01                    /* W: what a service time of waiting costs, in workers' idleness */
+#define RS_LAW_GAIN 0.15                    /* step of the target, square roots of the knee a call */
+#define RS_LAW_HELD 0.02                    /* share of calls that meet the limit from which the step is whole */
+#define RS_LAW_LOW 0.6                      /* times the knee: few in flight, all of them served */
+#define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
+#define RS_LAW_MEMORY 200.0                 /* such samples that the knee remembers */
+#define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
+#define RS_LAW_PACE 256.0                   /* samples of many over which the latency per call in flight is taken */
+#define RS_LAW_PULSE 64.0                   /* and the one in which none counts twice what is usual */
+#define RS_LAW_SLOWER 2.5                   /* times the pulse at the last block: look again soon */
+#define RS_LAW_QUICKER 1.8                  /* a part of it: the same */
+#define RS_LAW_SOON 16.0                    /* calls until then */
+#define RS_LAW_KEPT 64.0                    /* samples that are remembered then */
+#define RS_LAW_FLAT 0.8                     /* flatness from which no queue shows: the limit climbs */
+#define RS_LAW_SUSPECT 0.75                 /* flatness from which it is not looked for less often */
+#define RS_LAW_FRESH 0.4                    /* weight of the last block in it */
+#define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
+#define RS_LAW_FIRST_CLIMB 2.0              /* times: the same while nothing is known */
+#define RS_LAW_STEP 48.0                    /* samples of a step, or half as many as are in flight */
+#define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
+#define RS_LAW_REACHED 0.4                  /* of the level that it had reached: the knee, however slow all has become */
+#define RS_LAW_STILL_HIGH 1.2               /* times the level of few in flight: a knee below it was not reached yet */
+#define RS_LAW_DOWN 0.7                     /* times that level: where to look for the knee then */
+#define RS_LAW_ROUND 32.0                   /* answers of a round, or as many as the limit */
+#define RS_LAW_DROPS 0.15                   /* of them, and twice the share with few in flight: the limit's doing */
+#define RS_LAW_MOST_DROPS 0.5               /* of them: a sign in any case */
+#define RS_LAW_REGAIN 0.25                  /* of the limit, or 1: what a round after one without too many drops gives back */
+
+static inline double rs_law_few(const rs_law *law) { return rs_law_max(rs_law_max(1, RS_LAW_LOW * law->knee), law->floor); }
+
+static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYCLE * (RS_LAW_BLOCK + law->knee / 2); }
+
+/* The limit from what is believed. It grows only with a call that found it half used. */
+static inline void rs_law_apply(rs_law *law, double inflight)
+{
+    law->target = law->phase == RS_LAW_CLIMBING ? law->least : rs_law_within(law->target, law->least, law->most);
+    double limit = rs_law_within(rs_law_min(law->target, law->cap), law->floor, law->ceiling);
+    if (limit < law->learned || 2 * inflight >= law->learned)
+        law->learned = limit;
+    law->limit = law->learned;
+    if (law->phase == RS_LAW_DIP)
+        law->limit = rs_law_min(law->learned, rs_law_within(floor(rs_law_few(law)), law->floor, law->ceiling));
+}
+
+static inline void rs_law_climb_to(rs_law *law, double level)
+{
+    rs_law_set_knee(law, rs_law_knee_of(law, level));
+    law->left = level;                      /* those under way came at a lower one */
+    law->step = law->step_latency = 0;
+    law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
+}
+
+static inline void rs_law_new_cycle(rs_law *law)
+{
+    law->low = law->low_latency = law->low_square = law->low_level = law->high = law->seen = 0;
+    law->phase = RS_LAW_WATCH;
+    if (law->climb) {
+        law->climb = 0;
+        law->phase = RS_LAW_CLIMBING;
+        law->before = law->knee;
+        law->stages = 0;
+        rs_law_climb_to(law, RS_LAW_CLIMB * law->learned);
+    }
+}
+
+/* Add a block to what is remembered: it crosses at *crossing* workers. */
+static inline void rs_law_remember(rs_law *law, double crossing)
+{
+    double few = law->low, keep = exp(-few / RS_LAW_MEMORY);
+    law->memory = law->memory * keep + few;
+    law->memory_knee = law->memory_knee * keep + few * crossing;
+    law->memory_level = law->memory_level * keep + law->low_level;
+    law->memory_square = law->memory_square * keep + law->low_square / (law->pace * law->pace);
+    double knee = law->memory_knee / law->memory, spread = law->memory_square / law->memory / (knee * knee) - 1;
+    law->doubt = rs_law_min(RS_LAW_DOUBT, sqrt(rs_law_max(0, spread) / law->memory));
+    rs_law_set_knee(law, knee);
+}
+
+/* The least flatness to be taken for such: where a queue shows, it is as far below 1 as the limit is above the knee. */
+static inline double rs_law_flat(const rs_law *law, double least) { return rs_law_max(least, (1 + law->knee / law->least) / 2); }
+
+/* How often to look: more often where the knee moves, less often while it does not. */
+static inline void rs_law_set_cycle(rs_law *law, double change)
+{
+    if (change > 1.5 || change < 0.67)
+        law->cycle = RS_LAW_SHORTEST;
+    else if (change > 1.2 || change < 0.83 || law->flatness > rs_law_flat(law, RS_LAW_SUSPECT))
+        law->cycle = rs_law_max(RS_LAW_SHORTEST, law->cycle / 2);
+    else
+        law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
+}
+
+/* A block is complete: where do the two lines cross? */
+static inline void rs_law_cross(rs_law *law)
+{
+    double old = law->knee, few = law->low;
+    double crossing = rs_law_within(law->low_latency / few / law->pace, 1, 2 * law->high_level + 1);
+    rs_law_remember(law, crossing);
+    law->block_pulse = law->pulse;
+    law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
+    law->flatness += (crossing / law->high_level - law->flatness) * RS_LAW_FRESH;
+    double level = law->memory_level / law->memory;
+    if (law->flatness >= rs_law_flat(law, RS_LAW_FLAT) && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
+        law->base = law->flatness * law->high_level * law->pace;
+        law->flatness = 0;
+        law->climb = 1;
+    } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
+        rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
+    rs_law_set_cycle(law, law->knee / old);
+}
+
+static inline double rs_law_climb(const rs_law *law) { return law->memory > RS_LAW_BLOCK ? RS_LAW_CLIMB : RS_LAW_FIRST_CLIMB; }
+
+/* What the first climb is measured by: its first step, or those before that found few in flight. */
+static inline double rs_law_first_base(const rs_law *law, double now)
+{
+    double few = law->low >= RS_LAW_BLOCK / 4 ? law->low_latency / law->low : 0;
+    return now > 1.5 * few ? few : rs_law_max(now, few);
+}
+
+/* A sample of a climb. Those of a step say whether it was one too many. */
+static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
+{
+    double level = law->learned;
+    if (law->left > 0) {
+        law->left -= 1;
+        return;
+    }
+    if (inflight < 0.75 * level)
+        return;
+    law->step += 1;
+    law->step_latency += latency;
+    if (law->step < rs_law_max(RS_LAW_STEP, level / 2))
+        return;
+    double now = law->step_latency / law->step;
+    if (law->base == 0 && law->stages == 0)
+        law->base = rs_law_first_base(law, now);
+    if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
+        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once where a slow spell has ended */
+        law->baseline = law->base;
+        rs_law_climb_to(law, rs_law_climb(law) * level);
+        return;
+    }
+    if (law->stages == 0 || (law->stages == 1 && law->memory > RS_LAW_BLOCK))
+        rs_law_set_knee(law, law->before);  /* it was no higher than believed: nothing is new */
+    else {
+        rs_law_believe(law, rs_law_max(law->base / now, RS_LAW_REACHED) * level, 2 * RS_LAW_BLOCK);
+        law->pace = now / level;
+        law->high_level = level;
+    }
+    law->target = level / RS_LAW_CLIMB;
+    rs_law_new_cycle(law);
+}
+
+static inline int rs_law_sort(rs_law *law, double latency, double inflight)
+{
+    double few = rs_law_max(rs_law_few(law), law->dip), many = rs_law_max(RS_LAW_HIGH * law->knee, few + 1);
+    if (inflight <= few) {
+        law->low += 1;
+        law->low_latency += latency;
+        law->low_square += latency * latency;
+        law->low_level += inflight;
+        return 1;
+    }
+    if (inflight >= many && law->phase == RS_LAW_WATCH) {
+        law->high += 1;
+        double share = law->pace == 0 ? 1 : rs_law_max(1 / RS_LAW_PACE, rs_law_min(1.0 / 16, 1 / law->high)), now = latency / inflight;
+        law->pace += (now - law->pace) * share;
+        law->pulse += law->pulse == 0 ? now : (rs_law_min(now, 2 * law->pulse) - law->pulse) * (1 / RS_LAW_PULSE);
+        law->high_level += (inflight - law->high_level) * share;
+    }
+    return 0;
+}
+
+/* The queue: a step down the gradient of idleness + W * wait, while calls are held back. */
+static inline void rs_law_weigh(rs_law *law, double inflight)
+{
+    law->held += ((inflight + 1 > law->learned) - law->held) / 128;
+    double others = (inflight - 1) / law->knee;
+    double step = RS_LAW_GAIN * law->root * rs_law_min(1, law->held / RS_LAW_HELD);
+    law->target += step * (others < 1 ? 1 - others : -RS_LAW_WAIT * (others - 1));
+}
+
+static inline void rs_law_end_of_cycle(rs_law *law)
+{
+    if (law->high < RS_LAW_BLOCK) {         /* hardly used: what few calls in flight say will keep */
+        double kept = law->low > 4 * RS_LAW_BLOCK ? 0.5 : 1;
+        law->low *= kept;
+        law->low_latency *= kept;
+        law->low_square *= kept;
+        law->low_level *= kept;
+        law->seen = 0;
+    } else if (law->low >= RS_LAW_BLOCK / 2) {
+        rs_law_cross(law);
+        rs_law_new_cycle(law);
+    } else {
+        law->phase = RS_LAW_DIP;
+        law->wanted = RS_LAW_BLOCK;
+        law->dip = floor(rs_law_few(law));
+        law->left = law->learned + 3 * RS_LAW_BLOCK;
+    }
+}
+
+/* Everything has become slow, or quick again: the same knee, or another number of workers? The next blocks say. */
+static inline void rs_law_look_again(rs_law *law)
+{
+    double kept = rs_law_min(1, RS_LAW_KEPT / law->memory);
+    law->memory *= kept;
+    law->memory_knee *= kept;
+    law->memory_level *= kept;
+    law->memory_square *= kept;
+    law->low = law->low_latency = law->low_square = law->low_level = law->high = 0;
+    law->block_pulse = 0;
+    law->cycle = RS_LAW_SHORTEST;
+    law->seen = law->cycle - RS_LAW_SOON;
+}
+
+static inline void rs_law_watch(rs_law *law, double inflight)
+{
+    rs_law_weigh(law, inflight);
+    if (law->block_pulse > 0 && (law->pulse > RS_LAW_SLOWER * law->block_pulse || RS_LAW_QUICKER * law->pulse < law->block_pulse))
+        rs_law_look_again(law);
+    if (law->seen >= law->cycle)
+        rs_law_end_of_cycle(law);
+}
+
+static inline void rs_law_settle(rs_law *law, int few)
+{
+    law->left -= 1;
+    if (law->phase == RS_LAW_DIP) {
+        law->wanted -= few;
+        if (law->left <= 0 || law->wanted <= 0) {
+            law->phase = RS_LAW_SETTLE;     /* the slow ones of the dip are still to come: without them the mean is low */
+            law->left = 3 * law->learned;
+        }
+    } else if (law->left <= 0) {
+        if (law->low >= RS_LAW_BLOCK / 2)
+            rs_law_cross(law);
+        else
+            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));   /* nobody came below: ask less often */
+        rs_law_new_cycle(law);
+    }
+}
+
+static inline void rs_law_count_drops(rs_law *law, double inflight, int dropped)
+{
+    if (inflight <= rs_law_few(law))
+        law->background += (dropped - law->background) / RS_LAW_MEMORY;
+    law->answers += 1;
+    law->drops += dropped;
+    if (law->answers < RS_LAW_ROUND || law->answers < law->learned)
+        return;
+    law->too_many = law->drops > law->answers * rs_law_min(RS_LAW_MOST_DROPS, RS_LAW_DROPS + 2 * law->background);
+    if (law->too_many)
+        law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
+    law->answers = law->drops = 0;
+}
+
+static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
+{
+    rs_law_count_drops(law, inflight, dropped);
+    if (dropped) {
+        rs_law_apply(law, inflight);
+        return;
+    }
+    if (law->cap < RS_LAW_UNCAPPED) {
+        if (inflight + 1 > law->cap && !law->too_many)
+            law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
+        if (law->cap > law->most)
+            law->cap = RS_LAW_UNCAPPED;
+    }
+    latency = rs_law_min(latency, RS_LAW_CLIP * law->mean);
+    law->seen += 1;
+    int few = rs_law_sort(law, latency, inflight);
+    if (law->phase == RS_LAW_WATCH)
+        rs_law_watch(law, inflight);
+    else if (law->phase == RS_LAW_CLIMBING)
+        rs_law_climbing(law, latency, inflight);
+    else
+        rs_law_settle(law, few);
+    rs_law_apply(law, inflight);
+}
+#endif
