@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token, copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from resilio import _context
+from resilio._ambient_block import AmbientBlock
 from resilio._config import refuse
 from resilio._deadline import put_back
 from resilio._frames import entered_in, generator_behind
@@ -24,7 +24,7 @@ from resilio._priority import STANDARD
 from resilio._priority import put_back as put_back_priority
 
 if TYPE_CHECKING:
-    from types import CoroutineType, FrameType, TracebackType
+    from types import FrameType
 
 __all__ = ["Detached", "carry", "detached"]
 
@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NEVER_NS = 2**63 - 1
 
 
-class Detached:
+class Detached(AmbientBlock):
     """A block, or a decorator, without anything ambient; see :func:`detached`, which makes one."""
 
     __slots__ = ("_deadline", "_priority", "_tokens")
@@ -46,39 +46,8 @@ class Detached:
         self._priority: AmbientPriority | None = None
         self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
 
-    def __call__(self, fn: F) -> F:
-        """
-        Return `fn`, each of whose calls runs detached.
-
-        Raises:
-            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
-        """
-        _require_function(fn)
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            refuse("fn", fn, "no generator: write `with detached():` around what it does, or its consumer", TypeError)
-        return cast("F", _detached_async(fn) if inspect.iscoroutinefunction(fn) else _detached_sync(fn))
-
-    def __enter__(self) -> None:
-        """Take everything ambient away."""
-        self._enter(sys._getframe(1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put it back."""
-        self._exit()
-
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """Take everything ambient away."""
-        self._enter(sys._getframe(1))
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """Put it back; never waits."""
-        self._exit()
-        return cast("CoroutineType[Any, Any, None]", _nothing())
+    def _again(self) -> Detached:
+        return Detached()
 
     def _enter(self, frame: FrameType) -> None:
         if self._tokens:
@@ -109,33 +78,6 @@ class Detached:
                 continue
             with suppress(ValueError):  # left in another context than it was entered in, which has its own
                 variable.reset(token)
-
-
-async def _nothing() -> None:
-    """What `async with` awaits: nothing, without a checkpoint."""
-
-
-def _require_function(fn: object) -> None:
-    if not callable(fn) or isinstance(fn, type):
-        refuse("fn", fn, "a function", TypeError)
-
-
-def _detached_sync(fn: Callable[P, T]) -> Callable[P, T]:
-    @functools.wraps(fn)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        with Detached():
-            return fn(*args, **kwargs)
-
-    return run
-
-
-def _detached_async(fn: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        with Detached():
-            return await fn(*args, **kwargs)
-
-    return run
 
 
 @overload
@@ -173,7 +115,9 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
         TypeError: An async function or a generator function, whose body would run in its consumer's context: give the
             task a context instead (`create_task(..., context=contextvars.copy_context())`).
     """
-    _require_function(fn)
+    checked: object = fn
+    if not callable(checked) or isinstance(checked, type):
+        refuse("fn", fn, "a function", TypeError)
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
     if any(is_kind(fn) for is_kind in kinds):
         right = "a plain function; a task is given its context by `create_task(..., context=copy_context())`"

@@ -7,26 +7,22 @@ one class nothing is more important, but what belongs to a task that is under wa
 
 from __future__ import annotations
 
-import functools
-import inspect
-import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal
 
 from resilio import _context
+from resilio._ambient_block import AmbientBlock
 from resilio._config import choice, refuse
 from resilio._frames import entered_in, generator_behind
 from resilio._native.core import AmbientPriority, ambient_priority
 
 if TYPE_CHECKING:
-    from types import CoroutineType, FrameType, TracebackType
+    from types import FrameType
 
 __all__ = ["CLASSES", "Priority", "current_priority", "ignored_priorities", "priority", "priority_from"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 PriorityClass = Literal["critical", "standard", "sheddable", "background"]
 
 CLASSES: tuple[PriorityClass, ...] = ("critical", "standard", "sheddable", "background")
@@ -35,7 +31,7 @@ CLASSES: tuple[PriorityClass, ...] = ("critical", "standard", "sheddable", "back
 STANDARD = 1
 
 
-class Priority:
+class Priority(AmbientBlock):
     """A block, or a decorator, whose calls have a priority; see :func:`priority`, which makes one."""
 
     __slots__ = ("_level", "_task", "_token", "_value")
@@ -47,44 +43,8 @@ class Priority:
         self._value: AmbientPriority | None = None
         self._token: Token[AmbientPriority | None] | None = None
 
-    def __call__(self, fn: F) -> F:
-        """
-        Return `fn`, each of whose calls has this priority.
-
-        Raises:
-            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
-        """
-        checked: object = fn
-        if not callable(checked) or isinstance(checked, type):
-            refuse("fn", fn, "a function", TypeError)
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            refuse(
-                "fn", fn, "no generator: write `with priority(...):` around what it does, or its consumer", TypeError
-            )
-        wrap = _wrap_async if inspect.iscoroutinefunction(fn) else _wrap_sync
-        return cast("F", wrap(fn, self._level, self._task))
-
-    def __enter__(self) -> None:
-        """Set the priority."""
-        self._enter(sys._getframe(1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put back the one before."""
-        self._exit()
-
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """Set the priority; never waits."""
-        self._enter(sys._getframe(1))
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """Put back the one before; never waits."""
-        self._exit()
-        return cast("CoroutineType[Any, Any, None]", _nothing())
+    def _again(self) -> Priority:
+        return Priority(self._level, self._task)
 
     def _enter(self, frame: FrameType) -> None:
         if self._token is not None:
@@ -115,28 +75,6 @@ def put_back(value: AmbientPriority, token: Token[AmbientPriority | None] | None
         variable.reset(token)
     while (left := variable.get()) is not None and left.closed:
         variable.set(left.outer)
-
-
-async def _nothing() -> None:
-    """What `async with` awaits: nothing, without a checkpoint."""
-
-
-def _wrap_sync(fn: Callable[..., Any], level: int, task: object) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with Priority(level, task):
-            return fn(*args, **kwargs)
-
-    return run
-
-
-def _wrap_async(fn: Callable[..., Any], level: int, task: object) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        with Priority(level, task):
-            return await fn(*args, **kwargs)
-
-    return run
 
 
 def priority(level: PriorityClass, *, task: object = None) -> Priority:
