@@ -123,6 +123,8 @@ class _Loop:
         """Make the next attempt."""
         if self._permit is None:
             self._permit = self._policy._hold()
+        else:
+            self._at("attempt", self._tries.number)
         self._state = "made"
         return RetryAttempt(self, self._tries.number)
 
@@ -148,12 +150,16 @@ class _Loop:
         self._state = "left"
         self._tries.leave()
         if error is None:
-            if not self._failed:
+            if self._failed:
+                self._at("own")
+            else:
                 self._ended().success()
             return False
         if isinstance(error, Exception) and not self._bypassed:
+            self._at("own")  # a predicate may take its time
             self._wait = self._tries.raised(error, self.threaded)
             if self._wait is not None:
+                self._at("retry_sleep")
                 return True
             self._give_up(error)
             shown, self._tries.shown = self._tries.shown, None
@@ -185,6 +191,10 @@ class _Loop:
         failed, self._failed = self._failed, ()
         return failed
 
+    def _at(self, segment: str, attempt: int = 0) -> None:
+        """Have the call's time count as that from now on, of that attempt; 0: of the one that was."""
+        cast("Permit", self._permit)._at(segment, attempt)
+
     def _give_up(self, error: BaseException | None) -> None:
         if self._tries.counts:
             self._ended().failure(error)
@@ -215,6 +225,7 @@ class _Attempts(_Loop):
             for failed in self.taken():
                 release(failed, False)
             if seconds := _seconds(self._wait):
+                self._at("retry_sleep")
                 _backends.sleep(seconds)
         except BaseException:
             self.abandon()
@@ -239,6 +250,7 @@ class _AsyncAttempts(_Loop):
             for failed in self.taken():
                 await _closed(release(failed, True))
             if seconds := _seconds(self._wait):
+                self._at("retry_sleep")
                 await _backends.asleep(seconds)
         except BaseException:
             self.abandon()
