@@ -163,6 +163,7 @@ class _Race:
                 self.gate.tell_won(number)
         finally:
             self.running -= 1
+            del copy  # it counts its time when it is gone: a cancellation's traceback would keep it
 
 
 def _only(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -60,7 +60,7 @@ def test_a_loop_in_a_thread_tells_the_same(vt: VirtualTime) -> None:
 
 
 async def test_a_failed_result_is_closed_in_nobodys_attempt(vt: VirtualTime) -> None:
-    """What closing it takes is the policy's own, and so is a predicate's time; a sleep cut short is as long as it was."""
+    """What closing it takes is the policy's own, and so is a predicate's time; a sleep cut short counts too."""
 
     class Slow:
         async def aclose(self) -> None:

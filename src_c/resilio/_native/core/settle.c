@@ -109,12 +109,23 @@ static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser)     /* 
         rs_ledger_slow(slow, error);
 }
 
+/* A run that holds no stage has ended, or one of before a fork: of a function that a strategy in Python runs by itself, the time
+   is told nevertheless. Once: whoever ends it again finds no ledger. */
+static void end_bare(rs_run *run, int64_t now)
+{
+    run->n = run->base;
+    if (RS_LIKELY(run->ledger == NULL || run->base == 0 || run->epoch != rs_epoch))
+        return;
+    Py_XDECREF(rs_ledger_close(run, now ? now : rs_clock_now(rs_clk)));
+    rs_ledger_drop(&run->ledger);
+}
+
 /* Settle every gate with one outcome. *in_finaliser*: no listener is called. */
 void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now)
 {
     int n = run->n;
     if (RS_UNLIKELY(run->epoch != rs_epoch || n == run->base)) {
-        run->n = run->base;
+        end_bare(run, now);
         return;
     }
     PyObject *slow = rs_run_count(run, now);
@@ -177,7 +188,7 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
 {
     int n = run->n, verdict = RS_SUCCESS;
     if (RS_UNLIKELY(run->epoch != rs_epoch || n == run->base)) {
-        run->n = run->base;
+        end_bare(run, now);
         return verdict;
     }
     PyObject *slow = rs_run_count(run, now);
@@ -199,7 +210,7 @@ int rs_run_raised(rs_run *run, int64_t now)
     PyObject *type, *error, *traceback;
     int n = run->n, verdict = RS_SUCCESS;
     if (RS_UNLIKELY(run->epoch != rs_epoch) || n == run->base) {
-        run->n = run->base;
+        end_bare(run, now);
         return RS_FAILURE;
     }
     PyObject *slow = rs_run_count(run, now);
@@ -271,6 +282,8 @@ int rs_run_succeeded(rs_run *run)
     }
     if (RS_UNLIKELY(slow != NULL))
         rs_ledger_slow(slow, NULL);
+    else if (RS_UNLIKELY(run->ledger != NULL))
+        end_bare(run, now);
     return 1;
 }
 
@@ -301,7 +314,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
     int verdict = RS_SUCCESS;
     PyObject *slow = NULL;
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
-        run->n = run->base;
+        end_bare(run, end->now_ns);
         end->outcome = (int8_t)verdict;
         return RS_PASS;
     }
