@@ -662,6 +662,7 @@ async def test_a_call_that_waits_may_be_given_up(served: Served) -> None:
     async with served.channel(interceptors(policy)) as channel:
         echo = channel.unary_unary("/s/echo")
         call, task = echo(b"a"), asyncio.ensure_future(echo(b"a"))
+        await asyncio.sleep(0)  # a task cancelled before it began would leave its call waiting, with nobody to await it
         await served.until(lambda: policy.snapshot().queued == 2)
         call.cancel()
         task.cancel()
