@@ -161,9 +161,9 @@ class _Loop:
             if self._wait is not None:
                 self._at("retry_sleep")
                 return True
-            self._give_up(error)
-            shown, self._tries.shown = self._tries.shown, None
-            if shown is not None and shown is not error:
+            shown, self._tries.shown = self._tries.shown or error, None
+            self._give_up(shown)
+            if shown is not error:
                 raise shown
             return False
         self._ended().raised(error)

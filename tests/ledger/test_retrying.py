@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio import sleep
 
-from resilio import Retry, Segments, constant, retry, retrying
+from resilio import BulkheadFullError, Retry, Segments, constant, retry, retrying
 from resilio.testing import VirtualTime
 
 pytestmark = pytest.mark.anyio
@@ -80,3 +80,16 @@ async def test_a_failed_result_is_closed_in_nobodys_attempt(vt: VirtualTime) -> 
                 attempt.result(Slow())
     assert counted(policy) == {"attempt": 0.375, "own": 0.375, "retry_sleep": 1.25}
     assert sum(counted(policy).values()) == pytest.approx(vt.now)
+
+
+async def test_an_earlier_error_that_leaves_the_loop_has_its_segments(vt: VirtualTime) -> None:
+    """The last try was refused, so the one before it is what is raised: it tells of the whole loop."""
+    policy = tries()
+    with pytest.raises(OSError, match="first") as caught:
+        async for attempt in retrying(policy):
+            with attempt:
+                if attempt.number == 2:
+                    raise BulkheadFullError("refused")
+                await sleep(0.125)
+                raise OSError("first")
+    assert told(caught.value.resilio_segments) == {"attempt": 0.125, "retry_sleep": 0.5}

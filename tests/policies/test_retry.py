@@ -164,6 +164,23 @@ def test_a_deadline_that_has_passed_inside_is_not_retried(vt):
     assert len(caught.value.resilio.attempts) == 2
 
 
+def test_of_attempts_that_cannot_be_followed_in_time_the_last_is_raised(vt):
+    """What is raised is what the last attempt has raised, not one before it."""
+    made = []
+
+    @retry(on=OSError, attempts=9, backoff=0.5, budget=None)
+    def call():
+        made.append(OSError(len(made)))
+        vt.advance(0.25)
+        raise made[-1]
+
+    with deadline(1.2), pytest.raises(OSError) as caught:
+        call()
+    assert caught.value.resilio.stop_reason == "deadline"
+    assert len(made) == 2
+    assert caught.value is made[1]
+
+
 def test_a_passed_deadline_is_retried_if_it_is_named(vt):
     """By its class in `on`."""
     assert at_once(on=DeadlineExceededError).call(Flaky(1, lambda _: DeadlineExceededError(1.0, 0.0))) == 2

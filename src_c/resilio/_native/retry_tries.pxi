@@ -141,7 +141,7 @@ cdef class Tries:
             _events.gave_up(self.gate, self.attempt, error, STOP_REASONS[reason])
         if error is None or (reason == NESTED and self.ended is None):
             return 0
-        if not called or reason == REFUSED or reason == DEADLINE:
+        if not called or (reason in (REFUSED, DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
             self.shown = self.last_own(error)
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
