@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks._elsewhere import elsewhere
 from benchmarks.efficacy._results import kept
 from resilio.bench._report import markdown, terminal
 from resilio.bench._results import Results, from_json
@@ -28,7 +29,8 @@ INTRODUCTION = (
     "W is what the empty wrapper `async def w(*a, **k): return await f(*a, **k)` adds to a bare `await f()`, and for "
     "sync functions its sync twin; a figure in W is what a subject adds, divided by that. A figure is the "
     "median of several processes, in each of which all subjects take turns; ± is half the distance from the lowest of "
-    "them to the highest. The clock is the one that the subject reads while it works."
+    "them to the highest. The clock is the one that the subject reads while it works. What other processors met of the "
+    "targets stands below the tables."
 )
 # An installed resilio goes before the one of the repository.
 _WORKER = "import sys; sys.path.append({root!r}); from benchmarks.worker import main; main()"
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = [run for run in runs if run is not None]
     if done:
         print(terminal(done))
-        options.output.write_text(markdown(done, INTRODUCTION) + kept(options.output), encoding="utf-8")
+        others = elsewhere(options.output, done[-1].environment.processor)
+        options.output.write_text(markdown(done, INTRODUCTION) + others + kept(options.output), encoding="utf-8")
         print(f"\nwritten: {options.output}")
     return 0 if len(done) == len(runs) else 1
 

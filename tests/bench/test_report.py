@@ -1,5 +1,6 @@
 import json
 
+import attrs
 import pytest
 
 from resilio.bench._report import figure, markdown, terminal
@@ -96,3 +97,26 @@ def test_skips_are_said_with_the_pythons_they_happened_on():
 def test_figures_are_written_with_their_unit(row, text):
     """Each unit has one way to be written."""
     assert figure(row) == text
+
+
+def on(processor, value):
+    """A run on a processor of that name."""
+    results = run("3.13.0", breaker(value))
+    return attrs.evolve(results, environment=attrs.evolve(results.environment, processor=processor))
+
+
+def test_what_other_processors_met_stays_in_the_report(tmp_path, benchmark_module):
+    """The targets of the last run on each other processor follow the tables; those of this one are measured anew."""
+    elsewhere = benchmark_module("_elsewhere").elsewhere
+    report = tmp_path / "RESULTS.md"
+    assert elsewhere(report, "A") == ""
+    for processor, value in [("A", 0.5), ("B", 1.5), ("A", 0.6), ("C", 0.7), ("C", 0.8)]:
+        others = elsewhere(report, processor)
+        report.write_text(markdown([on(processor, value)]) + others + "\n# Efficacy\n\n## R1 kept\n", encoding="utf-8")
+    assert "## C" not in others
+    a, b = others.index("\n## A\n"), others.index("\n## B\n")
+    assert "0.60 W (50 ns): aim met" in others[a:b]
+    assert "1.50 W (50 ns): MISSED" in others[b:]
+    assert "0.50 W" not in others
+    assert "Efficacy" not in others
+    assert "Ended 2026-01-02 03:04 UTC." in others[a:b]

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def integrations(monkeypatch):
-    """The benchmarks of integrations, which are not installed."""
-    if not (ROOT / "benchmarks" / "integrations").is_dir():
-        pytest.skip("the benchmarks are not here")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
-    yield importlib.import_module("benchmarks.integrations")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
-        del sys.modules[name]
+def integrations(benchmark_module):
+    """The benchmarks of integrations."""
+    return benchmark_module("integrations")
 
 
 def shown(table) -> list[str]:
