@@ -1,27 +1,27 @@
-"""One policy as the page shows it: a description made once, and figures of which only what changed is read and sent."""
+"""One policy as the page shows it: a description made once, and figures of which only what changed is made and sent."""
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
+from resilio._native.keyed import KeyedGate
+from resilio._native.sums import News, Sums
 from resilio.live._journal import Past
 
 if TYPE_CHECKING:
+    from resilio._native.core import Gate
     from resilio._native.primitives import LatencyHistogram
     from resilio._policy import Policy
 
-__all__ = ["OPERATIONS", "QUANTILES", "Row", "operations_of"]
+__all__ = ["OPERATIONS", "Row", "operations_of"]
 
 OPERATIONS = ("force_open", "force_closed", "disable", "reset", "resume", "reconfigure")
 """What may be asked of policies that can do it; each is a method's name."""
 
-QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-_TOTALS = ("inflight", "queued", "calls", "successes", "failures", "ignored", "rejected", "would_reject", "cancelled")
-_RATES = {"calls_s": "calls", "failures_s": "failures", "rejected_s": "rejected"}
 _COSTLY_NS = 1_000_000  # processor time; a row that takes longer to read is read less often
 _SELDOM = 30  # readings that it leaves out at most
 
@@ -50,34 +50,21 @@ class Row:
         past: What the journal remembers of it.
     """
 
-    __slots__ = (
-        "_counters",
-        "_latency",
-        "_ledger",
-        "_past",
-        "_pause",
-        "_policy",
-        "_read_ns",
-        "_state",
-        "_still",
-        "fields",
-        "ident",
-        "latency",
-    )
+    __slots__ = ("_face", "_numbers", "_past", "_pause", "_policy", "fields", "ident")
 
     def __init__(self, ident: int, policy: Policy[Any], past: Past) -> None:
         self.ident = ident
         self.fields: Fields = {}
-        self.latency: LatencyHistogram | None = None  # of the last interval
         self._policy = weakref.ref(policy)
         self._past = past
-        self._counters: Mapping[str, int] = {}
-        self._state: object = None
-        self._latency: LatencyHistogram | None = None
-        self._ledger: Mapping[str, float] = {}
-        self._read_ns: int | None = None
-        self._still = False  # nothing went on, and that was told
+        self._face: Fields = {}
+        self._numbers = News()
         self._pause = 0
+
+    @property
+    def latency(self) -> LatencyHistogram | None:
+        """The latencies of the last interval, None if no call has ended in it."""
+        return self._numbers.latency
 
     @property
     def policy(self) -> Policy[Any] | None:
@@ -106,65 +93,41 @@ class Row:
             return {}
         begun = thread_time_ns()
         try:
-            found = self._figures(policy, now_ns)
+            news, trouble = self._news(policy, now_ns), None
         except Exception as error:  # noqa: BLE001 - a policy of somebody's own: the others are shown all the same
-            found = {**self.fields, "trouble": type(error).__name__}
+            news, trouble = {}, type(error).__name__
         self._pause = min(_SELDOM, (thread_time_ns() - begun) // _COSTLY_NS)
-        before, self.fields = self.fields, found
-        if found is before:
-            return {}
-        changed = {name: value for name, value in found.items() if name not in before or before[name] != value}
-        return changed | {name: None for name in before if name not in found}
+        if trouble != self.fields.get("trouble"):
+            news["trouble"] = trouble
+        if news:
+            self.fields.update(news)
+        return news
 
     def _is_paused(self) -> bool:
         self._pause -= 1
         return self._pause >= 0
 
-    def _figures(self, policy: Policy[Any], now_ns: int) -> Fields:
-        gate, past = policy.gates[0], self._past
-        counters, state = gate.counters(), _state_of(policy)
-        name, told = policy.name or "unnamed", self.fields
-        same = (counters, state) == (self._counters, self._state)
-        same = same and (name, past.since, past.why) == (told.get("name"), told.get("since"), told.get("why"))
-        if same and self._still:
-            self._read_ns = now_ns
-            return self.fields
-        found: Fields = {name: counters[name] for name in _TOTALS}
-        found |= {"name": name, "state": state, "limit": _finite(policy._limit())}
-        found |= {"since": past.since, "opened": past.opened}
-        found |= self._rates(counters, now_ns)
-        found |= self._quantiles(policy, counters)
-        found |= self._times(policy)
-        found["why"] = past.why
-        self._still = same
-        self._counters, self._state, self._read_ns = counters, state, now_ns
-        return found
+    def _news(self, policy: Policy[Any], now_ns: int) -> Fields:
+        past, gate = self._past, policy.gates[0]
+        face = {
+            "name": policy.name or "unnamed",
+            "state": _state_of(policy),
+            "limit": _finite(policy._limit()),
+            "since": past.since,
+            "opened": past.opened,
+            "why": past.why,
+        }
+        news = self._numbers.read(_counted(gate) if isinstance(gate, KeyedGate) else gate, now_ns)
+        if face != self._face:  # nearly never
+            before, self._face = self._face, face
+            news.update({name: value for name, value in face.items() if name not in before or before[name] != value})
+        return news
 
-    def _rates(self, counters: Mapping[str, int], now_ns: int) -> Fields:
-        before, seconds = self._counters, (now_ns - (self._read_ns or now_ns)) / 1e9
-        if not before or seconds <= 0:
-            return dict.fromkeys(_RATES, 0.0)
-        return {rate: _rounded((counters[name] - before[name]) / seconds) for rate, name in _RATES.items()}
 
-    def _quantiles(self, policy: Policy[Any], counters: Mapping[str, int]) -> Fields:
-        before = self._counters
-        ended = counters["successes"] + counters["failures"]
-        if before and ended == before["successes"] + before["failures"]:
-            self.latency = None
-            return dict.fromkeys(QUANTILES)
-        now = policy.latency
-        earlier, self._latency = self._latency, now
-        self.latency = _difference(now, earlier)
-        if self.latency is None or not self.latency.count:
-            return dict.fromkeys(QUANTILES)
-        return {name: _rounded(1000 * self.latency.quantile(share)) for name, share in QUANTILES.items()}
-
-    def _times(self, policy: Policy[Any]) -> Fields:
-        """The time ledger of the interval: seconds by what they were spent on."""
-        ledger = policy.call_seconds
-        before, self._ledger = self._ledger, ledger
-        spent = {name: _rounded(value - before.get(name, 0.0)) for name, value in ledger.items()} if before else {}
-        return {"time": {name: value for name, value in spent.items() if value > 0}}
+def _counted(stage: KeyedGate) -> Gate:
+    sums = Sums(stage)
+    stage.add_to(sums)
+    return sums
 
 
 def _state_of(policy: Policy[Any]) -> Any:
@@ -173,14 +136,5 @@ def _state_of(policy: Policy[Any]) -> Any:
     return states(policy.gates[0]) if states is not None else policy._state()
 
 
-def _difference(now: LatencyHistogram, earlier: LatencyHistogram | None) -> LatencyHistogram | None:
-    """What was counted in between; None at the first time."""
-    return None if earlier is None else now.since(earlier)
-
-
 def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else _rounded(value)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 1) if value >= 100 else round(value, 2) if value >= 1 else round(value, 4)
+    return None if value is None or not math.isfinite(value) else round(value, 1 if value >= 100 else 2)

@@ -240,6 +240,21 @@ def test_reading_many_policies_lets_others_have_their_turn(monkeypatch: pytest.M
     assert pauses == [0, 0]
 
 
+def test_a_keyed_policy_shows_all_its_keys_as_one(vt: VirtualTime) -> None:
+    """Counters, rates, quantiles and the time of keys that are there and of those that are gone."""
+    policy, page = keyed(circuit_breaker, key=lambda host, seconds: host, name="hosts"), sampler()
+    guarded = policy(lambda host, seconds: vt.advance(seconds))
+    guarded("gone", 0.5)
+    page.read()
+    policy.reset()
+    guarded("a", 0.25)
+    guarded("b", 0.75)
+    (news,) = page.read().changed
+    assert (news["calls"], news["successes"], news["calls_s"]) == (3, 3, 2.0)
+    assert (news["p50"], news["p99"]) == (pytest.approx(250, rel=0.01), pytest.approx(750, rel=0.01))
+    assert news["time"] == {"attempt": 1.0}
+
+
 def test_a_keyed_policy_that_forgets_its_keys_starts_its_interval_anew(vt: VirtualTime) -> None:
     """After a reset there is no difference to show, and no error."""
     policy, page = keyed(circuit_breaker, key=lambda host: host, name="hosts"), sampler()

@@ -91,6 +91,11 @@ cdef class KeyedGate(Gate):
                 add_counters(&sum, &one)
         return dict(sum)
 
+    def add_to(self, sums):
+        """Add what all keys have counted to Sums, of one moment."""
+        with _lock:
+            sums.add([self, *self.table.gates_of(self.index)])
+
     def seconds(self):
         """What calls whose outermost stage this is have spent their time on, added up."""
         with _lock:

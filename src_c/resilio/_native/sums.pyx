@@ -1,13 +1,31 @@
 # cython: auto_pickle=False
-"""What many gates of one kind have counted, added up: a gate that admits nothing and has their counters."""
+"""
+What gates have counted, for who reads it again and again: of many gates of one kind added up, by a gate that admits
+nothing and has their counters; and of one gate what is new.
+"""
 
+cimport cython
 from cpython.object cimport PyObject
+from libc.math cimport round as nearest
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from resilio._native.gate cimport Gate, rs_counters, rs_gate, rs_lock_acquire, rs_lock_release
-from resilio._native.primitives cimport rs_histogram as rs_latencies, rs_histogram_merge
+from resilio._native.primitives cimport (
+    LatencyHistogram,
+    histogram_adopt,
+    rs_histogram as rs_latencies,
+    rs_histogram_copy,
+    rs_histogram_free,
+    rs_histogram_init,
+    rs_histogram_merge,
+    rs_histogram_quantile,
+    rs_histogram_since,
+)
 
-__all__ = ["Sums"]
+from resilio._native.core import SEGMENTS
+
+__all__ = ["News", "Sums"]
 
 
 cdef class Sums(Gate):
@@ -69,3 +87,162 @@ cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
     into.abandoned += of.abandoned
     into.inflight += of.inflight
     into.queued += of.queued
+
+
+# ---- what is new of one gate -----------------------------------------------------------------------------------
+
+cdef tuple segments = (*SEGMENTS, "wasted")
+
+
+@cython.final
+cdef class News:
+    """
+    Tells the numbers of one gate, and each later time those that have changed since.
+
+    Totals are since the gate was made; rates per second, quantiles in milliseconds and the seconds by segment ("time") are
+    of the interval between two readings, None or 0 at the first. For one thread at a time.
+    """
+
+    cdef rs_counters counters           # all as last read
+    cdef int64_t spent_ns[11]
+    cdef rs_latencies latency, interval
+    cdef int64_t read_ns                # 0: never
+    cdef bint still                     # nothing went on, and that was told
+    cdef double told[6]                 # rates and quantiles as last told; -1: None
+    cdef dict time
+
+    def __cinit__(self):
+        rs_histogram_init(&self.latency)
+        rs_histogram_init(&self.interval)
+
+    def __dealloc__(self):
+        rs_histogram_free(&self.latency)
+        rs_histogram_free(&self.interval)
+
+    @property
+    def latency(self):
+        """The latencies of the last interval as a LatencyHistogram; None if no call has ended in it."""
+        cdef rs_latencies copy
+        if self.interval.count == 0:
+            return None
+        if rs_histogram_copy(&copy, &self.interval):
+            raise MemoryError("no memory for a copy of the latencies")
+        return histogram_adopt(&copy)
+
+    def read(self, Gate gate not None, int64_t now_ns):
+        """
+        Return what has changed, by name; everything at the first time.
+
+        Args:
+            gate: The same each time, or Sums of the same gates.
+
+            now_ns: On resilio's clock.
+
+        Raises:
+            MemoryError: No memory for a copy of the latencies; the next reading tells what this one has not.
+        """
+        cdef rs_gate *of = <rs_gate *><PyObject *>gate
+        cdef rs_counters counters
+        cdef rs_latencies latency
+        cdef int64_t spent_ns[11]
+        cdef int failed = 0
+        rs_lock_acquire(&of.lock)
+        counters = of.counters
+        memcpy(spent_ns, of.spent_ns, sizeof(spent_ns))
+        cdef bint same = self.read_ns and memcmp(&counters, &self.counters, sizeof(counters)) == 0
+        cdef bint ended = not self.read_ns or (
+            counters.successes + counters.failures != self.counters.successes + self.counters.failures
+        )
+        rs_histogram_init(&latency)
+        if ended:
+            failed = rs_histogram_copy(&latency, <rs_latencies *>&of.latency)
+        rs_lock_release(&of.lock)
+        if failed:
+            raise MemoryError("no memory for a copy of the latencies")
+        if same and self.still:
+            self.read_ns = now_ns
+            return {}
+        found = {}
+        self.tell_totals(found, &counters)
+        self.tell_rates(found, &counters, now_ns)
+        self.tell_quantiles(found, ended, &latency)
+        self.tell_time(found, spent_ns)
+        self.counters, self.read_ns, self.still = counters, now_ns, same
+        return found
+
+    cdef int tell_totals(self, dict found, const rs_counters *now) except -1:
+        cdef rs_counters *before = &self.counters
+        cdef bint all = self.read_ns == 0
+        if all or now.inflight != before.inflight:
+            found["inflight"] = now.inflight
+        if all or now.queued != before.queued:
+            found["queued"] = now.queued
+        if all or now.calls != before.calls:
+            found["calls"] = now.calls
+        if all or now.successes != before.successes:
+            found["successes"] = now.successes
+        if all or now.failures != before.failures:
+            found["failures"] = now.failures
+        if all or now.ignored != before.ignored:
+            found["ignored"] = now.ignored
+        if all or now.rejected != before.rejected:
+            found["rejected"] = now.rejected
+        if all or now.would_reject != before.would_reject:
+            found["would_reject"] = now.would_reject
+        if all or now.cancelled != before.cancelled:
+            found["cancelled"] = now.cancelled
+        return 0
+
+    cdef int tell_rates(self, dict found, const rs_counters *now, int64_t now_ns) except -1:
+        cdef double seconds = <double>(now_ns - self.read_ns) / 1e9 if self.read_ns else 0.0
+        self.tell(found, 0, "calls_s", rate(now.calls, self.counters.calls, seconds))
+        self.tell(found, 1, "failures_s", rate(now.failures, self.counters.failures, seconds))
+        self.tell(found, 2, "rejected_s", rate(now.rejected, self.counters.rejected, seconds))
+        return 0
+
+    cdef int tell_quantiles(self, dict found, bint ended, rs_latencies *now) except -1:
+        """Of the calls that have ended in the interval; *now* is taken over."""
+        rs_histogram_free(&self.interval)
+        rs_histogram_init(&self.interval)
+        if ended:
+            if self.read_ns and rs_histogram_since(&self.interval, now, &self.latency):
+                rs_histogram_init(&self.interval)   # no memory, or somebody has reset it: the next is of a whole interval again
+            rs_histogram_free(&self.latency)
+            self.latency = now[0]
+        self.tell(found, 3, "p50", quantile(&self.interval, 0.5))
+        self.tell(found, 4, "p95", quantile(&self.interval, 0.95))
+        self.tell(found, 5, "p99", quantile(&self.interval, 0.99))
+        return 0
+
+    cdef int tell(self, dict found, int which, str name, double value) except -1:
+        if self.read_ns == 0 or value != self.told[which]:
+            self.told[which] = value
+            found[name] = value if value >= 0 else None
+        return 0
+
+    cdef int tell_time(self, dict found, const int64_t *spent_ns) except -1:
+        cdef dict time = {}
+        cdef double seconds
+        cdef int i
+        for i in range(11):
+            seconds = rounded(<double>(spent_ns[i] - self.spent_ns[i]) / 1e9) if self.read_ns else 0.0
+            if seconds > 0:
+                time[segments[i]] = seconds
+        memcpy(self.spent_ns, spent_ns, sizeof(self.spent_ns))
+        if self.time is None or time != self.time:
+            found["time"] = self.time = time
+        return 0
+
+
+cdef double rate(uint64_t now, uint64_t before, double seconds) noexcept:
+    return rounded(<double>(now - before) / seconds) if seconds > 0 and now > before else 0.0
+
+
+cdef double quantile(const rs_latencies *latency, double share) noexcept:
+    return rounded(<double>rs_histogram_quantile(latency, share) / 1e6) if latency.count else -1.0
+
+
+cdef double rounded(double value) noexcept:
+    """As people read it: four digits behind the point, of larger numbers less."""
+    cdef double scale = 10.0 if value >= 100 else 100.0 if value >= 1 else 10000.0
+    return nearest(value * scale) / scale
