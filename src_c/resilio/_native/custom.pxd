@@ -62,7 +62,7 @@ ctypedef enum rs_door_state:
     DRAINING = 1
     DRAINED = 2
 
-# A pipeline's door in memory as C sees it, where nothing may touch a reference count; checked at import.
+# A pipeline's door in memory as C sees it, where nothing may touch a reference count; each door checks it.
 ctypedef struct rs_door:
     rs_gate gate
     int state
