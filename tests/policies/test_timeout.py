@@ -116,6 +116,25 @@ def test_until_enough_is_known_the_ceiling_holds(vt):
     assert limit.learned_from == 100
 
 
+@pytest.mark.parametrize(("calls", "seconds"), [(255, 0.0002), (90, 0.001)])
+def test_what_was_learned_is_never_far_behind(vt, calls, seconds):
+    """The quantile is not asked for at each call, but again after 256 of them, or 0.1 s after the last time."""
+    limit = timeout("p50", ceiling=10.0)
+    learning(vt, limit, (20, 1e-5))
+    assert limit.seconds == pytest.approx(1e-5, rel=0.02)
+
+    def note():
+        vt.advance(seconds)
+        limit._gate.note(0, round(seconds * 1e9), False)
+
+    for _ in range(calls):
+        note()
+    assert limit.seconds == pytest.approx(1e-5, rel=0.02)
+    for _ in range(256 - calls if calls == 255 else 11):
+        note()
+    assert limit.seconds == pytest.approx(seconds, rel=0.02)
+
+
 @pytest.mark.parametrize(("seconds", "limit_is"), [(0.001, 0.05), (8.0, 10.0)])
 def test_floor_and_ceiling_bound_what_is_learned(vt, seconds, limit_is):
     """However quick or slow the calls are, the timeout stays within floor and ceiling."""
