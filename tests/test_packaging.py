@@ -125,7 +125,9 @@ def test_wheel_holds_modules_stubs_and_marker_only() -> None:
         Path(name).parent.as_posix() for name in inside if Path(name).suffix not in {".py", ".pyi", ".so", ".typed"}
     }
     assert data == {"resilio/live/static", "resilio/metrics/assets", "resilio/simulation/scenarios"}
-    assert {f"resilio/live/static/{name}" for name in ("index.html", "live.css", "live.js", "icon.svg")} <= inside
+    assert {
+        f"resilio/live/static/{name}" for name in ("index.html", "live.css", "live.js", "store.js", "icon.svg")
+    } <= inside
     modules = {Path(name).name.partition(".")[0] for name in inside if name.endswith(".so")}
     assert modules == set(NATIVE)
     assert {f"resilio/_native/{name}.pyi" for name in NATIVE} <= inside

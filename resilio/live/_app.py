@@ -1,5 +1,5 @@
 """
-The live page as a pure ASGI app: HTML, a script, a style sheet, and a stream of server-sent events.
+The live page as a pure ASGI app: files, and a stream of server-sent events.
 
     GET  .               the page                     GET  stream          a snapshot, then what changes
     GET  snapshot        everything once, as JSON     GET  policy?id=7     one policy in full
@@ -14,8 +14,6 @@ import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import anyio
@@ -23,6 +21,7 @@ import anyio
 from resilio import _backends
 from resilio._config import seconds
 from resilio._policy import Policy
+from resilio.live import _files
 from resilio.live._details import details_of
 from resilio.live._http import HEADERS, Answer, Receive, Refused, Request, Scope, Send, Tokens, no_cross_site, read_json
 from resilio.live._hub import Hub, Viewer, encode
@@ -33,20 +32,9 @@ from resilio.live._sampler import Sampler
 
 __all__ = ["Live", "live"]
 
-_FILES = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "live.css": ("live.css", "text/css; charset=utf-8"),
-    "live.js": ("live.js", "text/javascript; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
-}
 _STREAMS = {"stream": "page", "hystrix.stream": "hystrix"}
 _HEARTBEAT = 5  # wake-ups without a frame until a comment shows that the connection is alive
 _STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"))
-
-
-@cache
-def _asset(name: str) -> bytes:
-    return files("resilio.live").joinpath("static", name).read_bytes()
 
 
 class Live(ABC):
@@ -108,13 +96,12 @@ class Live(ABC):
         page = request.page
         if page == "operate":
             return await self._operate(request)
-        if request.rest == "" or page not in _FILES.keys() | _STREAMS.keys() | {"snapshot", "policy"}:
+        if request.rest == "" or page not in _files.names() | _STREAMS.keys() | {"snapshot", "policy"}:
             return _elsewhere(request)
         if request.method not in ("GET", "HEAD"):
             raise Refused(405, "only GET", [(b"allow", b"GET, HEAD")])
-        if page in _FILES:
-            name, kind = _FILES[page]
-            return Answer(_asset(name), kind)
+        if page in _files.names():
+            return _files.answer(request)
         self._tokens.check_read(request)
         if page in _STREAMS:
             return await self._stream(_STREAMS[page], request, send)

@@ -33,7 +33,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-"""Sent with everything."""
+"""Sent with everything, unless an answer has its own."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a defect
@@ -68,7 +68,8 @@ class Answer:
         """Send it; of a HEAD request's without the body."""
         length = (b"content-length", str(len(self.body)).encode())
         kind = (b"content-type", self.kind.encode())
-        headers = [kind, length, *HEADERS, *self.headers]
+        own = {name for name, _ in self.headers}
+        headers = [kind, length, *(header for header in HEADERS if header[0] not in own), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -46,7 +48,7 @@ async def ids(app: Any) -> tuple[str, dict[str, int]]:
     ("path", "kind", "has"),
     [
         ("/", "text/html; charset=utf-8", b"<title>resilio</title>"),
-        ("/live.js", "text/javascript; charset=utf-8", b"use strict"),
+        *((f"/{name}", "text/javascript; charset=utf-8", b"import {") for name in ("live.js", "row.js", "stream.js")),
         ("/live.css", "text/css; charset=utf-8", b"prefers-reduced-motion"),
         ("/icon.svg", "image/svg+xml", b"<svg"),
     ],
@@ -64,6 +66,34 @@ async def test_the_page_is_files_without_anything_from_elsewhere(path: str, kind
     assert answer.headers["x-content-type-options"] == "nosniff"
     head = await request(live(), "HEAD", path)
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(answer.body)))
+
+
+async def test_a_browser_keeps_the_files_until_they_are_others() -> None:
+    """It asks each time with the tag of what it has, and gets the file only if that is another one."""
+    first = await request(live(), path="/live.js")
+    assert first.headers["cache-control"] == "no-cache"
+    for sent in (first.headers["etag"], f'W/{first.headers["etag"]}, "other"'):
+        again = await request(live(), path="/live.js", headers={"if-none-match": sent})
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    other = await request(live(), path="/live.js", headers={"if-none-match": '"other"'})
+    assert (other.status, other.body) == (200, first.body)
+    assert (await request(live(), path="/snapshot")).headers["cache-control"] == "no-store"
+
+
+def test_the_modules_of_the_page_fit_together() -> None:
+    """Each import names what that module exports, all are loaded at once with the page, and none is long."""
+    static = files("resilio.live").joinpath("static")
+    scripts = {file.name: file.read_text() for file in static.iterdir() if file.name.endswith(".js")}
+    given = {
+        name: set(re.findall(r"^export (?:async )?(?:function|class|const|let) ([\w$]+)", text, re.MULTILINE))
+        for name, text in scripts.items()
+    }
+    for name, text in scripts.items():
+        assert text.count("\n") < 250, name
+        for wanted, of in re.findall(r'^import \{ (.*) \} from "./(.*)";$', text, re.MULTILINE):
+            assert set(wanted.split(", ")) <= given[of], f"{name} wants of {of}"
+    page = static.joinpath("index.html").read_text()
+    assert set(re.findall(r'(?:modulepreload" href|script src)="([^"]*)"', page)) == set(scripts)
 
 
 @pytest.mark.parametrize(

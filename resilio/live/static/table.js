@@ -1,0 +1,69 @@
+// The table of all policies, in order and filtered, and the sums above it.
+import { $, put } from "./dom.js";
+import { RowView } from "./row.js";
+import { store, view } from "./store.js";
+import { num, severity, states, words } from "./words.js";
+
+function matches(policy) {
+  if (!view.filter) return true;
+  const text = `${policy.name} ${policy.kind} ${words(policy.kind)} ${states(policy).map(([state]) => `${state} ${words(state)}`).join(" ")}`.toLowerCase();
+  return view.filter.split(/\s+/).every((word) => text.includes(word));
+}
+
+function sorted() {
+  const shown = [...store.policies.values()].filter(matches);
+  const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id - b.id);
+  if (view.sort === "name") return shown.sort(byName);
+  if (view.sort === "problems") return shown.sort((a, b) => severity(b) - severity(a) || byName(a, b));
+  return shown.sort((a, b) => (b[view.sort] || 0) - (a[view.sort] || 0) || byName(a, b));
+}
+
+let heldSince = 0;
+function arrange(force) {
+  const shown = sorted();
+  const ids = shown.map((policy) => policy.id);
+  const same = ids.length === view.order.length && ids.every((id, at) => id === view.order[at]);
+  const pointed = !force && $("rows").matches(":hover") && ids.length === view.order.length;
+  if (pointed && !same && (heldSince ||= Date.now()) > Date.now() - 5000) return; // rows do not run away from a pointer
+  heldSince = 0;
+  if (!same) {
+    const focused = document.activeElement;
+    const wanted = new Set(ids);
+    for (const [id, row] of view.rows) if (!wanted.has(id)) { row.drop(); view.rows.delete(id); }
+    let place = $("rows").firstChild;
+    for (const id of ids) {
+      let row = view.rows.get(id);
+      if (!row) view.rows.set(id, row = new RowView(id));
+      if (row.node === place) place = place.nextSibling; else $("rows").insertBefore(row.node, place);
+    }
+    view.order = ids;
+    if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  }
+  put($("shown"), ids.length === store.policies.size ? "" : `${ids.length} of ${store.policies.size}`);
+  $("empty").hidden = ids.length > 0;
+  put($("empty"), store.policies.size ? "No policy matches the filter." : "No policies yet: they appear here as soon as one is made.");
+}
+
+function sums() {
+  const all = [...store.policies.values()].filter((policy) => policy.kind !== "pipeline");
+  const sum = (field) => all.reduce((total, policy) => total + (policy[field] || 0), 0);
+  const problems = [...store.policies.values()].filter((policy) => severity(policy) >= 2).length;
+  put($("sum-policies"), num(store.policies.size));
+  put($("sum-problems"), num(problems));
+  $("tile-problems").classList.toggle("bad", problems > 0);
+  put($("sum-inflight"), num(sum("inflight")));
+  put($("sum-failures"), num(sum("failures_s")));
+  put($("sum-rejected"), num(sum("rejected_s")));
+  document.title = problems ? `(${problems}) resilio` : "resilio";
+}
+
+export function drawAll(force) {
+  $("policies").classList.toggle("timed", store.timed);
+  arrange(force);
+  for (const row of view.visible) row.draw();
+  sums();
+  const about = store.process;
+  put($("process"), about ? `process ${about.pid} on ${about.host}, Python ${about.python}` : "");
+  $("unlock").hidden = !store.operations || Boolean(view.token);
+  $("read-only").hidden = store.operations;
+}
