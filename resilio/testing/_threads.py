@@ -2,7 +2,8 @@
 Which other threads could still act, so that virtual time stands still while real work is under way.
 
 A thread is *busy* while it runs code, *waiting* while it is blocked in the standard library (a lock, a queue, a
-socket), and left out while it is an idle worker of a pool. What it is doing is read off its innermost frame.
+socket), and left out while it is an idle worker of a pool. What it is doing is read off its innermost frame; on Linux
+the system says as well whether it was woken and has only not been given a processor yet.
 """
 
 from __future__ import annotations
@@ -97,7 +98,19 @@ def _kind(thread: threading.Thread, frame: FrameType | None) -> str:
     module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
     if (module, function) in _IDLE or _idle_in_anyio(thread):
         return "idle"
-    return "waiting" if function in _WAITING.get(module, ()) else "busy"
+    if function not in _WAITING.get(module, ()):
+        return "busy"
+    # who waits for virtual time looks at the others now and then, and is ready each time
+    return "waiting" if module == "resilio.testing._parking" or not _is_ready(thread) else "busy"
+
+
+def _is_ready(thread: threading.Thread) -> bool:
+    """Return whether the thread would run if a processor were free; False where the system does not say."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:  # noqa: PTH123 - many times a second
+            return file.read().rpartition(b") ")[2].startswith(b"R")
+    except OSError:
+        return False
 
 
 def _idle_in_anyio(thread: threading.Thread) -> bool:

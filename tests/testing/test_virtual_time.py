@@ -16,7 +16,7 @@ import trio
 
 from resilio import _backends, _context
 from resilio._native import clock
-from resilio.testing import DeadlockError, VirtualTime, virtual_event_loop, virtual_time
+from resilio.testing import DeadlockError, VirtualTime, _threads, virtual_event_loop, virtual_time
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -408,6 +408,21 @@ def test_a_blocked_thread_goes_on_while_the_test_joins_it(vt: VirtualTime) -> No
     thread.start()
     thread.join()
     assert vt.now == 4.0
+
+
+def test_a_thread_that_was_woken_and_has_no_processor_yet_keeps_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still looks blocked by what it does, but not to the system."""
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    try:
+        while thread in _threads.others().busy:  # on its way into the wait
+            time.sleep(0.001)
+        monkeypatch.setattr(_threads, "_is_ready", lambda found: found is thread)
+        assert thread in _threads.others().busy
+    finally:
+        event.set()
+        thread.join()
 
 
 def test_a_busy_thread_keeps_the_clock(vt: VirtualTime) -> None:
