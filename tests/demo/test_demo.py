@@ -82,9 +82,7 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
 def test_interrupted_demo_leaves_a_partial_result_and_no_process(tmp_path: Path) -> None:
     """Ctrl-C gives exit code 130 and a result that says it is partial; the server is gone with its pipes."""
     with demo(tmp_path) as process:
-        line = ""
-        while not line.startswith("bare"):
-            line = process.stderr.readline()
+        next(line for line in process.stderr if line.startswith("bare") and "% served" in line)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate()
     assert process.returncode == 130, errors
