@@ -229,6 +229,10 @@ class Race:
         with suppress(RuntimeError, AttributeError):  # the loop is closed, or collected as well: they are gone with it
             self._loop.call_soon_threadsafe(_forgotten, self._gate, self._loop, list(self._tasks), self._winner)
 
+    def __del__(self) -> None:
+        """Before the collector empties anything of a cycle, in whichever order it does so."""
+        self.dropped()
+
     # ---- losers -----------------------------------------------------------------------------------------------------
 
     def see_out(self, loser: Call[Any], yielded: Any) -> Awaitable[None]:
