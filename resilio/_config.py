@@ -23,6 +23,7 @@ __all__ = [
     "flag",
     "fraction",
     "function",
+    "meant",
     "number",
     "parse_duration",
     "policy_name",
@@ -57,6 +58,14 @@ def show(value: object) -> str:
 def refuse(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:
     """Raise `error` saying what `name` must be and what it was."""
     raise error(f"{name} must be {right}, not {show(value)}")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'failure_rate'?)" for a misspelt name, nothing where none of those known is like it."""
+    import difflib
+
+    like = difflib.get_close_matches(name, sorted(known), 1)
+    return f" (did you mean {like[0]!r}?)" if like else ""
 
 
 def number(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -30,14 +31,14 @@ class Step:
 
         options: The options that are not the default, and those that have none.
 
-        refuses_with: The class of its refusals, in `resilio.errors`.
+        refuses_with: The class of what it raises by itself, in `resilio.errors`; None: it raises nothing of its own.
     """
 
     position: int
     kind: str
     name: str | None
     options: dict[str, Any]
-    refuses_with: str
+    refuses_with: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -85,8 +86,18 @@ class Explanation:
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    options = ", ".join(f"{name}={show(value)}" for name, value in step.options.items())
-    return str(step.position), step.kind, step.name or "-", options or "defaults", step.refuses_with
+    options = ", ".join(f"{name}={_text(value)}" for name, value in step.options.items())
+    return str(step.position), step.kind, step.name or "-", options or "defaults", step.refuses_with or "-"
+
+
+def _text(value: object) -> str:
+    """Classes and functions by their names: where they are in memory tells a reader nothing."""
+    if isinstance(value, tuple) and value and all(isinstance(one, type) for one in value):
+        names = ", ".join(_text(one) for one in value)
+        return names if len(value) == 1 else f"({names})"
+    if isinstance(value, (type, FunctionType)):
+        return value.__name__
+    return show(value)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -106,8 +117,18 @@ def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:
     return [part for policy in policies for part in policy._seen_through()]
 
 
+_RAISES = {
+    "deadline": "DeadlineExceededError",
+    "fallback": None,
+    "hedge": None,
+    "retry": None,
+    "timeout": "CallTimeoutError",
+}
+"""What strategies raise by themselves; what a gate refuses with it knows itself."""
+
+
 def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
-    error = policy.gates[0].error
+    error = _RAISES.get(policy.kind, policy.gates[0].error)
     options = dict(_options(policy.config))
     if whole is not policy:
         options |= {name: value for name, value in _options(whole.config) if name not in ("factory", "overrides")}
@@ -129,6 +150,55 @@ def _default(field: attrs.Attribute[Any]) -> Any:
     return field.default if check is None else check(field.default, field)
 
 
+# Pairs of kinds that are wrong whatever their options: the rule, and what happens.
+_WRONG = {
+    ("bulkhead", "circuit_breaker"): (
+        "bulkhead-outside-breaker",
+        "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
+    ),
+    ("circuit_breaker", "rate_limit"): (
+        "limit-inside-breaker",
+        "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
+    ),
+    ("adaptive_limit", "circuit_breaker"): (
+        "adaptive-outside-breaker",
+        "the refusals of an open breaker are drops and shrink the limit; put the breaker outside",
+    ),
+    ("adaptive_limit", "retry"): (
+        "retry-inside-adaptive",
+        "attempts and the sleeps between them count as one latency; put the retry outside",
+    ),
+    ("bulkhead", "retry"): (
+        "retry-inside-bulkhead",
+        "a permit is held idle while the retry sleeps; put the retry outside",
+    ),
+    ("circuit_breaker", "retry"): (
+        "retry-inside-breaker",
+        "the breaker hears of a call once it has failed for good, and stops no attempt; put the retry outside",
+    ),
+    ("rate_limit", "retry"): (
+        "retry-inside-limit",
+        "only the first attempt pays tokens; put the retry outside",
+    ),
+    ("rate_limit", "hedge"): (
+        "hedge-inside-limit",
+        "copies pay no tokens; put the hedge outside",
+    ),
+    ("hedge", "retry"): (
+        "retry-inside-hedge",
+        "each copy tries again by itself, and sleeps count as latency; put the retry outside",
+    ),
+    ("retry", "fallback"): (
+        "fallback-inside-retry",
+        "what the fallback has answered is not tried again; put the fallback outside",
+    ),
+    ("circuit_breaker", "fallback"): (
+        "fallback-inside-breaker",
+        "the breaker does not hear of failures that the fallback has answered; put the fallback outside",
+    ),
+}
+
+
 def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
     """Yield every pair whose order cannot do what it says, first policy is outermost."""
     for (outer_at, outer), (inner_at, inner) in combinations(enumerate(seen_through(policies), 1), 2):
@@ -141,31 +211,17 @@ def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str
     if outer is inner:
         yield "twice", "the same policy twice takes two permits for a call and counts it twice; leave one out"
         return
+    yield from _misplaced(outer, inner)
+
+
+def _misplaced(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
     kinds = (outer.kind, inner.kind)
-    if kinds == ("bulkhead", "circuit_breaker"):
-        yield (
-            "bulkhead-outside-breaker",
-            "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
-        )
+    if kinds in _WRONG:
+        yield _WRONG[kinds]
     if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
         yield (
             "shed-inside-bulkhead",
             "calls wait in the bulkhead, where nothing sees or sheds them; put the load shedder outside",
-        )
-    if kinds == ("circuit_breaker", "rate_limit"):
-        yield (
-            "limit-inside-breaker",
-            "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
-        )
-    if kinds == ("adaptive_limit", "circuit_breaker"):
-        yield (
-            "adaptive-outside-breaker",
-            "the refusals of an open breaker are drops and shrink the limit; put the breaker outside",
-        )
-    if kinds == ("adaptive_limit", "retry"):
-        yield (
-            "retry-inside-adaptive",
-            "attempts and the sleeps between them count as one latency; put the retry outside",
         )
     if kinds == ("adaptive_limit", "rate_limit") and getattr(inner.config, "max_wait", None):
         yield (

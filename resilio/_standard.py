@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from resilio import presets
+from resilio import presets, registry
 from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
-from resilio._config import choice, exceptions, flag, policy_name, refuse, seconds
+from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
 from resilio._outcome import judge_error, judge_value
 from resilio._pipeline import Pipeline, PipelineConfig, Stack
 from resilio._policies.bulkhead import bulkhead
@@ -164,8 +164,23 @@ def standard(
     checked = policy_name("name", options.pop("name"))
     if checked is None:
         refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
-    options["rates"] = tuple(rates) if isinstance(rates, list) else rates
-    return make(Standard, checked, StandardConfig(policies=_policies(checked, **options), **options))
+    options["rates"] = _rates(rates)
+    options["deadline"] = _time("deadline", deadline, zero_ok=True)
+    options["timeout"] = _time("timeout", timeout)
+    if fallback is not None and not (isinstance(fallback, Policy) and fallback.kind == "fallback"):
+        refuse("fallback", fallback, "fallback(...), or None", TypeError)
+    with registry.all_or_nothing(f"{checked}."):
+        return make(Standard, checked, StandardConfig(policies=_policies(checked, **options), **options))
+
+
+def _rates(given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, (str, Rate, list, tuple)):
+        refuse("rates", given, "a rate like '100/s', or several", TypeError)
+    return (given,) if isinstance(given, (str, Rate)) else tuple(given)
+
+
+def _time(name: str, given: Any, *, zero_ok: bool = False) -> Any:
+    return given if given is OF_PRESET else seconds(name, given, zero_ok=zero_ok, none_ok=True)
 
 
 def _policies(
@@ -200,8 +215,7 @@ def _policies(
 
 
 def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:
-    given = (rates,) if isinstance(rates, (str, Rate)) else tuple(rates)
-    return rate_limit(*given, max_wait=1.0, name=f"{name}.rate_limit", enforce=enforce) if given else None
+    return rate_limit(*rates, max_wait=1.0, name=f"{name}.rate_limit", enforce=enforce) if rates else None
 
 
 def _timeout(name: str, preset: Preset, longest: Time | None) -> Policy[Any] | None:
@@ -244,7 +258,8 @@ def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> 
     for kind in changes:
         if kinds.count(kind) != 1:
             single = ", ".join(sorted({one for one in kinds if kinds.count(one) == 1}))
-            refuse("changes", kind, f"the kind of exactly one part: {single}", TypeError)
+            right = f"the kind of exactly one part ({single})"
+            raise TypeError(f"changes must name {right}, not {kind!r}{meant(kind, kinds)}")
     parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
     return tuple(part for part in parts if part is not None)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import attrs
 
 from resilio._caller import outside
-from resilio._config import show
+from resilio._config import meant, show
 from resilio._event_delivery import postponed
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def get(name: str) -> Policy[Any]:
     if found:
         kinds = ", ".join(sorted(policy.kind for policy in found))
         raise LookupError(f"{len(found)} unnamed policies are called {name!r} ({kinds}): give them names")
-    raise LookupError(f"no policy is named {name!r}; known: {', '.join(sorted(_named)) or 'none'}")
+    raise LookupError(f"no policy is named {name!r}{meant(name, _named)}; known: {', '.join(sorted(_named)) or 'none'}")
 
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
@@ -112,6 +112,20 @@ def isolated() -> Iterator[None]:
             _pending.update(pending)
 
 
+@contextmanager
+def all_or_nothing(prefix: str) -> Iterator[None]:
+    """Forget the names that begin with *prefix* and are made inside, if the block raises."""
+    with _lock:
+        before = frozenset(_named)
+    try:
+        yield
+    except BaseException:
+        with _lock:
+            for name in [one for one in _named if one.startswith(prefix) and one not in before]:
+                del _named[name]
+        raise
+
+
 def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
     """
     Change the options of many policies by name: all of them, or none if one is refused.
@@ -126,6 +140,8 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
 
         ValueError: A value out of range. The message names policy, option and value.
     """
+    if not isinstance(options, Mapping):
+        raise TypeError(f"options must be a mapping of a policy's name to its options, not {show(options)}")
     with postponed(), _lock:
         changes = {_str("a policy's name", name): _options(name, values) for name, values in options.items()}
         plan = [(_named[name].policy, _checked(name, values)) for name, values in changes.items() if name in _named]
@@ -164,7 +180,8 @@ def _check_later(name: str, values: Mapping[str, Any]) -> None:
     known = known_options()
     for option in values:
         if option not in known:
-            raise TypeError(f"{name!r}: no policy has an option {option!r}; known: {', '.join(sorted(known))}")
+            right = meant(option, known) or f"; known: {', '.join(sorted(known))}"
+            raise TypeError(f"{name!r}: no policy has an option {option!r}{right}")
 
 
 def _apply(plan: list[tuple[Policy[Any], Any]]) -> None:
@@ -275,7 +292,7 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     known = {field.name for field in attrs.fields(type(config))}
     for option in values:
         if option not in known:
-            raise TypeError(f"no option {option!r}; there are: {', '.join(sorted(known))}")
+            raise TypeError(f"no option {option!r}{meant(option, known)}; there are: {', '.join(sorted(known))}")
     return attrs.evolve(config, **values)
 
 

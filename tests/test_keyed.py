@@ -367,6 +367,7 @@ def test_waits_are_at_the_gate_of_the_key(vt, backend):
     assert_no_leaks(pools)
 
 
+@pytest.mark.filterwarnings("ignore::resilio._pipeline.PipelineWarning")  # the order is not the recommended one
 @BACKENDS
 @pytest.mark.parametrize(
     "factory",

@@ -20,9 +20,14 @@ from resilio import (
     bulkhead,
     circuit_breaker,
     custom_gate,
+    deadline,
+    fallback,
+    hedge,
     pipeline,
     policy_of,
     rate_limit,
+    retry,
+    timeout,
 )
 
 
@@ -210,6 +215,38 @@ def test_lint_warns_of_orders_that_cannot_do_what_they_say() -> None:
         ("bulkhead-outside-breaker", 1, 4),
         ("bulkhead-outside-breaker", 3, 4),
     ]
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "rule"),
+    [
+        (bulkhead(3), retry(on=OSError), "retry-inside-bulkhead"),
+        (circuit_breaker(), retry(on=OSError), "retry-inside-breaker"),
+        (rate_limit("10/s"), retry(on=OSError), "retry-inside-limit"),
+        (hedge(replay_safe=True), retry(on=OSError), "retry-inside-hedge"),
+        (rate_limit("10/s"), hedge(replay_safe=True), "hedge-inside-limit"),
+        (retry(on=OSError), fallback(on=OSError, default=1), "fallback-inside-retry"),
+        (circuit_breaker(), fallback(on=OSError, default=1), "fallback-inside-breaker"),
+    ],
+)
+def test_lint_knows_strategies(outer: Any, inner: Any, rule: str) -> None:
+    """What is the wrong way round is told, and the other way round is silent."""
+    assert rules(outer, inner) == [(rule, 1, 2)]
+    assert rules(inner, outer) == []
+
+
+def test_explain_says_what_strategies_raise_and_names_functions() -> None:
+    """No class that they never raise, and no addresses."""
+
+    def shown(*_: object) -> None:
+        raise AssertionError
+
+    stages = (fallback(shown, on=(OSError, KeyError), handler=shown), deadline(1.0), retry(on=OSError), timeout(1.0))
+    told = pipeline(*stages).explain()
+    assert [step.refuses_with for step in told.steps] == [None, "DeadlineExceededError", None, "CallTimeoutError"]
+    assert "on=(OSError, KeyError)" in str(told)
+    assert "handler=shown" in str(told)
+    assert " at 0x" not in str(told)
 
 
 def test_lint_warns_of_stacked_decorators_once_a_pair() -> None:

@@ -203,10 +203,16 @@ def test_configure_changes_options_by_name_and_keeps_the_state() -> None:
     ("options", "error", "message"),
     [
         ({"pool": {"max_concurrent": 0}}, ValueError, "bulkhead 'pool': max_concurrent must be .* not 0"),
-        ({"pool": {"max_konkurrent": 5}}, TypeError, "no option 'max_konkurrent'; there are: .*max_concurrent"),
+        ({"pool": {"max_konkurrent": 5}}, TypeError, "no option 'max_konkurrent' .*; there are: .*max_concurrent"),
         ({"pool": {"max_concurrent": "5"}}, TypeError, "max_concurrent must be"),
         ({"pool": 5}, TypeError, "the options of 'pool' must be a mapping"),
         ({"later": {"max_konkurrent": 5}}, TypeError, "'later': no policy has an option 'max_konkurrent'"),
+        ({"pool": {"max_concurent": 5}}, TypeError, r"'max_concurent' \(did you mean 'max_concurrent'\?\)"),
+        (
+            {"later": {"failur_rate": 0.5}},
+            TypeError,
+            r"'failur_rate' \(did you mean 'failure_rate'\?\)",
+        ),
         ({3: {}}, TypeError, "a policy's name must be a string"),
         ({"pool": {3: 5}}, TypeError, "an option of 'pool' must be a string"),
         ({"both": {"policies": ()}}, TypeError, "a pipeline has no options"),
@@ -221,6 +227,12 @@ def test_configure_is_all_or_nothing(options, error, message) -> None:
         configure({"payments": {"open_for": 0.5}, "new": {"open_for": 0.5}, **options})
     assert (breaker.config, limit.config) == before
     assert circuit_breaker("new").config.open_for == 0.2
+
+
+def test_configure_takes_a_mapping() -> None:
+    """And says so."""
+    with pytest.raises(TypeError, match=r"options must be a mapping .* not 5"):
+        configure(5)  # type: ignore[arg-type]
 
 
 def test_configure_rolls_back_if_a_gate_refuses(monkeypatch) -> None:

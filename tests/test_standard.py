@@ -14,6 +14,7 @@ from resilio import (
     CircuitOpenError,
     DeadlineExceededError,
     Outcome,
+    bulkhead,
     circuit_breaker,
     fallback,
     override,
@@ -68,11 +69,15 @@ def test_the_same_options_give_the_same_stack() -> None:
         ({"on": "http", "attempts": 0}, ValueError),
         ({"on": "http", "timeout": -1.0}, ValueError),
         ({"on": "http", "deadline": float("nan")}, ValueError),
+        ({"on": "http", "fallback": 3}, TypeError),
+        ({"on": "http", "fallback": bulkhead(3)}, TypeError),
+        ({"on": "http", "rates": 5}, TypeError),
+        ({"on": "http", "budget": ""}, ValueError),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], error: type[Exception]) -> None:
     """What is wrong is said at construction."""
-    with pytest.raises(error, match=r"smtp|on|idempotent|attempts|timeout|seconds"):
+    with pytest.raises(error, match=f"^{list(options)[-1]} must be"):
         standard("bad", **options)
     with pytest.raises(TypeError, match="name"):
         standard(None, on="http")  # type: ignore[arg-type]
@@ -204,6 +209,19 @@ def test_override_names_what_there_is_not(change: dict[str, Any]) -> None:
         override(whole("named"), **change)
     with pytest.raises(TypeError, match="policy"):
         override(3, attempts=1)  # type: ignore[type-var]
+
+
+def test_override_says_what_may_be_meant() -> None:
+    """A part that is misspelt."""
+    with pytest.raises(TypeError, match=r"not 'timout' \(did you mean 'timeout'\?\)"):
+        override(whole("misspelt"), timout=None)
+
+
+def test_a_stack_that_is_refused_leaves_no_names() -> None:
+    """What was made of it before the mistake does not stand in the way of the corrected one."""
+    with pytest.raises(ValueError, match="max_concurrent"):
+        standard("second-try", on="http", max_concurrent=0)
+    assert standard("second-try", on="http", max_concurrent=5, attempts=5, rates="1/s").name == "second-try"
 
 
 class Response:

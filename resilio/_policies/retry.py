@@ -18,7 +18,7 @@ import attrs
 
 from resilio._backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._budget import RetryBudget
-from resilio._config import exceptions, function, positive_int, refuse, seconds
+from resilio._config import exceptions, function, policy_name, positive_int, refuse, seconds
 from resilio._native.retry import RetryGate
 from resilio._options import option
 from resilio._outcome import judge_error
@@ -50,7 +50,7 @@ def _budget(name: str, value: object) -> Any:
     if value is None or value is OWN or isinstance(value, RetryBudget):
         return value
     if isinstance(value, str):
-        return RetryBudget(value)
+        return RetryBudget(policy_name(name, value))
     return refuse(name, value, "a RetryBudget, the name of one, or None for none", TypeError)
 
 

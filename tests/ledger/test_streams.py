@@ -83,6 +83,7 @@ async def test_what_leaves_a_stream_tells_of_all_attempts(vt: Any) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::resilio._pipeline.PipelineWarning")  # the order is not the recommended one
 async def test_a_wait_that_ends_in_a_refusal_or_a_cancellation_was_a_wait(vt: Any) -> None:
     """In a stage inside too: it counts as the queue's, whatever became of the stream."""
     outer = circuit_breaker("outer")
