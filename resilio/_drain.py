@@ -51,7 +51,7 @@ class _Deadline:
 
     def left(self) -> float | None:
         """Seconds left, 0 if the time is up, None without a limit."""
-        return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) * 1e-9
+        return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
 
 
 def drain(door: DoorGate, timeout: float | None) -> bool:

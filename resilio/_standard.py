@@ -167,8 +167,7 @@ def standard(
     options["rates"] = _rates(rates)
     options["deadline"] = _time("deadline", deadline, zero_ok=True)
     options["timeout"] = _time("timeout", timeout)
-    if fallback is not None and not (isinstance(fallback, Policy) and fallback.kind == "fallback"):
-        refuse("fallback", fallback, "fallback(...), or None", TypeError)
+    options["fallback"] = _fallback(fallback)
     with registry.all_or_nothing(f"{checked}."):
         return make(Standard, checked, StandardConfig(policies=_policies(checked, **options), **options))
 
@@ -177,6 +176,12 @@ def _rates(given: Any) -> tuple[Any, ...]:
     if not isinstance(given, (str, Rate, list, tuple)):
         refuse("rates", given, "a rate like '100/s', or several", TypeError)
     return (given,) if isinstance(given, (str, Rate)) else tuple(given)
+
+
+def _fallback(given: Any) -> Any:
+    if given is not None and not (isinstance(given, Policy) and given.kind == "fallback"):
+        refuse("fallback", given, "fallback(...), or None", TypeError)
+    return given
 
 
 def _time(name: str, given: Any, *, zero_ok: bool = False) -> Any:

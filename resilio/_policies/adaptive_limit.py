@@ -125,7 +125,7 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
         plain = super()._snapshot(state, counters)
         limit, learned, baseline_ns, _, _, passing = self._gate.state()
         shown: dict[str, Any] = attrs.asdict(plain, recurse=False) | {"limit": float(int(limit))}
-        baseline = baseline_ns * 1e-9 if baseline_ns > 0 else None
+        baseline = baseline_ns / 1e9 if baseline_ns > 0 else None
         return AdaptiveLimitSnapshot(**shown, learned=learned, baseline=baseline, passing=passing)
 
     @property

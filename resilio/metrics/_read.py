@@ -191,7 +191,7 @@ def _adaptive(numbers: Numbers, policy: Any, gate: Any) -> None:
     numbers["limit",] = int(limit)
     numbers["learned_limit",] = learned
     if baseline_ns > 0:
-        numbers["baseline_seconds",] = baseline_ns * 1e-9
+        numbers["baseline_seconds",] = baseline_ns / 1e9
     numbers["passing",] = passing
     _queue(numbers, policy)
 
@@ -204,8 +204,8 @@ def _shedder(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     numbers["shed_share",] = gate.shed_share
     mean_ns, median_ns = gate.usual_ns
     if mean_ns:
-        numbers["service_seconds", "mean"] = mean_ns * 1e-9
-        numbers["service_seconds", "median"] = median_ns * 1e-9
+        numbers["service_seconds", "mean"] = mean_ns / 1e9
+        numbers["service_seconds", "median"] = median_ns / 1e9
     for (priority, reason), count in gate.shed().items():
         numbers["shed", priority, reason] = count
     _errors(numbers, "tenant", gate.tenant_errors)

@@ -169,6 +169,16 @@ def test_a_call_heavier_than_the_bulkhead_is_refused_at_once(weight):
     assert limit.weight_errors == 0
 
 
+def test_a_refusal_after_a_wait_says_the_limit_that_was_given(vt):
+    """0.3 s are 0.3, not the nearest number to their nanoseconds."""
+    limit = bulkhead(1, max_queued=1, max_wait=0.3)
+    held = limit.acquire()
+    with pytest.raises(BulkheadFullError) as caught:
+        limit.acquire()
+    assert (caught.value.reason, caught.value.limit) == ("wait", 0.3)
+    held.success()
+
+
 # ---- shadow mode -----------------------------------------------------------------------------------------------------
 
 

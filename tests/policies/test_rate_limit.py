@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from contextlib import suppress
 from datetime import timedelta
 from fractions import Fraction
 
@@ -260,8 +261,8 @@ def test_tokens_are_taken_of_all_rates_or_of_none(vt):
 
 
 @BACKENDS
-def test_in_shadow_mode_nobody_waits_and_no_tokens_are_taken(vt, backend):
-    """Calls beyond the rate pass, cost nothing, and are counted as what would have become of them."""
+def test_in_shadow_mode_nobody_waits(vt, backend):
+    """Calls beyond the rate pass, and are counted as what would have become of them."""
     limit = rate_limit("10/s", burst=2, max_wait=0.05, enforce=False)
 
     async def main():
@@ -275,6 +276,41 @@ def test_in_shadow_mode_nobody_waits_and_no_tokens_are_taken(vt, backend):
     snapshot = limit.snapshot()
     assert (snapshot.would_reject, snapshot.would_wait, snapshot.rejected) == (3, 1, 0)
     assert vt.now == pytest.approx(0.06)
+
+
+@BACKENDS
+@pytest.mark.parametrize("options", [{"max_wait": 1.0}, {"max_wait": 60.0, "max_queued": 10}])
+def test_shadow_mode_counts_what_enforcement_would_have_refused(vt, backend, options):
+    """A limit that queues: who would have waited is ahead of who comes later, so what is too much is refused."""
+    shadow, real = (rate_limit("10/s", burst=1, enforce=enforce, **options) for enforce in (False, True))
+
+    async def caller(limit):
+        with suppress(RateLimitedError):
+            await limit.acall(anyio.sleep, 0)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for _ in range(1000):
+                group.start_soon(caller, shadow)
+                group.start_soon(caller, real)
+                await anyio.sleep(0.01)
+
+    vt.run(main, backend=backend)
+    seen, enforced = shadow.snapshot(), real.snapshot()
+    assert seen.rejected == 0
+    assert seen.would_reject == pytest.approx(enforced.rejected, abs=5)
+    assert enforced.rejected > 850
+
+
+def test_a_call_that_shadow_mode_let_pass_gives_its_tokens_back(vt):
+    """Refused further in, it was never made: its debt goes."""
+    limit = rate_limit("10/s", burst=1, max_wait=5.0, enforce=False)
+    full = bulkhead(1)
+    guarded = pipeline(limit, full)
+    with full.permit():
+        for _ in range(3):
+            assert not guarded.try_acquire()
+    assert limit.available == {"requests": 1}
 
 
 def test_a_reservation_that_shadow_mode_let_pass_corrects_nothing(vt):

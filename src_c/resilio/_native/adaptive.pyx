@@ -159,8 +159,8 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
             return RS_WAIT
         rs_queue_remove(&a.queue, waiter)
         _refuse(a, TOO_LATE, refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
+        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
         return RS_REJECTED
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE

@@ -212,8 +212,8 @@ cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_
     _leave(b, waiter)
     _grant(gate, b, now_ns)                 # those behind a heavy one may fit
     refusal.reason = TOO_LATE
-    refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
-    refusal.limit = longest * 1e-9
+    refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+    refusal.limit = longest / 1e9
     refusal.retry_after_ns = -1
     return RS_REJECTED
 

@@ -106,4 +106,4 @@ cdef class Law:
     def baseline(self):
         """What a call takes where none waits, in seconds; None: not known yet."""
         cdef double baseline_ns = rs_law_baseline(&self.law)
-        return baseline_ns * 1e-9 if baseline_ns > 0 else None
+        return baseline_ns / 1e9 if baseline_ns > 0 else None

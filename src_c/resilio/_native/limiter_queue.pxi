@@ -147,6 +147,47 @@ cdef void _mark_shadow(const rs_request *request) noexcept nogil:
         (<rs_amounts_object *>request.args[0]).shadow = True
 
 
+cdef inline int _taken(rs_limiter *m, rs_slot *slot, const int64_t *cost) noexcept nogil:
+    """The call has its tokens: remember them for its end."""
+    slot.generation = 0
+    if m.buckets.n > 1 and cost != m.cost:
+        slot.generation = <uint64_t>_claim(m, cost)
+    slot.amount = cost[0]
+    slot.mark = m.version
+    return RS_ADMITTED
+
+
+cdef int64_t _owed(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
+    """How many calls like this one the debt is worth: in shadow mode those who would be waiting."""
+    cdef int64_t debt, most = 0
+    cdef int i
+    for i in range(m.buckets.n):
+        debt = -rs_gcra_available(&m.buckets.bucket[i], now_ns)
+        if debt > 0 and cost[i] > 0:
+            most = max(most, (debt + cost[i] - 1) // cost[i])
+    return most
+
+
+cdef int _let_pass(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
+                   int64_t now_ns, int obstacle) noexcept nogil:
+    """
+    Nothing is enforced: count what enforcement would have done.
+
+    Who would have waited takes its tokens at once, as a debt: else nobody would ever be seen to wait too long. But not
+    ahead of calls that do wait, where a share is enforced.
+    """
+    if obstacle == NONE and m.queue.length + _owed(m, cost, now_ns) >= m.most_queued:
+        obstacle = QUEUE_FULL
+    gate.counters.would_wait += obstacle == NONE
+    gate.counters.would_reject += obstacle != NONE
+    if obstacle == NONE and m.queue.head == NULL:
+        rs_buckets_debit(&m.buckets, now_ns, cost)
+        return _taken(m, slot, cost)
+    slot.state = RS_SLOT_SHADOW
+    _mark_shadow(request)
+    return RS_ADMITTED
+
+
 cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
                   int64_t wait_ns, rs_refusal *refusal) noexcept nogil:
     cdef rs_claim *claim = _claim(m, cost)
@@ -176,11 +217,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
         elif m.queue.length >= m.most_queued:
             obstacle = QUEUE_FULL
     if not rs_gate_enforced(gate):
-        gate.counters.would_wait += obstacle == NONE
-        gate.counters.would_reject += obstacle != NONE
-        slot.state = RS_SLOT_SHADOW
-        _mark_shadow(request)
-        return RS_ADMITTED
+        return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
     if obstacle != NONE or request.waiter == NULL:
         return _refuse(m, obstacle if obstacle != NONE else RATE, cost, now_ns, wait_ns, refusal)
     if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, refusal):
@@ -196,12 +233,7 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
         _pump(gate, m, now_ns, NULL)
     if m.queue.head != NULL or not rs_buckets_take(&m.buckets, now_ns, cost):
         return _short(gate, m, slot, request, cost, now_ns, refusal)
-    slot.generation = 0
-    if m.buckets.n > 1 and cost != m.cost:
-        slot.generation = <uint64_t>_claim(m, cost)
-    slot.amount = cost[0]
-    slot.mark = m.version
-    return RS_ADMITTED
+    return _taken(m, slot, cost)
 
 
 cdef inline void _collect(rs_slot *slot, rs_waiter *waiter) noexcept nogil:
@@ -231,8 +263,8 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         waiter.reason = TOO_LATE
     if waiter.reason == TOO_LATE:
         _refuse(m, TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
+        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
     else:
         _refuse(m, waiter.reason, cost, now_ns, 1, refusal)
     free(waiter.claim)

@@ -96,7 +96,7 @@ cdef class Tries:
         cdef int reason = self.gate.decide(self, error, value, outcome, NULL, NULL, threaded, now)
         if reason == GO:
             self.go_on(error, now)
-            return self.delay_ns * 1e-9
+            return self.delay_ns / 1e9
         self.stop(reason, error, True, now)
         return None
 
@@ -129,7 +129,7 @@ cdef class Tries:
         self.resume_ns = now + self.delay_ns
         self.gate.count(GO)
         if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_RETRIED:
-            _events.retried(self.gate, self.attempt, error, self.delay_ns * 1e-9)
+            _events.retried(self.gate, self.attempt, error, self.delay_ns / 1e9)
         return 0
 
     cdef int stop(self, int reason, object error, bint called, int64_t now) except -1:
@@ -145,7 +145,7 @@ cdef class Tries:
             self.shown = self.last_own(error)
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
-            self.delay_ns * 1e-9 if reason == RETRY_AFTER else None,
+            self.delay_ns / 1e9 if reason == RETRY_AFTER else None,
             self.one_shot if reason == NOT_REPLAYABLE else None,
         )
         return 0

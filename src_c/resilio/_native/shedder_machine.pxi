@@ -90,8 +90,8 @@ cdef int _refuse(rs_shedder *s, int reason, rs_refusal *refusal) noexcept nogil:
 
 cdef int _refuse_hopeless(rs_shedder *s, double needed_ns, int64_t left_ns, rs_refusal *refusal) noexcept nogil:
     refusal.reason = RS_OUT_OF_TIME_TO_WAIT
-    refusal.measured = needed_ns * 1e-9
-    refusal.limit = left_ns * 1e-9
+    refusal.measured = needed_ns / 1e9
+    refusal.limit = left_ns / 1e9
     refusal.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
     return RS_REJECTED
 
@@ -296,8 +296,8 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         rs_shed_remove(&s.queue, waiter)
         _shed(gate, s, waiter.amount, TOO_LATE, <uintptr_t>waiter.claim, now_ns)
         _refuse(s, TOO_LATE, refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) * 1e-9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) * 1e-9
+        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
         return RS_REJECTED
     if waiter.reason == HOPELESS:
         return _refuse_hopeless(s, <double>waiter.deadline_ns, waiter.expires_ns - now_ns, refusal)
