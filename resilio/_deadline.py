@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, overload
 from resilio import _backends, _context
 from resilio._config import seconds as checked_seconds
 from resilio._frames import entered_in, generator_behind
+from resilio._ledger import pass_on
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline
 from resilio.errors import DeadlineExceededError
@@ -74,12 +75,14 @@ class _Block:
         self._deadline = AmbientDeadline(until_ns, allowed_ns, before, generator, cutoff)
         self._token = _context.deadline.set(self._deadline)
 
-    def exit(self, error: BaseException | None) -> None:
-        """Put back what was, and raise if the deadline has ended the block."""
+    def exit(self, error: BaseException | None) -> Exception | None:
+        """Put back what was, and return what to raise if the deadline has ended the block."""
         deadline = self._deadline
         if self._end(error) and deadline is not None:
             left = max(0, deadline.until_ns - clock.now_ns()) / 1e9
-            raise DeadlineExceededError(deadline.allowed_ns / 1e9, left) from error
+            passed = DeadlineExceededError(deadline.allowed_ns / 1e9, left)
+            return passed if error is None else pass_on(error, passed)
+        return None
 
     def _end(self, error: BaseException | None) -> bool:
         if self._deadline is not None:
@@ -132,14 +135,14 @@ def enter_block(owner: object, frame: FrameType, allowed_ns: int, *, enforced: b
     _Block(owner, entered_in(frame)).enter(allowed_ns, enforced=enforced)
 
 
-def leave_block(owner: object, frame: FrameType, error: BaseException | None) -> None:
+def leave_block(owner: object, frame: FrameType, error: BaseException | None) -> Exception | None:
     """
     End the block of `owner` that is open in `frame`.
 
-    Raises:
-        DeadlineExceededError: The deadline has ended it.
+    Returns:
+        DeadlineExceededError: The deadline has ended it. Returned, so that the traceback has one frame of ours.
     """
-    _leave(owner, frame).exit(error)
+    return _leave(owner, frame).exit(error)
 
 
 def _leave(owner: object, frame: FrameType) -> _Block:

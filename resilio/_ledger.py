@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resilio._native.core import SEGMENTS, Segments
+from resilio._notes import add_note
 
 if TYPE_CHECKING:
     from resilio._trail import RetryTrail
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["line", "note", "pass_on", "server_timing", "text"]
 
 _PHASES = ("attempt", "connect", "first_byte", "body")
-_MOST_NOTES = 8
-"""Of ours on one exception: one that is raised again and again, by calls around or for ever, does not grow."""
 
 
 def line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
@@ -89,8 +88,8 @@ def note(error: BaseException, segments: Segments) -> None:
         told = None if trail is None else f"resilio: {trail}"
         if trail is not None and told in notes:
             notes[len(notes) - 1 - notes[::-1].index(told)] = f"resilio: {_with_trail(segments, trail)}"
-        elif sum(one.startswith("resilio: ") for one in notes) < _MOST_NOTES:
-            error.add_note(f"resilio: {line(segments)}")
+        else:
+            add_note(error, line(segments))
 
 
 def pass_on(cancellation: BaseException, error: Exception) -> Exception:

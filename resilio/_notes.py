@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-__all__ = ["as_text", "note_failure", "put_after"]
+__all__ = ["add_note", "as_text", "note_failure", "put_after"]
 
 _LONGEST = 200
+_MOST_NOTES = 8
+"""Of ours on one exception: one that is raised again and again, by calls around or for ever, does not grow."""
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Note on an exception what is to be read under it, unless it has enough of that; it may forbid notes."""
+    with suppress(Exception):
+        notes = getattr(error, "__notes__", ())
+        if sum(one.startswith("resilio: ") for one in notes) < _MOST_NOTES:
+            error.add_note(f"resilio: {text}")
 
 
 def as_text(error: object) -> str:
@@ -30,9 +40,8 @@ def note_failure(shown: BaseException | None, name: str, failure: BaseException 
         failure: What it raised, or why it was not called; None: it returned what was judged a failure.
     """
     said = failure if isinstance(failure, str) else "returned a failure" if failure is None else as_text(failure)
-    with suppress(Exception):  # an exception may forbid notes
-        if shown is not None:
-            shown.add_note(f"resilio: fallback {name}: {said}")
+    if shown is not None:
+        add_note(shown, f"fallback {name}: {said}")
 
 
 def put_after(error: BaseException, before: BaseException | None) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from resilio._notes import add_note
+
 __all__ = ["Attempt", "RetryTrail", "attach", "name_one_shot", "text_of"]
 
 _LONGEST = 200
@@ -102,8 +104,7 @@ def attach(
     with suppress(Exception):  # an exception may forbid attributes of its own
         shown.resilio = found  # type: ignore[attr-defined]
     if trail or one_shot is not None or retry_after is not None:
-        with suppress(Exception):
-            shown.add_note(f"resilio: {found}")
+        add_note(shown, str(found))
 
 
 def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:

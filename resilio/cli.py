@@ -45,6 +45,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
 }
 
 
+_USUAL = {(): ("--help",), ("--version",): ("version",), ("-V",): ("version",)}
+"""What people type who do not know the commands yet."""
+
+
 def _parser() -> argparse.ArgumentParser:
     lines = [f"  {name:<9} {what}" for name, (what, _) in _COMMANDS.items()]
     parser = argparse.ArgumentParser(
@@ -69,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if nobody
         reads the output any more.
     """
-    options = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args(_USUAL.get(tuple(given), given))
     try:
         return _COMMANDS[options.command][1](options.arguments)
     except BrokenPipeError:  # `resilio ... | head`: whoever read it has enough

@@ -13,10 +13,11 @@ from resilio import cli
 
 
 def test_version_names_the_distribution(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`resilio version` prints distribution and version."""
+    """`resilio version` prints distribution and version, and so does what people try first."""
     monkeypatch.setattr(cli, "version", lambda name: f"1.2.3 of {name}")
-    assert cli.main(["version"]) == 0
-    assert capsys.readouterr().out == "resilio-sdk 1.2.3 of resilio-sdk\n"
+    for asked in ("version", "--version", "-V"):
+        assert cli.main([asked]) == 0
+        assert capsys.readouterr().out == "resilio-sdk 1.2.3 of resilio-sdk\n"
 
 
 def test_version_of_a_source_tree_is_an_error(
@@ -32,7 +33,7 @@ def test_version_of_a_source_tree_is_an_error(
     assert "resilio-sdk is not installed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The help names all commands and what they are for."""
     with pytest.raises(SystemExit) as caught:
@@ -63,7 +64,7 @@ def test_a_reader_that_goes_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
 def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """No command or an unknown one is an error with the usage."""
     with pytest.raises(SystemExit) as caught:

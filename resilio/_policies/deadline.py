@@ -121,7 +121,9 @@ class Deadline(Policy[DeadlineConfig]):
         Raises:
             DeadlineExceededError: The block was interrupted.
         """
-        leave_block(self, sys._getframe(1), error)
+        late = leave_block(self, sys._getframe(1), error)
+        if late is not None:
+            raise late from error
         return cast("CoroutineType[Any, Any, None]", _nothing())
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m resilio bench", description="Measure resilio on this machine.")
+    parser = argparse.ArgumentParser(prog="resilio bench", description="Measure resilio on this machine.")
     parser.add_argument("--quick", action="store_true", help="rough figures in seconds")
     parser.add_argument("--callgrind", action="store_true", help="count instructions as well, with valgrind: minutes")
     parser.add_argument("--only", nargs="*", metavar="KEY", help="comparisons only, in one process; all, or these")

@@ -10,7 +10,20 @@ import pytest
 from anyio import sleep
 
 import resilio
-from resilio import Segments, bulkhead, circuit_breaker, current, fallback, phase, pipeline, rate_limit, retry, timeout
+from resilio import (
+    DeadlineExceededError,
+    Segments,
+    bulkhead,
+    circuit_breaker,
+    current,
+    deadline,
+    fallback,
+    phase,
+    pipeline,
+    rate_limit,
+    retry,
+    timeout,
+)
 from resilio._native.core import SEGMENTS
 
 pytestmark = pytest.mark.anyio
@@ -357,3 +370,37 @@ async def test_a_stream_counts_once(vt: Any) -> None:
 
     assert [item async for item in plain()] == [1]
     assert spent(inner) == {"first_byte": 0.5, "body": 1.0}
+
+
+async def test_a_deadline_around_a_block_says_where_its_time_went(vt: Any) -> None:
+    """The call that it cuts short hands its ledger on, as a deadline that is a stage does."""
+    queue = bulkhead(1, max_queued=9, max_wait=9.0)
+    guarded = queue(sleep)
+    with queue.permit():
+        for late in (deadline(0.5)(guarded), within(0.5, guarded)):
+            with pytest.raises(DeadlineExceededError) as caught:
+                await late(0)
+            assert told(caught.value.resilio_segments) == {"queue": 0.5}
+            assert caught.value.__notes__ == ["resilio: 0.50s = queue 0.50"]
+
+
+def within(seconds: float, function: Any) -> Any:
+    async def block(*args: Any) -> Any:
+        async with deadline(seconds):
+            return await function(*args)
+
+    return block
+
+
+async def test_notes_on_one_exception_are_bounded() -> None:
+    """An object that is raised for ever, by retries and fallbacks, does not grow."""
+    error = OSError("always the same")
+
+    def down() -> None:
+        raise error
+
+    guarded = pipeline(fallback(down, on=OSError), retry(on=OSError, backoff=0.0, budget=None))(down)
+    for _ in range(20):
+        with pytest.raises(OSError, match="the same"):
+            guarded()
+    assert len(error.__notes__) == 8
