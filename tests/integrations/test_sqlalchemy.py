@@ -239,7 +239,7 @@ def test_a_deadlock_is_retried_in_threads(accounts: sqlalchemy.Engine) -> None:
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(transfer, (1, 2), (2, 1)))
-    assert failures == ["40P01"], "there was no deadlock"
+    assert set(failures) == {"40P01"}, "there was no deadlock"  # who tries again may be quick enough for another
     assert run(accounts, "SELECT balance FROM account ORDER BY id") == [(100,), (100,)]
 
 
