@@ -93,6 +93,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 
 _RACING = {"hasty_threads", "interrupts", "race"}
+_ONCE = {"bench", "efficacy"}  # folders whose tests say the same on every Python
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -113,10 +114,16 @@ def pytest_runtest_logfinish() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what races by its fixtures; leave `soak` out unless the command line names marks of its own."""
+    """
+    Mark what races by its fixtures and what runs once by its folder.
+
+    Leave `soak` out unless the command line names marks of its own.
+    """
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("untraced")
+        if item.path.parent.name in _ONCE:
+            item.add_marker("once")
         machine = getattr(item, "cls", None)
         if _MOST and isinstance(getattr(machine, "settings", None), settings):
             machine.settings = settings(machine.settings, max_examples=min(_MOST, machine.settings.max_examples))

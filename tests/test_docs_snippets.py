@@ -95,6 +95,7 @@ def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]
     return vars(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_runs_from_top_to_bottom(page: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page shows works as it stands."""

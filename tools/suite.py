@@ -27,9 +27,10 @@ from interpreters import Interpreter
 
 _PRINTING = threading.Lock()
 _INSTALLING: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # two legs may share an environment
+_BUILDING: dict[str, threading.Lock] = defaultdict(threading.Lock)  # wheels of a kind share what Cython translates
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
-QUICK = "not soak and not slow"
+QUICK = "not soak and not slow and not once"
 
 
 @dataclass
@@ -86,9 +87,9 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
             "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
         )
     legs = [leg for leg in _plan(pythons, marks, split=not pytest_arguments) if leg.kind in kinds]
-    # Two at once for two cores; each leg has an environment of its own.
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda python: [leg.environment for leg in legs if leg.interpreter is python], pythons[:2]))
+    # One more than there are cores, because a test may wait.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        list(pool.map(lambda python: [leg.environment for leg in legs if leg.interpreter is python], pythons))
         source = wheels.unpack_sdist(legs[0].environment)
         list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), legs))
     return _summary(legs)
@@ -101,9 +102,9 @@ def measured_python(pythons: list[Interpreter]) -> Interpreter:
 
 def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list[Leg]:
     """
-    One Python in full; what takes long for the sake of chance is shorter on the others.
+    One Python in full; the others leave out what says the same on each, and are shorter where it is a matter of chance.
 
-    In the order in which they begin: the coverage takes longest, and the halves of the full one fill what is left.
+    In the order in which they begin: what takes longest goes first.
     """
     measured = measured_python(pythons)
     legs = []
@@ -112,20 +113,21 @@ def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list
         legs.append(Leg(f"{measured.minor} coverage", measured, traced, kind="coverage", examples=20))
     else:
         print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
-    others = [python for python in pythons if python is not measured]
-    legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 50) for python in others]
     if marks or not split:
         legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
     else:
-        legs.append(Leg(f"{measured.minor} wheel, slow", measured, "not soak and slow"))
+        legs.append(Leg(f"{measured.minor} wheel, once", measured, "not soak and (slow or once)"))
         legs.append(Leg(f"{measured.minor} wheel", measured, QUICK))
+    others = [python for python in pythons if python is not measured]
+    legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 50) for python in others]
     return legs
 
 
 def _build(leg: Leg, source: Path) -> None:
     started = time.monotonic()
     tag = f"{leg.interpreter.minor}-{leg.kind}"
-    leg.wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.kind == "coverage")
+    with _BUILDING[leg.kind]:
+        leg.wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.kind == "coverage")
     leg.environment.install_wheel(leg.wheel)
     leg.seconds["build"] = time.monotonic() - started
     print(f"built for {leg.title} in {leg.seconds['build']:.0f} s", flush=True)
@@ -174,7 +176,10 @@ def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
     settings.pop("PYTHONPATH", None)
     with (tree / "pytest.log").open("wb") as log:
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-        code = subprocess.run(command, cwd=tree, env=settings, check=False, **streams).returncode
+        child = subprocess.Popen(command, cwd=tree, env=settings, **streams)
+        _, status, usage = os.wait4(child.pid, 0)
+    code = child.returncode = os.waitstatus_to_exitcode(status)
+    leg.seconds["their CPU"] = usage.ru_utime + usage.ru_stime
     leg.counts = _counts(report)
     if code:
         leg.problem = "no test was run" if code == 5 else f"pytest ended with exit code {code}"

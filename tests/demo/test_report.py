@@ -20,6 +20,8 @@ from resilio.demo._run import Run
 from resilio.demo._schedule import Phase, Schedule
 from resilio.demo._summary import summary_of
 
+pytestmark = pytest.mark.once
+
 SCHEDULE = Schedule((Phase("healthy", 1.0), Phase("down", 1.0, unavailable=1.0), Phase("healthy again", 2.0)))
 OUTAGE, SPIKE, STORM = acts(quick=True)
 ACT: Act = attrs.evolve(OUTAGE, schedule=SCHEDULE)

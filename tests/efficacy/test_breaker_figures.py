@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "efficacy" / "breaker.py"
 
 
@@ -72,7 +74,6 @@ def test_false_trips_at_forty_percent_failures_refuse_little(simulation):
     assert refused == pytest.approx(0.043, rel=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("failing", "published", "chance"), [(0.2, 1.8, 5), (0.3, 75, 40)])
 def test_false_trips_a_day(simulation, failing, published, chance):
     """20 and 30 % of failures: 1.8 and 75 openings a day; here one day, within three standard deviations."""

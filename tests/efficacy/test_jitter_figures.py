@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 RUNS = 10
 
 

@@ -10,6 +10,8 @@ import statistics
 
 import pytest
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 
 @pytest.fixture(scope="module")
 def outage(efficacy):

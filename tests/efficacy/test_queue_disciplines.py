@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 
 @pytest.fixture(scope="module")
 def queueing(efficacy):

@@ -9,6 +9,8 @@ import pytest
 
 from resilio.testing import virtual_time
 
+pytestmark = pytest.mark.slow  # figures of virtual time: the same on every Python
+
 MEAN = 0.01
 
 

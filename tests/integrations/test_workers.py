@@ -12,7 +12,12 @@ from serving.workers import KINDS, workers
 pytestmark = pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="needs fork")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+ALWAYS = {"gunicorn-sync", "uvicorn"}  # one of each protocol, also on the other Pythons
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ALWAYS else pytest.mark.slow) for kind in KINDS]
+)
 def test_ls01_each_worker_has_the_policy_for_itself(kind, tmp_path) -> None:
     """
     LS-01: limits count per process, and what one process holds or loses is no other's.

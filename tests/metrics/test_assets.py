@@ -36,6 +36,8 @@ from resilio.metrics._assets import text_of
 from resilio.metrics._catalogue import CATALOGUE, DURATION
 from resilio.metrics._text import full_name
 
+pytestmark = pytest.mark.once
+
 prometheus_client = pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402

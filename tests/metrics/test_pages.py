@@ -13,6 +13,8 @@ import pytest
 from resilio.metrics._catalogue import CATALOGUE
 from resilio.metrics._text import full_name
 
+pytestmark = pytest.mark.once
+
 PAGES = Path(__file__).parents[2] / "docs" / "observability"
 NEEDS = {
     "prometheus.md": "prometheus_client",

@@ -294,6 +294,7 @@ def use_of_tenants(vt):
     return used
 
 
+@pytest.mark.untraced  # tens of thousand calls, which others trace in small
 def test_tenants_take_turns_by_the_time_that_they_use(vt):
     """
     A tenant that floods, and one with long calls, leave the others their share.

@@ -16,6 +16,8 @@ import pytest
 from resilio import cli
 from resilio.simulation import _main
 
+pytestmark = pytest.mark.once
+
 SCENARIO = """\
 title = "A shop, 20 < 30 & busy"
 duration = "2s"

@@ -52,6 +52,7 @@ def erlang_b(workers: int, load: float) -> float:
     return blocking
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_the_mean_time_is_that_of_m_m_c():
     """A queue before ten workers takes as long as Erlang's formula says, within 2 %."""
@@ -59,6 +60,7 @@ def test_the_mean_time_is_that_of_m_m_c():
     assert mean == pytest.approx(0.01 + erlang_c(10, 9.0) / (1000 - 900), rel=0.02)
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_bulkhead_without_a_queue_refuses_as_erlang_b():
     """A real bulkhead before workers enough for it refuses what Erlang's formula says, within 1 %."""
@@ -68,6 +70,8 @@ def test_a_bulkhead_without_a_queue_refuses_as_erlang_b():
     assert outcome.refusals == (("bulkhead", "full", outcome.refused),)
 
 
+@pytest.mark.once
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_server_guarded_by_a_bulkhead_refuses_the_same():
     """The server's own policies are in front of its workers, and what they refuse is an error for the client."""
     stacks = {"server": Stack(server=lambda: [bulkhead(10)])}
@@ -90,6 +94,7 @@ def all_of_it():
     ]
 
 
+@pytest.mark.once
 def test_the_same_seed_gives_the_same_bytes():
     """Arrivals, service times, jitter of breakers and backoffs: one seed decides all of it, another differs."""
     stacks = {"all": Stack(client=all_of_it, server=lambda: [bulkhead(20)])}
@@ -113,6 +118,7 @@ def test_every_python_gives_the_same_bytes():
     assert digest == "1ec3c2cde84979821f4f81704826fb8b2730660a1420aa96db02f9c33d1220a0"
 
 
+@pytest.mark.once
 def test_stacks_face_the_same_arrivals():
     """What a stack does to the calls does not change when tasks come."""
     stacks = {"bare": Stack(), "guarded": Stack(client=all_of_it)}
@@ -121,6 +127,7 @@ def test_stacks_face_the_same_arrivals():
     assert arrivals[0] == arrivals[1]
 
 
+@pytest.mark.once
 def test_every_task_has_one_fate():
     """Good, late, failed, refused, given up and unfinished add up to what was offered, in all and in each slice."""
     stacks = {"bare": Stack(), "all": Stack(client=all_of_it)}
@@ -144,6 +151,8 @@ def test_calls_of_a_task_come_one_after_the_other():
     assert outcome.mean == pytest.approx(0.03, rel=0.01)
 
 
+@pytest.mark.once
+@pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_run_that_goes_round_without_waiting_is_ended():
     """A retry without a wait of a call that fails at once for ever makes no time pass: the result says so."""
     stacks = {"round": Stack(client=lambda: [retry(on=Exception, attempts=10**6, backoff=constant(0.0), budget=None)])}
@@ -153,6 +162,7 @@ def test_a_run_that_goes_round_without_waiting_is_ended():
     assert "stands still" in result["round"].ended_early or "100 times" in result["round"].ended_early
 
 
+@pytest.mark.once
 def test_a_run_that_attempts_without_end_is_ended(monkeypatch):
     """So many attempts for each call that nobody meant it: the run ends with what there is."""
     monkeypatch.setattr("resilio.simulation._simulate._MORE_ATTEMPTS", 100)

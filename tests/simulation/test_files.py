@@ -15,6 +15,8 @@ from resilio.simulation._files import load
 from resilio.simulation._lines import lines_of, nearest_line
 from resilio.simulation._table import ScenarioError
 
+pytestmark = pytest.mark.once
+
 SCENARIO = """\
 duration = "2s"
 deadline = 0.5

@@ -24,6 +24,8 @@ from resilio.simulation import (
     Uniform,
 )
 
+pytestmark = pytest.mark.once
+
 LAWS = [
     Constant(0.01),
     Exponential(0.01),

@@ -17,6 +17,8 @@ import pytest
 
 from resilio import cli
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("simulation-tutorial.md", "simulation.md")
 PICTURES = DOCS / "_static"

@@ -28,6 +28,8 @@ from resilio.simulation import (
     simulate,
 )
 
+pytestmark = pytest.mark.once
+
 
 def run(at=(0.0,), faults=(), stack=None, *, deadline=10.0, duration=20.0, patience=None, load=None, **server):
     """One worker that takes 100 ms, unless told otherwise; tasks at given times."""

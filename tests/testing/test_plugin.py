@@ -60,6 +60,7 @@ def test_starts_afresh():
 """
 
 
+@pytest.mark.once
 def test_each_test_starts_with_a_fresh_registry(run: Run) -> None:
     """A name made in a test is forgotten; a policy of the module keeps its name and starts afresh."""
     run(REGISTRY.format(state="closed", known=False)).assert_outcomes(passed=2)
@@ -79,11 +80,13 @@ def test_starts_as_it_was_made(state, turn):
 """
 
 
+@pytest.mark.once
 def test_a_breaker_starts_each_test_in_the_state_that_it_was_made_in(run: Run) -> None:
     """One that was made `forced_open`, `forced_closed` or `disabled` is so again, whatever the test before did."""
     run(INITIAL).assert_outcomes(passed=6)
 
 
+@pytest.mark.once
 def test_the_reset_can_be_turned_off(run: Run) -> None:
     """`resilio_reset = false` leaves state and names as they are."""
     run(REGISTRY.format(state="open", known=True), ini="resilio_reset = false").assert_outcomes(passed=2)
@@ -112,6 +115,7 @@ def test_leak(resilio_no_leaks):
 """
 
 
+@pytest.mark.once
 def test_the_fixtures_do_what_they_say(run: Run) -> None:
     """Virtual time, events, and an error at the end of a test that leaks."""
     result = run(FIXTURES)
