@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "DeadlineConfig", "deadline"]
 
 Time = float | timedelta
+F = TypeVar("F")
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +93,7 @@ class Deadline(Policy[DeadlineConfig]):
         """The time that it allows."""
         return self._allowed_ns / 1e9
 
-    def __call__(self, fn: Any) -> Any:
+    def __call__(self, fn: F) -> F:
         """Return `fn` guarded: the time runs from each call, and an async function is interrupted when it is up."""
         self._as_stage()
         return super().__call__(fn)

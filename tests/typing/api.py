@@ -312,8 +312,15 @@ async def async_detached(a: int) -> str:
     return str(a)
 
 
+@deadline(2.0)
+async def in_time(a: int) -> str:
+    return str(a)
+
+
 async def deadlines() -> None:
     assert_type(deadline(2.0), Deadline)
+    assert_type(await in_time(1), str)
+    await in_time("1")  # type: ignore[arg-type]
     assert_type(remaining(), float | None)
     assert_type(remaining(cap=1.0), float)
     assert_type(carry(plain)(1, b=""), float)
