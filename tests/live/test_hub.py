@@ -16,7 +16,7 @@ from resilio._backends import park_sync
 from resilio.live import live
 from resilio.live._feed import events_in
 from resilio.live._hub import Hub, Viewer, encode_rows
-from resilio.live._sampler import Tick
+from resilio.live._sampler import SLICE, Tick
 
 PAUSE = 0.02
 
@@ -175,7 +175,7 @@ def test_who_asks_once_has_it_read_only_if_nobody_looks(hub: Hub, source: Number
 
 def test_many_rows_are_encoded_in_slices() -> None:
     """The same JSON as in one piece, but others get the interpreter in between."""
-    for many in (0, 1, 25, 26, 60):
+    for many in (0, 1, SLICE, SLICE + 1, 2 * SLICE + 10):
         rows = [{"id": number, "name": "a\u00e9"} for number in range(many)]
         assert json.loads(encode_rows(rows)) == rows
 

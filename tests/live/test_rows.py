@@ -13,7 +13,7 @@ from resilio._event_subscriptions import LISTEN
 from resilio.errors import BulkheadFullError
 from resilio.live._journal import Journal, Past, owner_of
 from resilio.live._rows import Row, operations_of
-from resilio.live._sampler import Sampler
+from resilio.live._sampler import SLICE, Sampler
 from resilio.testing import VirtualTime
 
 
@@ -235,7 +235,7 @@ def test_reading_many_policies_lets_others_have_their_turn(monkeypatch: pytest.M
     """A reading is cut in slices: a guarded call never waits for all of it."""
     pauses: list[float] = []
     monkeypatch.setattr("resilio.live._sampler.time.sleep", pauses.append)
-    policies = [bulkhead(3, name=f"pool {number}") for number in range(60)]
+    policies = [bulkhead(3, name=f"pool {number}") for number in range(2 * SLICE + 10)]
     assert len(sampler().read().changed) == len(policies) == len(registry.all())
     assert pauses == [0, 0]
 
