@@ -22,8 +22,8 @@ __all__ = ["SLICE", "Sampler", "Tick", "pause"]
 
 SLICE = 100
 """
-Policies that are read at a stretch, some half a millisecond; then other threads have their turn. A quarter as many where
-each is told whole.
+Policies that are read at a stretch, some half a millisecond; then other threads have their turn. A quarter as many
+where each is told whole.
 """
 
 
