@@ -103,6 +103,8 @@ def ensure(
         run([interpreter.path, "-m", "venv", *(["--without-pip"] if like else []), str(environment.path)])
         if like:
             _link(like, environment)
+        else:
+            environment.try_install(["pip>=25"])  # the one that came with an older Python takes twice as long
         environment.pip("install", "--no-compile", *wanted)  # what is imported is compiled then
         for group in extra:
             environment.try_install(group)
