@@ -396,7 +396,8 @@ async def test_what_streams_requests_is_made_once(served: Served) -> None:
         with pytest.raises(aio.AioRpcError):
             await channel.stream_unary("/s/nothing")(several(b"a"))
     assert served.service.calls["nothing"] == 1
-    assert ends(inner) == (2, 0, 0)
+    # The end comes while the client still writes: now and then grpcio calls it INTERNAL before it knows better.
+    assert ends(inner) in ((2, 0, 0), (1, 1, 0))
 
 
 @pytest.mark.parametrize(
