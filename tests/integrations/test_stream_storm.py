@@ -33,7 +33,7 @@ pytestmark = [
 
 SIZES = [
     pytest.param(210, id="small"),
-    pytest.param(2_000, id="larger", marks=pytest.mark.slow),
+    pytest.param(1_000, id="larger", marks=pytest.mark.slow),
     pytest.param(20_000, id="whole", marks=pytest.mark.soak),
 ]
 

@@ -170,8 +170,9 @@ def test_segments_of_streams_add_up(backend: str) -> None:
 @pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.usefixtures("all_told")
+@pytest.mark.parametrize("streams", [12_500, pytest.param(50_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_segments_of_many_streams_add_up(backend: str) -> None:
-    """Fifty thousand on both kinds of loops together, and every segment that streams have is among them."""
-    total = storm(backend, 25_000, PER_WORLD, lambda seed: run_world(seed, backend))
+def test_segments_of_many_streams_add_up(backend: str, streams: int) -> None:
+    """Twenty-five or a hundred thousand on both kinds of loops together, and every segment of streams is among them."""
+    total = storm(backend, streams, PER_WORLD, lambda seed: run_world(seed, backend))
     assert set(total.segments) >= SEGMENTS

@@ -239,6 +239,7 @@ def test_a_large_server_is_not_kept_waiting_for_a_limit(seed: int) -> None:
     assert serve(Law(), 200, 0.6, load=0.9, service=lambda _: 0.01, seed=seed) > 0.75
 
 
+@pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_heavy_tail_does_not_starve_many_workers(seed: int) -> None:
     """Means of a coefficient of variation of 3.5 are guesses: the limit stays above the workers for all that."""
@@ -257,6 +258,7 @@ def test_a_slow_step_does_not_move_the_default() -> None:
     assert serve(law, 10, 20.0, load=0.9, service=lambda _: 0.01, seed=3) > 0.85
 
 
+@pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 def test_the_default_ages() -> None:
     """When nine in ten workers are gone for good, the limit comes down within some thousand calls; and up when back."""
     law = Law()
@@ -268,6 +270,7 @@ def test_the_default_ages() -> None:
     assert law.learned > 0.6 * wide
 
 
+@pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 def test_a_ceiling_stops_the_climb() -> None:
     """A dependency that never queues takes the limit to the ceiling, and no further."""
     law = Law(ceiling=60)

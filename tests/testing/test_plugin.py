@@ -14,6 +14,9 @@ import resilio
 pytest_plugins = "pytester"
 
 Run = Callable[..., pytest.RunResult]
+BOTH_MODES = pytest.mark.parametrize(
+    ("mode", "mark"), [("strict", "@pytest.mark.asyncio"), pytest.param("auto", "", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture
@@ -165,13 +168,13 @@ async def test_jumps(resilio_virtual_time):
 """
 
 
-@pytest.mark.parametrize(("mode", "mark"), [("strict", "@pytest.mark.asyncio"), ("auto", "")])
+@BOTH_MODES
 def test_it_works_beside_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
     """Fixtures and the reset work in async tests, in both modes."""
     run(ASYNCIO.format(mark=mark), f"--asyncio-mode={mode}").assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize(("mode", "mark"), [("strict", "@pytest.mark.asyncio"), ("auto", "")])
+@BOTH_MODES
 def test_virtual_time_drives_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
     """With the documented hook the plugin's own loop jumps."""
     run(SLEEPER.format(mark=mark), f"--asyncio-mode={mode}", conftest=FACTORY).assert_outcomes(passed=1)
