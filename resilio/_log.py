@@ -43,6 +43,9 @@ _logger: logging.Logger | None = None
 _target: Target = "auto"
 _hand_over: Callable[[Callable[[], object]], object] | None = None
 _errors = 0
+_MOST_FAULTS = 256
+_told: set[tuple[str, type[BaseException | None], tuple[str, int]]] = set()
+"""What strategies have failed with, and where."""
 
 
 def logger() -> logging.Logger:
@@ -165,9 +168,24 @@ def gate_failed(kind: str, name: str | None, method: str, error: BaseException) 
 
 
 def strategy_failed(what: str) -> None:
-    """Log the exception at hand, which a strategy has raised instead of an answer, where nothing can be raised."""
+    """
+    Log the exception at hand, which a strategy has raised instead of an answer, where nothing can be raised.
+
+    Once for each kind of error and place that it comes from: not in a traceback a call, when many fail already.
+    """
     with suppress(RecursionError):  # too deep to say that it was too deep
-        say(ERROR, "%s", what, error=sys.exception())
+        error = sys.exception()
+        fault = (what, type(error), _origin(error))
+        if fault not in _told and len(_told) < _MOST_FAULTS:
+            _told.add(fault)
+            say(ERROR, "%s; not logged again", what, error=error)
+
+
+def _origin(error: BaseException | None) -> tuple[str, int]:
+    trace = None if error is None else error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return ("", 0) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
 
 
 def rejected(event: Rejected) -> None:
