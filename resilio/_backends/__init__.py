@@ -61,8 +61,16 @@ class Cutoff(Protocol):
 
 
 def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and hasattr(trio, "lowlevel") and bool(trio.lowlevel.in_trio_task())
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if lowlevel is None:
+        return False
+    if hasattr(lowlevel, "in_trio_task"):
+        return bool(lowlevel.in_trio_task())
+    try:  # before 0.23: whoever has imported that runs asyncio, perhaps, and must not be broken by it
+        lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _in_asyncio() -> bool:

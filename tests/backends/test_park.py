@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from resilio import _backends, bulkhead
+from resilio import _backends, bulkhead, standard
 from resilio._backends import threads
 from resilio._native import clock
 from resilio.testing import virtual_time
@@ -405,3 +405,18 @@ def test_a_task_that_nobody_keeps_is_kept_by_its_wait(library: str) -> None:
 
     run(main())
     assert ended == ["admitted"]
+
+
+@pytest.mark.anyio
+async def test_an_old_trio_that_cannot_tell_whose_task_this_is_breaks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 0.23 trio had no `in_trio_task`: a stack with a timeout works under either loop with such a one imported."""
+    expected = _backends.use_trio()
+    monkeypatch.delattr(trio.lowlevel, "in_trio_task")
+    assert _backends.use_trio() is expected
+
+    @standard("with an old trio", on=ConnectionError, timeout=60)
+    async def call() -> str:
+        await anyio.lowlevel.checkpoint()
+        return "done"
+
+    assert await call() == "done"
