@@ -409,7 +409,7 @@ def test_a_task_that_nobody_keeps_is_kept_by_its_wait(library: str) -> None:
 
 @pytest.mark.anyio
 async def test_an_old_trio_that_cannot_tell_whose_task_this_is_breaks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 0.23 trio had no `in_trio_task`: a stack with a timeout works under either loop with such a one imported."""
+    """Before 0.23 trio had no `in_trio_task`: a stack with a timeout works with such a one imported."""
     expected = _backends.use_trio()
     monkeypatch.delattr(trio.lowlevel, "in_trio_task")
     assert _backends.use_trio() is expected
