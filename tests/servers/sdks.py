@@ -56,13 +56,23 @@ class Sdk:
         with self.llm.guard(self.bare(server, is_async=False), policy, **options) as client:
             yield client
 
+    def endpoint(self, client: Any) -> Any:
+        """What of a client is asked."""
+        if isinstance(self.wire, Responses):
+            return client.responses
+        return client.chat.completions if isinstance(self.wire, OpenAI) else client.messages
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What it is asked."""
+        if isinstance(self.wire, Responses):
+            return {"model": "m", "input": "say something"}
+        asked = {"model": "m", "messages": SAID}
+        return asked if isinstance(self.wire, OpenAI) else {**asked, "max_tokens": 64}
+
     def ask(self, client: Any, **more: Any) -> Any:
         """Ask for a whole answer; to be awaited if the client is async."""
-        if isinstance(self.wire, Responses):
-            return client.responses.create(model="m", input="say something", **more)
-        if isinstance(self.wire, OpenAI):
-            return client.chat.completions.create(model="m", messages=SAID, **more)
-        return client.messages.create(model="m", messages=SAID, **{"max_tokens": 64, **more})
+        return self.endpoint(client).create(**{**self.asked, **more})
 
     def stream(self, client: Any, **more: Any) -> Any:
         """Ask for a stream."""

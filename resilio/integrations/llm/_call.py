@@ -75,7 +75,7 @@ def _content(request: Any) -> bytes | None:
 
 def _object(request: Any, content: bytes) -> dict[str, Any]:
     """Return the request's JSON object, {} if it is none."""
-    if request.method != "POST" or "json" not in request.headers.get("content-type", ""):
+    if request.method != "POST" or not content.startswith(b"{"):
         return {}
     try:
         body = json.loads(content)

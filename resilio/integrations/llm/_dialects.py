@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,18 @@ class Dialect:
         """Return "input_tokens" and "output_tokens", as far as an answer, or an event, says them."""
         raise NotImplementedError
 
+    def only_says_more(self, block: bytes) -> bool:
+        """
+        Tell whether an event is surely one of the many that only say some more of a stream that has begun.
+
+        They are told by their bytes, since the SDK parses each of them already. A key that matters is seen wherever it
+        stands, because within a text its quotes are escaped.
+
+        Args:
+            block: Its lines.
+        """
+        raise NotImplementedError
+
     def error_in(self, event: Event) -> tuple[Mapping[str, Any], bool] | None:
         """Return the error that an event brings, and whether the SDK raises it; None if it brings none."""
         raise NotImplementedError
@@ -93,8 +106,18 @@ _UNSEEN_RESPONSES = frozenset(
 _ENDS_RESPONSES = frozenset({"response.cancelled", "response.completed", "response.failed", "response.incomplete"})
 
 
+_CHAT, _SAYS_MORE = b'data: {"', re.compile(rb'event: (response\.\w+\.delta)\ndata: \{"type": ?"\1"')
+_MATTERS = re.compile(rb'[\r\n]|"(?:error|type)"|"(?:usage|finish_reason)"\s*:(?!\s*null\b)')
+
+
 class _OpenAI(Dialect):
     provider = "openai"
+
+    def only_says_more(self, block: bytes) -> bool:
+        if block.startswith(_CHAT):
+            return b'"choices"' in block and _MATTERS.search(block) is None
+        says_more = _SAYS_MORE.match(block)
+        return says_more is not None and _MATTERS.search(block, says_more.end()) is None
 
     def left(self, headers: Mapping[str, str]) -> Left:
         return openai_left(headers)
@@ -155,9 +178,17 @@ def says_why_it_ends(event: Event) -> bool:
 _UNSEEN_MESSAGES = frozenset({"content_block_start", "content_block_stop", "message_start", "ping"})
 
 
+_DELTA = re.compile(rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta"')
+_MATTERS_TOO = re.compile(rb'[\r\n]|"(?:error|message|usage)"')
+
+
 class _Anthropic(Dialect):
     provider = "anthropic"
     overloaded = 529
+
+    def only_says_more(self, block: bytes) -> bool:
+        delta = _DELTA.match(block)
+        return delta is not None and _MATTERS_TOO.search(block, delta.end()) is None
 
     def error_body(self, error: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "error", "error": dict(error)}

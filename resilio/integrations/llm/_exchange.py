@@ -11,8 +11,10 @@ import json
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from resilio._native import clock
 from resilio._native.core import phase
 from resilio._retry_after import retry_after_of
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "answer", "answer_sync", "events", "events_sync", "shut"]
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
+_RAW_OF_THE_BODY = frozenset(name.encode() for name in _OF_THE_BODY)
 
 
 class _NotSentError(RejectedError):
@@ -54,12 +57,13 @@ class Exchange:
         rest: What comes after it; nothing of the answer.
     """
 
-    __slots__ = ("_attempts", "call", "guard", "head", "inner", "request", "rest", "said", "tail")
+    __slots__ = ("_attempts", "_begun_ns", "call", "guard", "head", "inner", "request", "rest", "said", "tail")
 
     def __init__(self, guard: ModelGuard, inner: Any, request: Any) -> None:
         """Have sent nothing."""
         if _body.untold():
             _body.tell()
+        self._begun_ns = clock.now_ns()
         self.guard = guard
         self.inner = inner
         self.request = request
@@ -108,6 +112,8 @@ class Exchange:
 
     def observe(self, response: Any, error: Any) -> None:
         """Feed the limits by what a response says about them."""
+        if error is None and not self.guard.limits:
+            return
         left = self.guard.dialect.left(response.headers)
         wait = None
         if error is not None:
@@ -138,6 +144,7 @@ class Exchange:
     def judge(self, response: Any) -> Any:
         """Return a response that was read, or raise the error that its body brings in spite of its status."""
         body = _object(response)
+        response.json = _Parsed(body, response.content)
         error = body.get("error")
         if isinstance(error, dict) and (meaning_by_codes(error) or body.get("type") == "error"):
             self.raise_inside(error, response, raised=True)
@@ -193,6 +200,13 @@ class Exchange:
 
     # ---- outside of it
 
+    def whole(self, response: Any) -> Any:
+        """Return a response that was read for the SDK, which has it like one that it has read by itself."""
+        if self.request.headers.get("x-stainless-raw-response") == "stream":
+            return self.response(response, response.content)  # the caller will iterate over it
+        response.elapsed = timedelta(microseconds=(clock.now_ns() - self._begun_ns) / 1e3)
+        return response
+
     def response(self, response: Any, content: bytes | None = None, stream: Any = None) -> Any:
         """
         Return a response that the SDK can have, with a body that is decoded.
@@ -204,7 +218,7 @@ class Exchange:
 
             stream: Or a stream that gives it.
         """
-        headers = [(name, text) for name, text in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+        headers = [header for header in response.headers.raw if header[0].lower() not in _RAW_OF_THE_BODY]
         return self.guard.http.Response(
             response.status_code,
             headers=headers,
@@ -249,6 +263,22 @@ class Exchange:
         if self.guard.retries:
             response.headers["x-should-retry"] = "false"
         return response
+
+
+class _Parsed:
+    """Stands for `response.json`: gives what was parsed to who asks first, which is the SDK, and parses anew then."""
+
+    __slots__ = ("_bodies", "_content")
+
+    def __init__(self, body: dict[str, Any], content: bytes) -> None:
+        self._bodies = [body] if body else []
+        self._content = content
+
+    def __call__(self, **options: Any) -> Any:
+        try:
+            return json.loads(self._content, **options) if options else self._bodies.pop()
+        except IndexError:
+            return json.loads(self._content)
 
 
 def _object(response: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm import _exchange
 from resilio.integrations.llm._estimate import Estimates
+from resilio.integrations.llm._limits import may_limit
 from resilio.integrations.llm._sync_clocks import clocks_in
 from resilio.integrations.llm._transport import async_transport, sync_transport
 
@@ -54,6 +55,8 @@ class ModelGuard:
 
         clocks: The timeout whose clocks a client for threads looks at by itself.
 
+        limits: Whether the policy can have rate limits.
+
         retries: Whether the policy retries.
 
         inner_retries: Requests that the SDK has sent once more by itself, in spite of that.
@@ -75,6 +78,7 @@ class ModelGuard:
         self.whole_answers = whole_answers
         self.max_pause = max_pause
         self.estimates = Estimates()
+        self.limits = may_limit(policy)
         self.retries = _has(policy, Retry)
         self.inner_retries = 0
         self.abandoned = 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resilio._policy import Policy
     from resilio.integrations.llm._headers import Left
 
-__all__ = ["UNITS", "TokenCost", "limits_for", "nothing_spent", "observe", "settle", "token_rate"]
+__all__ = ["UNITS", "TokenCost", "limits_for", "may_limit", "nothing_spent", "observe", "settle", "token_rate"]
 
 UNITS = ("input_tokens", "output_tokens", "tokens")
 
@@ -86,6 +86,13 @@ def limits_for(policy: Policy[Any], call: ModelCall) -> Iterator[RateLimit]:
             yield from limits_for(policy[call if isinstance(key, str) else key(call)], call)
         except Exception:  # noqa: BLE001 - a key that cannot be made: the call went through the shared policy
             yield from limits_for(policy.overflow, call)
+
+
+def may_limit(policy: Policy[Any]) -> bool:
+    """Tell whether a policy can have rate limits; a keyed one may have any for its next key."""
+    if isinstance(policy, Pipeline):
+        return any(map(may_limit, policy.policies))
+    return isinstance(policy, (RateLimit, Keyed))
 
 
 def _units(limit: RateLimit) -> dict[str, Rate]:

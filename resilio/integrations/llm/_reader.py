@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resilio.integrations.llm._dialects import Dialect, Usage, says_why_it_ends
-from resilio.integrations.llm._sse import Event, EventReader
+from resilio.integrations.llm._sse import Event, EventReader, parsed
 
 __all__ = ["Reader"]
 
@@ -55,8 +55,11 @@ class Reader:
         if self._events is None:
             self.moved = True
             return
-        for event in self._events.feed(chunk):
-            self._read(event)
+        for block in self._events.blocks(chunk):
+            if self._begun and (self.moved or self._opened) and self._dialect.only_says_more(block):
+                self.moved = self.moved or self.error is None
+            elif (event := parsed(block)) is not None:
+                self._read(event)
 
     def end(self) -> None:
         """Read the end, which may complete an event."""
@@ -72,7 +75,8 @@ class Reader:
 
     def _read(self, event: Event) -> None:
         dialect = self._dialect
-        self.usage |= dialect.usage(event.data)
+        if "usage" in event.text:
+            self.usage |= dialect.usage(event.data)
         self._begun = self._begun or dialect.begins(event)
         self.error = self.error or dialect.error_in(event)
         if self.error is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Event", "EventReader"]
+__all__ = ["Event", "EventReader", "parsed"]
 
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
@@ -32,8 +32,13 @@ class Event:
     data: dict[str, Any]
 
 
-def _parsed(block: bytes) -> Event | None:
-    """Return the event in a block of lines; None for one without data, a comment say."""
+def parsed(block: bytes) -> Event | None:
+    """
+    Return the event in a block of lines; None for one without data, a comment say.
+
+    Args:
+        block: As `EventReader.blocks` has it.
+    """
     name, lines = "", []
     for line in _LINE.split(block):
         field, _, value = line.partition(b":")
@@ -69,12 +74,14 @@ class EventReader:
         """Have read nothing."""
         self._rest = b""
 
+    def blocks(self, chunk: bytes) -> list[bytes]:
+        """Return the lines of each event that `chunk` completes, not parsed."""
+        *blocks, self._rest = _BLANK_LINE.split(self._rest + chunk)
+        return blocks
+
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes."""
-        self._rest += chunk
-        *blocks, self._rest = _BLANK_LINE.split(self._rest)
-        events = (_parsed(block) for block in blocks)
-        return [event for event in events if event is not None]
+        return [event for event in map(parsed, self.blocks(chunk)) if event is not None]
 
     def end(self) -> list[Event]:
         """Return the event that the end of the stream completes, which many servers leave without its blank line."""

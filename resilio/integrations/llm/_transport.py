@@ -171,7 +171,7 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
             try:
                 if exchange.call.whole:
                     response = await self.guard.answer(exchange.call)
-                    return exchange.response(response, response.content)
+                    return exchange.whole(response)
                 items = self.guard.events(exchange.call)
                 first = await anext(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside
@@ -188,7 +188,7 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
             try:
                 if exchange.call.whole:
                     response = self.guard.answer(exchange.call)
-                    return exchange.response(response, response.content)
+                    return exchange.whole(response)
                 items = self.guard.events(exchange.call)
                 first = next(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import warnings
 from email.utils import formatdate
+from inspect import isawaitable
 from typing import Any
 
 import pytest
@@ -68,6 +70,39 @@ def test_guarded_sync_client_answers(sdk: Sdk, server: Misbehaving) -> None:
         assert sdk.text(sdk.ask(client)) == "hello"
     assert policy.snapshot().successes == 1
     assert_no_leaks(policy)
+
+
+async def test_a_whole_answer_is_parsed_once(sdk: Sdk, server: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was looked at for errors and usage is what the SDK gets; the response is one that it has read by itself."""
+    provide(server, sdk.wire, answers("hello"))
+    parsed, loads = [], json.loads
+
+    def counted(text: Any, **options: Any) -> Any:
+        parsed.extend(["hello"] if b"hello" in (text if isinstance(text, bytes) else text.encode()) else [])
+        return loads(text, **options)
+
+    monkeypatch.setattr(json, "loads", counted)
+    async with sdk.client(server, circuit_breaker()) as client:
+        raw = await sdk.endpoint(client).with_raw_response.create(**sdk.asked)
+        got = raw.parse()
+    assert sdk.text(await got if isawaitable(got) else got) == "hello"
+    assert parsed == ["hello"]
+    response = raw.http_response
+    assert response.is_closed
+    assert response.elapsed.total_seconds() > 0
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert response.json() == response.json() == loads(response.content)
+
+
+async def test_a_whole_answer_may_be_iterated_over(sdk: Sdk, server: Misbehaving) -> None:
+    """Who asks the SDK for the response as a stream of bytes gets one, raw bytes included."""
+    provide(server, sdk.wire, answers("hello"))
+    async with (
+        sdk.client(server, circuit_breaker()) as client,
+        sdk.endpoint(client).with_streaming_response.create(**sdk.asked) as streamed,
+    ):
+        pieces = [piece async for piece in streamed.http_response.aiter_raw()]
+    assert b"hello" in b"".join(pieces)
 
 
 async def test_refusal_is_the_sdks_own_error(sdk: Sdk, server: Misbehaving) -> None:

@@ -10,12 +10,13 @@ import pytest
 from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit
 from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, refusal_of, token_rate, trail_of
 from resilio.integrations.llm._call import OneShotCall, call_of
-from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
+from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect, says_why_it_ends
 from resilio.integrations.llm._estimate import MOST_MODELS, UNKNOWN_OUTPUT, Estimates
+from resilio.integrations.llm._exchange import _Parsed
 from resilio.integrations.llm._headers import anthropic_left, duration, openai_left
 from resilio.integrations.llm._limits import limits_for, observe, settle
 from resilio.integrations.llm._reader import Reader
-from resilio.integrations.llm._sse import Event, EventReader
+from resilio.integrations.llm._sse import Event, EventReader, parsed
 from resilio.testing import disabled
 
 BODY = (
@@ -253,6 +254,56 @@ def test_a_chat_may_end_with_its_reason_alone() -> None:
     assert not read(OPENAI, b'data: {"choices": []}\n\n')[1]
 
 
+CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","choices":[%s],"usage":%s}'
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta",%s}}'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "block", "only_more"),
+    [
+        (OPENAI, CHUNK % (b'{"delta":{"content":"a"},"finish_reason":null}', b"null"), True),
+        (OPENAI, CHUNK % (rb'{"delta":{"content":"\"error\": \"usage\": 1"}}', b"null"), True),
+        (OPENAI, CHUNK % (b'{"delta":{"content":"a"},"finish_reason": "stop"}', b"null"), False),
+        (OPENAI, CHUNK % (b'{"delta":{"content":"a"}}', b'{"prompt_tokens":1}'), False),
+        (OPENAI, CHUNK % (b'{"delta":{"content":"a"}}', b'null,"error":{"code":"slow_down"}'), False),
+        (OPENAI, b'data: {"type":"keepalive"}', False),
+        (OPENAI, b"data: [DONE]", False),
+        (OPENAI, b": ping", False),
+        (OPENAI, b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"a"}', True),
+        (OPENAI, b'event: response.completed\ndata: {"type":"response.completed","response":{"usage":{}}}', False),
+        (OPENAI, b'event: response.x.delta\ndata: {"type":"response.failed","response":{"error":{}}}', False),
+        (OPENAI, b'event: response.x.delta\ndata: {"type":"response.x.delta"\ndata: ,"error":{}}', False),
+        (ANTHROPIC, DELTA % b'"text":"a"', True),
+        (ANTHROPIC, DELTA % rb'"text":"{\"error\": 1}"', True),
+        (ANTHROPIC, DELTA % b'"text":"a"},"error":{', False),
+        (ANTHROPIC, b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":3}}', False),
+        (ANTHROPIC, b'event: error\ndata: {"type":"content_block_delta"}', False),
+        (ANTHROPIC, b'event: message_stop\ndata: {"type":"message_stop"}', False),
+    ],
+)
+def test_events_that_only_say_more_are_told_by_their_bytes(dialect: Dialect, block: bytes, only_more: bool) -> None:
+    """They are not parsed; nothing that would have been learnt from one that was parsed is lost."""
+    assert dialect.only_says_more(block) is only_more
+    event = parsed(block)
+    if only_more:
+        assert event is not None
+        assert not dialect.is_ping(event)
+        assert dialect.error_in(event) is None
+        assert not dialect.usage(event.data)
+        assert not dialect.ends(event)
+        assert not says_why_it_ends(event)
+
+
+def test_what_was_parsed_is_given_once() -> None:
+    """The SDK may change what it gets, so who asks again gets a new one."""
+    parse = _Parsed({"a": [1]}, b'{"a": [1]}')
+    parse()["a"].append(2)
+    assert parse() == parse(parse_int=int) == {"a": [1]}
+    assert _Parsed({}, b"[1]")() == [1]
+    with pytest.raises(ValueError, match="Expecting"):
+        _Parsed({}, b"{broken")()
+
+
 def test_a_dialect_says_what_it_must_say() -> None:
     """The base has no wire format of its own."""
     bare, event = Dialect(), Event("", "", {})
@@ -262,6 +313,8 @@ def test_a_dialect_says_what_it_must_say() -> None:
     for name in ("left", "usage"):
         with pytest.raises(NotImplementedError):
             getattr(bare, name)({})
+    with pytest.raises(NotImplementedError):
+        bare.only_says_more(b"")
 
 
 def test_estimates_follow_what_calls_cost() -> None:
