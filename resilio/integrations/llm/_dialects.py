@@ -106,18 +106,30 @@ _UNSEEN_RESPONSES = frozenset(
 _ENDS_RESPONSES = frozenset({"response.cancelled", "response.completed", "response.failed", "response.incomplete"})
 
 
-_CHAT, _SAYS_MORE = b'data: {"', re.compile(rb'event: (response\.\w+\.delta)\ndata: \{"type": ?"\1"')
-_MATTERS = re.compile(rb'[\r\n]|"(?:error|type)"|"(?:usage|finish_reason)"\s*:(?!\s*null\b)')
+_DELTA_OF_RESPONSES = re.compile(rb'event: (response\.\w+\.delta)\ndata: \{"type": ?"\1"')
+
+
+def _has_none(block: bytes, key: bytes) -> bool:
+    """Tell whether whatever has this key there is null."""
+    found = block.count(key)
+    return not found or found == block.count(key + b":null") + block.count(key + b": null")
+
+
+def _is_one_line(block: bytes, begins: int = 0) -> bool:
+    return block.find(b"\n", begins) < 0 and b"\r" not in block
 
 
 class _OpenAI(Dialect):
     provider = "openai"
 
     def only_says_more(self, block: bytes) -> bool:
-        if block.startswith(_CHAT):
-            return b'"choices"' in block and _MATTERS.search(block) is None
-        says_more = _SAYS_MORE.match(block)
-        return says_more is not None and _MATTERS.search(block, says_more.end()) is None
+        if b'"error"' in block or not _has_none(block, b'"usage"'):
+            return False
+        if block.startswith(b'data: {"'):
+            known = b'"choices"' in block and b'"type"' not in block and _is_one_line(block)
+            return known and _has_none(block, b'"finish_reason"')
+        delta = _DELTA_OF_RESPONSES.match(block)
+        return delta is not None and _is_one_line(block, delta.end())
 
     def left(self, headers: Mapping[str, str]) -> Left:
         return openai_left(headers)
@@ -179,7 +191,6 @@ _UNSEEN_MESSAGES = frozenset({"content_block_start", "content_block_stop", "mess
 
 
 _DELTA = re.compile(rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta"')
-_MATTERS_TOO = re.compile(rb'[\r\n]|"(?:error|message|usage)"')
 
 
 class _Anthropic(Dialect):
@@ -188,7 +199,13 @@ class _Anthropic(Dialect):
 
     def only_says_more(self, block: bytes) -> bool:
         delta = _DELTA.match(block)
-        return delta is not None and _MATTERS_TOO.search(block, delta.end()) is None
+        return (
+            delta is not None
+            and b'"error"' not in block
+            and b'"usage"' not in block
+            and b'"message"' not in block
+            and _is_one_line(block, delta.end())
+        )
 
     def error_body(self, error: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "error", "error": dict(error)}

@@ -169,6 +169,10 @@ class Exchange:
         events = response.headers.get("content-type", "").startswith("text/event-stream")
         return Reader(self.guard.dialect, events=events)
 
+    def encoded(self, response: Any) -> bool:
+        """Tell whether the body of a response has to be decoded; else its stream is read, which is shorter."""
+        return "content-encoding" in response.headers
+
     def check(self, reader: Reader, response: Any) -> None:
         """Raise the error that a stream has brought; what was read of it until then is left for the SDK."""
         if reader.error is None:
@@ -313,8 +317,10 @@ async def _read(response: Any) -> None:
 
 async def shut(chunks: Any, response: Any) -> None:
     """Close a response and the generator that reads it."""
-    with suppress(RuntimeError):  # a loop that shuts down closes all generators at once: it is at this one
-        await chunks.aclose()
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        with suppress(RuntimeError):  # a loop that shuts down closes all generators at once: it is at this one
+            await close()
     await response.aclose()
 
 
@@ -333,7 +339,8 @@ async def events(call: ModelCall) -> AsyncIterator[bytes]:
     """Give the pieces of an answer that make a difference; the first one has what the caller sees first."""
     exchange: Exchange = call.exchange
     response = await _open(exchange)
-    reader, chunks = exchange.reader(response), response.aiter_bytes()
+    reader = exchange.reader(response)
+    chunks = response.aiter_bytes() if exchange.encoded(response) else aiter(response.stream)
     try:
         async for chunk in chunks:
             reader.feed(chunk)
@@ -392,7 +399,8 @@ def events_sync(call: ModelCall) -> Iterator[bytes]:
     exchange: Exchange = call.exchange
     clocks = SyncClocks(exchange.guard.clocks)
     response = _open_sync(exchange, clocks)
-    reader, chunks = exchange.reader(response), response.iter_bytes()
+    reader = exchange.reader(response)
+    chunks = response.iter_bytes() if exchange.encoded(response) else iter(response.stream)
     try:
         for chunk in chunks:
             reader.feed(chunk)

@@ -40,7 +40,7 @@ def parsed(block: bytes) -> Event | None:
         block: As `EventReader.blocks` has it.
     """
     name, lines = "", []
-    for line in _LINE.split(block):
+    for line in _LINE.split(block) if b"\r" in block else block.split(b"\n"):
         field, _, value = line.partition(b":")
         text = value.removeprefix(b" ").decode("utf-8", "replace")
         if field == b"data":

@@ -96,6 +96,7 @@ class _AsyncBody(_Body):
             return bytes(await anext(self._exchange.rest))
         except StopAsyncIteration:
             self._over = True
+            await self._exchange.head.aclose()
             raise
 
     async def aclose(self) -> None:
@@ -138,6 +139,7 @@ class _SyncBody(_Body):
             return bytes(next(self._exchange.rest))
         except StopIteration:
             self._over = True
+            self._exchange.head.close()
             raise
 
     def close(self) -> None:
