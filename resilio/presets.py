@@ -48,12 +48,16 @@ def status_of(subject: Any) -> int | None:
     Args:
         subject: An exception, with a response or a status of its own, or a response.
     """
-    for holder in (subject, getattr(subject, "response", None)):
-        for name in ("status_code", "status"):
-            status = getattr(holder, name, None)
-            if isinstance(status, int) and 100 <= status <= 599:
-                return int(status)
-    return None
+    status = _own_status_of(subject)
+    return _own_status_of(getattr(subject, "response", None)) if status is None else status
+
+
+def _own_status_of(holder: Any) -> int | None:
+    status = getattr(holder, "status_code", None)
+    if isinstance(status, int) and 100 <= status <= 599:
+        return int(status)
+    status = getattr(holder, "status", None)
+    return int(status) if isinstance(status, int) and 100 <= status <= 599 else None
 
 
 def _unsent_request(error: Any) -> bool:
@@ -72,22 +76,22 @@ def _http_for_a_moment(error: Any) -> bool:
     return _http_failing(error) or status_of(error) in _BUSY
 
 
-# Asked about each answer: where it has a status of the usual name, without a frame more.
+# Asked about each answer: where it has a status of a usual name, without a frame more.
 
 
 def _http_result_failing(value: Any) -> bool:
-    status = getattr(value, "status_code", None)
+    status = getattr(value, "status_code", None) or getattr(value, "status", None)
     return (status if type(status) is int else status_of(value)) in _FAILING
 
 
 def _http_result_for_a_moment(value: Any) -> bool:
-    status = getattr(value, "status_code", None)
+    status = getattr(value, "status_code", None) or getattr(value, "status", None)
     status = status if type(status) is int else status_of(value)
     return status in _FAILING or status in _BUSY
 
 
 def _http_result_unsent(value: Any) -> bool:
-    status = getattr(value, "status_code", None)
+    status = getattr(value, "status_code", None) or getattr(value, "status", None)
     return (status if type(status) is int else status_of(value)) in _UNSENT_STATUS
 
 

@@ -83,7 +83,7 @@ class Exchange(ABC):
         """
         answer = None
         try:
-            answer = await way.by(self)(request)
+            answer = await way.send(self, request)
         finally:
             self.finish(answer)
         return answer

@@ -22,6 +22,7 @@ import attrs
 
 from resilio._config import refuse
 from resilio._native import core
+from resilio._native.sending import Admission
 from resilio._policy import Policy
 from resilio.integrations._body import tell, untold
 
@@ -109,9 +110,15 @@ class Way:
             self.begin = None if sync else only._begin
         self._send = _composed(runs, sync=sync)
 
+    def send(self, sender: Sender, request: Any) -> Any:
+        """Send a request through the policy; awaited, but for threads."""
+        if untold():
+            tell()
+        return self._send(sender, False, request)
+
     def by(self, sender: Sender) -> Callable[[Any], Any]:
         """Return what sends a request through the policy; awaited, but for threads."""
-        return partial(self._send, sender, False)
+        return partial(self.send, sender)
 
 
 def _composed(runs: tuple[tuple[bool, core.Pipeline], ...], *, sync: bool) -> Send:
@@ -163,11 +170,16 @@ def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:
         copied: Whether there is a hedge outside. Its copies may be shed and wait for nothing, at all gates inside.
     """
     acquire, acquire_for_copy, current = pipeline.aacquire, pipeline._copy, core.current
+    by = Admission(pipeline._begin, _nobody, _nobody).by
+
+    def attempted(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
+        return by(sender, request, sender.attempt)
+
+    def uncopied(sender: Sender, copy: bool, request: Any) -> Any:
+        return by(sender, request, partial(inside, sender, copy))
 
     async def through(sender: Sender, copy: bool, request: Any) -> Any:
-        if untold():
-            tell()
-        if copied and not copy:
+        if not copy:
             call = current()
             copy = call is not None and call.hedge != 0
         permit = acquire_for_copy(request) if copy else await acquire(request)
@@ -179,7 +191,13 @@ def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:
         sender.hold(permit, answer)
         return answer
 
-    return through
+    if copied:
+        return through
+    return attempted if inside is _attempt else uncopied
+
+
+def _nobody(*_: Any) -> None:
+    """Stand for what a sender knows."""
 
 
 def _gates_of_threads(pipeline: core.Pipeline, inside: Send) -> Send:
@@ -187,8 +205,6 @@ def _gates_of_threads(pipeline: core.Pipeline, inside: Send) -> Send:
     acquire = pipeline.acquire
 
     def through(sender: Sender, copy: bool, request: Any) -> Any:
-        if untold():
-            tell()
         permit = acquire(request)
         try:
             answer = inside(sender, copy, request)

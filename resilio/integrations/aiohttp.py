@@ -97,11 +97,13 @@ class Middleware(Admission):
 
     async def _in_full(self, request: Any, handler: Handler) -> Any:
         """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
-        exchange = _Exchange(self, request, handler)
-        try:
-            response = await exchange.through(self._way, exchange.shown)
+        exchange, response = _Exchange(self, request, handler), None
+        try:  # as `Exchange.through`, without a frame more
+            response = await self._way.send(exchange, exchange.shown)
         except ResilienceError as refusal:
             raise in_terms_of(refusal, _BASE) from refusal.__cause__
+        finally:
+            exchange.finish(response)
         _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
 

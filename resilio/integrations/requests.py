@@ -198,7 +198,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
     def _send_in_stages(self, request: Any, options: tuple[Any, ...]) -> Any:
         sender = SenderOf(lambda request: self._once(request, options), self._hold, _settle)
         try:
-            return self._way.by(sender)(request)
+            return self._way.send(sender, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
 

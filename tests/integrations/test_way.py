@@ -130,7 +130,12 @@ async def test_only_copies_of_its_own_hedge_are_copies() -> None:
     """Who hedges around the client sends requests that are as good as any: to the policy inside they are no copies."""
     inner, outer = resilio.bulkhead(1, max_queued=5, max_wait=10.0), resilio.hedge(replay_safe=True, after=0.01)
     sender = SenderOf(asyncio.sleep, lambda permit, _: permit.success(), lambda permit, _: permit.ignore())
-    ask = outer(Way(inner).by(sender))
+    send = Way(inner).by(sender)
+
+    @outer
+    async def ask(seconds: float) -> None:
+        await send(seconds)
+
     for _ in range(20):
         await ask(0.0)
     await ask(0.1)

@@ -28,6 +28,7 @@ typedef struct {
     PyObject_HEAD
     AdmissionObject *admission;
     PyObject *request;
+    PyObject *sender;               /* knows what becomes of the permit, in the admission's place; or NULL */
     PyObject *send;
     PyObject *permit;               /* NULL: none yet, or it has been handed over */
     PyObject *inner;                /* the wait for a permit, then what sends */
@@ -37,7 +38,7 @@ typedef struct {
 
 static PyTypeObject AdmissionType, SendingType;
 static PyObject *current_call;      /* resilio._native.core.current */
-static PyObject *name_connection, *name_content, *name_exception, *name_returned, *name_status;
+static PyObject *name_connection, *name_content, *name_exception, *name_hold, *name_returned, *name_settle, *name_status;
 
 /* ---- errors --------------------------------------------------------------------------------------------------- */
 
@@ -80,6 +81,19 @@ static void let_go(SendingObject *self)
     PyErr_Restore(type, value, traceback);
 }
 
+/* Settle what has raised; what is returned says what to raise in its place. A sender is not asked about refusals. */
+static PyObject *settle(SendingObject *self, PyObject *permit, PyObject *error)
+{
+    PyObject *args[4] = {self->sender, permit ? permit : Py_None, error, self->request};
+    if (self->sender == NULL)
+        return PyObject_Vectorcall(self->admission->settle, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *done = permit ? PyObject_VectorcallMethod(name_settle, args, 3, NULL) : Py_NewRef(Py_None);
+    if (done == NULL)
+        return NULL;
+    Py_DECREF(done);
+    Py_RETURN_NONE;
+}
+
 /* It has raised: settle, and raise that, or what `settle` answers in its place. */
 static PySendResult failed(SendingObject *self, PyObject **result)
 {
@@ -87,8 +101,7 @@ static PySendResult failed(SendingObject *self, PyObject **result)
     self->permit = NULL;
     self->state = DONE;
     *result = NULL;
-    PyObject *args[4] = {NULL, permit ? permit : Py_None, error, self->request};
-    PyObject *other = PyObject_Vectorcall(self->admission->settle, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *other = settle(self, permit, error);
     Py_XDECREF(permit);
     if (other == Py_None || other == error)
         raise_error(error);
@@ -132,9 +145,12 @@ static int is_whole(PyObject *response, long fails_from)
 }
 
 /* The permit of what has been answered: ended with it, or held on. NULL with an exception. */
-static PyObject *hold(AdmissionObject *admission, PyObject *permit, PyObject *answer)
+static PyObject *hold(SendingObject *self, PyObject *permit, PyObject *answer)
 {
-    PyObject *args[3] = {NULL, permit, answer};
+    AdmissionObject *admission = self->admission;
+    PyObject *args[3] = {self->sender, permit, answer};
+    if (self->sender)
+        return PyObject_VectorcallMethod(name_hold, args, 3, NULL);
     if (LIKELY(admission->fails_from && is_whole(answer, admission->fails_from)))
         return PyObject_VectorcallMethod(name_returned, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     return PyObject_Vectorcall(admission->hold, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -146,7 +162,7 @@ static PySendResult answered(SendingObject *self, PyObject **value)
     PyObject *permit = self->permit;
     self->permit = NULL;
     self->state = DONE;
-    PyObject *done = hold(self->admission, permit, *value);
+    PyObject *done = hold(self, permit, *value);
     Py_DECREF(permit);
     self->running = 0;
     if (LIKELY(done != NULL)) {
@@ -374,6 +390,7 @@ static int sending_traverse(SendingObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->admission);
     Py_VISIT(self->request);
+    Py_VISIT(self->sender);
     Py_VISIT(self->send);
     Py_VISIT(self->permit);
     Py_VISIT(self->inner);
@@ -408,6 +425,7 @@ static void sending_dealloc(SendingObject *self)
     if (UNLIKELY(self->inner || self->permit || self->send))
         sending_clear(self);
     Py_DECREF(self->request);
+    Py_XDECREF(self->sender);
     Py_DECREF((PyObject *)self->admission);
     PyObject_GC_Del(self);
 }
@@ -454,6 +472,22 @@ static int is_special(AdmissionObject *self)
     return told;
 }
 
+static PyObject *sending_new(AdmissionObject *admission, PyObject *request, PyObject *sender, PyObject *send)
+{
+    SendingObject *made = PyObject_GC_New(SendingObject, &SendingType);
+    if (made == NULL)
+        return NULL;
+    made->admission = (AdmissionObject *)Py_NewRef((PyObject *)admission);
+    made->request = Py_NewRef(request);
+    made->sender = Py_XNewRef(sender);
+    made->send = Py_NewRef(send);
+    made->permit = made->inner = made->weakrefs = NULL;
+    made->state = CREATED;
+    made->running = 0;
+    PyObject_GC_Track(made);
+    return (PyObject *)made;
+}
+
 /* admission(request, send): what awaits send(request) with a permit. */
 static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -466,18 +500,22 @@ static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, si
     }
     if (UNLIKELY(self->acquire == NULL))
         return PyErr_Format(PyExc_RuntimeError, "this admission has no gates: its __init__ has not run");
-    SendingObject *made = PyObject_GC_New(SendingObject, &SendingType);
-    if (made == NULL)
-        return NULL;
-    made->admission = (AdmissionObject *)Py_NewRef((PyObject *)self);
-    made->request = Py_NewRef(args[0]);
-    made->send = Py_NewRef(args[1]);
-    made->permit = made->inner = made->weakrefs = NULL;
-    made->state = CREATED;
-    made->running = 0;
-    PyObject_GC_Track(made);
-    return (PyObject *)made;
+    return sending_new(self, args[0], NULL, args[1]);
 }
+
+static PyObject *admission_by(AdmissionObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 3)
+        return PyErr_Format(PyExc_TypeError, "by takes a sender, a request and what sends it");
+    if (UNLIKELY(self->acquire == NULL))
+        return PyErr_Format(PyExc_RuntimeError, "this admission has no gates: its __init__ has not run");
+    return sending_new(self, args[1], args[0], args[2]);
+}
+
+static PyMethodDef admission_methods[] = {
+    {"by", (PyCFunction)(void (*)(void))admission_by, METH_FASTCALL,
+     "by($self, sender, request, send, /)\n--\n\nAs a call, with *sender* to hold and settle the permit; within a guarded call too."},
+    {NULL}};
 
 static PyObject *admission_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -545,6 +583,7 @@ static PyTypeObject AdmissionType = {
     .tp_dealloc = (destructor)admission_dealloc,
     .tp_traverse = (traverseproc)admission_traverse,
     .tp_clear = (inquiry)admission_clear,
+    .tp_methods = admission_methods,
     .tp_vectorcall_offset = offsetof(AdmissionObject, vectorcall),
     .tp_call = PyVectorcall_Call,
 };
@@ -562,9 +601,11 @@ static int exec_module(PyObject *module)
     name_connection = PyUnicode_InternFromString("_connection");
     name_content = PyUnicode_InternFromString("content");
     name_exception = PyUnicode_InternFromString("_exception");
+    name_hold = PyUnicode_InternFromString("hold");
     name_returned = PyUnicode_InternFromString("returned");
+    name_settle = PyUnicode_InternFromString("settle");
     name_status = PyUnicode_InternFromString("status");
-    if (!name_connection || !name_content || !name_exception || !name_returned || !name_status)
+    if (!name_connection || !name_content || !name_exception || !name_hold || !name_returned || !name_settle || !name_status)
         return -1;
     return PyModule_AddType(module, &AdmissionType) < 0 || PyModule_AddType(module, &SendingType) < 0 ? -1 : 0;
 }
