@@ -10,7 +10,7 @@ from resilio.bench._results import Row, Skip
 
 __all__ = ["MODULES", "throughput"]
 
-MODULES = ("clients", "aio_clients", "servers")
+MODULES = ("clients", "aio_clients", "servers", "models")
 """Each has `throughput(seconds)`, which returns the rows of the report, measured within about so long."""
 
 _MEASURE = """

@@ -1,4 +1,11 @@
-"""Slices of load that take turns, bare and guarded, and what they say: shared by all that is measured over sockets."""
+"""
+Slices of load that take turns, bare and guarded, and what they say: shared by all that is measured over sockets.
+
+What is lost is told by processor time: where client and server are processes of their own, the one that is measured
+serves so many requests in a second of it. The same by the clock on the wall stands below; it has in it what the other
+process, the kernel and the neighbours on the machine do. What is bare, and measured once more as if it were guarded,
+says how far a figure can be believed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +16,10 @@ from typing import NamedTuple, TypeAlias
 
 from resilio.bench._results import Row
 
-__all__ = ["Pairs", "Slice", "lost", "rows"]
+__all__ = ["AGAIN", "Pairs", "Slice", "lost", "rows"]
 
+AGAIN = "bare again"
+"""What is bare on both sides: the control."""
 RESAMPLES = 2000
 
 
@@ -33,7 +42,7 @@ def lost(ratios: Sequence[float]) -> str:
 
 def rows(subject: str, guarded: Mapping[str, Pairs], target: str | None = None) -> list[Row]:
     """
-    Return the rows of the report for one client or server: the bare rate, and what each guard takes of it.
+    Return the rows of the report for one client or server: the bare rate, and what each guard takes of it, in per cent.
 
     Args:
         subject: What was measured.
@@ -45,12 +54,17 @@ def rows(subject: str, guarded: Mapping[str, Pairs], target: str | None = None) 
     bare = statistics.median(bare.per_second for pairs in guarded.values() for bare, _ in pairs)
     made = [Row(f"{subject}, bare", bare, "requests/s")]
     for guard, pairs in guarded.items():
-        median, low, high = (
-            100 * (1 - ratio) for ratio in _limits([two.per_second / one.per_second for one, two in pairs])
-        )
-        made.append(Row(f"{subject}, {guard}", median, "%", high, low, target=target))
-        target = None
+        by_cpu = [one.cpu_us / two.cpu_us for one, two in pairs]
+        by_wall = [two.per_second / one.per_second for one, two in pairs]
+        made.append(_row(f"{subject}, {guard}", by_cpu, None if guard == AGAIN else target))
+        made.append(_row(f"{subject}, {guard}, on the wall", by_wall))
+        target = target if guard == AGAIN else None
     return made
+
+
+def _row(subject: str, ratios: Sequence[float], target: str | None = None) -> Row:
+    median, low, high = (100 * (1 - ratio) for ratio in _limits(ratios))
+    return Row(subject, median, "%", high, low, target=target)
 
 
 def _limits(ratios: Sequence[float]) -> tuple[float, float, float]:

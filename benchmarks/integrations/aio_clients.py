@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import resilio
-from benchmarks.integrations._pairs import Pairs, Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
 from resilio.bench._results import Row, Skip
 
 __all__ = ["main", "throughput"]
@@ -68,6 +68,7 @@ async def aiohttp_clients(port: int) -> AsyncIterator[dict[str, Ask]]:
     url = f"http://127.0.0.1:{port}/"
     guards = {
         "bare": (),
+        AGAIN: (),
         "middleware": (nothing,),
         "gates": (middleware(gates()),),
         "standard": (middleware(stack("bench-aiohttp", "http")),),
@@ -93,6 +94,7 @@ async def grpc_clients(port: int) -> AsyncIterator[dict[str, Ask]]:
 
     guards: dict[str, Any] = {
         "bare": [],
+        AGAIN: [],
         "interceptor": [Nothing()],
         "gates": interceptors(gates()),
         "gates, direct": interceptors(gates()),
@@ -227,8 +229,16 @@ def pairs_of(found: dict[str, list[Slice]], name: str) -> Pairs:
 
 
 REPORTED = {
-    "aiohttp": ("aiohttp", {"breaker and bulkhead": "gates", "standard": "standard"}),
-    "grpc": ("grpc", {"breaker and bulkhead": "gates, direct", "standard": "standard"}),
+    "aiohttp": (
+        "aiohttp",
+        {
+            AGAIN: AGAIN,
+            "breaker and bulkhead": "gates",
+            "standard": "standard",
+            "a middleware that does nothing": "middleware",
+        },
+    ),
+    "grpc": ("grpc", {AGAIN: AGAIN, "breaker and bulkhead": "gates, direct", "standard": "standard"}),
 }
 """By client: the module that it is imported as, and which guards the report shows under which names."""
 

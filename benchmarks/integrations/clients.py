@@ -22,13 +22,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.integrations._pairs import Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, Slice, lost, rows
 from benchmarks.integrations._serving import serving
 from resilio.bench._results import Row, Skip
 
 __all__ = ["main", "throughput"]
 
 CLIENTS = ("httpx2", "httpx", "requests")
+GUARDS = (AGAIN, "breaker", "standard")
+"""What the report has."""
 LEAST = 20
 """Pairs that are measured however long they take."""
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1024\r\n\r\n" + b"x" * 1024
@@ -73,6 +75,7 @@ def _policies() -> dict[str, Callable[[], Any]]:
     from resilio import bulkhead, circuit_breaker, pipeline, standard
 
     return {
+        AGAIN: lambda: None,
         "breaker": lambda: circuit_breaker(failed_if=_failed),
         "breaker and bulkhead": lambda: pipeline(circuit_breaker(failed_if=_failed), bulkhead(100)),
         "standard": lambda: standard(f"standard {time.monotonic_ns()}", on="http"),
@@ -99,7 +102,8 @@ async def _async_pairs(name: str, policy: Any, url: str, load: Load) -> list[tup
 
     module = importlib.import_module(name)
     bare = module.AsyncClient(transport=module.AsyncHTTPTransport())
-    guarded = module.AsyncClient(transport=AsyncTransport(policy, module.AsyncHTTPTransport()))
+    inner = module.AsyncHTTPTransport()
+    guarded = module.AsyncClient(transport=inner if policy is None else AsyncTransport(policy, inner))
     async with bare, guarded:
 
         def measure(client: Any) -> Awaitable[Slice]:
@@ -134,7 +138,7 @@ def _sync_pairs(policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
 
     with requests.Session() as bare, requests.Session() as guarded:
         bare.trust_env = guarded.trust_env = False
-        guarded.mount("http://", Adapter(policy))
+        guarded.mount("http://", requests.adapters.HTTPAdapter() if policy is None else Adapter(policy))
         for session in (bare, guarded) * 3:
             _sync_slice(session, url, load.requests)
         pairs = []
@@ -153,20 +157,20 @@ def _pairs(name: str, policy: Any, url: str, load: Load) -> list[tuple[Slice, Sl
 
 def throughput(seconds: float) -> list[Row | Skip]:
     """
-    Return what a breaker and a standard stack take of each client's throughput.
+    Return what a breaker and a standard stack take of each client's throughput, and what chance does.
 
     Args:
         seconds: That all of it may take.
     """
     found: list[Row | Skip] = []
-    load = Load(pairs=1000, seconds=seconds / (len(CLIENTS) * 2) * 0.9)
+    load = Load(pairs=1000, seconds=seconds / (len(CLIENTS) * len(GUARDS)) * 0.9)
     with serving(_Answering) as url:
         for name in CLIENTS:
             if importlib.util.find_spec(name) is None:
                 found.append(Skip(name, "not installed"))
                 continue
             guarded = {}
-            for policy in ("breaker", "standard"):
+            for policy in GUARDS:
                 try:
                     guarded[policy] = _pairs(name, _policies()[policy](), url, load)
                 except Exception as error:  # noqa: BLE001  (of a busy machine a timeout of the stack, say)

@@ -12,19 +12,24 @@ import argparse
 import asyncio
 import gc
 import importlib
+import importlib.util
 import json
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from benchmarks.integrations._pairs import Pairs, Slice, lost
+from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
 from benchmarks.integrations._serving import serving
+from resilio.bench._results import Row, Skip
 
-__all__ = ["main"]
+__all__ = ["main", "throughput"]
 
 SDKS = ("openai", "anthropic")
+LEAST = 10
+"""Pairs, however long they take."""
 WORDS = [f"word{number} " for number in range(17)]
 SAID = [{"role": "user", "content": "say something"}]
 
@@ -82,7 +87,9 @@ class _Provider(asyncio.Protocol):
     """Answers each request once its body is here, which ends it with a brace."""
 
     transport: Any
-    answers: dict[tuple[bytes, bool], bytes]
+    answers: ClassVar = {
+        (sdk.encode(), streams): make(sdk) for sdk in SDKS for streams, make in ((False, _whole), (True, _streamed))
+    }
 
     def connection_made(self, transport: Any) -> None:
         self.transport, self.got = transport, b""
@@ -100,6 +107,7 @@ def _policies() -> dict[str, Callable[[], Any]]:
     from resilio import circuit_breaker, standard
 
     return {
+        AGAIN: lambda: None,
         "breaker": lambda: circuit_breaker(f"breaker {time.monotonic_ns()}"),
         "standard": lambda: standard(f"standard {time.monotonic_ns()}", on="model", idempotent=True),
     }
@@ -136,18 +144,48 @@ async def _slice(call: Callable[[Any], Any], client: Any, calls: int) -> Slice:
     return Slice(calls / (time.perf_counter() - began), (time.process_time() - cpu) / calls * 1e6)
 
 
-async def _pairs(sdk: str, streams: bool, policy: Any, url: str, pairs: int, calls: int) -> Pairs:
+async def _pairs(
+    sdk: str, streams: bool, policy: Any, url: str, pairs: int, calls: int, seconds: float = math.inf
+) -> Pairs:
     guard = importlib.import_module(f"resilio.integrations.llm.{sdk}").guard
     call, found = _caller(sdk, streams), []
-    async with _client(sdk, url) as bare, guard(_client(sdk, url), policy) as guarded:
+    other = _client(sdk, url)
+    async with _client(sdk, url) as bare, other if policy is None else guard(other, policy) as guarded:
         for client in (bare, guarded) * 3:
             await _slice(call, client, calls)
         gc.collect()
         gc.freeze()
+        until = time.perf_counter() + seconds
         for at in range(pairs):
+            if at >= LEAST and time.perf_counter() > until:
+                break
             order = (bare, guarded) if at % 2 else (guarded, bare)
             got = {id(client): await _slice(call, client, calls) for client in order}
             found.append((got[id(bare)], got[id(guarded)]))
+    return found
+
+
+def throughput(seconds: float) -> list[Row | Skip]:
+    """
+    Return what a breaker and a standard stack take of each SDK's throughput, and what chance does.
+
+    Args:
+        seconds: That all of it may take.
+    """
+    found: list[Row | Skip] = []
+    policies = _policies()
+    share = seconds / (len(SDKS) * 2 * len(policies)) * 0.7
+    with serving(_Provider) as url:
+        for sdk in SDKS:
+            if importlib.util.find_spec(sdk) is None:
+                found.append(Skip(sdk, "not installed"))
+                continue
+            for streams, what in ((False, "whole answers"), (True, "streams")):
+                guarded = {
+                    name: asyncio.run(_pairs(sdk, streams, make(), url, 1000, 8, share))
+                    for name, make in policies.items()
+                }
+                found += rows(f"{sdk}, {what}", guarded)
     return found
 
 
@@ -161,9 +199,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Python {sys.version.split(maxsplit=1)[0]}; {options.pairs} pairs of {options.calls} calls, 4 at a time\n")
     print("| SDK | answers | policy | bare, calls/s | bare, CPU us a call | guarded, throughput | guarded, CPU time |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    _Provider.answers = {
-        (sdk.encode(), streams): make(sdk) for sdk in SDKS for streams, make in ((False, _whole), (True, _streamed))
-    }
     with serving(_Provider) as url:
         for sdk in options.sdks:
             for streams in (False, True):

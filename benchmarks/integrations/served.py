@@ -46,7 +46,7 @@ def starlette() -> Any:
     async def served(request: Any) -> Any:  # noqa: ARG001
         return Response(BODY, media_type="application/octet-stream")
 
-    return Starlette(routes=[Route("/guarded", served), Route("/bare", served)])
+    return Starlette(routes=[Route(f"/{path}", served) for path in ("guarded", "bare", "again")])
 
 
 def _asgi(app: Any) -> Any:

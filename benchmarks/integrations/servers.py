@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from benchmarks.integrations._pairs import Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
 from benchmarks.integrations.served import ASKED, BODY, SERVERS, missing, serving
 from resilio.bench._results import Row, Skip
 
@@ -38,7 +38,9 @@ UNKEPT = ("wsgi", "wsgi-sync")
 LEAST = 10
 """Pairs, however long they take."""
 
-REQUESTS = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", "guarded")}
+GUARDS = {AGAIN: "again", "middleware": "guarded"}
+"""Paths by what the report calls them."""
+REQUESTS = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", *GUARDS.values())}
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -103,19 +105,19 @@ def _turns(count: int, seconds: float | None) -> Iterator[int]:
         yield at
 
 
-def _pairs(kind: str, count: int, connections: int, seconds: float | None = None) -> list[tuple[Slice, Slice]]:
-    """Measure pairs of slices, bare and guarded, whose order alternates."""
-    pairs = []
+def _pairs(kind: str, count: int, connections: int, seconds: float | None = None) -> dict[str, Pairs]:
+    """Measure slices of all paths, whose order alternates; pairs of them by guard, each with the bare one beside it."""
+    paths = ("bare", *GUARDS.values())
     with serving(kind) as (pid, port):
         load = Load(pid, port, connections)
-        warm = [load.slice(path, BLOCK).per_second for path in ("bare", "guarded") * (WARM // 2)]
+        warm = [load.slice(path, BLOCK).per_second for path in paths * (WARM // 2)]
         requests = max(round(max(warm) * SLICE), BLOCK)
-        for at in _turns(count, seconds):
-            order = ("bare", "guarded") if at % 2 else ("guarded", "bare")
-            got = {path: load.slice(path, requests) for path in order}
-            pairs.append((got["bare"], got["guarded"]))
+        found = [
+            {path: load.slice(path, requests) for path in (paths if at % 2 else paths[::-1])}
+            for at in _turns(count, seconds)
+        ]
         load.close()
-    return pairs
+    return {guard: [(got["bare"], got[path]) for got in found] for guard, path in GUARDS.items()}
 
 
 def subject(kind: str) -> str:
@@ -137,7 +139,7 @@ def throughput(seconds: float) -> list[Row | Skip]:
             found.append(Skip(subject(kind), f"{', '.join(absent)} not installed"))
             continue
         pairs = _pairs(kind, 1000, 16, seconds / len(REPORTED) * 0.7)
-        found += rows(subject(kind), {"middleware": pairs}, target)
+        found += rows(subject(kind), pairs, target)
     return found
 
 
@@ -169,12 +171,12 @@ class Client:
 
 def _singles(kind: str, count: int) -> str:
     """Return a row: the processor time of a request, bare and guarded, where one comes after the other."""
-    took: dict[str, list[float]] = {path: [] for path in REQUESTS}
+    took: dict[str, list[float]] = {path: [] for path in ("bare", "guarded")}
     with serving(kind) as (pid, port):
         client = Client(port)
         # In blocks: of a process on another processor, the kernel tells the time up to its last tick or switch.
         for at in range(-WARM, max(count // BLOCK, 1)):
-            for path in sorted(REQUESTS, reverse=bool(at % 2)):
+            for path in sorted(took, reverse=bool(at % 2)):
                 before = _cpu_seconds(pid)
                 for _ in range(BLOCK):
                     client.ask(REQUESTS[path])
@@ -189,13 +191,15 @@ def _singles(kind: str, count: int) -> str:
 
 
 def _loaded(kind: str, count: int, connections: int) -> str:
-    """Return a row: what is lost under load."""
-    pairs = _pairs(kind, count, connections)
-    per_second = statistics.median(bare.per_second for bare, _ in pairs)
-    cpu_us = statistics.median(bare.cpu_us for bare, _ in pairs)
-    rate = lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
-    cpu = lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs])
-    return f"| {kind} ({SERVERS[kind].what}) | {per_second:.0f} | {cpu_us:.1f} | {rate} | {cpu} |"
+    """Return a row for each guard: what is lost under load."""
+    lines = []
+    for guard, pairs in _pairs(kind, count, connections).items():
+        per_second = statistics.median(bare.per_second for bare, _ in pairs)
+        cpu_us = statistics.median(bare.cpu_us for bare, _ in pairs)
+        rate = lost([guarded.per_second / bare.per_second for bare, guarded in pairs])
+        cpu = lost([guarded.cpu_us / bare.cpu_us for bare, guarded in pairs])
+        lines.append(f"| {kind} ({SERVERS[kind].what}) | {guard} | {per_second:.0f} | {cpu_us:.1f} | {rate} | {cpu} |")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("| --- | --- | --- | --- |")
     else:
         print(f"Python {version}; {options.pairs} pairs of {SLICE:g} s, {options.connections} connections\n")
-        print("| app | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
-        print("| --- | --- | --- | --- | --- |")
+        print("| app | guard | bare, requests/s | bare, CPU us a request | guarded, throughput | guarded, CPU time |")
+        print("| --- | --- | --- | --- | --- | --- |")
     for kind in options.kinds:
         if absent := missing(kind):
             print(f"| {kind} | skipped: {', '.join(absent)} not installed |", flush=True)
