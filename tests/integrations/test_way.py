@@ -110,6 +110,7 @@ STACKS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:hedge .* around retry")
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("stack", STACKS)
 async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
