@@ -223,6 +223,7 @@ async def test_the_standard_stack(server: Misbehaving) -> None:
     assert all(part.snapshot().inflight == 0 for part in policy.policies)
 
 
+@pytest.mark.filterwarnings("ignore:bulkhead .* around retry")
 async def test_a_policy_outside_of_retries_holds_on_to_the_end(server: Misbehaving) -> None:
     """A bulkhead around the retries counts one request from its first attempt to its last byte."""
     outer, inner = resilio.bulkhead(5), resilio.bulkhead(5)
