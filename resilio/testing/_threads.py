@@ -8,6 +8,7 @@ the system says as well whether it was woken and has only not been given a proce
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -82,7 +83,7 @@ def idle_workers() -> frozenset[int]:
 
 
 def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]]:
-    frames = sys._current_frames()
+    frames = _frames()
     me = threading.get_ident()
     for thread in threading.enumerate():
         ident = thread.ident
@@ -90,6 +91,17 @@ def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]
             continue
         # Without an identifier it is just being started, by somebody who looks blocked until its first step.
         yield thread, "busy" if ident is None else _kind(thread, frames.get(ident))
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread."""
+    if sys.version_info >= (3, 12) or not gc.isenabled():
+        return sys._current_frames()
+    gc.disable()  # a collection in the midst of it would wait for ever for a lock that it holds: python/cpython#106883
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()
 
 
 def _kind(thread: threading.Thread, frame: FrameType | None) -> str:
