@@ -85,6 +85,7 @@ def test_a_timeout_holds_again_after_a_cancellation_that_was_taken_back(resilio_
     assert 0.5 <= resilio_virtual_time.now < 0.51
 
 
+@pytest.mark.filterwarnings("ignore:hedge .* around retry")
 def test_a_losing_copy_that_cleans_up_already_is_not_cancelled(resilio_virtual_time: VirtualTime) -> None:
     """A timeout inside of the hedge has ended the copy just before the primary wins: its cleanup goes on."""
     seen: Seen = []
