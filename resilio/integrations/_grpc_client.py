@@ -91,7 +91,7 @@ class Guarded:
         """Return what an error says of the service; None: ask the policy."""
         status = status_of(error)
         if status is None:
-            return None
+            return Outcome.IGNORED if isinstance(error, aio.UsageError) else None  # of a closed channel, say
         if status is Code.CANCELLED:
             return Outcome.IGNORED
         if self.failing is None:

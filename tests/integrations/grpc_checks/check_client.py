@@ -165,6 +165,17 @@ async def test_a_server_that_is_killed_in_the_middle_is_a_failure(served: Served
     assert (successes, failures + ignored) == (0, 2)  # grpcio shows a stopped server as UNAVAILABLE or CANCELLED
 
 
+async def test_a_call_on_a_closed_channel_says_nothing(served: Served, breaker: Any) -> None:
+    """What the client does wrong by itself blames no service, and holds nothing."""
+    channel = served.channel(interceptors(breaker))
+    await channel.close()
+    with pytest.raises(aio.UsageError):
+        await channel.unary_unary("/s/unary")(b"a")
+    with pytest.raises(aio.UsageError):
+        await anext(aiter(channel.unary_stream("/s/stream")(b"a")))
+    assert (breaker.snapshot().ignored, breaker.snapshot().failures, breaker.snapshot().inflight) == (2, 0, 0)
+
+
 async def test_a_timeout_of_the_call_is_a_failure(served: Served, breaker: Any) -> None:
     """grpcio's own `timeout=`, of a message and of a stream."""
     async with served.channel(interceptors(breaker)) as channel:

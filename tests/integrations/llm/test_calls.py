@@ -373,7 +373,7 @@ async def test_deadline_is_the_sdks_timeout(sdk: Sdk, server: Misbehaving) -> No
     async with sdk.client(server, pipeline(deadline(0.05), quickly(5))) as client:
         with pytest.raises(sdk.module.APITimeoutError):
             await sdk.ask(client)
-    assert server.total == 1
+    assert server.total <= 1  # none, where it took that long to connect
 
 
 async def test_connection_errors_are_seen_as_the_sdks(sdk: Sdk) -> None:
