@@ -104,6 +104,18 @@ class Bodies:
     """Puts the bodies of one transport under guard."""
 
     def __init__(self, kind: type[Any]) -> None: ...
+    def around(self, inner: Any, headers: Any, permits: list[Permit]) -> Any:
+        """
+        Return the body of a response under guard.
+
+        Args:
+            inner: Its stream.
+
+            headers: Those of the response; of an answer to HEAD, those of an empty one.
+
+            permits: What ends with the body.
+        """
+
     def hold(self, permit: Permit, response: Any) -> None:
         """Have gates judge a response by its headers, and put their permit with its body; with none it ends."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
+_NO_BODY = frozenset({204, 304})
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
 
@@ -110,6 +111,7 @@ class _Guarding:
         self._policy = policy
         self._bodies = Bodies(self._module.body_of(self._base, self._idle, f"a response of {policy.label}"))
         self._take = self._bodies.take
+        self._around = self._bodies.around
         self._bind(way)
 
     def _bind(self, way: Way) -> None:
@@ -211,7 +213,12 @@ class AsyncTransport(_Guarding):
             self._settle(permit, error)
             raise
         permit.answered(response)
-        self._take(request, response, [permit])
+        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
+            self._take(request, response, [permit])
+            return response
+        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
+        body = self._around(response.stream, response.headers, [permit])
+        response.stream = response.extensions["resilio_held"] = body
         return response
 
     async def _send(self, request: Any) -> Any:
@@ -289,7 +296,12 @@ class Transport(_Guarding):
             self._settle(permit, error)
             raise
         permit.answered(response)
-        self._take(request, response, [permit])
+        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
+            self._take(request, response, [permit])
+            return response
+        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
+        body = self._around(response.stream, response.headers, [permit])
+        response.stream = response.extensions["resilio_held"] = body
         return response
 
     def _send(self, request: Any) -> Any:

@@ -20,6 +20,7 @@ cdef extern from "Python.h":
         object (*am_aiter)(object)
         object (*am_anext)(object)
     ctypedef struct PyTypeObject:
+        object (*tp_new)(PyTypeObject *, object, PyObject *)
         iternextfunc tp_iternext
         void (*tp_finalize)(PyObject *) noexcept
         PyAsyncMethods *tp_as_async
@@ -413,6 +414,24 @@ cdef class Bodies:
         self._kind = kind
         _iterates_in_c(kind)
 
+    def around(self, inner, headers, list permits):
+        """
+        Return the body of a response under guard.
+
+        Args:
+            inner: Its stream.
+
+            headers: Those of the response; of an answer to HEAD, those of an empty one.
+
+            permits: What ends with the body.
+        """
+        cdef PyTypeObject *kind = <PyTypeObject *>self._kind
+        cdef _HttpBody body = <_HttpBody>kind.tp_new(kind, (), NULL)  # its __init__ would be looked up each time
+        body._permits = permits
+        body._inner = inner
+        body.headers = headers
+        return body
+
     def hold(self, permit, response):
         """Have gates judge a response by its headers, and put their permit with its body; with none it ends."""
         permit.answered(response)
@@ -442,7 +461,7 @@ cdef class Bodies:
                 permit.complete()
             return None
         headers = _EMPTY if request is not None and request.method == "HEAD" else response.headers
-        body = self._kind(response.stream, headers, permits)
+        body = self.around(response.stream, headers, permits)
         response.extensions["resilio_held"] = body
         response.stream = body
         return body
