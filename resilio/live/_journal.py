@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 import weakref
 from collections import deque
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from resilio import events
 from resilio._config import show
 from resilio._event_taps import Samples, Tap
+from resilio.metrics._fork import after_fork
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
@@ -56,12 +58,18 @@ class Journal:
         self._secret = secret
         self._ids = itertools.count(1)
         self._past: weakref.WeakKeyDictionary[Policy[Any], Past] = weakref.WeakKeyDictionary()
-        self.recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self.forked()
+        after_fork(self)
         me: weakref.ref[Journal] = weakref.ref(self)
         self._refusals = Samples(_weakly(me, Journal._refused), (events.Rejected,))
         weakref.finalize(self, self._refusals.end)
         tap = Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
         weakref.finalize(self, tap.end)
+
+    def forked(self) -> None:
+        """The lock is free: at the start, and in a forked child, whoever held it."""
+        self._lock = threading.RLock()  # a finaliser may have something to write down in between
 
     def past_of(self, policy: Policy[Any]) -> Past:
         """Return what is remembered of this policy."""
@@ -73,12 +81,14 @@ class Journal:
     def add(self, what: str, policy: Policy[Any], **fields: Any) -> None:
         """Write down an event."""
         now = time.time()  # wall clock: people read it
-        event = {"id": next(self._ids), "at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name}
-        self.recent.append({**event, **fields})
+        told = {"at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name, **fields}
+        with self._lock:  # in the order of their ids
+            self._recent.append({"id": next(self._ids), **told})
 
     def since(self, ident: int) -> list[dict[str, Any]]:
         """Return the events after that of this id, oldest first."""
-        return [event for event in self.recent.copy() if event["id"] > ident]
+        with self._lock:
+            return [event for event in self._recent if event["id"] > ident]
 
     def look(self) -> None:
         """Ask for one refusal more of each policy; while nobody asks, none but the first costs anything."""

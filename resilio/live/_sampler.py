@@ -120,7 +120,7 @@ class Sampler:
         return {
             "process": _process(),
             "policies": list(self._everything()),
-            "events": [event for event in self.journal.recent.copy() if event["id"] <= self._told],
+            "events": [event for event in self.journal.since(0) if event["id"] <= self._told],
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from resilio import _event_subscriptions, bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
 from resilio._event_subscriptions import LISTEN
 from resilio.errors import BulkheadFullError
-from resilio.live._journal import Journal, Past, owner_of
+from resilio.live._journal import KEPT, Journal, Past, owner_of
 from resilio.live._rows import Row, operations_of
 from resilio.live._sampler import SLICE, Sampler
 from resilio.testing import VirtualTime
@@ -265,3 +266,24 @@ def test_a_keyed_policy_that_forgets_its_keys_starts_its_interval_anew(vt: Virtu
     policy.reset()
     guarded("b")
     assert "trouble" not in page.read().changed[0]
+
+
+def test_events_are_written_down_while_others_are_read() -> None:
+    """Policies change in any thread: the reader never stumbles over them, and no two events have one number."""
+    page, policy, told = sampler(), circuit_breaker("payments"), list[Any]()
+    begun = threading.Barrier(5)
+
+    def write() -> None:
+        begun.wait()
+        for _ in range(500):
+            page.journal.add("state", policy)
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    begun.wait()
+    while any(writer.is_alive() for writer in writers):
+        told += page.journal.since(told[-1]["id"] if told else 0)
+        assert len({event["id"] for event in page.journal.since(0)}) <= KEPT
+    assert [event["id"] for event in told] == sorted({event["id"] for event in told})
+    assert page.journal.since(0)[-1]["id"] == 2000
