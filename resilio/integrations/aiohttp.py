@@ -183,14 +183,14 @@ class _Exchange(Exchange):
         if middleware._header is not None:
             middleware._tell_deadline(mine)
         _phase("connect")
-        before = mine.__dict__.get("send")
-        mine.send = self._sending(mine.send)
+        send = mine.send
+        mine.send = self._sending(send)
         try:
             response = await self._handler(mine)
         finally:  # each knows the other
             del mine.send
-            if before is not None:
-                mine.send = before
+            if getattr(send, "__func__", None) is not type(mine).send:  # `__dict__` would tell, and slow all else down
+                mine.send = send
         if type(request) is Spent and not middleware._way.hedged and _replay.may_repeat(response):
             request.sent(undone=True)
         body = middleware._body_of(response)
