@@ -150,7 +150,7 @@ def _default(field: attrs.Attribute[Any]) -> Any:
     return field.default if check is None else check(field.default, field)
 
 
-# Pairs of kinds that are wrong whatever their options: the rule, and what happens.
+# Pairs of kinds that are wrong, but for an inner fallback that may fail as a whole: the rule, and what happens.
 _WRONG = {
     ("bulkhead", "circuit_breaker"): (
         "bulkhead-outside-breaker",
@@ -216,7 +216,7 @@ def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str
 
 def _misplaced(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
     kinds = (outer.kind, inner.kind)
-    if kinds in _WRONG:
+    if kinds in _WRONG and getattr(inner.config, "answers", True):
         yield _WRONG[kinds]
     if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
         yield (

@@ -235,6 +235,12 @@ def test_lint_knows_strategies(outer: Any, inner: Any, rule: str) -> None:
     assert rules(inner, outer) == []
 
 
+@pytest.mark.parametrize("outer", [retry(on=OSError), circuit_breaker()])
+def test_lint_allows_a_fallback_inside_that_may_fail(outer: Any) -> None:
+    """One that goes to another function only raises when both have failed: a retry and a breaker hear of it."""
+    assert rules(outer, fallback(boom, on=OSError)) == []
+
+
 def test_explain_says_what_strategies_raise_and_names_functions() -> None:
     """No class that they never raise, and no addresses."""
 

@@ -80,6 +80,11 @@ class FallbackConfig:
                 "`default` or a `handler`"
             )
 
+    @property
+    def answers(self) -> bool:
+        """Whether there is an answer when every target has failed."""
+        return self.default is not UNSET or self.handler is not None
+
 
 @attrs.frozen(kw_only=True)
 class TargetSnapshot:
