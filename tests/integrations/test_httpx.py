@@ -301,12 +301,12 @@ async def test_a_refusal_can_be_a_response(client: Any, server: Misbehaving, pol
 async def test_a_timeout_is_the_clients_timeout_too(client: Any, server: Misbehaving) -> None:
     """Whoever catches the client's timeouts catches the policy's; it says which clock it was, and is no refusal."""
     breaker = breaker_of()
-    async with opened(client, pipeline(breaker, timeout(0.05)), on_reject="respond") as http:
+    async with opened(client, pipeline(breaker, timeout(0.2)), on_reject="respond") as http:
         with pytest.raises(client.TimeoutException) as caught:
             await http.get(server.url + "/refuse-headers")
     error: Any = caught.value
     assert isinstance(error, resilio.CallTimeoutError)
-    assert (error.clock, error.limit, error.called) == ("total", 0.05, True)
+    assert (error.clock, error.limit, error.called) == ("total", 0.2, True)
     assert counted(breaker) == {"failures": 1}
     server.until(lambda: server.left["/refuse-headers"] == 1)
 

@@ -184,7 +184,7 @@ def test_ob02_a_logger_at_debug_is_enough_for_policies_made_then(quiet: Any, cap
     assert len(quiet()) == 1
 
 
-def test_ob02_no_argument_or_result_is_logged(lines: Any, caplog: Any) -> None:
+def test_ob02_no_argument_or_result_is_logged(lines: Any, caplog: Any, vt: Any) -> None:
     """OB-02: lines and their fields name the policy, states and reasons, nothing of the calls."""
     refusal_logging.enable()
     outage(circuit_breaker("payments"))
