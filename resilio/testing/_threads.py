@@ -145,6 +145,7 @@ class Watch:
         self.known = known
         self.patience = patience
         self._calm = 0
+        self._alone = False
         self._since: float | None = None
 
     def moved(self) -> None:
@@ -189,7 +190,11 @@ class Watch:
             DeadlockError: Nobody is left who could act, or nobody did so for `patience` real seconds.
         """
         found = others()
-        grace = self.patience if io or found else CALM * 10 * TICK
+        alone = not (io or found)
+        if alone and not self._alone:  # whoever has just gone may have left something to do
+            self._since = None
+        self._alone = alone
+        grace = CALM * 10 * TICK if alone else self.patience
         pending = "real I/O is pending" if io else "no I/O is pending"
         self._wait(f"deadlock in {where}: nothing is ready, no timer is set, {pending}; other threads: {found}", grace)
 

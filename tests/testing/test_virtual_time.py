@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -435,6 +436,24 @@ def test_no_collection_comes_while_threads_are_looked_at(monkeypatch: pytest.Mon
     _threads.idle_workers()
     assert found == [False]
     assert gc.isenabled()
+
+
+def test_a_thread_that_ends_gives_what_it_has_left_time_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it was waited for: it may have woken somebody with its last step."""
+    now = 100.0
+    monkeypatch.setattr(_threads, "time", SimpleNamespace(monotonic=lambda: now))
+    watch = _threads.Watch(frozenset(), patience=10.0)
+    gone = threading.Event()
+    thread = threading.Thread(target=gone.wait)
+    thread.start()
+    watch.starve(io=False, where="a test")
+    gone.set()
+    thread.join()
+    now += 5.0
+    watch.starve(io=False, where="a test")
+    now += 5.0
+    with pytest.raises(DeadlockError):
+        watch.starve(io=False, where="a test")
 
 
 def test_a_busy_thread_keeps_the_clock(vt: VirtualTime) -> None:
