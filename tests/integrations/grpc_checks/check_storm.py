@@ -80,4 +80,6 @@ async def test_a_storm_of_streams_leaves_no_permit_out(served: Served, streams: 
         found = policy.snapshot()
         assert (found.calls, found.inflight) == (streams, 0)
         assert [part.inflight for part in found.parts] == [0, 0]
-        assert found.abandoned == sum(number % WAYS in (1, 2) for number in range(streams))
+        dropped = sum(number % WAYS in (1, 2) for number in range(streams))
+        cancelled = sum(number % WAYS == 3 for number in range(streams))  # one may be dropped before it has ended
+        assert dropped <= found.abandoned <= dropped + cancelled
