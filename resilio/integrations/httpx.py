@@ -149,6 +149,17 @@ class _Guarding:
     def _hedges(self, request: Any) -> bool:
         return self._is_safe(request) and self._module.is_replayable(request)
 
+    def _held(self, request: Any, response: Any, permit: Permit) -> Any:
+        """Have the gates judge an answer by its headers, and its body hold their permit, if there is one."""
+        permit.answered(response)
+        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
+            self._take(request, response, [permit])
+            return response
+        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
+        body = self._around(response.stream, response.headers, [permit])
+        response.stream = response.extensions["resilio_held"] = body
+        return response
+
     def _refused(self, error: Exception, request: Any) -> Any:
         """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
         if not self._respond or isinstance(error, CallTimeoutError):
@@ -212,14 +223,7 @@ class AsyncTransport(_Guarding):
         except BaseException as error:
             self._settle(permit, error)
             raise
-        permit.answered(response)
-        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
-            self._take(request, response, [permit])
-            return response
-        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
-        body = self._around(response.stream, response.headers, [permit])
-        response.stream = response.extensions["resilio_held"] = body
-        return response
+        return self._held(request, response, permit)
 
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
@@ -295,14 +299,7 @@ class Transport(_Guarding):
         except BaseException as error:
             self._settle(permit, error)
             raise
-        permit.answered(response)
-        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
-            self._take(request, response, [permit])
-            return response
-        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
-        body = self._around(response.stream, response.headers, [permit])
-        response.stream = response.extensions["resilio_held"] = body
-        return response
+        return self._held(request, response, permit)
 
     def _send(self, request: Any) -> Any:
         phase("first_byte")
