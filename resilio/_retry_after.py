@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 __all__ = ["retry_after_of", "should_retry_of"]
@@ -20,8 +20,8 @@ def retry_after_of(subject: object) -> float | None:
 
     Looked at are `subject.retry_after` (a number, a timedelta or text), the headers `retry-after-ms` and `retry-after`
     (seconds, or an HTTP date, which is measured from the `date` header beside it: two clocks need not agree) of
-    `subject.response` or of `subject` itself, and the `grpc-retry-pushback-ms` of its `trailing_metadata()`. What makes
-    no sense is passed over. Never raises.
+    `subject.response` or of `subject` itself, and the `grpc-retry-pushback-ms` of its `trailing_metadata()`. Of several
+    headers of one name, as proxies add them, the longest time counts. What makes no sense is passed over. Never raises.
 
     Args:
         subject: What a call raised, or a response that it returned.
@@ -96,6 +96,8 @@ def _header(headers: Any, name: str) -> Any:
         return None
     value = get(name)
     value = get(name.title()) if value is None else value  # a plain dict knows nothing of case
+    if value is not None and hasattr(headers, "getall"):  # aiohttp's `get` gives the first alone
+        value = ",".join(headers.getall(name))
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
@@ -131,10 +133,18 @@ def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
 
 def _from_text(text: str, date: Any) -> float | None:
     try:
-        return float(text)
+        return max(map(float, text.split(",")))
     except ValueError:
-        if not isinstance(date, str):
-            return None
-        from email.utils import parsedate_to_datetime
+        return _until(text, date) if isinstance(date, str) else None
 
-        return (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds()
+
+def _until(text: str, date: str) -> float | None:
+    """Return the seconds from one HTTP date to the other, None if they are none."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        then, now = (parsedate_to_datetime(one) for one in (text, date))
+    except (TypeError, ValueError):
+        return None
+    # a date in the form of asctime does not say that it is UTC
+    return (then.replace(tzinfo=then.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)).total_seconds()

@@ -38,6 +38,11 @@ def answered(**headers):
         (answered(Retry_After="7"), 7.0),
         (answered(Retry_After="7", Retry_After_Ms="6500"), 6.5),
         (answered(Retry_After="Wed, 21 Oct 2015 07:28:30 GMT", Date="Wed, 21 Oct 2015 07:28:00 GMT"), 30.0),
+        (answered(Retry_After="Wed Oct 21 07:28:30 2015", Date="Wed, 21 Oct 2015 07:28:00 GMT"), 30.0),
+        (answered(Retry_After="Wed, 21 Oct 2015 07:28:30 GMT", Date="Wed, 21 Oct 2015 07:28:00 -0000"), 30.0),
+        (answered(Retry_After="7", Retry_After_Ms="soon", Date="Wed, 21 Oct 2015 07:28:00 GMT"), 7.0),
+        (answered(Retry_After="7, 5"), 7.0),
+        (failure(headers=httpx2.Headers([("Retry-After", "5"), ("Retry-After", "7")])), 7.0),
         (failure(headers={"Retry-After": "3"}), 3.0),
         (failure(response=SimpleNamespace(headers={"retry-after": b"4"})), 4.0),
         (ExceptionGroup("both", [failure(retry_after=1), failure(retry_after=5), failure()]), 5.0),
@@ -46,6 +51,13 @@ def answered(**headers):
 def test_seconds_milliseconds_and_dates_are_understood(error, seconds):
     """An attribute, a header of the response or of the error itself; of a group the longest."""
     assert retry_after_of(error) == seconds
+
+
+def test_of_several_headers_the_longest_counts_in_aiohttp_too():
+    """Its `get` gives the first."""
+    multidict = pytest.importorskip("multidict", reason="aiohttp is not installed")
+    headers = multidict.CIMultiDict([("Retry-After", "5"), ("Retry-After", "7")])
+    assert retry_after_of(failure(headers=headers)) == 7.0
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, None, "soon", "-3", object(), 10**400])
