@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from contextlib import suppress
 from functools import cache
+from traceback import walk_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +34,7 @@ CLIENTS = ("httpx", "httpx2")
 class Client:
     """One of the two, with the classes that the transports need."""
 
-    __slots__ = ("base", "local", "module", "name", "read_timeout", "timeout")
+    __slots__ = ("_local", "_protocol", "_wire", "base", "module", "name", "read_timeout", "timeout")
 
     def __init__(self, module: ModuleType) -> None:
         """Take what is needed out of the module."""
@@ -41,9 +42,11 @@ class Client:
         self.name = module.__name__
         self.base: Path = (self.name, "TransportError")
         self.timeout: Path = (self.name, "TimeoutException")
-        self.local: tuple[type[BaseException], ...] = tuple(
-            getattr(module, name) for name in ("PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
+        self._local: tuple[type[BaseException], ...] = tuple(
+            getattr(module, name) for name in ("PoolTimeout", "UnsupportedProtocol", "InvalidURL")
         )
+        self._protocol: type[Exception] = self.module.LocalProtocolError
+        self._wire: type[Exception] = self.module.TransportError
         self.read_timeout: type[Exception] = self.module.ReadTimeout
 
     def body_of(self, base: str, idle: TimeoutGate | None, label: str) -> type[Any]:
@@ -66,6 +69,20 @@ class Client:
         """Return an error of resilio's as this client's users know errors, any other as it is."""
         return in_terms_of(error, self.base, self.timeout)
 
+    def is_local(self, error: BaseException) -> bool:
+        """
+        Tell whether an error is of the caller's own making, or of the client's, and so no word on the server.
+
+        The traceback tells what the class does not: h2 has one for both sides' mistakes, and what a request's body
+        raises is raised as it is.
+        """
+        if isinstance(error, self._protocol):
+            return not _has_passed(error, "receive_data")
+        if isinstance(error, self._local):
+            return True
+        theirs = isinstance(error, self._wire) or not isinstance(error, Exception)
+        return not theirs and _has_passed(error, "_send_request_body")
+
     def is_replayable(self, request: Any) -> bool:
         """Tell whether the body of a request can be sent twice: bytes, or a form whose files can be read again."""
         stream = request.stream
@@ -76,7 +93,20 @@ class Client:
 
 
 def _can_repeat(file: Any) -> bool:
-    return isinstance(file, (str, bytes)) or hasattr(file, "seek")
+    if isinstance(file, (str, bytes)):
+        return True
+    seekable = getattr(file, "seekable", None)  # a pipe has a `seek` that raises
+    return bool(seekable()) if callable(seekable) else hasattr(file, "seek")
+
+
+def _has_passed(error: BaseException, function: str) -> bool:
+    """Tell whether an error, or what it comes from, was raised in a function of this name or below it."""
+    found: BaseException | None = error
+    while found is not None:
+        if any(frame.f_code.co_name == function for frame, _ in walk_tb(found.__traceback__)):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 @cache

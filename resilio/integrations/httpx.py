@@ -130,7 +130,7 @@ class _Guarding:
 
     def _settle(self, permit: Permit, error: BaseException) -> None:
         """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
-        if isinstance(error, self._module.local):
+        if self._module.is_local(error):
             permit.ignore()
         else:
             permit.raised(error)

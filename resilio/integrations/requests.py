@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
 from resilio._native.body import RawBody
-from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
@@ -44,6 +44,7 @@ _LOCAL: tuple[type[BaseException], ...] = (
     exceptions.InvalidHeader,
     exceptions.UnrewindableBodyError,
 )
+_WIRE: tuple[type[BaseException], ...] = (OSError, lower.HTTPError, ResilienceError)  # requests' own are OSErrors
 _NO_BODY = frozenset({204, 304})
 
 
@@ -249,8 +250,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
 
 def _settle(permit: Permit, error: BaseException) -> None:
-    """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
-    if isinstance(error, _LOCAL):
+    """End the permit of an attempt that has raised: what the caller has made, errors in a body too, blames nobody."""
+    if isinstance(error, _LOCAL) or (isinstance(error, Exception) and not isinstance(error, _WIRE)):
         permit.ignore()
     else:
         permit.raised(error)
@@ -258,7 +259,9 @@ def _settle(permit: Permit, error: BaseException) -> None:
 
 def _is_replayable(request: Any) -> bool:
     body = request.body
-    return body is None or isinstance(body, (str, bytes)) or isinstance(request._body_position, int)
+    if body is None or isinstance(body, (str, bytes)):
+        return True
+    return isinstance(request._body_position, int) and hasattr(body, "seek")
 
 
 def _rewind(request: Any) -> None:

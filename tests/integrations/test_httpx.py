@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import json
+import os
 import pickle
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -207,6 +208,42 @@ def test_cb16_in_threads(client: Any) -> None:
     with client.Client(transport=Transport(breaker, client=client)) as http, pytest.raises(client.UnsupportedProtocol):
         http.get("ftp://127.0.0.1/")
     assert counted(breaker) == {"ignored": 1}
+
+
+@UNCLOSED
+@pytest.mark.anyio
+async def test_a_body_that_raises_is_no_failure_of_who_was_to_have_it(client: Any, server: Misbehaving) -> None:
+    """What a request's own body raises, or has too much of, says nothing about the server."""
+
+    async def raising() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise OSError("disk")
+
+    breaker = circuit_breaker(consecutive=1)
+    async with opened(client, breaker) as http:
+        with pytest.raises(OSError, match="disk"):
+            await http.post(server.url + "/ok", content=raising())
+        with pytest.raises(Exception, match="Too much data"):
+            await http.post(server.url + "/ok", content=pieces(), headers={"content-length": "1"})
+    assert counted(breaker) == {"ignored": 2}
+
+
+@pytest.mark.anyio
+async def test_what_breaks_http2_is_the_servers_mistake(client: Any, server: Misbehaving) -> None:
+    """The clients call it a LocalProtocolError, as they do mistakes of the caller."""
+
+    async def data_of_no_stream(exchange: Any) -> None:
+        settings, data = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), bytes(9)
+        await exchange.raw(settings + data)
+        await exchange.hang()
+
+    server.routes["*"] = data_of_no_stream  # which the preface of HTTP/2 asks for
+    breaker = circuit_breaker(consecutive=1)
+    pool = client.AsyncHTTPTransport(http1=False, http2=True)
+    async with client.AsyncClient(transport=AsyncTransport(breaker, pool)) as http:
+        with pytest.raises(client.LocalProtocolError):
+            await http.get(server.url + "/ok")
+    assert counted(breaker) == {"failures": 1}
 
 
 # ---- CB-20: refusals -------------------------------------------------------------------------------------------------
@@ -587,6 +624,29 @@ async def test_a_body_that_is_gone_is_not_sent_again(client: Any, server: Misbeh
             await anyio.to_thread.run_sync(lambda: threads.post(server.url + "/status/500", content=parts()))
         ).is_error
     assert server.requests["/status/500"] == 1
+
+
+def test_a_file_that_cannot_be_read_again_is_not_sent_empty(client: Any, server: Misbehaving) -> None:
+    """A pipe has a method `seek`, which raises: a form with one is sent once."""
+    bodies: list[bytes] = []
+
+    async def fail(exchange: Any) -> None:
+        bodies.append(exchange.body)
+        await exchange.answer(status=503)
+
+    server.routes["/upload"] = fail
+    reads, writes = os.pipe()
+    os.write(writes, b"content")
+    os.close(writes)
+    with (
+        os.fdopen(reads, "rb") as pipe,
+        client.Client(transport=Transport(quick(failed_if=bad), client=client, replay_safe=True)) as http,
+    ):
+        form = http.build_request("POST", server.url + "/upload", files={"f": pipe})
+        del form.headers["content-length"]  # the clients take the length of a pipe for 0
+        form.headers["transfer-encoding"] = "chunked"
+        assert http.send(form).status_code == 503
+    assert [body.count(b"content") > 0 for body in bodies] == [True]
 
 
 @pytest.mark.anyio

@@ -121,6 +121,19 @@ def test_cb16_caller_mistakes_are_not_dependency_failures() -> None:
     adapter.close()
 
 
+def test_a_body_that_raises_is_no_failure_of_who_was_to_have_it(server: Misbehaving) -> None:
+    """What the caller's own generator raises says nothing about the server."""
+
+    def raising() -> Iterator[bytes]:
+        yield b"some"
+        raise ValueError("mine")
+
+    breaker = circuit_breaker(consecutive=1)
+    with opened(breaker) as http, pytest.raises(ValueError, match="mine"):
+        http.post(server.url + "/ok", data=raising())
+    assert counted(breaker) == {"ignored": 1}
+
+
 def test_cb20_a_refusal_is_a_request_exception_and_no_leaf(server: Misbehaving) -> None:
     """CB-20: `except RequestException` catches a refusal; retries on ConnectionError or Timeout do not match it."""
     breaker = breaker_of(name="payments")
@@ -240,6 +253,20 @@ def parts() -> Iterator[bytes]:
     yield b"once"
 
 
+class Told:
+    """One that knows where it is, and cannot go back."""
+
+    def __init__(self) -> None:
+        self.left = [b"once"]
+
+    def tell(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.left:
+            yield self.left.pop()
+
+
 @pytest.mark.parametrize(
     ("method", "options", "rule", "sent"),
     [
@@ -250,6 +277,7 @@ def parts() -> Iterator[bytes]:
         ("POST", {"data": {"a": "b"}}, True, 3),
         ("GET", {}, False, 1),
         ("POST", {"data": parts}, True, 1),
+        ("POST", {"data": Told}, True, 1),
         ("PUT", {"data": lambda: io.BytesIO(b"file")}, None, 3),
     ],
 )

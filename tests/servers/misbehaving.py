@@ -67,7 +67,7 @@ class Exchange:
     async def _body(self) -> bytes:
         if self.headers.get("transfer-encoding") == "chunked":
             body = b""
-            while size := int(await self.reader.readline(), 16):
+            while size := int(await self.reader.readuntil(b"\n"), 16):
                 body += (await self.reader.readexactly(size + 2))[:-2]
             await self.reader.readline()
             return body
