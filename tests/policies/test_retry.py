@@ -114,6 +114,16 @@ def test_an_attempt_answers_with_the_last_result_or_error(vt):
     assert at_once().attempt(Flaky(2)).value == 3
 
 
+@pytest.mark.parametrize("failed_if", [lambda value: value.missing, lambda value: Outcome.IGNORED])
+def test_a_result_that_cannot_be_judged_is_not_asked_for_again(vt, failed_if):
+    """A predicate that raises, or says IGNORED, has found no failure: what was done is not done twice."""
+    body = Flaky(1)
+    policy = at_once(failed_if=failed_if)
+    result = policy.attempt(body)
+    assert (result.value, result.outcome, body.calls) == (2, "ignored", 2)
+    assert policy.snapshot().retries == 1
+
+
 @BACKENDS
 def test_an_attempt_of_a_coroutine_function_is_awaited(vt, backend):
     """The same for async functions."""

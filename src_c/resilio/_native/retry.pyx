@@ -344,8 +344,9 @@ cdef class RetryGate(Gate):
             tries.releasing = False
             end.resume_ns = tries.resume_ns
             return RS_AGAIN
-        if error is None and end.outcome == RS_SUCCESS:
-            tries.leave()
+        if error is None and end.outcome != RS_FAILURE:    # what `failed_if` cannot judge is no reason to do it again
+            if tries is not None:
+                tries.leave()
             return RS_PASS
         if tries is None:
             tries = Tries(self)
