@@ -41,7 +41,6 @@ _TIMEOUT = ("requests.exceptions", "Timeout")
 _LOCAL: tuple[type[BaseException], ...] = (
     exceptions.InvalidURL,
     exceptions.InvalidSchema,
-    exceptions.InvalidHeader,
     exceptions.UnrewindableBodyError,
 )
 _WIRE: tuple[type[BaseException], ...] = (OSError, lower.HTTPError, ResilienceError)  # requests' own are OSErrors
