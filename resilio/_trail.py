@@ -50,7 +50,8 @@ class RetryTrail:
 
         retry_after: With "retry_after": the seconds that the dependency has asked for.
 
-        one_shot: With "not_replayable": the argument that the first attempt has used up.
+        one_shot: With "not_replayable": the argument that the first attempt has used up; None: a client's rule forbids
+            to send the request again.
     """
 
     attempts: tuple[Attempt, ...]
@@ -76,7 +77,7 @@ def attach(
     one_shot: str | None = None,
 ) -> None:
     """
-    Leave the trail on an exception, as `shown.resilio` and, if there was more than one attempt, as a note.
+    Leave the trail on an exception, as `shown.resilio` and, where there is more to tell than one attempt, as a note.
 
     Args:
         shown: The exception that goes on.
@@ -103,7 +104,7 @@ def attach(
     found = RetryTrail(tuple(attempts), stop_reason, retry_after, one_shot)
     with suppress(Exception):  # an exception may forbid attributes of its own
         shown.resilio = found  # type: ignore[attr-defined]
-    if trail or one_shot is not None or retry_after is not None:
+    if trail or stop_reason == "not_replayable" or retry_after is not None:
         add_note(shown, str(found))
 
 

@@ -575,9 +575,10 @@ async def test_what_must_not_be_done_twice_is_not_sent_twice(
 ) -> None:
     """A request that has reached the server is tried again only if that does no harm; the rule can be the user's."""
     async with opened(client, quick(), replay_safe=option) as http:
-        with pytest.raises(client.RemoteProtocolError):
+        with pytest.raises(client.RemoteProtocolError) as caught:
             await http.request(method, server.url + "/refuse", headers=headers)
     assert server.requests["/refuse"] == sent
+    assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
     server.requests.clear()
     with client.Client(transport=Transport(quick(failed_if=bad), client=client, replay_safe=option)) as threads:
         assert (

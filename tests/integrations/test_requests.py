@@ -101,6 +101,20 @@ def test_a_corrupt_body_is_a_failure(server: Misbehaving) -> None:
     assert counted(breaker) == {"failures": 1}
 
 
+def test_a_header_that_makes_no_sense_is_a_failure(server: Misbehaving) -> None:
+    """Here InvalidHeader is about the server's: the caller's are looked at before."""
+
+    async def contradict(exchange: Any) -> None:
+        await exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nno")
+        exchange.keep = False
+
+    server.routes["/contradict"] = contradict
+    breaker = breaker_of()
+    with opened(breaker) as http, pytest.raises(requests.exceptions.InvalidHeader):
+        http.get(server.url + "/contradict")
+    assert counted(breaker) == {"failures": 1}
+
+
 def test_a_refused_connection_is_a_failure() -> None:
     """Nobody listens: that is the dependency's."""
     breaker = breaker_of()
@@ -293,8 +307,9 @@ def test_what_must_not_be_done_twice_is_not_sent_twice(
 
     server.routes["/refuse"] = refuse
     given = {name: value() if callable(value) else value for name, value in options.items()}
-    with opened(quick(), replay_safe=rule) as http, pytest.raises(requests.ConnectionError):
+    with opened(quick(), replay_safe=rule) as http, pytest.raises(requests.ConnectionError) as caught:
         http.request(method, server.url + "/refuse", **given)
+    assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
     assert len(bodies) == sent
     assert len(set(bodies)) == 1
 

@@ -292,7 +292,7 @@ cdef class RetryGate(Gate):
         subject = value if error is None else error
         cdef bint says = says_something(subject)
         if says and should_retry_of(subject) is False:
-            return NOT_RETRYABLE
+            return NOT_REPLAYABLE if getattr(subject, "_resilio_replay", None) is False else NOT_RETRYABLE
         if end != NULL and end.request != NULL and not api.replayable(end.request):
             tries.one_shot = _one_shot(end)
         if tries.one_shot is not None:
