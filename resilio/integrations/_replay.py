@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio import _deadline
-from resilio._config import refuse
+from resilio._config import function, refuse
 from resilio.integrations import _wire
+from resilio.integrations._safely import safely
 from resilio.presets import http, status_of
 
 __all__ = [
@@ -35,9 +36,11 @@ Rule = Callable[[Any], object] | bool | None
 
 
 def checked(value: Any) -> Rule:
-    """Return the option `replay_safe`, checked: None for the rule of HTTP, a bool, or a predicate of the request."""
-    if value is None or isinstance(value, bool) or callable(value):
-        return value  # type: ignore[no-any-return]
+    """Return the option `replay_safe`, checked: None for the rule of HTTP, a bool, or a predicate; to raise is a no."""
+    if value is None or isinstance(value, bool):
+        return value
+    if callable(value):
+        return safely("replay_safe", function("replay_safe", value), default=False)
     return refuse(
         "replay_safe", value, "True, False, a function of the request, or None for the rule of HTTP", TypeError
     )

@@ -20,13 +20,14 @@ def safely(option: str, function: Callable[..., Any], *, default: Any) -> Callab
 
         function: Answers at once.
 
-        default: The answer if it raises.
+        default: The answer if it raises; if it is a bool, all answers are.
     """
     reported: set[type[Exception]] = set()
 
     def ask(*args: Any) -> Any:
         try:
-            return function(*args)
+            answer = function(*args)
+            return bool(answer) if isinstance(default, bool) else answer
         except Exception as error:  # noqa: BLE001 - whatever a foreign function raises
             if type(error) not in reported:
                 reported.add(type(error))

@@ -236,9 +236,13 @@ class Server:
 def _plain_answer(given: Any) -> Answer | None:
     status, headers, body = given
     answer = int(status), [(name, value) for name, value in headers], bytes(body)
-    if not 200 <= answer[0] <= 599 or not all(isinstance(part, str) for pair in answer[1] for part in pair):
+    if not 200 <= answer[0] <= 599 or not all(_may_be_sent(part) for pair in answer[1] for part in pair):
         raise ValueError(f"respond must return (status, [(name, value), ...], body), not {given!r}")
     return answer
+
+
+def _may_be_sent(part: object) -> bool:
+    return isinstance(part, str) and not any(sign in "\r\n\0" or sign > "\xff" for sign in part)
 
 
 _checked_answer = safely("respond", _plain_answer, default=None)

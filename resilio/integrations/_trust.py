@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from resilio._config import refuse
+from resilio._config import function, refuse
 from resilio.integrations._safely import safely
 
 __all__ = ["trust_of"]
@@ -37,7 +37,7 @@ def trust_of(name: str, value: object, address_of: Callable[[Any], str | None]) 
     if isinstance(value, bool):
         return _everybody if value else _nobody
     if callable(value):
-        return safely("trust", value, default=False)
+        return safely(name, function(name, value), default=False)  # a coroutine would be as good as True
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable):

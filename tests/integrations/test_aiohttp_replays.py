@@ -86,6 +86,9 @@ async def test_the_caller_may_know_better(server: Misbehaving) -> None:
     async with session(retry(), replay_safe=False) as client:
         await client.get(server.url + "/status/503")
     assert server.total == 10
+    async with session(retry(), replay_safe=lambda request: request.no_such_thing) as client:
+        assert (await client.get(server.url + "/status/503")).status == 503
+    assert server.total == 11
 
 
 async def test_a_request_that_was_never_sent_may_be_tried_again() -> None:

@@ -526,16 +526,35 @@ async def test_a_refusal_is_answered_as_the_user_likes() -> None:
             return None
         if scope["path"] == "/own":
             return 529, [("Retry-After", "77"), ("Content-Type", "application/json")], b'{"busy":true}'
-        return 200, [(b"bytes", "are no text")], b""
+        headers = [(b"bytes", "are no text")] if scope["path"] == "/broken" else [("x-price", scope["path"][1:])]
+        return 200, headers, b""
 
     served = Middleware(never, gate, respond=respond)
     own = await Request("/own").to(served)
     assert (own.status, own.body, own.headers["retry-after"]) == (529, b'{"busy":true}', "77")
     assert own.headers["content-length"] == "13"
     assert (await Request("/usual").to(served)).status == 503
-    assert (await Request("/broken").to(served)).status == 503
+    for path in ("/broken", "/5€", "/5\r\nx-injected: 6"):
+        assert (await Request(path).to(served)).status == 503
     assert seen[0] == ("/own", "bulkhead", "full")
     permit.success()
+
+
+async def test_an_answer_that_is_no_bool_and_raises_is_one_too(caplog) -> None:
+    """What `trust` and `exempt` return may raise when it is looked at; an async function, always true, is not taken."""
+
+    class Odd:
+        def __bool__(self) -> bool:
+            raise ZeroDivisionError
+
+    served = Middleware(answers(), exempt=lambda scope: Odd(), trust=lambda scope: Odd(), priority_header="x-priority")
+    assert (await Request(headers={"x-priority": "critical"}).to(served)).status == 200
+
+    async def later(scope: Any) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="trust must be a function"):
+        Middleware(answers(), trust=later)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

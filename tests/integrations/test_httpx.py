@@ -568,6 +568,7 @@ async def test_x_should_retry_is_the_servers_word(client: Any, server: Misbehavi
         ("GET", {}, False, 1),
         ("POST", {}, lambda request: request.url.path == "/refuse", 3),
         ("GET", {}, lambda request: request.method == "POST", 1),
+        ("GET", {}, lambda request: request.no_such_thing, 1),  # what cannot say yes says no
     ],
 )
 async def test_what_must_not_be_done_twice_is_not_sent_twice(
@@ -882,6 +883,7 @@ def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
         lambda: Transport(bulkhead(1), object()),
         lambda: Transport("policy", client=client),  # type: ignore[arg-type]
         lambda: Transport(bulkhead(1), client=client, replay_safe="yes"),
+        lambda: Transport(bulkhead(1), client=client, replay_safe=in_thread),
         lambda: Transport(timeout(1.0), client=client),
         lambda: Transport(bulkhead(1), client=client, send_deadline=1),  # type: ignore[arg-type]
         lambda: Transport(bulkhead(1), client=client, on_reject=None),  # type: ignore[arg-type]
@@ -893,6 +895,7 @@ def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
         "BaseTransport",
         "policy",
         "replay_safe",
+        "answers at once",
         "timeout",
     ]
     said += ["send_deadline", "on_reject"]
