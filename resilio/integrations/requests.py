@@ -49,12 +49,14 @@ _NO_BODY = frozenset({204, 304})
 
 def host(request: Any) -> str:
     """
-    Return the host of a request, with its port where the URL has one: `keyed(circuit_breaker, key=host)`.
+    Return the host of a request, with its port where that is not the scheme's: `keyed(circuit_breaker, key=host)`.
 
     Args:
         request: A prepared request.
     """
-    return str(request.url).partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+    scheme, _, rest = str(request.url).partition("://")
+    address = rest.partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+    return address.removesuffix(":443" if scheme == "https" else ":80")
 
 
 class Body(RawBody):

@@ -332,7 +332,14 @@ def test_each_host_has_a_policy_of_its_own(server: Misbehaving) -> None:
                     http.get(f"http://127.0.0.1:{port}/")
         assert http.get(server.url + "/redirect?to=/ok").status_code == 200
     assert counted(per_host[f"127.0.0.1:{server.port}"]) == {"successes": 2}
-    assert host(requests.Request("GET", "https://user:word@Example.org?q=/").prepare()) == "example.org"
+    for url, expected in (
+        ("https://user:word@Example.org?q=/", "example.org"),
+        ("http://example.org:80/", "example.org"),
+        ("https://example.org:443", "example.org"),
+        ("https://example.org:80/", "example.org:80"),
+        ("http://[::1]:80/@x", "[::1]"),
+    ):
+        assert host(requests.Request("GET", url).prepare()) == expected
 
 
 def test_a_deadline_goes_along_if_asked_for(server: Misbehaving) -> None:
