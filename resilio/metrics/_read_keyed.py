@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
-from time import sleep
+from time import sleep, thread_time_ns
 from typing import Any
 
 from resilio._native import clock, keyed
@@ -27,9 +27,9 @@ __all__ = ["Sweep", "sweep_of"]
 AT_A_TIME = 100
 """Keys that are looked at before somebody else has the interpreter: some half a millisecond."""
 LONG_NS = 50_000_000
-"""What takes less is done each time that somebody asks."""
+"""What takes less of a core is done each time that somebody asks."""
 SHARE = 20
-"""What takes longer is told again until so many times as long has passed: a twentieth of one core is for it."""
+"""What takes more is told again until so many times as long has passed: a twentieth of one core is for it."""
 Read = tuple[Sums, Numbers, Numbers]
 
 _SUMMED = {name for name, one in CATALOGUE.items() if one.type == "counter" or one.merge == "sum"}
@@ -104,11 +104,11 @@ class Sweep:
         It is that of now, or of a while ago if it takes long.
         """
         with self._lock:
-            begun_ns = clock.now_ns()
-            if self._last is None or begun_ns >= self._again_ns:
+            if self._last is None or clock.now_ns() >= self._again_ns:
+                begun_ns = thread_time_ns()  # others have their turn meanwhile, and a busy machine is no long look
                 self._last = self._sweep()
-                took_ns = clock.now_ns() - begun_ns
-                self._again_ns = begun_ns if took_ns < LONG_NS else begun_ns + SHARE * took_ns
+                took_ns = thread_time_ns() - begun_ns
+                self._again_ns = 0 if took_ns < LONG_NS else clock.now_ns() + SHARE * took_ns
             return self._last
 
     def _sweep(self) -> Read:
