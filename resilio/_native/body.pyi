@@ -37,12 +37,6 @@ class Held:
     def abandoned(self) -> None:
         """Nobody closed it: as `aborted`, counted by each gate and logged now and then."""
 
-    def _over(self) -> None:
-        """What it is the body of has come to its end."""
-
-    def _broke(self, error: BaseException) -> None:
-        """It has broken off."""
-
     def _next(self) -> Permit | None:
         """Take a permit that nobody else has taken, for those who end it in a way of their own."""
 
@@ -79,6 +73,8 @@ class _HttpBody(Held):
     @property
     def headers(self) -> Any: ...
     def __init__(self, inner: Any, headers: Any, permits: list[Permit]) -> None: ...
+    def at_end(self) -> None:
+        """Its last part has been read."""
 
 class AsyncBody(_HttpBody, AsyncIterator[bytes]):
     """The body of a response under guard, as its own iterator: its permits end with it."""

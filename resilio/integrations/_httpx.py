@@ -238,7 +238,7 @@ class TimedAsyncBody(AsyncBody):
         try:
             part: bytes = await in_time(iterator.__anext__(), gate, "idle", limit)
         except StopAsyncIteration:
-            self._over()
+            self.at_end()
             raise
         except (CallTimeoutError, DeadlineExceededError) as late:
             self.failed(late)
@@ -288,7 +288,7 @@ class TimedBody(Body):
         try:
             part: bytes = next(self._iterator)
         except StopIteration:
-            self._over()
+            self.at_end()
             raise
         except BaseException as error:
             late = self._late(error)

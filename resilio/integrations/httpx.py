@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 from resilio._config import choice, refuse
 from resilio._native.body import Bodies, untold
 from resilio._native.core import phase
+from resilio._native.sending import Admission
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
@@ -149,26 +150,29 @@ class _Guarding:
     def _hedges(self, request: Any) -> bool:
         return self._is_safe(request) and self._module.is_replayable(request)
 
-    def _held(self, request: Any, response: Any, permit: Permit) -> Any:
+    def _hold(self, permit: Permit, response: Any) -> None:
         """Have the gates judge an answer by its headers, and its body hold their permit, if there is one."""
         permit.answered(response)
-        if request.method == "HEAD" or response.is_closed or response.status_code in _NO_BODY:
-            self._take(request, response, [permit])
-            return response
-        phase("body")  # as `take` does it, by what the interpreter finds sooner than native code
-        body = self._around(response.stream, response.headers, [permit])
-        response.stream = response.extensions["resilio_held"] = body
-        return response
+        if response.is_closed or response.status_code in _NO_BODY:
+            permit.complete()
+        else:
+            body = self._around(response.stream, response.headers, [permit])
+            response.stream = response.extensions["resilio_held"] = body
 
     def _refused(self, error: Exception, request: Any) -> Any:
         """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
         if not self._respond or isinstance(error, CallTimeoutError):
-            told: Any = self._module.told(error)
-            told.request = request
-            raise told from error.__cause__
+            told = self._told(error, request)
+            raise told from told.__cause__
         status, headers = as_answer(error)
         text, extensions = str(error).encode(), {"resilio_refusal": error}
         return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
+
+    def _told(self, error: Exception, request: Any) -> Exception:
+        """Return an error as the client's users know errors."""
+        told: Any = self._module.told(error)
+        told.request = request
+        return told  # type: ignore[no-any-return]
 
 
 def _belongs_to(cls: type[_Guarding], transport: Any, client: Any) -> Client:
@@ -194,36 +198,39 @@ class AsyncTransport(_Guarding):
 
     def _bind(self, way: Way) -> None:
         sender = SenderOf(self._send, self._bodies.hold, self._settle)
-        self._acquire = way.acquire
         self._handle = self._inner.handle_async_request
         self._way = way.by(sender)
         self._unhedged = Way(way.policy, hedged=False).by(sender) if way.hedged else None
+        self._quick = None
+        if way.begin is not None and not self._respond and self._header is None:
+            self._quick = Admission(way.begin, self._hold, self._settle_or_refuse, self._in_full, untold)
 
-    async def handle_async_request(self, request: Any) -> Any:
+    def handle_async_request(self, request: Any) -> Awaitable[Any]:
         """Send a request through the policy; its permits end with the body of the response."""
+        quick = self._quick
+        if quick is None or type(request) is not self._request or request.method == "HEAD":
+            return self._in_full(request)
+        return quick(request, self._handle)
+
+    async def _in_full(self, request: Any, _: Any = None) -> Any:
+        """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        acquire = self._acquire
+        way = self._way
+        if self._unhedged is not None and not self._hedges(request):
+            way = self._unhedged
         try:
-            if acquire is None:
-                way = self._way
-                if self._unhedged is not None and not self._hedges(request):
-                    way = self._unhedged
-                return await way(request)
-            if untold():  # from here on as `Way` does it, without a frame for each step
-                tell()
-            permit = await acquire(request)
+            return await way(request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
-        phase("first_byte")
-        if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
-        try:
-            response = await self._handle(request)
-        except BaseException as error:
+
+    def _settle_or_refuse(self, permit: Permit | None, error: BaseException, request: Any) -> Any:
+        """End the permit of an attempt that has raised; without one, return a refusal as the client's users know it."""
+        if permit is not None:
             self._settle(permit, error)
-            raise
-        return self._held(request, response, permit)
+        elif isinstance(error, (RejectedError, DeadlineExceededError, CallTimeoutError)):
+            return self._told(error, request)
+        return None
 
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
@@ -299,7 +306,13 @@ class Transport(_Guarding):
         except BaseException as error:
             self._settle(permit, error)
             raise
-        return self._held(request, response, permit)
+        if request.method == "HEAD":
+            permit.answered(response)
+            self._take(request, response, [permit])
+        else:
+            phase("body")
+            self._hold(permit, response)
+        return response
 
     def _send(self, request: Any) -> Any:
         phase("first_byte")

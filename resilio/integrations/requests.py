@@ -72,14 +72,16 @@ class Body(RawBody):
         try:
             part: bytes = self._inner.read(amt, **options)
         except Exception as error:
-            self._broke(error)
+            self.failed(self.as_told(error))
             raise
         if amt is None or (not part and amt):
             self.ended()
         return part
 
-    def _broke(self, error: BaseException) -> None:
-        self.failed(_as_told(error))
+    def as_told(self, error: BaseException) -> BaseException:
+        """Return an error of urllib3 as requests tells it, which is what rules are written for."""
+        told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
+        return told  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """End the permits, then the connection's use."""
@@ -97,12 +99,6 @@ _TOLD: tuple[tuple[Any, Any], ...] = (
     (lower.SSLError, exceptions.SSLError),
     (lower.HTTPError, exceptions.ConnectionError),
 )
-
-
-def _as_told(error: BaseException) -> BaseException:
-    """Return an error of urllib3 as requests tells it, which is what rules are written for."""
-    told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
-    return told  # type: ignore[no-any-return]
 
 
 class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]

@@ -9,8 +9,12 @@ iterate are functions of C, which hand on what they are given.
 from collections import deque
 
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 
-from resilio._native.core import phase
+from resilio._native.gate cimport RS_ATTEMPT, RS_BODY
+from resilio._native.strategy cimport RS_ABANDON, RS_ABORT, RS_COMPLETE, rs_core_api
+
+from resilio._native import core
 
 __all__ = ["AsyncBody", "Bodies", "Body", "Held", "Parts", "RawBody", "next_untold", "note_abandoned", "untold"]
 
@@ -37,6 +41,7 @@ cdef extern from "Python.h":
 cdef enum:
     MOST_LABELS = 1000
 
+cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef object _untold = deque(maxlen=MOST_LABELS)
 cdef object _EMPTY = {"content-length": "0"}
 cdef object _NOTHING = iter(())
@@ -85,13 +90,18 @@ cdef class Held:
     # A list's own atomicity decides: of a reader, a task that closes and a collector, one gets each permit. What was
     # ended by hand is left alone.
 
-    def ended(self):
-        """The body is complete: each gate counts what it has thought of the headers."""
+    cdef bint _end(self, int how):
+        cdef bint found = False
         while self._permits:
             try:
-                self._permits.pop().complete()
-            except (IndexError, RuntimeError):
+                found |= api.end(self._permits.pop(), how)
+            except IndexError:
                 continue
+        return found
+
+    def ended(self):
+        """The body is complete: each gate counts what it has thought of the headers."""
+        self._end(RS_COMPLETE)
 
     def failed(self, error):
         """The body broke off with `error`: each gate judges it by its own rules, a cancellation is no outcome."""
@@ -103,29 +113,18 @@ cdef class Held:
 
     def aborted(self):
         """The caller wants no more: no outcome, unless the headers already were a failure."""
-        while self._permits:
-            try:
-                self._permits.pop().abort()
-            except (IndexError, RuntimeError):
-                continue
+        self._end(RS_ABORT)
 
     def abandoned(self):
         """Nobody closed it: as `aborted`, counted by each gate and logged now and then."""
-        cdef bint found = False
-        while self._permits:
-            try:
-                self._permits.pop().abandon()
-                found = True
-            except (IndexError, RuntimeError):
-                continue
-        if found:
+        if self._end(RS_ABANDON):
             note_abandoned((<object>self).label)  # which classes of bodies have, for all of theirs
 
-    def _over(self):
+    cdef _over(self):
         """What it is the body of has come to its end."""
-        self.ended()
+        self._end(RS_COMPLETE)
 
-    def _broke(self, error):
+    cdef _broke(self, error):
         """It has broken off."""
         self.failed(error)
 
@@ -198,6 +197,9 @@ cdef class RawBody(Held):
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
+    cdef _broke(self, error):
+        self.failed((<object>self).as_told(error))
+
     def stream(self, amt=65536, decode_content=None):
         """Give the body in parts, as urllib3 does."""
         return Parts(self, self._inner.stream(amt, decode_content=decode_content))
@@ -218,14 +220,18 @@ cdef class _HttpBody(Held):
     cdef _left(self):
         """Whoever closes it before its end wants no more, but where there is no more."""
         if self._iterator is None and self.headers.get("content-length") == "0":
-            self.ended()
+            self._end(RS_COMPLETE)
         else:
-            self.aborted()
+            self._end(RS_ABORT)
 
-    def _over(self):
+    cdef _over(self):
         self._iterator = None
-        self.ended()
-        phase(None)
+        self._end(RS_COMPLETE)
+        api.phase(RS_ATTEMPT)
+
+    def at_end(self):
+        """Its last part has been read."""
+        self._over()
 
 
 cdef class AsyncBody(_HttpBody):
@@ -247,7 +253,7 @@ cdef class AsyncBody(_HttpBody):
         """End the permits, then, awaited, the connection's use."""
         if self._permits:
             self._left()
-            phase(None)
+            api.phase(RS_ATTEMPT)
         inner, self._inner = self._inner, None
         if inner is None:
             return _DONE
@@ -272,7 +278,7 @@ cdef class Body(_HttpBody):
         inner, self._inner = self._inner, None
         if inner is None:
             return
-        phase(None)
+        api.phase(RS_ATTEMPT)
         if self._iterator is None:
             inner.close()
         else:
@@ -434,10 +440,10 @@ cdef class Bodies:
 
     def hold(self, permit, response):
         """Have gates judge a response by its headers, and put their permit with its body; with none it ends."""
-        permit.answered(response)
+        api.answered(permit, response)
         held = response.extensions.get("resilio_held")
         if response.is_closed or response.status_code in _NO_BODY:
-            permit.complete()
+            api.end(permit, RS_COMPLETE)
         elif held is None:  # a fallback's
             self.take(None, response, [permit])
         else:
@@ -454,7 +460,7 @@ cdef class Bodies:
 
             permits: What ends with the body.
         """
-        phase("body")
+        api.phase(RS_BODY)
         if response.is_closed or response.status_code in _NO_BODY:
             response.extensions["resilio_held"] = None
             for permit in permits:

@@ -21,6 +21,8 @@ cdef extern from "waiters.h" nogil:
         RS_RATE_LIMIT
         RS_HEDGE
         RS_FALLBACK
+        RS_ATTEMPT
+        RS_BODY
         RS_SEGMENTS
         RS_ADMITTED
         RS_WAIT

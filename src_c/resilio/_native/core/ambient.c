@@ -125,19 +125,25 @@ static PyObject *view_segments(CurrentCallObject *self, void *unused)
     return run ? rs_ledger_segments(run, rs_clock_now(rs_clk)) : NULL;
 }
 
-/* phase(name): of all calls under way in this thread, for one reading of the clock. */
+/* Of all calls under way in this thread, for one reading of the clock. */
+void rs_phase_all(int segment)
+{
+    if (RS_LIKELY(!rs_innermost && !rs_streams))
+        return;
+    int64_t now = rs_clock_now(rs_clk);
+    for (rs_frame *frame = rs_innermost; frame; frame = frame->outer)
+        rs_ledger_phase(frame->run, segment, now);
+    for (rs_frame *frame = rs_streams; frame; frame = frame->outer)
+        rs_ledger_phase(frame->run, segment, now);
+}
+
+/* phase(name) */
 PyObject *rs_phase(PyObject *module, PyObject *name)
 {
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
     if (segment < 0)
         return NULL;
-    if (rs_innermost || rs_streams) {
-        int64_t now = rs_clock_now(rs_clk);
-        for (rs_frame *frame = rs_innermost; frame; frame = frame->outer)
-            rs_ledger_phase(frame->run, segment, now);
-        for (rs_frame *frame = rs_streams; frame; frame = frame->outer)
-            rs_ledger_phase(frame->run, segment, now);
-    }
+    rs_phase_all(segment);
     Py_RETURN_NONE;
 }
 

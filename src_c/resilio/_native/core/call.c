@@ -154,6 +154,33 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
     return (PyObject *)self;
 }
 
+/* From now on the run is this call's. */
+static void take_over(CallObject *self, rs_run *run)
+{
+    rs_slot *slots = self->run.slots;
+    self->run = *run;
+    if (run->pipe->n <= RS_INLINE_GATES) {
+        memcpy(slots, run->slots, (size_t)run->n * sizeof(rs_slot));
+        self->run.slots = slots;
+    }
+    else
+        run->slots = NULL;
+    run->n = run->base;
+    run->ledger = NULL;
+}
+
+/* A run for a permit waits: a call that goes on with it. Takes the run over. */
+CallObject *rs_call_waiting(rs_run *run, const rs_request *request)
+{
+    CallObject *self = rs_call_make(run->pipe, NULL, RS_MODE_PERMIT, NULL);
+    if (self == NULL || keep_args(self, request->args, request->nargs, request->kwnames) < 0) {
+        rs_run_cancel(run, run->base, 0, rs_clock_now(rs_clk));
+        return self ? (CallObject *)call_unmade(self) : NULL;
+    }
+    take_over(self, run);
+    return self;
+}
+
 /* A sync function returned an awaitable: the call goes on until that ends. Takes the run over; steals *awaitable*. */
 PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard)
 {
@@ -163,17 +190,8 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
         Py_DECREF(awaitable);
         return self ? call_unmade(self) : NULL;
     }
-    rs_slot *slots = self->run.slots;
-    self->run = *run;
-    self->run.place = (uint8_t)(run->pipe->placed ? rs_place_here() : RS_ON_ASYNCIO);
-    if (run->pipe->n <= RS_INLINE_GATES) {
-        memcpy(slots, run->slots, (size_t)run->n * sizeof(rs_slot));
-        self->run.slots = slots;
-    }
-    else
-        run->slots = NULL;
-    run->n = run->base;
-    run->ledger = NULL;
+    take_over(self, run);
+    self->run.place = (uint8_t)(self->pipe->placed ? rs_place_here() : RS_ON_ASYNCIO);
     self->state = RUNNING;
     if (rs_call_set_inner(self, awaitable) < 0)
         Py_CLEAR(self);

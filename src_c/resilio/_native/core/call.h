@@ -59,6 +59,8 @@ PySendResult rs_call_slept(CallObject *self, PySendResult sent, PyObject **resul
 PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result);
 PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **result);
 PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result);
+CallObject *rs_call_waiting(rs_run *run, const rs_request *request);
+PySendResult rs_call_wait(CallObject *self, PyObject **result);
 PyObject *rs_call_iternext(CallObject *self);
 PyObject *rs_call_raise_stop(PyObject *value);
 const char *rs_call_name(CallObject *self, PyObject **holder);

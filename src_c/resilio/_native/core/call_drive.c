@@ -100,6 +100,15 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
     return rs_call_after(self, send_inner(self, value, result), result);
 }
 
+/* The gate at the cursor has said WAIT before there was this call. */
+PySendResult rs_call_wait(CallObject *self, PyObject **result)
+{
+    rs_refusal why = {-1, NAN, NAN, -1};
+    self->running = 1;
+    PySendResult sent = rs_call_go_on(self, RS_WAIT, &why, result);
+    return RS_LIKELY(sent == PYGEN_NEXT) ? rs_call_after(self, send_inner(self, Py_None, result), result) : sent;
+}
+
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
 static PyObject *spare_stop;        /* one StopIteration that nobody else holds */
 

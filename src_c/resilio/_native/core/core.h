@@ -137,6 +137,7 @@ static inline rs_frame **rs_ambient(void) { return &rs_innermost; }
 extern RS_THREAD_LOCAL rs_frame *rs_streams;       /* those of which the first item is made just now: phases are told to them too */
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
+void rs_phase_all(int segment);     /* what all calls under way in this thread wait for */
 
 /* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
@@ -219,6 +220,8 @@ void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
 void rs_permit_lend(PyObject *permit, rs_run *to);
 void rs_permit_drop(PyObject *permit);
+int rs_permit_answered(PyObject *permit, PyObject *answer);
+int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);

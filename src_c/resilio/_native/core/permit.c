@@ -397,9 +397,28 @@ int rs_permit_leave(PyObject *permit, PyObject *error)
 /* Its block will never be left: end it as a permit ends that nobody has any more. */
 void rs_permit_drop(PyObject *permit)
 {
+    rs_permit_end_as(permit, RS_ABANDON);
+}
+
+/* ---- for clients -------------------------------------------------------------------------------------------- */
+
+int rs_permit_answered(PyObject *permit, PyObject *answer)
+{
+    if (!Py_IS_TYPE(permit, &rs_PermitType)) {
+        PyErr_Format(PyExc_TypeError, "must be a permit, not %R", permit);
+        return -1;
+    }
+    Py_DECREF(permit_answered((PermitObject *)permit, answer));
+    return 0;
+}
+
+int rs_permit_end_as(PyObject *permit, int how)
+{
     PermitObject *self = (PermitObject *)permit;
-    if (__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
-        return;
-    count_abandoned(&self->run);
-    settle_as_judged(self, 1, 1);
+    if (!Py_IS_TYPE(permit, &rs_PermitType) || __atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL))
+        return 0;
+    if (how == RS_ABANDON)
+        count_abandoned(&self->run);
+    settle_as_judged(self, how != RS_COMPLETE, how == RS_ABANDON);
+    return 1;
 }

@@ -150,6 +150,26 @@ static int only_gates(const rs_pipeline *self)
     return 0;
 }
 
+/* What comes of a run without a permit: a Refusal; NULL with it, or something else, raised. */
+static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int raise)
+{
+    PyObject *result = NULL;
+    if (RS_UNLIKELY(verdict != RS_REJECTED)) {  /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
+        rs_run_cancel(run, run->base, 0, rs_clock_now(rs_clk));
+        rs_ledger_attach_pending(run);
+        return NULL;
+    }
+    rs_gate *gate = run->slots[run->cursor].gate;
+    if (raise) {
+        rs_refusal_raise(gate, why);
+        rs_ledger_attach_pending(run);
+    }
+    else
+        result = rs_refusal_new(gate, why);
+    rs_run_forget_refused(run);
+    return result;
+}
+
 /* *around*: the permit of the stage around it, of a stream, or NULL. */
 static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                              int may_wait, int raise, int hedge)
@@ -166,20 +186,8 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
     int verdict = rs_admit_sync(&run, &request, may_wait, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED))
         result = rs_permit_new(&run);
-    else if (verdict == RS_REJECTED) {
-        rs_gate *gate = run.slots[run.cursor].gate;
-        if (raise) {
-            rs_refusal_raise(gate, &why);
-            rs_ledger_attach_pending(&run);
-        }
-        else
-            result = rs_refusal_new(gate, &why);
-        rs_run_forget_refused(&run);
-    }
-    else {                      /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
-        rs_run_cancel(&run, run.base, 0, rs_clock_now(rs_clk));
-        rs_ledger_attach_pending(&run);
-    }
+    else
+        result = refused(&run, verdict, &why, raise);
     rs_ledger_drop(&run.ledger);
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
@@ -240,18 +248,44 @@ static PyObject *pipeline_aacquire_within(rs_pipeline *self, PyObject *const *ar
     return call;
 }
 
-/* For who looks after what is queued: an await of it would not tell whether it waits. */
-static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *queued(CallObject *call, PySendResult sent, PyObject *given)
+{
+    if (sent == PYGEN_NEXT)
+        return Py_BuildValue("(NN)", call, given);
+    Py_XDECREF((PyObject *)call);
+    return given;
+}
+
+static PyObject *begin_slowly(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *call = pipeline_aacquire(self, args, nargs, kwnames), *given = NULL;
     if (call == NULL)
         return NULL;
     PySendResult sent = PyIter_Send(call, Py_None, &given);
-    if (RS_LIKELY(sent != PYGEN_NEXT)) {
-        Py_DECREF(call);
-        return given;
+    return queued((CallObject *)call, sent, given);
+}
+
+/* For who looks after what is queued: an await of it would not tell whether it waits. There is a call only if it does. */
+static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (RS_UNLIKELY((unsigned)self->n > RS_INLINE_GATES || self->strategies || rs_bypass_count))
+        return begin_slowly(self, args, nargs, kwnames);
+    rs_slot slots[RS_INLINE_GATES];
+    rs_run run = rs_run_of(self, slots, 0, rs_epoch);
+    rs_request request = {args, nargs, kwnames, NULL, 0};
+    rs_refusal why = {-1, NAN, NAN, -1};
+    PyObject *given = NULL;
+    int verdict = rs_run_admit(&run, &request, 0, 1, 0, &why);
+    if (RS_LIKELY(verdict == RS_ADMITTED))
+        return rs_permit_new(&run);
+    if (verdict == RS_WAIT) {
+        CallObject *call = rs_call_waiting(&run, &request);
+        if (call == NULL)
+            return NULL;
+        PySendResult sent = rs_call_wait(call, &given);
+        return queued(call, sent, given);
     }
-    return Py_BuildValue("(NN)", call, given);
+    return refused(&run, verdict, &why, 1);
 }
 
 static PyMethodDef pipeline_methods[] = {

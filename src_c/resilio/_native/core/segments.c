@@ -163,6 +163,13 @@ static PyObject *segments_restore(PyObject *class, PyObject *state)
 
 int rs_segment_of(PyObject *name)
 {
+    static PyObject *known[RS_BODY + 1];
+    if (known[RS_BODY] == NULL)
+        for (int i = RS_CONNECT; i <= RS_BODY; i++)
+            known[i] = PyUnicode_InternFromString(names[i]);
+    for (int i = RS_CONNECT; i <= RS_BODY; i++)     /* as a program writes it: no need to look into it */
+        if (known[i] == name)
+            return i;
     for (int i = RS_CONNECT; PyUnicode_Check(name) && i <= RS_BODY; i++)
         if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
             return i;
