@@ -77,7 +77,9 @@ class Client:
         raises is raised as it is.
         """
         if isinstance(error, self._protocol):
-            return not _has_passed(error, "receive_data")
+            return not _has_passed(
+                error, "receive_data", "send_data"
+            )  # what was sent wrong, or to a stream that was reset
         if isinstance(error, self._local):
             return True
         theirs = isinstance(error, self._wire) or not isinstance(error, Exception)
@@ -99,11 +101,11 @@ def _can_repeat(file: Any) -> bool:
     return bool(seekable()) if callable(seekable) else hasattr(file, "seek")
 
 
-def _has_passed(error: BaseException, function: str) -> bool:
-    """Tell whether an error, or what it comes from, was raised in a function of this name or below it."""
+def _has_passed(error: BaseException, *functions: str) -> bool:
+    """Tell whether an error, or what it comes from, was raised in a function of one of these names or below it."""
     found: BaseException | None = error
     while found is not None:
-        if any(frame.f_code.co_name == function for frame, _ in walk_tb(found.__traceback__)):
+        if any(frame.f_code.co_name in functions for frame, _ in walk_tb(found.__traceback__)):
             return True
         found = found.__cause__ or found.__context__
     return False

@@ -246,6 +246,27 @@ async def test_what_breaks_http2_is_the_servers_mistake(client: Any, server: Mis
     assert counted(breaker) == {"failures": 1}
 
 
+@UNCLOSED
+@pytest.mark.anyio
+async def test_a_stream_that_is_reset_under_an_upload_is_the_servers_doing(client: Any, server: Misbehaving) -> None:
+    """The clients go on sending, and call that a LocalProtocolError as well."""
+
+    async def reset_first_stream(exchange: Any) -> None:
+        await exchange.reader.readexactly(65_535)  # as much as it may send before it has to look
+        settings, reset = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), bytes((0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7))
+        more = [bytes((0, 0, 4, 8, 0, 0, 0, 0, stream, 0, 1, 0, 0)) for stream in (0, 1)]
+        await exchange.raw(settings + b"".join(more) + reset)
+        await exchange.hang()
+
+    server.routes["*"] = reset_first_stream
+    breaker = circuit_breaker(consecutive=1)
+    pool = client.AsyncHTTPTransport(http1=False, http2=True)
+    async with client.AsyncClient(transport=AsyncTransport(breaker, pool)) as http:
+        with pytest.raises(client.LocalProtocolError):
+            await http.post(server.url + "/ok", content=bytes(100_000))
+    assert counted(breaker) == {"failures": 1}
+
+
 # ---- CB-20: refusals -------------------------------------------------------------------------------------------------
 
 
