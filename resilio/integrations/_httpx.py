@@ -77,9 +77,7 @@ class Client:
         raises is raised as it is.
         """
         if isinstance(error, self._protocol):
-            return not _has_passed(
-                error, "receive_data", "send_data"
-            )  # what was sent wrong, or to a stream that was reset
+            return not _has_passed(error, "receive_data", "send_data")  # the latter: to a stream that was reset
         if isinstance(error, self._local):
             return True
         theirs = isinstance(error, self._wire) or not isinstance(error, Exception)
