@@ -83,18 +83,25 @@ class Client:
         theirs = isinstance(error, self._wire) or not isinstance(error, Exception)
         return not theirs and _has_passed(error, "_send_request_body")
 
-    def is_replayable(self, request: Any) -> bool:
-        """Tell whether the body of a request can be sent twice: bytes, or a form whose files can be read again."""
+    def is_replayable(self, request: Any, *, at_once: bool = False) -> bool:
+        """
+        Tell whether the body of a request can be sent twice: bytes, or a form whose files can be read again.
+
+        Args:
+            request: Of this client.
+
+            at_once: Whether by two copies at a time, of which neither must move a file under the other.
+        """
         stream = request.stream
         if isinstance(stream, self.module.ByteStream):
             return True
         fields = getattr(stream, "fields", None)
-        return fields is not None and all(_can_repeat(getattr(field, "file", b"")) for field in fields)
+        return fields is not None and all(_can_repeat(getattr(field, "file", b""), at_once) for field in fields)
 
 
-def _can_repeat(file: Any) -> bool:
-    if isinstance(file, (str, bytes)):
-        return True
+def _can_repeat(file: Any, at_once: bool) -> bool:
+    if at_once or isinstance(file, (str, bytes)):
+        return isinstance(file, (str, bytes))
     seekable = getattr(file, "seekable", None)  # a pipe has a `seek` that raises
     return bool(seekable()) if callable(seekable) else hasattr(file, "seek")
 

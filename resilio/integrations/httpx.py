@@ -148,7 +148,7 @@ class _Guarding:
         return _replay.is_safe(self._replay_safe, request, request.method, request.headers)
 
     def _hedges(self, request: Any) -> bool:
-        return self._is_safe(request) and self._module.is_replayable(request)
+        return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
 
     def _hold(self, permit: Permit, response: Any) -> None:
         """Have the gates judge an answer by its headers, and its body hold their permit, if there is one."""

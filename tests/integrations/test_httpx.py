@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import io
 import json
 import os
 import pickle
@@ -670,6 +671,27 @@ def test_a_file_that_cannot_be_read_again_is_not_sent_empty(client: Any, server:
         form.headers["transfer-encoding"] = "chunked"
         assert http.send(form).status_code == 503
     assert [body.count(b"content") > 0 for body in bodies] == [True]
+
+
+@pytest.mark.anyio
+async def test_copies_do_not_share_a_file(client: Any, server: Misbehaving) -> None:
+    """Two uploads of one file would move it under each other: a form with one is sent once, of bytes as any request."""
+
+    async def slowly(exchange: Any) -> None:
+        await anyio.sleep(0.1)
+        await exchange.answer()
+
+    async def once_there_are_two(exchange: Any) -> None:
+        if server.requests["/form"] == 1:
+            await exchange.hang()
+        else:
+            await exchange.answer()
+
+    server.routes.update({"/upload": slowly, "/form": once_there_are_two})
+    async with opened(client, measured(after=0.02)) as http:
+        assert (await http.put(server.url + "/upload", files={"f": io.BytesIO(b"content")})).status_code == 200
+        assert (await http.put(server.url + "/form", files={"f": b"content"})).status_code == 200
+    assert server.requests == {"/upload": 1, "/form": 2}
 
 
 @pytest.mark.anyio
