@@ -22,6 +22,7 @@ __all__ = [
     "Once",
     "Rule",
     "Spent",
+    "allow",
     "checked",
     "deadline_header",
     "forbid",
@@ -72,8 +73,13 @@ def may_repeat(subject: Any) -> bool:
 
 
 def forbid(subject: Any) -> None:
-    """Have retries let an error, or a response, pass."""
+    """Have retries let an error, or a response, pass; or whatever ends a request that is on its way."""
     subject._resilio_replay = False
+
+
+def allow(request: Any) -> None:
+    """Have retries send a request again after all: nothing was done."""
+    request._resilio_replay = True
 
 
 class Once:

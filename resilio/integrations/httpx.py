@@ -136,12 +136,20 @@ class _Guarding:
         else:
             permit.raised(error)
 
-    def _veto(self, request: Any, subject: Any) -> None:
-        """Have no retry send again what must not be sent twice."""
+    def _once(self, request: Any) -> bool:
+        """Have no retry send again what must not be sent twice, whatever ends it: it may be a timeout around this."""
         if self._replay_safe is None and request.method in _replay.IDEMPOTENT and type(request.stream) is self._bytes:
-            return
-        repeats = self._is_safe(request) or _replay.may_repeat(subject)
-        if not repeats or not self._module.is_replayable(request):
+            return False
+        if self._is_safe(request) and self._module.is_replayable(request):
+            return False
+        _replay.forbid(request)
+        return True
+
+    def _told_once(self, request: Any, subject: Any) -> None:
+        """Have retries know by the end of a request that is sent once whether it has done something."""
+        if _replay.may_repeat(subject) and self._module.is_replayable(request):
+            _replay.allow(request)
+        else:
             _replay.forbid(subject)
 
     def _is_safe(self, request: Any) -> bool:
@@ -236,14 +244,16 @@ class AsyncTransport(_Guarding):
         phase("first_byte")
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
+        once = self._once(request)
         try:
             sent = self._handle(request)
             response = await (sent if self._first is None else self._in_time(sent, self._first))
         except Exception as error:
-            self._veto(request, error)
+            if once:
+                self._told_once(request, error)
             raise
-        if self._repeats:
-            self._veto(request, response)
+        if once and self._repeats:
+            self._told_once(request, response)
         body = self._take(request, response, [])
         if self._idle is not None and body is not None:
             body.limit(request)
@@ -318,13 +328,15 @@ class Transport(_Guarding):
         phase("first_byte")
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
+        once = self._once(request)
         try:
             response = self._handle(request)
         except Exception as error:
-            self._veto(request, error)
+            if once:
+                self._told_once(request, error)
             raise
-        if self._repeats:
-            self._veto(request, response)
+        if once and self._repeats:
+            self._told_once(request, response)
         body = self._take(request, response, [])
         if self._idle is not None and body is not None:
             body.limit(request)

@@ -205,6 +205,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             _replay.say_deadline(request.headers, self._header)
         if request._body_position is not None:
             _rewind(request)
+        if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
+            _replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
         try:
             response = self._inside(request, *options)
         except Exception as error:
@@ -224,12 +226,18 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             response.raw = Body(response.raw, self._label, None, [])
         response.raw.add(permit)
 
+    def _may_repeat(self, request: Any) -> bool:
+        """Tell whether a request may be sent twice, whatever comes of it."""
+        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and request.body is None:
+            return True
+        safe = _replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        return safe and _is_replayable(request)
+
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
-        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and request.body is None:
-            return
-        safe = _replay.is_safe(self._replay_safe, request, request.method, request.headers)
-        if not _is_replayable(request) or not (safe or _replay.may_repeat(subject)):
+        if self._may_repeat(request) or (_replay.may_repeat(subject) and _is_replayable(request)):
+            _replay.allow(request)
+        else:
             _replay.forbid(subject)
 
     def _refused(self, error: Exception, request: Any) -> Any:

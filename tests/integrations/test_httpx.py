@@ -612,6 +612,23 @@ async def test_what_must_not_be_done_twice_is_not_sent_twice(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("method", "body", "sent"), [("POST", b"x", 1), ("PUT", b"x", 2), ("PUT", None, 1)])
+@pytest.mark.parametrize("inside", ["timeout", "breaker and timeout", "first"])
+async def test_what_a_timeout_has_ended_is_not_sent_twice_either(
+    client: Any, server: Misbehaving, method: str, body: Any, sent: int, inside: str
+) -> None:
+    """The policy's own timeout is no error that the transport sees; the server has the request all the same."""
+    ends = {"first": [timeout(first=0.05)], "timeout": [timeout(0.05)]}
+    stages = ends.get(inside) or [circuit_breaker(), timeout(0.05)]
+    async with opened(client, pipeline(quick(attempts=2), *stages)) as http:
+        with pytest.raises(resilio.CallTimeoutError) as caught:
+            await http.request(method, server.url + "/refuse-headers", content=body or pieces())
+    assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
+    server.until(lambda: server.left["/refuse-headers"] == sent)
+    assert server.requests == {"/refuse-headers": sent}
+
+
+@pytest.mark.anyio
 async def test_what_was_not_processed_is_sent_again_whatever_it_is(client: Any, server: Misbehaving) -> None:
     """A POST that was refused by 429, or never connected, has done nothing."""
     policy = quick(failed_if=lambda response: response.status_code == 429)

@@ -314,6 +314,20 @@ def test_what_must_not_be_done_twice_is_not_sent_twice(
     assert len(set(bodies)) == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "body", "sent"), [("POST", b"x", 1), ("PUT", b"x", 2), ("PUT", io.BytesIO(b"file"), 1)]
+)
+def test_what_a_timeout_has_ended_is_not_sent_twice_either(
+    server: Misbehaving, method: str, body: Any, sent: int
+) -> None:
+    """The server has the request all the same, and the thread that goes on may still read the file."""
+    policy = pipeline(quick(attempts=2), timeout(0.05, thread=True))
+    with opened(policy) as http, pytest.raises(resilio.CallTimeoutError) as caught:
+        http.request(method, server.url + "/refuse-headers", data=body)
+    assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
+    server.until(lambda: server.hung["/refuse-headers"] == sent)
+
+
 def test_retries_inside_of_retries_are_switched_off(server: Misbehaving) -> None:
     """`max_retries` of an adapter whose policy retries is set to 0, with a warning; of another it is left alone."""
     with pytest.warns(RuntimeWarning, match="max_retries of the adapter is set to 0"):

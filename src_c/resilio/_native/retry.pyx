@@ -293,8 +293,11 @@ cdef class RetryGate(Gate):
         cdef bint says = says_something(subject)
         if says and should_retry_of(subject) is False:
             return NOT_REPLAYABLE if getattr(subject, "_resilio_replay", None) is False else NOT_RETRYABLE
-        if end != NULL and end.request != NULL and not api.replayable(end.request):
-            tries.one_shot = _one_shot(end)
+        if end != NULL and end.request != NULL:
+            if is_forbidden(end.request):
+                return NOT_REPLAYABLE
+            if not api.replayable(end.request):
+                tries.one_shot = _one_shot(end)
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0
@@ -391,6 +394,16 @@ cdef class RetryGate(Gate):
 cdef bint unnamed(Options options, object error) except -1:
     """Is it a refusal or a passed deadline that nobody has asked to retry?"""
     return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
+
+
+cdef bint is_forbidden(const rs_request *request) except -1:
+    """Does a client's request say that it must not be sent twice, whatever has ended it? A timeout's error cannot say so."""
+    if request.nargs != 1:
+        return False
+    try:
+        return getattr(<object>request.args[0], "_resilio_replay", None) is False
+    except Exception:
+        return False
 
 
 cdef int64_t asked_ns(object subject) except -1:
