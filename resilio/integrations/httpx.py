@@ -36,6 +36,7 @@ __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
 _NO_BODY = frozenset({204, 304})
+_UPGRADED = 101
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
 
@@ -161,8 +162,11 @@ class _Guarding:
     def _hold(self, permit: Permit, response: Any) -> None:
         """Have the gates judge an answer by its headers, and its body hold their permit, if there is one."""
         permit.answered(response)
-        if response.is_closed or response.status_code in _NO_BODY:
+        status = response.status_code
+        if response.is_closed or status in _NO_BODY:
             permit.complete()
+        elif status == _UPGRADED:
+            self._take(None, response, [permit])
         else:
             body = self._around(response.stream, response.headers, [permit])
             response.stream = response.extensions["resilio_held"] = body

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from measured import measured
-from servers.misbehaving import Misbehaving, closed_port
+from servers.misbehaving import Exchange, Misbehaving, closed_port
 
 import resilio
 from resilio import (
@@ -450,6 +450,48 @@ async def test_reading_twice_settles_once(client: Any, server: Misbehaving) -> N
         await response.aclose()
         await response.aclose()
     assert counted(breaker) == {"successes": 1}
+
+
+@pytest.mark.anyio
+async def test_a_second_reader_ends_nothing(client: Any, server: Misbehaving) -> None:
+    """It is told that the body is being read; that says nothing of the dependency, and the first one's permit stays."""
+    breaker, room = breaker_of(), bulkhead(1)
+    async with (
+        opened(client, pipeline(breaker, room)) as http,
+        http.stream("GET", server.url + "/hang-mid-body") as answer,
+    ):
+        body = answer.extensions["resilio_held"].__aiter__()
+        assert await anext(body)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, body)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(RuntimeError, match="already running"):
+                await anext(body)
+            assert (counted(breaker), counted(room)) == ({"inflight": 1}, {"inflight": 1})
+            tasks.cancel_scope.cancel()
+    assert (counted(breaker), counted(room)) == ({"ignored": 1}, {"ignored": 1})
+
+
+async def _upgrade(exchange: Exchange) -> None:
+    await exchange.raw(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: mine\r\n\r\n")
+    await exchange.hang()
+
+
+@pytest.mark.parametrize("more", [(), (retry(on=OSError),)], ids=["gates", "strategies"])
+@pytest.mark.anyio
+async def test_an_upgraded_connection_is_a_success_when_it_is_closed(
+    client: Any, server: Misbehaving, more: tuple[Any, ...]
+) -> None:
+    """It has no body that could end: whoever closes it has had what there was. Its permit is held until then."""
+    breaker = breaker_of()
+    server.routes["/upgrade"] = _upgrade
+    headers = {"connection": "upgrade", "upgrade": "mine"}
+    async with opened(client, pipeline(*more, breaker)) as http:
+        async with http.stream("GET", server.url + "/upgrade", headers=headers) as response:
+            assert response.status_code == 101
+            assert counted(breaker) == {"inflight": 1}
+            await response.extensions["network_stream"].aclose()
+        assert counted(breaker) == {"successes": 1}
 
 
 @UNCLOSED

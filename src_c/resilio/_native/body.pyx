@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     PyObject *PyErr_Occurred() noexcept
     int PyErr_GivenExceptionMatches(PyObject *, PyObject *) noexcept
     bint PyIter_Check(object) noexcept
+    bint PyAsyncGen_CheckExact(object) noexcept
     void PyErr_SetNone(object) noexcept
     void PyErr_Fetch(PyObject **, PyObject **, PyObject **) noexcept
     void PyErr_NormalizeException(PyObject **, PyObject **, PyObject **) noexcept
@@ -43,7 +44,7 @@ cdef enum:
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef object _untold = deque(maxlen=MOST_LABELS)
-cdef object _EMPTY = {"content-length": "0"}
+cdef object _EMPTY = {"content-length": "0"}  # of what has no body to be read: an answer to HEAD, a connection that is upgraded
 cdef object _NOTHING = iter(())
 next(_NOTHING, None)
 cdef object _NO_BODY = frozenset({204, 304})
@@ -340,8 +341,13 @@ cdef class _Step:
     cdef _raised(self, error):
         if isinstance(error, StopAsyncIteration):
             self.body._over()
-        else:
+        elif not _is_read_elsewhere(self.body):
             self.body.failed(error)
+
+
+cdef bint _is_read_elsewhere(AsyncBody body) noexcept:
+    """Another task is reading: that this one may not says nothing of the body."""
+    return PyAsyncGen_CheckExact(body._iterator) and (<object>body._iterator).ag_running
 
 
 cdef object _anext(object itself):
@@ -369,7 +375,8 @@ cdef PyObject *_next_of_step(PyObject *itself) noexcept:
     if part == NULL:
         error = PyErr_Occurred()  # none, or a StopIteration, returns the part
         if error != NULL and not PyErr_GivenExceptionMatches(error, <PyObject *>StopIteration):
-            _stopped(step.body, <PyObject *>StopAsyncIteration)
+            if not PyErr_GivenExceptionMatches(error, <PyObject *>RuntimeError) or not _is_read_elsewhere(step.body):
+                _stopped(step.body, <PyObject *>StopAsyncIteration)
     return part
 
 
@@ -466,7 +473,9 @@ cdef class Bodies:
             for permit in permits:
                 permit.complete()
             return None
-        headers = _EMPTY if request is not None and request.method == "HEAD" else response.headers
+        headers = response.headers
+        if response.status_code == 101 or (request is not None and request.method == "HEAD"):
+            headers = _EMPTY
         body = self.around(response.stream, headers, permits)
         response.extensions["resilio_held"] = body
         response.stream = body
