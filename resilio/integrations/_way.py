@@ -29,7 +29,7 @@ from resilio.integrations._body import tell, untold
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Permit
 
-__all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of"]
+__all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of", "refuse_clocks_alone"]
 
 Send = Callable[["Sender", bool, Any], Any]
 """Sends a request by a sender; whether it is a copy of one under way. What it returns is awaited, but for threads."""
@@ -244,3 +244,17 @@ def one_of(gate: Any) -> Gate:
 def gates_of(policy: Policy[Any], kind: str) -> list[Any]:
     """Return the policy's stages of one kind."""
     return [gate for gate in map(one_of, policy.gates) if gate.kind == kind]
+
+
+def refuse_clocks_alone(policy: Policy[Any]) -> None:
+    """
+    Refuse timeouts that would limit nothing, for clients whose answers are not timed part by part.
+
+    Args:
+        policy: Checked.
+
+    Raises:
+        TypeError: One that has `first` or `idle`, and no `total`.
+    """
+    if any(gate.total is None for gate in gates_of(policy, "timeout")):
+        raise TypeError("`first` and `idle` of a timeout do not limit calls of this client: give `total`")

@@ -27,7 +27,7 @@ from resilio.integrations._body import settle, untold
 from resilio.integrations._exchange import Exchange
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations._replay import Once, Spent
-from resilio.integrations._way import Way
+from resilio.integrations._way import Way, refuse_clocks_alone
 from resilio.integrations._wire import DEADLINE_HEADER, check_header_name, write_deadline
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Middleware(Admission):
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
         self._way = way = Way(policy)
+        refuse_clocks_alone(policy)
         self._policy = policy
         self._body_of = _bodies(failed_if, f"a response of {policy.label}")
         self._replay_safe = _replay.checked(replay_safe)

@@ -39,7 +39,7 @@ from resilio.integrations._grpc_errors import (
 from resilio.integrations._grpc_server import Incoming, ServerGuard
 from resilio.integrations._server import checked_policy
 from resilio.integrations._trust import trust_of
-from resilio.integrations._way import Way
+from resilio.integrations._way import Way, refuse_clocks_alone
 from resilio.integrations._wire import check_header_name
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def interceptors(
     if not isinstance(replay_safe, bool) and not callable(replay_safe):
         refuse("replay_safe", replay_safe, "True, False or a function of the call", TypeError)
     guarded = Guarded(Way(policy), codes("failing", failing), replay_safe)
+    refuse_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]
 

@@ -433,6 +433,8 @@ def test_options_are_checked() -> None:
     policy = breaker()
     with pytest.raises(TypeError, match="policy must be a policy"):
         middleware(lambda request: request)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="give `total`"):
+        middleware(resilio.pipeline(policy, resilio.timeout(first=1.0)))
     with pytest.raises(TypeError, match="replay_safe must be True, False, a function"):
         middleware(policy, replay_safe="GET")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="failed_if"):

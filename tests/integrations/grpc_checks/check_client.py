@@ -623,6 +623,8 @@ def test_options_are_checked() -> None:
     policy = resilio.bulkhead(1)
     with pytest.raises(TypeError, match="policy must be a policy"):
         interceptors(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="give `total`"):
+        interceptors(resilio.pipeline(policy, resilio.timeout(idle=1.0)))
     with pytest.raises(TypeError, match="replay_safe must be True, False or a function"):
         interceptors(policy, replay_safe="echo")  # type: ignore[arg-type]
     for wrong in ("UNAVAILABLE", 14, [14]):
