@@ -60,12 +60,27 @@ async def test_a_grant_is_timed_with_a_queue_of_the_length_asked_for(subject, an
     assert await grant_ns(_SUBJECTS[subject], 20, 100) > 0
 
 
+LESS = """
+import sys, attrs
+from resilio import bench
+from resilio.bench import _runner
+
+_runner.QUICK = attrs.evolve(_runner.QUICK, processes=1, imports=1, queue_rounds=1, many=500)
+sys.exit(bench.main(["--quick"]))
+"""
+
+
 @pytest.mark.slow
-def test_the_quick_run_measures_everything_and_ends_with_its_report():
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["-c", LESS], id="less"),
+        pytest.param(["-m", "resilio.bench", "--quick"], id="whole", marks=pytest.mark.soak),
+    ],
+)
+def test_the_quick_run_measures_everything_and_ends_with_its_report(command):
     """`resilio bench --quick` in a process of its own: every part is there, and nothing of the library is skipped."""
-    done = subprocess.run(
-        [sys.executable, "-m", "resilio.bench", "--quick"], capture_output=True, text=True, check=False, timeout=280
-    )
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     for part in (
         "circuit breaker on success",

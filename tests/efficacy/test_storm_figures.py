@@ -42,7 +42,7 @@ def test_naive_retries_keep_the_server_down(storm, drops_expired):
 
 def test_the_breaker_alone_lets_the_server_recover(storm):
     """One client: its probes find the server well after at most a timeout and the longest open time."""
-    runs = storm.recoveries(storm.breaker_alone, 1, storm.lengths(10), warm=5.0)
+    runs = storm.recoveries(storm.breaker_alone, 1, storm.lengths(5), warm=5.0)
     assert max(run.recovery for run in runs) <= 4.2
 
 
@@ -54,7 +54,7 @@ def test_many_clients_with_breakers_let_the_server_recover(storm):
 @pytest.mark.parametrize(("drops_expired", "worst"), [(False, 4.5), (True, 3.0)])
 def test_one_client_with_the_whole_stack_finds_the_server_well_soon(storm, drops_expired, worst):
     """Retries within their budget change nothing about it: a probe's timeout and the open time before the next one."""
-    runs = storm.recoveries(storm.whole_stack, 1, storm.lengths(10), drops_expired=drops_expired, warm=5.0)
+    runs = storm.recoveries(storm.whole_stack, 1, storm.lengths(5), drops_expired=drops_expired, warm=5.0)
     assert max(run.recovery for run in runs) <= worst
     assert max(run.per_second for run in runs) <= 1.1 * storm.LOAD
 

@@ -25,7 +25,7 @@ pytestmark = SILENCED
 WAITS = (0.002, 0.01, 0.05)
 FORMS = ("guard", "call", "attempt", "stream", "stream")
 CUTS = ("none", "none", "break_off")
-PER_WORLD = 100
+PER_WORLD = 50
 THREADS = 6
 
 
@@ -152,15 +152,16 @@ def run_world(seed: int) -> Count:
 @pytest.mark.untraced
 @pytest.mark.usefixtures("all_told")
 def test_segments_in_threads_add_up() -> None:
-    """Of some hundred random calls and generators in threads each adds up."""
-    total = storm("threads", 300, PER_WORLD, run_world)
+    """Of two hundred random calls and generators in threads each adds up."""
+    total = storm("threads", 200, PER_WORLD, run_world)
     assert {"attempt", "connect", "body"} <= set(total.segments)
 
 
 @pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.usefixtures("all_told")
-def test_segments_of_many_calls_in_threads_add_up() -> None:
-    """Five thousand in threads, and every segment that they have is among them."""
-    total = storm("threads", 5000, PER_WORLD, run_world)
+@pytest.mark.parametrize("calls", [2000, pytest.param(5000, marks=pytest.mark.soak)])
+def test_segments_of_many_calls_in_threads_add_up(calls: int) -> None:
+    """Of two thousand each adds up, too, and every segment that they have is among them."""
+    total = storm("threads", calls, PER_WORLD, run_world)
     assert set(total.segments) >= set(core.SEGMENTS) - {"own", "hedge"}
