@@ -27,6 +27,8 @@ from suite import run_suite
 
 def main() -> int:
     """Run one task."""
+    # What is installed is compiled when it is first imported: not to keep that would be to compile it in each process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(prog="tools/dev.py", description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     task, rest = parser.parse_known_args()

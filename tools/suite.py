@@ -107,20 +107,20 @@ def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list
     In the order in which they begin: what takes longest goes first.
     """
     measured = measured_python(pythons)
-    legs = []
+    legs, last = [], []
+    if marks or not split:
+        legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
+    else:
+        legs.append(Leg(f"{measured.minor} wheel, once", measured, "not soak and (slow or once)"))
+        last.append(Leg(f"{measured.minor} wheel", measured, QUICK))
     if measured.minor != "3.12":
         traced = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
         legs.append(Leg(f"{measured.minor} coverage", measured, traced, kind="coverage", examples=20))
     else:
         print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
-    if marks or not split:
-        legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
-    else:
-        legs.append(Leg(f"{measured.minor} wheel, once", measured, "not soak and (slow or once)"))
-        legs.append(Leg(f"{measured.minor} wheel", measured, QUICK))
     others = [python for python in pythons if python is not measured]
-    legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 50) for python in others]
-    return legs
+    legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 30) for python in others]
+    return legs + last
 
 
 def _build(leg: Leg, source: Path) -> None:
