@@ -9,11 +9,13 @@ cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *befor
     """The gate for this call. Of several stages with one key the first has looked it up for all."""
     cdef KeyedGate self = <KeyedGate><PyObject *>gate
     cdef KeyedTable table = self.table
+    cdef Pipeline policy
     cdef PyObject *found
     if self.index and before != NULL and before.entry != NULL and (<Entry><PyObject *>before.entry).table is table:
         found = PyTuple_GET_ITEM((<Entry><PyObject *>before.entry).gates, self.index)
     else:
-        found = PyTuple_GET_ITEM(policy_of_call(table, request).gates, self.index)
+        policy = policy_of_call(table, request)     # held until its gate is: another thread may evict the key
+        found = PyTuple_GET_ITEM(policy.gates, self.index)
     Py_INCREF(<object>found)
     return <rs_gate *>found
 
