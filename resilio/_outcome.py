@@ -12,6 +12,7 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from resilio._native.core import Statuses
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Judge", "Outcome", "judge_error", "judge_value"]
@@ -96,7 +97,8 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
         except Exception as error:  # noqa: BLE001 - a predicate is foreign code
             return _broken("failed_if", value, error, reported)
 
-    return judge
+    statuses = getattr(failed_if, "statuses", None)  # of a preset: each answer would pass two frames a gate
+    return judge if not isinstance(statuses, frozenset) else Statuses(statuses, judge, success, failure)
 
 
 def _rule(on: Any, ignore: Any) -> _Matcher:

@@ -95,6 +95,11 @@ def _http_result_unsent(value: Any) -> bool:
     return (status if type(status) is int else status_of(value)) in _UNSENT_STATUS
 
 
+_http_result_failing.statuses = _FAILING  # type: ignore[attr-defined]  # what `judge_value` goes by, where there is a status
+_http_result_for_a_moment.statuses = _FAILING | _BUSY  # type: ignore[attr-defined]
+_http_result_unsent.statuses = _UNSENT_STATUS  # type: ignore[attr-defined]
+
+
 def _codes_of(error: Any) -> frozenset[str]:
     codes = [getattr(error, name, None) for name in ("code", "type", "error_code")]
     body = getattr(error, "body", None)

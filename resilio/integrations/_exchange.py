@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resilio.integrations._body import Lease, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from resilio._native.core import Permit
     from resilio._outcome import Outcome
@@ -29,14 +29,14 @@ class Exchange(ABC):
     A client's subclass says how a try is made, what an error says, and how an answer is let go of.
     """
 
-    __slots__ = ("_leases", "over")
+    __slots__ = ("leases", "over")
 
-    _leases: list[tuple[Any, Lease]] | None
+    leases: Sequence[tuple[Any, Lease]] | None  # None: nothing is held of its answer, and it is awaited
     over: bool
 
     def __init__(self) -> None:
         """Begin without answers."""
-        self._leases = None
+        self.leases = None
         self.over = False
 
     @abstractmethod
@@ -60,14 +60,12 @@ class Exchange(ABC):
         """Remember an answer and its lease; one that comes too late is let go of at once."""
         if self.over:
             self.close(answer)
-        elif self._leases is None:
-            self._leases = [(answer, lease)]
         else:
-            self._leases.append((answer, lease))
+            self.leases = (*(self.leases or ()), (answer, lease))
 
     def lease_of(self, answer: Any) -> Lease | None:
         """Return the lease of an answer; None for what has none: it is whole, or came from elsewhere."""
-        for one, lease in self._leases or ():
+        for one, lease in self.leases or ():
             if one is answer:
                 return lease
         return None
@@ -105,7 +103,7 @@ class Exchange(ABC):
     def finish(self, chosen: Any = None) -> None:
         """Let go of all answers but one, those that are still to come included."""
         self.over = True
-        leases, self._leases = self._leases, None
+        leases, self.leases = self.leases, ()
         for answer, lease in leases or ():
             if answer is not chosen and not lease.over:
                 self.close(answer)

@@ -2,9 +2,9 @@
 The way of a request through a policy, with permits that outlive it: the one place where clients meet policies.
 
 A native call drives strategies and gates as one, and what it holds ends with it. A client's call returns with the
-headers; what comes then takes most of the time, and may fail. So a policy is taken apart: each run of neighbouring
-strategies is one native call, each run of neighbouring gates gives one permit, which the client puts with the answer,
-until its body has ended. Strategies judge an attempt by its headers, gates hold on to the end.
+headers; what comes then takes most of the time, and may fail. So gates are left otherwise: each run of neighbouring
+ones gives one permit, which the client puts with the answer, until its body has ended. Strategies judge an attempt by
+its headers, gates hold on to the end. In event loops that is one native call; for threads a policy is taken apart.
 
 What differs from client to client is a `Sender`: how a request is sent, how a permit is put with an answer, and what an
 error says. Where nothing of a request has to be remembered for that, it is made of functions (`SenderOf`); else each
@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
 
 from resilio._config import refuse
 from resilio._native import core
-from resilio._native.sending import Admission
 from resilio._policy import Policy
 from resilio.integrations._body import tell, untold
 
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of", "refuse_clocks_alone"]
 
-Send = Callable[["Sender", bool, Any], Any]
-"""Sends a request by a sender; whether it is a copy of one under way. What it returns is awaited, but for threads."""
+Send = Callable[["Sender", Any], Any]
+"""Sends a request by a sender. What it returns is awaited, but for threads."""
 
 
 class Sender(Protocol):
@@ -41,6 +40,11 @@ class Sender(Protocol):
     @property
     def attempt(self) -> Callable[[Any], Any]:
         """Sends a request once, and returns the answer when its headers are here; awaited, but for threads."""
+        ...
+
+    @property
+    def leases(self) -> Any:
+        """None as long as nothing is to be held of its answer, which is whole: then `hold` is not asked."""
         ...
 
     @property
@@ -58,6 +62,7 @@ class Sender(Protocol):
 class SenderOf:
     """A sender made of functions."""
 
+    leases: ClassVar[Any] = ()
     attempt: Callable[[Any], Any]
     hold: Callable[[Permit, Any], None]
     settle: Callable[[Permit, BaseException], None]
@@ -66,7 +71,7 @@ class SenderOf:
 class Way:
     """A policy taken apart: made once for a client, then bound to what sends its requests."""
 
-    __slots__ = ("_send", "acquire", "begin", "hedged", "policy", "replays")
+    __slots__ = ("acquire", "begin", "hedged", "policy", "replays", "send_now")
 
     def __init__(self, policy: Policy[Any], *, sync: bool = False, hedged: bool = True) -> None:
         """
@@ -92,6 +97,8 @@ class Way:
             acquire: Gives the one permit of a request, where it has not: for the client to be quick; else None.
 
             begin: Begins to, as `Pipeline._begin` does: not for threads.
+
+            send_now: Sends as `send` does, for who has told the log what there is to tell.
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
@@ -108,106 +115,46 @@ class Way:
             only = runs[0][1]
             self.acquire = only.acquire if sync else only.aacquire
             self.begin = None if sync else only._begin
-        self._send = _composed(runs, sync=sync)
+        self.send_now: Send = _composed(runs) if sync else core.Pipeline(gates, holds=True)._send
 
     def send(self, sender: Sender, request: Any) -> Any:
         """Send a request through the policy; awaited, but for threads."""
         if untold():
             tell()
-        return self._send(sender, False, request)
+        return self.send_now(sender, request)
 
     def by(self, sender: Sender) -> Callable[[Any], Any]:
         """Return what sends a request through the policy; awaited, but for threads."""
         return partial(self.send, sender)
 
 
-def _composed(runs: tuple[tuple[bool, core.Pipeline], ...], *, sync: bool) -> Send:
+def _composed(runs: Iterable[tuple[bool, core.Pipeline]]) -> Send:
+    """Return what sends by threads: neighbouring strategies are one call each, neighbouring gates give one permit."""
     send: Send = _attempt
-    for at, (acts, pipeline) in reversed([*enumerate(runs)]):
-        if acts:
-            send = _strategies(pipeline.call if sync else pipeline.acall, send, sync=sync)
-        elif sync:
-            send = _gates_of_threads(pipeline, send)
-        else:
-            outside = (gate for _, outer in runs[:at] for gate in outer.gates)
-            send = _gates(pipeline, send, copied=any(map(_is_hedge, outside)))
+    for acts, pipeline in reversed([*runs]):
+        send = _strategies(pipeline.call, send) if acts else _gates(pipeline.acquire, send)
     return send
 
 
-def _attempt(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
+def _attempt(sender: Sender, request: Any) -> Any:
     return sender.attempt(request)
 
 
-def _strategies(call: Callable[..., Any], inside: Send, *, sync: bool) -> Send:
-    """Return neighbouring strategies around what is inside of them: one native call."""
-
-    def through(sender: Sender, copy: bool, request: Any) -> Any:
-        return call(partial(inside, sender, copy), request)
-
-    def through_of_threads(sender: Sender, copy: bool, request: Any) -> Any:
+def _strategies(call: Callable[..., Any], inside: Send) -> Send:
+    def through(sender: Sender, request: Any) -> Any:
         def rest(request: Any) -> Any:  # a function: whether it is a coroutine function is seen at once
-            return inside(sender, copy, request)
+            return inside(sender, request)
 
         return call(rest, request)
 
-    def innermost(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
-        return call(sender.attempt, request)
-
-    if inside is _attempt:
-        return innermost
-    return through_of_threads if sync else through
+    return through
 
 
-def _gates(pipeline: core.Pipeline, inside: Send, *, copied: bool) -> Send:
-    """
-    Return neighbouring gates, which all admit or none, around what is inside of them.
-
-    Args:
-        pipeline: The gates.
-
-        inside: What they admit to.
-
-        copied: Whether there is a hedge outside. Its copies may be shed and wait for nothing, at all gates inside.
-    """
-    acquire, acquire_for_copy, current = pipeline.aacquire, pipeline._copy, core.current
-    by = Admission(pipeline._begin, _nobody, _nobody).by
-
-    def attempted(sender: Sender, copy: bool, request: Any) -> Any:  # noqa: ARG001
-        return by(sender, request, sender.attempt)
-
-    def uncopied(sender: Sender, copy: bool, request: Any) -> Any:
-        return by(sender, request, partial(inside, sender, copy))
-
-    async def through(sender: Sender, copy: bool, request: Any) -> Any:
-        if not copy:
-            call = current()
-            copy = call is not None and call.hedge != 0
-        permit = acquire_for_copy(request) if copy else await acquire(request)
-        try:
-            answer = await inside(sender, copy, request)
-        except BaseException as error:
-            sender.settle(permit, error)
-            raise
-        sender.hold(permit, answer)
-        return answer
-
-    if copied:
-        return through
-    return attempted if inside is _attempt else uncopied
-
-
-def _nobody(*_: Any) -> None:
-    """Stand for what a sender knows."""
-
-
-def _gates_of_threads(pipeline: core.Pipeline, inside: Send) -> Send:
-    """Return the same for threads, who send no copies."""
-    acquire = pipeline.acquire
-
-    def through(sender: Sender, copy: bool, request: Any) -> Any:
+def _gates(acquire: Callable[[Any], Permit], inside: Send) -> Send:
+    def through(sender: Sender, request: Any) -> Any:
         permit = acquire(request)
         try:
-            answer = inside(sender, copy, request)
+            answer = inside(sender, request)
         except BaseException as error:
             sender.settle(permit, error)
             raise

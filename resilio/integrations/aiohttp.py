@@ -16,14 +16,14 @@ from resilio import presets
 from resilio._config import function
 from resilio._deadline import remaining
 from resilio._native import core
-from resilio._native.sending import Admission
+from resilio._native.sending import Admission, is_whole
 from resilio._outcome import Outcome, judge_value
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._aiohttp_blame import blame
 from resilio.integrations._aiohttp_body import Body
 from resilio.integrations._aiohttp_lib import BytesPayload
-from resilio.integrations._body import settle, untold
+from resilio.integrations._body import settle, tell, untold
 from resilio.integrations._exchange import Exchange
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations._replay import Once, Spent
@@ -55,7 +55,7 @@ def host(request: Any) -> str:
 class Middleware(Admission):
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("__weakref__", "_body_of", "_header", "_policy", "_quick", "_replay_safe", "_way")
+    __slots__ = ("__weakref__", "_body_of", "_header", "_policy", "_quick", "_replay_safe", "_send", "_way")
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Middleware(Admission):
         """Prepare; the arguments are those of :func:`middleware`."""
         self._way = way = Way(policy)
         refuse_clocks_alone(policy)
+        self._send = way.send_now
         self._policy = policy
         self._body_of = _bodies(failed_if, f"a response of {policy.label}")
         self._replay_safe = _replay.checked(replay_safe)
@@ -98,14 +99,20 @@ class Middleware(Admission):
 
     async def _in_full(self, request: Any, handler: Handler) -> Any:
         """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
+        if untold():
+            tell()
         exchange, response = _Exchange(self, request, handler), None
-        try:  # as `Exchange.through`, without a frame more
-            response = await self._way.send(exchange, exchange.shown)
+        try:  # as `Exchange.through` and `Way.send`, without a frame for each
+            response = await self._send(exchange, exchange.shown)
         except ResilienceError as refusal:
             raise in_terms_of(refusal, _BASE) from refusal.__cause__
         finally:
-            exchange.finish(response)
-        _phase("body" if getattr(response, "connection", None) is not None else None)
+            if exchange.leases is None:
+                exchange.over, exchange.leases = True, ()
+            else:
+                exchange.finish(response)
+        if _current() is not None:
+            _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
 
     def _tell_deadline(self, request: Any) -> None:
@@ -128,6 +135,8 @@ def _bodies(failed_if: Callable[[Any], object] | None, label: str) -> Callable[[
 
     def body_of(response: Any) -> Body | None:
         if failing is None or (usual and response.status < LEAST_THAT_FAILS):
+            if is_whole(response, 600):  # without the frames of two properties and a method
+                return None
             if response.connection is None and (response.content is None or response.content.exception() is None):
                 return None
             return Body(response, None, label)
@@ -167,7 +176,7 @@ class _Exchange(Exchange):
     __slots__ = ("_handler", "_middleware", "_request", "shown")
 
     def __init__(self, middleware: Middleware, request: Any, handler: Handler) -> None:
-        self._leases = None
+        self.leases = None
         self.over = False
         self._middleware = middleware
         self._request = request
@@ -230,6 +239,8 @@ def _header(value: object) -> str | None:
 def _may_replay(request: Any, replay_safe: Any) -> bool:
     if not isinstance(request.body, (bytes, BytesPayload)) or request.headers.get("expect"):
         return False
+    if replay_safe is None and request.method in _replay.IDEMPOTENT:
+        return True
     return _replay.is_safe(replay_safe, request, request.method, request.headers)
 
 

@@ -211,6 +211,8 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
         self->run.attempt = attempt;
         self->run.ledger = rs_ledger_keep(ledger);
         self->run.lane = lane;
+        if (pipe->holds)
+            rs_call_keep_holder(self, args[nargs]);
     }
     return (PyObject *)self;
 }

@@ -7,6 +7,7 @@
 #include "call.h"
 
 static PyObject *interrupting;      /* set of the tasks that are being interrupted */
+static PyObject *name_cancelling, *name_uncancel;
 static PyObject *current_tasks, *current_task, *race_see_out;
 
 #define RETRY_NS 1000000            /* until another call's interruption of the same task is over */
@@ -38,9 +39,12 @@ static PyObject *task_of(PyObject *loop)
     return hook ? PyObject_CallOneArg(hook, loop) : NULL;
 }
 
-static long cancelling_of(PyObject *task, const char *method)
+/* What the task says of how often it was cancelled. Its method's name is made once. */
+static long cancelling_of(PyObject *task, const char *method, PyObject **name)
 {
-    PyObject *count = PyObject_CallMethod(task, method, NULL);
+    if (RS_UNLIKELY(*name == NULL))
+        *name = PyUnicode_InternFromString(method);
+    PyObject *count = *name ? PyObject_CallMethodNoArgs(task, *name) : NULL;
     long n = count ? PyLong_AsLong(count) : 0;
     Py_XDECREF(count);
     rs_drop_error();
@@ -71,7 +75,7 @@ void rs_call_arm(CallObject *self)
     }
     self->in_use = 1;
     if (self->task == NULL && (self->task = task_of(loop)) != NULL) {
-        self->cancelling = cancelling_of(self->task, "cancelling");
+        self->cancelling = cancelling_of(self->task, "cancelling", &name_cancelling);
         self->context = Py_XNewRef(PyThreadState_Get()->context);
     }
     if (self->task && self->keep.keeper == NULL)
@@ -129,7 +133,7 @@ PyObject *rs_end_interruption(PyObject *module, PyObject *task)
 /* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */
 int rs_call_ending(CallObject *self)
 {
-    return self->run.interrupt || (self->task && cancelling_of(self->task, "cancelling") > self->cancelling);
+    return self->run.interrupt || (self->task && cancelling_of(self->task, "cancelling", &name_cancelling) > self->cancelling);
 }
 
 int rs_call_detach(CallObject *self)
@@ -194,7 +198,7 @@ int rs_call_settle_interrupt(PyObject *call, rs_end *end)
     CallObject *self = (CallObject *)call;
     int reason = self->run.interrupt, cancelled = 0;
     if (self->task)
-        cancelled = cancelling_of(self->task, "uncancel") > self->cancelling;
+        cancelled = cancelling_of(self->task, "uncancel", &name_uncancel) > self->cancelling;
     interruption_over(self);
     end->cancelled = (uint8_t)cancelled;
     end->fired = (uint8_t)(cancelled ? RS_UNINTERRUPTED : reason);
@@ -278,6 +282,8 @@ PySendResult rs_call_split(CallObject *self, PyObject **result)
         return PYGEN_NEXT;
     }
     move_inside(self, loser, stage);
+    if (self->pipe->holds)
+        rs_call_keep_holder(loser, self->args[self->nargs + 1]);
     PyObject *args[3] = {race, (PyObject *)loser, yielded};
     PyObject *coroutine = PyObject_Vectorcall(hook, args, 3, NULL);
     *result = NULL;

@@ -215,6 +215,10 @@ void rs_raise_error(PyObject *error);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
+PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now);
+PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request);
+int rs_held_is_whole(PyObject *holder);
+void rs_held_tell(rs_end *end, PyObject *holder, PyObject *permit);
 int rs_permit_leave(PyObject *permit, PyObject *error);
 void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
@@ -223,6 +227,7 @@ void rs_permit_drop(PyObject *permit);
 int rs_permit_answered(PyObject *permit, PyObject *answer);
 int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
+int rs_statuses_add(PyObject *module);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);

@@ -128,7 +128,7 @@ static int exec_module(PyObject *module)
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
-    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0)
+    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

@@ -27,7 +27,7 @@ PyObject *rs_permit_new(rs_run *run)
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
-    if (run->pipe->n <= RS_INLINE_GATES) {
+    if (run->n <= RS_INLINE_GATES) {
         memcpy(self->slots, run->slots, (size_t)run->n * sizeof(rs_slot));
         self->run.slots = self->slots;
     }
@@ -38,6 +38,38 @@ PyObject *rs_permit_new(rs_run *run)
     run->lent = 0;
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* What the stages from *first* on hold, which the run holds no more. *counts*: its time is the run's, which was answered *now*. */
+PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
+{
+    rs_run part = *run;
+    part.slots = run->slots + first;
+    part.base = 0;
+    part.n = (int16_t)(run->n - first);
+    run->n = (int16_t)first;
+    if (counts) {
+        run->ledger = NULL;
+        rs_ledger_go(&part, RS_BODY, now);
+    }
+    else {
+        part.ledger = NULL;
+        part.inside = part.lent = 1;        /* it is told with the run's */
+    }
+    rs_slot *own = part.n > RS_INLINE_GATES ? PyMem_Malloc((size_t)part.n * sizeof(rs_slot)) : NULL;
+    if (part.n > RS_INLINE_GATES && own == NULL) {
+        rs_run_settle(&part, RS_IGNORED, NULL, 0, now);
+        rs_ledger_drop(&part.ledger);
+        return PyErr_NoMemory();
+    }
+    if (own)
+        part.slots = memcpy(own, part.slots, (size_t)part.n * sizeof(rs_slot));
+    PyObject *permit = rs_permit_new(&part);
+    if (permit == NULL) {
+        rs_ledger_drop(&part.ledger);
+        PyMem_Free(own);
+    }
+    return permit;
 }
 
 static int permit_traverse(PermitObject *self, visitproc visit, void *arg)

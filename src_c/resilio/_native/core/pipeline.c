@@ -25,9 +25,10 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
 
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"gates", NULL};
+    static char *names[] = {"gates", "holds", NULL};
     PyObject *gates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Pipeline", names, &PyTuple_Type, &gates))
+    int holds = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|p:Pipeline", names, &PyTuple_Type, &gates, &holds))
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(gates);
     if (self->n >= 0) {
@@ -51,6 +52,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->timeless = 1;
+    self->holds = self->strategies = (uint8_t)holds;
     for (Py_ssize_t i = 0; i < n; i++) {
         self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
         self->timeless &= (self->gate[i]->timeless & RS_NO_START) != 0;
@@ -100,11 +102,13 @@ int rs_is_coroutine_function(PyObject *callable)
     return yes;
 }
 
-static int need_function(const char *method, Py_ssize_t nargs, PyObject *const *args)
+static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t nargs, PyObject *const *args)
 {
-    if (nargs >= 1 && PyCallable_Check(args[0]))
+    if (RS_LIKELY(nargs >= 1 && PyCallable_Check(args[0]) && !self->holds))
         return 1;
-    if (nargs < 1)
+    if (self->holds)
+        PyErr_Format(PyExc_TypeError, "%s: this pipeline needs a holder: _send", method);
+    else if (nargs < 1)
         PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
     else
         PyErr_Format(PyExc_TypeError, "%s: must be given a function, not %R", method, args[0]);
@@ -113,7 +117,7 @@ static int need_function(const char *method, Py_ssize_t nargs, PyObject *const *
 
 static PyObject *pipeline_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (!need_function("call", nargs, args))
+    if (!need_function(self, "call", nargs, args))
         return NULL;
     if (rs_is_coroutine_function(args[0]))
         return PyErr_Format(PyExc_TypeError, "call: %R is a coroutine function, use `await acall(...)`", args[0]);
@@ -122,14 +126,22 @@ static PyObject *pipeline_call(rs_pipeline *self, PyObject *const *args, Py_ssiz
 
 static PyObject *pipeline_acall(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (!need_function("acall", nargs, args))
+    if (!need_function(self, "acall", nargs, args))
         return NULL;
     return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
 }
 
+/* For clients: what their calls hold of gates outlives them. */
+static PyObject *pipeline_send(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !self->holds)
+        return PyErr_Format(PyExc_TypeError, "_send: takes a holder and a request, of a pipeline that holds");
+    return rs_held_call(self, args[0], args[1]);
+}
+
 static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (!need_function("attempt", nargs, args))
+    if (!need_function(self, "attempt", nargs, args))
         return NULL;
     if (rs_is_coroutine_function(args[0]))
         return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
@@ -293,6 +305,8 @@ static PyMethodDef pipeline_methods[] = {
      "call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block to wait."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
      "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the refusal."},
+    {"_send", (PyCFunction)(void (*)(void))pipeline_send, METH_FASTCALL,
+     "_send($self, holder, request, /)\n--\n\nAwait `holder.attempt(request)` if all gates admit; *holder* gets the permits."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
      "attempt($self, fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
@@ -321,7 +335,7 @@ PyTypeObject rs_PipelineType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Pipeline",
     .tp_basicsize = sizeof(rs_pipeline),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Pipeline(gates)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
+    .tp_doc = "Pipeline(gates, holds=False)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
     .tp_new = pipeline_new,
     .tp_init = (initproc)pipeline_init,
     .tp_dealloc = (destructor)pipeline_dealloc,

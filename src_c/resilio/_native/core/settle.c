@@ -266,7 +266,7 @@ int rs_run_succeeded(rs_run *run)
 {
     int64_t now = 0;
     PyObject *slow = NULL;
-    if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch))
+    if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch || run->pipe->holds))
         return 0;
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
@@ -307,6 +307,28 @@ static void leave_deadlines(rs_run *run, int stage)
         run->deadline_ns = Py_MIN(rs_run_deadline(run, stage), rs_deadline_ns());
 }
 
+/* The call is over for the gates from *first* on, which are neighbours; of what has been answered there may be more to come. What
+   is whole is settled by their own rules. The rest is the holder's: a permit, and the error or the answer. *slow* as of rs_run_count. */
+static PyObject *hand_over(rs_run *run, int first, rs_end *end)
+{
+    PyObject *holder = end->request->args[end->request->nargs], *slow = NULL;
+    int whole = end->value && rs_held_is_whole(holder), goes_on = end->value && !whole && first == 0 && !run->inside;
+    if (first == run->base && !goes_on)
+        slow = rs_run_count(run, end->now_ns);
+    if (whole)
+        for (int i = run->n - 1; i >= first; i--) {
+            rs_slot *slot = &run->slots[i];
+            run->n = (int16_t)i;
+            settle_one(slot->gate, slot, judge_value(run, slot->gate, end->value), NULL, 0, end->now_ns);
+        }
+    else {
+        PyObject *permit = rs_permit_of_part(run, first, goes_on, end->now_ns);
+        rs_held_tell(end, holder, permit);
+        Py_XDECREF(permit);
+    }
+    return slow;
+}
+
 /* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
    else. PASS: all are settled. Otherwise run->n - 1 is the stage that has answered, and it is held. */
 int rs_run_outward(rs_run *run, rs_end *end)
@@ -323,6 +345,14 @@ int rs_run_outward(rs_run *run, rs_end *end)
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
+        if (run->pipe->holds && strategy == NULL) {
+            int first = i;
+            while (first > run->base && run->slots[first - 1].gate->ops->strategy == NULL)
+                first--;
+            slow = hand_over(run, first, end);
+            i = first;
+            continue;
+        }
         end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value)
                                 : rs_judge_error(run, i, end->error, end->now_ns));
         if (run->verdict >= 0 && end->outcome == RS_SUCCESS)

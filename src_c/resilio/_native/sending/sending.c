@@ -28,7 +28,6 @@ typedef struct {
     PyObject_HEAD
     AdmissionObject *admission;
     PyObject *request;
-    PyObject *sender;               /* knows what becomes of the permit, in the admission's place; or NULL */
     PyObject *send;
     PyObject *permit;               /* NULL: none yet, or it has been handed over */
     PyObject *inner;                /* the wait for a permit, then what sends */
@@ -38,7 +37,7 @@ typedef struct {
 
 static PyTypeObject AdmissionType, SendingType;
 static PyObject *current_call;      /* resilio._native.core.current */
-static PyObject *name_connection, *name_content, *name_exception, *name_hold, *name_returned, *name_settle, *name_status;
+static PyObject *name_connection, *name_content, *name_exception, *name_returned, *name_status;
 
 /* ---- errors --------------------------------------------------------------------------------------------------- */
 
@@ -81,19 +80,6 @@ static void let_go(SendingObject *self)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Settle what has raised; what is returned says what to raise in its place. A sender is not asked about refusals. */
-static PyObject *settle(SendingObject *self, PyObject *permit, PyObject *error)
-{
-    PyObject *args[4] = {self->sender, permit ? permit : Py_None, error, self->request};
-    if (self->sender == NULL)
-        return PyObject_Vectorcall(self->admission->settle, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    PyObject *done = permit ? PyObject_VectorcallMethod(name_settle, args, 3, NULL) : Py_NewRef(Py_None);
-    if (done == NULL)
-        return NULL;
-    Py_DECREF(done);
-    Py_RETURN_NONE;
-}
-
 /* It has raised: settle, and raise that, or what `settle` answers in its place. */
 static PySendResult failed(SendingObject *self, PyObject **result)
 {
@@ -101,7 +87,8 @@ static PySendResult failed(SendingObject *self, PyObject **result)
     self->permit = NULL;
     self->state = DONE;
     *result = NULL;
-    PyObject *other = settle(self, permit, error);
+    PyObject *args[4] = {NULL, permit ? permit : Py_None, error, self->request};
+    PyObject *other = PyObject_Vectorcall(self->admission->settle, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(permit);
     if (other == Py_None || other == error)
         raise_error(error);
@@ -148,9 +135,7 @@ static int is_whole(PyObject *response, long fails_from)
 static PyObject *hold(SendingObject *self, PyObject *permit, PyObject *answer)
 {
     AdmissionObject *admission = self->admission;
-    PyObject *args[3] = {self->sender, permit, answer};
-    if (self->sender)
-        return PyObject_VectorcallMethod(name_hold, args, 3, NULL);
+    PyObject *args[3] = {NULL, permit, answer};
     if (LIKELY(admission->fails_from && is_whole(answer, admission->fails_from)))
         return PyObject_VectorcallMethod(name_returned, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     return PyObject_Vectorcall(admission->hold, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -390,7 +375,6 @@ static int sending_traverse(SendingObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->admission);
     Py_VISIT(self->request);
-    Py_VISIT(self->sender);
     Py_VISIT(self->send);
     Py_VISIT(self->permit);
     Py_VISIT(self->inner);
@@ -425,7 +409,6 @@ static void sending_dealloc(SendingObject *self)
     if (UNLIKELY(self->inner || self->permit || self->send))
         sending_clear(self);
     Py_DECREF(self->request);
-    Py_XDECREF(self->sender);
     Py_DECREF((PyObject *)self->admission);
     PyObject_GC_Del(self);
 }
@@ -472,14 +455,13 @@ static int is_special(AdmissionObject *self)
     return told;
 }
 
-static PyObject *sending_new(AdmissionObject *admission, PyObject *request, PyObject *sender, PyObject *send)
+static PyObject *sending_new(AdmissionObject *admission, PyObject *request, PyObject *send)
 {
     SendingObject *made = PyObject_GC_New(SendingObject, &SendingType);
     if (made == NULL)
         return NULL;
     made->admission = (AdmissionObject *)Py_NewRef((PyObject *)admission);
     made->request = Py_NewRef(request);
-    made->sender = Py_XNewRef(sender);
     made->send = Py_NewRef(send);
     made->permit = made->inner = made->weakrefs = NULL;
     made->state = CREATED;
@@ -500,22 +482,8 @@ static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, si
     }
     if (UNLIKELY(self->acquire == NULL))
         return PyErr_Format(PyExc_RuntimeError, "this admission has no gates: its __init__ has not run");
-    return sending_new(self, args[0], NULL, args[1]);
+    return sending_new(self, args[0], args[1]);
 }
-
-static PyObject *admission_by(AdmissionObject *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 3)
-        return PyErr_Format(PyExc_TypeError, "by takes a sender, a request and what sends it");
-    if (UNLIKELY(self->acquire == NULL))
-        return PyErr_Format(PyExc_RuntimeError, "this admission has no gates: its __init__ has not run");
-    return sending_new(self, args[1], args[0], args[2]);
-}
-
-static PyMethodDef admission_methods[] = {
-    {"by", (PyCFunction)(void (*)(void))admission_by, METH_FASTCALL,
-     "by($self, sender, request, send, /)\n--\n\nAs a call, with *sender* to hold and settle the permit; within a guarded call too."},
-    {NULL}};
 
 static PyObject *admission_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -583,7 +551,6 @@ static PyTypeObject AdmissionType = {
     .tp_dealloc = (destructor)admission_dealloc,
     .tp_traverse = (traverseproc)admission_traverse,
     .tp_clear = (inquiry)admission_clear,
-    .tp_methods = admission_methods,
     .tp_vectorcall_offset = offsetof(AdmissionObject, vectorcall),
     .tp_call = PyVectorcall_Call,
 };
@@ -601,14 +568,24 @@ static int exec_module(PyObject *module)
     name_connection = PyUnicode_InternFromString("_connection");
     name_content = PyUnicode_InternFromString("content");
     name_exception = PyUnicode_InternFromString("_exception");
-    name_hold = PyUnicode_InternFromString("hold");
     name_returned = PyUnicode_InternFromString("returned");
-    name_settle = PyUnicode_InternFromString("settle");
     name_status = PyUnicode_InternFromString("status");
-    if (!name_connection || !name_content || !name_exception || !name_hold || !name_returned || !name_settle || !name_status)
+    if (!name_connection || !name_content || !name_exception || !name_returned || !name_status)
         return -1;
     return PyModule_AddType(module, &AdmissionType) < 0 || PyModule_AddType(module, &SendingType) < 0 ? -1 : 0;
 }
+
+static PyObject *sending_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !PyLong_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "is_whole takes a response and the least status that fails");
+    return PyBool_FromLong(is_whole(args[0], PyLong_AsLong(args[1])));
+}
+
+static PyMethodDef methods[] = {
+    {"is_whole", (PyCFunction)(void (*)(void))sending_is_whole, METH_FASTCALL,
+     "is_whole(response, fails_from, /)\n--\n\nHas a response of aiohttp's surely ended well with its head? False: it may have."},
+    {NULL}};
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, exec_module},
@@ -620,6 +597,7 @@ static PyModuleDef_Slot slots[] = {
 #endif
     {0, NULL}};
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.sending", .m_doc = "One request under way, with its permit.", .m_slots = slots};
+    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.sending", .m_doc = "One request under way, with its permit.", .m_methods = methods,
+    .m_slots = slots};
 
 PyMODINIT_FUNC PyInit_sending(void) { return PyModuleDef_Init(&definition); }
