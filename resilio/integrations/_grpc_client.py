@@ -214,6 +214,12 @@ class _Stream(_Call):
         answer.cancel()
 
 
+OF_A_WRITE = "Internal error from Core"
+"""The details of the status that grpcio gives a call whose message could not be written."""
+LOOKS = (0.001, 0.256)
+"""Seconds until that status is looked at again, at first and at last."""
+
+
 class _Over:
     """What ends a lease when its call is over; it knows nothing that would keep what the user holds alive."""
 
@@ -224,10 +230,24 @@ class _Over:
         self._guarded = guarded
         self._out_of_time = out_of_time
 
-    def __call__(self, call: Any) -> None:
+    def __call__(self, call: Any, again: float = LOOKS[0]) -> None:
+        """
+        End the lease.
+
+        A server that ends a call while its client writes: grpcio says that of the write first, and what the server has
+        said up to some milliseconds later, of which it tells nobody. So it is looked for, less and less often.
+
+        Args:
+            call: It is over.
+
+            again: Seconds after which its status is looked at again, if that may change.
+        """
         error = ended_with(call)
         if error is None:
             self._lease.end("success")
+            return
+        if again <= LOOKS[1] and error.details() == OF_A_WRITE and error.code() is Code.INTERNAL:
+            asyncio.get_running_loop().call_later(again, self, call, 2 * again)
             return
         outcome = self._guarded.outcome(error)
         if call.cancelled() or (self._out_of_time and error.code() is Code.DEADLINE_EXCEEDED):

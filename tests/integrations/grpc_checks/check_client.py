@@ -16,9 +16,12 @@ from servers.grpc_service import Code, Served, ends, pairs, read, serve
 import resilio
 from resilio import errors
 from resilio.integrations import grpc as guarded
-from resilio.integrations._grpc_calls import ended_with
+from resilio.integrations._grpc_calls import StreamLease, ended_with
+from resilio.integrations._grpc_client import Guarded, _Over
 from resilio.integrations._grpc_errors import in_terms
+from resilio.integrations._way import Way
 from resilio.integrations.grpc import direct, interceptors, method, preset
+from resilio.testing import virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -408,7 +411,61 @@ async def test_what_streams_requests_is_made_once(served: Served) -> None:
             await channel.stream_unary("/s/nothing")(several(b"a"))
     assert served.service.calls["nothing"] == 1
     # The end comes while the client still writes: now and then grpcio calls it INTERNAL before it knows better.
-    assert ends(inner) in ((2, 0, 0), (1, 1, 0))
+    await served.until(lambda: inner.snapshot().inflight == 0)
+    assert ends(inner) == (2, 0, 0)
+
+
+class Written:
+    """A call whose message could not be written, and whose status its server says some time later, or never."""
+
+    def __init__(self, later: Any) -> None:
+        self.status, self.said = Code.INTERNAL, "Internal error from Core"
+        if later is not None:
+            asyncio.get_running_loop().call_later(0.05, self.becomes, later)
+
+    def becomes(self, status: Any) -> None:
+        """The server's own status is here."""
+        self.status, self.said = status, "its own"
+
+    async def code(self) -> Any:
+        """Return the status."""
+        return self.status
+
+    async def details(self) -> str:
+        """Return its text."""
+        return self.said
+
+    async def initial_metadata(self) -> Any:
+        """Return none."""
+        return aio.Metadata()
+
+    trailing_metadata = initial_metadata
+
+    async def debug_error_string(self) -> str:
+        """Return nothing."""
+        return ""
+
+    def cancelled(self) -> bool:
+        """Nobody has."""
+        return False
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"), [(Code.UNIMPLEMENTED, (1, 0, 0)), (Code.UNAVAILABLE, (0, 1, 0)), (None, (0, 1, 0))]
+)
+def test_a_status_that_grpcio_takes_back_is_not_what_a_stream_ends_with(later: Any, expected: Any) -> None:
+    """Of a call that its server ends early the server's status counts, which comes after grpcio's own."""
+    policy = resilio.bulkhead(1)
+
+    async def scenario() -> None:
+        lease = StreamLease("a call")
+        lease.hold(policy.acquire())
+        _Over(lease, Guarded(Way(policy), guarded.FAILING, True), False)(Written(later))
+        await asyncio.sleep(2)
+
+    with virtual_time() as vt:
+        vt.run(scenario)
+    assert ends(policy) == expected
 
 
 @pytest.mark.parametrize(
