@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import pickle
+import sys
 import threading
 from typing import Any, Self
 
@@ -268,3 +269,15 @@ def test_a_gates_share_of_enforcement_is_checked(breaker: Any) -> None:
     assert math.isnan(gate.quantile(0.5))
     breaker.call(print, end="")
     assert gate.quantile(0.5) > 0
+
+
+def test_a_permit_has_room_for_what_it_holds() -> None:
+    """With one gate it fits what the interpreter keeps ready for small objects; with many it holds and ends them all."""
+    with_one, with_many = circuit_breaker(), [circuit_breaker() for _ in range(20)]
+    permit = with_one.try_acquire()
+    assert sys.getsizeof(permit) <= 512
+    permit.success()
+    permit = core.Pipeline(tuple(breaker.gates[0] for breaker in with_many)).try_acquire()
+    assert [breaker.snapshot().inflight for breaker in with_many] == [1] * 20
+    permit.success()
+    assert [(breaker.snapshot().inflight, breaker.snapshot().successes) for breaker in with_many] == [(0, 1)] * 20

@@ -2,21 +2,21 @@
 #include "core.h"
 
 typedef struct {
-    PyObject_HEAD
+    PyObject_VAR_HEAD
     rs_run run;
     rs_pipeline *pipe;
     PyObject *weakrefs;
     int ended;
     rs_frame frame;                 /* while the first item is made */
     uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
-    rs_slot slots[RS_INLINE_GATES];
+    rs_slot slots[];                /* as many as are held, and one at least: with more it is too large for the quick allocator */
 } PermitObject;
 #define JUDGED 64                   /* slots that a mask has room for; a pipeline has at most 17 */
 
 /* Takes the run over from an owner that keeps its own reference to the pipeline. */
 PyObject *rs_permit_new(rs_run *run)
 {
-    PermitObject *self = PyObject_GC_New(PermitObject, &rs_PermitType);
+    PermitObject *self = PyObject_GC_NewVar(PermitObject, &rs_PermitType, Py_MAX(run->n, 1));
     if (self == NULL) {
         rs_run_cancel(run, run->base, 0, rs_clock_now(rs_clk));
         return NULL;
@@ -27,12 +27,9 @@ PyObject *rs_permit_new(rs_run *run)
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
-    if (run->n <= RS_INLINE_GATES) {
-        memcpy(self->slots, run->slots, (size_t)run->n * sizeof(rs_slot));
-        self->run.slots = self->slots;
-    }
-    else
-        run->slots = NULL;          /* the array itself moves */
+    for (int i = 0; i < run->n; i++)
+        self->slots[i] = run->slots[i];
+    self->run.slots = self->slots;
     run->n = 0;
     run->ledger = NULL;
     run->lent = 0;
@@ -56,19 +53,9 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
         part.ledger = NULL;
         part.inside = part.lent = 1;        /* it is told with the run's */
     }
-    rs_slot *own = part.n > RS_INLINE_GATES ? PyMem_Malloc((size_t)part.n * sizeof(rs_slot)) : NULL;
-    if (part.n > RS_INLINE_GATES && own == NULL) {
-        rs_run_settle(&part, RS_IGNORED, NULL, 0, now);
-        rs_ledger_drop(&part.ledger);
-        return PyErr_NoMemory();
-    }
-    if (own)
-        part.slots = memcpy(own, part.slots, (size_t)part.n * sizeof(rs_slot));
     PyObject *permit = rs_permit_new(&part);
-    if (permit == NULL) {
+    if (permit == NULL)
         rs_ledger_drop(&part.ledger);
-        PyMem_Free(own);
-    }
     return permit;
 }
 
@@ -115,9 +102,8 @@ static void permit_dealloc(PermitObject *self)
         count_abandoned(&self->run);
         settle_as_judged(self, 1, 1);
     }
-    rs_ledger_drop(&self->run.ledger);
-    if (self->run.slots && self->run.slots != self->slots)
-        PyMem_Free(self->run.slots);
+    if (RS_UNLIKELY(self->run.ledger != NULL))
+        rs_ledger_drop(&self->run.ledger);
     Py_DECREF((PyObject *)self->pipe);
     PyObject_GC_Del(self);
 }
@@ -375,6 +361,7 @@ static PyGetSetDef permit_getset[] = {
 PyTypeObject rs_PermitType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Permit",
     .tp_basicsize = sizeof(PermitObject),
+    .tp_itemsize = sizeof(rs_slot),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "What a policy granted. End it once by success, failure or ignore; dropped, it is ignored.",
     .tp_dealloc = (destructor)permit_dealloc,
