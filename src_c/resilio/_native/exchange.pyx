@@ -1,4 +1,4 @@
-# cython: auto_pickle=False
+# cython: auto_pickle=False, always_allow_keywords=False, binding=False
 """
 What every request of an ASGI app passes, in its quick part; `resilio.integrations._asgi_exchange` is the rest.
 
@@ -17,7 +17,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 __all__ = ["Entrance", "Exchange", "Serving", "settle", "shorten"]
 
-include "settle.pxi"
+include "servers.pxi"
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -34,7 +34,6 @@ cdef extern from "Python.h":
     PySendResult PyIter_Send(object, object, PyObject **) except PYGEN_ERROR
     bint PyCoro_CheckExact(object)
     bint PyGen_CheckExact(object)
-    object PyMethod_New(object, object)
     bint PyTuple_CheckExact(PyObject *)
     Py_ssize_t PyTuple_GET_SIZE(PyObject *)
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t)
@@ -48,7 +47,6 @@ ctypedef PyObject *(*call_slot)(PyObject *, PyObject *, PyObject *) except NULL
 
 cdef enum:
     BUFFERED = 65536                        # a body that is no longer is taken by servers and kernels at once
-    LONGEST = 63                            # of the names of headers that a mask of lengths has room for
 
 cdef enum:
     FRESH                                   # nothing has been asked for yet
@@ -118,12 +116,13 @@ cdef class Entrance:
     cdef public object app
     cdef public object policy
     cdef object begin
+    cdef vector quick                       # what that is in C; NULL: it is something else
     cdef type http                          # a class below Exchange
     cdef object receive                     # its methods, to be bound
     cdef object send
     cdef frozenset paths                    # that are exempt
     cdef dict headers                       # that are read
-    cdef unsigned long long lengths         # of their names
+    cdef unsigned long long of_paths, of_headers    # how long they are
     cdef bint opened
     cdef tuple refusals
 
@@ -152,23 +151,22 @@ cdef class Entrance:
         self.http, self.paths, self.refusals = http, paths, refusals
         self.receive, self.send = http.receive, http.send
         self.headers = dict.fromkeys(headers)
-        self.lengths = 0
-        for name in self.headers:
-            self.lengths |= <unsigned long long>1 << min(len(name), LONGEST)
+        self.of_paths, self.of_headers = lengths_of(paths), lengths_of(self.headers)
+        self.quick = in_c(self.begin)
         self.opened = not always_long
 
     cdef bint _is_plain(self, dict scope) except -1:
         """Tell whether the request may go the short way: on asyncio, not exempt, and without a header that is read."""
         cdef dict loaded = modules
-        if not self.opened or not _says(scope["type"], b"http", 4) or scope["path"] in self.paths or "trio" in loaded:
+        if not self.opened or not _says(scope["type"], b"http", 4) or "trio" in loaded:
             return False
-        headers = scope["headers"]
-        if type(headers) is not list:
+        path, headers = scope["path"], scope["headers"]
+        if self.of_paths >> <int>min(len(path), LONGEST) & 1 and path in self.paths:
             return False
-        return not self._are_read(<list>headers)
+        return type(headers) is list and not self._are_read(<list>headers)
 
     cdef bint _are_read(self, list headers) except -1:
-        """Tell whether one of them is read, or may be; of most the length says that it is not."""
+        """Tell whether one of them is read, or may be."""
         cdef Py_ssize_t at, length
         cdef PyObject *pair
         for at in range(len(headers)):
@@ -179,7 +177,7 @@ cdef class Entrance:
             if not PyBytes_CheckExact(pair):
                 return True
             length = min(PyBytes_GET_SIZE(pair), LONGEST)
-            if self.lengths >> length & 1 and <object>pair in self.headers:
+            if self.of_headers >> length & 1 and <object>pair in self.headers:
                 return True
         return False
 
@@ -273,12 +271,12 @@ cdef class Serving:
         cdef Exchange exchange = self.exchange
         self.state = RUNNING
         try:
-            permit = entrance.begin(self.scope)
+            permit = call(entrance.begin, entrance.quick, self.scope)
             if type(permit) is tuple:
                 self.state, self.inner = HANDED, entrance._go_on(*permit, self.scope, exchange)
                 return 0
             exchange.permit = permit
-            receive, send = PyMethod_New(entrance.receive, exchange), PyMethod_New(entrance.send, exchange)
+            receive, send = bound(entrance.receive, exchange), bound(entrance.send, exchange)
             self.inner = _iterator(entrance.app(self.scope, receive, send))
         except BaseException as error:
             if not self._is_answered(error):

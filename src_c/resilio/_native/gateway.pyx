@@ -1,4 +1,4 @@
-# cython: auto_pickle=False
+# cython: auto_pickle=False, always_allow_keywords=False, binding=False
 """
 What every request of a WSGI app passes, in its quick part; `resilio.integrations.wsgi` is the rest.
 
@@ -9,7 +9,7 @@ from cpython.object cimport PyObject
 
 __all__ = ["Body", "Exchange", "Gateway", "SizedBody", "settle", "sized"]
 
-include "settle.pxi"
+include "servers.pxi"
 
 cdef extern from "Python.h":
     ctypedef struct Slots "PyTypeObject":
@@ -51,7 +51,7 @@ cdef class Exchange:
         else:
             self._write = self._start_response(status, headers, exc_info)
         self.status = _code(status)
-        return self.write
+        return bound(_write, self)          # which hardly any app wants
 
     def write(self, data):
         """Write a part of the body at once, as apps do that have no iterable."""
@@ -106,6 +106,9 @@ cdef class Exchange:
             settle(permit, self.status or 500)
         else:
             self.gateway._abandoned(permit)
+
+
+cdef object _write = Exchange.write         # found once
 
 
 cdef long _code(str status) except -1:
@@ -201,8 +204,11 @@ cdef class Gateway:
     cdef public object app
     cdef public object policy
     cdef object acquire
+    cdef vector quick                       # what that is in C; NULL: it is something else
     cdef type exchange                      # a class below Exchange
+    cdef object begun                       # its start_response, to be bound
     cdef frozenset paths                    # that are exempt
+    cdef unsigned long long of_paths        # how long they are
     cdef tuple variables                    # that are read
     cdef object untold
     cdef tuple refusals
@@ -232,7 +238,9 @@ cdef class Gateway:
         if not issubclass(exchange, Exchange):
             raise TypeError(f"exchange must be a class below Exchange, not {exchange!r}")
         self.app, self.policy, self.acquire = app, policy, policy.acquire
-        self.exchange, self.paths, self.variables = exchange, paths, tuple(variables)
+        self.quick = in_c(self.acquire)
+        self.exchange, self.begun, self.variables = exchange, exchange.start_response, tuple(variables)
+        self.paths, self.of_paths = paths, lengths_of(paths)
         self.refusals, self.untold, self.opened = refusals, untold, not always_long
 
     def __call__(self, environ, start_response):
@@ -241,10 +249,10 @@ cdef class Gateway:
             self._tell()
         if type(environ) is not dict or not self._is_plain(<dict>environ):
             return self._serve(environ, start_response)
-        exchange = self.exchange_of(environ, start_response)
+        exchange = self._exchange_of(environ, start_response)
         try:
-            exchange.permit = self.acquire(environ)
-            result = self.app(environ, exchange.start_response)
+            exchange.permit = call(self.acquire, self.quick, environ)
+            result = self.app(environ, bound(self.begun, exchange))
             if type(result) is list or type(result) is tuple:
                 return _sized(exchange, result)
             return self._around(result, exchange, None)
@@ -258,15 +266,18 @@ cdef class Gateway:
         path, mounted = environ.get("PATH_INFO"), environ.get("SCRIPT_NAME")
         if mounted:
             path = mounted + (path or "")
-        if path in self.paths:
+        if type(path) is not str or self.of_paths >> <int>min(len(<str>path), LONGEST) & 1 and path in self.paths:
             return False
         for variable in self.variables:
             if variable in environ:
                 return False
         return True
 
-    cpdef Exchange exchange_of(self, environ, start_response):
+    def exchange_of(self, environ, start_response):
         """Return what holds the permit of a request, none yet."""
+        return self._exchange_of(environ, start_response)
+
+    cdef Exchange _exchange_of(self, environ, start_response):
         cdef Exchange exchange = (<Slots *>self.exchange).tp_new(self.exchange, _nothing, NULL)
         exchange.environ, exchange.gateway, exchange._start_response = environ, self, start_response
         exchange.streams = True
