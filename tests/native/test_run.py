@@ -272,7 +272,7 @@ def test_a_gates_share_of_enforcement_is_checked(breaker: Any) -> None:
 
 
 def test_a_permit_has_room_for_what_it_holds() -> None:
-    """With one gate it fits what the interpreter keeps ready for small objects; with many it holds and ends them all."""
+    """With one gate it fits what the interpreter keeps ready for small objects; with many it ends them all."""
     with_one, with_many = circuit_breaker(), [circuit_breaker() for _ in range(20)]
     permit = with_one.try_acquire()
     assert sys.getsizeof(permit) <= 512
