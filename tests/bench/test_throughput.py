@@ -69,6 +69,7 @@ def test_every_target_is_of_a_row_that_somebody_may_measure(integrations) -> Non
     assert {f"throughput_{name}" for name in clients.CLIENTS} <= set(TARGETS)
 
 
+@pytest.mark.untraced  # nobody asks how much of the benchmarks is reached
 def test_the_clients_that_are_installed_are_measured(integrations, monkeypatch) -> None:
     """Real requests through bare and guarded clients: each installed one has its rows, each missing one a skip."""
     clients = importlib.import_module("benchmarks.integrations.clients")
@@ -81,6 +82,7 @@ def test_the_clients_that_are_installed_are_measured(integrations, monkeypatch) 
     assert all(row.value > 0 for row in found if isinstance(row, Row) and row.unit == "requests/s")
 
 
+@pytest.mark.untraced  # nobody asks how much of the benchmarks is reached
 def test_the_servers_that_are_installed_are_measured(integrations, monkeypatch) -> None:
     """Real requests to bare and guarded apps: each server has its rows, each missing one a skip; no process is left."""
     servers = importlib.import_module("benchmarks.integrations.servers")

@@ -47,7 +47,6 @@ def shortfalls(runs: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.covers
 def test_guarded_service_fares_better(tmp_path: Path) -> None:
     """
     At the same load the guarded service sends fewer calls into the outage and its healthy neighbour waits less.

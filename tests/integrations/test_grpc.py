@@ -1,5 +1,5 @@
 """
-The interceptors for grpc.aio, each file of `grpc_checks` in a process of its own.
+The interceptors for grpc.aio, the files of `grpc_checks` in processes of their own.
 
 grpcio has threads of its own that last as long as any channel or call: a fork in this process, of which other tests
 have many, would not be safe, and is warned of.
@@ -23,11 +23,11 @@ if importlib.util.find_spec("grpc") is None:
     pytest.skip("grpcio is not installed", allow_module_level=True)
 
 
-def check(file: str, marks: str = "not slow and not soak") -> None:
-    """Run a file of checks in a process of its own."""
+def check(*files: str, marks: str = "not slow and not soak") -> None:
+    """Run files of checks in a process of their own."""
     options = ("-q", "-p", "no:cacheprovider", "-o", "python_files=check_*.py", "-m", marks + UNTRACED)
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(CHECKS / file)],
+        [sys.executable, "-m", "pytest", *options, *(str(CHECKS / file) for file in files)],
         env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         capture_output=True,
         text=True,
@@ -37,19 +37,9 @@ def check(file: str, marks: str = "not slow and not soak") -> None:
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
-def test_the_client() -> None:
-    """What each kind of call means to a policy."""
-    check("check_client.py")
-
-
-def test_the_server() -> None:
-    """What is admitted, refused, and how it ends."""
-    check("check_server.py")
-
-
-def test_the_page() -> None:
-    """What the documentation shows."""
-    check("check_page.py")
+def test_the_client_the_server_and_the_page() -> None:
+    """What each kind of call means to a policy, what is admitted, and what the documentation shows."""
+    check("check_client.py", "check_server.py", "check_page.py")
 
 
 @pytest.mark.untraced
@@ -62,11 +52,11 @@ def test_a_small_storm_of_streams_leaves_no_permit_out() -> None:
 @pytest.mark.slow
 def test_a_storm_of_streams_leaves_no_permit_out() -> None:
     """The same, with more of them."""
-    check("check_storm.py", "slow")
+    check("check_storm.py", marks="slow")
 
 
 @pytest.mark.untraced
 @pytest.mark.soak
 def test_twenty_thousand_streams_leave_no_permit_out() -> None:
     """The whole storm."""
-    check("check_storm.py", "soak")
+    check("check_storm.py", marks="soak")

@@ -197,6 +197,7 @@ def test_both_writers_say_the_same(text: str) -> None:
     assert len(ours) > 400
 
 
+@pytest.mark.untraced  # promtool reads what others trace
 @needs_promtool
 def test_promtool_finds_no_fault_in_the_metrics(text: str) -> None:
     """`promtool check metrics`: syntax, types, help, units and endings of names."""
@@ -301,6 +302,7 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
         taken |= cells
 
 
+@pytest.mark.untraced  # promtool reads what others trace
 @needs_promtool
 def test_promtool_reads_every_expression(tmp_path: Path) -> None:
     """Those of the dashboard as recording rules: the parser of Prometheus itself."""
@@ -316,6 +318,7 @@ def test_promtool_reads_every_expression(tmp_path: Path) -> None:
     assert f"{len(expressions())} rules found" in done.stdout
 
 
+@pytest.mark.untraced  # promtool reads what others trace
 @needs_promtool
 def test_promtool_finds_no_fault_in_the_alerts_and_each_fires(tmp_path: Path) -> None:
     """`promtool check rules` and `promtool test rules`: on what each is about, and not for a healthy service."""
@@ -331,6 +334,7 @@ def test_promtool_finds_no_fault_in_the_alerts_and_each_fires(tmp_path: Path) ->
         assert fires, f"no test in which {alert} fires"
 
 
+@pytest.mark.untraced  # promtool reads what others trace
 @needs_promtool
 def test_promtool_notices_an_alert_that_cannot_fire(tmp_path: Path) -> None:
     """The tests of the alerts test something."""

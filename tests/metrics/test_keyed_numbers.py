@@ -163,6 +163,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     return meanwhile
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 20))])
 def test_keys_that_come_and_go_while_others_are_read_count_once(
     vt: Any, small_steps: list[Callable[[], object]], seed: int

@@ -223,6 +223,8 @@ def serve(
     return busy / workers / seconds
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
+@pytest.mark.once
 @pytest.mark.parametrize("workers", [2, 10, 150])
 @pytest.mark.parametrize("mean", [1e-4, 30.0])
 def test_the_default_finds_the_knee_of_any_server(workers: int, mean: float) -> None:
@@ -233,12 +235,15 @@ def test_the_default_finds_the_knee_of_any_server(workers: int, mean: float) -> 
     assert law.baseline == pytest.approx(mean, rel=0.6)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_large_server_is_not_kept_waiting_for_a_limit(seed: int) -> None:
     """Two hundred workers under load from the first call on: most of the first sixty mean times is used."""
     assert serve(Law(), 200, 0.6, load=0.9, service=lambda _: 0.01, seed=seed) > 0.75
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_heavy_tail_does_not_starve_many_workers(seed: int) -> None:
@@ -248,6 +253,7 @@ def test_a_heavy_tail_does_not_starve_many_workers(seed: int) -> None:
     assert serve(law, 100, 6.0, load=1.5, service=lambda _: 0.01, seed=10 + seed, cv=3.5) > 0.93
 
 
+@pytest.mark.once
 def test_a_slow_step_does_not_move_the_default() -> None:
     """A server that is ten times slower for a while has the same knee: the limit neither collapses nor runs away."""
     law = Law()
@@ -258,6 +264,7 @@ def test_a_slow_step_does_not_move_the_default() -> None:
     assert serve(law, 10, 20.0, load=0.9, service=lambda _: 0.01, seed=3) > 0.85
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 def test_the_default_ages() -> None:
     """When nine in ten workers are gone for good, the limit comes down within some thousand calls; and up when back."""
@@ -270,6 +277,7 @@ def test_the_default_ages() -> None:
     assert law.learned > 0.6 * wide
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # tens of thousands of calls, which others trace in small
 def test_a_ceiling_stops_the_climb() -> None:
     """A dependency that never queues takes the limit to the ceiling, and no further."""

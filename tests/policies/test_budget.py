@@ -211,6 +211,8 @@ def attempts_per_call(failing: float, seed: int, *, calls: int = 200_000, **opti
     return attempts / calls
 
 
+@pytest.mark.once
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.parametrize("failing", [0.3, 0.5, 0.75, 0.9])
 @pytest.mark.parametrize("ratio", [0.1, 0.25])
 def test_the_load_is_that_of_the_closed_form(vt, failing, ratio):

@@ -294,6 +294,7 @@ def use_of_tenants(vt):
     return used
 
 
+@pytest.mark.once
 @pytest.mark.untraced  # tens of thousand calls, which others trace in small
 def test_tenants_take_turns_by_the_time_that_they_use(vt):
     """
@@ -310,6 +311,7 @@ def test_tenants_take_turns_by_the_time_that_they_use(vt):
     assert used == fair
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_a_million_tenants_cost_no_memory(vt):
     """The table of tenants has a fixed size: it is neither grown nor emptied by how many there are."""
     import tracemalloc
@@ -773,6 +775,7 @@ def test_prometheus_counts_what_is_lost(vt):
 # ---- learnt limits ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_without_a_number_the_limit_is_learnt(vt):
     """A server of four workers behind it: the limit comes near, what is served is what four can serve."""
     shed = load_shed()

@@ -89,6 +89,7 @@ def test_ls06_cancelled_calls_teach_nothing(vt: VirtualTime, backend: str, law: 
     assert_no_leaks(limit)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @BACKENDS
 @LAWS
 def test_ls06_the_limit_neither_grows_nor_shrinks_without_use(vt: VirtualTime, backend: str, law: Any) -> None:
@@ -127,6 +128,8 @@ def test_rl08_timeouts_shrink_the_limit(vt: VirtualTime, backend: str, law: Any)
     assert limit.snapshot().failures > 100
 
 
+@pytest.mark.once
+@pytest.mark.untraced  # others trace the same lines in less time
 @BACKENDS
 @LAWS
 def test_rl08_refusals_shrink_the_limit(vt: VirtualTime, backend: str, law: Any) -> None:

@@ -279,6 +279,7 @@ def test_rt04_of_a_group_all_must_be_what_is_retried(vt, mode):
     assert caught.value.resilio.stop_reason == "not_retryable"
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @MODES
 def test_rt04_thousands_of_attempts_neither_overflow_nor_grow(vt, mode):
     """RT-04: exponential waits stay at their cap, and attempts at once do not pile up on the stack."""

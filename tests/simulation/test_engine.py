@@ -94,6 +94,7 @@ def all_of_it():
     ]
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_the_same_seed_gives_the_same_bytes():
     """Arrivals, service times, jitter of breakers and backoffs: one seed decides all of it, another differs."""
@@ -127,6 +128,7 @@ def test_stacks_face_the_same_arrivals():
     assert arrivals[0] == arrivals[1]
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_every_task_has_one_fate():
     """Good, late, failed, refused, given up and unfinished add up to what was offered, in all and in each slice."""
@@ -162,6 +164,7 @@ def test_a_run_that_goes_round_without_waiting_is_ended():
     assert "stands still" in result["round"].ended_early or "100 times" in result["round"].ended_early
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_a_run_that_attempts_without_end_is_ended(monkeypatch):
     """So many attempts for each call that nobody meant it: the run ends with what there is."""

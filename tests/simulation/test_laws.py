@@ -46,6 +46,7 @@ def draws(law: Law, count: int = 200_000, seed: int = 1) -> list[float]:
     return [draw() for _ in range(count)]
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_a_law_has_the_mean_that_it_says(law):
     """The mean of many draws is the law's, within 2 %; no time is negative."""
@@ -60,6 +61,7 @@ def test_a_law_repeats(law):
     assert draws(law, 100) == draws(law, 100)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_a_lognormal_law_has_the_spread_that_it_says():
     """Its standard deviation divided by its mean is cv."""
     drawn = draws(Lognormal(0.01, 1.0))

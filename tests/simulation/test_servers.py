@@ -244,6 +244,7 @@ def test_a_retry_goes_to_another_replica(balance):
     assert outcome.failed == 0 < outcome.in_outage
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_balancing_by_load_beats_chance():
     """Who sends to the least busy replica waits less than who chooses by chance; two choices are nearly as good."""
     load = Load(arrivals=Poisson(80))

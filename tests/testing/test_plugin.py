@@ -83,12 +83,14 @@ def test_starts_as_it_was_made(state, turn):
 """
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_a_breaker_starts_each_test_in_the_state_that_it_was_made_in(run: Run) -> None:
     """One that was made `forced_open`, `forced_closed` or `disabled` is so again, whatever the test before did."""
     run(INITIAL).assert_outcomes(passed=6)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_the_reset_can_be_turned_off(run: Run) -> None:
     """`resilio_reset = false` leaves state and names as they are."""
@@ -168,12 +170,14 @@ async def test_jumps(resilio_virtual_time):
 """
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @BOTH_MODES
 def test_it_works_beside_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
     """Fixtures and the reset work in async tests, in both modes."""
     run(ASYNCIO.format(mark=mark), f"--asyncio-mode={mode}").assert_outcomes(passed=2)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @BOTH_MODES
 def test_virtual_time_drives_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
     """With the documented hook the plugin's own loop jumps."""
@@ -189,6 +193,7 @@ def anyio_backend(request, resilio_virtual_time):
 """
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_it_works_beside_anyio(run: Run) -> None:
     """Fixtures and the reset work in anyio's async tests, on asyncio and trio."""
     source = ASYNCIO.replace("asyncio.sleep", "anyio.sleep").replace("import asyncio", "import anyio")

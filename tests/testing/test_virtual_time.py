@@ -107,6 +107,7 @@ def test_timeouts_fire_at_their_time(vt: VirtualTime, backend: str) -> None:
     assert vt.now == pytest.approx(1.5, abs=2e-9)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_short_sleeps_add_up(vt: VirtualTime, backend: str) -> None:
     """Ten thousand sleeps of 0.1 s are 1,000 s: no rounding error builds up, and none is lost or doubled."""
