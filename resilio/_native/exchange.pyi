@@ -25,7 +25,7 @@ class Exchange:
     started: int
     _streams: bool
     def __init__(self, receive: _Receive, send: _Send) -> None: ...
-    def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
+    def send(self, message: MutableMapping[str, Any], /) -> Awaitable[None]:
         """
         Send for the app, and end the permit with the last byte of the body.
 
@@ -62,7 +62,7 @@ class Serving(Coroutine[Any, Any, None]):
     def cr_await(self) -> Any: ...
     def __await__(self) -> Serving: ...  # type: ignore[override]
     def __next__(self) -> Any: ...
-    def send(self, value: Any) -> Any:
+    def send(self, value: Any, /) -> Any:
         """Go on with *value*."""
 
     def throw(self, *error: Any) -> Any:

@@ -37,16 +37,16 @@ class Exchange:
     ) -> Callable[[bytes], Any]:
         """Begin the response for the app; again, as the server allows, with `exc_info`."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         """Write a part of the body at once, as apps do that have no iterable."""
 
     def first_byte(self) -> None:
         """Note that the first part of the body is there: that is the latency of a stream."""
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, /) -> None:
         """End the permit as its gates judge what the app has raised."""
 
-    def answer(self, error: BaseException) -> bytes:
+    def answer(self, error: BaseException, /) -> bytes:
         """Answer a refusal if the response has not begun, and return the answer's body; else raise the error."""
 
     def left(self) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -62,10 +62,10 @@ class Sender(Protocol):
 class SenderOf:
     """A sender made of functions."""
 
-    leases: ClassVar[Any] = ()
     attempt: Callable[[Any], Any]
     hold: Callable[[Permit, Any], None]
     settle: Callable[[Permit, BaseException], None]
+    leases: Any = attrs.field(default=(), init=False)
 
 
 class Way:

@@ -9,7 +9,7 @@ middleware gives a `Serving`, which drives the app's coroutine as an `await` of 
 
 from sys import modules
 
-from cython cimport freelist
+from cython cimport always_allow_keywords, binding, freelist
 from libc.string cimport memcmp
 from cpython.exc cimport PyErr_WarnEx
 from cpython.object cimport PyObject
@@ -370,6 +370,8 @@ cdef PyObject *_enter(PyObject *self, PyObject *args, PyObject *kwargs) except N
     return _long_way(self, args, kwargs)
 
 
+@binding(True)
+@always_allow_keywords(True)
 def shorten(type middleware):
     """
     Have calls of a class below `Entrance` go the short way where there is one; else they go to its `__call__`.
