@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import sys
@@ -48,7 +49,18 @@ class Interrupts:
 
 
 @pytest.fixture
-def interrupts() -> Iterator[Interrupts]:
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Have nothing logged.
+
+    Up to 3.12 `logging` takes a handler's lock and only then enters the block that gives it back. An interrupt between
+    the two leaves it taken for good, and the next thread that logs waits for ever: it hung a test of threads twice.
+    """
+    monkeypatch.setattr(logging.getLogger("resilio"), "disabled", True)
+
+
+@pytest.fixture
+def interrupts(unlogged: None) -> Iterator[Interrupts]:
     """Install the handlers for the test."""
     interrupts = Interrupts()
     interval = sys.getswitchinterval()
