@@ -14,9 +14,12 @@ import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import anyio
+from anyio import to_thread
+from anyio.lowlevel import RunVar
 
 from resilio import _backends
 from resilio._config import seconds
@@ -32,6 +35,7 @@ from resilio.live._sampler import Sampler
 
 __all__ = ["Live", "live"]
 
+_turn: RunVar[anyio.CapacityLimiter | None] = RunVar("resilio_live_turn")
 _STREAMS = {"stream": "page", "hystrix.stream": "hystrix"}
 _HEARTBEAT = 5  # wake-ups without a frame until a comment shows that the connection is alive
 _STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"))
@@ -157,9 +161,13 @@ class OwnLive(Live):
         self._sampler = sampler
 
     async def _data(self, request: Request) -> bytes:
-        if request.page == "snapshot":
-            self.hub.refresh()
-            return encode({"boot": self.hub.boot, **self._sampler.snapshot()})
+        return await _aside(self._snapshot if request.page == "snapshot" else partial(self._one, request))
+
+    def _snapshot(self) -> bytes:
+        self.hub.refresh()
+        return encode({"boot": self.hub.boot, **self._sampler.snapshot()})
+
+    def _one(self, request: Request) -> bytes:
         text = request.query.partition(b"id=")[2]
         policy = self._sampler.find(int(text)) if text.isdigit() and len(text) < 12 else None
         if policy is None:
@@ -195,6 +203,14 @@ async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> 
         group.start_soon(watch)
         await work()
         group.cancel_scope.cancel()
+
+
+async def _aside(work: Callable[[], bytes]) -> bytes:
+    """Do it in a thread, for it may take long; one at a time, so that the app keeps the threads for its own work."""
+    turn = _turn.get(None)
+    if turn is None:
+        _turn.set(turn := anyio.CapacityLimiter(1))
+    return await to_thread.run_sync(work, limiter=turn)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ import attrs
 
 from resilio._explain import explain
 from resilio._options import Window
+from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
@@ -110,7 +111,8 @@ def _seconds(seconds: float | None) -> str:
 def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
     """The keys whose policies are not as usual, or have calls waiting."""
     found: list[dict[str, Any]] = []
-    for key, part in policy.items():
+    for number, (key, part) in enumerate(policy.items(), 1):
+        pause(number)
         state, counters = part._state(), part.gates[0].counters()
         if state not in _CALM or counters["queued"]:
             found.append({"key": tag(key), "state": state, "inflight": counters["inflight"]})

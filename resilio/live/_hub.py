@@ -44,7 +44,7 @@ class Source(Protocol):
 
 def encode(data: Any) -> bytes:
     """Return data as JSON without blanks."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")  # of a lone surrogate
 
 
 def encode_rows(rows: list[dict[str, Any]]) -> bytes:
@@ -154,8 +154,9 @@ class Hub:
         _hubs.add(self)
 
     def _begin(self) -> None:
-        """The lock, and no thread: at the start and in a forked child."""
+        """The locks, and no thread: at the start and in a forked child."""
         self._lock = threading.RLock()
+        self._reading = threading.Lock()
         self._thread = None
 
     @property
@@ -208,8 +209,8 @@ class Hub:
 
     def refresh(self) -> None:
         """Read once if nobody looks, for who asks for everything just once; otherwise the thread has done so."""
-        with self._lock:  # so that the thread does not start meanwhile, and lacks what is read here
-            if self._thread is None:
+        with self._reading:  # and not the lock, which who joins waits for: what is read here is no news to the thread,
+            if self._thread is None:  # but then it has only viewers who are given everything
                 self.source.read()
 
     def wake(self) -> None:
@@ -230,7 +231,9 @@ class Hub:
                     alone = 0 if len(self) else alone + 1
                     due = monotonic() + self.interval
                     self._full = None
-                    self._publish(self.source.read())
+                    with self._reading:
+                        tick = self.source.read()
+                    self._publish(tick)
                 self._serve_fresh()
             except Exception as error:  # noqa: BLE001 - it must not end while there are viewers
                 self._trouble(error)
@@ -241,10 +244,10 @@ class Hub:
             if alone < _LINGER and self._thread is threading.current_thread():
                 return True
             if self._thread is threading.current_thread():
-                self._thread = None
                 self._recent.clear()
                 self._full = None
                 self.source.rest()
+                self._thread = None
             return False
 
     def _publish(self, tick: Tick) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -19,6 +20,7 @@ from resilio._pipeline import PipelineWarning
 from resilio.live import _app, live
 from resilio.live._feed import Remote, events_in
 from resilio.live._http import Answer, Refused
+from resilio.live._sampler import Sampler
 from resilio.live._watch import RemoteLive
 
 TOKEN = "correct horse battery staple"
@@ -226,6 +228,32 @@ async def test_of_many_troubled_keys_some_are_shown() -> None:
     _, known = await ids(app)
     keys = told(await request(app, path=f"/policy?id={known['hosts']}"))["keys"]
     assert [key["state"] for key in keys] == ["open"] * 50
+
+
+async def test_a_name_that_cannot_be_encoded_hides_no_policy() -> None:
+    """A lone surrogate, in the name of a function or what a policy is called after it, is shown as a question mark."""
+
+    def call() -> None:
+        pass
+
+    call.__module__, call.__qualname__ = "m", "lone \udc80"
+    guard, app = circuit_breaker(), live(hystrix=True)
+    guard(call)
+    assert "m.lone ?" in (await ids(app))[1]
+
+
+async def test_what_takes_long_to_read_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot and the details of a policy of many keys hold up nobody's event loop, and one thread at most."""
+    readers: set[int] = set()
+    for where, name in ((_app, "details_of"), (Sampler, "snapshot")):
+        read = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *args, read=read: readers.add(threading.get_ident()) or read(*args))
+    bulkhead(1, name="pool")
+    app = live()
+    _, known = await ids(app)
+    assert (await request(app, path=f"/policy?id={known['pool']}")).status == 200
+    assert readers
+    assert threading.get_ident() not in readers
 
 
 async def test_operations_take_the_token() -> None:
