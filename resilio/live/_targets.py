@@ -37,6 +37,8 @@ def load(target: str) -> Any:
         TargetError: There is no such module or attribute. What the module itself raises passes through.
     """
     module, _, attribute = target.partition(":")
+    if not module or module.startswith("."):
+        raise TargetError(f"{target!r} names no module")
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path has strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
@@ -44,7 +46,8 @@ def load(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and needs another that is not
-        raise TargetError(f"there is no module {error.name!r}") from None
+        hint = "; an address begins with http:// or https://" if set(target) & {":", "/"} else ""
+        raise TargetError(f"there is no module {error.name!r}{hint}") from None
     for part in attribute.split(".") if attribute else ():
         if not hasattr(found, part):
             raise TargetError(f"{module} has no {attribute!r}")

@@ -79,7 +79,7 @@ class Screen:
         """Print it once, all of it; wide where it goes into a file."""
         if not self._console.is_terminal:
             self._console.width = max(self._console.width, _WIDE)
-        self._console.print(self._table(self._chosen(seen)))
+        self._console.print(self._table(self._chosen(_readable(seen))))
 
     @contextmanager
     def live(self) -> Iterator[Callable[[dict[str, Any], str | None], None]]:
@@ -89,6 +89,7 @@ class Screen:
 
     def picture(self, seen: dict[str, Any], problem: str | None = None) -> Group:
         """Return what fits the terminal: a line about all, the table, and the last events."""
+        seen, problem = _readable(seen), _readable(problem)
         chosen = self._chosen(seen)
         events = seen.get("events", [])[-_EVENTS:]
         room = max(1, self._console.height - len(events) - 6)
@@ -131,6 +132,17 @@ class Screen:
             cells = _cells(policy)
             table.add_row(*(cells[name] for name in columns))
         return table
+
+
+def _readable(data: Any) -> Any:
+    """Return it with what no text has spelt out: another process's escape sequences must not command this terminal."""
+    if isinstance(data, dict):
+        return {_readable(key): _readable(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_readable(value) for value in data]
+    if isinstance(data, str) and not data.isprintable():
+        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in data)
+    return data
 
 
 def _words(policy: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import secrets
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TargetError as error:
         print(f"resilio top: {error}", file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows the others
     screen = Screen(options.sort, options.filter.lower())
     try:
         return _once(source, screen, options.interval) if options.once else _follow(source, screen, options.interval)

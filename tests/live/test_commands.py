@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -53,6 +54,11 @@ def test_modules_are_found_in_the_current_folder(module: str) -> None:
         ("a_module_that_is_not_there", "there is no module 'a_module_that_is_not_there'"),
         ("resilio.nothing.there", "there is no module 'resilio.nothing'"),
         ("resilio:nothing", "resilio has no 'nothing'"),
+        ("", "'' names no module"),
+        (":app", "':app' names no module"),
+        (".main:app", "'.main:app' names no module"),
+        ("10.0.0.7:8000/resilio", "no module '10'; an address begins with http://"),
+        ("a_host/resilio", "no module 'a_host/resilio'; an address begins with http://"),
     ],
 )
 def test_targets_that_are_not_there_are_named(target: str, message: str) -> None:
@@ -244,6 +250,34 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert "circuit_breaker #1 closed -> open (consecutive)" in lines[-1]
     assert "and 6 more" in "\n".join(shown("p99", height=4))
     assert "broken" in shown("failures")[3]
+
+
+def test_another_process_cannot_command_the_terminal() -> None:
+    """Escape sequences, line ends and halves of letters in what it says are spelt out."""
+    console_of = pytest.importorskip("rich.console", reason="rich is not installed").Console
+    from resilio.live._terminal import Screen
+
+    evil = "\x1b]0;mine\x07\n\ud800"
+    policy = {**POLICY, "name": evil, "state": {evil: 2}, "trouble": None}
+    event = {"what": "state", "at": 1.0, "kind": "x", "name": evil, "old": evil, "new": evil, "reason": evil}
+    seen = {"process": {"pid": 7, "host": evil}, "policies": [policy], "events": [event]}
+    written = io.StringIO()
+    console = console_of(width=300, height=40, file=written)
+    console.print(Screen("name", "", console).picture(seen, evil))
+    Screen("name", "", console).print(seen)
+    assert not {"\x1b", "\x07", "\ud800"} & set(written.getvalue())
+    assert written.getvalue().count(r"\x1b]0;mine\x07\n\ud800") >= 8
+
+
+def test_top_shows_what_the_terminal_has_letters_for(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name beyond its encoding is no reason to end."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    written = io.BytesIO()
+    bulkhead(3, name="zähler")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    assert _top.main([module, "--once", "--interval", "0.1"]) == 0
+    sys.stdout.flush()
+    assert b"z?hler" in written.getvalue()
 
 
 def test_a_watched_process_that_was_started_anew_is_another_one() -> None:
