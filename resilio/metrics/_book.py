@@ -46,6 +46,7 @@ class Book:
         self._choose = choose
         self._most = most
         self._names: set[Own] = set()
+        self._beyond: set[Own] = set()  # of the policies that were given: there was no room for these names
         self._seen: dict[int, tuple[weakref.ref[Any], Sheet]] = {}
         self._gone = Sheet()
         self._lock = Lock()
@@ -95,6 +96,8 @@ class Book:
         own = (shown.kind, label_of(shown))
         if own not in self._names:
             if len(self._names) >= self._most:
+                if self._policies is not None:
+                    self._beyond.add(own)
                 return (own[0], OTHER), sheet.renamed(OTHER)
             self._names.add(own)
         return own, sheet
@@ -107,9 +110,13 @@ class Book:
                 self._gone.add_totals(sheet)
 
     def _add_changes(self, total: Sheet) -> None:
+        """Those of all names that are shown, and under "other" those of names for which there was no room."""
+        full = len(self._names) >= self._most
         for (kind, policy, state), count in _changes.counted().items():
             if (kind, policy) in self._names:
-                total.counters["state_changes", (kind, policy, state)] = count
+                total.count("state_changes", count, kind, policy, state)
+            elif full and (self._policies is None or (kind, policy) in self._beyond):
+                total.count("state_changes", count, kind, OTHER, state)
 
 
 def _budget_of(shown: Any) -> Any:

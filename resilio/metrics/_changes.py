@@ -6,6 +6,7 @@ from collections import Counter
 
 from resilio import events, registry
 from resilio.events import StateChanged
+from resilio.metrics._read import LONGEST_LABEL
 
 __all__ = ["counted", "start"]
 
@@ -34,4 +35,4 @@ def _label(name: str | None) -> str:
     """The policy's label: that of one which only a lambda or a local function gave a name is "unnamed"."""
     if name is None or ("<" in name and registry.place_of(name) is None):
         return "unnamed"
-    return name
+    return name[:LONGEST_LABEL]

@@ -66,6 +66,29 @@ def test_a_name_is_bounded_in_length() -> None:
         assert 'policy="m.lone ?"' in text
 
 
+@pytest.mark.parametrize(
+    ("given", "names"), [(True, (f"m.{'y' * 198}", "changing 0")), (False, ("changing 0", "changing 1"))]
+)
+def test_changes_of_state_are_bounded_as_all_else_is(given: bool, names: tuple[str, str]) -> None:
+    """Those of names for which there is no room are summed too, and those of a name that is cut are its own."""
+
+    def call() -> None:
+        pass
+
+    call.__module__, call.__qualname__ = "m", "y" * 1000
+    long = circuit_breaker()
+    long(call)
+    policies = [long, *(circuit_breaker(f"changing {at}") for at in range(5))]
+    read = Book(policies if given else None, Chooser("default"), 2)
+    before = read.read()
+    for policy in policies:
+        policy.force_open()
+    read.read()
+    sheet = read.read()
+    keys = [("state_changes", ("circuit_breaker", name, "forced_open")) for name in (*names, OTHER)]
+    assert [sheet.counters[key] - before.counters.get(key, 0) for key in keys] == [1, 1, 4]
+
+
 def test_changes_of_state_are_counted_by_the_new_one() -> None:
     """Also those of policies that only a lambda gave a name: they are one series."""
     read, named, unnamed = book(), circuit_breaker("counted <here>"), circuit_breaker()
