@@ -196,5 +196,4 @@ def rejected(event: Rejected) -> None:
 
 def wants_refusals() -> bool:
     """Tell whether the logger is enabled for DEBUG; False while nobody has imported logging."""
-    logging = sys.modules.get("logging")
-    return logging is not None and bool(logging.getLogger("resilio").isEnabledFor(DEBUG))
+    return "logging" in sys.modules and logger().isEnabledFor(DEBUG)

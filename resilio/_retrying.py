@@ -181,9 +181,10 @@ class _Loop:
         return self._wait is not None
 
     def abandon(self) -> None:
-        """The wait was cut short."""
+        """The wait was cut short, perhaps that for the first attempt, by a Ctrl-C: nothing is held yet."""
         self._tries.refund()
-        self._ended().ignore()
+        if self._permit is not None:
+            self._ended().ignore()
         self._wait = None
 
     def taken(self) -> tuple[object, ...]:

@@ -166,11 +166,11 @@ class Threads:
         with self._lock:
             if self._abandoned >= MOST_ABANDONED:
                 raise OverloadedError("timeout", gate.name, "abandoned_threads", self._abandoned, MOST_ABANDONED)
-            worker = self._free.pop() if self._free else None
-        if worker is not None:
-            worker.job = job
-            worker.wake.release()
-            return
+            if self._free:  # all of it under the lock: see `_next_job`
+                worker = self._free.pop()
+                worker.job = job
+                worker.wake.release()
+                return
         worker = _Worker()
         worker.job = job
         thread = threading.Thread(target=self._work, args=(worker,), name=f"resilio timeout {gate.name}", daemon=True)
@@ -209,11 +209,11 @@ class Threads:
         if worker.wake.acquire(timeout=IDLE_SECONDS):
             return
         with self._lock:
-            leaves = worker in self._free
-            if leaves:
+            if worker.wake.acquire(blocking=False):  # it has got one just now
+                return
+            worker.job = None
+            with suppress(ValueError):  # a Ctrl-C has come between taking it from there and waking it
                 self._free.remove(worker)
-        if not leaves:  # somebody is about to hand it one
-            worker.wake.acquire()
 
 
 def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:

@@ -11,12 +11,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from resilio import PipelineWarning, RejectedError, bulkhead, circuit_breaker, events, pipeline, rate_limit
+from resilio import (
+    PipelineWarning,
+    RejectedError,
+    bulkhead,
+    circuit_breaker,
+    events,
+    keyed,
+    pipeline,
+    rate_limit,
+    retry,
+    timeout,
+)
+from resilio._strategies import threads
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import assert_no_leaks, record_events
 from storm.world import CalleeError
@@ -205,6 +218,105 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
         assert pool.used == 0, f"interrupted before instruction {number}"
     assert len(errors) == number > 10
     assert_no_leaks()
+
+
+class InterrupterOfCalls(Interrupter):
+    """Raises one as the n-th function in Python begins: between any two instructions CPython itself looks at none."""
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        """Trace: the interpreter asks as each function begins; generators may be closed where nothing comes out."""
+        self.left -= not frame.f_code.co_flags & CO_GENERATOR
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def interrupted(number: int, block: Any) -> bool:
+    """Run a block with a Ctrl-C as that function begins; tell whether it has come out, False: it ended before."""
+    before, interrupter = sys.gettrace(), InterrupterOfCalls(number)
+    try:
+        sys.settrace(interrupter)
+        try:
+            end_of(block)
+        finally:
+            sys.settrace(before)
+        for _ in range(20):  # one that the core has put off arrives here
+            pass
+    except KeyboardInterrupt:
+        return True
+    assert interrupter.left >= 0, f"swallowed at function {number}"
+    return False
+
+
+def retried_blocks() -> Any:
+    """Return what runs a block under a retry, twice."""
+    tries = retry(on=CalleeError, backoff=0.0, budget=None)
+
+    def blocks() -> None:
+        for attempt in tries.retrying():
+            with attempt:
+                if attempt.number == 1:
+                    raise CalleeError
+
+    return blocks
+
+
+def nested_retries() -> Any:
+    """Return a call that an inner retry leaves to the outer one, by its predicate."""
+    stack = pipeline(retry(on=lambda _: True, attempts=2, backoff=0.0, budget=None), retry(on=CalleeError, budget=None))
+
+    def fail() -> None:
+        raise CalleeError
+
+    return lambda: stack.attempt(fail)
+
+
+def calls_without_a_key() -> Any:
+    """Return a call whose key function raises, which is reported."""
+    policies = keyed(lambda: bulkhead(5), key=lambda: 1 / 0)
+    return policies(lambda: None)
+
+
+def calls_in_threads() -> Any:
+    """Return a call in a thread that waits for one already: how one begins is Python's own."""
+    call = timeout(30.0, thread=True)(lambda: None)
+    call()
+    return call
+
+
+@pytest.mark.untraced
+@pytest.mark.usefixtures("unlogged")
+@pytest.mark.parametrize("make", [retried_blocks, nested_retries, calls_without_a_key, calls_in_threads])
+def test_an_interrupt_of_a_strategy_comes_out_as_one(make: Any) -> None:
+    """A Ctrl-C as each function in turn begins, strategies' own too: that is what is raised, and nothing is held."""
+    make()()  # imports what it needs
+    for number in range(1000):
+        if not interrupted(number, make()):
+            break
+    assert 3 < number < 999
+    assert_no_leaks()
+
+
+class Popped(list[Any]):
+    """A list where a Ctrl-C comes just after something was taken."""
+
+    def pop(self, *_: Any) -> Any:
+        """Take it."""
+        super().pop()
+        raise KeyboardInterrupt
+
+
+def test_no_thread_waits_for_ever_for_a_call_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C as a call is handed to a thread that waits for one: the thread ends all the same, when it has waited."""
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.5)
+    begin = threads.Threads._begin
+    monkeypatch.setattr(threads.Threads, "_begin", lambda self: (begin(self), setattr(self, "_free", Popped())))
+    limit, before = timeout(30.0, thread=True), set(threading.enumerate())
+    limit.call(int)
+    (thread,) = set(threading.enumerate()) - before
+    with pytest.raises(KeyboardInterrupt):
+        limit.call(int)
+    thread.join(30.0)
+    assert not thread.is_alive(), "it waits for ever"
 
 
 def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts) -> None:

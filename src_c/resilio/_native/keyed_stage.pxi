@@ -23,8 +23,11 @@ cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *befor
 cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
     try:
         return table.policy_for(request)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:               # not even the report went well
-        return table.overflow.policy
+        pass
+    return table.overflow.policy
 
 
 cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's

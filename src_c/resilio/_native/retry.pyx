@@ -156,8 +156,11 @@ cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
     """Is this retry, further out, one for what has just failed?"""
     try:
         return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     except Exception:
-        return 0
+        pass
+    return 0
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------

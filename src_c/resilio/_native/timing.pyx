@@ -6,6 +6,7 @@ On asyncio the core does the rest: one timer for the call, armed when it first s
 trio the stage is run in a cancel scope, in a thread (of a timeout that may use threads) in a thread of the policy's own.
 """
 
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -166,24 +167,36 @@ cdef object _out_of_time(int64_t until_ns=RS_NEVER, int64_t allowed_ns=0):
     return DeadlineExceededError(None if ambient is None else ambient.allowed_ns / 1e9, 0.0)
 
 
-cdef bint _cut_in_python(rs_slot *slot) except -1:
-    """Has this stage, which delegated, ended the call?"""
+cdef bint _cut_says(rs_slot *slot, str question) noexcept:
+    """What the scope or thread says that this stage has delegated the call to. It is Python: a Ctrl-C may hit it."""
+    cdef bint answer = False, interrupted = False
     if slot.extra == NULL:
         return False
-    cut = (<object>slot.extra).cut
-    return cut is not None and cut.cancelled_caught
+    for _ in range(2):
+        try:
+            cut = (<object>slot.extra).cut
+            answer = cut is not None and getattr(cut, question)
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    return answer
 
 
 cdef int _ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
-    if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
-        slot.mark = OURS
-        if end.fired == RS_OUT_OF_TIME:
-            _replace(end, _out_of_time())
-        else:
-            _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation / 1e9))
-    elif _cut_in_python(slot):
-        slot.mark = OURS
-        end.outcome = RS_FAILURE
+    try:
+        if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
+            slot.mark = OURS
+            if end.fired == RS_OUT_OF_TIME:
+                _replace(end, _out_of_time())
+            else:
+                _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation / 1e9))
+        elif _cut_says(slot, "cancelled_caught"):
+            slot.mark = OURS
+            end.outcome = RS_FAILURE
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     return RS_PASS
 
 
@@ -191,15 +204,8 @@ cdef int _delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     return place != RS_ON_ASYNCIO
 
 
-cdef int _label_of(rs_slot *slot, int label) except -1:
-    if slot.extra == NULL:
-        return RS_UNINTERRUPTED
-    cut = (<object>slot.extra).cut
-    return label if cut is not None and cut.cancel_called else RS_UNINTERRUPTED
-
-
 cdef int _label(rs_gate *gate, rs_slot *slot) noexcept:
-    return _label_of(slot, RS_TIMED_OUT)
+    return RS_TIMED_OUT if _cut_says(slot, "cancel_called") else RS_UNINTERRUPTED
 
 
 cdef rs_strategy_ops TIMED                  # field by field: a struct made at once leaves the others undefined

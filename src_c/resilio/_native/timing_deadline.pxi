@@ -83,11 +83,14 @@ cdef int _ran_out(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64
 
 cdef int _deadline_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     cdef int64_t allowed_ns
-    if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
-        allowed_ns = (<rs_deadline_object *>gate).allowed_ns
-        _replace(end, _out_of_time(_later(slot.admitted_ns, allowed_ns), allowed_ns))
-    elif _cut_in_python(slot):
-        end.outcome = RS_FAILURE
+    try:
+        if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
+            allowed_ns = (<rs_deadline_object *>gate).allowed_ns
+            _replace(end, _out_of_time(_later(slot.admitted_ns, allowed_ns), allowed_ns))
+        elif _cut_says(slot, "cancelled_caught"):
+            end.outcome = RS_FAILURE
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
     return RS_PASS
 
 
@@ -96,7 +99,7 @@ cdef int _deadline_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
 
 
 cdef int _deadline_label(rs_gate *gate, rs_slot *slot) noexcept:
-    return _label_of(slot, RS_OUT_OF_TIME)
+    return RS_OUT_OF_TIME if _cut_says(slot, "cancel_called") else RS_UNINTERRUPTED
 
 
 cdef int _keeps_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
