@@ -23,7 +23,7 @@ from resilio._native.adaptive import AdaptiveGate
 from resilio._native.laws import LAWS
 from resilio._options import option
 from resilio._outcome import Judge, Outcome, judge_error
-from resilio._policy import Policy, make, refuse_bare
+from resilio._policy import Policy, make, refuse_position
 from resilio._snapshot import Snapshot
 from resilio.errors import RejectedError
 
@@ -198,5 +198,5 @@ def adaptive_limit(
     """
     options = locals()  # the first statement: exactly the arguments
     given = options.pop("name")
-    refuse_bare(options.pop("bare"), "adaptive_limit", "@adaptive_limit()")
+    refuse_position(options.pop("bare"), "adaptive_limit", "@adaptive_limit()")
     return make(AdaptiveLimit, given, AdaptiveLimitConfig(**options))

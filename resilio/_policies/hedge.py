@@ -20,7 +20,7 @@ import attrs
 from resilio._config import function, number, positive_int, refuse, seconds
 from resilio._native.hedge import HedgeGate
 from resilio._options import option
-from resilio._policy import Policy, make, refuse_bare
+from resilio._policy import Policy, make, refuse_position
 from resilio._snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -221,5 +221,5 @@ def hedge(
     """
     options = locals()  # the first statement: exactly the arguments
     given = options.pop("name")
-    refuse_bare(options.pop("bare"), "hedge", "@hedge(replay_safe=True)")
+    refuse_position(options.pop("bare"), "hedge", "@hedge(replay_safe=True)")
     return make(Hedge, given, HedgeConfig(**options))

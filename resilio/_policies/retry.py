@@ -22,7 +22,7 @@ from resilio._config import exceptions, function, policy_name, positive_int, ref
 from resilio._native.retry import RetryGate
 from resilio._options import option
 from resilio._outcome import judge_error
-from resilio._policy import Policy, make, refuse_bare
+from resilio._policy import Policy, make, refuse_position
 from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
@@ -199,5 +199,5 @@ def retry(
     """
     options = locals()  # the first statement: exactly the arguments
     given = options.pop("name")
-    refuse_bare(options.pop("bare"), "retry", "@retry(on=ConnectionError)")
+    refuse_position(options.pop("bare"), "retry", "@retry(on=ConnectionError)")
     return make(Retry, given, RetryConfig(**options))

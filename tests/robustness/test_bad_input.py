@@ -395,3 +395,17 @@ def test_what_is_no_function_cannot_be_guarded(function: str) -> None:
     for value in (1, "f", None, Odd(), property(print), Gate):
         with pytest.raises(TypeError):
             policy(value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: resilio.retry(3, on=ValueError),
+        lambda: resilio.hedge(3, replay_safe=True),
+        lambda: resilio.adaptive_limit(3),
+    ],
+)
+def test_an_option_by_position_is_refused(make: Callable[[], Any]) -> None:
+    """Where all options have names, a value without one is not ignored: `retry(3, on=...)` would mean three attempts."""
+    with pytest.raises(TypeError, match="takes its options by name, like .*, not 3 by position"):
+        make()
