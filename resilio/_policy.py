@@ -121,7 +121,7 @@ class Policy(core.Pipeline, Generic[C]):
         self._check_kind(kind, fn)
         return self
 
-    def permit(self, *args: Any, **kwargs: Any) -> PermitBlock:
+    def permit(self, /, *args: Any, **kwargs: Any) -> PermitBlock:
         """
         Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
 

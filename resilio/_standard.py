@@ -29,6 +29,7 @@ from resilio._policies.rate_limit import Rate, rate_limit
 from resilio._policies.retry import retry
 from resilio._policies.timeout import timeout as timeout_of
 from resilio._policy import Policy, make
+from resilio._shapes import is_coroutine_function
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
@@ -55,11 +56,30 @@ class Standard(Pipeline):
     the timeout, which cannot stop it, an async generator by all but the hedge.
     """
 
+    _threaded: Policy[Any] | None = None  # what `call` goes through
+
     def _apply_shared(self, config: Any) -> None:
         preset = _preset(config.on)
         self._gate.enforce = config.enforce
         self._gate.judge_error = judge_error(preset.failing)
         self._gate.judge_value = judge_value(preset.failing_result)
+
+    if not TYPE_CHECKING:  # the types are those of any policy
+
+        def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            """Call a plain function, under what can guard one."""
+            part = self._for_threads(fn)
+            return super().call(fn, *args, **kwargs) if part is self else part.call(fn, *args, **kwargs)
+
+        def attempt(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            """Return a Result, of a plain function under what can guard one."""
+            part = self if is_coroutine_function(fn) else self._for_threads(fn)
+            return super().attempt(fn, *args, **kwargs) if part is self else part.attempt(fn, *args, **kwargs)
+
+    def _for_threads(self, fn: Any) -> Policy[Any]:
+        if self._threaded is None:
+            self._threaded = self._fit("sync", fn)
+        return self._threaded
 
     def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
         fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))

@@ -15,7 +15,16 @@ import anyio
 import pytest
 
 import resilio
-from resilio import BulkheadFullError, CircuitOpenError, bulkhead, circuit_breaker, rate_limit
+from resilio import (
+    BulkheadFullError,
+    CircuitOpenError,
+    bulkhead,
+    circuit_breaker,
+    deadline,
+    keyed,
+    pipeline,
+    rate_limit,
+)
 
 
 @pytest.fixture
@@ -398,3 +407,12 @@ def test_call_refuses_a_coroutine_function() -> None:
         circuit_breaker().call(later)
     with pytest.raises(TypeError, match="acall"):
         circuit_breaker().call(circuit_breaker(later))
+
+
+def test_a_keyword_called_self_is_the_functions():
+    """No method that takes a call's arguments has a name of its own among them."""
+    for policy in (bulkhead(1), deadline(5.0), pipeline(bulkhead(1), deadline(5.0))):
+        assert policy.call(lambda **given: given, self=1, fn=2) == {"self": 1, "fn": 2}
+        assert policy.attempt(lambda **given: given, self=1).unwrap() == {"self": 1}
+    with keyed(lambda: bulkhead(1), key="self").permit(self="key") as permit:
+        assert permit.admitted

@@ -168,6 +168,20 @@ def test_a_sync_function_is_guarded_by_what_can_stop_it() -> None:
     stack.resume()
 
 
+def test_a_sync_function_is_called_under_what_can_stop_it() -> None:
+    """`call` and `attempt` do with a function that is not decorated what they do with one that is."""
+    stack = whole("called")
+    assert stack.call(int, "1") == 1
+    assert stack.attempt(int, "2").unwrap() == 2
+    assert [policy.snapshot().calls for policy in stack.policies if policy.kind in ("timeout", "hedge")] == [0, 0]
+    assert (stack.snapshot().calls, stack.snapshot().successes) == (2, 2)
+    with pytest.raises(TypeError, match="acall"):
+        stack.call(asyncio.sleep, 0)
+    assert stack.drain(timeout=0)
+    assert isinstance(stack.attempt(int, "3").error, resilio.RejectedError)
+    stack.resume()
+
+
 def test_a_stream_goes_through_the_stack(vt: VirtualTime) -> None:
     """An async generator has its times, and no hedge."""
 

@@ -144,7 +144,7 @@ async def _nothing() -> None:
 
 def _as_stage_first(native: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(native)
-    def method(self: Deadline, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Deadline, /, *args: Any, **kwargs: Any) -> Any:
         self._as_stage()
         return native(self, *args, **kwargs)
 

@@ -125,7 +125,7 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         self._gate.hold(round(seconds("wait", wait, zero_ok=True) * 1e9))
 
-    def peek(self, *args: Any, **kwargs: Any) -> float:
+    def peek(self, /, *args: Any, **kwargs: Any) -> float:
         """
         Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.
 

@@ -40,10 +40,10 @@ def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
 class Held(Pipeline):
     """A strategy alone, which neither waits nor refuses."""
 
-    def acquire(self, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
+    def acquire(self, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
         return self._hold()
 
-    async def aacquire(self, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
+    async def aacquire(self, /, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
         return self._hold()
 
     def _acquire_within(self, around: Permit, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002

@@ -406,6 +406,6 @@ def test_what_is_no_function_cannot_be_guarded(function: str) -> None:
     ],
 )
 def test_an_option_by_position_is_refused(make: Callable[[], Any]) -> None:
-    """Where all options have names, a value without one is not ignored: `retry(3, on=...)` would mean three attempts."""
-    with pytest.raises(TypeError, match="takes its options by name, like .*, not 3 by position"):
+    """Where all options have names a value without one is not ignored: `retry(3, on=...)` would mean three attempts."""
+    with pytest.raises(TypeError, match=r"takes its options by name, like .*, not 3 by position"):
         make()
