@@ -221,7 +221,7 @@ def choice(name: str, value: object, options: Iterable[str]) -> str:
 
 def policy_name(name: str, value: object) -> str | None:
     """Return a policy's name: None, or a printable string of 1 to 200 characters without blanks at its ends."""
-    right = f"None or a printable string of 1 to {NAME_LENGTH} characters"
+    right = f"None or a printable string of 1 to {NAME_LENGTH} characters, without blanks at its ends"
     if value is None:
         return None
     if not isinstance(value, str):

@@ -267,7 +267,7 @@ def live(
     Raises:
         TypeError: A time that is none.
 
-        ValueError: A token that is too short, or a time out of range.
+        ValueError: A token that is too short or cannot be sent in a header, or a time out of range.
     """
     pause = seconds("interval", interval)
     if pause is None or pause < 0.1:

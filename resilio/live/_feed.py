@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from resilio.live._http import check_sendable
 from resilio.live._journal import KEPT
 from resilio.live._sampler import Tick
 
@@ -49,13 +50,15 @@ class Remote:
         token: What it wants of who looks, if anything.
 
     Raises:
-        ValueError: No http or https address.
+        ValueError: No http or https address, or a token that cannot be sent.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"the address must be like http://host:port/resilio, not {url!r}")
+        _ = parts.port  # raises if it is none
+        check_sendable("the read token", token or "")
         self._parts = parts
         self._path = parts.path.rstrip("/") + "/"
         self._headers = {"authorization": f"Bearer {token}"} if token else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["HEADERS", "Answer", "Refused", "Request", "Tokens", "no_cross_site", "read_json"]
+__all__ = ["HEADERS", "Answer", "Refused", "Request", "Tokens", "check_sendable", "no_cross_site", "read_json"]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -116,13 +116,15 @@ class Tokens:
         read: The token that looking needs; None: everybody may.
 
     Raises:
-        ValueError: A token of fewer than 16 characters.
+        ValueError: A token of fewer than 16 characters, or one that nobody could send.
     """
 
     def __init__(self, operate: str | None, read: str | None) -> None:
         for name, token in (("token", operate), ("read_token", read)):
-            if token is not None and len(token) < LEAST_TOKEN:
-                raise ValueError(f"{name} must have at least {LEAST_TOKEN} characters, not {len(token)}")
+            if token is not None:
+                check_sendable(name, token)
+                if len(token) < LEAST_TOKEN:
+                    raise ValueError(f"{name} must have at least {LEAST_TOKEN} characters, not {len(token)}")
         self._operate = operate
         self._read = read
 
@@ -142,6 +144,12 @@ class Tokens:
             raise Refused(403, "this page is read-only: no token is configured")
         if not _has(request, self._operate):
             raise _unauthorized("operations take the token: Authorization: Bearer ...")
+
+
+def check_sendable(name: str, token: str) -> None:
+    """Refuse a token that no header can carry as it is, such as one with the line end of the file it was read from."""
+    if not (token.isascii() and token.isprintable()) or token != token.strip():
+        raise ValueError(f"{name} must be printable ASCII without blanks at its ends, to be sent in a header")
 
 
 def _has(request: Request, *tokens: str | None) -> bool:

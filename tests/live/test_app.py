@@ -398,6 +398,16 @@ async def test_looking_takes_the_read_token_where_there_is_one() -> None:
         assert (await request(app, path="/snapshot", headers={"authorization": f"bearer {token}"})).status == 200
 
 
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", " " * 20, "geheim-über-alles-und-mehr", "a half \udc80" * 3])
+def test_a_token_that_nobody_could_send_is_refused(token: str) -> None:
+    """A header carries printable ASCII, and no blanks at its ends: what else is a page that nobody can operate."""
+    for options in ({"token": token}, {"read_token": token}):
+        with pytest.raises(ValueError, match="token must be printable ASCII without blanks at its ends"):
+            live(**options)
+    with pytest.raises(ValueError, match="the read token must be printable"):
+        Remote("http://127.0.0.1:9/", token)
+
+
 async def test_tokens_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token in the code is a token in the repository."""
     monkeypatch.setenv("RESILIO_LIVE_TOKEN", TOKEN)

@@ -78,6 +78,8 @@ def test_addresses_must_be_ones() -> None:
     for address in ("ftp://here/", "http:///resilio", "https://"):
         with pytest.raises(TargetError, match="the address must be like http://host:port/resilio"):
             remote(address)
+    with pytest.raises(TargetError, match="Port out of range"):
+        remote("http://here:99999/")
 
 
 @pytest.mark.parametrize("command", [_watch.main, _top.main])
