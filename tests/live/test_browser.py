@@ -106,7 +106,7 @@ def test_the_page_shows_what_the_policies_do(page: Page, served: str) -> None:
     rows = page.until(shown)
     assert list(rows)[:2] == ["hosts", "payments"]
     assert rows["payments"]["state"] == "open"
-    assert "opened 1\N{MULTIPLICATION SIGN}" in rows["payments"]["since"]
+    assert "opened\N{NO-BREAK SPACE}1\N{MULTIPLICATION SIGN}" in rows["payments"]["since"]
     assert (rows["pool"]["state"], rows["pool"]["load"]) == ("admitting", "3 of 3")
     assert list(rows)[-1] == "a calm one"
     assert page.text("#sum-policies") == "4"
@@ -252,6 +252,55 @@ def test_it_is_readable_in_light_and_dark_on_a_desk_and_a_phone(
     permit.success()
 
 
+@pytest.mark.parametrize("width", [320, 600, 860, 861, 1000, 1091, 1240, 1400])
+def test_no_column_is_out_of_sight_at_any_width(page: Page, served: str, width: int) -> None:
+    """What has no room is left out or put below; nothing has to be scrolled to at the side."""
+    breaker, pool = circuit_breaker("payments", consecutive=1), bulkhead(10_000, name="a pool, " * 15 + "it is")
+    breaker.attempt(boom)
+    breaker.attempt(int)
+    with pool.permit():
+        page.size(width, 844)
+        page.open(served)
+        page.until(lambda: breaker.attempt(int) and page.run("return document.querySelector('#policies.timed')"))
+        assert page.run("const e = document.querySelector('.scroll'); return e.scrollWidth - e.clientWidth") <= 0
+        assert page.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_the_sums_count_a_call_once(page: Page, served: str) -> None:
+    """A call through three policies of a pipeline is one in flight, and one that fails."""
+    pool, failing = bulkhead(5, name="pool"), circuit_breaker("breaker", window=(1000, "600s"), consecutive=1000)
+    whole = pipeline(failing, pool, name="whole")
+    page.open(served)
+    page.until(lambda: "whole" in page.rows())
+    with whole.permit():
+        page.until(lambda: page.rows()["pool"]["load"].startswith("1"))
+        assert page.text("#sum-inflight") == "1"
+    rate = "return [...document.querySelectorAll('#sum-failures, td[data-label^=failed]')].map((e) => e.innerText)"
+    page.until(lambda: whole.attempt(boom).error is not None and page.run(rate)[0] not in ("0", "\N{EN DASH}"))
+    assert page.run(rate)[0] in page.run(rate)[1:]
+
+
+def test_a_trend_goes_on_while_nothing_is_new(page: Page, served: str) -> None:
+    """A burst moves to the left as time passes, though the server has nothing to tell of."""
+    breaker = circuit_breaker("payments")
+    page.open(served)
+    points = "return (document.querySelector('.spark polyline').getAttribute('points') || '').split(' ').length"
+    page.until(lambda: breaker.call(int) == 0 and page.rows()["payments"]["calls"] != "0")
+    page.until(lambda: page.rows()["payments"]["calls"] == "0")
+    last = page.run("return performance.now()")
+    before = page.run(points)
+    page.until(lambda: page.run("return performance.now()") > last + 2500)
+    assert page.run(points) >= before + 10
+
+
+def test_the_colours_of_the_bars_are_explained(page: Page, served: str) -> None:
+    """Below the table stands which colour is which segment, of those that were seen."""
+    breaker = circuit_breaker("payments")
+    page.open(served)
+    page.until(lambda: breaker.call(int) == 0 and page.text("#legend"))
+    assert page.text("#legend") == "attempt"
+
+
 def test_the_colours_can_be_switched_and_stay(page: Page, served: str) -> None:
     """Auto, light, dark: what was chosen is chosen at the next visit too."""
     page.open(served)
@@ -299,7 +348,10 @@ def test_the_page_speaks_to_screen_readers(page: Page, served: str) -> None:
     assert controls
     assert all(node["name"]["value"] for node in controls if not node.get("ignored"))
     breaker.force_open()
-    page.until(lambda: page.run("return document.getElementById('announce').textContent") == "payments is forced open")
+    said = "return document.getElementById('announce').textContent"
+    page.until(lambda: page.run(said) == "payments is forced open")
+    breaker.reset()  # at once after the first: it is said when that has been heard
+    page.until(lambda: page.run(said) == "payments is closed")
 
 
 def test_a_phone_opens_the_details_as_a_sheet(page: Page, served: str) -> None:

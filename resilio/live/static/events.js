@@ -25,12 +25,16 @@ export function drawEvents(anew) {
   while (list.children.length > 100) list.lastChild.remove();
   $("no-events").hidden = list.children.length > 0;
 }
-let announced = 0;
+let announced = 0, timer = null, changes = [];
 export function announce(events) {
-  const changes = events.filter((event) => event.what === "state");
-  if (!changes.length || Date.now() - announced < 3000) return;
+  changes.push(...events.filter((event) => event.what === "state"));
+  if (changes.length && timer === null) timer = setTimeout(say, Math.max(0, announced + 3000 - Date.now()));
+}
+function say() {
   announced = Date.now();
   const said = changes.slice(0, 3).map((event) => `${event.name || words(event.kind)} is ${words(event.new)}`);
   if (changes.length > 3) said.push(`and ${changes.length - 3} more changes`);
   put($("announce"), said.join(", "));
+  timer = null;
+  changes = [];
 }

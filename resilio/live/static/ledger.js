@@ -4,6 +4,8 @@ import { words } from "./words.js";
 
 const SEGMENTS = ["queue", "rate_limit", "attempt", "connect", "first_byte", "body", "retry_sleep", "hedge", "fallback", "own"];
 
+const seen = new Set();
+
 export function drawStack(node, time) {
   const spent = SEGMENTS.map((name, at) => [name, at, (time && time[name]) || 0]).filter(([, , value]) => value > 0);
   const total = spent.reduce((sum, [, , value]) => sum + value, 0);
@@ -18,6 +20,15 @@ export function drawStack(node, time) {
   const text = spent.map(([name, , value]) => `${words(name)} ${Math.round(100 * value / total)} %`).join(", ");
   node.setAttribute("aria-label", text || "no time spent");
   node.title = text;
+}
+
+// What the colours of all bars stand for; a segment that was there once stays.
+export function drawLegend(node, policies) {
+  for (const { time } of policies) for (const name in time) if (time[name] > 0) seen.add(name);
+  if (node.children.length === seen.size) return;
+  const shown = SEGMENTS.map((name, at) => [name, at]).filter(([name]) => seen.has(name));
+  node.replaceChildren(...shown.map(([name, at]) => element("li", {}, element("i", { class: `s${at}` }), words(name))));
+  node.hidden = !shown.length;
 }
 
 export function ledger(time) {

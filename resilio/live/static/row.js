@@ -64,7 +64,7 @@ export class RowView {
 
   drawSince(policy) {
     let text = policy.since ? `for ${age(Math.max(1, now() - policy.since))}` : "";
-    if (policy.opened) text += `, opened ${policy.opened}×`;
+    if (policy.opened) text += `, opened\u00a0${policy.opened}×`;
     put(this.since, text);
   }
 

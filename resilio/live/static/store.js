@@ -1,6 +1,7 @@
 // What is known of the policies, and what of them is looked at.
 
 export const MINUTE = 60; // readings that a trend shows
+const AWAY = 5; // readings not heard of after which a trend begins anew: what was not seen is not drawn
 
 export const store = {
   boot: null, lastId: null, operations: false, interval: 1, process: null,
@@ -8,13 +9,15 @@ export const store = {
 };
 export const view = { filter: "", sort: "problems", open: null, token: null, readToken: null, order: [], rows: new Map(), visible: new Set() };
 
+let notedAt = 0; // when the latest reading was heard of
+
 export function takeSnapshot(data) {
-  if (data.boot !== store.boot) store.trends.clear();
+  if (data.boot !== store.boot || Date.now() - notedAt > 1000 * AWAY * store.interval) store.trends.clear();
   Object.assign(store, { boot: data.boot, operations: Boolean(data.operations), interval: data.interval, process: data.process || null });
   if (data.process) store.skew = data.process.now - Date.now() / 1000;
   store.policies = new Map(data.policies.map((policy) => [policy.id, policy]));
   store.events = data.events.slice();
-  for (const policy of store.policies.values()) note(policy);
+  noteAll();
 }
 
 export function takeDelta(data) {
@@ -24,6 +27,18 @@ export function takeDelta(data) {
     if (policy) Object.assign(policy, news); else store.policies.set(news.id, news);
   }
   store.events = store.events.concat(data.events).slice(-200);
+  noteAll();
+}
+
+// A reading without news sends nothing: all is as it was, for one reading more.
+export function noteSilence() {
+  const silent = Math.round((Date.now() - notedAt) / (1000 * store.interval)) - 1;
+  for (let left = Math.min(silent, MINUTE); left > 0; left -= 1) for (const policy of store.policies.values()) note(policy);
+  if (silent > 0) notedAt += 1000 * store.interval * silent;
+}
+
+function noteAll() {
+  notedAt = Date.now();
   for (const policy of store.policies.values()) note(policy);
 }
 

@@ -2,7 +2,7 @@
 import { closeIfGone, refreshDetail } from "./detail.js";
 import { $, put } from "./dom.js";
 import { announce, clock, drawEvents } from "./events.js";
-import { store, takeDelta, takeSnapshot, view } from "./store.js";
+import { noteSilence, store, takeDelta, takeSnapshot, view } from "./store.js";
 import { drawAll } from "./table.js";
 import { readHeaders, showToken } from "./token.js";
 import { age } from "./words.js";
@@ -59,7 +59,7 @@ function take(block) {
   const parsedData = JSON.parse(data);
   if (name === "trouble") return lost(`The policies cannot be read: ${parsedData.error}`);
   if (name === "snapshot") { takeSnapshot(parsedData); closeIfGone([]); drawAll(true); drawEvents(true); }
-  else if (name === "delta") { takeDelta(parsedData); closeIfGone(parsedData.removed); announce(parsedData.events); drawAll(); drawEvents(); }
+  else if (name === "delta") { if (root.dataset.state === "live") noteSilence(); takeDelta(parsedData); closeIfGone(parsedData.removed); announce(parsedData.events); drawAll(); drawEvents(); }
   else return;
   if (id) store.lastId = id;
   store.at = Date.now();
@@ -78,7 +78,8 @@ function lost(problem) {
 }
 setInterval(() => {
   if (root.dataset.state === "live") {
-    for (const row of view.visible) { const policy = store.policies.get(row.id); if (policy) row.drawSince(policy); }
+    noteSilence();
+    for (const row of view.visible) { const policy = store.policies.get(row.id); if (policy) { row.drawSince(policy); row.drawTrend(); } }
     if (Date.now() - heardAt > SILENCE_MS && connection) { lost("Nothing has been heard for a while."); connection.abort(); }
   } else if (root.dataset.state === "lost" && store.at) put($("connection-text"), `Lost ${age((Date.now() - store.at) / 1000)} ago`);
 }, 1000);

@@ -1,5 +1,6 @@
 // The table of all policies, in order and filtered, and the sums above it.
 import { $, put } from "./dom.js";
+import { drawLegend } from "./ledger.js";
 import { RowView } from "./row.js";
 import { store, view } from "./store.js";
 import { num, severity, states, words } from "./words.js";
@@ -45,20 +46,23 @@ function arrange(force) {
 }
 
 function sums() {
-  const all = [...store.policies.values()].filter((policy) => policy.kind !== "pipeline");
-  const sum = (field) => all.reduce((total, policy) => total + (policy[field] || 0), 0);
-  const problems = [...store.policies.values()].filter((policy) => severity(policy) >= 2).length;
+  const all = [...store.policies.values()];
+  const parts = new Set(all.flatMap((policy) => policy.parts || []));
+  const outer = all.filter((policy) => !parts.has(policy.id)); // a call counts once, and not again at each part of its pipeline
+  const sum = (field, of) => of.reduce((total, policy) => total + (policy[field] || 0), 0);
+  const problems = all.filter((policy) => severity(policy) >= 2).length;
   put($("sum-policies"), num(store.policies.size));
   put($("sum-problems"), num(problems));
   $("tile-problems").classList.toggle("bad", problems > 0);
-  put($("sum-inflight"), num(sum("inflight")));
-  put($("sum-failures"), num(sum("failures_s")));
-  put($("sum-rejected"), num(sum("rejected_s")));
+  put($("sum-inflight"), num(sum("inflight", outer)));
+  put($("sum-failures"), num(sum("failures_s", outer)));
+  put($("sum-rejected"), num(sum("rejected_s", all)));
   document.title = problems ? `(${problems}) resilio` : "resilio";
 }
 
 export function drawAll(force) {
   $("policies").classList.toggle("timed", store.timed);
+  if (store.timed) drawLegend($("legend"), store.policies.values());
   arrange(force);
   for (const row of view.visible) row.draw();
   sums();
