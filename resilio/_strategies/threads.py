@@ -42,7 +42,7 @@ _NEVER_NS = 2**63 - 1
 class Job:
     """One call in a thread: over when `done`, or given up when `abandoned`, whichever is first."""
 
-    __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "done", "ended")
+    __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "done", "ended", "late")
 
     def __init__(self, run: Callable[[], Any]) -> None:
         """
@@ -54,7 +54,7 @@ class Job:
         self._run: Callable[[], Any] | None = run
         self._value: Any = None
         self._error: BaseException | None = None
-        self.begun = self.done = self.abandoned = False
+        self.begun = self.done = self.abandoned = self.late = False
         self.ended = threading.Lock()
         self.ended.acquire()
 
@@ -66,7 +66,7 @@ class Job:
     @property
     def cancelled_caught(self) -> bool:
         """Whether the timeout is what ended the call."""
-        return self.abandoned
+        return self.abandoned or self.late
 
     def work(self) -> None:
         """Call the function, in this thread."""
@@ -156,8 +156,10 @@ class Threads:
         try:
             return job.result()
         except DeadlineExceededError as error:
-            if due_ns == own_ns and error.policy is not None and error.deadline == seconds:
-                raise gate.timed_out(due_ns, seconds or 0.0) from error  # a gate inside has seen that time run out
+            if due_ns == own_ns and error.deadline == seconds and (error.policy or clock.now_ns() >= due_ns):
+                # A gate inside, or a timeout in a thread of its own, has seen that time run out first.
+                job.late = True
+                raise gate.timed_out(due_ns, seconds or 0.0) from error
             raise
 
     def _start(self, gate: TimeoutGate, job: Job) -> None:

@@ -55,6 +55,24 @@ def test_a_function_that_hangs_is_left_alone_when_its_time_is_up(vt, hang):
     assert_no_leaks(limit)
 
 
+def test_of_two_threads_it_is_the_outer_timeout_whose_time_was_up(vt, hang, monkeypatch):
+    """The inner one, which hears of it first, says that a deadline has passed; the caller gets its own timeout."""
+    wait, caller = pool._wait, threading.current_thread()
+
+    def late(job, due_ns):
+        wait(job, due_ns)
+        if threading.current_thread() is caller:
+            until(lambda: job.done)
+
+    monkeypatch.setattr(pool, "_wait", late)
+    inner, outer = timeout(LONG, thread=True), timeout("p99", ceiling=0.05, thread=True)
+    with pytest.raises(CallTimeoutError) as caught:
+        outer.call(inner(hang))
+    assert caught.value.limit == 0.05
+    assert isinstance(caught.value.__cause__, DeadlineExceededError)
+    assert outer.learned_from == 1
+
+
 def test_results_and_errors_come_through():
     """What a function returns or raises in time its caller gets, and nothing is wrapped."""
     limit = timeout(LONG, thread=True)
