@@ -195,6 +195,23 @@ async def test_a_fallback_has_its_time(vt: Any) -> None:
     assert spent(whole) == {"attempt": 0.25, "fallback": 0.5}
 
 
+async def test_a_fallback_alone_tells_no_time_that_it_has_not_measured(vt: Any) -> None:
+    """It reads no clock: an exception that it lets pass keeps what a call inside has told, and none is not told as no time."""
+    inner = circuit_breaker()
+
+    async def work(inside: bool) -> None:
+        await sleep(0.25)
+        raise KeyError(inside)
+
+    guarded = fallback(default=None, on=OSError)(lambda inside: (inner(work) if inside else work)(inside))
+    with pytest.raises(KeyError) as caught:
+        await guarded(True)
+    assert told(caught.value.resilio_segments) == {"attempt": 0.25}
+    with pytest.raises(KeyError) as caught:
+        await guarded(False)
+    assert not hasattr(caught.value, "resilio_segments")
+
+
 async def test_a_refusal_after_a_wait_tells_of_it(vt: Any) -> None:
     """The wait is on the exception and in the counters, though nothing was called; refused at once, it is nothing."""
     policy = bulkhead(1, max_queued=1, max_wait=0.5, name="narrow")

@@ -366,6 +366,8 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
         spent = &ledger->spent;
     else if (run->pipe->n && run->slots[0].admitted_ns)
         spend(&plain, RS_ATTEMPT, 1, now - run->slots[0].admitted_ns);
+    else
+        return;                         /* nobody knows how long it took: what an inner call has told stays */
     if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
         goto out;
     PyObject *segments = rs_segments_new(spent);
