@@ -196,7 +196,7 @@ async def test_a_fallback_has_its_time(vt: Any) -> None:
 
 
 async def test_a_fallback_alone_tells_no_time_that_it_has_not_measured(vt: Any) -> None:
-    """It reads no clock: an exception that it lets pass keeps what a call inside has told, and none is not told as no time."""
+    """It reads no clock: an exception that it lets pass keeps what a call inside has told, and gets nothing else."""
     inner = circuit_breaker()
 
     async def work(inside: bool) -> None:
