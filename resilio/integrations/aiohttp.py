@@ -16,7 +16,7 @@ from resilio import presets
 from resilio._config import function
 from resilio._deadline import remaining
 from resilio._native import core
-from resilio._native.sending import Admission, is_whole
+from resilio._native.core import Admission, is_whole
 from resilio._outcome import Outcome, judge_value
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay

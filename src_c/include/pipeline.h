@@ -12,7 +12,7 @@ typedef struct rs_pipeline {
     uint8_t timed;                  /* some of those have timers */
     uint8_t placed;                 /* some of those ask where they run */
     uint8_t timeless;               /* all of them are RS_NO_START */
-    uint8_t holds;                  /* its calls have a holder: what gates hold of a call outlives it, held.c */
+    uint8_t holds;                  /* its calls have a holder: what gates hold of a call outlives it, held.c; 2: which is an admission */
     uint8_t used;                   /* a keyed policy's own: it was found by its key of late. Here, because who finds it counts its
                                        reference: another cache line would be another wait, for each look-up among many keys */
     PyObject *weakrefs;

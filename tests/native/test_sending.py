@@ -1,4 +1,4 @@
-"""`Admission` and `Sending`: a request is sent with a permit, which outlives it or ends with it, however that goes."""
+"""`Admission`: a request is sent with a permit, which outlives it or ends with it, however that goes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import resilio
 from resilio._native import core
-from resilio._native.sending import Admission
+from resilio._native.core import Admission
 
 
 class Ends:
@@ -193,18 +193,29 @@ def test_it_is_a_coroutine_to_others() -> None:
 
 
 def test_within_a_guarded_call_and_with_news_another_way_is_taken() -> None:
-    """`aside` sends then."""
+    """`aside` sends then. News are asked about once something has been abandoned, and not each time."""
     policy, ends = resilio.bulkhead(1), Ends()
-    news: list[str] = []
+    asked: list[None] = []
+    news = False
+
+    def tell_news() -> bool:
+        asked.append(None)
+        return news
 
     async def aside(request: Any, send: Callable[[Any], Any]) -> Any:
         return "aside"
 
-    guard = admission(policy, ends, aside=aside, news=lambda: bool(news))
+    guard = admission(policy, ends, aside=aside, news=tell_news)
     outer = resilio.circuit_breaker()
     assert asyncio.run(_awaited(guard("a", echo))) == "a"
+    ends.held.pop()[0].success()
+    asked.clear()
+    assert asyncio.run(_awaited(guard("a", echo))) == "a"
+    assert not asked
     assert asyncio.run(_awaited(outer.acall(lambda: guard("a", echo)))) == "aside"
-    news.append("something")
+    ends.held.clear()
+    news = True
+    assert policy.snapshot().abandoned == 1
     assert asyncio.run(_awaited(guard("a", echo))) == "aside"
 
 

@@ -2,7 +2,7 @@
  *
  * Where a PySendResult is returned here, NEXT means that there is an inner iterator to drive, and nothing was yielded.
  */
-#include "call.h"
+#include "admission.h"
 
 static PyObject *backend_park, *backend_asleep;
 
@@ -53,8 +53,11 @@ PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, 
 static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyObject **result)
 {
     rs_gate *gate = self->run.slots[self->run.cursor].gate;
-    rs_call_end(self);
-    rs_call_drop_args(self);
+    int told = self->pipe->holds == RS_HOLDS_FOR_ADMISSION;
+    if (!told) {
+        rs_call_end(self);
+        rs_call_drop_args(self);
+    }
     *result = NULL;
     if (self->mode == RS_MODE_RESULT)
         rs_result_attach(*result = rs_result_refused(gate, why), &self->run);
@@ -63,6 +66,11 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
         rs_ledger_attach_pending(&self->run);
     }
     rs_run_forget_refused(&self->run);
+    if (told) {
+        rs_admission_refused(self);
+        rs_call_end(self);
+        rs_call_drop_args(self);
+    }
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 

@@ -228,6 +228,9 @@ int rs_permit_answered(PyObject *permit, PyObject *answer);
 int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
+int rs_admission_add(PyObject *module);
+PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern unsigned rs_abandoned;       /* permits abandoned so far: there may be something to be told of them */
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);

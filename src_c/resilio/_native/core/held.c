@@ -7,7 +7,7 @@
  *
  * The holder is the argument after those of the function: it lives, and is seen by the collector, as they do.
  */
-#include "call.h"
+#include "admission.h"
 
 static PyObject *name_attempt, *name_hold, *name_leases, *name_settle;
 
@@ -51,6 +51,10 @@ void rs_held_tell(rs_end *end, PyObject *holder, PyObject *permit)
 {
     CallObject *call = (CallObject *)end->call;
     PyObject *args[3] = {holder, permit, end->error ? end->error : end->value}, *done = NULL;
+    if (permit && call->pipe->holds == RS_HOLDS_FOR_ADMISSION) {
+        rs_admission_tell(end, holder, permit);
+        return;
+    }
     if (permit) {
         rs_call_enter(call);
         done = PyObject_VectorcallMethod(end->error ? name_settle : name_hold, args, 3, NULL);

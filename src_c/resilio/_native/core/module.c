@@ -94,6 +94,8 @@ static PyMethodDef methods[] = {
      "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
     {"find_headers", (PyCFunction)(void (*)(void))rs_find_headers, METH_FASTCALL,
      "find_headers(headers, wanted, /)\n--\n\nThe values of the headers whose names *wanted* has, in lists by what it says of them; None: there are none."},
+    {"is_whole", (PyCFunction)(void (*)(void))rs_is_whole, METH_FASTCALL,
+     "is_whole(response, fails_from, /)\n--\n\nHas a response of aiohttp's surely ended well with its head? False: it may have."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 
@@ -128,7 +130,8 @@ static int exec_module(PyObject *module)
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
-    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0)
+    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0
+        || rs_admission_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

@@ -65,9 +65,12 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+unsigned rs_abandoned;
+
 /* The holder has dropped it: count that at its gates. */
 static void count_abandoned(const rs_run *run)
 {
+    __atomic_fetch_add(&rs_abandoned, 1, __ATOMIC_RELAXED);
     for (int i = run->base; i < run->n && run->epoch == rs_epoch; i++) {
         rs_gate_lock(run->slots[i].gate);
         run->slots[i].gate->counters.abandoned++;

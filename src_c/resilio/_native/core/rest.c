@@ -36,7 +36,7 @@ static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t
 
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async)
 {
-    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0) + pipe->holds;
+    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0) + (pipe->holds != 0);
     PyObject *args = PyTuple_New(total);
     RestObject *self = args ? PyObject_GC_New(RestObject, &rs_RestType) : NULL;
     if (self == NULL) {

@@ -1,5 +1,5 @@
 /* The end of a run: cancel (the callee was never called) or settle (judge, count, tell the gate). Innermost first. */
-#include "core.h"
+#include "admission.h"
 
 void rs_slot_leave_slowly(rs_slot *slot)
 {
@@ -312,7 +312,8 @@ static void leave_deadlines(rs_run *run, int stage)
 static PyObject *hand_over(rs_run *run, int first, rs_end *end)
 {
     PyObject *holder = end->request->args[end->request->nargs], *slow = NULL;
-    int whole = end->value && rs_held_is_whole(holder), goes_on = end->value && !whole && first == 0 && !run->inside;
+    int whole = end->value && run->pipe->holds != RS_HOLDS_FOR_ADMISSION && rs_held_is_whole(holder);
+    int goes_on = end->value && !whole && first == 0 && !run->inside;
     if (first == run->base && !goes_on)
         slow = rs_run_count(run, end->now_ns);
     if (whole)

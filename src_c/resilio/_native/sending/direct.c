@@ -29,8 +29,7 @@ typedef struct {
     PyTypeObject *asked;
 } DirectObject;
 
-PyTypeObject rs_AskedType, rs_DirectType;
-static PyTypeObject EndingType;
+static PyTypeObject AskedType, DirectType, EndingType;
 static PyObject *current_call, *ambient_deadline;       /* of resilio._native.core */
 static PyTypeObject *permit_type;
 static PyObject *name_add_done_callback, *name_cython_call, *name_ignore, *name_is_ok, *name_judge_value, *name_success;
@@ -76,7 +75,7 @@ static PyMemberDef asked_members[] = {
     {NULL}};
 static PyGetSetDef asked_getset[] = {{"options", (getter)asked_options, NULL, "What it is made with, by name."}, {NULL}};
 
-PyTypeObject rs_AskedType = {
+static PyTypeObject AskedType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.sending.Asked",
     .tp_basicsize = sizeof(AskedObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
@@ -289,7 +288,7 @@ static int direct_init(DirectObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO!O!:Direct", names, &method, &begin, &make, &otherwise, &failed, &news,
                                      &PyTuple_Type, &gates, &PyType_Type, &asked))
         return -1;
-    if (!PyType_IsSubtype(asked, &rs_AskedType)) {
+    if (!PyType_IsSubtype(asked, &AskedType)) {
         PyErr_SetString(PyExc_TypeError, "asked: must be a class derived from Asked");
         return -1;
     }
@@ -336,7 +335,7 @@ static void direct_dealloc(DirectObject *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-PyTypeObject rs_DirectType = {
+static PyTypeObject DirectType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.sending.Direct",
     .tp_basicsize = sizeof(DirectObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
@@ -350,17 +349,50 @@ PyTypeObject rs_DirectType = {
     .tp_call = PyVectorcall_Call,
 };
 
-int rs_direct_add(PyObject *module, PyObject *core)
+/* ---- the module ----------------------------------------------------------------------------------------------- */
+
+static int learn_names(void)
 {
     const char *const texts[] = {"add_done_callback", "_cython_call", "ignore", "is_ok", "judge_value", "success"};
     PyObject **const names[] = {&name_add_done_callback, &name_cython_call, &name_ignore, &name_is_ok, &name_judge_value, &name_success};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         if ((*names[i] = PyUnicode_InternFromString(texts[i])) == NULL)
             return -1;
-    current_call = PyObject_GetAttrString(core, "current");    /* kept for the life of the process */
+    return 0;
+}
+
+/* What it needs of core, for the life of the process; and what is to be had here as well. */
+static int learn_core(PyObject *module, PyObject *core)
+{
+    current_call = PyObject_GetAttrString(core, "current");
     ambient_deadline = PyObject_GetAttrString(core, "ambient_deadline");
     permit_type = (PyTypeObject *)PyObject_GetAttrString(core, "Permit");
-    if (!current_call || !ambient_deadline || !permit_type || PyType_Ready(&EndingType) < 0)
-        return -1;
-    return PyModule_AddType(module, &rs_AskedType) < 0 ? -1 : PyModule_AddType(module, &rs_DirectType);
+    PyObject *admission = PyObject_GetAttrString(core, "Admission");
+    int known = current_call && ambient_deadline && permit_type && admission;
+    int added = known ? PyModule_AddObjectRef(module, "Admission", admission) : -1;
+    Py_XDECREF(admission);
+    return added;
 }
+
+static int exec_module(PyObject *module)
+{
+    PyObject *core = PyImport_ImportModule("resilio._native.core");
+    int ready = core && learn_names() == 0 && learn_core(module, core) == 0 && PyType_Ready(&EndingType) == 0;
+    Py_XDECREF(core);
+    return !ready || PyModule_AddType(module, &AskedType) < 0 ? -1 : PyModule_AddType(module, &DirectType);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec_module},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.sending", .m_doc = "Requests of clients that are admitted as they are made.",
+    .m_slots = slots};
+
+PyMODINIT_FUNC PyInit_sending(void) { return PyModuleDef_Init(&definition); }
