@@ -1,5 +1,5 @@
 """
-What a deadline does as a stage: a part of timing.pyx.
+The deadline as a stage, and its gate: a part of timing.pyx.
 
 What it sets is ambient; what the core knows of it is `wake_ns` of its slot.
 """
@@ -104,3 +104,76 @@ cdef int _deadline_label(rs_gate *gate, rs_slot *slot) noexcept:
 
 cdef int _keeps_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
     return True
+
+
+cdef rs_strategy_ops DEADLINE
+memset(&DEADLINE, 0, sizeof(DEADLINE))
+DEADLINE.ended = _deadline_ended
+DEADLINE.expired = _ran_out
+DEADLINE.leave = _put_back
+DEADLINE.delegates = _deadline_delegates
+DEADLINE.label = _deadline_label
+DEADLINE.sets_deadline = True
+
+cdef rs_gate_ops DEADLINE_OPS
+memset(&DEADLINE_OPS, 0, sizeof(DEADLINE_OPS))
+DEADLINE_OPS.kind = "deadline"
+DEADLINE_OPS.error = "RejectedError"
+DEADLINE_OPS.reasons = &REASONS[0]
+DEADLINE_OPS.prepare = _set
+DEADLINE_OPS.admit = _let_in
+DEADLINE_OPS.strategy = &DEADLINE
+DEADLINE_OPS.pristine = _keeps_nothing
+
+
+cdef rs_gate_ops QUIET_OPS = DEADLINE_OPS
+QUIET_OPS.prepare = NULL
+QUIET_OPS.admit = _let_in_quietly
+
+
+cdef class DeadlineGate(Gate):
+    """The ambient deadline that a call sets for all that is inside of it; `resilio.deadline` is its public face."""
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_deadline_object *seen = <rs_deadline_object *><PyObject *>self
+        if <void *>&seen.allowed_ns != <void *>&self.allowed_ns:
+            raise SystemError("resilio._native.timing was built against another gate.h")
+        self.ops = &DEADLINE_OPS
+        self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, before which a function may be called
+
+    def __init__(self, int64_t allowed_ns, bint tasks=True):
+        """Allow so much time, >= 0, from when the call begins; *tasks*: also the tasks that it starts know."""
+        self.configure(allowed_ns, tasks)
+
+    def configure(self, int64_t allowed_ns, bint tasks=True):
+        """Allow another time, for calls that begin from now on."""
+        self.allowed_ns = allowed_ns
+        self.ops = &DEADLINE_OPS if tasks else &QUIET_OPS
+        self.timeless = RS_NO_LATENCY
+
+    @property
+    def allowed(self):
+        """The seconds that a call gets."""
+        return self.allowed_ns / 1e9
+
+    def passed(self):
+        """Return what is raised for a call whose deadline has passed."""
+        return _out_of_time()
+
+    def stream(self, make):
+        """Return a stream of `make()` whose deadline is known inside."""
+        from resilio._strategies.stream_clocks import deadline_items
+
+        return deadline_items(self, make)
+
+    def astream(self, make):
+        """Return an async stream of `make()` until its deadline."""
+        from resilio._strategies.stream_clocks import items_until_deadline
+
+        return items_until_deadline(self, make)
+
+    async def arun(self, rest):
+        """Run *rest* in a cancel scope of trio."""
+        from resilio._strategies.scopes import until_deadline
+
+        return await until_deadline(self, rest)
