@@ -11,6 +11,7 @@ import attrs
 
 from resilio._explain import explain
 from resilio._options import Window
+from resilio._policies._rate import Rate
 from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def _text(name: str, value: Any) -> str:
         return " and ".join(part for part in (_calls(value.calls), _seconds(value.seconds)) if part)
     if isinstance(value, tuple | list | frozenset):
         return ", ".join(_text(name, part) for part in value) or "none"
-    rate = getattr(value, "rate", None)
-    return rate if isinstance(rate, str) else f"<{type(value).__name__}>"
+    return value.rate if isinstance(value, Rate) else f"<{type(value).__name__}>"
 
 
 def _calls(calls: int | None) -> str:

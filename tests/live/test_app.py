@@ -189,6 +189,7 @@ async def test_one_policy_in_full() -> None:
     rate_limit("10/s", cost=lambda n: n, name="quota")
     with pytest.warns(PipelineWarning):
         pipeline(bulkhead(2, name="b"), circuit_breaker("c", window=(5, "3s")), name="whole")
+    circuit_breaker("judged", on=_Judge())
     hosts = keyed(lambda: circuit_breaker(consecutive=1), key=lambda host: host, name="hosts")
     with pytest.raises(OSError, match="host"):
         hosts(_raises)("host-1")
@@ -202,6 +203,7 @@ async def test_one_policy_in_full() -> None:
     answers = {one["name"]: one for one in seen["answers"]["options"]}
     assert (answers["default"]["value"], answers["default"]["plain"]) == ("<str>", False)
     assert (answers["on"]["value"], answers["ignore"]["value"]) == ("OSError", "KeyError")
+    assert "<_Judge>" in [one["value"] for one in seen["judged"]["options"]]
     quota = {one["name"]: one["value"] for one in seen["quota"]["options"]}
     assert quota["rates"] == "10/s"
     assert "<lambda>" in quota["cost"]
@@ -211,6 +213,17 @@ async def test_one_policy_in_full() -> None:
     assert [key["state"] for key in seen["hosts"]["keys"]] == ["open"]
     assert b"secret" not in pages["answers"].body
     assert b"host-1" not in pages["hosts"].body
+
+
+class _Judge:
+    """Somebody's own object, of which nothing is asked."""
+
+    @property
+    def rate(self) -> str:
+        raise RuntimeError
+
+    def __call__(self, error: Exception) -> bool:
+        return True
 
 
 def _raises(host: str) -> None:
