@@ -160,8 +160,8 @@ def test_segments_in_threads_add_up() -> None:
 @pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.usefixtures("all_told")
-@pytest.mark.parametrize("calls", [2000, pytest.param(5000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("calls", [1000, pytest.param(5000, marks=pytest.mark.soak)])
 def test_segments_of_many_calls_in_threads_add_up(calls: int) -> None:
-    """Of two thousand each adds up, too, and every segment that they have is among them."""
+    """Of a thousand each adds up, too, and every segment that they have is among them."""
     total = storm("threads", calls, PER_WORLD, run_world)
     assert set(total.segments) >= set(core.SEGMENTS) - {"own", "hedge"}
