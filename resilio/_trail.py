@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import attrs
 
@@ -14,6 +15,7 @@ from resilio._notes import add_note
 __all__ = ["Attempt", "RetryTrail", "attach", "name_one_shot", "text_of"]
 
 _LONGEST = 200
+_INSIDE, _ENTRIES = 2, 32  # how deep, and at how much of each container, `replayable` looks in core/api.c
 
 
 @attrs.frozen
@@ -137,9 +139,13 @@ def _parameters(fn: Any, count: int) -> list[str]:
     return names + [f"argument {number}" for number in range(len(names) + 1, count + 1)]
 
 
-def _is_one_shot(value: object) -> bool:
-    kinds = ("__next__", "__anext__")
-    return inspect.iscoroutine(value) or any(hasattr(type(value), name) for name in kinds)
+def _is_one_shot(value: object, inside: int = _INSIDE) -> bool:
+    if inspect.iscoroutine(value) or any(hasattr(type(value), name) for name in ("__next__", "__anext__")):
+        return True
+    if not inside or type(value) not in (dict, list, tuple):
+        return False
+    items = value.copy().values() if isinstance(value, dict) else value
+    return any(_is_one_shot(item, inside - 1) for item in islice(cast("Iterable[object]", items), _ENTRIES))
 
 
 def text_of(error: BaseException | None) -> str | None:

@@ -252,11 +252,32 @@ def test_the_trail_tells_attempts_waits_and_times(vt):
         (int.from_bytes, (iter([]), "big"), {}, "bytes"),
         (lambda self, url: None, (iter([]), "/"), {}, None),
         (lambda one: None, ([1],), {}, None),
+        (lambda one, two: None, ([1], {"file": ("name", iter([]))}), {}, "two"),
     ],
 )
 def test_the_argument_that_is_used_up_is_named(fn, args, kwargs, name):
     """By its parameter, or by its place; a method's own object is no argument."""
     assert name_one_shot(fn, args, kwargs) == name
+
+
+class Unready(ConnectionError):
+    """An error whose attributes raise, as those of clients do that were not sent yet."""
+
+    @property
+    def response(self):
+        """Raise."""
+        raise RuntimeError("there is no response")
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"there is no {name}")
+
+
+def test_an_error_whose_attributes_raise_is_retried(vt):
+    """It says nothing about when to come back; and that is all that it has to do with it."""
+    flaky = Flaky(9, Unready)
+    with pytest.raises(Unready):
+        at_once().call(flaky)
+    assert flaky.calls == 3
 
 
 def test_methods_of_iterators_are_retried(vt):

@@ -321,7 +321,15 @@ def test_hg09_nothing_is_copied_before_enough_is_known(vt, backend):
 
 
 @BACKENDS
-@pytest.mark.parametrize("body", [(b"a", b"b").__iter__, lambda: (chunk for chunk in b"ab"), lambda: io.BytesIO(b"ab")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        (b"a", b"b").__iter__,
+        lambda: (chunk for chunk in b"ab"),
+        lambda: io.BytesIO(b"ab"),
+        lambda: {"file": ("name", io.BytesIO(b"ab"))},
+    ],
+)
 def test_hg10_what_is_gone_once_read_is_not_sent_twice(vt, backend, body):
     """HG-10: a call with an iterator, a generator or a file among its arguments is never copied."""
     policy = measured()

@@ -318,7 +318,18 @@ def test_rt05_only_what_was_named_is_retried(vt, mode):
 
 
 @MODES
-@pytest.mark.parametrize("stream", [iter([1]), (one for one in [1]), io.StringIO("a file")])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        iter([1]),
+        (one for one in [1]),
+        io.StringIO("a file"),
+        {"file": io.BytesIO(b"a file")},
+        {"file": ("name.txt", io.BytesIO(b"a file"), "text/plain")},
+        [("file", io.BytesIO(b"a file"))],
+        (b"head", iter([b"tail"])),
+    ],
+)
 def test_rt05_a_body_that_is_used_up_is_never_sent_empty(vt, mode, stream):
     """RT-05: an argument that one attempt uses up is refused for a second one, and named."""
     calls = 0
@@ -338,6 +349,23 @@ def test_rt05_a_body_that_is_used_up_is_never_sent_empty(vt, mode, stream):
     assert trail.stop_reason == "not_replayable"
     assert trail.one_shot == ("body" if mode == "threads" else "argument 2")
     assert "can be used only once" in caught.value.__notes__[0]
+
+
+@MODES
+def test_rt05_containers_that_can_be_read_again_are_sent_again(vt, mode):
+    """RT-05: lists and dicts are looked into, and what can be read again, or holds itself, is no reason to refuse."""
+    ring: list[Any] = []
+    ring.append(ring)
+    for body in ({"a": [1, (2, {})]}, [b"x"] * 100, ring):
+        calls: list[Any] = []
+
+        def send(content: Any, calls: list[Any] = calls) -> None:
+            calls.append(content)
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            call(vt, mode, retry(on=ConnectionError, backoff=0.0), send, body)
+        assert calls == [body] * 3
 
 
 # ---- RT-06: bounded by default ---------------------------------------------------------------------------------------

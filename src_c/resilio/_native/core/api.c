@@ -35,14 +35,47 @@ static int64_t deadline_of(PyObject *call, int stage) { return rs_run_deadline(&
 
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 
+/* Without threads that share a container there is nothing to keep from changing while it is looked at. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(op) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+#define INSIDE 2                    /* containers looked into: `files={"name": (filename, file)}` */
+#define ENTRIES 32                  /* of each, at most */
+
+static int is_one_shot(PyObject *value, int inside);
+
+static int holds_one_shot(PyObject *container, int inside)
+{
+    PyObject *item = NULL;
+    Py_ssize_t at = 0;
+    int found = 0;
+    Py_BEGIN_CRITICAL_SECTION(container);
+    if (PyDict_CheckExact(container))
+        for (int i = 0; !found && i < ENTRIES && PyDict_Next(container, &at, NULL, &item); i++)
+            found = is_one_shot(item, inside);
+    else
+        for (; !found && at < ENTRIES && at < PySequence_Fast_GET_SIZE(container); at++)
+            found = is_one_shot(PySequence_Fast_GET_ITEM(container, at), inside);
+    Py_END_CRITICAL_SECTION();
+    return found;
+}
+
+static int is_one_shot(PyObject *value, int inside)
+{
+    PyAsyncMethods *async = Py_TYPE(value)->tp_as_async;
+    if (PyIter_Check(value) || PyCoro_CheckExact(value) || (async && async->am_anext))
+        return 1;
+    int container = PyDict_CheckExact(value) || PyList_CheckExact(value) || PyTuple_CheckExact(value);
+    return inside && container && holds_one_shot(value, inside - 1);
+}
+
 static int replayable(const rs_request *request)
 {
     Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
-    for (Py_ssize_t i = 0; i < total; i++) {
-        PyTypeObject *type = Py_TYPE(request->args[i]);
-        if (PyIter_Check(request->args[i]) || PyCoro_CheckExact(request->args[i]) || (type->tp_as_async && type->tp_as_async->am_anext))
+    for (Py_ssize_t i = 0; i < total; i++)
+        if (is_one_shot(request->args[i], INSIDE))
             return 0;
-    }
     return 1;
 }
 
