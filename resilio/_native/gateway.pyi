@@ -8,12 +8,15 @@ from typing_extensions import disjoint_base
 from resilio._native.core import Permit
 from resilio._policy import Policy
 
-__all__ = ["Body", "Exchange", "Gateway", "SizedBody", "settle", "sized"]
+__all__ = ["Body", "Exchange", "Gateway", "settle", "sized"]
 
 @disjoint_base
 class Exchange:
     """
     The permit of one request, ended once, by whatever comes first.
+
+    It is what `start_response` gives the app to write with, and if the parts of the response are all there, the body as
+    well, of known length, of which servers make a Content-Length: what is not made costs nothing.
 
     Attributes:
         permit: The permit, None before it is there and once it has ended.
@@ -37,7 +40,7 @@ class Exchange:
     ) -> Callable[[bytes], Any]:
         """Begin the response for the app; again, as the server allows, with `exc_info`."""
 
-    def write(self, data: bytes, /) -> None:
+    def __call__(self, data: bytes) -> None:
         """Write a part of the body at once, as apps do that have no iterable."""
 
     def first_byte(self) -> None:
@@ -52,7 +55,10 @@ class Exchange:
     def left(self) -> None:
         """End the permit because the client has left: that says nothing about the app."""
 
-    def closed(self) -> None:
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def __len__(self) -> int: ...
+    def close(self) -> None:
         """End the permit because the body is closed, at its end or before."""
 
     def __del__(self) -> None: ...
@@ -66,12 +72,6 @@ class Body:
     def __next__(self) -> bytes: ...
     def close(self) -> None:
         """Close the app's iterable, then end the permit."""
-
-@disjoint_base
-class SizedBody(Body):
-    """A body of known length, of which servers make a Content-Length; its parts are all there: it is no stream."""
-
-    def __len__(self) -> int: ...
 
 @disjoint_base
 class Gateway:
@@ -92,7 +92,6 @@ class Gateway:
         paths: frozenset[str],
         variables: Iterable[str],
         refusals: tuple[type[Exception], ...],
-        untold: Callable[[], bool],
         always_long: bool,
     ) -> None: ...
     def __call__(self, environ: MutableMapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -104,5 +103,5 @@ class Gateway:
 def settle(permit: Permit, status: int) -> None:
     """End a permit as the status says: a fault of the server is a failure, a fault of the client is neither."""
 
-def sized(exchange: Exchange, parts: Sequence[bytes]) -> SizedBody:
+def sized(exchange: Exchange, parts: Sequence[bytes]) -> Exchange:
     """Return the body of a response whose parts are in a list or tuple."""

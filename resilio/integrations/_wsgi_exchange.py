@@ -97,7 +97,7 @@ def _pass_file(wrapper: Any, exchange: Exchange) -> bool:
             exchange.failed(error)
             raise
         exchange.whole = True  # as far as anybody can tell
-        exchange.closed()
+        exchange.close()
 
     with suppress(AttributeError, TypeError):
         wrapper.close = close

@@ -106,7 +106,6 @@ class Middleware(Gateway):
             paths=server.paths,
             variables=self._variables,
             refusals=REFUSALS,
-            untold=_body.untold,
             always_long=looks or server.default_deadline is not None,
         )
 

@@ -7,7 +7,7 @@ A request that says nothing of itself and whose app returns a list, as most do, 
 
 from cpython.object cimport PyObject
 
-__all__ = ["Body", "Exchange", "Gateway", "SizedBody", "settle", "sized"]
+__all__ = ["Body", "Exchange", "Gateway", "settle", "sized"]
 
 include "servers.pxi"
 
@@ -16,6 +16,8 @@ cdef extern from "Python.h":
         void *tp_iternext
         object (*tp_new)(type, tuple, void *)
     PyObject *PyIter_Next(object) except? NULL
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    PyObject *PyTuple_GET_ITEM(tuple, Py_ssize_t)
 
 cdef tuple _nothing = ()
 
@@ -23,6 +25,9 @@ cdef tuple _nothing = ()
 cdef class Exchange:
     """
     The permit of one request, ended once, by whatever comes first.
+
+    It is what `start_response` gives the app to write with, and if the parts of the response are all there, the body as
+    well, of known length, of which servers make a Content-Length: what is not made costs nothing.
 
     Attributes:
         permit: The permit, None before it is there and once it has ended.
@@ -39,6 +44,8 @@ cdef class Exchange:
     cdef Gateway gateway
     cdef object _start_response
     cdef object _write
+    cdef object parts                       # in a list or tuple; None: they come from elsewhere
+    cdef Py_ssize_t at                      # how many of them have been given
     cdef bint streams                       # no part of a body of unknown length has been there yet
     cdef readonly bint head
     cdef public long status
@@ -51,9 +58,9 @@ cdef class Exchange:
         else:
             self._write = self._start_response(status, headers, exc_info)
         self.status = _code(status)
-        return bound(_write, self)          # which hardly any app wants
+        return self
 
-    def write(self, data):
+    def __call__(self, data):
         """Write a part of the body at once, as apps do that have no iterable."""
         try:
             self._write(data)
@@ -88,7 +95,24 @@ cdef class Exchange:
         if permit is not None:
             permit.ignore()
 
-    cpdef closed(self):
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Py_ssize_t at = self.at
+        self.at += 1
+        if type(self.parts) is list:
+            if at < len(<list>self.parts):
+                return <object>PyList_GET_ITEM(<list>self.parts, at)
+        elif self.parts is not None and at < len(<tuple>self.parts):
+            return <object>PyTuple_GET_ITEM(<tuple>self.parts, at)
+        self.whole = True
+        raise StopIteration
+
+    def __len__(self):
+        return len(self.parts)
+
+    cpdef close(self):
         """End the permit because the body is closed, at its end or before."""
         permit, self.permit = self.permit, None
         if permit is None:
@@ -105,10 +129,8 @@ cdef class Exchange:
         if self.whole:                      # and not closed, as some servers do where there is nothing to close
             settle(permit, self.status or 500)
         else:
+            self.gateway.untold = True
             self.gateway._abandoned(permit)
-
-
-cdef object _write = Exchange.write         # found once
 
 
 cdef long _code(str status) except -1:
@@ -159,7 +181,7 @@ cdef class Body:
         except BaseException as error:
             self.exchange.failed(error)
             raise
-        self.exchange.closed()
+        self.exchange.close()
 
     cdef PyObject *following(self) except? NULL:
         try:
@@ -168,15 +190,6 @@ cdef class Body:
             part = self.exchange.answer(error)  # of a generator that was refused before it had begun to answer
             self.parts = iter((part,))
         return PyIter_Next(self.parts)
-
-
-cdef class SizedBody(Body):
-    """A body of known length, of which servers make a Content-Length; its parts are all there: it is no stream."""
-
-    cdef Py_ssize_t length
-
-    def __len__(self):
-        return self.length
 
 
 cdef PyObject *_next(PyObject *self) except? NULL:
@@ -191,7 +204,6 @@ cdef PyObject *_next(PyObject *self) except? NULL:
 
 
 (<Slots *>Body).tp_iternext = <void *>_next
-(<Slots *>SizedBody).tp_iternext = <void *>_next
 
 
 cdef class Gateway:
@@ -210,11 +222,11 @@ cdef class Gateway:
     cdef frozenset paths                    # that are exempt
     cdef unsigned long long of_paths        # how long they are
     cdef tuple variables                    # that are read
-    cdef object untold
     cdef tuple refusals
     cdef bint opened
+    cdef bint untold                        # whether a body was dropped that is not in the log yet
 
-    def _open(self, app, policy, type exchange, *, frozenset paths, variables, tuple refusals, untold, bint always_long):
+    def _open(self, app, policy, type exchange, *, frozenset paths, variables, tuple refusals, bint always_long):
         """
         Begin to serve.
 
@@ -231,8 +243,6 @@ cdef class Gateway:
 
             refusals: Exceptions that are answered.
 
-            untold: Tells whether something is to be told.
-
             always_long: Whether no request goes the short way.
         """
         if not issubclass(exchange, Exchange):
@@ -241,11 +251,12 @@ cdef class Gateway:
         self.quick = in_c(self.acquire)
         self.exchange, self.begun, self.variables = exchange, exchange.start_response, tuple(variables)
         self.paths, self.of_paths = paths, lengths_of(paths)
-        self.refusals, self.untold, self.opened = refusals, untold, not always_long
+        self.refusals, self.opened = refusals, not always_long
 
     def __call__(self, environ, start_response):
         """Serve a request."""
-        if self.untold():
+        if self.untold:
+            self.untold = False
             self._tell()
         if type(environ) is not dict or not self._is_plain(<dict>environ):
             return self._serve(environ, start_response)
@@ -285,13 +296,11 @@ cdef class Gateway:
         return exchange
 
 
-cdef Body _sized(Exchange exchange, parts):
-    cdef SizedBody body = SizedBody.__new__(SizedBody)
-    exchange.streams = False
-    body.exchange, body.parts, body.length = exchange, iter(parts), len(parts)
-    return body
+cdef Exchange _sized(Exchange exchange, parts):
+    exchange.streams, exchange.parts = False, parts
+    return exchange
 
 
 def sized(Exchange exchange, parts):
     """Return the body of a response whose parts are in a list or tuple."""
-    return _sized(exchange, parts)
+    return _sized(exchange, parts if type(parts) is list else tuple(parts))
