@@ -123,6 +123,9 @@ def test_ls01_a_permit_is_held_until_the_server_closes_the_body(body) -> None:
 def test_a_list_keeps_its_length_for_the_server() -> None:
     """Servers make a Content-Length of a body of one part: the middleware shows how many there are."""
     assert len(Exchange().begin(Middleware(answers(), bulkhead(1))).body) == 1
+    for given in ([b"a", b"b"], (b"a", b"b"), type("Parts", (list,), {})((b"a", b"b")), []):
+        body: Any = Exchange().begin(Middleware(lambda environ, start, given=given: given, bulkhead(1))).body
+        assert (len(body), bool(body), [*body], [*body]) == (len(given), bool(given), [*given], [])
 
 
 def test_ls01_a_body_that_is_closed_early_has_lost_its_client() -> None:
@@ -245,6 +248,7 @@ def test_what_is_written_at_once_is_part_of_the_response() -> None:
 
     def app(environ: Any, start_response: Any) -> Any:
         write = start_response("200 OK", [])
+        assert write  # as of any function
         write(b"by hand")
         return []
 

@@ -109,6 +109,9 @@ cdef class Exchange:
         self.whole = True
         raise StopIteration
 
+    def __bool__(self):                     # what is no body is something to write with
+        return self.parts is None or len(self.parts) > 0
+
     def __len__(self):
         return len(self.parts)
 

@@ -184,11 +184,11 @@ static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int ra
 
 /* *around*: the permit of the stage around it, of a stream, or NULL. */
 static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                             int may_wait, int raise, int hedge)
+                             int may_wait, int raise)
 {
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
-    rs_request request = {args, nargs, kwnames, NULL, hedge};
+    rs_request request = {args, nargs, kwnames, NULL, 0};
     rs_refusal why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (run.slots == NULL)
@@ -208,18 +208,12 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
 
 static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 0, 0) : NULL;
+    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 0) : NULL;
 }
 
 static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 1, 1, 0) : NULL;
-}
-
-/* For who hedges outside of the pipeline: gates see the request of a copy as they see those of hedges within. */
-static PyObject *pipeline_copy(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 1, 1) : NULL;
+    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 1, 1) : NULL;
 }
 
 /* For a stage that runs a block or a stream itself. */
@@ -230,7 +224,7 @@ static PyObject *pipeline_hold(rs_pipeline *self, PyObject *const *args, Py_ssiz
     PyObject *around = nargs && args[0] != Py_None ? args[0] : NULL;
     if (around && !rs_is_permit(around))
         return NULL;
-    PyObject *permit = acquire_now(self, around, NULL, 0, NULL, 0, 1, 0);
+    PyObject *permit = acquire_now(self, around, NULL, 0, NULL, 0, 1);
     if (permit)
         rs_permit_clock(permit);
     return permit;
@@ -240,7 +234,7 @@ static PyObject *pipeline_acquire_within(rs_pipeline *self, PyObject *const *arg
 {
     if (nargs < 1)
         return PyErr_Format(PyExc_TypeError, "_acquire_within: the first argument is the permit of the stage around");
-    return rs_is_permit(args[0]) && only_gates(self) ? acquire_now(self, args[0], args + 1, nargs - 1, kwnames, 1, 1, 0) : NULL;
+    return rs_is_permit(args[0]) && only_gates(self) ? acquire_now(self, args[0], args + 1, nargs - 1, kwnames, 1, 1) : NULL;
 }
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -317,8 +311,6 @@ static PyMethodDef pipeline_methods[] = {
      "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
     {"_begin", (PyCFunction)(void (*)(void))pipeline_begin, METH_FASTCALL | METH_KEYWORDS,
      "_begin($self, /, *args, **kwargs)\n--\n\nBegin `aacquire(*args, **kwargs)`: a Permit, or if it waits the call and what it has yielded."},
-    {"_copy", (PyCFunction)(void (*)(void))pipeline_copy, METH_FASTCALL | METH_KEYWORDS,
-     "_copy($self, /, *args, **kwargs)\n--\n\nA Permit for the copy of a call under way, or the refusal raised: it may be shed, and waits for nothing."},
     {"_hold", (PyCFunction)(void (*)(void))pipeline_hold, METH_FASTCALL,
      "_hold($self, around=None, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
     {"_acquire_within", (PyCFunction)(void (*)(void))pipeline_acquire_within, METH_FASTCALL | METH_KEYWORDS,
