@@ -67,7 +67,6 @@ EXTENSIONS = [
     native("keyed", [f"{NATIVE}/keyed.pyx"]),
     native("laws", [f"{NATIVE}/laws.pyx"]),
     native("limiter", [f"{NATIVE}/limiter.pyx"]),
-    native("sending", files(f"{NATIVE}/sending", "*.c")),
     native("shedder", [f"{NATIVE}/shedder.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),

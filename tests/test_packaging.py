@@ -34,7 +34,6 @@ NATIVE = (
     "limiter",
     "primitives",
     "retry",
-    "sending",
     "shedder",
     "simulation",
     "sums",
@@ -89,7 +88,6 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
         for folder, pattern in (
             ("src_c/include", "*.h"),
             ("src_c/resilio/_native/core", "*.[ch]"),
-            ("src_c/resilio/_native/sending", "*.[ch]"),
             ("src_c/resilio", "*.p[yx]*"),
             ("resilio", "*.py*"),
             ("resilio", "*.toml"),
@@ -110,7 +108,7 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
         "pyproject.toml",
     } <= names
     in_c = {name for name in names if name.endswith(".c")}
-    by_hand = tuple(f"src_c/resilio/_native/{folder}/" for folder in ("core", "sending"))
+    by_hand = ("src_c/resilio/_native/core/",)
     assert in_c == {name for name in in_c if name.startswith(by_hand)}
     assert in_c, "the hand-written C is missing"
     assert not {name for name in names if name.endswith((".so", ".pyc")) or name.startswith("build")}

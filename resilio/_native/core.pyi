@@ -392,6 +392,32 @@ class Admission:
     ) -> None: ...
     def __call__(self, request: Any, send: Callable[[Any], Awaitable[Any]], /) -> Awaitable[Any]: ...
 
+@disjoint_base
+class Asked:
+    """A call as it is asked for."""
+
+    method: str
+    request: Any
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+@disjoint_base
+class Direct:
+    """Makes calls of a method that are admitted at once."""
+
+    def __init__(
+        self,
+        method: str,
+        begin: Callable[[Any], Permit | tuple[Call[Permit], Any]],
+        make: Callable[..., Any],
+        otherwise: Callable[..., Any],
+        failed: Callable[[Permit, Any], object],
+        news: Callable[[], object],
+        gates: tuple[Gate, ...],
+        asked: type[Asked],
+    ) -> None: ...
+    def __call__(self, request: Any, /, **options: Any) -> Any: ...
+
 def is_whole(response: Any, fails_from: int, /) -> bool: ...
 def begin_interruption(task: object, /) -> bool: ...
 def end_interruption(task: object, /) -> None: ...

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._deadline import remaining
 from resilio._native import core
-from resilio._native.sending import Asked
+from resilio._native.core import Asked
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations._body import settle, tell, untold

@@ -13,7 +13,7 @@ import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from resilio._native.sending import Direct
+from resilio._native.core import Direct
 from resilio.integrations._body import settle, untold
 from resilio.integrations._grpc_calls import ended_with
 from resilio.integrations._grpc_client import Begun, Guarded, Outgoing, UnaryUnaryGuard

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
 from resilio._native.body import Bodies, untold
-from resilio._native.core import phase
-from resilio._native.sending import Admission
+from resilio._native.core import Admission, phase
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell

@@ -224,11 +224,14 @@ void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
 void rs_permit_lend(PyObject *permit, rs_run *to);
 void rs_permit_drop(PyObject *permit);
+PyObject *rs_permit_succeed(PyObject *permit);
+void rs_permit_drop_unused(PyObject *permit);
 int rs_permit_answered(PyObject *permit, PyObject *answer);
 int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
 int rs_admission_add(PyObject *module);
+int rs_direct_add(PyObject *module);
 PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern unsigned rs_abandoned;       /* permits abandoned so far: there may be something to be told of them */
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);

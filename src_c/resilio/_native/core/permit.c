@@ -424,6 +424,17 @@ void rs_permit_drop(PyObject *permit)
 
 /* ---- for clients -------------------------------------------------------------------------------------------- */
 
+PyObject *rs_permit_succeed(PyObject *permit) { return permit_success((PermitObject *)permit, NULL); }
+
+/* What it was for could not be begun. Keeps no exception of its own. */
+void rs_permit_drop_unused(PyObject *permit)
+{
+    PyObject *done = permit_ignore((PermitObject *)permit, NULL);
+    if (done == NULL)
+        PyErr_Clear();
+    Py_XDECREF(done);
+}
+
 int rs_permit_answered(PyObject *permit, PyObject *answer)
 {
     if (!Py_IS_TYPE(permit, &rs_PermitType)) {

@@ -1,11 +1,5 @@
 /* Direct: calls of gRPC with one message each way, made where they are admitted; what needs more is made in Python. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stddef.h>
-#include <structmember.h>
-
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#include "core.h"
 
 typedef struct {                    /* a call as key, cost and weight functions see it */
     PyObject_HEAD
@@ -17,8 +11,8 @@ typedef struct {                    /* a call as key, cost and weight functions 
 typedef struct {                    /* what ends the permit of a call that is over */
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *permit;
-    PyObject *failed;
+    PyObject *permit, *failed, *call;
+    PyObject *inner;                /* what grpcio's call has inside, or NULL */
 } EndingObject;
 
 typedef struct {
@@ -27,12 +21,11 @@ typedef struct {
     PyObject *method, *begin, *make, *otherwise, *failed, *news;
     PyObject *gates;                /* tuple */
     PyTypeObject *asked;
+    unsigned abandoned;             /* rs_abandoned when *news* was asked */
 } DirectObject;
 
 static PyTypeObject AskedType, DirectType, EndingType;
-static PyObject *current_call, *ambient_deadline;       /* of resilio._native.core */
-static PyTypeObject *permit_type;
-static PyObject *name_add_done_callback, *name_cython_call, *name_ignore, *name_is_ok, *name_judge_value, *name_success;
+static PyObject *name_add_done_callback, *name_cython_call, *name_is_ok;
 
 /* ---- what is asked -------------------------------------------------------------------------------------------- */
 
@@ -76,7 +69,7 @@ static PyMemberDef asked_members[] = {
 static PyGetSetDef asked_getset[] = {{"options", (getter)asked_options, NULL, "What it is made with, by name."}, {NULL}};
 
 static PyTypeObject AskedType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.sending.Asked",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Asked",
     .tp_basicsize = sizeof(AskedObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "A call as it is asked for.",
@@ -90,44 +83,59 @@ static PyTypeObject AskedType = {
 
 /* ---- how it ends ---------------------------------------------------------------------------------------------- */
 
-/* Has a call ended well? By what grpcio's call has inside: its own status is asked of coroutines. 0: ask those. */
-static int is_ok(PyObject *call)
+/* Has it ended well? Asked of what grpcio's call has inside: the call's own status is asked of coroutines. 0: ask those. */
+static int is_ok(PyObject *inner)
 {
-    PyObject *inner = PyObject_GetAttr(call, name_cython_call);
     PyObject *ok = inner ? PyObject_CallMethodNoArgs(inner, name_is_ok) : NULL;
-    if (UNLIKELY(ok == NULL))
+    if (RS_UNLIKELY(ok == NULL))
         PyErr_Clear();
-    Py_XDECREF(inner);
     Py_XDECREF(ok);
     return ok == Py_True;
 }
 
+static int ending_clear(EndingObject *self)
+{
+    Py_CLEAR(self->permit);
+    Py_CLEAR(self->failed);
+    Py_CLEAR(self->call);
+    Py_CLEAR(self->inner);
+    return 0;
+}
+
+/* Once: then it keeps nothing any more, the call above all, which keeps it. */
 static PyObject *ending_call(EndingObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames)
-        return PyErr_Format(PyExc_TypeError, "takes the call");
-    if (LIKELY(is_ok(args[0])))
-        return PyObject_CallMethodNoArgs(self->permit, name_success);
-    PyObject *both[3] = {NULL, self->permit, args[0]};
-    return PyObject_Vectorcall(self->failed, both + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *permit = self->permit, *both[3] = {NULL, permit, self->call}, *done;
+    if (permit == NULL)
+        Py_RETURN_NONE;
+    self->permit = NULL;
+    if (RS_LIKELY(is_ok(self->inner)))
+        done = rs_permit_succeed(permit);
+    else
+        done = PyObject_Vectorcall(self->failed, both + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(permit);
+    ending_clear(self);
+    return done;
 }
 
 static int ending_traverse(EndingObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->permit);
     Py_VISIT(self->failed);
+    Py_VISIT(self->call);
+    Py_VISIT(self->inner);
     return 0;
 }
 
 static void ending_dealloc(EndingObject *self)
 {
     PyObject_GC_UnTrack(self);
-    Py_DECREF(self->permit);
-    Py_DECREF(self->failed);
+    ending_clear(self);
     PyObject_GC_Del(self);
 }
 
-static PyObject *ending_new(PyObject *permit, PyObject *failed)
+/* Have the permit of a call end with it. NULL with an exception. Said to what it has inside, where there is no frame for it. */
+static PyObject *end_with(PyObject *call, PyObject *permit, PyObject *failed)
 {
     EndingObject *self = PyObject_GC_New(EndingObject, &EndingType);
     if (self == NULL)
@@ -135,57 +143,56 @@ static PyObject *ending_new(PyObject *permit, PyObject *failed)
     self->vectorcall = (vectorcallfunc)ending_call;
     self->permit = Py_NewRef(permit);
     self->failed = Py_NewRef(failed);
+    self->call = Py_NewRef(call);
+    if ((self->inner = PyObject_GetAttr(call, name_cython_call)) == NULL)
+        PyErr_Clear();
     PyObject_GC_Track(self);
-    return (PyObject *)self;
+    PyObject *added = PyObject_CallMethodOneArg(self->inner ? self->inner : call, name_add_done_callback, (PyObject *)self);
+    Py_DECREF(self);
+    return added;
 }
 
 static PyTypeObject EndingType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.sending.Ending",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Ending",
     .tp_basicsize = sizeof(EndingObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_dealloc = (destructor)ending_dealloc,
     .tp_traverse = (traverseproc)ending_traverse,
+    .tp_clear = (inquiry)ending_clear,
     .tp_vectorcall_offset = offsetof(EndingObject, vectorcall),
     .tp_call = PyVectorcall_Call,
 };
 
 /* ---- a call --------------------------------------------------------------------------------------------------- */
 
-/* Is there none? -1 with an exception. */
-static int gives_none(PyObject *asked)
+/* Is there something to be told first? Only what was abandoned is, and that is counted. -1 with an exception. */
+static int has_news(DirectObject *self)
 {
-    PyObject *answer = PyObject_CallNoArgs(asked);
-    Py_XDECREF(answer);
-    return answer ? answer == Py_None : -1;
-}
-
-static int has_no_news(DirectObject *self)
-{
+    if (RS_LIKELY(self->abandoned == rs_abandoned))
+        return 0;
+    self->abandoned = rs_abandoned;
     PyObject *news = PyObject_CallNoArgs(self->news);
     int told = news ? PyObject_IsTrue(news) : -1;
     Py_XDECREF(news);
-    return told < 0 ? -1 : !told;
+    return told;
 }
 
-/* Does no gate want to see the answer? What a call ends with does not show it. */
-static int are_content(PyObject *gates)
+/* Does a gate want to see the answer? What a call ends with does not show it. */
+static int is_asked_for(PyObject *gates)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(gates); i++) {
-        PyObject *rule = PyObject_GetAttr(PyTuple_GET_ITEM(gates, i), name_judge_value);
-        Py_XDECREF(rule);
-        if (rule != Py_None)
-            return rule ? 0 : -1;
-    }
-    return 1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(gates); i++)
+        if (((rs_gate *)PyTuple_GET_ITEM(gates, i))->judge_value)
+            return 1;
+    return 0;
 }
 
 /* Nothing around the call has to be known or told, nothing ends it early, nobody looks at its answer. -1 with an exception. */
 static int is_plain(DirectObject *self)
 {
-    int plain = gives_none(current_call);
-    plain = plain == 1 ? gives_none(ambient_deadline) : plain;
-    plain = plain == 1 ? has_no_news(self) : plain;
-    return plain == 1 ? are_content(self->gates) : plain;
+    if (*rs_ambient() || rs_deadline_ns() != RS_NEVER || is_asked_for(self->gates))
+        return 0;
+    int told = has_news(self);
+    return told < 0 ? -1 : !told;
 }
 
 static PyObject *asked_new(DirectObject *self, PyObject *const *args, PyObject *kwnames)
@@ -214,7 +221,7 @@ static PyObject *begin(DirectObject *self, PyObject *const *args, PyObject *kwna
     PyObject *asked = asked_new(self, args, kwnames), *type, *error, *traceback;
     PyObject *got = asked ? PyObject_CallOneArg(self->begin, asked) : NULL;
     Py_XDECREF(asked);
-    if (LIKELY(got != NULL) || !PyErr_ExceptionMatches(PyExc_Exception))
+    if (RS_LIKELY(got != NULL) || !PyErr_ExceptionMatches(PyExc_Exception))
         return got;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
@@ -242,15 +249,13 @@ static PyObject *make_otherwise(DirectObject *self, PyObject *got, PyObject *con
 static PyObject *make(DirectObject *self, PyObject *permit, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     PyObject *call = PyObject_Vectorcall(self->make, args, PyVectorcall_NARGS(nargsf), kwnames), *type, *error, *traceback;
-    PyObject *ending = call ? ending_new(permit, self->failed) : NULL;
-    PyObject *added = ending ? PyObject_CallMethodOneArg(call, name_add_done_callback, ending) : NULL;
-    Py_XDECREF(ending);
-    if (LIKELY(added != NULL)) {
+    PyObject *added = call ? end_with(call, permit, self->failed) : NULL;
+    if (RS_LIKELY(added != NULL)) {
         Py_DECREF(added);
         return call;
     }
     PyErr_Fetch(&type, &error, &traceback);     /* it could not be made */
-    Py_XDECREF(PyObject_CallMethodNoArgs(permit, name_ignore));
+    rs_permit_drop_unused(permit);
     PyErr_Restore(type, error, traceback);
     Py_XDECREF(call);
     return NULL;
@@ -258,15 +263,15 @@ static PyObject *make(DirectObject *self, PyObject *permit, PyObject *const *arg
 
 static PyObject *direct_call(DirectObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    if (UNLIKELY(self->begin == NULL))
+    if (RS_UNLIKELY(self->begin == NULL))
         return PyErr_Format(PyExc_RuntimeError, "there are no gates: its __init__ has not run");
     int plain = PyVectorcall_NARGS(nargsf) == 1 ? is_plain(self) : 0;
-    if (UNLIKELY(plain != 1))
+    if (RS_UNLIKELY(plain != 1))
         return plain < 0 ? NULL : make_otherwise(self, Py_None, args, nargsf, kwnames);
     PyObject *got = begin(self, args, kwnames);
     if (got == NULL)
         return NULL;
-    PyObject *call = LIKELY(Py_TYPE(got) == permit_type) ? make(self, got, args, nargsf, kwnames)
+    PyObject *call = RS_LIKELY(Py_IS_TYPE(got, &rs_PermitType)) ? make(self, got, args, nargsf, kwnames)
                                                          : make_otherwise(self, got, args, nargsf, kwnames);
     Py_DECREF(got);
     return call;
@@ -292,6 +297,11 @@ static int direct_init(DirectObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "asked: must be a class derived from Asked");
         return -1;
     }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(gates); i++)
+        if (!PyObject_TypeCheck(PyTuple_GET_ITEM(gates, i), &rs_GateType)) {
+            PyErr_Format(PyExc_TypeError, "gates: item %zd must be a gate, not %R", i, PyTuple_GET_ITEM(gates, i));
+            return -1;
+        }
     Py_XSETREF(self->method, Py_NewRef(method));
     Py_XSETREF(self->make, Py_NewRef(make));
     Py_XSETREF(self->otherwise, Py_NewRef(otherwise));
@@ -336,7 +346,7 @@ static void direct_dealloc(DirectObject *self)
 }
 
 static PyTypeObject DirectType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.sending.Direct",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Direct",
     .tp_basicsize = sizeof(DirectObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_doc = "Direct(method, begin, make, otherwise, failed, news, gates, asked)\n--\n\nMakes calls of a method that are admitted at once.",
@@ -349,50 +359,12 @@ static PyTypeObject DirectType = {
     .tp_call = PyVectorcall_Call,
 };
 
-/* ---- the module ----------------------------------------------------------------------------------------------- */
-
-static int learn_names(void)
+int rs_direct_add(PyObject *module)
 {
-    const char *const texts[] = {"add_done_callback", "_cython_call", "ignore", "is_ok", "judge_value", "success"};
-    PyObject **const names[] = {&name_add_done_callback, &name_cython_call, &name_ignore, &name_is_ok, &name_judge_value, &name_success};
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        if ((*names[i] = PyUnicode_InternFromString(texts[i])) == NULL)
-            return -1;
-    return 0;
+    name_add_done_callback = PyUnicode_InternFromString("add_done_callback");
+    name_cython_call = PyUnicode_InternFromString("_cython_call");
+    name_is_ok = PyUnicode_InternFromString("is_ok");
+    if (!name_add_done_callback || !name_cython_call || !name_is_ok || PyType_Ready(&EndingType) < 0)
+        return -1;
+    return PyModule_AddType(module, &AskedType) < 0 ? -1 : PyModule_AddType(module, &DirectType);
 }
-
-/* What it needs of core, for the life of the process; and what is to be had here as well. */
-static int learn_core(PyObject *module, PyObject *core)
-{
-    current_call = PyObject_GetAttrString(core, "current");
-    ambient_deadline = PyObject_GetAttrString(core, "ambient_deadline");
-    permit_type = (PyTypeObject *)PyObject_GetAttrString(core, "Permit");
-    PyObject *admission = PyObject_GetAttrString(core, "Admission");
-    int known = current_call && ambient_deadline && permit_type && admission;
-    int added = known ? PyModule_AddObjectRef(module, "Admission", admission) : -1;
-    Py_XDECREF(admission);
-    return added;
-}
-
-static int exec_module(PyObject *module)
-{
-    PyObject *core = PyImport_ImportModule("resilio._native.core");
-    int ready = core && learn_names() == 0 && learn_core(module, core) == 0 && PyType_Ready(&EndingType) == 0;
-    Py_XDECREF(core);
-    return !ready || PyModule_AddType(module, &AskedType) < 0 ? -1 : PyModule_AddType(module, &DirectType);
-}
-
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, exec_module},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
-#endif
-#ifdef Py_GIL_DISABLED
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
-    {0, NULL}};
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.sending", .m_doc = "Requests of clients that are admitted as they are made.",
-    .m_slots = slots};
-
-PyMODINIT_FUNC PyInit_sending(void) { return PyModuleDef_Init(&definition); }
