@@ -1,6 +1,6 @@
 """What a response holds of policies until its body has ended, in the part that each passes."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Self
 
 from typing_extensions import disjoint_base
@@ -53,18 +53,49 @@ class Parts(Iterator[bytes]):
 
 @disjoint_base
 class RawBody(Held):
-    """What stands for urllib3's response, where requests reads it."""
+    """
+    What stands for urllib3's response, where requests or who uses it reads the body: by whatever method, the last byte
+    ends the permits, and an error breaks the body off. All else is the response's own, and set there.
+    """
 
     @property
     def _inner(self) -> Any: ...
     @property
     def _original_response(self) -> Any: ...
-    @property
-    def _request(self) -> Any: ...
-    def __init__(self, inner: Any, label: str, request: Any, permits: list[Permit]) -> None: ...
+    def __init__(
+        self,
+        inner: Any,
+        label: str,
+        request: Any,
+        permits: list[Permit],
+        told: Callable[[BaseException], BaseException],
+    ) -> None: ...
     def __getattr__(self, name: str, /) -> Any: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def _seen(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Return what `read` does, which reads the response."""
+
+    @property
+    def data(self) -> bytes:
+        """All of the body."""
+
+    def json(self) -> Any:
+        """What the body says in JSON."""
+
+    def read(self, amt: int | None = None, *args: Any, **options: Any) -> bytes:
+        """Return so many bytes of the body, or all that is left, as urllib3 does."""
+
+    def read_chunked(self, *args: Any, **options: Any) -> Iterator[bytes]:
+        """Give the body in chunks, as the server has sent it."""
+
     def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
         """Give the body in parts, as urllib3 does."""
+
+    def close(self) -> None:
+        """End the permits, then the connection's use."""
 
 @disjoint_base
 class _HttpBody(Held):

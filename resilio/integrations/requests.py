@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
@@ -59,46 +58,18 @@ def host(request: Any) -> str:
     return address.removesuffix(":443" if scheme == "https" else ":80")
 
 
-class Body(RawBody):
-    """The raw body of a response under guard: its permits end with it."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.stream()
-
-    def read(self, amt: int | None = None, **options: Any) -> bytes:
-        """Return so many bytes of the body, or all that is left, as urllib3 does."""
-        try:
-            part: bytes = self._inner.read(amt, **options)
-        except Exception as error:
-            self.failed(self.as_told(error))
-            raise
-        if amt is None or (not part and amt):
-            self.ended()
-        return part
-
-    def as_told(self, error: BaseException) -> BaseException:
-        """Return an error of urllib3 as requests tells it, which is what rules are written for."""
-        told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
-        return told  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """End the permits, then the connection's use."""
-        if self and self._request is not None:
-            headers = getattr(self._inner, "headers", {})
-            if self._request.method == "HEAD" or headers.get("content-length") == "0":
-                self.ended()
-        self.aborted()
-        self._inner.close()
-
-
 _TOLD: tuple[tuple[Any, Any], ...] = (
     (lower.ProtocolError, exceptions.ChunkedEncodingError),
     (lower.DecodeError, exceptions.ContentDecodingError),
     (lower.SSLError, exceptions.SSLError),
     (lower.HTTPError, exceptions.ConnectionError),
 )
+
+
+def _as_told(error: BaseException) -> BaseException:
+    """Return an error of urllib3 as requests tells it, which is what rules are written for."""
+    told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
+    return told  # type: ignore[no-any-return]
 
 
 class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
@@ -190,7 +161,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
             permit.complete()
         else:
-            response.raw = Body(response.raw, self._label, request, [permit])
+            response.raw = RawBody(response.raw, self._label, request, [permit], _as_told)
         return response
 
     def _send_in_stages(self, request: Any, options: tuple[Any, ...]) -> Any:
@@ -212,7 +183,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         except Exception as error:
             self._veto(request, error)
             raise
-        response.raw = Body(response.raw, self._label, request, [])
+        response.raw = RawBody(response.raw, self._label, request, [], _as_told)
         if self._repeats:
             self._veto(request, response)
         return response
@@ -223,7 +194,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             permit.complete()
             return
         if not isinstance(response.raw, Held):  # a fallback's
-            response.raw = Body(response.raw, self._label, None, [])
+            response.raw = RawBody(response.raw, self._label, None, [], _as_told)
         response.raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:

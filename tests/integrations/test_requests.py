@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -210,6 +211,64 @@ def test_a_permit_lasts_to_the_end_of_a_streamed_body(server: Misbehaving) -> No
             assert response.raw.read(10) == b"x" * 10
             assert response.raw.read(1) == b""
         assert counted(room) == {"successes": 3}
+
+
+def copied(raw: Any) -> bytes:
+    """As the usual way to save what was downloaded."""
+    target = io.BytesIO()
+    shutil.copyfileobj(raw, target)
+    return target.getvalue()
+
+
+def entered(raw: Any) -> bytes:
+    """Read within a `with`."""
+    with raw as itself:
+        return b"".join(itself.stream(3))
+
+
+READERS: dict[str, Callable[[Any], bytes]] = {
+    "copyfileobj": copied,
+    "data": lambda raw: raw.data,
+    "read1": lambda raw: b"".join(iter(raw.read1, b"")),
+    "readinto": lambda raw: io.BufferedReader(raw).read(),
+    "readlines": lambda raw: b"".join(raw.readlines()),
+    "with": entered,
+    "drain_conn": lambda raw: raw.drain_conn() or b"x" * 10,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_raw_response_is_read_as_without_a_guard(server: Misbehaving, reader: str) -> None:
+    """Whatever reads `response.raw` to its end is seen to, and `decode_content` is set where it works."""
+    room = bulkhead(1)
+    with opened(room) as http, http.get(server.url + "/ok?size=10", stream=True) as response:
+        assert response.raw
+        response.raw.decode_content = True
+        assert response.raw._inner.decode_content is True
+        assert counted(room) == {"inflight": 1}
+        assert READERS[reader](response.raw) == b"x" * 10
+        assert counted(room) == {"successes": 1}
+
+
+@pytest.mark.parametrize("reader", ["copyfileobj", "data", "readlines", "with"])
+def test_a_raw_response_that_breaks_off_is_a_failure_whatever_reads_it(server: Misbehaving, reader: str) -> None:
+    """The error of whatever reads the raw response is that of the body."""
+    breaker = breaker_of(on=requests.RequestException)
+    with opened(breaker) as http:
+        response = http.get(server.url + "/die-mid-body", stream=True)
+        with response, pytest.raises(Exception, match=r"IncompleteRead|Connection broken"):
+            READERS[reader](response.raw)
+    assert counted(breaker) == {"failures": 1}
+
+
+def test_a_raw_response_that_is_no_json_is_whole_nevertheless(server: Misbehaving) -> None:
+    """The reader's own error says nothing of the server, which has sent all of the body."""
+    breaker = breaker_of(on=Exception)
+    with opened(breaker) as http:
+        response = http.get(server.url + "/ok?size=10", stream=True)
+        with response, pytest.raises(ValueError, match="Expecting value"):
+            response.raw.json()
+    assert counted(breaker) == {"successes": 1}
 
 
 def test_a_body_that_is_closed_says_nothing(server: Misbehaving) -> None:

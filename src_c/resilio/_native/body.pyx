@@ -7,6 +7,7 @@ iterate are functions of C, which hand on what they are given.
 """
 
 from collections import deque
+from functools import partial
 
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -156,70 +157,5 @@ cdef void _stopped(Held held, PyObject *end) noexcept:
     PyErr_Restore(kind, error, traceback)
 
 
-cdef class Parts:
-    """The parts of a body, as an iterator gives them; their end, or an error, is that of the body."""
-
-    cdef Held _held
-    cdef object _iterator
-
-    def __init__(self, Held held, iterator):
-        self._held = held
-        self._iterator = iterator
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return (<object (*)(object)>_next_of_parts)(self)
-
-    def close(self):
-        """Close the iterator, as who breaks off `yield from` does."""
-        self._iterator.close()
-
-
-cdef class RawBody(Held):
-    """What stands for urllib3's response, where requests reads it."""
-
-    cdef readonly object _inner
-    cdef readonly object _original_response     # what a session looks for each time
-    cdef readonly object _request
-
-    def __init__(self, inner, str label, request, list permits):
-        self._permits = permits
-        self.label = label
-        self._inner = inner
-        self._original_response = getattr(inner, "_original_response", None)
-        self._request = request
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    cdef _broke(self, error):
-        self.failed((<object>self).as_told(error))
-
-    def stream(self, amt=65536, decode_content=None):
-        """Give the body in parts, as urllib3 does."""
-        return Parts(self, self._inner.stream(amt, decode_content=decode_content))
-
-
-cdef PyObject *_next_of_parts(PyObject *itself) noexcept:
-    cdef Parts parts = <Parts>itself
-    return _next_in(parts._held, parts._iterator)
-
-
-cdef PyObject *_next_in(Held held, object iterator) noexcept:
-    cdef PyObject *part = NULL
-    if iterator is not None:
-        part = Py_TYPE(iterator).tp_iternext(<PyObject *>iterator)
-        if part == NULL:
-            _stopped(held, <PyObject *>StopIteration)
-    if part == NULL and PyErr_Occurred() == NULL:  # as an iterator may end
-        PyErr_SetNone(StopIteration)
-    return part
-
-
-# What Cython puts there adds a line to the traceback of each error that passes, which takes longer than all else.
-(<PyTypeObject *>Parts).tp_iternext = _next_of_parts
-
-
+include "body_raw.pxi"
 include "body_http.pxi"
