@@ -3,12 +3,16 @@ Reports the coverage of Python and Cython lines and refuses less than the gate.
 
 A tracer that misses the Cython files leaves them out of the report, and the total still looks fine; a module that no
 test imports is left out as well. So the gate asks for each file by name.
+
+What an included file (.pxi) runs when its module is loaded, definitions of functions among it, Cython tells as lines of
+the file that includes it. The table shows such lines as missed; the gate knows better.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,7 +89,33 @@ def _module(name: str) -> str:
 
 
 def _percent(files: dict[str, dict], *suffixes: str) -> float:
-    summaries = [entry["summary"] for name, entry in files.items() if name.endswith(suffixes)]
+    found = {name: entry for name, entry in files.items() if name.endswith(suffixes)}
+    summaries = [entry["summary"] for entry in found.values()]
     covered = sum(each["covered_lines"] + each.get("covered_branches", 0) for each in summaries)
+    covered += sum(_loaded(ROOT / name, entry) for name, entry in found.items() if name.endswith(".pxi"))
     total = sum(each["num_statements"] + each.get("num_branches", 0) for each in summaries)
     return 100.0 * covered / total if total else 0.0
+
+
+_FUNCTION = re.compile(r"\s*(def|cdef|cpdef)\b(?! class\b)[^=]*\(")
+
+
+def _loaded(included: Path, entry: dict) -> int:
+    """Count the lines shown as missed that were run when the module was loaded, as it was if any of its lines was."""
+    lines = included.read_text().splitlines()
+    return sum(not _in_function(lines, number) for number in entry["missing_lines"]) if entry["executed_lines"] else 0
+
+
+def _in_function(lines: list[str], number: int) -> bool:
+    """Tell whether a line, counted from 1, stands in the body of a function."""
+    indent = _indent(lines[number - 1])
+    for line in reversed(lines[: number - 1]):
+        if line.strip() and _indent(line) < indent:
+            if _FUNCTION.match(line):
+                return True
+            indent = _indent(line)
+    return False
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
