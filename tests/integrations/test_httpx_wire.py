@@ -80,8 +80,6 @@ def http2_server() -> Iterator[str]:
             loop.call_soon_threadsafe(served.cancel)
             thread.join(10)
         loop.close()
-        del served, run, thread
-        gc.collect()  # what the connection has left is told here, where the test expects it
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -108,6 +106,7 @@ async def test_streams_of_one_http2_connection_hold_a_permit_each(client: Any) -
                 assert len(inner._pool.connections) == 1
             assert room.snapshot().inflight == 0
     assert (room.snapshot().successes, room.snapshot().ignored) == (3, 1)
+    gc.collect()  # what the server's connections have left is told here, where the warnings are expected
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
