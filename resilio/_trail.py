@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
+from resilio._native import core
 from resilio._notes import add_note
 
 __all__ = ["Attempt", "RetryTrail", "attach", "name_one_shot", "text_of"]
 
 _LONGEST = 200
-_INSIDE, _ENTRIES = 2, 32  # how deep, and at how much of each container, `replayable` looks in core/api.c
 
 
 @attrs.frozen
@@ -125,7 +124,7 @@ def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
     """
     names = _parameters(fn, len(args))
     for name, value in (*zip(names, args, strict=True), *kwargs.items()):
-        if _is_one_shot(value) and not (name == "self" and value is args[0]):
+        if core.is_one_shot(value) and not (name == "self" and value is args[0]):
             return name
     return None
 
@@ -137,15 +136,6 @@ def _parameters(fn: Any, count: int) -> list[str]:
         parameters = ()
     names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:count]
     return names + [f"argument {number}" for number in range(len(names) + 1, count + 1)]
-
-
-def _is_one_shot(value: object, inside: int = _INSIDE) -> bool:
-    if inspect.iscoroutine(value) or any(hasattr(type(value), name) for name in ("__next__", "__anext__")):
-        return True
-    if not inside or type(value) not in (dict, list, tuple):
-        return False
-    items = value.copy().values() if isinstance(value, dict) else value
-    return any(_is_one_shot(item, inside - 1) for item in islice(cast("Iterable[object]", items), _ENTRIES))
 
 
 def text_of(error: BaseException | None) -> str | None:

@@ -12,7 +12,7 @@ typedef struct {
     PyObject *hold, *settle;
     PyObject *aside;                /* what sends in its place within a guarded call, or when there are news; or NULL */
     PyObject *news;                 /* tells whether there is something to be told first, or NULL */
-    unsigned abandoned;             /* rs_abandoned when it was asked */
+    unsigned abandoned;             /* how much was when it was asked */
     long fails_from;                /* the least status that is a failure: what is below and whole ends with its call; 0: ask `hold` */
 } AdmissionObject;
 
@@ -117,18 +117,6 @@ void rs_admission_refused(CallObject *call)
 
 /* ---- the admission -------------------------------------------------------------------------------------------- */
 
-/* Is there something to be told first? Only what was abandoned is, and that is counted. -1 with an exception. */
-static int has_news(AdmissionObject *self)
-{
-    if (RS_LIKELY(self->abandoned == rs_abandoned || self->news == NULL))
-        return 0;
-    self->abandoned = rs_abandoned;
-    PyObject *news = PyObject_CallNoArgs(self->news);
-    int told = news ? PyObject_IsTrue(news) : -1;
-    Py_XDECREF(news);
-    return told;
-}
-
 /* admission(request, send): what awaits send(request) with a permit. Not within a guarded call, which wants to know what it
    waits for, and may be a copy. */
 static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
@@ -136,7 +124,7 @@ static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, si
     if (RS_UNLIKELY(PyVectorcall_NARGS(nargsf) != 2 || kwnames))
         return PyErr_Format(PyExc_TypeError, "takes a request and what sends it");
     if (self->aside) {
-        int aside = self->pipe == NULL || *rs_ambient() ? 1 : has_news(self);
+        int aside = self->pipe == NULL || *rs_ambient() ? 1 : self->news ? rs_has_news(&self->abandoned, self->news) : 0;
         if (RS_UNLIKELY(aside))
             return aside < 0 ? NULL : PyObject_Vectorcall(self->aside, args, 2, NULL);
     }

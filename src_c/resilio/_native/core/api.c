@@ -70,6 +70,9 @@ static int is_one_shot(PyObject *value, int inside)
     return inside && container && holds_one_shot(value, inside - 1);
 }
 
+/* is_one_shot(value) */
+PyObject *rs_is_one_shot(PyObject *module, PyObject *value) { return PyBool_FromLong(is_one_shot(value, INSIDE)); }
+
 static int replayable(const rs_request *request)
 {
     Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);

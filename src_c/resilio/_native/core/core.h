@@ -233,7 +233,8 @@ int rs_statuses_add(PyObject *module);
 int rs_admission_add(PyObject *module);
 int rs_direct_add(PyObject *module);
 PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
-extern unsigned rs_abandoned;       /* permits abandoned so far: there may be something to be told of them */
+PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
+int rs_has_news(unsigned *seen, PyObject *news);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);

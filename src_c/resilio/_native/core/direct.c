@@ -21,7 +21,7 @@ typedef struct {
     PyObject *method, *begin, *make, *otherwise, *failed, *news;
     PyObject *gates;                /* tuple */
     PyTypeObject *asked;
-    unsigned abandoned;             /* rs_abandoned when *news* was asked */
+    unsigned abandoned;             /* how much was when *news* was asked */
 } DirectObject;
 
 static PyTypeObject AskedType, DirectType, EndingType;
@@ -165,18 +165,6 @@ static PyTypeObject EndingType = {
 
 /* ---- a call --------------------------------------------------------------------------------------------------- */
 
-/* Is there something to be told first? Only what was abandoned is, and that is counted. -1 with an exception. */
-static int has_news(DirectObject *self)
-{
-    if (RS_LIKELY(self->abandoned == rs_abandoned))
-        return 0;
-    self->abandoned = rs_abandoned;
-    PyObject *news = PyObject_CallNoArgs(self->news);
-    int told = news ? PyObject_IsTrue(news) : -1;
-    Py_XDECREF(news);
-    return told;
-}
-
 /* Does a gate want to see the answer? What a call ends with does not show it. */
 static int is_asked_for(PyObject *gates)
 {
@@ -191,7 +179,7 @@ static int is_plain(DirectObject *self)
 {
     if (*rs_ambient() || rs_deadline_ns() != RS_NEVER || is_asked_for(self->gates))
         return 0;
-    int told = has_news(self);
+    int told = rs_has_news(&self->abandoned, self->news);
     return told < 0 ? -1 : !told;
 }
 

@@ -96,6 +96,8 @@ static PyMethodDef methods[] = {
      "find_headers(headers, wanted, /)\n--\n\nThe values of the headers whose names *wanted* has, in lists by what it says of them; None: there are none."},
     {"is_whole", (PyCFunction)(void (*)(void))rs_is_whole, METH_FASTCALL,
      "is_whole(response, fails_from, /)\n--\n\nHas a response of aiohttp's surely ended well with its head? False: it may have."},
+    {"is_one_shot", rs_is_one_shot, METH_O,
+     "is_one_shot(value, /)\n--\n\nIs an argument gone once used, an iterator, a file or a coroutine, or does it hold one?"},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 

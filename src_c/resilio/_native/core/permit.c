@@ -65,12 +65,12 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-unsigned rs_abandoned;
+static unsigned abandoned;          /* permits so far: there may be something to be told of them */
 
 /* The holder has dropped it: count that at its gates. */
 static void count_abandoned(const rs_run *run)
 {
-    __atomic_fetch_add(&rs_abandoned, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&abandoned, 1, __ATOMIC_RELAXED);
     for (int i = run->base; i < run->n && run->epoch == rs_epoch; i++) {
         rs_gate_lock(run->slots[i].gate);
         run->slots[i].gate->counters.abandoned++;
@@ -423,6 +423,20 @@ void rs_permit_drop(PyObject *permit)
 }
 
 /* ---- for clients -------------------------------------------------------------------------------------------- */
+
+/* Is there something to be told first? Only what was abandoned is, and *seen* knows how much was when *news* was asked. -1 with
+   an exception. */
+int rs_has_news(unsigned *seen, PyObject *news)
+{
+    unsigned now = __atomic_load_n(&abandoned, __ATOMIC_RELAXED);
+    if (RS_LIKELY(*seen == now))
+        return 0;
+    *seen = now;
+    PyObject *answer = PyObject_CallNoArgs(news);
+    int told = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return told;
+}
 
 PyObject *rs_permit_succeed(PyObject *permit) { return permit_success((PermitObject *)permit, NULL); }
 
