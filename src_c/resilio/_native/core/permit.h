@@ -1,0 +1,29 @@
+/* Permit: what its two files share. */
+#ifndef RS_PERMIT_H
+#define RS_PERMIT_H
+#include "core.h"
+
+typedef struct {
+    PyObject_VAR_HEAD
+    rs_run run;
+    rs_pipeline *pipe;
+    PyObject *weakrefs;
+    int ended;
+    rs_frame frame;                 /* while the first item is made */
+    uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
+    rs_slot slots[];                /* as many as are held, and one at least: with more it is too large for the quick allocator */
+} PermitObject;
+
+/* RuntimeError, for who would end it again. */
+PyObject *rs_permit_has_ended(void);
+
+/* End it now (1), or RuntimeError if it has ended (0). On free-threaded builds too, one of two threads wins. */
+int rs_permit_close(PermitObject *self);
+
+/* End it as *outcome*, or as each gate's own rules judge *error*. NULL with an exception if it had ended. */
+PyObject *rs_permit_settle(PermitObject *self, int outcome);
+PyObject *rs_permit_raised(PermitObject *self, PyObject *error);
+
+/* Each gate judges the answer, of which more may come. */
+void rs_permit_judge(PermitObject *self, PyObject *value);
+#endif
