@@ -149,7 +149,7 @@ class RetryBudget(native.RetryBudget):
 
             ValueError: A value out of range.
         """
-        with _policy._reconfiguring:
+        with registry.changing():
             self._swap(self._checked(changes))
 
     def _checked(self, changes: Mapping[str, Any]) -> RetryBudgetConfig:

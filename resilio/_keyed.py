@@ -21,6 +21,7 @@ import attrs
 
 from resilio import registry
 from resilio._config import function, positive_int, refuse, seconds, show
+from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach, detach
 from resilio._native import keyed as native
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
@@ -209,12 +210,15 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         return config
 
     def _apply(self, config: KeyedConfig) -> None:
+        self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
         self._table.configure(config.max_keys, config.idle)
-        self._config = config  # before the keys there are: one that is made meanwhile has it already
-        if config.overrides:
-            for entry in self._all():
-                entry.policy._swap(entry.policy._checked(config.overrides))
-                entry.keep_configs()
+        for entry in self._all():
+            self._change(entry)
+
+    def _change(self, entry: Entry) -> None:
+        if self._config.overrides:
+            entry.policy._swap(entry.policy._checked(self._config.overrides))
+            entry.keep_configs()
 
     def _apply_shared(self, config: KeyedConfig) -> None:
         """Nothing: judges and shares are those of the keys' policies."""
@@ -269,6 +273,11 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
             )
         return made
 
+    def catch_up(self, entry: Entry) -> None:
+        """Give a key the options that have changed while its policy was made."""
+        with postponed(), registry.changing():
+            self._change(entry)
+
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
         """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
         as_new = all(
@@ -299,7 +308,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
     def _new(self, key: Any, config: KeyedConfig) -> Policy[Any]:
         made = _made(config, key, takes_key=self._takes_key)
         if config.overrides:
-            made._swap(made._checked(config.overrides))
+            made._put(made._checked(config.overrides))
         for part in _parts(made):
             registry.unlist(part)
             detach(part.gates[0])

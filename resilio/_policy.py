@@ -8,7 +8,6 @@ it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquir
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
@@ -37,7 +36,6 @@ C = TypeVar("C")
 F = TypeVar("F")
 P = TypeVar("P", bound="Policy[Any]")
 
-_reconfiguring = threading.RLock()
 _kinds: dict[str, type[Policy[Any]]] = {}
 
 
@@ -231,7 +229,7 @@ class Policy(core.Pipeline, Generic[C]):
 
             ValueError: A value out of range.
         """
-        with postponed(), _reconfiguring:
+        with postponed(), registry.changing():
             self._swap(self._checked(changes))
 
     def _checked(self, changes: Mapping[str, Any]) -> C:
@@ -239,10 +237,14 @@ class Policy(core.Pipeline, Generic[C]):
         return result
 
     def _swap(self, config: C) -> None:
-        with _reconfiguring:
-            self._apply(config)
-            self._apply_shared(config)
-            self._config = config
+        with registry.changing():
+            self._put(config)
+
+    def _put(self, config: C) -> None:
+        """As `_swap`, of a policy that nobody has seen yet."""
+        self._apply(config)
+        self._apply_shared(config)
+        self._config = config
 
     def _apply(self, config: C) -> None:  # noqa: ARG002
         """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""

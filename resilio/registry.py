@@ -54,7 +54,8 @@ class _Entry:
         self.place = place
 
 
-_lock = threading.RLock()
+_lock = threading.RLock()  # names and options: one lock, since to change options may be to make policies
+_listing = threading.RLock()  # the unnamed ones; taken last, nothing is made under it
 _named: dict[str, _Entry] = {}
 _unnamed: weakref.WeakValueDictionary[int, Policy[Any]] = weakref.WeakValueDictionary()
 _pending: dict[str, dict[str, Any]] = {}
@@ -73,7 +74,7 @@ def get(name: str) -> Policy[Any]:
     with _lock:
         if name in _named:
             return _named[name].policy
-        found = [policy for policy in list(_unnamed.values()) if policy.name == name]
+    found = [policy for policy in _all_unnamed() if policy.name == name]
     if len(found) == 1:
         return found[0]
     if found:
@@ -86,12 +87,17 @@ def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
     """Return every policy alive (no budgets): the named ones in the order they were made, then the unnamed ones."""
     with _lock:
         named = [entry.policy for entry in _named.values() if entry.policy.kind != "retry_budget"]
-        return (*named, *_unnamed.values())
+    return (*named, *_all_unnamed())
+
+
+def _all_unnamed() -> list[Policy[Any]]:
+    with _listing:
+        return list(_unnamed.values())
 
 
 def clear() -> None:
     """Forget every name and every configuration for later names (for tests: policies in use live on, nameless here)."""
-    with _lock:
+    with _lock, _listing:
         _named.clear()
         _unnamed.clear()
         _pending.clear()
@@ -250,12 +256,13 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
     Raises:
         ValueError: The name is taken by a policy of another kind or with other options; both places are named.
     """
+    if name is None:  # also in calls, for a new key: they wait for nobody who changes options
+        policy = make(config)
+        with _listing:
+            _unnamed[id(policy)] = policy
+        return policy
     place = _place()
     with _lock:
-        if name is None:
-            policy = make(config)
-            _unnamed[id(policy)] = policy
-            return policy
         entry = _named.get(name)
         if entry is None:
             entry = _Entry(make(_configured(name, config)), config, place)
@@ -271,8 +278,13 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
 
 def unlist(policy: Policy[Any]) -> None:
     """Take an unnamed policy off the list: somebody shows it together with others."""
-    with _lock:
+    with _listing:
         _unnamed.pop(id(policy), None)
+
+
+def changing() -> threading.RLock:
+    """Return the lock under which options change, that of the names: two would wait for each other."""
+    return _lock
 
 
 def _configured(name: str, config: Any) -> Any:
@@ -354,9 +366,9 @@ def restore(name: str, module: str) -> Policy[Any]:
 
 
 def _after_fork() -> None:
-    """A child has no other threads: a lock that one of them held is free."""
-    global _lock
-    _lock = threading.RLock()
+    """A child has no other threads: locks that they held are free."""
+    global _lock, _listing
+    _lock, _listing = threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,6 +12,7 @@ The deadline is ambient: a context variable hands it to tasks and worker threads
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -135,6 +136,17 @@ class Deadline(Policy[DeadlineConfig]):
 
 
 _becoming = threading.RLock()
+
+
+def _after_fork() -> None:
+    """A child has no other threads: a lock that one of them held is free."""
+    global _becoming
+    _becoming = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 _MADE_LATE = {"_blocks", "_called_after", "_config", "_gate", "_given"}
 
 

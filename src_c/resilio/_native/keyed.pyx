@@ -114,7 +114,7 @@ cdef class KeyedTable:
     cdef dict policies                  # by key: whose gates know their entry
     cdef list ring                      # of the entries; the hand goes round in it
     cdef Py_ssize_t hand
-    cdef object face                    # build(key), is_new(entry), where(function), report(error)
+    cdef object face                    # build(key), catch_up(entry), is_new(entry), where(function), report(error)
     cdef object function                # of the call's arguments, or None: `parameter`
     cdef str parameter
     cdef dict places                    # function -> Where
@@ -123,6 +123,7 @@ cdef class KeyedTable:
     cdef Py_ssize_t max_keys
     cdef int64_t idle_ns
     cdef uint32_t ticks
+    cdef uint64_t changes               # of options, so far
     cdef readonly uint64_t overflowed
     cdef readonly uint64_t evicted
     cdef readonly uint64_t errors
@@ -132,7 +133,7 @@ cdef class KeyedTable:
         Make a table without keys; `begin` must follow.
 
         Args:
-            face: What makes policies: `build(key)`, `is_new(entry)`, `where(function)`, `report(error)`.
+            face: What makes policies: `build(key)`, `catch_up(entry)`, `is_new(entry)`, `where(function)`, `report(error)`.
 
             key: A function of a call's arguments, or the name of a parameter.
         """
@@ -158,8 +159,10 @@ cdef class KeyedTable:
 
             idle: Seconds after which a key that nobody used is forgotten, if its policy is as new.
         """
-        self.max_keys = max_keys
-        self.idle_ns = <int64_t>(idle * 1e9)
+        with _lock:
+            self.max_keys = max_keys
+            self.idle_ns = <int64_t>(idle * 1e9)
+            self.changes += 1
 
     # -- look-ups
 
@@ -287,8 +290,15 @@ cdef class KeyedTable:
         if len(self.policies) >= self.max_keys and not self.make_room():
             self.overflowed += 1
             return self.overflow
-        entry = self.entry_of(key, self.face.build(key))
-        return self.insert(entry)
+        cdef uint64_t changes = self.changes_now()
+        entry = self.insert(self.entry_of(key, self.face.build(key)))
+        if self.changes_now() != changes:       # while it was made, and it was not among the keys there are
+            self.face.catch_up(entry)
+        return entry
+
+    cdef uint64_t changes_now(self):
+        with _lock:
+            return self.changes
 
     cdef Entry insert(self, Entry entry):
         """Put it in, unless another thread was quicker, or there is no room any more."""

@@ -1,0 +1,136 @@
+"""Options change while other threads change some too, make policies, look up keys and fork."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from resilio import bulkhead, circuit_breaker, configure, keyed, registry
+
+LONG = 20.0
+"""Seconds after which a thread hangs. None of the tests below waits as long as that."""
+
+
+class Halt:
+    """A factory's halt: the thread called "halted" stops in it until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __call__(self) -> Any:
+        if threading.current_thread().name == "halted":
+            self.reached.set()
+            assert self.go.wait(LONG)
+        return circuit_breaker(consecutive=2)
+
+    def run(self, function: Callable[[], object]) -> threading.Thread:
+        """Have a thread called "halted" call `function`, and return once it has stopped here."""
+        thread = threading.Thread(target=function, name="halted", daemon=True)
+        thread.start()
+        assert self.reached.wait(LONG)
+        return thread
+
+
+def in_a_child(test: Callable[[], None]) -> Callable[[Any], None]:
+    """Run a test in a child, which is ended if it hangs: a lock that stays taken would hang all other tests."""
+
+    @functools.wraps(test)
+    def run(in_child: Any) -> None:
+        def child() -> None:
+            signal.alarm(int(LONG))
+            test()
+
+        in_child(child)
+
+    del run.__wrapped__  # pytest asks it for the parameters
+    return run
+
+
+def ends(thread: threading.Thread) -> bool:
+    """Tell whether a thread ends at all."""
+    thread.join(LONG / 2)
+    return not thread.is_alive()
+
+
+@in_a_child
+def test_two_threads_that_change_options_do_not_wait_for_each_other() -> None:
+    """
+    One had the lock of changes and made policies of a factory, which takes that of the names; the other came by it.
+
+    `configure` and `reconfigure` of a keyed policy hung for good then, and with them every call with a new key.
+    """
+    halt, arrived = Halt(), threading.Event()
+
+    def factory() -> Any:
+        arrived.set()
+        return bulkhead(1)
+
+    with registry.isolated():
+        hosts = keyed(halt, key="host")
+        keyed(factory, key="tenant", name="tenants")
+        arrived.clear()
+        first = halt.run(lambda: hosts.reconfigure(consecutive=5))
+        second = threading.Thread(target=configure, args=({"tenants": {"max_concurrent": 3}},), daemon=True)
+        second.start()
+        arrived.wait(0.1)  # where the second one had come to with the lock of the names in hand
+        halt.go.set()
+        assert ends(first)
+        assert ends(second)
+        assert hosts["a"].config.consecutive == 5
+        assert registry.get("tenants").config.overrides == {"max_concurrent": 3}
+
+
+@in_a_child
+def test_a_call_with_a_new_key_does_not_wait_for_a_change() -> None:
+    """What a call makes has no name: whoever changes options, with however slow a factory, does not hold it up."""
+    halt = Halt()
+    with registry.isolated():
+        keyed(halt, key="host", name="hosts")
+        tenants = keyed(lambda: bulkhead(1), key="tenant")
+        changing = halt.run(lambda: configure({"hosts": {"consecutive": 5}}))
+        calling = threading.Thread(target=tenants(lambda tenant: tenant), args=("t",), daemon=True)
+        calling.start()
+        assert ends(calling)
+        assert tenants.snapshot().successes == 1
+        halt.go.set()
+        assert ends(changing)
+
+
+def test_a_key_that_is_made_meanwhile_has_the_changed_options() -> None:
+    """
+    Its factory had begun before the change and ended after it.
+
+    It was not yet among the keys that were changed, and had the old options for good.
+    """
+    halt = Halt()
+    hosts = keyed(halt, key="host")
+    making = halt.run(lambda: hosts["slow"])
+    hosts.reconfigure(consecutive=9)
+    assert "slow" not in hosts
+    halt.go.set()
+    assert ends(making)
+    assert hosts["slow"].config.consecutive == 9
+    hosts.reconfigure(max_keys=1)
+    for host in range(10):
+        hosts.call(lambda host: host, host)
+    assert "slow" not in hosts  # and with what was changed for all it is as new
+
+
+def test_a_child_can_change_options_that_another_thread_was_changing(in_child: Any) -> None:
+    """The thread is not there in the child, so its lock is nobody's; the child hung at the first change."""
+    halt = Halt()
+    hosts = keyed(halt, key="host")
+    changing = halt.run(lambda: hosts.reconfigure(consecutive=5))
+
+    def child() -> int | None:
+        signal.alarm(int(LONG))
+        breaker = circuit_breaker()
+        breaker.reconfigure(consecutive=7)
+        return breaker.config.consecutive
+
+    assert in_child(child) == 7
+    halt.go.set()
+    assert ends(changing)
