@@ -85,7 +85,8 @@ class Pipeline(Policy[PipelineConfig]):
 
     def health(self) -> Health:
         """Return whether a call made now has a chance: neither drained, nor refused by one of the policies."""
-        parts = [super().health(), *(policy.health() for policy in self.policies)]
+        doors = [gate.policy for gate in self.gates if type(gate) is DoorGate]  # its own, and those of pipelines inside
+        parts = [*(_open(door) for door in doors), *(policy.health() for policy in self.policies)]
         reasons = tuple(reason for part in parts for reason in part.reasons)
         return Health(all(part.ready for part in parts), reasons)
 
@@ -197,6 +198,14 @@ def _check(policies: tuple[Any, ...]) -> None:
     gates = _gates(policies)
     if not 1 <= len(gates) <= MOST_GATES:
         raise ValueError(f"policies must have from 1 to {MOST_GATES} gates in all, not {len(gates)}")
+
+
+def _open(door: Any) -> Health:
+    """Whether a door lets calls in, which in shadow mode too refuses them once it is shut."""
+    state = door._state()
+    if state not in door.REFUSING:
+        return Health(ready=True)
+    return Health(ready=False, reasons=(f"{door.kind} {door.label} is {state}",))
 
 
 def _gates(policies: tuple[Policy[Any], ...]) -> tuple[core.Gate, ...]:

@@ -20,7 +20,7 @@ from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
 from resilio._outcome import judge_error, judge_value
-from resilio._pipeline import Pipeline, PipelineConfig, Stack
+from resilio._pipeline import Pipeline, PipelineConfig
 from resilio._policies.bulkhead import bulkhead
 from resilio._policies.circuit_breaker import circuit_breaker
 from resilio._policies.deadline import deadline as deadline_of
@@ -88,13 +88,16 @@ class Standard(Pipeline):
         return _Part(self, fitting)
 
 
-class _Part(Stack):
-    """The parts of a standard stack that can guard a function, behind the door of them all."""
+class _Part(Pipeline):
+    """The parts of a standard stack that can guard a function, behind the door of the whole, which drains it."""
 
     def __init__(self, whole: Standard, policies: tuple[Policy[Any], ...]) -> None:
         gates = (whole._gate, *(gate for policy in policies for gate in policy.gates))
         Policy.__init__(self, whole._gate, PipelineConfig(policies=policies), whole.name, gates=gates)
         self._whole = whole
+
+    def __repr__(self) -> str:
+        return repr(self._whole)
 
 
 def _fits(policy: Policy[Any], kind: Kind, fn: Any) -> bool:

@@ -27,6 +27,7 @@ from resilio import (
     policy_of,
     rate_limit,
     retry,
+    standard,
     timeout,
 )
 
@@ -431,6 +432,22 @@ def test_health_is_ready_unless_a_call_has_no_chance() -> None:
     breaker.reset()
     assert both.drain()
     assert both.health().reasons == ("pipeline both is drained",)
+
+
+def test_health_asks_the_doors_of_pipelines_inside() -> None:
+    """They refuse as the outer one does, also inside a stack of decorators, and where all else is in shadow mode."""
+    inner = pipeline(circuit_breaker(), name="inner")
+    outer = pipeline(rate_limit("10/s"), inner)
+    stack = policy_of(rate_limit("10/s")(inner(boom)))
+    shadow = standard("shadow", on=OSError, enforce=False)
+    assert outer.health()
+    assert stack.health()
+    assert inner.drain(timeout=0)
+    assert shadow.drain(timeout=0)
+    assert outer.attempt(boom).error.reason == stack.attempt(boom).error.reason == "draining"
+    assert outer.health().reasons == stack.health().reasons == ("pipeline inner is drained",)
+    assert shadow.attempt(boom).error.reason == "draining"
+    assert shadow.health().reasons == ("pipeline shadow is drained",)
 
 
 def test_a_policy_in_shadow_mode_is_always_ready() -> None:

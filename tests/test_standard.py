@@ -168,6 +168,38 @@ def test_a_sync_function_is_guarded_by_what_can_stop_it() -> None:
     stack.resume()
 
 
+def test_what_is_around_a_sync_function_leaves_the_door_where_it_is() -> None:
+    """
+    A decorator around the stack took it apart and lost its door: calls went on after a drain, and were in no count.
+
+    Streams too are guarded by a part of the stack.
+    """
+    stack = standard("fenced", on=ConnectionError, idempotent=True)
+    around = bulkhead(3, name="around")
+    with pytest.warns(resilio.PipelineWarning):
+
+        @around
+        @stack
+        def call(x: int) -> int:
+            return x
+
+        @around
+        @stack
+        async def stream() -> AsyncIterator[int]:
+            yield 1
+
+    assert call(1) == 1
+    assert stack.snapshot().calls == 1
+    assert repr(policy_of(stack(call.__wrapped__))) == repr(stack)
+    assert policy_of(stack(call.__wrapped__)).drain(timeout=0)
+    assert policy_of(stream).health().reasons == ("pipeline fenced is drained",)
+    with pytest.raises(resilio.RejectedError, match="draining"):
+        call(1)
+    stack.resume()
+    assert policy_of(stream).health()
+    assert call(2) == 2
+
+
 def test_a_sync_function_is_called_under_what_can_stop_it() -> None:
     """`call` and `attempt` do with a function that is not decorated what they do with one that is."""
     stack = whole("called")
@@ -205,6 +237,13 @@ def test_override_changes_one_part_and_keeps_the_state_of_the_others() -> None:
     assert same == {"fallback", "deadline", "rate_limit", "circuit_breaker", "bulkhead"}
     assert slow.policies[2].config.attempts == 5
     assert slow.policies[-1].config.total == 60.0
+
+
+def test_override_changes_a_deadline_too() -> None:
+    """Which is a policy like the others, alone and as a part; it raised an error of its own construction."""
+    assert override(resilio.deadline(3.0), seconds=4.0).seconds == 4.0
+    reports = override(whole("slow"), deadline={"seconds": 120.0})
+    assert [policy.seconds for policy in reports.policies if isinstance(policy, resilio.Deadline)] == [120.0]
 
 
 def test_override_of_a_policy_is_another_with_changed_options() -> None:
