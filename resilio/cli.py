@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -15,7 +17,8 @@ _DISTRIBUTION = "resilio-sdk"
 _SIGPIPE = 141  # the exit code that shells give to a program whose reader has gone
 
 
-def _version(_argv: Sequence[str]) -> int:
+def _version(argv: Sequence[str]) -> int:
+    argparse.ArgumentParser(prog="resilio version", description="Says which version is installed.").parse_args(argv)
     try:
         print(f"{_DISTRIBUTION} {version(_DISTRIBUTION)}")
     except PackageNotFoundError:
@@ -62,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _can_print() -> None:
+    """Have a title that the terminal has no letters for shown by their numbers, and a closed output take nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the process's end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """
     Run the command line.
@@ -73,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if nobody
         reads the output any more.
     """
-    given = sys.argv[1:] if argv is None else argv
+    given = argv
+    if given is None:
+        given = sys.argv[1:]
+        _can_print()
     options = _parser().parse_args(_USUAL.get(tuple(given), given))
     try:
         return _COMMANDS[options.command][1](options.arguments)

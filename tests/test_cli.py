@@ -64,7 +64,30 @@ def test_a_reader_that_goes_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_letters_that_the_terminal_does_not_have_are_no_error(encoding: str) -> None:
+    """They are shown by their numbers: a scenario's title ended a long run without its result."""
+    program = "import sys; from resilio import cli; cli._COMMANDS['version'] = ('', lambda _: print('caf\xe9') or 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; sys.argv[1:] = ['version']; sys.exit(cli.main())"],
+        stdout=subprocess.PIPE,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert done.stdout.split() == [{"ascii": b"caf\\xe9", "utf-8": "caf\xe9".encode()}[encoding]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_output_is_no_error(closed: str) -> None:
+    """As under a supervisor that opens none: what would be printed there is nobody's, and not the other one's."""
+    command = f'"{sys.executable}" -m resilio simulate --list {closed}>&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert ("r8-metastable" in done.stdout) == (closed == "2")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["version", "--nonsense"], ["version", "3"]])
 def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """No command or an unknown one is an error with the usage."""
     with pytest.raises(SystemExit) as caught:

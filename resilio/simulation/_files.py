@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import attrs
 
-from resilio._config import positive_int, show
+from resilio._config import fraction, positive_int, show
 from resilio.simulation import _faults, _laws
 from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
 from resilio.simulation._policy_tables import policies
@@ -77,13 +77,15 @@ def load(file: Path) -> Plan:
     if file.suffix == ".py":
         return _python(file)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with the mark
     except UnicodeDecodeError as error:
         raise ScenarioError(str(file), None, None, f"is not UTF-8: {error.reason}") from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax(file, text, error) from None
+    except RecursionError:
+        raise ScenarioError(str(file), None, None, "is nested too deeply to be read") from None
     return _plan(Source(file, text), values)
 
 
@@ -103,13 +105,21 @@ def _python(file: Path) -> Plan:
     scenario = found.get("scenario")
     if not isinstance(scenario, Scenario):
         raise ScenarioError(str(file), None, None, f"must set `scenario` to a Scenario, not {show(scenario)}")
-    return Plan(((None, scenario),), found.get("seed", 1))
+    try:
+        seed = _seed(found.get("seed", 1))
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(str(file), None, None, str(error)) from None
+    return Plan(((None, scenario),), seed)
+
+
+def _seed(given: Any) -> int:
+    return int(positive_int("seed", given, zero_ok=True, high=2**63 - 1))
 
 
 def _plan(source: Source, values: dict[str, Any]) -> Plan:
     top = Table(source, (), values)
     seed = top.take("seed", 1)
-    top.checked(lambda: positive_int("seed", seed, zero_ok=True, high=2**63 - 1), "seed")
+    top.checked(lambda: _seed(seed), "seed")
     sweep = top.take("sweep")
     plain = {key: value for key, value in values.items() if key not in ("seed", "sweep")}
     if sweep is None:
@@ -225,11 +235,16 @@ def _law(owner: Table, key: str, value: Any) -> Any:
 def _mixture(table: Table) -> _laws.Mixture:
     parts: Any = []
     for part in table.tables("parts", table.need("parts", "a list of tables, each with a share and a law")):
-        share = part.need("share", "of the draws, > 0")
+        share = _share(part)
         rest = {name: part.take(name) for name in list(part)}
         parts.append((share, _law(Table(part.source, part.path[:-1], {}), cast("str", part.path[-1]), rest)))
     table.end()
     return table.checked(lambda: _laws.Mixture(parts), "parts")
+
+
+def _share(part: Table) -> float:
+    share = part.need("share", "of the draws, > 0")
+    return float(part.checked(lambda: fraction("share", share), "share"))
 
 
 def _server(table: Table) -> Server:

@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("which scenario? give a file, or a name from --list")
     if options.svg is not None and not options.svg.parent.is_dir():  # now, and not after a minute
         parser.error(f"argument --svg: there is no folder {options.svg.parent}")
+    if options.svg is not None and options.svg.is_dir():
+        parser.error(f"argument --svg: {options.svg} is a folder: name a file in it")
     try:
         file = _find(options.scenario)
         text = file.read_text(encoding="utf-8") if options.show else None
@@ -146,8 +148,8 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
             teller.clear()
             if interrupted:
                 break
-    _finish(results, plan, options, interrupted=bool(interrupted))
-    return _INTERRUPTED if interrupted else 0 if all(result.complete for _, result in results) else 1
+    drawn = _finish(results, plan, options, interrupted=bool(interrupted))
+    return _INTERRUPTED if interrupted else 0 if drawn and all(result.complete for _, result in results) else 1
 
 
 @contextmanager
@@ -211,18 +213,25 @@ class _Teller:
 
 def _finish(
     results: Sequence[tuple[Any, Result]], plan: Plan, options: argparse.Namespace, *, interrupted: bool
-) -> None:
+) -> bool:
+    """Show what came of it; tell whether the picture could be written, without which there still are the figures."""
+    drawn = True
     notes = [f"seed {plan.seed}; an answer is in time within {results[0][1].scenario.deadline:g} s"]
     partial = _partial(results, plan, interrupted=interrupted)
     if partial is not None:
         notes.insert(0, f"PARTIAL RESULT: {partial}")
     if options.svg is not None:
-        options.svg.write_text(picture(results, plan.sweep), encoding="utf-8")
-        notes.append(f"Picture: {options.svg}")
+        try:
+            options.svg.write_text(picture(results, plan.sweep), encoding="utf-8")
+            notes.append(f"Picture: {options.svg}")
+        except OSError as error:
+            print(f"resilio simulate: no picture: {error}", file=sys.stderr)
+            drawn = False
     if options.json:
         print(json.dumps(_data(results, plan, partial), indent=2))
     else:
         show(rows_of(results[0][1]) if plan.sweep is None else sweep_rows(results, plan.sweep), notes)
+    return drawn
 
 
 def _partial(results: Sequence[tuple[Any, Result]], plan: Plan, *, interrupted: bool) -> str | None:

@@ -110,7 +110,7 @@ def _value(table: Table, name: str, value: Any) -> Any:
 def _errors(table: Table, name: str, value: Any) -> tuple[type[Exception], ...]:
     found: list[type[Exception]] = []
     for each in value if isinstance(value, list) else [value]:
-        if each not in _ERRORS:
+        if not isinstance(each, str) or each not in _ERRORS:
             table.refuse(name, f"must be one or more of {', '.join(_ERRORS)}, not {show(each)}")
         found += _ERRORS[each]
     return tuple(found)

@@ -131,6 +131,16 @@ def test_the_picture_is_svg(file, tmp_path):
 SWEEP = '[sweep]\nkey = "server.workers"\nvalues = [2, 4]\n'
 
 
+def test_a_picture_that_cannot_be_written_costs_no_figures(file, tmp_path, capsys):
+    """They were lost after a long run, for a folder that takes no files."""
+    picture = tmp_path / "out.svg"
+    picture.symlink_to(tmp_path / "none" / "out.svg")
+    assert run(file, "--svg", str(picture), "--quiet") == 1
+    printed = capsys.readouterr()
+    assert "answered in time" in printed.out
+    assert printed.err.startswith("resilio simulate: no picture: ")
+
+
 def test_a_sweep_has_a_row_for_each_value(tmp_path, capsys):
     """So have the JSON, and the picture a point."""
     path = tmp_path / "shop.toml"
@@ -172,6 +182,7 @@ def test_only_one_stack(file, capsys):
         (["--duration", "soon"], "argument --duration: --duration must be a time like"),
         (["--duration", "0.5s"], r"argument --duration: faults[0].at must be less than duration=0.5"),
         (["--seed", "-1"], "argument --seed: must be from 0 to"),
+        (["--svg", "."], "argument --svg: . is a folder: name a file in it"),
         (["--svg", "nowhere/it.svg"], "argument --svg: there is no folder nowhere"),
     ],
 )

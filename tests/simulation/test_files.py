@@ -211,9 +211,17 @@ def test_a_python_file_sets_a_scenario(write):
     assert (plan.seed, plan.scenarios[0][1].duration) == (3, 1.0)
 
 
+PYTHON = """
+from resilio.simulation import *
+load, server = Load(arrivals=Poisson(1)), Server(service=Constant(1))
+scenario = Scenario(load=load, server=server, stacks={"bare": Stack()}, duration=1, deadline=1)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (PYTHON + "seed = '1'\n", r"shop\.py: seed must be an int from 0"),
         ("scenario = 3\n", r"shop\.py: must set `scenario` to a Scenario, not 3"),
         ("x = 1\nscenario = (\n", r"shop\.py:2: .*never closed"),
     ],
@@ -251,6 +259,12 @@ def test_a_python_file_with_a_mistake(write, text, message):
             10,
             "server.service.parts: parts must be pairs whose shares add up to 1",
         ),
+        (
+            'law = "exponential", mean = "10ms"',
+            'law = "mixture", parts = [{ share = 2, law = "constant", mean = 1 }]',
+            10,
+            r"server.service.parts\[0\].share: share must be a number > 0 and <= 1, not 2",
+        ),
         ('kind = "slow"', 'kind = "slo"', 3, r"faults\[0\].kind: must be one of .* did you mean 'slow'"),
         (", factor = 2", "", 3, r"faults\[0\]: needs 'factor'"),
         ("factor = 2", "factor = 0", 3, r"faults\[0\].factor: factor must be"),
@@ -264,6 +278,7 @@ def test_a_python_file_with_a_mistake(write, text, message):
         ("deadline = 0.5", "deadline = 0.5\nseed = -1", 3, "seed: seed must be an int"),
         ("deadline = 0.5", "deadline = 0.5\nwarmup = 3", 3, "warmup: warmup must be less than duration"),
         ("[stacks.bare]\n", "[stacks.bare]\nclent = []\n", 13, "stacks.bare.clent: is not known here: did you mean 'c"),
+        ("attempts = 3", 'on = [["any"]]', 16, r"client\[0\].on: must be one or more of any, busy, down"),
         ("attempts = 3", "attemts = 3", 16, r"stacks.guarded.client\[0\].attemts: is not known .* did you mean 'at"),
         ("attempts = 3", "attempts = 0", 16, r"stacks.guarded.client\[0\].attempts: attempts must be"),
         ("attempts = 3", 'on = "eror"', 16, r"client\[0\].on: must be one or more of any, busy, down"),
@@ -348,6 +363,17 @@ def test_a_file_that_is_no_text(tmp_path):
     path.write_bytes(b"title = '\xff'\n")
     with pytest.raises(ScenarioError, match="is not UTF-8"):
         load(path)
+
+
+def test_a_file_with_a_byte_order_mark(write):
+    """Some editors begin every file with one."""
+    assert load(write("\ufeff" + SCENARIO)).scenarios[0][1].deadline == 0.5
+
+
+def test_a_file_nested_without_end(write):
+    """Its reader gives up, and the message says why."""
+    with pytest.raises(ScenarioError, match=r"shop\.toml: is nested too deeply to be read"):
+        load(write("x = " + "[" * 5000 + "]" * 5000))
 
 
 def test_data_files_have_lines_too(write):
