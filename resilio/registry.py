@@ -14,12 +14,12 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import attrs
 
 from resilio._caller import outside
-from resilio._config import meant, show
+from resilio._config import meant, policy_name, show
 from resilio._event_delivery import postponed
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
     if not isinstance(options, Mapping):
         raise TypeError(f"options must be a mapping of a policy's name to its options, not {show(options)}")
     with postponed(), _lock:
-        changes = {_str("a policy's name", name): _options(name, values) for name, values in options.items()}
+        changes = {_name(name): _options(name, values) for name, values in options.items()}
         plan = [(_named[name].policy, _checked(name, values)) for name, values in changes.items() if name in _named]
         later = {name: values for name, values in changes.items() if name not in _named}
         for name, values in later.items():
@@ -162,7 +162,25 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
 def _options(name: str, values: object) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TypeError(f"the options of {name!r} must be a mapping of option to value, not {show(values)}")
-    return {_str(f"an option of {name!r}", option): value for option, value in values.items()}
+    found = {_str(f"an option of {name!r}", option): value for option, value in values.items()}
+    for option, value in found.items():
+        if isinstance(value, Mapping):
+            _refuse_table(name, option)
+    return found
+
+
+def _name(value: object) -> str:
+    name = policy_name("a policy's name", _str("a policy's name", value))
+    return cast("str", name)
+
+
+def _refuse_table(name: str, option: str) -> None:
+    """A table that is no option's value is what TOML makes of a name with a dot in it."""
+    from resilio._policy import known_options
+
+    dotted = f"{name}.{option}"
+    if dotted in _named or option not in known_options():
+        raise TypeError(f'{name!r} has no table {option!r}: a name with a dot is in quotes in TOML, ["{dotted}"]')
 
 
 def _str(what: str, value: object) -> str:

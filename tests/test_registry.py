@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, configure, pipeline, rate_limit, registry
+from resilio import RetryBudget, bulkhead, circuit_breaker, configure, fallback, pipeline, rate_limit, registry
 
 # ---- names --------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,11 @@ def test_configure_changes_options_by_name_and_keeps_the_state() -> None:
             TypeError,
             r"'failur_rate' \(did you mean 'failure_rate'\?\)",
         ),
+        ({"later": {"retry": {"attempts": 5}}}, TypeError, r"'later' has no table 'retry': .* \[.later.retry.\]"),
+        ({"new": {"budget": {"cap": 5}}}, TypeError, r"'new' has no table 'budget': .* \[.new.budget.\]"),
         ({3: {}}, TypeError, "a policy's name must be a string"),
+        ({"": {}}, ValueError, "a policy's name must be None or a printable string"),
+        ({" pool": {}}, ValueError, "a policy's name must be None or a printable string"),
         ({"pool": {3: 5}}, TypeError, "an option of 'pool' must be a string"),
         ({"both": {"policies": ()}}, TypeError, "a pipeline has no options"),
     ],
@@ -222,11 +226,19 @@ def test_configure_is_all_or_nothing(options, error, message) -> None:
     """One refusal, and nothing has changed: not the others, and not what later names begin with."""
     breaker, limit = circuit_breaker("payments"), bulkhead(3, name="pool")
     pipeline(breaker, limit, name="both")
+    RetryBudget("new.budget")
     before = (breaker.config, limit.config)
     with pytest.raises(error, match=message):
         configure({"payments": {"open_for": 0.5}, "new": {"open_for": 0.5}, **options})
     assert (breaker.config, limit.config) == before
     assert circuit_breaker("new").config.open_for == 0.2
+
+
+def test_an_option_may_be_a_mapping() -> None:
+    """What a fallback answers, for one."""
+    empty = fallback(on=OSError, default=None, name="empty")
+    configure({"empty": {"default": {"items": []}}})
+    assert empty.config.default == {"items": []}
 
 
 def test_configure_takes_a_mapping() -> None:
