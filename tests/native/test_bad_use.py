@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -271,3 +273,25 @@ def test_a_ctrl_c_in_a_hook_of_a_gate_is_not_lost(breaker: Any) -> None:
         for _ in range(1000):
             breaker.attempt(broken)
     assert breaker.state == "open"
+
+
+def test_a_kind_that_cannot_be_asked_for_says_so() -> None:
+    """
+    At the interpreter's end, in somebody's `__del__`, nothing can be imported any more.
+
+    The error came with whatever was done next, as a SystemError of an innocent function.
+    """
+    program = """
+import sys
+from resilio import bulkhead
+from resilio._native.core import Gate
+gate = bulkhead(1).gates[0]
+del sys.modules["resilio.errors"]
+sys.meta_path.clear()
+try:
+    gate.kind
+except ImportError:
+    print(Gate().kind, Gate().refusals(), Gate().reasons)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "None {} ()\n"

@@ -93,8 +93,8 @@ static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
     memcpy(refused, self->refused, sizeof refused);
     rs_lock_release(&self->lock);
     const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
-    PyObject *dict = kind ? PyDict_New() : NULL;
-    for (int i = RS_OUT_OF_TIME_TO_WAIT; dict && i < PyTuple_GET_SIZE(kind->reasons) && i < RS_REASONS; i++) {
+    PyObject *dict = kind || !PyErr_Occurred() ? PyDict_New() : NULL;
+    for (int i = RS_OUT_OF_TIME_TO_WAIT; dict && kind && i < PyTuple_GET_SIZE(kind->reasons) && i < RS_REASONS; i++) {
         PyObject *count = PyLong_FromUnsignedLongLong(refused[RS_REFUSED_AT(i)]);
         if (count == NULL || PyDict_SetItem(dict, rs_reason(kind, i), count) < 0)
             Py_CLEAR(dict);
@@ -178,7 +178,7 @@ static int gate_set_enforce(rs_gate *self, PyObject *value, void *unused)
 static PyObject *gate_get_kind(rs_gate *self, void *unused)
 {
     const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
-    return kind ? Py_NewRef(kind->kind) : Py_NewRef(Py_None);
+    return kind ? Py_NewRef(kind->kind) : PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 /* An object or NULL here is an object or None there: the hot path asks only whether there is one. */
