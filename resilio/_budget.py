@@ -159,6 +159,9 @@ class RetryBudget(native.RetryBudget):
         self._configure(**config.native())
         self._config = config
 
+    def _start_over(self) -> None:
+        self.reset()
+
     def snapshot(self) -> RetryBudgetSnapshot:
         """Return balance and counters of one moment."""
         status = self._status()

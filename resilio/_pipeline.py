@@ -125,6 +125,11 @@ class Pipeline(Policy[PipelineConfig]):
     def _state(self) -> str | None:
         return self._gate.state
 
+    def _start_over(self) -> None:
+        self.resume()
+        for policy in self.policies:  # nobody else has those of a key
+            policy._start_over()
+
     def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:  # noqa: ARG002
         raise TypeError("a pipeline has no options to change: change those of its policies")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
@@ -20,9 +20,10 @@ from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
 from resilio._outcome import judge_error, judge_value
-from resilio._pipeline import Pipeline, PipelineConfig
+from resilio._pipeline import Pipeline, PipelineConfig, Stack
 from resilio._policies.bulkhead import bulkhead
 from resilio._policies.circuit_breaker import circuit_breaker
+from resilio._policies.deadline import Deadline
 from resilio._policies.deadline import deadline as deadline_of
 from resilio._policies.hedge import hedge
 from resilio._policies.rate_limit import Rate, rate_limit
@@ -274,11 +275,19 @@ def override(policy: P, **changes: Any) -> P:
 
         ValueError: An option out of range.
     """
-    if isinstance(policy, Pipeline):
-        return type(policy)(attrs.evolve(policy.config, policies=_replaced(policy.policies, changes)))
     if not isinstance(policy, Policy):
         refuse("policy", policy, "a policy", TypeError)
-    return type(policy)(policy._checked(changes), None)
+    if isinstance(policy, _Part):
+        return cast("P", override(policy._whole, **changes))
+    if isinstance(policy, Pipeline):
+        config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, changes))
+    else:
+        config = policy._checked(changes)
+    kind: Any = type(policy)
+    made: P = (
+        kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
+    )  # those are not listed
+    return made
 
 
 def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> tuple[Policy[Any], ...]:

@@ -85,9 +85,14 @@ def get(name: str) -> Policy[Any]:
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
     """Return every policy alive (no budgets): the named ones in the order they were made, then the unnamed ones."""
+    return tuple(policy for policy in everything() if policy.kind != "retry_budget")
+
+
+def everything() -> list[Policy[Any]]:
+    """As `all`, with the budgets that have names."""
     with _lock:
-        named = [entry.policy for entry in _named.values() if entry.policy.kind != "retry_budget"]
-    return (*named, *_all_unnamed())
+        named = [entry.policy for entry in _named.values()]
+    return [*named, *_all_unnamed()]
 
 
 def _all_unnamed() -> list[Policy[Any]]:

@@ -776,6 +776,18 @@ def test_reset_forgets_all_keys(vt):
     assert per_host.snapshot().inflight == 0
 
 
+def test_reset_reaches_the_stages_of_the_policy_that_keys_share():
+    """Of a pipeline it reset nothing: a breaker that had opened for keys without room stayed open."""
+    per_host = keyed(lambda: pipeline(circuit_breaker(consecutive=2, open_for=10.0), bulkhead(1)), key="host")
+    shared = per_host.overflow
+    fail(per_host(calling), ["no key"])
+    shared.drain(timeout=0)
+    assert shared.policies[0].state == "open"
+    per_host.reset()
+    assert shared.policies[0].state == "closed"
+    assert shared.health()
+
+
 # ---- one of many -----------------------------------------------------------------------------------------------------
 
 

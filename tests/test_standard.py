@@ -20,10 +20,11 @@ from resilio import (
     override,
     policy_of,
     presets,
+    registry,
     standard,
     timeout,
 )
-from resilio.testing import VirtualTime
+from resilio.testing import VirtualTime, assert_no_leaks
 
 ORDER = ["fallback", "deadline", "retry", "hedge", "rate_limit", "circuit_breaker", "bulkhead", "timeout"]
 
@@ -237,6 +238,28 @@ def test_override_changes_one_part_and_keeps_the_state_of_the_others() -> None:
     assert same == {"fallback", "deadline", "rate_limit", "circuit_breaker", "bulkhead"}
     assert slow.policies[2].config.attempts == 5
     assert slow.policies[-1].config.total == 60.0
+
+
+def test_a_variant_is_a_policy_that_is_seen() -> None:
+    """It was in no list: not in metrics, not on the live page, and of no leak was anything told."""
+    wider = override(bulkhead(3, name="narrow"), max_concurrent=5)
+    reports = override(whole("reported"), hedge=None)
+    assert {wider, reports} <= set(registry.all())
+    permit = wider.acquire()
+    with pytest.raises(AssertionError, match="unnamed bulkhead: inflight 1"):
+        assert_no_leaks()
+    permit.ignore()
+
+
+def test_override_of_what_guards_a_sync_function_is_one_of_the_whole() -> None:
+    """Which only a part of the stack guards; it raised an error of its own construction."""
+    stack = whole("halved")
+    variant = override(policy_of(stack(print)), bulkhead=None)
+    assert isinstance(variant, resilio.Standard)
+    assert kinds(variant) == [kind for kind in ORDER if kind != "bulkhead"]
+    stacked = override(policy_of(circuit_breaker("outer")(bulkhead(3)(print))), bulkhead={"max_concurrent": 5})
+    assert kinds(stacked) == ["circuit_breaker", "bulkhead"]
+    assert stacked not in registry.all()  # it shows the numbers of its outermost policy, which is there
 
 
 def test_override_changes_a_deadline_too() -> None:

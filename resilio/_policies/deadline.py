@@ -59,8 +59,8 @@ class Deadline(Policy[DeadlineConfig]):
     Config = DeadlineConfig
     _gate: DeadlineGate
 
-    def __init__(self, config: DeadlineConfig, name: None = None) -> None:  # noqa: ARG002 - as of all policies
-        """Begin nothing yet: the base's is called by `_as_stage`."""
+    def __init__(self, config: DeadlineConfig) -> None:  # the base's is called by `_as_stage`
+        """Begin nothing yet."""
         self._declared = config
         self._allowed_ns = round(config.seconds * 1e9)
 

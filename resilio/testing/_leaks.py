@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resilio import registry
+from resilio._config import refuse
 from resilio._native import core
 
 __all__ = ["assert_no_leaks"]
@@ -25,8 +26,13 @@ def assert_no_leaks(*policies: Any) -> None:
         policies: Policies or pipelines; none: every policy that is alive.
 
     Raises:
+        TypeError: Something that is no policy.
+
         AssertionError: Something is held. The text says of which policy, how much, and by which calls and permits.
     """
+    for policy in policies:
+        if not isinstance(policy, core.Pipeline):
+            refuse("policies", policy, "policies; policy_of(function) gives that of a guarded function", TypeError)
     for _ in range(2):  # what a finaliser let go of may be a cycle itself
         gc.collect()
     gates = {id(gate): gate for policy in policies or registry.all() for gate in policy.gates}

@@ -1,8 +1,8 @@
 """
 The pytest plugin: fixtures, and a fresh registry for every test.
 
-Names made in a test are forgotten at its end; policies from before (module level) keep their names and start the next
-test as new. `resilio_reset = false` in the ini file turns that off.
+Names made in a test are forgotten at its end; policies and budgets from before (module level) keep their names and
+options, and start the next test as new. `resilio_reset = false` in the ini file turns that off.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with registry.isolated():
         yield
-    for policy in registry.all():
+    for policy in registry.everything():  # budgets too: what one test has spent would be missing in the next
         policy._start_over()
 
 

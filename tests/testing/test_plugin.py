@@ -69,6 +69,39 @@ def test_each_test_starts_with_a_fresh_registry(run: Run) -> None:
     run(REGISTRY.format(state="closed", known=False)).assert_outcomes(passed=2)
 
 
+SPENT = """
+import pytest
+from resilio import RetryBudget, bulkhead, constant, pipeline, retry, standard
+
+shared = RetryBudget("shared")
+again = retry(on=OSError, backoff=constant(0), budget=shared)
+payments = standard("payments", on=OSError, idempotent=True, backoff=constant(0))
+search = pipeline(bulkhead(1), name="search")
+
+@pytest.mark.parametrize("turn", range(2))
+def test_an_outage_and_a_shutdown(turn):
+    calls = []
+
+    def down():
+        calls.append(turn)
+        raise OSError
+
+    assert search.attempt(int).error is None
+    for stack in (again, payments):
+        for _ in range(5):
+            stack.attempt(down)
+        assert len(calls) == 8
+        calls.clear()
+    search.drain(timeout=0)
+"""
+
+
+@pytest.mark.once
+def test_an_outage_of_one_test_is_not_that_of_the_next(run: Run) -> None:
+    """Budgets that have names, as each standard stack's, stayed empty, and what a test had drained stayed shut."""
+    run(SPENT).assert_outcomes(passed=2)
+
+
 INITIAL = """
 import pytest
 from resilio import circuit_breaker
