@@ -7,17 +7,18 @@ Times are those of resilio's own clock, so that under virtual time an outage of 
 from __future__ import annotations
 
 import functools
-import inspect
 import random
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 import attrs
 
 from resilio import _backends, _config
 from resilio._native import clock
+from resilio._shapes import kind_of
 
 __all__ = ["Faults", "Phase", "down", "faults", "flaky", "healthy", "slow"]
 
@@ -99,30 +100,70 @@ class Faults:
         return self._phases[max(0, bisect_right(self._starts, elapsed) - 1)]
 
     def __call__(self, fn: F) -> F:
-        """Return `fn` made to behave by the schedule; an async function waits in its event loop, another blocks."""
-        if inspect.iscoroutinefunction(fn):
+        """
+        Return `fn` made to behave by the schedule; what is async waits in its event loop, the rest blocks.
 
-            @functools.wraps(fn)
-            async def faulty_async(*args: Any, **kwargs: Any) -> Any:
-                latency, error = self._next()
-                if latency:
-                    await _backends.asleep(latency)
-                if error is not None:
-                    raise error
-                return await fn(*args, **kwargs)
+        A generator is slow, or fails, before its first item.
 
-            return faulty_async  # type: ignore[return-value]
+        Raises:
+            TypeError: It cannot be called.
+        """
+        inner: Any = fn
+        if isinstance(inner, (staticmethod, classmethod)):
+            return cast("F", type(inner)(self(inner.__func__)))
+        if not callable(inner):
+            _config.refuse("fn", inner, "a function", TypeError)
+        faulty = {
+            "async_generator": self._async_generator,
+            "coroutine": self._coroutine,
+            "generator": self._generator,
+            "sync": self._sync,
+        }[kind_of(inner)](inner)
+        return cast("F", functools.wraps(inner)(faulty))
 
-        @functools.wraps(fn)
+    def _sync(self, fn: Any) -> Any:
         def faulty(*args: Any, **kwargs: Any) -> Any:
-            latency, error = self._next()
-            if latency:
-                _backends.sleep(latency)
-            if error is not None:
-                raise error
+            self._strike()
             return fn(*args, **kwargs)
 
-        return faulty  # type: ignore[return-value]
+        return faulty
+
+    def _coroutine(self, fn: Any) -> Any:
+        async def faulty(*args: Any, **kwargs: Any) -> Any:
+            await self._astrike()
+            return await fn(*args, **kwargs)
+
+        return faulty
+
+    def _generator(self, fn: Any) -> Any:
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            self._strike()
+            return (yield from fn(*args, **kwargs))
+
+        return faulty
+
+    def _async_generator(self, fn: Any) -> Any:
+        async def faulty(*args: Any, **kwargs: Any) -> Any:
+            await self._astrike()
+            async with aclosing(fn(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
+
+        return faulty
+
+    def _strike(self) -> None:
+        latency, error = self._next()
+        if latency:
+            _backends.sleep(latency)
+        if error is not None:
+            raise error
+
+    async def _astrike(self) -> None:
+        latency, error = self._next()
+        if latency:
+            await _backends.asleep(latency)
+        if error is not None:
+            raise error
 
     def _next(self) -> tuple[float, BaseException | None]:
         phase = self.phase
@@ -142,9 +183,13 @@ def faults(schedule: Phase | Iterable[tuple[float, Phase]], *, seed: int = 0) ->
         seed: Of the random numbers that flaky phases draw: the same seed gives the same failures.
 
     Raises:
+        TypeError: Neither a phase nor pairs.
+
         ValueError: No phase, a first start other than 0, or starts that do not rise.
     """
     _config.number("seed", seed)
+    if not isinstance(schedule, Iterable | Phase):
+        _config.refuse("schedule", schedule, "a phase like down(), or pairs like (10, down())", TypeError)
     pairs = [(0.0, schedule)] if isinstance(schedule, Phase) else [_pair(pair) for pair in schedule]
     starts = [start for start, _ in pairs]
     if not pairs or starts[0] != 0 or sorted(set(starts)) != starts:

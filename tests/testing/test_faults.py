@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import anyio
 import pytest
 
+from resilio import timeout
 from resilio.testing import VirtualTime, down, faults, flaky, healthy, slow
 
 SCHEDULE = [(0, healthy()), (10, slow(2.0)), (20, down(error=OSError)), (30, healthy(0.5))]
@@ -71,6 +75,58 @@ def _fails(fetch: Callable[[], object]) -> bool:
     return False
 
 
+def test_every_kind_of_function_stays_of_its_kind(vt: VirtualTime) -> None:
+    """
+    Streams and callable objects too, so that policies around them see what they are.
+
+    They were taken for plain functions: a stream could not be guarded as one, and its latency blocked the event loop.
+    """
+    script = faults([(0, healthy(0.5)), (10, down())])
+
+    class Client:
+        async def __call__(self) -> int:
+            return 1
+
+        @script
+        async def stream(self) -> AsyncIterator[int]:
+            for item in (1, 2):
+                yield item
+
+        @script
+        @classmethod
+        async def ping(cls) -> type:
+            return cls
+
+    @script
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+
+    client, guarded = Client(), timeout(first=1.0)(Client.stream)
+    call = script(client)
+
+    async def healthy_service() -> list[Any]:
+        meanwhile = asyncio.ensure_future(asyncio.sleep(0.4, vt.now))
+        found = [await call(), [item async for item in guarded(client)], await client.ping()]
+        return [*found, await meanwhile, vt.now]
+
+    async def broken_service() -> None:
+        for stream in (client.stream(), guarded(client)):
+            with pytest.raises(ConnectionError):
+                await anext(stream)
+        with pytest.raises(ConnectionError):
+            await call()
+
+    assert inspect.isasyncgenfunction(Client.stream)
+    assert inspect.isgeneratorfunction(items)
+    assert vt.run(healthy_service) == [1, [1, 2], Client, 0.0, 1.5]
+    assert (list(items()), vt.now) == ([1, 2], 2.0)
+    vt.advance(10)
+    vt.run(broken_service)
+    with pytest.raises(ConnectionError):
+        next(items())
+    assert script.calls == {"healthy": 4, "down": 4}
+
+
 def test_names_and_signatures_survive() -> None:
     """The function keeps its name."""
 
@@ -90,6 +146,8 @@ def test_names_and_signatures_survive() -> None:
         (lambda: faults([(0, healthy()), (-1, down())]), ValueError, "schedule must be"),
         (lambda: faults([(0, "down")]), TypeError, "schedule must be"),  # type: ignore[list-item]
         (lambda: faults(healthy(), seed=math.nan), ValueError, "seed must be"),  # type: ignore[arg-type]
+        (lambda: faults(3), TypeError, "schedule must be a phase like"),  # type: ignore[arg-type]
+        (lambda: faults(down())(3), TypeError, "fn must be a function"),  # type: ignore[type-var]
         (lambda: slow(-1), ValueError, "latency must be"),
         (lambda: slow(math.inf), ValueError, "latency must be"),
         (lambda: flaky(1.5), ValueError, "failing must be"),
