@@ -70,6 +70,7 @@ EXTENSIONS = [
     native("shedder", [f"{NATIVE}/shedder.pyx"]),
     native("retry", [f"{NATIVE}/retry.pyx"]),
     native("primitives", [f"{NATIVE}/primitives.pyx"]),
+    native("sse", [f"{NATIVE}/sse.pyx"]),
     native("simulation", [f"{NATIVE}/simulation.pyx"]),
     native("timing", [f"{NATIVE}/timing.pyx"]),
     native("sums", [f"{NATIVE}/sums.pyx"]),

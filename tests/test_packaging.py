@@ -36,6 +36,7 @@ NATIVE = (
     "retry",
     "shedder",
     "simulation",
+    "sse",
     "sums",
     "timing",
     "workers",

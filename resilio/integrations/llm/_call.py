@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from resilio._native.sse import members
 
 if TYPE_CHECKING:
     from resilio.integrations.llm._estimate import Estimates
 
 __all__ = ["ModelCall", "call_of"]
 
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_LIMITS = (b"max_tokens", b"max_completion_tokens", b"max_output_tokens")
+_NOTHING = (None, None)
 _ANSWERED_AT_ONCE = frozenset(
     {"completions", "compact", "count_tokens", "embeddings", "input_tokens", "messages", "moderations", "responses"}
 )
@@ -73,22 +75,6 @@ def _content(request: Any) -> bytes | None:
     return content
 
 
-def _object(request: Any, content: bytes) -> dict[str, Any]:
-    """Return the request's JSON object, {} if it is none."""
-    if request.method != "POST" or not content.startswith(b"{"):
-        return {}
-    try:
-        body = json.loads(content)
-    except ValueError:
-        body = None
-    return body if isinstance(body, dict) else {}
-
-
-def _most_tokens(body: dict[str, Any]) -> int | None:
-    given = [body[name] for name in _LIMITS if isinstance(body.get(name), int)]
-    return min(given, default=None)
-
-
 def call_of(provider: str, request: Any, estimates: Estimates, exchange: Any) -> ModelCall:
     """
     Return what a request says.
@@ -103,19 +89,20 @@ def call_of(provider: str, request: Any, estimates: Estimates, exchange: Any) ->
         exchange: What will send it.
     """
     content = _content(request)
-    body, size = _object(request, content or b""), len(content or b"")
-    model = body.get("model") if isinstance(body.get("model"), str) else None
-    streamed, most = body.get("stream") is True, _most_tokens(body)
-    endpoint: str = request.url.path
+    body, endpoint = content or b"", request.url.path
+    asks, size = body.startswith(b"{") and request.method == "POST", len(body)
+    model, stream, *limits = members(body, b"model", b"stream", *_LIMITS) if asks else _NOTHING
+    model, streamed = model if isinstance(model, str) else None, stream is True
+    most = min((limit for limit in limits if isinstance(limit, int)), default=None)
     return (OneShotCall if content is None else ModelCall)(
         provider,
         request.url.host,
         endpoint,
         model,
         streamed,
-        bool(body) and not streamed and endpoint.rsplit("/", 1)[-1] in _ANSWERED_AT_ONCE,
+        asks and not streamed and endpoint.rsplit("/", 1)[-1] in _ANSWERED_AT_ONCE,
         most,
         size,
-        estimates.of(model, size, most) if body else {},
+        estimates.of(model, size, most) if asks else {},
         exchange=exchange,
     )

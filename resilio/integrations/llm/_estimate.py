@@ -46,9 +46,10 @@ class Estimates:
         self._models: dict[str | None, _Model] = {}
 
     def _model(self, name: str | None) -> _Model:
-        if name not in self._models and len(self._models) >= MOST_MODELS:
-            name = None
-        return self._models.setdefault(name, _Model())
+        known = self._models.get(name)
+        if known is None:
+            known = self._models.setdefault(name if len(self._models) < MOST_MODELS else None, _Model())
+        return known
 
     def of(self, model: str | None, size: int, most: int | None) -> dict[str, float]:
         """

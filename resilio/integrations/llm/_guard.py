@@ -24,7 +24,7 @@ from resilio._standard import Standard, _fits, _Part
 from resilio.integrations import _body
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import in_terms_of
-from resilio.integrations.llm import _exchange
+from resilio.integrations.llm import _attempts
 from resilio.integrations.llm._estimate import Estimates
 from resilio.integrations.llm._limits import may_limit
 from resilio.integrations.llm._sync_clocks import clocks_in
@@ -87,7 +87,7 @@ class ModelGuard:
         self.is_async = issubclass(type(client._client), self.http.AsyncClient)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
         self.clocks = None if self.is_async else clocks_in(_parts(policy))
-        fns = (_called_after(client, getattr(_exchange, name)) for name in (asked, streamed))
+        fns = (_called_after(client, getattr(_attempts, name)) for name in (asked, streamed))
         self.answer, self.events = _guarded(policy, self.clocks, *fns)
 
     def install(self) -> None:

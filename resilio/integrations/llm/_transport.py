@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resilio.integrations.llm import _orphans
-from resilio.integrations.llm._exchange import Exchange, shut
+from resilio.integrations.llm._exchange import Exchange
+from resilio.integrations.llm._outside import raise_outside, surface, whole
 
 if TYPE_CHECKING:
     from resilio.integrations.llm._guard import ModelGuard
@@ -44,7 +45,8 @@ class _Body:
 
     def _left(self) -> bytes | None:
         """Return what the policy has left, once it is done."""
-        piece, self._exchange.tail = self._exchange.tail, b""
+        incoming = self._exchange.incoming
+        piece, incoming.tail = incoming.tail, b""
         return piece or None
 
     def _ended(self, error: Exception | None) -> None:
@@ -59,10 +61,10 @@ class _Body:
             self._exchange.guard.left_behind()
 
     def _raise(self) -> None:
-        self._over = self._over or self._exchange.rest is None
+        self._over = self._over or not self._exchange.incoming.over
         error, self._error = self._error, None
         if error is not None:
-            self._exchange.raise_outside(error)
+            raise_outside(self._exchange, error)
 
 
 class _AsyncBody(_Body):
@@ -93,10 +95,10 @@ class _AsyncBody(_Body):
         if self._over:
             raise StopAsyncIteration
         try:
-            return bytes(await anext(self._exchange.rest))
+            return bytes(await anext(self._exchange.incoming.chunks()))
         except StopAsyncIteration:
             self._over = True
-            await self._exchange.head.aclose()
+            await self._exchange.incoming.aclose()
             raise
 
     async def aclose(self) -> None:
@@ -104,8 +106,8 @@ class _AsyncBody(_Body):
         items = _orphans.release(self._key)
         if items is not None:
             await items.aclose()
-        if self._exchange.rest is not None:
-            await shut(self._exchange.rest, self._exchange.head)
+        if self._exchange.incoming.over:  # else that is done before the permit goes back
+            await self._exchange.incoming.aclose()
 
 
 class _SyncBody(_Body):
@@ -136,10 +138,10 @@ class _SyncBody(_Body):
         if self._over:
             raise StopIteration
         try:
-            return bytes(next(self._exchange.rest))
+            return bytes(next(self._exchange.incoming.chunks()))
         except StopIteration:
             self._over = True
-            self._exchange.head.close()
+            self._exchange.incoming.close()
             raise
 
     def close(self) -> None:
@@ -147,8 +149,8 @@ class _SyncBody(_Body):
         items = _orphans.release(self._key)
         if items is not None:
             items.close()
-        if self._exchange.rest is not None:
-            self._exchange.head.close()
+        if self._exchange.incoming.over:
+            self._exchange.incoming.close()
 
 
 class _Transport:
@@ -173,13 +175,12 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
             try:
                 if exchange.call.whole:
                     response = await self.guard.answer(exchange.call)
-                    return exchange.whole(response)
+                    return whole(exchange, response)
                 items = self.guard.events(exchange.call)
                 first = await anext(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside
-                return exchange.surface(error)
-            body = AsyncBody(exchange, items, first)
-            return exchange.response(exchange.head, stream=body)
+                return surface(exchange, error)
+            return exchange.incoming.answer(AsyncBody(exchange, items, first))
 
         async def aclose(self) -> None:
             await self.inner.aclose()
@@ -190,13 +191,12 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
             try:
                 if exchange.call.whole:
                     response = self.guard.answer(exchange.call)
-                    return exchange.whole(response)
+                    return whole(exchange, response)
                 items = self.guard.events(exchange.call)
                 first = next(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside
-                return exchange.surface(error)
-            body = SyncBody(exchange, items, first)
-            return exchange.response(exchange.head, stream=body)
+                return surface(exchange, error)
+            return exchange.incoming.answer(SyncBody(exchange, items, first))
 
         def close(self) -> None:
             self.inner.close()

@@ -1,7 +1,8 @@
-"""What is read off the wire, without a network: events, headers, errors, usage, estimates."""
+"""What is read off the wire, without a network: headers, errors, usage, estimates; events are in test_reader.py."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,44 +11,11 @@ import pytest
 from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit
 from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, refusal_of, token_rate, trail_of
 from resilio.integrations.llm._call import OneShotCall, call_of
-from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect, says_why_it_ends
+from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
 from resilio.integrations.llm._estimate import MOST_MODELS, UNKNOWN_OUTPUT, Estimates
-from resilio.integrations.llm._exchange import _Parsed
 from resilio.integrations.llm._headers import anthropic_left, duration, openai_left
 from resilio.integrations.llm._limits import limits_for, observe, settle
-from resilio.integrations.llm._reader import Reader
-from resilio.integrations.llm._sse import Event, EventReader, parsed
 from resilio.testing import disabled
-
-BODY = (
-    b': hello\n\nevent: a\ndata: {"x": 1}\n\n'
-    b"data: one\ndata: two\r\n\r\n"
-    b"data:{broken\r\revent: empty\n\n"
-    b'data: ["no object"]\n\n'
-)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_events_are_read_however_bytes_are_cut(size: int) -> None:
-    """The events do not depend on where chunks end; comments are none."""
-    reader, events = EventReader(), []
-    for start in range(0, len(BODY), size):
-        events += reader.feed(BODY[start : start + size])
-    assert events == [
-        Event("a", '{"x": 1}', {"x": 1}),
-        Event("", "one\ntwo", {}),
-        Event("", "{broken", {}),
-        Event("empty", "", {}),
-        Event("", '["no object"]', {}),
-    ]
-    assert reader.end() == []
-
-
-def test_an_event_without_its_blank_line_is_one_at_the_end() -> None:
-    """Many servers leave it out before they close."""
-    reader = EventReader()
-    assert reader.feed(b"data: [DONE]\n") == []
-    assert reader.end() == [Event("", "[DONE]", {})]
 
 
 @pytest.mark.parametrize(
@@ -172,149 +140,54 @@ def test_statuses_of_errors_inside_of_a_200(dialect: Dialect, error: dict[str, s
 
 
 @pytest.mark.parametrize(
-    ("dialect", "body", "usage"),
+    ("dialect", "told", "usage"),
     [
-        (OPENAI, {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}, {"input_tokens": 3, "output_tokens": 4}),
-        (OPENAI, {"usage": {"prompt_tokens": 3, "total_tokens": 3}}, {"input_tokens": 3, "output_tokens": 0}),
-        (
-            OPENAI,
-            {"response": {"usage": {"input_tokens": 1, "output_tokens": 2}}},
-            {"input_tokens": 1, "output_tokens": 2},
-        ),
-        (OPENAI, {"usage": None}, {}),
-        (OPENAI, {"usage": {"prompt_tokens": "three", "completion_tokens": True}}, {"output_tokens": 0}),
-        (ANTHROPIC, {"usage": {"input_tokens": 3, "cache_creation_input_tokens": 5}}, {"input_tokens": 8}),
-        (ANTHROPIC, {"usage": {"output_tokens": -1}}, {}),
-        (
-            ANTHROPIC,
-            {"message": {"usage": {"input_tokens": 2, "output_tokens": 1}}},
-            {"input_tokens": 2, "output_tokens": 1},
-        ),
+        (OPENAI, {"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 3, "output_tokens": 4}),
+        (OPENAI, {"prompt_tokens": 3, "total_tokens": 3}, {"input_tokens": 3, "output_tokens": 0}),
+        (OPENAI, {"input_tokens": 1, "output_tokens": 2.0}, {"input_tokens": 1, "output_tokens": 2}),
+        (OPENAI, {"prompt_tokens": "three", "completion_tokens": True}, {}),
+        (OPENAI, {"prompt_tokens": None, "completion_tokens": 10**9}, {}),
+        (OPENAI, [], {}),
+        (ANTHROPIC, {"input_tokens": 3, "cache_creation_input_tokens": 5}, {"input_tokens": 8}),
+        (ANTHROPIC, {"output_tokens": -1}, {}),
+        (ANTHROPIC, {"input_tokens": 0, "output_tokens": 1}, {"input_tokens": 0, "output_tokens": 1}),
     ],
 )
-def test_usage(dialect: Dialect, body: dict[str, Any], usage: dict[str, float]) -> None:
+def test_usage(dialect: Dialect, told: Any, usage: dict[str, float]) -> None:
     """Whatever form it has; what is no number of tokens is not there."""
-    assert dialect.usage(body) == usage
-
-
-def read(dialect: Dialect, *chunks: bytes) -> tuple[Reader, list[bytes]]:
-    reader, given = Reader(dialect, events=True), []
-    for chunk in chunks:
-        reader.feed(chunk)
-        if reader.moved:
-            given.append(reader.take())
-    return reader, given
-
-
-def test_what_is_not_visible_is_held_back() -> None:
-    """The first piece has all that came before it; later ones only wait for something that is no ping."""
-    chunks = [
-        b'data: {"type": "response.created"}\n\n',
-        b": ping\n\n",
-        b'data: {"type": "response.output_text.delta", "delta": "a"}\n\n',
-        b'data: {"type": "keepalive"}\n\n',
-        b'data: {"type": "response.output_text.done"}\n\n',
-        b'data: {"type": "response.completed", "response": {}}\n\n',
-    ]
-    reader, given = read(OPENAI, *chunks)
-    assert given == [b"".join(chunks[:3]), b"".join(chunks[3:5]), chunks[5]]
-    assert reader.complete
-    assert not reader.cut
+    assert dialect.usage(json.dumps(told).encode()) == usage
 
 
 @pytest.mark.parametrize(
-    ("dialect", "event", "error"),
+    ("dialect", "named", "data", "error"),
     [
         (
             OPENAI,
-            Event("", "", {"type": "error", "code": "server_error"}),
+            False,
+            {"type": "error", "code": "server_error"},
             ({"type": "error", "code": "server_error"}, False),
         ),
-        (OPENAI, Event("", "", {"error": {"code": "x"}}), ({"code": "x"}, True)),
-        (OPENAI, Event("", "", {"type": "response.failed", "response": None}), ({}, False)),
-        (OPENAI, Event("", "", {"type": "response.created"}), None),
-        (ANTHROPIC, Event("error", "gone", {}), ({}, True)),
-        (ANTHROPIC, Event("", "", {"type": "error", "error": {"type": "x"}}), ({"type": "x"}, False)),
-        (ANTHROPIC, Event("ping", "", {}), None),
+        (OPENAI, False, {"error": {"code": "x"}}, ({"code": "x"}, True)),
+        (OPENAI, False, {"type": "response.failed", "response": None}, ({}, False)),
+        (OPENAI, False, {"type": "response.created", "error": None}, None),
+        (ANTHROPIC, True, {}, ({}, True)),
+        (ANTHROPIC, False, {"type": "error", "error": {"type": "x"}}, ({"type": "x"}, False)),
+        (ANTHROPIC, False, {"type": "ping"}, None),
     ],
 )
-def test_errors_in_events(dialect: Dialect, event: Event, error: Any) -> None:
+def test_errors_in_events(dialect: Dialect, named: bool, data: dict[str, Any], error: Any) -> None:
     """And whether the SDK raises them by itself."""
-    assert dialect.error_in(event) == error
-
-
-def test_a_chat_may_end_with_its_reason_alone() -> None:
-    """Some servers send no [DONE]: a finish_reason says as well that the answer is whole."""
-    delta = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
-    last = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
-    assert read(OPENAI, delta)[0].cut
-    assert not read(OPENAI, delta, last)[0].cut
-    assert read(OPENAI, b'data: {"choices": [{"text": "a"}]}\n\n')[1]
-    assert read(OPENAI, b'data: {"choices": [], "usage": {"prompt_tokens": 1}}\n\n')[1]
-    assert not read(OPENAI, b'data: {"choices": []}\n\n')[1]
-
-
-CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","choices":[%s],"usage":%s}'
-DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta",%s}}'
-
-
-@pytest.mark.parametrize(
-    ("dialect", "block", "only_more"),
-    [
-        (OPENAI, CHUNK % (b'{"delta":{"content":"a"},"finish_reason":null}', b"null"), True),
-        (OPENAI, CHUNK % (rb'{"delta":{"content":"\"error\": \"usage\": 1"}}', b"null"), True),
-        (OPENAI, CHUNK % (b'{"delta":{"content":"a"},"finish_reason": "stop"}', b"null"), False),
-        (OPENAI, CHUNK % (b'{"delta":{"content":"a"}}', b'{"prompt_tokens":1}'), False),
-        (OPENAI, CHUNK % (b'{"delta":{"content":"a"}}', b'null,"error":{"code":"slow_down"}'), False),
-        (OPENAI, b'data: {"type":"keepalive"}', False),
-        (OPENAI, b"data: [DONE]", False),
-        (OPENAI, b": ping", False),
-        (OPENAI, b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"a"}', True),
-        (OPENAI, b'event: response.completed\ndata: {"type":"response.completed","response":{"usage":{}}}', False),
-        (OPENAI, b'event: response.x.delta\ndata: {"type":"response.failed","response":{"error":{}}}', False),
-        (OPENAI, b'event: response.x.delta\ndata: {"type":"response.x.delta"\ndata: ,"error":{}}', False),
-        (ANTHROPIC, DELTA % b'"text":"a"', True),
-        (ANTHROPIC, DELTA % rb'"text":"{\"error\": 1}"', True),
-        (ANTHROPIC, DELTA % b'"text":"a"},"error":{', False),
-        (ANTHROPIC, b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":3}}', False),
-        (ANTHROPIC, b'event: error\ndata: {"type":"content_block_delta"}', False),
-        (ANTHROPIC, b'event: message_stop\ndata: {"type":"message_stop"}', False),
-    ],
-)
-def test_events_that_only_say_more_are_told_by_their_bytes(dialect: Dialect, block: bytes, only_more: bool) -> None:
-    """They are not parsed; nothing that would have been learnt from one that was parsed is lost."""
-    assert dialect.only_says_more(block) is only_more
-    event = parsed(block)
-    if only_more:
-        assert event is not None
-        assert not dialect.is_ping(event)
-        assert dialect.error_in(event) is None
-        assert not dialect.usage(event.data)
-        assert not dialect.ends(event)
-        assert not says_why_it_ends(event)
-
-
-def test_what_was_parsed_is_given_once() -> None:
-    """The SDK may change what it gets, so who asks again gets a new one."""
-    parse = _Parsed({"a": [1]}, b'{"a": [1]}')
-    parse()["a"].append(2)
-    assert parse() == parse(parse_int=int) == {"a": [1]}
-    assert _Parsed({}, b"[1]")() == [1]
-    with pytest.raises(ValueError, match="Expecting"):
-        _Parsed({}, b"{broken")()
+    assert dialect.error_in(named, data) == error
 
 
 def test_a_dialect_says_what_it_must_say() -> None:
     """The base has no wire format of its own."""
-    bare, event = Dialect(), Event("", "", {})
-    for name in ("error_in", "is_ping", "is_visible", "begins", "ends"):
-        with pytest.raises(NotImplementedError):
-            getattr(bare, name)(event)
-    for name in ("left", "usage"):
-        with pytest.raises(NotImplementedError):
-            getattr(bare, name)({})
     with pytest.raises(NotImplementedError):
-        bare.only_says_more(b"")
+        Dialect().error_in(False, {})
+    with pytest.raises(NotImplementedError):
+        Dialect().left({})
+    with pytest.raises(NotImplementedError):
+        Dialect().usage(b"{}")
 
 
 def test_estimates_follow_what_calls_cost() -> None:
@@ -363,7 +236,7 @@ def test_what_a_request_says(given: Any, model: str | None, whole: bool, streame
     """Only the JSON of a POST is looked at."""
     call = call_of("openai", given, Estimates(), None)
     assert (call.model, call.whole, call.streamed, call.max_tokens) == (model, whole, streamed, most)
-    assert bool(call.estimate) == (given.content.startswith(b'{"'))
+    assert bool(call.estimate) == (given.content.startswith(b"{"))
 
 
 def test_a_body_that_is_a_stream_is_for_one_attempt() -> None:

@@ -1,0 +1,127 @@
+"""What policies guard: one attempt, whose answer is read as a whole, or piece by piece; for tasks and for threads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from resilio._native.core import phase
+from resilio.integrations.llm._incoming import AsyncIncoming, Incoming
+from resilio.integrations.llm._sync_clocks import SyncClocks
+
+if TYPE_CHECKING:
+    from resilio.integrations.llm._call import ModelCall
+    from resilio.integrations.llm._exchange import Exchange
+
+__all__ = ["answer", "answer_sync", "events", "events_sync"]
+
+
+async def _open(exchange: Exchange) -> Any:
+    try:
+        response = exchange.has_come(await exchange.inner.handle_async_request(exchange.begin()))
+        if response.status_code >= 400:
+            await _read(response)
+    except exchange.guard.http.HTTPError as error:
+        exchange.fail(error)
+    exchange.refuse_status(response)
+    return response
+
+
+async def _read(response: Any) -> None:
+    phase("body")
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+
+
+async def answer(call: ModelCall) -> Any:
+    """Return the whole response, read, or raise what it says."""
+    exchange: Exchange = call.exchange
+    response = await _open(exchange)
+    try:
+        await _read(response)
+    except exchange.guard.http.HTTPError as error:
+        exchange.fail(error)
+    return exchange.judge(response)
+
+
+async def events(call: ModelCall) -> AsyncIterator[bytes]:
+    """Give the pieces of an answer that make a difference; the first one has what the caller sees first."""
+    exchange: Exchange = call.exchange
+    incoming = exchange.incoming = AsyncIncoming(exchange, await _open(exchange))
+    try:
+        async for chunk in incoming.chunks():
+            if incoming.feed(chunk):
+                break
+            if incoming.moved:
+                yield incoming.take()
+            incoming.check()
+        else:
+            incoming.end()
+        incoming.leave()
+    except exchange.guard.http.HTTPError as error:
+        exchange.fail(error)
+    finally:
+        if not incoming.over:
+            await incoming.aclose()
+
+
+def _open_sync(exchange: Exchange, clocks: SyncClocks) -> Any:
+    try:
+        request = exchange.begin()
+        clocks.narrow(request, body=False)
+        response = exchange.has_come(exchange.inner.handle_request(request))
+        clocks.narrow(request, body=True)
+        if response.status_code >= 400:
+            _read_sync(response)
+    except exchange.guard.http.HTTPError as error:
+        clocks.check()
+        exchange.fail(error)
+    exchange.refuse_status(response)
+    return response
+
+
+def _read_sync(response: Any) -> None:
+    phase("body")
+    try:
+        response.read()
+    finally:
+        response.close()
+
+
+def answer_sync(call: ModelCall) -> Any:
+    """Return the whole response, read, or raise what it says; see :func:`answer`."""
+    exchange: Exchange = call.exchange
+    response = _open_sync(exchange, SyncClocks(None))
+    try:
+        _read_sync(response)
+    except exchange.guard.http.HTTPError as error:
+        exchange.fail(error)
+    return exchange.judge(response)
+
+
+def events_sync(call: ModelCall) -> Iterator[bytes]:
+    """Give the pieces of an answer that make a difference; see :func:`events`."""
+    exchange: Exchange = call.exchange
+    clocks = SyncClocks(exchange.guard.clocks)
+    incoming = exchange.incoming = Incoming(exchange, _open_sync(exchange, clocks))
+    try:
+        for chunk in incoming.chunks():
+            whole = incoming.feed(chunk)
+            clocks.saw(incoming.moved)
+            if whole:
+                break
+            if incoming.moved:
+                yield incoming.take()
+                clocks.resume()
+            incoming.check()
+        else:
+            incoming.end()
+        incoming.leave()
+    except exchange.guard.http.HTTPError as error:
+        clocks.check()
+        exchange.fail(error)
+    finally:
+        if not incoming.over:
+            incoming.close()

@@ -1,0 +1,139 @@
+"""The answer to an attempt at a stream, as it comes in: read event by event, closed by whoever has it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from resilio._native.sse import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from resilio.integrations.llm._exchange import Exchange
+
+__all__ = ["AsyncIncoming", "Incoming"]
+
+OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+"""Headers that say how a body was sent; nothing of it once it is decoded."""
+
+
+class _Incoming:
+    """
+    What is known of an answer so far.
+
+    Attributes:
+        response: Its head, until the SDK has it: what a policy holds must not lead to that, or it is never collected.
+
+        over: Whether the answer is whole, or has ended: what comes after is nothing of it, and the SDK's to be read.
+
+        tail: What is left for the SDK when the policy is done with the call.
+    """
+
+    __slots__ = ("_chunks", "_encoded", "_exchange", "_headers", "_inner", "_reader", "over", "response", "tail")
+
+    def __init__(self, exchange: Exchange, response: Any) -> None:
+        """Have read nothing; where nothing has to be decoded the stream is read as it comes, which is shorter."""
+        headers = self._headers = response.headers
+        events = headers.get("content-type", "").startswith("text/event-stream")
+        self._exchange = exchange
+        self._reader = Reader(exchange.guard.dialect, events=events)
+        self._encoded = "content-encoding" in headers
+        self._inner = response if self._encoded else response.stream
+        self._chunks: Any = None
+        self.response = response
+        self.over = False
+        self.tail = b""
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take in a piece; True: the answer is whole."""
+        reader = self._reader
+        reader.feed(chunk)
+        return reader.complete and reader.error is None
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is something that makes a difference to the caller."""
+        return self._reader.moved
+
+    def take(self) -> bytes:
+        """Return what the SDK gets next."""
+        self._exchange.said.partial = True
+        return self._reader.take()
+
+    def check(self) -> None:
+        """Raise the error that the stream has brought; what was read of it until then is left for the SDK."""
+        if self._reader.error is None:
+            return
+        self.tail = self._reader.take()
+        error, raised = self._reader.error
+        self._exchange.raise_inside(error, self._headers, as_it_came=None if raised else self)
+
+    def end(self) -> None:
+        """Take in the end of the body: raise if the answer has not ended."""
+        self._reader.end()
+        self.check()
+        if self._reader.cut and self._exchange.guard.whole_answers:
+            self.tail = self._reader.take()
+            self._exchange.fail_cut()
+
+    def leave(self) -> None:
+        """The answer is over: leave the last piece, and what comes after it, to the SDK."""
+        self.tail = self._reader.take()
+        self.over = True
+        self._exchange.learn(self._reader.usage)
+
+    def answer(self, body: Any) -> Any:
+        """
+        Return the response that the SDK gets.
+
+        Args:
+            body: A stream of its HTTP client's, which gives what the SDK has to read; decoded.
+        """
+        response, self.response = self.response, None
+        if not self._encoded:
+            response.stream = body
+            return response
+        headers = [header for header in response.headers.raw if header[0].lower() not in OF_THE_BODY]
+        return type(response)(response.status_code, headers=headers, stream=body, extensions=response.extensions)
+
+
+class AsyncIncoming(_Incoming):
+    """One that is awaited."""
+
+    __slots__ = ()
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give the pieces; always the same iterator."""
+        if self._chunks is None:
+            self._chunks = self._inner.aiter_bytes() if self._encoded else aiter(self._inner)
+        return self._chunks  # type: ignore[no-any-return]
+
+    async def aclose(self) -> None:
+        """Let go of the connection, once."""
+        inner, self._inner = self._inner, None
+        if inner is None:
+            return
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            with suppress(RuntimeError):  # a loop that shuts down closes all generators at once: it is at this one
+                await close()
+        await inner.aclose()
+
+
+class Incoming(_Incoming):
+    """One for threads."""
+
+    __slots__ = ()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the pieces; always the same iterator."""
+        if self._chunks is None:
+            self._chunks = self._inner.iter_bytes() if self._encoded else iter(self._inner)
+        return self._chunks  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Let go of the connection, once."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.close()

@@ -1,0 +1,75 @@
+"""What an SDK gets of how a call ended: a response, or an exception of the HTTP client, of which it makes its own."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from resilio._native import clock
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.integrations.llm._exchange import Exchange, NotSentError
+from resilio.integrations.llm._incoming import OF_THE_BODY
+
+__all__ = ["raise_outside", "surface", "whole"]
+
+
+def whole(exchange: Exchange, response: Any) -> Any:
+    """Return a response that was read for the SDK, which has it like one that it has read by itself."""
+    if exchange.request.headers.get("x-stainless-raw-response") == "stream":
+        return _again(exchange, response, response.content)  # the caller will iterate over it
+    response.elapsed = timedelta(microseconds=(clock.now_ns() - exchange.begun_ns) / 1e3)
+    return response
+
+
+def _again(exchange: Exchange, response: Any, content: bytes) -> Any:
+    """Return a response like one that was read, with a body to be read, which is decoded."""
+    headers = [header for header in response.headers.raw if header[0].lower() not in OF_THE_BODY]
+    http = exchange.guard.http
+    return http.Response(
+        response.status_code, headers=headers, stream=http.ByteStream(content), extensions=response.extensions
+    )
+
+
+def surface(exchange: Exchange, error: Exception) -> Any:
+    """Return the response of which the SDK makes its exception, or raise what it makes one of."""
+    exchange.said.ended_by(error)
+    if isinstance(error, NotSentError) and error.__cause__ is not None:
+        raise error.__cause__
+    if isinstance(error, RejectedError):
+        return _refused(exchange, error)
+    if isinstance(error, exchange.guard.sdk.APIStatusError):
+        return _answered(exchange, error)
+    return raise_outside(exchange, error)
+
+
+def raise_outside(exchange: Exchange, error: Exception) -> NoReturn:
+    """Raise an exception as one that the HTTP client might have raised."""
+    if isinstance(error, (CallTimeoutError, DeadlineExceededError)):
+        raise exchange.guard.timed_out(error) from error
+    if isinstance(error, exchange.guard.sdk.APIConnectionError) and error.__cause__ is not None:
+        raise error.__cause__
+    raise error
+
+
+def _refused(exchange: Exchange, error: RejectedError) -> Any:
+    exchange.said.refusal = error
+    status = 429 if error.policy == "rate_limit" else 503
+    headers = {"content-type": "application/json", "x-should-retry": "false"}
+    if error.retry_after is not None:
+        headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+    body = json.dumps(exchange.guard.dialect.refusal(str(error), status)).encode()
+    http = exchange.guard.http
+    return http.Response(status, headers=headers, stream=http.ByteStream(body), request=exchange.request)
+
+
+def _answered(exchange: Exchange, error: Any) -> Any:
+    came = getattr(error, "as_it_came", None)
+    if came is not None:
+        return _again(exchange, came.response, came.tail)
+    response = _again(exchange, error.response, error.response.content)
+    if exchange.guard.retries:
+        response.headers["x-should-retry"] = "false"
+    return response
