@@ -10,21 +10,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import ContextVar, Token, copy_context
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from resilio import _context
 from resilio._ambient_block import AmbientBlock
 from resilio._config import refuse
-from resilio._deadline import put_back
-from resilio._frames import entered_in, generator_behind
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline, ambient_priority, detach
 from resilio._priority import STANDARD
-from resilio._priority import put_back as put_back_priority
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from resilio._native.core import AmbientSetting
 
 __all__ = ["Detached", "carry", "detached"]
 
@@ -38,46 +34,17 @@ _NEVER_NS = 2**63 - 1
 class Detached(AmbientBlock):
     """A block, or a decorator, without anything ambient; see :func:`detached`, which makes one."""
 
-    __slots__ = ("_deadline", "_priority", "_tokens")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        """Take nothing away yet."""
-        self._deadline: AmbientDeadline | None = None
-        self._priority: AmbientPriority | None = None
-        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
-
-    def _again(self) -> Detached:
-        return Detached()
-
-    def _enter(self, frame: FrameType) -> None:
-        if self._tokens:
-            raise RuntimeError("this block is open; call detached() once for each block")
-        generator = generator_behind(entered_in(frame))  # its consumer keeps the deadline and the priority
-        self._deadline = AmbientDeadline(_NEVER_NS, detach(), _context.deadline.get(), generator)
+    def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
+        # A generator's consumer keeps the deadline and the priority.
+        values: dict[ContextVar[Any], Any] = {
+            _context.deadline: AmbientDeadline(_NEVER_NS, detach(), _context.deadline.get(), generator)
+        }
         if (before := _context.priority.get()) is not None:
-            self._priority = AmbientPriority(STANDARD, None, before, generator)
-        values: dict[ContextVar[Any], Any] = {_context.deadline: self._deadline, _context.priority: self._priority}
-        try:
-            for variable in _context.AMBIENT:
-                value = values.get(variable)
-                self._tokens.append((variable, variable.set(value)))
-        except BaseException:  # a Ctrl-C
-            self._exit()
-            raise
-
-    def _exit(self) -> None:
-        tokens, self._tokens = self._tokens, []
-        deadline, self._deadline = self._deadline, None
-        priority, self._priority = self._priority, None
-        for variable, token in reversed(tokens):
-            if variable is _context.deadline and deadline is not None:
-                put_back(deadline, token)
-                continue
-            if variable is _context.priority and priority is not None:
-                put_back_priority(priority, token)
-                continue
-            with suppress(ValueError):  # left in another context than it was entered in, which has its own
-                variable.reset(token)
+            values[_context.priority] = AmbientPriority(STANDARD, None, before, generator)
+        for variable in _context.AMBIENT:
+            setting.set(variable, values.get(variable))
 
 
 @overload

@@ -1,41 +1,89 @@
-"""The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator."""
+"""
+The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator.
+
+A `with` statement is served by the core (block.c, ambient_setting.c): what it has set belongs to its exit from that
+moment on, and is put back wherever a Ctrl-C comes. Who calls `__enter__` and `__exit__` by hand, or through an
+ExitStack, gives the exit nothing but the object, which many tasks have entered: then an open block is found again by
+the frame that it is in. There a Ctrl-C may come in between, as it may in an ExitStack itself.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._config import refuse
+from resilio._frames import entered_in, generator_behind
+from resilio._native import core
 
 if TYPE_CHECKING:
-    from types import CoroutineType, FrameType, TracebackType
-    from typing import Self
+    from types import CodeType, CoroutineType, FrameType, TracebackType
 
-__all__ = ["AmbientBlock"]
+__all__ = ["AmbientBlock", "Block"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_Key = tuple[int, "CodeType", int]
 
-class AmbientBlock(ABC):
-    """A block, or a decorator each of whose calls is one. It never waits, and each block is entered once at a time."""
+
+class Block:
+    """A block that never waits. One object may be entered any number of times, also at once."""
 
     __slots__ = ()
 
     @abstractmethod
-    def _again(self) -> Self:
-        """Return another that says the same."""
+    def _begin_block(self, setting: core.AmbientSetting, generator: Any, enforced: bool) -> None:
+        """
+        Begin a block. An error in the midst of it, a Ctrl-C too, undoes what `setting` has been told.
 
-    @abstractmethod
-    def _enter(self, frame: FrameType) -> None:
-        """Say it to all that `frame` calls from here on."""
+        Args:
+            setting: Sets what is ambient inside.
 
-    @abstractmethod
-    def _exit(self) -> None:
+            generator: The generator whose consumer would see what is set, or None.
+
+            enforced: Whether it is an async block, whose code can be interrupted.
+        """
+
+    @core.ambient_method
+    def __enter__(self) -> None:
+        """Begin it."""
+        _enter(self, sys._getframe(1), enforced=False)
+
+    @core.ambient_method
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Put back what there was before."""
+        _leave(self, sys._getframe(1), error)
+
+    @core.ambient_method
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
+        """Begin it; never waits. A deadline interrupts the code inside from now on."""
+        _enter(self, sys._getframe(1), enforced=True)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    @core.ambient_method
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """
+        Put back what there was before; never waits.
+
+        Raises:
+            DeadlineExceededError: The deadline has interrupted the block.
+        """
+        _leave(self, sys._getframe(1), error)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+
+class AmbientBlock(Block):
+    """Such a block, or a decorator each of whose calls is one."""
+
+    __slots__ = ()
 
     def __call__(self, fn: F) -> F:
         """
@@ -51,37 +99,15 @@ class AmbientBlock(ABC):
             refuse("fn", fn, "no generator: write a `with` block around what it does, or its consumer", TypeError)
         return cast("F", (_async_function if inspect.iscoroutinefunction(fn) else _function)(self, fn))
 
-    def __enter__(self) -> None:
-        """Begin it."""
-        self._enter(sys._getframe(1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put back what there was before."""
-        self._exit()
-
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """Begin it; never waits."""
-        self._enter(sys._getframe(1))
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """Put back what there was before; never waits."""
-        self._exit()
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
 
 async def _nothing() -> None:
-    """What `async with` awaits: nothing, without a checkpoint."""
+    """What is awaited: nothing, without a checkpoint."""
 
 
 def _function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        with block._again():
+        with block:
             return fn(*args, **kwargs)
 
     return run
@@ -90,7 +116,67 @@ def _function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]
 def _async_function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        with block._again():
+        with block:
             return await fn(*args, **kwargs)
 
     return run
+
+
+# ---- entered and left by hand ---------------------------------------------------------------------------------------
+
+
+class _Opened:
+    __slots__ = ("key", "owner", "setting")
+
+    def __init__(self, owner: Block, frame: FrameType) -> None:
+        self.owner = owner
+        self.key = _key(owner, frame)
+        self.setting = core.AmbientSetting()
+
+
+# Plain operations of dict and list are atomic, and a frame runs in one thread at a time.
+_open: dict[_Key, list[_Opened]] = {}
+
+
+def _key(owner: Block, frame: FrameType) -> _Key:
+    return id(frame), frame.f_code, id(owner)
+
+
+def _enter(owner: Block, frame: FrameType, *, enforced: bool) -> None:
+    here = entered_in(frame)
+    opened = _Opened(owner, here)
+    try:
+        _open.setdefault(opened.key, []).append(opened)
+        owner._begin_block(opened.setting, generator_behind(here), enforced)
+    except BaseException:  # no event loop, or a Ctrl-C
+        _forget(opened)
+        opened.setting.leave(None)
+        raise
+
+
+def _leave(owner: Block, frame: FrameType, error: BaseException | None) -> None:
+    blocks = _open.get(_key(owner, entered_in(frame)))
+    opened = blocks[-1] if blocks else _elsewhere(owner)
+    try:
+        opened.setting.leave(error)
+    finally:
+        _forget(opened)
+
+
+def _elsewhere(owner: Block) -> _Opened:
+    """Return the block that is left in another frame than it was entered in: this context's, or else the latest."""
+    found = [opened for blocks in list(_open.values()) for opened in list(blocks) if opened.owner is owner]
+    for opened in reversed(found):
+        if opened.setting.holds:
+            return opened
+    if not found:
+        raise RuntimeError("the block is left, but was never entered")
+    return found[-1]
+
+
+def _forget(opened: _Opened) -> None:
+    blocks = _open.get(opened.key, [])
+    if opened in blocks:
+        blocks.remove(opened)
+    if not blocks:
+        _open.pop(opened.key, None)

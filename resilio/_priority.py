@@ -8,18 +8,15 @@ one class nothing is more important, but what belongs to a task that is under wa
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
-from contextvars import Token
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from resilio import _context
 from resilio._ambient_block import AmbientBlock
 from resilio._config import choice, refuse
-from resilio._frames import entered_in, generator_behind
 from resilio._native.core import AmbientPriority, ambient_priority
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from resilio._native.core import AmbientSetting
 
 __all__ = ["CLASSES", "Priority", "current_priority", "ignored_priorities", "priority", "priority_from"]
 
@@ -34,47 +31,18 @@ STANDARD = 1
 class Priority(AmbientBlock):
     """A block, or a decorator, whose calls have a priority; see :func:`priority`, which makes one."""
 
-    __slots__ = ("_level", "_task", "_token", "_value")
+    __slots__ = ("_level", "_task")
 
     def __init__(self, level: int, task: object) -> None:
         """Set nothing yet."""
         self._level = level
         self._task = task
-        self._value: AmbientPriority | None = None
-        self._token: Token[AmbientPriority | None] | None = None
 
-    def _again(self) -> Priority:
-        return Priority(self._level, self._task)
-
-    def _enter(self, frame: FrameType) -> None:
-        if self._token is not None:
-            raise RuntimeError("this block is open; call priority(...) once for each block")
+    def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         task = self._task
         if task is None and (here := ambient_priority()) is not None:
             task = here.task  # a part of a task may be less important, and belongs to it all the same
-        value = AmbientPriority(self._level, task, _context.priority.get(), generator_behind(entered_in(frame)))
-        self._value, self._token = value, _context.priority.set(value)
-
-    def _exit(self) -> None:
-        token, self._token = self._token, None
-        value, self._value = self._value, None
-        if value is not None:
-            put_back(value, token)
-
-
-def put_back(value: AmbientPriority, token: Token[AmbientPriority | None] | None) -> None:
-    """
-    Undo `_context.priority.set(value)`, of which `token` is the result.
-
-    What a generator has set is marked, for its consumer may have set another upon it, which stays.
-    """
-    variable = _context.priority
-    if token is None or (value.close() and variable.get() is not value):
-        return
-    with suppress(ValueError):  # left in another context than it was entered in, which has its own
-        variable.reset(token)
-    while (left := variable.get()) is not None and left.closed:
-        variable.set(left.outer)
+        setting.set(_context.priority, AmbientPriority(self._level, task, _context.priority.get(), generator))
 
 
 def priority(level: PriorityClass, *, task: object = None) -> Priority:

@@ -15,7 +15,7 @@ import anyio
 import pytest
 import trio
 
-from resilio import _context, _deadline, deadline, remaining
+from resilio import _ambient_block, _context, deadline, remaining
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline, generator_of
 from resilio.errors import DeadlineExceededError, ResilienceError
@@ -34,7 +34,7 @@ def nothing_open():
     """No block may be remembered when a test is over."""
     yield
     gc.collect()
-    assert _deadline._open == {}
+    assert _ambient_block._open == {}
     assert _context.deadline.get() is None
 
 
@@ -579,20 +579,3 @@ def test_a_generator_that_cannot_say_whether_it_runs_does_not():
         assert ambient_deadline().until_ns == 1
     finally:
         _context.deadline.reset(token)
-
-
-def test_a_ctrl_c_while_a_block_is_entered_leaves_nothing(monkeypatch):
-    """An interrupt in the midst of entering leaves neither a deadline nor a block that is remembered."""
-
-    class Interrupting:
-        def set(self, value):
-            raise KeyboardInterrupt
-
-        def get(self):
-            return None
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_context, "deadline", Interrupting())
-        with pytest.raises(KeyboardInterrupt), deadline(1):
-            pytest.fail("entered")
-    assert remaining() is None

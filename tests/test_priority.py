@@ -115,13 +115,30 @@ def test_what_cannot_be_decorated_honestly_is_refused():
             priority("critical")(wrong)
 
 
-def test_one_block_is_open_once():
-    """The object of a block keeps what to put back, so it is entered once at a time, any number of times in turn."""
-    block = priority("critical")
-    with block, pytest.raises(RuntimeError, match="call priority"):
-        block.__enter__()
+def test_one_object_serves_many_blocks_at_once():
+    """Entered inside of itself, by hand and at once in two threads: each end puts back what was before it."""
+    block, both, seen = priority("critical"), threading.Barrier(2), []
     with block:
+        with priority("background"), block:
+            assert current_priority() == "critical"
+        block.__enter__()
+        block.__exit__(None, None, None)
         assert current_priority() == "critical"
+    assert current_priority() == "standard"
+
+    def work():
+        with block:
+            both.wait()
+            seen.append(current_priority())
+            both.wait()
+        seen.append(current_priority())
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == ["critical", "critical", "standard", "standard"]
 
 
 @pytest.mark.parametrize("level", ["", "high", "CRITICAL", None, 1, True, math.nan, b"critical"])
@@ -273,7 +290,7 @@ def test_the_native_value_refuses_what_it_cannot_hold():
     with pytest.raises(TypeError):
         AmbientPriority(1, None, None, 5)
     value = AmbientPriority(1, 0)
-    assert (value.level, value.task, value.outer, value.closed, value.close()) == (1, 0, None, False, False)
+    assert (value.level, value.task, value.outer, value.closed) == (1, 0, None, False)
 
 
 def test_a_cycle_through_a_task_is_collected():

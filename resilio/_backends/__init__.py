@@ -46,7 +46,7 @@ class Cutoff(Protocol):
         """
         End the block, which *error* leaves; True: it was interrupted, and nobody else cancels the task too.
 
-        A cancellation from outside always goes on outward.
+        A cancellation from outside always goes on outward. Called again, it does what a Ctrl-C has kept it from.
         """
         ...
 

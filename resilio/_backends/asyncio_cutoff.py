@@ -26,7 +26,18 @@ AGAIN_SECONDS = 0.001
 class AsyncioCutoff:
     """Interrupts one block of the task that starts it."""
 
-    __slots__ = ("__weakref__", "_cancelling", "_expired", "_fired", "_handle", "_suspended", "_task", "_timer")
+    __slots__ = (
+        "__weakref__",
+        "_cancelling",
+        "_closed",
+        "_expired",
+        "_fired",
+        "_handle",
+        "_others",
+        "_suspended",
+        "_task",
+        "_timer",
+    )
 
     def __init__(self, suspended: Callable[[], bool] | None) -> None:
         """
@@ -40,7 +51,8 @@ class AsyncioCutoff:
         self._timer: Timer | None = None
         self._handle: asyncio.Handle | None = None  # where there is no time left to wait for
         self._cancelling = 0
-        self._expired = self._fired = False
+        self._others: int | None = None  # requests to cancel the task beside ours, once that is taken back
+        self._expired = self._fired = self._closed = False
 
     def start(self, seconds: float) -> None:
         """
@@ -73,17 +85,27 @@ class AsyncioCutoff:
         return task
 
     def close(self, error: BaseException | None) -> bool:
-        """End the block; True: the deadline ended it."""
-        task, timer, self._timer = self._running(), self._timer, None
-        if timer is not None:
-            timer.disarm()
-        elif self._handle is not None:
+        """End the block; True: the deadline ended it. Whatever a Ctrl-C has left of it, it does when called again."""
+        self._closed = True
+        task = self._running()
+        if self._timer is not None:
+            self._timer.disarm()
+            self._timer = None
+        if self._handle is not None:
             self._handle.cancel()
         if not self._fired or task is None:
             return self._expired and error is None
         end_interruption(task)
-        others = task.uncancel() > self._cancelling
+        others = self._take_back(task)
         return isinstance(error, asyncio.CancelledError) and not others
+
+    def _take_back(self, task: asyncio.Task[object]) -> bool:
+        """Take back our request to cancel the task; tell whether there are others."""
+        if self._others is None:
+            self._others = task.cancelling() - 1
+        if task.cancelling() > self._others:
+            task.uncancel()
+        return self._others > self._cancelling
 
     @property
     def fired(self) -> bool:
@@ -98,6 +120,8 @@ class AsyncioCutoff:
             return False
 
     def _expire(self) -> None:
+        if self._closed:  # a Ctrl-C came before anybody knew of the timer
+            return
         self._expired = True
         self._handle = None
         task = self._running()

@@ -1,4 +1,9 @@
-"""Interrupting a task of trio when a time is up: a cancel scope."""
+"""
+Interrupting a task of trio when a time is up: a cancel scope.
+
+Trio's scopes are written in Python, and one that is left open breaks the task. Trio holds a Ctrl-C back where that
+could happen, and here too; nobody does so with what other signals' handlers raise.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ class TrioCutoff:
         self._scope: trio.CancelScope | None = None
         self._task: trio.lowlevel.Task | None = None
 
+    @trio.lowlevel.enable_ki_protection
     def start(self, seconds: float) -> None:
         """Begin the block, in the current task."""
         self._task = trio.lowlevel.current_task()
@@ -25,6 +31,7 @@ class TrioCutoff:
         scope.__enter__()
         self._scope = scope
 
+    @trio.lowlevel.enable_ki_protection
     def close(self, error: BaseException | None) -> bool:
         """
         End the block; True: the deadline ended it.

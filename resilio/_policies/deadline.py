@@ -13,26 +13,23 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import attrs
 
 from resilio import registry
+from resilio._ambient_block import Block
 from resilio._config import flag
 from resilio._config import seconds as checked_seconds
-from resilio._deadline import enter_block, leave_block
+from resilio._deadline import begin
 from resilio._native import core
 from resilio._native.timing import DeadlineGate
 from resilio._options import option
 from resilio._policy import Policy, refuse_bare
-
-if TYPE_CHECKING:
-    from types import CoroutineType, TracebackType
 
 __all__ = ["Deadline", "DeadlineConfig", "deadline"]
 
@@ -48,7 +45,7 @@ class DeadlineConfig:
     tasks: bool = option(flag, default=True)
 
 
-class Deadline(Policy[DeadlineConfig]):
+class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block of it has no permit
     """
     So much time for a block or for each call of what it guards; see :func:`deadline`, which makes one.
 
@@ -99,34 +96,8 @@ class Deadline(Policy[DeadlineConfig]):
         self._as_stage()
         return super().__call__(fn)
 
-    def __enter__(self) -> None:  # type: ignore[override]  # a block of it has no permit
-        """Set the ambient deadline; it is asked by whatever waits, and does not interrupt code."""
-        enter_block(self, sys._getframe(1), self._allowed_ns)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put the deadline outside of the block back."""
-        leave_block(self, sys._getframe(1), error)
-
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:  # type: ignore[override]
-        """Set the ambient deadline, and have the block interrupted when it passes."""
-        enter_block(self, sys._getframe(1), self._allowed_ns, enforced=True)
-        return cast("CoroutineType[Any, Any, None]", _nothing())
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """
-        Put the deadline outside of the block back; never waits.
-
-        Raises:
-            DeadlineExceededError: The block was interrupted.
-        """
-        late = leave_block(self, sys._getframe(1), error)
-        if late is not None:
-            raise late from error
-        return cast("CoroutineType[Any, Any, None]", _nothing())
+    def _begin_block(self, setting: core.AmbientSetting, generator: Any, enforced: bool) -> None:
+        begin(setting, self._allowed_ns, generator, enforced=enforced)
 
     def __repr__(self) -> str:
         return f"deadline({self.seconds:g})"
@@ -148,10 +119,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 _MADE_LATE = {"_blocks", "_called_after", "_config", "_gate", "_given"}
-
-
-async def _nothing() -> None:
-    """What `async with` awaits: nothing, without a checkpoint."""
 
 
 def _as_stage_first(native: Callable[..., Any]) -> Callable[..., Any]:

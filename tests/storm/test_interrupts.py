@@ -20,11 +20,15 @@ import pytest
 from resilio import (
     PipelineWarning,
     RejectedError,
+    _context,
     bulkhead,
     circuit_breaker,
+    deadline,
+    detached,
     events,
     keyed,
     pipeline,
+    priority,
     rate_limit,
     retry,
     timeout,
@@ -32,6 +36,7 @@ from resilio import (
 from resilio._strategies import threads
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import assert_no_leaks, record_events
+from storm.interrupting import Interrupter
 from storm.world import CalleeError
 
 pytestmark = [
@@ -141,8 +146,12 @@ def make_calls(rng: random.Random) -> list[Any]:
         with pool.permit():
             call.__wrapped__()
 
+    def ambient() -> None:
+        with deadline(600.0), priority("critical"), detached():
+            call.__wrapped__()
+
     alone = pipeline(limit, breaker, bulkhead(1, weight=lambda *_: 1))(call.__wrapped__)
-    return [call, attempt, block, permit_block, alone, alone, pool, breaker]
+    return [call, attempt, block, permit_block, ambient, alone, alone, pool, breaker]
 
 
 @contextmanager
@@ -163,22 +172,6 @@ def competition(pool: Any) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
-
-
-class Interrupter:
-    """Raises a KeyboardInterrupt before the n-th instruction of a function, counted in all that it calls in Python."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        """Trace: the interpreter asks before each instruction."""
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-        return self
 
 
 def in_a_block(pool: Any) -> None:
@@ -205,8 +198,7 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
     pool, errors = bulkhead(1), []
     for number in range(1000):
         before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # 3.12 looks for it here once
-        sys.settrace(Interrupter(number))
+        Interrupter(number).begin()
         try:
             block(pool)
         except KeyboardInterrupt as error:
@@ -336,6 +328,7 @@ def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupt
             ended[how] += 1
     unsubscribe()
     print(f"interrupts: {dict(ended)}")
+    assert (_context.deadline.get(), _context.priority.get()) == (None, None)
     assert min(ended["interrupted"], ended["returned"]) > 100, ended
     with record_events(breaker) as recorded:
         breaker.force_open()

@@ -26,8 +26,16 @@ PyObject *rs_wheel_loop(WheelObject *self) { return self->weakly ? strong(self->
 static void cancel(PyObject *handle)
 {
     PyObject *done = PyObject_CallMethod(handle, "cancel", NULL);
+    int interrupts = 0;
+    while (done == NULL && interrupts < 8 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();                      /* it came in the midst of it, and is raised where a timer was disarmed */
+        interrupts++;
+        done = PyObject_CallMethod(handle, "cancel", NULL);
+    }
     if (done == NULL)
         PyErr_WriteUnraisable(handle);
+    if (interrupts)
+        PyErr_SetInterrupt();
     Py_XDECREF(done);
 }
 

@@ -1,9 +1,10 @@
-/* Blocks: `with policy:` and `async with policy:`, whose permit has an owner at every moment, also for a Ctrl-C.
+/* Blocks: `with` and `async with`. What they hold, a policy's permit or what they have set in their context, has an owner at
+ * every moment, also for a Ctrl-C.
  *
  * The interpreter fetches __enter__ and __exit__ from the class before it calls __enter__, and keeps the bound __exit__
  * on the stack of the frame until the block is left. So each fetch of __exit__ makes a step, and the one that belongs to
- * a `with` statement owns its permit: it is settled when the step is called, or else when it dies with the frame. From
- * the admission to the settling no bytecode is run at which a signal could come in between.
+ * a `with` statement owns what the block holds: that is given back when the step is called, or else when it dies with the
+ * frame. From the one to the other no bytecode is run at which a signal could come in between.
  *
  * Which step belongs to the __enter__ that is called? The one that was fetched last, if nothing else was fetched since.
  * Everybody else (an ExitStack, who calls __enter__ by hand) gets the function written in Python, which finds its block
@@ -19,14 +20,15 @@ typedef struct {                    /* what stands in the class */
     PyObject_HEAD
     PyObject *function;             /* the same written in Python */
     int part;                       /* block_part */
+    int is_ambient;                 /* its blocks set something, and hold no permit */
 } MethodObject;
 
 typedef struct {                    /* what is fetched from an instance: a bound method */
     PyObject_HEAD
     vectorcallfunc vectorcall;
     MethodObject *method;
-    PyObject *policy;
-    PyObject *permit;               /* of the open block, owned; or NULL */
+    PyObject *policy;               /* or what else is entered */
+    PyObject *held;                 /* of the open block, owned: its permit or its setting; or NULL */
     PyObject *weakrefs;
     unsigned long thread;           /* that fetched it */
 } StepObject;
@@ -78,7 +80,7 @@ static StepObject *exit_of(const StepObject *entry)
     if (step == NULL)
         return NULL;
     pending_forget();
-    if (step->policy == entry->policy && step->method->part == entry->method->part + 1 && step->permit == NULL
+    if (step->policy == entry->policy && step->method->part == entry->method->part + 1 && step->held == NULL
         && step->thread == PyThread_get_thread_ident())
         return step;
     Py_DECREF((PyObject *)step);
@@ -87,6 +89,12 @@ static StepObject *exit_of(const StepObject *entry)
 
 /* ---- entering and leaving ----------------------------------------------------------------------------------- */
 
+static void own(StepObject *exit, PyObject *held)       /* stolen */
+{
+    PyObject *before = __atomic_exchange_n(&exit->held, held, __ATOMIC_ACQ_REL);
+    Py_XDECREF(before);
+}
+
 int rs_block_own(PyObject *step, PyObject *permit)
 {
     StepObject *exit = (StepObject *)step;
@@ -94,8 +102,7 @@ int rs_block_own(PyObject *step, PyObject *permit)
         PyErr_Format(PyExc_TypeError, "%R acquired %R, which is not a permit", exit->policy, permit);
         return 0;
     }
-    PyObject *before = __atomic_exchange_n(&exit->permit, Py_NewRef(permit), __ATOMIC_ACQ_REL);
-    Py_XDECREF(before);
+    own(exit, Py_NewRef(permit));
     return 1;
 }
 
@@ -113,11 +120,23 @@ static PyObject *enter_later(StepObject *exit)
     return call ? rs_block_entry(call, (PyObject *)exit) : NULL;
 }
 
+static PyObject *begin(StepObject *exit)
+{
+    int is_async = exit->method->part == AEXIT;
+    PyObject *setting = rs_setting_begin(exit->policy, is_async);
+    if (setting == NULL)
+        return NULL;
+    own(exit, setting);
+    return Py_NewRef(is_async ? nothing : Py_None);
+}
+
 static PyObject *leave(StepObject *self, PyObject *error)
 {
-    PyObject *permit = __atomic_exchange_n(&self->permit, NULL, __ATOMIC_ACQ_REL);
-    int left = permit ? rs_permit_leave(permit, error == Py_None ? NULL : error) : 0;
-    Py_XDECREF(permit);
+    PyObject *held = __atomic_exchange_n(&self->held, NULL, __ATOMIC_ACQ_REL);
+    int left = 0;
+    if (held)
+        left = (self->method->is_ambient ? rs_setting_leave : rs_permit_leave)(held, error == Py_None ? NULL : error);
+    Py_XDECREF(held);
     if (left < 0)
         return NULL;
     return Py_NewRef(self->method->part == AEXIT ? nothing : Py_None);
@@ -135,12 +154,12 @@ static PyObject *by_hand(StepObject *self, PyObject *const *args, Py_ssize_t nar
 static PyObject *step_call(StepObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    if (kwnames == NULL && nargs == 3 && __atomic_load_n(&self->permit, __ATOMIC_ACQUIRE))
+    if (kwnames == NULL && nargs == 3 && __atomic_load_n(&self->held, __ATOMIC_ACQUIRE))
         return leave(self, args[1]);
     StepObject *exit = kwnames == NULL && nargs == 0 ? exit_of(self) : NULL;
     if (exit == NULL)
         return by_hand(self, args, nargs, kwnames);
-    PyObject *entered = self->method->part == ENTER ? enter(exit) : enter_later(exit);
+    PyObject *entered = exit->method->is_ambient ? begin(exit) : self->method->part == ENTER ? enter(exit) : enter_later(exit);
     Py_DECREF((PyObject *)exit);
     return entered;
 }
@@ -182,7 +201,7 @@ static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *ow
     step->vectorcall = (vectorcallfunc)step_call;
     step->method = (MethodObject *)Py_NewRef((PyObject *)self);
     step->policy = Py_NewRef(instance);
-    step->permit = NULL;
+    step->held = NULL;
     step->weakrefs = NULL;
     step->thread = PyThread_get_thread_ident();
     PyObject_GC_Track(step);
@@ -198,22 +217,23 @@ static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *ow
 static int step_traverse(StepObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->policy);
-    Py_VISIT(self->permit);
+    Py_VISIT(self->held);
     return 0;
 }
 
-/* The frame is gone, and the block was never left: its permit goes back, even if somebody else still has it. */
+/* The frame is gone, and the block was never left: its permit goes back, even if somebody else still has it, or what was there
+ * before it. */
 static void step_dealloc(StepObject *self)
 {
     PyObject_GC_UnTrack(self);
     pending_died(self);
     if (RS_UNLIKELY(self->weakrefs != NULL))
         PyObject_ClearWeakRefs((PyObject *)self);
-    if (RS_UNLIKELY(self->permit != NULL)) {
+    if (RS_UNLIKELY(self->held != NULL)) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
-        rs_permit_drop(self->permit);
-        Py_CLEAR(self->permit);
+        (self->method->is_ambient ? rs_setting_drop : rs_permit_drop)(self->held);
+        Py_CLEAR(self->held);
         PyErr_Restore(type, error, traceback);
     }
     Py_CLEAR(self->policy);
@@ -283,7 +303,7 @@ static PyTypeObject step_type = {
 
 /* ---- what stands in the class ------------------------------------------------------------------------------- */
 
-static PyObject *block_method(PyObject *module, PyObject *function)
+static PyObject *method_of(PyObject *function, int is_ambient)
 {
     static const char *const names[] = {"__enter__", "__exit__", "__aenter__", "__aexit__"};
     if (!PyFunction_Check(function))
@@ -295,11 +315,15 @@ static PyObject *block_method(PyObject *module, PyObject *function)
                 return NULL;
             self->function = Py_NewRef(function);
             self->part = part;
+            self->is_ambient = is_ambient;
             PyObject_GC_Track(self);
             return (PyObject *)self;
         }
     return PyErr_Format(PyExc_ValueError, "block_method: %R neither enters nor leaves a block", function);
 }
+
+static PyObject *block_method(PyObject *module, PyObject *function) { return method_of(function, 0); }
+static PyObject *ambient_method(PyObject *module, PyObject *function) { return method_of(function, 1); }
 
 static int method_traverse(MethodObject *self, visitproc visit, void *arg)
 {
@@ -332,6 +356,9 @@ static PyMethodDef functions[] = {
     {"block_method", block_method, METH_O,
      "block_method(function, /)\n--\n\nMake a policy's __enter__, __exit__, __aenter__ or __aexit__ one that never loses a permit, with "
      "*function* for those who call it by hand."},
+    {"ambient_method", ambient_method, METH_O,
+     "ambient_method(function, /)\n--\n\nMake a block's __enter__, __exit__, __aenter__ or __aexit__ one that leaves nothing set, "
+     "with *function* for those who call it by hand. The block begins by _begin_block(setting, generator, enforced)."},
     {NULL}};
 
 int rs_block_add(PyObject *module)

@@ -10,7 +10,7 @@
  * A detached block is a value too, and those set inside of it lead on to it. Its number tells which of the calls under way
  * in this thread have begun before it: their deadlines and retries are out of sight.
  */
-#include "core.h"
+#include "block.h"
 
 int rs_deadline_count;
 uint32_t rs_detached;
@@ -255,10 +255,21 @@ static void deadline_dealloc(DeadlineObject *self)
     PyObject_Free(self);
 }
 
-static PyObject *deadline_close(DeadlineObject *self, PyObject *unused)
+int rs_deadline_close(PyObject *value)
 {
+    DeadlineObject *self = (DeadlineObject *)value;
     self->closed = self->generator != NULL;
-    return PyBool_FromLong(self->closed);
+    return self->closed;
+}
+
+PyObject *rs_deadline_instead(PyObject *value)
+{
+    DeadlineObject *self = (DeadlineObject *)value;
+    if (!self->closed)
+        return NULL;
+    while (self && self->closed)
+        self = self->outer;
+    return self ? (PyObject *)self : Py_None;
 }
 
 static PyObject *deadline_cutoff(DeadlineObject *self, void *unused)
@@ -267,10 +278,6 @@ static PyObject *deadline_cutoff(DeadlineObject *self, void *unused)
     return cutoff ? cutoff : Py_NewRef(Py_None);
 }
 
-static PyMethodDef deadline_methods[] = {
-    {"close", (PyCFunction)deadline_close, METH_NOARGS,
-     "close($self, /)\n--\n\nThe block has ended. True: it was a generator's, and holds no more wherever it is still found."},
-    {NULL}};
 static PyMemberDef deadline_members[] = {
     {"until_ns", T_LONGLONG, offsetof(DeadlineObject, until_ns), READONLY, "The clock's nanoseconds at which it passes."},
     {"allowed_ns", T_LONGLONG, offsetof(DeadlineObject, allowed_ns), READONLY, "The nanoseconds given when it was set."},
@@ -288,7 +295,6 @@ PyTypeObject rs_AmbientDeadlineType = {
     .tp_new = deadline_new,
     .tp_doc = "AmbientDeadline(until_ns, allowed_ns, outer=None, generator=None, cutoff=None)\n--\n\nA deadline as contexts hold it.",
     .tp_dealloc = (destructor)deadline_dealloc,
-    .tp_methods = deadline_methods,
     .tp_members = deadline_members,
     .tp_getset = deadline_getset,
 };

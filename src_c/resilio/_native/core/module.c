@@ -1,5 +1,5 @@
 /* resilio._native.core: the guard, the call and what they stand on. */
-#include "core.h"
+#include "block.h"
 #include "timers.h"
 
 rs_clock *rs_clk;
@@ -132,7 +132,8 @@ static int exec_module(PyObject *module)
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
-    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0
+    if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
+        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0
         || rs_admission_add(module) < 0 || rs_direct_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);

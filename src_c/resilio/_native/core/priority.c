@@ -4,7 +4,7 @@
  * one set in a generator's own frame holds only while that generator runs. Of those that hold the innermost counts: the
  * latest, unless it was set while a generator stood still that runs now, which then is what runs inside of it.
  */
-#include "core.h"
+#include "block.h"
 
 int rs_priority_count;
 static PyObject *context_priority;
@@ -124,16 +124,23 @@ static void priority_dealloc(PriorityObject *self)
     PyObject_GC_Del(self);
 }
 
-static PyObject *priority_close(PriorityObject *self, PyObject *unused)
+int rs_priority_close(PyObject *value)
 {
+    PriorityObject *self = (PriorityObject *)value;
     self->closed = self->generator != NULL;
-    return PyBool_FromLong(self->closed);
+    return self->closed;
 }
 
-static PyMethodDef priority_methods[] = {
-    {"close", (PyCFunction)priority_close, METH_NOARGS,
-     "close($self, /)\n--\n\nThe block has ended. True: it was a generator's, and holds no more wherever it is still found."},
-    {NULL}};
+PyObject *rs_priority_instead(PyObject *value)
+{
+    PriorityObject *self = (PriorityObject *)value;
+    if (!self->closed)
+        return NULL;
+    while (self && self->closed)
+        self = self->outer;
+    return self ? (PyObject *)self : Py_None;
+}
+
 static PyMemberDef priority_members[] = {
     {"level", T_INT, offsetof(PriorityObject, level), READONLY, "Which class, 0 is the most important."},
     {"task", T_OBJECT, offsetof(PriorityObject, task), READONLY, "What the calls belong to, or None."},
@@ -150,6 +157,5 @@ PyTypeObject rs_AmbientPriorityType = {
     .tp_traverse = (traverseproc)priority_traverse,
     .tp_clear = (inquiry)priority_clear,
     .tp_dealloc = (destructor)priority_dealloc,
-    .tp_methods = priority_methods,
     .tp_members = priority_members,
 };

@@ -1,0 +1,313 @@
+/* What one block has set in its context, and how it is put back.
+ *
+ * In Python a Ctrl-C may come between a context variable's `set` and the moment at which somebody knows of it, and at the
+ * first instruction of whatever puts it back: what was set would stay for good. Here both are one step, for no bytecode is
+ * run in between. What interrupts an async block, its cutoff, is written in Python: it is owned before it begins, and
+ * ended until it says that it has ended, so its `close` can be called again wherever it was interrupted.
+ */
+#include "block.h"
+
+#define RS_INLINE_VALUES 4
+#define RS_CLOSES 8                 /* so many Ctrl-C in the midst of one end are too many */
+
+typedef struct {
+    PyObject *variable, *value, *token;     /* owned */
+} ambient_value;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *cutoff;               /* what interrupts the block, or NULL */
+    int n, room;
+    ambient_value *values;          /* in the order in which they were set */
+    ambient_value inline_values[RS_INLINE_VALUES];
+} SettingObject;
+
+static PyObject *name_begin, *name_close, *behind, *late;
+
+/* ---- setting and putting back ------------------------------------------------------------------------------- */
+
+static int make_room(SettingObject *self)
+{
+    if (RS_LIKELY(self->n < self->room))
+        return 0;
+    ambient_value *more = PyMem_New(ambient_value, (size_t)self->room * 2);
+    if (more == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(more, self->values, sizeof(ambient_value) * (size_t)self->n);
+    if (self->values != self->inline_values)
+        PyMem_Free(self->values);
+    self->values = more;
+    self->room *= 2;
+    return 0;
+}
+
+static int set_value(SettingObject *self, PyObject *variable, PyObject *value)
+{
+    PyObject *token = make_room(self) < 0 ? NULL : PyContextVar_Set(variable, value);
+    if (token == NULL)
+        return -1;
+    self->values[self->n++] = (ambient_value){Py_NewRef(variable), Py_NewRef(value), token};
+    return 0;
+}
+
+/* What a generator has set is marked, and passed over wherever it is found: its consumer may be in a block of its own. */
+static int close_value(PyObject *value)
+{
+    if (Py_IS_TYPE(value, &rs_AmbientDeadlineType))
+        return rs_deadline_close(value);
+    return Py_IS_TYPE(value, &rs_AmbientPriorityType) && rs_priority_close(value);
+}
+
+/* What is found of a variable now that must not be found any more: the value to set instead, borrowed, or NULL. */
+static PyObject *instead_of(PyObject *value)
+{
+    if (Py_IS_TYPE(value, &rs_AmbientDeadlineType))
+        return rs_deadline_instead(value);
+    return Py_IS_TYPE(value, &rs_AmbientPriorityType) ? rs_priority_instead(value) : NULL;
+}
+
+static PyObject *value_of(PyObject *variable)
+{
+    PyObject *value = NULL;
+    if (PyContextVar_Get(variable, Py_None, &value) < 0)
+        rs_drop_error();
+    return value;
+}
+
+static void put_back(const ambient_value *set)
+{
+    PyObject *here = value_of(set->variable);
+    int is_elsewhere = close_value(set->value) && here != set->value;
+    Py_XDECREF(here);
+    if (is_elsewhere)
+        return;
+    if (PyContextVar_Reset(set->variable, set->token) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_MemoryError) && Py_IS_TYPE(set->value, &rs_AmbientDeadlineType))
+            rs_deadline_forget(set->value);     /* it stays where it is: then as one that never passes */
+        rs_drop_error();            /* or else: a copy of the context that it was set in, which the caller sees no more */
+    }
+    here = value_of(set->variable);
+    PyObject *instead = here ? instead_of(here) : NULL, *token = instead ? PyContextVar_Set(set->variable, instead) : NULL;
+    if (instead && token == NULL)
+        rs_drop_error();
+    Py_XDECREF(token);
+    Py_XDECREF(here);
+}
+
+/* Put back all that was set, the last first. What was set first, a new reference, or NULL. */
+static PyObject *put_all_back(SettingObject *self)
+{
+    PyObject *first = NULL;
+    while (self->n) {
+        ambient_value set = self->values[--self->n];
+        put_back(&set);
+        Py_XSETREF(first, set.value);
+        Py_DECREF(set.variable);
+        Py_DECREF(set.token);
+    }
+    return first;
+}
+
+/* ---- the end of a block ------------------------------------------------------------------------------------- */
+
+/* Of two errors that come out of one end: the later one if it is a Ctrl-C, which must not get lost. Both are stolen. */
+static PyObject *worse(PyObject *error, PyObject *later)
+{
+    if (error && PyErr_GivenExceptionMatches(later, PyExc_Exception))
+        Py_SETREF(later, error);
+    else
+        Py_XDECREF(error);
+    return later;
+}
+
+/* 1: the deadline has ended the block; -1 with the exception that comes out of it. */
+static int close_cutoff(PyObject *cutoff, PyObject *error)
+{
+    PyObject *raised = NULL;
+    for (int tries = 0; tries < RS_CLOSES; tries++) {
+        PyObject *answer = PyObject_CallMethodOneArg(cutoff, name_close, error ? error : Py_None);
+        if (answer) {
+            int is_late = answer == Py_True;
+            Py_DECREF(answer);
+            if (raised == NULL)
+                return is_late;
+            break;
+        }
+        raised = worse(raised, rs_take_error());
+    }
+    rs_raise_error(raised);
+    return -1;
+}
+
+static int raise_late(PyObject *deadline, PyObject *error)
+{
+    PyObject *make = rs_python("resilio._deadline", "late", &late);
+    PyObject *raised = make ? PyObject_CallFunctionObjArgs(make, deadline, error ? error : Py_None, NULL) : NULL;
+    if (raised) {
+        PyException_SetCause(raised, Py_XNewRef(error));
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+        Py_DECREF(raised);
+    }
+    return -1;
+}
+
+int rs_setting_leave(PyObject *setting, PyObject *error)
+{
+    SettingObject *self = (SettingObject *)setting;
+    PyObject *first = put_all_back(self), *cutoff = self->cutoff;
+    self->cutoff = NULL;
+    int ended = cutoff ? close_cutoff(cutoff, error) : 0;
+    if (ended > 0 && first)
+        ended = raise_late(first, error);
+    Py_XDECREF(cutoff);
+    Py_XDECREF(first);
+    return ended < 0 ? -1 : 0;
+}
+
+void rs_setting_drop(PyObject *setting)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (rs_setting_leave(setting, NULL) < 0)
+        rs_drop_error();
+    PyErr_Restore(type, error, traceback);
+}
+
+/* ---- the beginning ------------------------------------------------------------------------------------------ */
+
+PyObject *rs_setting_new(void)
+{
+    SettingObject *self = PyObject_GC_New(SettingObject, &rs_SettingType);
+    if (self == NULL)
+        return NULL;
+    self->cutoff = NULL;
+    self->n = 0;
+    self->room = RS_INLINE_VALUES;
+    self->values = self->inline_values;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* The generator whose consumer would see what a block sets that begins in this frame, or None. New reference. */
+static PyObject *generator_here(void)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (RS_UNLIKELY(frame == NULL))
+        return Py_NewRef(Py_None);
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    int flags = code->co_flags;
+    Py_DECREF(code);
+    if (RS_LIKELY(!(flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))))
+        return Py_NewRef(Py_None);
+    PyObject *find = rs_python("resilio._frames", "generator_behind", &behind);
+    return find ? PyObject_CallOneArg(find, (PyObject *)frame) : NULL;
+}
+
+PyObject *rs_setting_begin(PyObject *block, int enforced)
+{
+    PyObject *generator = generator_here(), *self = generator ? rs_setting_new() : NULL, *begun = NULL;
+    if (self) {
+        PyObject *args[] = {block, self, generator, enforced ? Py_True : Py_False};
+        begun = PyObject_VectorcallMethod(name_begin, args, 4, NULL);
+        if (begun == NULL) {
+            rs_setting_drop(self);
+            Py_CLEAR(self);
+        }
+    }
+    Py_XDECREF(begun);
+    Py_XDECREF(generator);
+    return self;
+}
+
+/* ---- the type ----------------------------------------------------------------------------------------------- */
+
+static PyObject *setting_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, ":AmbientSetting", names) ? rs_setting_new() : NULL;
+}
+
+static PyObject *setting_set(SettingObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "set() takes 2 arguments, not %zd", nargs);
+    return set_value(self, args[0], args[1]) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *setting_leave(SettingObject *self, PyObject *error)
+{
+    return rs_setting_leave((PyObject *)self, error == Py_None ? NULL : error) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *setting_holds(SettingObject *self, void *unused)
+{
+    PyObject *here = self->n ? value_of(self->values[0].variable) : NULL;
+    int holds = here && here == self->values[0].value;
+    Py_XDECREF(here);
+    return PyBool_FromLong(holds);
+}
+
+static int setting_traverse(SettingObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->cutoff);
+    for (int i = 0; i < self->n; i++) {
+        Py_VISIT(self->values[i].variable);
+        Py_VISIT(self->values[i].value);
+        Py_VISIT(self->values[i].token);
+    }
+    return 0;
+}
+
+static void setting_dealloc(SettingObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    while (self->n) {
+        ambient_value set = self->values[--self->n];
+        Py_DECREF(set.variable);
+        Py_DECREF(set.value);
+        Py_DECREF(set.token);
+    }
+    Py_CLEAR(self->cutoff);
+    if (self->values != self->inline_values)
+        PyMem_Free(self->values);
+    PyObject_GC_Del(self);
+}
+
+static PyMethodDef setting_methods[] = {
+    {"set", (PyCFunction)(void (*)(void))setting_set, METH_FASTCALL,
+     "set($self, variable, value, /)\n--\n\nSet a context variable, until the block is left."},
+    {"leave", (PyCFunction)setting_leave, METH_O,
+     "leave($self, error, /)\n--\n\nPut back what was set, and end the cutoff.\n\n"
+     "Args:\n    error: What leaves the block, or None.\n\n"
+     "Raises:\n    DeadlineExceededError: The deadline has ended the block."},
+    {NULL}};
+static PyMemberDef setting_members[] = {
+    {"cutoff", T_OBJECT, offsetof(SettingObject, cutoff), 0, "What interrupts the block, given before it is begun; or None."},
+    {NULL}};
+static PyGetSetDef setting_getset[] = {
+    {"holds", (getter)setting_holds, NULL, "Is what it has set what this context says?"},
+    {NULL}};
+
+PyTypeObject rs_SettingType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientSetting",
+    .tp_basicsize = sizeof(SettingObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = setting_make,
+    .tp_doc = "AmbientSetting()\n--\n\nWhat one block has set in its context, and what interrupts it.",
+    .tp_traverse = (traverseproc)setting_traverse,
+    .tp_dealloc = (destructor)setting_dealloc,
+    .tp_methods = setting_methods,
+    .tp_members = setting_members,
+    .tp_getset = setting_getset,
+};
+
+int rs_setting_add(PyObject *module)
+{
+    name_begin = PyUnicode_InternFromString("_begin_block");
+    name_close = PyUnicode_InternFromString("close");
+    if (name_begin == NULL || name_close == NULL)
+        return -1;
+    return PyModule_AddType(module, &rs_SettingType);
+}

@@ -1,0 +1,49 @@
+"""A KeyboardInterrupt before any one instruction, chosen by its number."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupter"]
+
+
+class Interrupter:
+    """
+    Raises a KeyboardInterrupt before the n-th instruction of a function, counted in all that it calls in Python.
+
+    Args:
+        number: From 0.
+
+        hits: Whether the instructions of this frame count, asked as it begins; None: all do.
+    """
+
+    def __init__(self, number: int, hits: Callable[[FrameType], bool] | None = None) -> None:
+        self.left = number
+        self._hits = hits
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        """Trace: the interpreter asks before each instruction."""
+        if event == "call" and self._hits is not None and not self._hits(frame):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return self
+
+    def begin(self, *, here: bool = False) -> None:
+        """
+        Trace what the caller calls from here on, until `sys.settrace` ends it.
+
+        Args:
+            here: And what the caller does itself.
+        """
+        frame = sys._getframe(1)
+        frame.f_trace_opcodes = True  # 3.12 looks for it here once
+        if here:
+            frame.f_trace = self
+        sys.settrace(self)
