@@ -29,13 +29,16 @@ cdef enum:
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
 
+include "strategy_fault.pxi"
+
+
 cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
         return (<FallbackGate><object><PyObject *>gate).ended(slot, end)
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.strategy_failed("a fallback failed to decide: what there is goes on")
+        say_failed("a fallback failed to decide: what there is goes on")
     return RS_PASS
 
 

@@ -103,13 +103,16 @@ cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latenc
         rs_hedging_sample(&hedge.hedging, latency, 0, now)
 
 
+include "strategy_fault.pxi"
+
+
 cdef int hedge_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
         return (<HedgeGate><object><PyObject *>gate).ended(slot, end)
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.strategy_failed("a hedge failed to decide: what there is goes on")
+        say_failed("a hedge failed to decide: what there is goes on")
     return RS_PASS
 
 
@@ -119,7 +122,7 @@ cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, 
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.strategy_failed("a hedge could not be started")
+        say_failed("a hedge could not be started")
     return RS_UNINTERRUPTED
 
 
@@ -142,7 +145,7 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.strategy_failed("copies of a dropped call could not be cancelled")
+        say_failed("copies of a dropped call could not be cancelled")
 
 
 cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:

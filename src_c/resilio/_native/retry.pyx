@@ -69,6 +69,9 @@ cdef uint64_t PAID_OUTSIDE = 1          # slot.generation: a retry around this c
 cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay")
 
 
+include "strategy_fault.pxi"
+
+
 # ---- what the core calls ---------------------------------------------------------------------------------------
 
 cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
@@ -124,8 +127,8 @@ cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
-        _log.strategy_failed("a retry failed to decide: what there is goes on")
         end.outcome = RS_FAILURE
+        say_failed("a retry failed to decide: what there is goes on")
         return RS_PASS
 
 
