@@ -267,11 +267,11 @@ def override(policy: P, **changes: Any) -> P:
     Args:
         policy: Any policy.
 
-        changes: Options by name. Of a pipeline: parts by kind, each a policy in its place, a mapping of its changed
-            options, or None to leave it out: `override(payments, timeout=resilio.timeout(30), hedge=None)`.
+        changes: Options by name. Of a pipeline: parts by kind, each a policy of that kind in its place, a mapping of
+            its changed options, or None to leave it out: `override(payments, timeout=resilio.timeout(30), hedge=None)`.
 
     Raises:
-        TypeError: There is no such option or part, or it is of a wrong type.
+        TypeError: There is no such option or part, or it is of a wrong type or kind.
 
         ValueError: An option out of range.
     """
@@ -304,6 +304,11 @@ def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> 
 def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
     if isinstance(change, Mapping):
         return override(policy, **change)
-    if change is not None and not isinstance(change, Policy):
+    if change is None:
+        return None
+    if not isinstance(change, Policy):
         refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
+    kinds = [gate.kind for gate in policy.gates]  # so that it may have keys, where this one has none
+    if [gate.kind for gate in change.gates] != kinds:
+        refuse(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
     return change

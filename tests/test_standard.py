@@ -17,10 +17,13 @@ from resilio import (
     bulkhead,
     circuit_breaker,
     fallback,
+    keyed,
     override,
+    pipeline,
     policy_of,
     presets,
     registry,
+    retry,
     standard,
     timeout,
 )
@@ -285,6 +288,17 @@ def test_override_names_what_there_is_not(change: dict[str, Any]) -> None:
         override(whole("named"), **change)
     with pytest.raises(TypeError, match="policy"):
         override(3, attempts=1)  # type: ignore[type-var]
+
+
+def test_override_takes_no_policy_of_another_kind() -> None:
+    """A retry in the place of a bulkhead would be neither; one with keys does what one without did."""
+    stack = whole("of kinds")
+    with pytest.raises(TypeError, match=r"bulkhead must be a policy of this kind, bulkhead, not <Retry"):
+        override(stack, bulkhead=retry(on=OSError))
+    with pytest.raises(TypeError, match="timeout must be a policy of this kind, timeout, not"):
+        override(stack, timeout=pipeline(timeout(1.0), bulkhead(3)))
+    per_host = keyed(lambda: bulkhead(3), key=lambda host: host)
+    assert per_host in override(stack, bulkhead=per_host).policies
 
 
 def test_override_says_what_may_be_meant() -> None:

@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ALLOWED = "GET, HEAD"
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -178,10 +179,13 @@ def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaita
     async def metrics(scope: Any, receive: Any, send: Send) -> None:  # noqa: ARG001
         if scope["type"] != "http":
             return
+        good = scope["method"] in {"GET", "HEAD"}
         status, body = 405, b""
-        if scope["method"] in {"GET", "HEAD"}:
+        if good:
             status, body = 200, await to_thread.run_sync(generate_latest, registry)
         headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        if not good:
+            headers.append((b"allow", _ALLOWED.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -201,6 +205,8 @@ def make_wsgi_app(registry: Any = REGISTRY) -> Callable[[dict[str, Any], Callabl
         good = method in {"GET", "HEAD"}
         body = generate_latest(registry) if good else b""
         headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        if not good:
+            headers.append(("Allow", _ALLOWED))
         start_response("200 OK" if good else "405 Method Not Allowed", headers)
         return [] if method == "HEAD" else [body]
 

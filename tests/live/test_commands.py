@@ -242,6 +242,9 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert not any("p50" in line for line in shown("problems", width=80))
     lines = shown("problems", problem="it is gone")
     assert "process 7 on here  7 policies  3 need a look  no connection: it is gone" in lines[0]
+    seen, all_seen = {**seen, "policies": policies[-2:]}, seen
+    assert "1 policy  1 needs a look" in shown("problems")[0]
+    seen = all_seen
     order = [line for line in lines if "bulkhead" in line or "keyed" in line]
     names = ("broken", "hosts  keyed", "refusing", "failing", "calm hosts", "no hosts yet", "pool")
     assert all(name in line for name, line in zip(names, order, strict=True))

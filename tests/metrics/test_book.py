@@ -208,7 +208,9 @@ def test_the_asgi_application_serves_the_metrics() -> None:
     assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
     assert b"resilio_listener_errors_total" in body["body"]
     assert [ask("HEAD")[0]["status"], ask("HEAD")[1]["body"]] == [200, b""]
-    assert [ask("POST")[0]["status"], ask("POST")[1]["body"]] == [405, b""]
+    assert b"allow" not in dict(start["headers"])
+    refused, nothing = ask("POST")
+    assert (refused["status"], nothing["body"], dict(refused["headers"])[b"allow"]) == (405, b"", b"GET, HEAD")
     assert ask("GET", "websocket") == []
 
 
@@ -245,6 +247,7 @@ def test_the_wsgi_application_serves_the_metrics() -> None:
     assert (ask("HEAD"), ask("POST")) == (b"", b"")
     assert [status for status, _ in said] == ["200 OK", "200 OK", "405 Method Not Allowed"]
     assert dict(said[0][1])["Content-Length"] == str(len(body))
+    assert [dict(headers).get("Allow") for _, headers in said] == [None, None, "GET, HEAD"]
 
 
 def test_beginnings_of_lines_are_not_kept_for_ever(monkeypatch: Any) -> None:

@@ -52,7 +52,9 @@ function sums() {
   const sum = (field, of) => of.reduce((total, policy) => total + (policy[field] || 0), 0);
   const problems = all.filter((policy) => severity(policy) >= 2).length;
   put($("sum-policies"), num(store.policies.size));
+  put($("word-policies"), store.policies.size === 1 ? "policy" : "policies");
   put($("sum-problems"), num(problems));
+  put($("word-problems"), problems === 1 ? "needs a look" : "need a look");
   $("tile-problems").classList.toggle("bad", problems > 0);
   put($("sum-inflight"), num(sum("inflight", outer)));
   put($("sum-failures"), num(sum("failures_s", outer)));
