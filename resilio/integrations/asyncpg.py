@@ -56,9 +56,9 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
 
 
 class Borrowed:
-    """A connection from its acquisition to its release, for one `async with`."""
+    """A connection from its acquisition to its release, for one `async with` at a time."""
 
-    __slots__ = ("_cleanup", "_connection", "_options", "_pool", "_transaction")
+    __slots__ = ("_cleanup", "_connection", "_entered", "_options", "_pool", "_transaction")
 
     def __init__(self, pool: Any, cleanup: Time, options: dict[str, Any] | None) -> None:
         if not callable(getattr(pool, "acquire", None)) or not callable(getattr(pool, "release", None)):
@@ -68,9 +68,17 @@ class Borrowed:
         self._options = options
         self._connection: Any = None
         self._transaction: Any = None
+        self._entered = False
 
     async def __aenter__(self) -> Any:
-        self._connection = await self._pool.acquire()
+        if self._entered:  # the connection of one block would be given back by both, and that of the other by none
+            raise RuntimeError("a block of a pool is for one task at a time: call the function for each `async with`")
+        self._entered = True
+        try:
+            self._connection = await self._pool.acquire()
+        except BaseException:
+            self._entered = False
+            raise
         if self._options is None:
             return self._connection
         try:
@@ -106,6 +114,8 @@ class Borrowed:
         except Exception:
             if not self._gone():
                 raise
+        finally:
+            self._entered = False
 
     def _gone(self) -> bool:
         try:

@@ -52,6 +52,22 @@ async def within(scope: Any, function: Callable[..., Any]) -> None:
             await function(cancelling.cancel)
 
 
+async def test_a_block_that_two_tasks_share_is_refused(postgres: Postgres) -> None:
+    """Connections of all but the last were lost to the pool for good. One after the other may use it."""
+    async with pool_of(postgres, 2) as pool:
+        shared = transaction(pool)
+
+        async def use() -> int:
+            async with shared as connection:
+                return int(await connection.fetchval("SELECT 1"))
+
+        answers = await asyncio.gather(use(), use(), return_exceptions=True)
+        assert answers[0] == 1
+        assert isinstance(answers[1], RuntimeError)
+        assert await use() == 1
+        assert in_use(pool) == 0
+
+
 @pytest.mark.parametrize("guard", [resilio.timeout, deadline])
 async def test_an_interrupted_transaction_gives_its_connection_back(postgres: Postgres, guard: Any) -> None:
     """At once, and rolled back."""
