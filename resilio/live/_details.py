@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from resilio._explain import explain
+from resilio._native.custom import latency_of
 from resilio._options import Window
 from resilio._policies._rate import Rate
+from resilio.live._rows import counted
 from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
+    from resilio._native.primitives import LatencyHistogram
     from resilio._policy import Policy
 
 __all__ = ["details_of", "editable"]
@@ -34,14 +37,16 @@ def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]
 
         tag: Gives what is shown of a key.
     """
-    gate = policy.gates[0]
+    stage = policy.gates[0]
+    gate = counted(stage)  # of many keys in one go, which others need not wait for
+    snapshot = policy.snapshot() if gate is stage else policy._snapshot(None, gate.counters())
     found: dict[str, Any] = {
         "kind": policy.kind,
         "name": policy.name,
         "health": list(policy.health().reasons),
-        "numbers": dict(_numbers(attrs.asdict(policy.snapshot(), recurse=False))),
+        "numbers": dict(_numbers(attrs.asdict(snapshot, recurse=False))),
         "refusals": {reason: count for reason, count in gate.refusals().items() if count},
-        "latency": _latencies(policy),
+        "latency": _latencies(policy.latency if gate is stage else latency_of(gate)),
     }
     if policy.kind == "pipeline":
         return found | {"explain": _explained(policy)}
@@ -67,8 +72,7 @@ def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _numbers({f"{name}.{key}": number for key, number in value.items()})
 
 
-def _latencies(policy: Policy[Any]) -> dict[str, float]:
-    latency = policy.latency
+def _latencies(latency: LatencyHistogram) -> dict[str, float]:
     if not latency.count:
         return {}
     return {name: round(1000 * latency.quantile(share), 4) for name, share in _LATENCIES.items()}
@@ -111,11 +115,11 @@ def _seconds(seconds: float | None) -> str:
 def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
     """The keys whose policies are not as usual, or have calls waiting."""
     found: list[dict[str, Any]] = []
-    for number, (key, part) in enumerate(policy.items(), 1):
+    for number, entry in enumerate(policy._table.all(), 1):  # a tuple for each would have the collector look at all
         pause(number)
-        state, counters = part._state(), part.gates[0].counters()
+        state, counters = entry.policy._state(), entry.gates[0].counters()
         if state not in _CALM or counters["queued"]:
-            found.append({"key": tag(key), "state": state, "inflight": counters["inflight"]})
+            found.append({"key": tag(entry.key), "state": state, "inflight": counters["inflight"]})
         if len(found) == _MOST_KEYS:
             break
     return found

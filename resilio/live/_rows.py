@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._policy import Policy
 
-__all__ = ["OPERATIONS", "Row", "operations_of"]
+__all__ = ["OPERATIONS", "Row", "counted", "operations_of"]
 
 OPERATIONS = ("force_open", "force_closed", "disable", "reset", "resume", "reconfigure")
 """What may be asked of policies that can do it; each is a method's name."""
@@ -117,16 +117,19 @@ class Row:
             "opened": past.opened,
             "why": past.why,
         }
-        news = self._numbers.read(_counted(gate) if isinstance(gate, KeyedGate) else gate, now_ns)
+        news = self._numbers.read(counted(gate), now_ns)
         if face != self._face:  # nearly never
             before, self._face = self._face, face
             news.update({name: value for name, value in face.items() if name not in before or before[name] != value})
         return news
 
 
-def _counted(stage: KeyedGate) -> Gate:
-    sums = Sums(stage)
-    stage.add_to(sums)
+def counted(gate: Gate) -> Gate:
+    """Return a gate that tells what this one has counted: of a keyed policy's, what all keys have."""
+    if not isinstance(gate, KeyedGate):
+        return gate
+    sums = Sums(gate)
+    gate.add_to(sums)
     return sums
 
 

@@ -22,6 +22,7 @@ from resilio._native.primitives cimport (
 
 import os
 import threading
+from time import sleep
 
 from resilio import _log
 
@@ -63,6 +64,7 @@ cdef enum:
     TICKS = 256                 # look-ups between two looks at an entry
     STEPS = 8                   # entries looked at to make room for a key: O(1), whatever the table holds
     MOST_FUNCTIONS = 1000       # whose parameter is known
+    SLICE = 1000                # gates that are read at a stretch, some 0.3 ms
 
 _lock = threading.RLock()       # reentrant: a key's __eq__ may look up another key
 

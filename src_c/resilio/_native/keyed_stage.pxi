@@ -97,9 +97,18 @@ cdef class KeyedGate(Gate):
         return dict(sum)
 
     def add_to(self, sums):
-        """Add what all keys have counted to Sums, of one moment."""
+        """
+        Add what all keys have counted to Sums, in slices between which other threads have their turn.
+
+        Each key counts once: one that goes meanwhile adds to the stage, which has been read, and keeps its own counts.
+        """
+        cdef Py_ssize_t start
         with _lock:
-            sums.add([self, *self.table.gates_of(self.index)])
+            gates = self.table.gates_of(self.index)
+            sums.add([self])
+        for start in range(0, len(gates), SLICE):
+            sums.add(gates[start:start + SLICE])
+            sleep(0)
 
     def seconds(self):
         """What calls whose outermost stage this is have spent their time on, added up."""
