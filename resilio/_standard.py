@@ -283,10 +283,8 @@ def override(policy: P, **changes: Any) -> P:
         config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, changes))
     else:
         config = policy._checked(changes)
-    kind: Any = type(policy)
-    made: P = (
-        kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
-    )  # those are not listed
+    kind: Any = type(policy)  # a stack of decorators is in no list, and a deadline not before it is a stage
+    made: P = kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
     return made
 
 
