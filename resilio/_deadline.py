@@ -14,7 +14,7 @@ from resilio import _backends, _context
 from resilio._config import seconds as checked_seconds
 from resilio._ledger import pass_on
 from resilio._native import clock
-from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._native.core import AmbientDeadline, ambient_deadline, seconds_left
 from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ def remaining(cap: Time | None = None) -> float | None:
     Returns:
         Seconds >= 0; 0.0 once the deadline has passed; `cap`, or None, if there is no deadline.
     """
-    most: float | None = checked_seconds("cap", cap, zero_ok=True, none_ok=True)
-    ambient = ambient_deadline()
-    if ambient is None:
-        return most
-    left = max(0, ambient.until_ns - clock.now_ns()) / 1e9
-    return left if most is None else min(left, most)
+    left = seconds_left()
+    if cap is None:
+        return left
+    most: float = checked_seconds("cap", cap, zero_ok=True)
+    return most if left is None else min(left, most)

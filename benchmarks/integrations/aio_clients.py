@@ -99,9 +99,11 @@ async def grpc_clients(port: int) -> AsyncIterator[dict[str, Ask]]:
         "gates": interceptors(gates()),
         "gates, direct": interceptors(gates()),
         "standard": interceptors(stack("bench-grpc", preset)),
+        "standard, direct": interceptors(stack("bench-grpc-direct", preset)),
     }
     channels = {name: aio.insecure_channel(f"127.0.0.1:{port}", interceptors=guard) for name, guard in guards.items()}
-    channels["gates, direct"] = direct(channels["gates, direct"])
+    for name in ("gates, direct", "standard, direct"):
+        channels[name] = direct(channels[name])
     try:
         methods = {name: channel.unary_unary("/s/echo") for name, channel in channels.items()}
         yield {name: lambda method=method: method(BODY) for name, method in methods.items()}  # type: ignore[misc]
@@ -238,7 +240,15 @@ REPORTED = {
             "a middleware that does nothing": "middleware",
         },
     ),
-    "grpc": ("grpc", {AGAIN: AGAIN, "breaker and bulkhead": "gates, direct", "standard": "standard"}),
+    "grpc": (
+        "grpc",
+        {
+            AGAIN: AGAIN,
+            "breaker and bulkhead": "gates, direct",
+            "standard": "standard",
+            "standard, direct": "standard, direct",
+        },
+    ),
 }
 """By client: the module that it is imported as, and which guards the report shows under which names."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from resilio._native import core
 from resilio.integrations._body import Lease, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
 
     from resilio._native.core import Permit
     from resilio._outcome import Outcome
@@ -22,31 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["Exchange"]
 
 
-class Exchange(ABC):
+class Exchange(core.Exchange, ABC):
     """
     One logical call: how a try is made, and every answer that it was given, of which its caller gets at most one.
 
-    A client's subclass says how a try is made, what an error says, and how an answer is let go of.
+    A client's subclass says how a try is made, what an error says, and how an answer is let go of. The native call
+    calls `finish` when it is over, however that comes, unless there is nothing to let go of.
     """
 
-    __slots__ = ("leases", "over")
-
-    leases: Sequence[tuple[Any, Lease]] | None  # None: nothing is held of its answer, and it is awaited
-    over: bool
-
-    def __init__(self) -> None:
-        """Begin without answers."""
-        self.leases = None
-        self.over = False
-
-    @abstractmethod
-    def attempt(self, request: Any) -> Awaitable[Any]:
-        """
-        Return an answer, made known by `answered`.
-
-        Args:
-            request: The request, or what stands for it.
-        """
+    __slots__ = ()
 
     @abstractmethod
     def close(self, answer: Any) -> None:
@@ -55,6 +40,10 @@ class Exchange(ABC):
     @abstractmethod
     def blame(self, error: BaseException) -> BaseException | Outcome:
         """Return what an exception says of the dependency: an outcome, or what gates judge, itself or another."""
+
+    def told(self, error: BaseException) -> BaseException:
+        """Return an error as the client's users know errors."""
+        return error
 
     def answered(self, answer: Any, lease: Lease) -> None:
         """Remember an answer and its lease; one that comes too late is let go of at once."""
@@ -67,24 +56,21 @@ class Exchange(ABC):
         """Return the lease of an answer; None for what has none: it is whole, or came from elsewhere."""
         for one, lease in self.leases or ():
             if one is answer:
-                return lease
+                found: Lease = lease
+                return found
         return None
 
-    async def through(self, way: Way, request: Any) -> Any:
+    def through(self, way: Way, request: Any) -> Awaitable[Any]:
         """
-        Return the answer to a request that goes through a policy; whatever else is answered is let go of.
+        Return, awaited, the answer to a request that goes through a policy; whatever else is answered is let go of.
 
         Args:
             way: The policy.
 
             request: What keys, weights and costs are functions of.
         """
-        answer = None
-        try:
-            answer = await way.send(self, request)
-        finally:
-            self.finish(answer)
-        return answer
+        sent: Awaitable[Any] = way.send(self, request)
+        return sent
 
     def hold(self, permit: Permit, answer: Any) -> None:
         """Put a permit into the lease of an answer; one without is whole, and ends it."""

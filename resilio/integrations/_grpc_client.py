@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
-from resilio._deadline import remaining
 from resilio._native import core
-from resilio._native.core import Asked
+from resilio._native.core import Asked, seconds_left
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations._body import settle, tell, untold
@@ -33,10 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Begun",
+    "Continued",
     "Guarded",
     "Outgoing",
     "StreamStreamGuard",
     "StreamUnaryGuard",
+    "Unary",
     "UnaryStreamGuard",
     "UnaryUnaryGuard",
 ]
@@ -125,8 +126,7 @@ class _Call(Exchange):
 
     __slots__ = ("_asked", "_details", "_guarded", "_out_of_time", "_request")
 
-    def __init__(self, guarded: Guarded, continuation: Continuation, details: Any, request: Any) -> None:
-        super().__init__()
+    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation | None, details: Any) -> None:
         self._guarded = guarded
         self._asked = continuation
         self._details = details
@@ -134,35 +134,50 @@ class _Call(Exchange):
         self._out_of_time = False
 
     async def begin(self, shown: Any, request: Any) -> Any:
-        """Make the call once; it has no more time than the ambient deadline has left."""
+        """Have the interceptors' continuation make the call once."""
         _phase("first_byte")
-        details, left = self._details, remaining()
-        if left is not None and (details.timeout is None or left < details.timeout):
-            self._out_of_time = True
+        details, asked = self._details, self._asked
+        limit = self.in_time(details.timeout)
+        if limit is not details.timeout:
             details = aio.ClientCallDetails(
-                details.method, left, details.metadata, details.credentials, details.wait_for_ready
+                details.method, limit, details.metadata, details.credentials, details.wait_for_ready
             )
         if isinstance(shown, Once):
             shown.sent()
-        return await self._asked(details, request)
+        return None if asked is None else await asked(details, request)
+
+    def in_time(self, timeout: float | None) -> float | None:
+        """Return the seconds that a try gets: no more than the ambient deadline has left."""
+        left = seconds_left()
+        if left is None or (timeout is not None and left >= timeout):
+            return timeout
+        self._out_of_time = True
+        return left
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
         return self._guarded.blame(error, out_of_time=self._out_of_time)
 
+    def told(self, error: BaseException) -> BaseException:
+        told: BaseException = in_terms(error) if isinstance(error, ResilienceError) else error
+        return told
 
-class _Unary(_Call):
+
+class Unary(_Call):
     """A call with one message each way: it is over when its attempt is."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("answers",)
 
-    def __init__(self, guarded: Guarded, continuation: Continuation, details: Any, request: Any) -> None:
-        super().__init__(guarded, continuation, details, request)
-        self._calls: list[tuple[Any, Any]] = []
+    def __init__(
+        self, guarded: Guarded, request: Any, continuation: Continuation | None = None, details: Any = None
+    ) -> None:
+        """Begin without answers; the last two are those that an interceptor gets."""
+        super().__init__(guarded, request, continuation, details)
+        self.answers: list[tuple[Any, Any]] = []
 
-    async def attempt(self, request: Any) -> Any:
-        call = await self.begin(request, self._request)
+    async def attempt(self, shown: Any) -> Any:
+        call = await self.begin(shown, self._request)
         response = await call
-        self._calls.append((response, call))
+        self.answers.append((response, call))
         return response
 
     def close(self, answer: Any) -> None:
@@ -170,7 +185,7 @@ class _Unary(_Call):
 
     def call_of(self, response: Any) -> Any:
         """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
-        return next((call for answer, call in self._calls if answer is response), response)
+        return next((call for answer, call in self.answers if answer is response), response)
 
 
 class _Stream(_Call):
@@ -188,7 +203,7 @@ class _Stream(_Call):
         *,
         waits: bool,
     ) -> None:
-        super().__init__(guarded, continuation, details, request)
+        super().__init__(guarded, request, continuation, details)
         self._kind = kind
         self._waits = waits
 
@@ -269,13 +284,7 @@ class _Guard:
         guarded = self.guarded
         waits = guarded.way.replays and not streams
         exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
-        return await self._run(exchange, guarded.shown(Outgoing(details, request), streams=streams))
-
-    async def _run(self, exchange: _Call, shown: Any) -> Any:
-        try:
-            return await exchange.through(self.guarded.way, shown)
-        except ResilienceError as error:
-            raise in_terms(error) from error.__cause__
+        return await exchange.through(guarded.way, guarded.shown(Outgoing(details, request), streams=streams))
 
 
 class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
@@ -284,18 +293,20 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
     async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
         guarded, begun = self.guarded, None
+        if type(request) is Continued:
+            return await request.go_on()
         if type(request) is Begun:
             begun, request = request, request.request
-        exchange = _Unary(guarded, continuation, client_call_details, request)
+        exchange = Unary(guarded, request, continuation, client_call_details)
         outgoing = Outgoing(client_call_details, request)
         if begun is None and (guarded.way.acquire is None or core.current() is not None):
-            return exchange.call_of(await self._run(exchange, guarded.shown(outgoing, streams=False)))
+            return exchange.call_of(await exchange.through(guarded.way, guarded.shown(outgoing, streams=False)))
         try:
             return await self._admitted(exchange, guarded.way.acquire if begun is None else begun.acquire, outgoing)
         except ResilienceError as error:
             raise in_terms(error) from error.__cause__
 
-    async def _admitted(self, exchange: _Unary, acquire: Any, outgoing: Outgoing) -> Any:
+    async def _admitted(self, exchange: Unary, acquire: Any, outgoing: Outgoing) -> Any:
         """Make a call that only has to be admitted: the short way for what most policies are."""
         if untold():
             tell()
@@ -340,6 +351,36 @@ class Begun:
         got, self._got = self._got, None
         if isinstance(got, tuple):
             got[0].close()
+
+
+class Continued:
+    """What goes on in here of a call through strategies that was begun where it was made."""
+
+    __slots__ = ("_begun", "_rest")
+
+    def __init__(self, begun: Any, rest: Any) -> None:
+        """
+        Take over.
+
+        Args:
+            begun: The call as its user holds it.
+
+            rest: What awaits its response.
+        """
+        self._begun = begun
+        self._rest = rest
+
+    async def go_on(self) -> Any:
+        """Return the call that has given the response."""
+        rest, self._rest = self._rest, None
+        return self._begun.call_of(await rest)
+
+    def give_up(self, call: Any) -> None:  # noqa: ARG002 - which has ended
+        """End what was begun, if nobody has gone on with it: of a task cancelled before it ran."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest.close()
+            self._begun.drop()
 
 
 @coroutine

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resilio._native.core import Direct
 from resilio.integrations._body import settle, untold
+from resilio.integrations._grpc_begun import BegunCall
 from resilio.integrations._grpc_calls import ended_with
 from resilio.integrations._grpc_client import Begun, Guarded, Outgoing, UnaryUnaryGuard
 from resilio.integrations._grpc_lib import aio
@@ -42,11 +43,12 @@ class DirectChannel(aio.Channel):  # type: ignore[misc]
         """Return what makes calls with one message each way."""
         made = self._intercepted.unary_unary(method, *args, **options)
         only = list(getattr(made, "_interceptors", None) or ())
-        if len(only) != 1 or type(only[0]) is not UnaryUnaryGuard or only[0].guarded.way.begin is None:
+        if len(only) != 1 or type(only[0]) is not UnaryUnaryGuard:
             return made
         bare = copy.copy(made)
         bare._interceptors = None
-        return _Direct(method, made, bare, only[0].guarded)
+        guarded = only[0].guarded
+        return (_Beginning if guarded.way.begin is None else _Direct)(method, made, bare, guarded)
 
     def unary_stream(self, *args: Any, **options: Any) -> Any:
         """Return what makes calls that are answered by a stream."""
@@ -116,6 +118,33 @@ class _Direct(Direct, aio.UnaryUnaryMultiCallable):  # type: ignore[misc]
         call = self._intercepted(begun, **options)
         call.add_done_callback(begun.give_up)
         return call
+
+
+class _Beginning(Direct, aio.UnaryUnaryMultiCallable):  # type: ignore[misc]
+    """Makes calls of one method through strategies."""
+
+    __slots__ = ("_guarded", "_intercepted", "_make")
+
+    def __init__(self, method: str, intercepted: Any, bare: Any, guarded: Guarded) -> None:
+        self._intercepted = intercepted
+        self._guarded = guarded
+        self._make = bare.__call__
+        super().__init__(method, None, self._make, self._begin, None, untold, (), Outgoing)
+
+    def _begin(self, asked: Outgoing | None, request: Any, **options: Any) -> Any:
+        """
+        Make a call.
+
+        Args:
+            asked: The call as key, cost and weight functions see it; None: more has to be known of what is around it.
+
+            request: The message.
+
+            options: What the call is made with.
+        """
+        if asked is None:
+            return self._intercepted(request, **options)
+        return BegunCall(self._guarded, self._make, self._intercepted, request, options).begin_as(asked)
 
 
 def _end(guarded: Guarded, permit: Permit, call: Any) -> None:

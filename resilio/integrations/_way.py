@@ -71,7 +71,7 @@ class SenderOf:
 class Way:
     """A policy taken apart: made once for a client, then bound to what sends its requests."""
 
-    __slots__ = ("acquire", "begin", "hedged", "policy", "replays", "send_now")
+    __slots__ = ("acquire", "begin", "hedged", "pipeline", "policy", "replays", "send_now")
 
     def __init__(self, policy: Policy[Any], *, sync: bool = False, hedged: bool = True) -> None:
         """
@@ -98,6 +98,8 @@ class Way:
 
             begin: Begins to, as `Pipeline._begin` does: not for threads.
 
+            pipeline: Its gates, for native calls whose permits outlive them: not for threads.
+
             send_now: Sends as `send` does, for who has told the log what there is to tell.
         """
         if not isinstance(policy, Policy):
@@ -115,7 +117,8 @@ class Way:
             only = runs[0][1]
             self.acquire = only.acquire if sync else only.aacquire
             self.begin = None if sync else only._begin
-        self.send_now: Send = _composed(runs) if sync else core.Pipeline(gates, holds=True)._send
+        self.pipeline = core.Pipeline(gates, holds=True)
+        self.send_now: Send = _composed(runs) if sync else self.pipeline._send
 
     def send(self, sender: Sender, request: Any) -> Any:
         """Send a request through the policy; awaited, but for threads."""

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from resilio import presets
 from resilio._config import function
-from resilio._deadline import remaining
 from resilio._native import core
-from resilio._native.core import Admission, is_whole
+from resilio._native.core import Admission, Exchanges, is_whole, seconds_left
 from resilio._outcome import Outcome, judge_value
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay
@@ -55,7 +54,7 @@ def host(request: Any) -> str:
 class Middleware(Admission):
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("__weakref__", "_body_of", "_header", "_policy", "_quick", "_replay_safe", "_send", "_way")
+    __slots__ = ("__weakref__", "_body_of", "_header", "_in_full", "_policy", "_quick", "_replay_safe", "_way")
 
     def __init__(
         self,
@@ -68,16 +67,21 @@ class Middleware(Admission):
         """Prepare; the arguments are those of :func:`middleware`."""
         self._way = way = Way(policy)
         refuse_clocks_alone(policy)
-        self._send = way.send_now
         self._policy = policy
         self._body_of = _bodies(failed_if, f"a response of {policy.label}")
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _header(send_deadline)
         fails_from = LEAST_THAT_FAILS if failed_if is presets.http.failing_result else 0
         hold = _holding(self._body_of)
+        kind = _Telling if way.hedged or self._header is not None else _Exchange
+        again = _replay.IDEMPOTENT if self._replay_safe is None else frozenset()
+        what = way.pipeline, kind, self, again if way.replays else None, ALL if failed_if is None else fails_from or 1
+        self._in_full = Exchanges(*what)
         self._quick = None if way.begin is None else Admission(way.begin, hold, _settle, fails_from=fails_from)
-        if self._header is None:
-            super().__init__(way.begin, hold, _settle, self._in_full, untold, fails_from)
+        if way.begin is None:
+            super().__init__(None, hold, _settle, Exchanges(*what, self._watched, untold))
+        elif self._header is None:
+            super().__init__(way.begin, hold, _settle, self._watched, untold, fails_from)
         else:
             super().__init__(None, hold, _settle, self._telling)
 
@@ -90,34 +94,25 @@ class Middleware(Admission):
         """Send a request that tells its deadline when it has its permit."""
         quick = self._quick
         if quick is None or untold() or _current() is not None:
-            return self._in_full(request, handler)
+            return self._watched(request, handler)
         return quick(request, partial(self._tell, handler))
 
     def _tell(self, handler: Handler, request: Any) -> Awaitable[Any]:
         self._tell_deadline(request)
         return handler(request)
 
-    async def _in_full(self, request: Any, handler: Handler) -> Any:
-        """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
+    async def _watched(self, request: Any, handler: Handler) -> Any:
+        """Send a request within a guarded call that wants to know more, or with news to be told."""
         if untold():
             tell()
-        exchange, response = _Exchange(self, request, handler), None
-        try:  # as `Exchange.through` and `Way.send`, without a frame for each
-            response = await self._send(exchange, exchange.shown)
-        except ResilienceError as refusal:
-            raise in_terms_of(refusal, _BASE) from refusal.__cause__
-        finally:
-            if exchange.leases is None:
-                exchange.over, exchange.leases = True, ()
-            else:
-                exchange.finish(response)
+        response = await self._in_full(request, handler)
         if _current() is not None:
             _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
 
     def _tell_deadline(self, request: Any) -> None:
         header = self._header
-        if header is not None and (left := write_deadline(remaining(), header)) is not None:
+        if header is not None and (left := write_deadline(seconds_left(), header)) is not None:
             request.headers[header] = left
 
     def __repr__(self) -> str:
@@ -126,6 +121,8 @@ class Middleware(Admission):
 
 LEAST_THAT_FAILS = 500
 """The least status that is a failure over HTTP, of whatever kind."""
+ALL = 600
+"""More than any status."""
 
 
 def _bodies(failed_if: Callable[[Any], object] | None, label: str) -> Callable[[Any], Body | None]:
@@ -162,8 +159,11 @@ def _settle(permit: Permit | None, error: BaseException, request: Any) -> BaseEx
     """End the permit of a request that has raised; what is returned is raised in place of `error`."""
     if permit is not None:
         settle(permit, error, blame(error, request))
-    if not isinstance(error, ResilienceError):
-        return None
+    return _told(error) if isinstance(error, ResilienceError) else None
+
+
+def _told(error: ResilienceError) -> BaseException:
+    """Return an error of resilio's as aiohttp's users know errors."""
     translated = in_terms_of(error, _BASE)
     if translated is not error:
         translated.__suppress_context__ = True
@@ -173,60 +173,61 @@ def _settle(permit: Permit | None, error: BaseException, request: Any) -> BaseEx
 class _Exchange(Exchange):
     """One request, which may be sent several times."""
 
-    __slots__ = ("_handler", "_middleware", "_request", "shown")
+    __slots__ = ()
 
-    def __init__(self, middleware: Middleware, request: Any, handler: Handler) -> None:
-        self.leases = None
-        self.over = False
-        self._middleware = middleware
-        self._request = request
-        self._handler = handler
-        self.shown: Any = request  # what strategies see of it
-        way = middleware._way
-        if way.replays and not _may_replay(request, middleware._replay_safe):
-            self.shown = Spent(request) if way.hedged else Once(request)
+    def stand_in(self) -> Any:
+        """Return what strategies see of the request: itself, or what is gone once it was sent."""
+        if _may_replay(self.request, self.owner._replay_safe):
+            return self.request
+        self.fails_from = 1
+        return Spent(self.request) if self.owner._way.hedged else Once(self.request)
 
-    async def attempt(self, request: Any) -> Any:
-        """Send the request once."""
-        middleware = self._middleware
-        mine = _copy(self._request) if middleware._way.hedged else self._request
-        if middleware._header is not None:
-            middleware._tell_deadline(mine)
-        _phase("connect")
-        send = mine.send
-        mine.send = self._sending(send)
-        try:
-            response = await self._handler(mine)
-        finally:  # each knows the other
-            del mine.send
-            if getattr(send, "__func__", None) is not type(mine).send:  # `__dict__` would tell, and slow all else down
-                mine.send = send
-        if type(request) is Spent and not middleware._way.hedged and _replay.may_repeat(response):
-            request.sent(undone=True)
-        body = middleware._body_of(response)
+    def look_at(self, answer: Any) -> None:
+        """Note what is held of a response that is not whole, or no good; one that comes too late is let go of."""
+        middleware = self.owner
+        if type(self.shown) is Spent and not middleware._way.hedged and _replay.may_repeat(answer):
+            self.shown.sent(undone=True)
+        body = middleware._body_of(answer)
         if body is not None:
-            self.answered(response, body)
+            self.answered(answer, body)
         elif self.over:
-            response.close()
-        return response
+            answer.close()
 
-    def _sending(self, send: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return what notes that the request has got its connection, and sends it."""
-        shown = self.shown
-
-        def sending(connection: Any) -> Any:
-            _phase("first_byte")
-            if isinstance(shown, Once):
-                shown.sent()
-            return send(connection)
-
-        return sending
+    def told(self, error: BaseException) -> BaseException:
+        return _told(error) if isinstance(error, ResilienceError) else error
 
     def close(self, answer: Any) -> None:
         answer.close()
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
-        return blame(error, self._request)
+        return blame(error, self.request)
+
+
+class _Telling(_Exchange):
+    """One whose tries differ: copies of a hedge beside each other, or headers that tell what time is left."""
+
+    __slots__ = ()
+
+    def attempt(self, shown: Any) -> Awaitable[Any]:
+        """Send the request, or a copy, once."""
+        middleware = self.owner
+        hedged = middleware._way.hedged
+        mine = _copy(self.request) if hedged else self.request
+        middleware._tell_deadline(mine)
+        return self._send_copy(mine) if hedged else super().attempt(shown)
+
+    def _send_copy(self, copied: Any) -> Awaitable[Any]:
+        _phase("connect")
+        send = copied.send
+
+        def sending(connection: Any) -> Any:
+            _phase("first_byte")
+            del copied.send
+            return send(connection)
+
+        copied.send = sending
+        sent: Awaitable[Any] = self.sender(copied)
+        return sent
 
 
 def _header(value: object) -> str | None:

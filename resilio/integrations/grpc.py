@@ -37,6 +37,7 @@ from resilio.integrations._grpc_errors import (
     preset,
 )
 from resilio.integrations._grpc_server import Incoming, ServerGuard
+from resilio.integrations._safely import safely
 from resilio.integrations._server import checked_policy
 from resilio.integrations._trust import trust_of
 from resilio.integrations._way import Way, refuse_clocks_alone
@@ -96,14 +97,15 @@ def interceptors(
             nothing. None: what the policy's own `on` says of `grpc.aio.AioRpcError`, as retries do anyway.
 
         replay_safe: Whether a call that was made may be made again, if the policy retries or hedges: True, False, or a
-            function of the :class:`Outgoing`.
+            function of the :class:`Outgoing`; to raise is a no.
 
     Raises:
         TypeError: An option of a wrong type.
     """
     if not isinstance(replay_safe, bool) and not callable(replay_safe):
         refuse("replay_safe", replay_safe, "True, False or a function of the call", TypeError)
-    guarded = Guarded(Way(policy), codes("failing", failing), replay_safe)
+    safe = safely("replay_safe", replay_safe, default=False) if callable(replay_safe) else replay_safe
+    guarded = Guarded(Way(policy), codes("failing", failing), safe)
     refuse_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]
@@ -113,10 +115,11 @@ def direct(channel: Any) -> Any:
     """
     Return a channel whose calls with one message each way take a shorter way: `direct(insecure_channel(...))`.
 
-    A policy of gates then costs a tenth of what it costs as an interceptor, because grpcio gives a call with
-    interceptors a task of its own, whatever they do. The call that is returned is grpcio's. What waits for admission or
-    is refused, calls of other kinds or within a deadline, and policies with strategies or a `failed_if` go the way of
-    the interceptors.
+    Much of what a policy costs as an interceptor is the task that grpcio gives a call with interceptors, whatever they
+    do. With gates alone the call that is returned is grpcio's. With strategies it stands for one: the first try is made
+    at once, and only when that does not end well, or a timeout or a hedge is due, a call with interceptors goes on with
+    it. What waits for admission or is refused, calls of other kinds or within a deadline, and gates with a `failed_if`
+    go the way of the interceptors.
 
     Args:
         channel: A `grpc.aio.Channel` made with `interceptors=interceptors(policy)`; with others as well, all calls go

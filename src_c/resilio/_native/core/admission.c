@@ -33,26 +33,26 @@ static int is_none(PyObject *object, PyObject *name)
 }
 
 /* Has a response of aiohttp's ended well with its head, as short ones do? Asked by the attributes behind the properties, which
-   are Python; where those are called otherwise `hold` is asked, which goes by the properties. */
-static int is_whole(PyObject *response, long fails_from)
+   are Python; where those are called otherwise `hold` is asked, which goes by the properties. Its status then, or 0. */
+int rs_is_whole_below(PyObject *response, long fails_from)
 {
     if (!is_none(response, name_connection))
         return 0;
     PyObject *status = PyObject_GetAttr(response, name_status);
     long said = status && PyLong_Check(status) ? PyLong_AsLong(status) : fails_from;
-    PyObject *content = said < fails_from ? PyObject_GetAttr(response, name_content) : NULL;
+    PyObject *content = said > 0 && said < fails_from ? PyObject_GetAttr(response, name_content) : NULL;
     int whole = content && (content == Py_None || is_none(content, name_exception));
     PyErr_Clear();
     Py_XDECREF(status);
     Py_XDECREF(content);
-    return whole;
+    return whole ? (int)said : 0;
 }
 
 PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 2 || !PyLong_Check(args[1]))
         return PyErr_Format(PyExc_TypeError, "is_whole takes a response and the least status that fails");
-    return PyBool_FromLong(is_whole(args[0], PyLong_AsLong(args[1])));
+    return PyBool_FromLong(rs_is_whole_below(args[0], PyLong_AsLong(args[1])));
 }
 
 /* Hand an answer over with its permit. NULL with an exception. */
@@ -69,7 +69,7 @@ PySendResult rs_admission_answered(CallObject *call, PyObject *value, PyObject *
 {
     AdmissionObject *self = admission_of(call);
     call->running = 1;              /* a listener or `hold` may know this call: it must not drive it */
-    if (RS_LIKELY(self->fails_from && is_whole(value, self->fails_from)))
+    if (RS_LIKELY(self->fails_from && rs_is_whole_below(value, self->fails_from)))
         rs_run_returned(&call->run, value, rs_clock_now(rs_clk));
     else {
         PyObject *done = hand_over(call, value);

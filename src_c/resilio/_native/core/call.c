@@ -88,6 +88,7 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
     self->run.interrupt = self->run.place = self->run.hedge = self->run.inside = 0;
     self->run.verdict = -1;
     self->run.attempt = 0;
+    self->run.status = 0;
     self->run.deadline_ns = RS_NEVER;
     self->pipe = pipe;
     self->func = func;
@@ -219,6 +220,8 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
 
 void rs_call_drop_args_slowly(CallObject *self)
 {
+    if (self->pipe && self->pipe->holds)
+        rs_held_let_go(self, 0);
     Py_ssize_t total = self->total;
     self->total = self->nargs = 0;
     for (Py_ssize_t i = 1; i <= total; i++)
@@ -258,6 +261,8 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
 int rs_call_clear(CallObject *self)
 {
     Py_CLEAR(self->inner);
+    if (self->pipe && self->pipe->holds)
+        rs_held_let_go(self, 1);
     rs_call_drop_args(self);
     Py_CLEAR(self->origin);
     return 0;

@@ -39,6 +39,7 @@ typedef struct CallObject {
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
 
+void rs_held_let_go(CallObject *call, int collected);
 void rs_call_keep_holder(CallObject *self, PyObject *holder);
 int rs_call_set_inner(CallObject *self, PyObject *awaitable);
 void rs_call_drop_args_slowly(CallObject *self);
@@ -49,6 +50,10 @@ void rs_call_arm(CallObject *self);
 void rs_call_end_timer(CallObject *self);
 PySendResult rs_call_split(CallObject *self, PyObject **result);
 int rs_call_ending(CallObject *self);
+int rs_call_begin(CallObject *self);
+int rs_call_has_succeeded(CallObject *self);
+int64_t rs_call_due(const CallObject *self);
+PyObject *rs_call_watch(CallObject *call, PyObject *const *args, Py_ssize_t nargs);
 int rs_call_detach(CallObject *self);
 void rs_call_attach(CallObject *self);
 CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
@@ -99,7 +104,7 @@ static inline void rs_call_leave(CallObject *self)
 static inline void rs_call_drop_args(CallObject *self)
 {
     Py_ssize_t total = self->total;
-    if (RS_UNLIKELY(self->args != self->inline_args || self->kwnames)) {
+    if (RS_UNLIKELY(self->args != self->inline_args || total != self->nargs)) {
         rs_call_drop_args_slowly(self);
         return;
     }

@@ -29,6 +29,8 @@ void rs_call_end_slowly(CallObject *self)
 /* It has returned *value* (stolen), or raised *error* (stolen), for the caller. */
 PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
 {
+    if (RS_UNLIKELY(self->pipe->holds))
+        error = rs_held_over(self, value, error);
     rs_call_end(self);
     if (RS_UNLIKELY(self->total || self->kwnames))
         rs_call_drop_args(self);
@@ -53,7 +55,7 @@ PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, 
 static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyObject **result)
 {
     rs_gate *gate = self->run.slots[self->run.cursor].gate;
-    int told = self->pipe->holds == RS_HOLDS_FOR_ADMISSION;
+    int told = self->pipe->holds;
     if (!told) {
         rs_call_end(self);
         rs_call_drop_args(self);
@@ -67,7 +69,7 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
     }
     rs_run_forget_refused(&self->run);
     if (told) {
-        rs_admission_refused(self);
+        rs_held_refused(self);
         rs_call_end(self);
         rs_call_drop_args(self);
     }

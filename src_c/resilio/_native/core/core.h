@@ -47,6 +47,7 @@ typedef struct rs_run {
     int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
     rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
     uint16_t lane;                  /* of the ledger, if it is that of a call around */
+    int16_t status;                 /* of the answer that is being judged, if it has one that is known; 0: it is not */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
@@ -79,7 +80,7 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
 int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
-int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject);
+int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status);
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
@@ -146,6 +147,7 @@ void rs_deadline_forget(PyObject *deadline);
 extern uint32_t rs_detached;        /* detached blocks begun so far: calls from before one are outside of it */
 int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run* did? */
 int64_t rs_deadline_with_context(const rs_frame *top);
+PyObject *rs_seconds_left(PyObject *module, PyObject *unused);
 PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
 /* Does what was set in a generator's frame hold: does that generator, weakly referred to, run? NULL: it was in none. */
@@ -218,6 +220,7 @@ PyObject *rs_permit_new(rs_run *run);
 PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now);
 PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request);
 int rs_held_is_whole(PyObject *holder);
+int rs_held_add(PyObject *module);
 void rs_held_tell(rs_end *end, PyObject *holder, PyObject *permit);
 int rs_permit_leave(PyObject *permit, PyObject *error);
 void rs_permit_clock(PyObject *permit);
@@ -230,8 +233,13 @@ int rs_permit_answered(PyObject *permit, PyObject *answer);
 int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
+int rs_statuses_pass(PyObject *judge, int status);
 int rs_admission_add(PyObject *module);
 int rs_direct_add(PyObject *module);
+int rs_watch_add(void);
+int rs_is_ok(PyObject *inner);
+PyObject *rs_inside(PyObject *call);
+PyObject *rs_tell_when_done(PyObject *call, PyObject *inner, PyObject *callback);
 PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
 int rs_has_news(unsigned *seen, PyObject *news);

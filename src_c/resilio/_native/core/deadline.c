@@ -168,6 +168,15 @@ int rs_deadline_interrupts(int64_t now)
     return cutoff != NULL;
 }
 
+/* seconds_left() */
+PyObject *rs_seconds_left(PyObject *module, PyObject *unused)
+{
+    int64_t until_ns = rs_deadline_ns();
+    if (until_ns == RS_NEVER)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)Py_MAX(until_ns - rs_clock_now(rs_clk), 0) / 1e9);
+}
+
 PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused)
 {
     DeadlineObject *self = here();

@@ -18,7 +18,9 @@ typedef struct {                    /* what ends the permit of a call that is ov
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *method, *begin, *make, *otherwise, *failed, *news;
+    PyObject *method;
+    PyObject *begin;                /* None: `otherwise` gets what is asked, and does all */
+    PyObject *make, *otherwise, *failed, *news;
     PyObject *gates;                /* tuple */
     PyTypeObject *asked;
     unsigned abandoned;             /* how much was when *news* was asked */
@@ -84,7 +86,7 @@ static PyTypeObject AskedType = {
 /* ---- how it ends ---------------------------------------------------------------------------------------------- */
 
 /* Has it ended well? Asked of what grpcio's call has inside: the call's own status is asked of coroutines. 0: ask those. */
-static int is_ok(PyObject *inner)
+int rs_is_ok(PyObject *inner)
 {
     PyObject *ok = inner ? PyObject_CallMethodNoArgs(inner, name_is_ok) : NULL;
     if (RS_UNLIKELY(ok == NULL))
@@ -109,7 +111,7 @@ static PyObject *ending_call(EndingObject *self, PyObject *const *args, size_t n
     if (permit == NULL)
         Py_RETURN_NONE;
     self->permit = NULL;
-    if (RS_LIKELY(is_ok(self->inner)))
+    if (RS_LIKELY(rs_is_ok(self->inner)))
         done = rs_permit_succeed(permit);
     else
         done = PyObject_Vectorcall(self->failed, both + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -134,7 +136,22 @@ static void ending_dealloc(EndingObject *self)
     PyObject_GC_Del(self);
 }
 
-/* Have the permit of a call end with it. NULL with an exception. Said to what it has inside, where there is no frame for it. */
+/* What grpcio's call has inside, a new reference; NULL: none. */
+PyObject *rs_inside(PyObject *call)
+{
+    PyObject *inner = PyObject_GetAttr(call, name_cython_call);
+    if (inner == NULL)
+        PyErr_Clear();
+    return inner;
+}
+
+/* Said to what it has inside, where there is no frame for it. NULL with an exception. */
+PyObject *rs_tell_when_done(PyObject *call, PyObject *inner, PyObject *callback)
+{
+    return PyObject_CallMethodOneArg(inner ? inner : call, name_add_done_callback, callback);
+}
+
+/* Have the permit of a call end with it. NULL with an exception. */
 static PyObject *end_with(PyObject *call, PyObject *permit, PyObject *failed)
 {
     EndingObject *self = PyObject_GC_New(EndingObject, &EndingType);
@@ -144,10 +161,9 @@ static PyObject *end_with(PyObject *call, PyObject *permit, PyObject *failed)
     self->permit = Py_NewRef(permit);
     self->failed = Py_NewRef(failed);
     self->call = Py_NewRef(call);
-    if ((self->inner = PyObject_GetAttr(call, name_cython_call)) == NULL)
-        PyErr_Clear();
+    self->inner = rs_inside(call);
     PyObject_GC_Track(self);
-    PyObject *added = PyObject_CallMethodOneArg(self->inner ? self->inner : call, name_add_done_callback, (PyObject *)self);
+    PyObject *added = rs_tell_when_done(call, self->inner, (PyObject *)self);
     Py_DECREF(self);
     return added;
 }
@@ -256,7 +272,7 @@ static PyObject *direct_call(DirectObject *self, PyObject *const *args, size_t n
     int plain = PyVectorcall_NARGS(nargsf) == 1 ? is_plain(self) : 0;
     if (RS_UNLIKELY(plain != 1))
         return plain < 0 ? NULL : make_otherwise(self, Py_None, args, nargsf, kwnames);
-    PyObject *got = begin(self, args, kwnames);
+    PyObject *got = self->begin == Py_None ? asked_new(self, args, kwnames) : begin(self, args, kwnames);
     if (got == NULL)
         return NULL;
     PyObject *call = RS_LIKELY(Py_IS_TYPE(got, &rs_PermitType)) ? make(self, got, args, nargsf, kwnames)

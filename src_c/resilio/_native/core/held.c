@@ -5,17 +5,12 @@
  * puts with the answer until that has ended, or settles by what an error says. Of an answer that is whole there is nothing to
  * hold: its gates are settled as those of any call, and no permit is made.
  *
- * The holder is the argument after those of the function: it lives, and is seen by the collector, as they do.
+ * The holder is the argument after those of the function: it lives, and is seen by the collector, as they do. One that is an
+ * Exchange is told when its call is over for whoever awaits it, in whatever way, and says how an error is raised.
  */
 #include "admission.h"
 
 static PyObject *name_attempt, *name_hold, *name_leases, *name_settle;
-
-static int learn_names(void)
-{
-    return (name_hold = PyUnicode_InternFromString("hold")) && (name_leases = PyUnicode_InternFromString("leases"))
-        && (name_settle = PyUnicode_InternFromString("settle")) && (name_attempt = PyUnicode_InternFromString("attempt"));
-}
 
 /* The call has room: one argument by position, and none by name. */
 void rs_call_keep_holder(CallObject *self, PyObject *holder)
@@ -25,8 +20,6 @@ void rs_call_keep_holder(CallObject *self, PyObject *holder)
 
 PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request)
 {
-    if (RS_UNLIKELY(name_attempt == NULL) && !learn_names())
-        return NULL;
     PyObject *attempt = PyObject_GetAttr(holder, name_attempt);
     PyObject *call = attempt ? rs_call_new(pipe, attempt, &request, 1, NULL, RS_MODE_RAISE, NULL) : NULL;
     Py_XDECREF(attempt);
@@ -38,6 +31,8 @@ PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request)
 /* Is there nothing to be held of its answer? */
 int rs_held_is_whole(PyObject *holder)
 {
+    if (rs_is_exchange(holder))
+        return rs_exchange_is_whole(holder);
     PyObject *leases = PyObject_GetAttr(holder, name_leases);
     if (RS_UNLIKELY(leases == NULL))
         rs_drop_error();
@@ -66,4 +61,13 @@ void rs_held_tell(rs_end *end, PyObject *holder, PyObject *permit)
         Py_XSETREF(end->error, rs_take_error());
     }
     Py_XDECREF(done);
+}
+
+int rs_held_add(PyObject *module)
+{
+    name_attempt = PyUnicode_InternFromString("attempt");
+    name_hold = PyUnicode_InternFromString("hold");
+    name_leases = PyUnicode_InternFromString("leases");
+    name_settle = PyUnicode_InternFromString("settle");
+    return name_attempt && name_hold && name_leases && name_settle ? rs_exchange_add(module) : -1;
 }

@@ -1,12 +1,16 @@
 /* What the end of a call says to a gate: success, failure, or nothing. */
 #include "core.h"
 
-/* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. */
-int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject)
+/* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. *status*: the subject's, or 0. */
+int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status)
 {
     PyObject *judge = rs_gate_own(gate, field);
     if (judge == NULL)
         return -1;
+    if (status && rs_statuses_pass(judge, status)) {
+        Py_DECREF(judge);
+        return RS_SUCCESS;
+    }
     PyObject *answer = PyObject_CallOneArg(judge, subject);
     long outcome = answer ? PyLong_AsLong(answer) : -1;
     Py_XDECREF(answer);
@@ -98,7 +102,7 @@ int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
     rs_gate *gate = run->slots[stage].gate;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
         return judge_cancelled(run, stage, error, now);
-    int outcome = gate->judge_error ? rs_ask_judge(gate, &gate->judge_error, error) : -1;
+    int outcome = gate->judge_error ? rs_ask_judge(gate, &gate->judge_error, error, 0) : -1;
     if (outcome >= 0)
         return outcome;
     outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;

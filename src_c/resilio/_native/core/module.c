@@ -88,6 +88,8 @@ static PyMethodDef methods[] = {
     {"end_interruption", rs_end_interruption, METH_O, "end_interruption(task, /)\n--\n\nThe cancellation has arrived."},
     {"ambient_deadline", rs_ambient_deadline, METH_NOARGS,
      "ambient_deadline()\n--\n\nThe deadline that holds in this context, or None."},
+    {"seconds_left", rs_seconds_left, METH_NOARGS,
+     "seconds_left()\n--\n\nThe seconds until the deadline that holds in this context, 0.0 once it has passed; None if there is none."},
     {"ambient_priority", rs_ambient_priority, METH_NOARGS,
      "ambient_priority()\n--\n\nThe priority that holds in this context, or None."},
     {"generator_of", rs_generator_of, METH_O,
@@ -133,8 +135,8 @@ static int exec_module(PyObject *module)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
     if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
-        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0
-        || rs_admission_add(module) < 0 || rs_direct_add(module) < 0)
+        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_admission_add(module) < 0
+        || rs_direct_add(module) < 0 || rs_held_add(module) < 0 || rs_watch_add() < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

@@ -180,7 +180,7 @@ static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
     if (RS_UNLIKELY(run->verdict >= 0))
         return run->verdict;
     if (RS_UNLIKELY(gate->judge_value != NULL))
-        return Py_MAX(rs_ask_judge(gate, &gate->judge_value, value), RS_SUCCESS);
+        return Py_MAX(rs_ask_judge(gate, &gate->judge_value, value, run->status), RS_SUCCESS);
     return RS_SUCCESS;
 }
 
@@ -368,6 +368,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
             if (run->interrupt && run->interrupt_stage == i)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
+            run->status = 0;                /* it may be another answer */
             if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
                 Py_CLEAR(end->target);      /* the call is being ended: nothing is begun once more inside */
                 Py_CLEAR(end->argument);
