@@ -129,7 +129,8 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 def _hung(server: Misbehaving) -> int:
-    return server.requests["/hang"] + max(server.requests["/fail_and_hang"] - 1, 0)
+    hung: int = server.requests["/hang"] + max(server.requests["/fail_and_hang"] - 1, 0)
+    return hung
 
 
 async def _get(client: Any, url: str) -> Any:
