@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["answer", "answer_sync", "events", "events_sync"]
 
 
-async def _open(exchange: Exchange) -> Any:
+async def _open(call: ModelCall) -> Any:
+    exchange: Exchange = call.exchange
     try:
         response = exchange.has_come(await exchange.inner.handle_async_request(exchange.begin()))
         if response.status_code >= 400:
             await _read(response)
     except exchange.guard.http.HTTPError as error:
         exchange.fail(error)
-    exchange.refuse_status(response)
+    exchange.refuse_status(call, response)
     return response
 
 
@@ -38,18 +39,18 @@ async def _read(response: Any) -> None:
 async def answer(call: ModelCall) -> Any:
     """Return the whole response, read, or raise what it says."""
     exchange: Exchange = call.exchange
-    response = await _open(exchange)
+    response = await _open(call)
     try:
         await _read(response)
     except exchange.guard.http.HTTPError as error:
         exchange.fail(error)
-    return exchange.judge(response)
+    return exchange.judge(call, response)
 
 
 async def events(call: ModelCall) -> AsyncIterator[bytes]:
     """Give the pieces of an answer that make a difference; the first one has what the caller sees first."""
     exchange: Exchange = call.exchange
-    incoming = exchange.incoming = AsyncIncoming(exchange, await _open(exchange))
+    incoming = exchange.incoming = AsyncIncoming(call, await _open(call))
     try:
         async for chunk in incoming.chunks():
             if incoming.feed(chunk):
@@ -67,7 +68,8 @@ async def events(call: ModelCall) -> AsyncIterator[bytes]:
             await incoming.aclose()
 
 
-def _open_sync(exchange: Exchange, clocks: SyncClocks) -> Any:
+def _open_sync(call: ModelCall, clocks: SyncClocks) -> Any:
+    exchange: Exchange = call.exchange
     try:
         request = exchange.begin()
         clocks.narrow(request, body=False)
@@ -78,7 +80,7 @@ def _open_sync(exchange: Exchange, clocks: SyncClocks) -> Any:
     except exchange.guard.http.HTTPError as error:
         clocks.check()
         exchange.fail(error)
-    exchange.refuse_status(response)
+    exchange.refuse_status(call, response)
     return response
 
 
@@ -93,19 +95,19 @@ def _read_sync(response: Any) -> None:
 def answer_sync(call: ModelCall) -> Any:
     """Return the whole response, read, or raise what it says; see :func:`answer`."""
     exchange: Exchange = call.exchange
-    response = _open_sync(exchange, SyncClocks(None))
+    response = _open_sync(call, SyncClocks(None))
     try:
         _read_sync(response)
     except exchange.guard.http.HTTPError as error:
         exchange.fail(error)
-    return exchange.judge(response)
+    return exchange.judge(call, response)
 
 
 def events_sync(call: ModelCall) -> Iterator[bytes]:
     """Give the pieces of an answer that make a difference; see :func:`events`."""
     exchange: Exchange = call.exchange
     clocks = SyncClocks(exchange.guard.clocks)
-    incoming = exchange.incoming = Incoming(exchange, _open_sync(exchange, clocks))
+    incoming = exchange.incoming = Incoming(call, _open_sync(call, clocks))
     try:
         for chunk in incoming.chunks():
             whole = incoming.feed(chunk)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilio._native import clock
@@ -42,16 +42,16 @@ class Exchange:
     One logical call of an SDK.
 
     Attributes:
-        call: What policies see of it.
-
         said: What its exception will tell.
 
         begun_ns: When it has begun.
 
-        incoming: The answer of the latest attempt, if a stream is asked for and one has come.
+        incoming: The answer of the latest attempt, if a stream is asked for and one has come, until the SDK has it.
+
+    What policies see of it, the call, leads to it, and not back: so all of it goes as soon as nobody needs it.
     """
 
-    __slots__ = ("_attempts", "begun_ns", "call", "guard", "incoming", "inner", "request", "said")
+    __slots__ = ("_attempts", "begun_ns", "guard", "incoming", "inner", "request", "said")
 
     def __init__(self, guard: ModelGuard, inner: Any, request: Any) -> None:
         """Have sent nothing."""
@@ -62,10 +62,13 @@ class Exchange:
         self.inner = inner
         self.request = request
         self.said = request.extensions[KEY] = Said()
-        self.call: ModelCall = call_of(guard.dialect.provider, request, guard.estimates, self)
         self.incoming: Any = None
         self._attempts = 0
         guard.count_inner_retry(request)
+
+    def call(self) -> ModelCall:
+        """Return what policies see of it."""
+        return call_of(self.guard.dialect.provider, self.request, self.guard.estimates, self)
 
     def begin(self) -> Any:
         """Return the request of the next attempt, which begins."""
@@ -89,18 +92,18 @@ class Exchange:
             raise sdk.APITimeoutError(request=self.request) from error
         raise sdk.APIConnectionError(request=self.request) from error
 
-    def refuse_status(self, response: Any) -> None:
+    def refuse_status(self, call: ModelCall, response: Any) -> None:
         """Raise what a response says, if it is an error; its body must have been read."""
         if response.status_code < 400:
-            if not self.call.whole:  # else once the answer is settled, on top of what it gives back
-                self.observe(response, None)
+            if not call.whole:  # else once the answer is settled, on top of what it gives back
+                self.observe(call, response, None)
             return
         error = self.guard.client._make_status_error_from_response(response)
-        self.settle(_limits.nothing_spent())
-        self.observe(response, error)
+        self.settle(call, _limits.nothing_spent())
+        self.observe(call, response, error)
         raise error
 
-    def observe(self, response: Any, error: Any) -> None:
+    def observe(self, call: ModelCall, response: Any, error: Any) -> None:
         """Feed the limits by what a response says about them."""
         if error is None and not self.guard.limits:
             return
@@ -115,37 +118,37 @@ class Exchange:
             wait = wait if meaning_of(error) == "rate" else None
         if left or wait is not None:
             most = self.guard.max_pause
-            _limits.observe(self._limits(), left, None if wait is None else min(math.ceil(wait * 1e3) / 1e3, most))
+            wait = None if wait is None else min(math.ceil(wait * 1e3) / 1e3, most)
+            _limits.observe(_limits.limits_for(self.guard.policy, call), left, wait)
 
-    def settle(self, usage: Mapping[str, float]) -> None:
+    def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
         """Correct what the attempt has reserved."""
         if usage and self.guard.limits:
-            _limits.settle(self._limits(), self.call, usage)
+            _limits.settle(_limits.limits_for(self.guard.policy, call), call, usage)
 
-    def learn(self, usage: Mapping[str, float]) -> None:
+    def learn(self, call: ModelCall, usage: Mapping[str, float]) -> None:
         """Take in what an answer has cost."""
-        self.settle(usage)
+        self.settle(call, usage)
         if usage:
-            self.guard.estimates.learn(self.call.model, self.call.size, usage)
+            self.guard.estimates.learn(call.model, call.size, usage)
 
-    def _limits(self) -> Iterator[Any]:
-        return _limits.limits_for(self.guard.policy, self.call)
-
-    def judge(self, response: Any) -> Any:
+    def judge(self, call: ModelCall, response: Any) -> Any:
         """Return a response that was read, or raise the error that its body brings in spite of its status."""
         error, kind, usage = members(response.content, b"error", b"type", b"usage")
         if type(error) is bytes and (found := _object(error)) and (meaning_by_codes(found) or kind == "error"):
-            self.raise_inside(found, response.headers)
+            self.raise_inside(call, found, response.headers)
         if type(usage) is bytes:
-            self.learn(self.guard.dialect.usage(usage))
-        self.observe(response, None)
+            self.learn(call, self.guard.dialect.usage(usage))
+        self.observe(call, response, None)
         return response
 
-    def raise_inside(self, error: Mapping[str, Any], said: Any, *, as_it_came: Any = None) -> NoReturn:
+    def raise_inside(self, call: ModelCall, error: Mapping[str, Any], said: Any, *, as_it_came: Any = None) -> NoReturn:
         """
         Raise an error that came inside of a 200.
 
         Args:
+            call: Which it has ended.
+
             error: Its JSON.
 
             said: The headers of what it came in.
@@ -159,7 +162,7 @@ class Exchange:
         )
         found = self.guard.client._make_status_error_from_response(stands_for)
         found.as_it_came = as_it_came
-        self.observe(stands_for, found)
+        self.observe(call, stands_for, found)
         raise found
 
     def fail_cut(self) -> NoReturn:

@@ -10,7 +10,7 @@ from resilio._native.sse import Reader
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from resilio.integrations.llm._exchange import Exchange
+    from resilio.integrations.llm._call import ModelCall
 
 __all__ = ["AsyncIncoming", "Incoming"]
 
@@ -30,14 +30,14 @@ class _Incoming:
         tail: What is left for the SDK when the policy is done with the call.
     """
 
-    __slots__ = ("_chunks", "_encoded", "_exchange", "_headers", "_inner", "_reader", "over", "response", "tail")
+    __slots__ = ("_call", "_chunks", "_encoded", "_headers", "_inner", "_reader", "over", "response", "tail")
 
-    def __init__(self, exchange: Exchange, response: Any) -> None:
+    def __init__(self, call: ModelCall, response: Any) -> None:
         """Have read nothing; where nothing has to be decoded the stream is read as it comes, which is shorter."""
         headers = self._headers = response.headers
         events = headers.get("content-type", "").startswith("text/event-stream")
-        self._exchange = exchange
-        self._reader = Reader(exchange.guard.dialect, events=events)
+        self._call = call
+        self._reader = Reader(call.exchange.guard.dialect, events=events)
         self._encoded = "content-encoding" in headers
         self._inner = response if self._encoded else response.stream
         self._chunks: Any = None
@@ -58,7 +58,7 @@ class _Incoming:
 
     def take(self) -> bytes:
         """Return what the SDK gets next."""
-        self._exchange.said.partial = True
+        self._call.exchange.said.partial = True
         return self._reader.take()
 
     def check(self) -> None:
@@ -67,21 +67,22 @@ class _Incoming:
             return
         self.tail = self._reader.take()
         error, raised = self._reader.error
-        self._exchange.raise_inside(error, self._headers, as_it_came=None if raised else self)
+        self._call.exchange.raise_inside(self._call, error, self._headers, as_it_came=None if raised else self)
 
     def end(self) -> None:
         """Take in the end of the body: raise if the answer has not ended."""
         self._reader.end()
         self.check()
-        if self._reader.cut and self._exchange.guard.whole_answers:
+        exchange = self._call.exchange
+        if self._reader.cut and exchange.guard.whole_answers:
             self.tail = self._reader.take()
-            self._exchange.fail_cut()
+            exchange.fail_cut()
 
     def leave(self) -> None:
         """The answer is over: leave the last piece, and what comes after it, to the SDK."""
         self.tail = self._reader.take()
         self.over = True
-        self._exchange.learn(self._reader.usage)
+        self._call.exchange.learn(self._call, self._reader.usage)
 
     def answer(self, body: Any) -> Any:
         """

@@ -35,6 +35,7 @@ def _again(exchange: Exchange, response: Any, content: bytes) -> Any:
 def surface(exchange: Exchange, error: Exception) -> Any:
     """Return the response of which the SDK makes its exception, or raise what it makes one of."""
     exchange.said.ended_by(error)
+    exchange.incoming = None
     if isinstance(error, NotSentError) and error.__cause__ is not None:
         raise error.__cause__
     if isinstance(error, RejectedError):

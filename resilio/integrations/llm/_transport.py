@@ -31,6 +31,7 @@ class _Body:
 
     def __init__(self, exchange: Exchange, items: Any, first: bytes | None) -> None:
         self._exchange = exchange
+        self._incoming, exchange.incoming = exchange.incoming, None
         self._key = _orphans.keep(items) if first is not None else None
         self._first = first
         self._error: Exception | None = None
@@ -45,7 +46,7 @@ class _Body:
 
     def _left(self) -> bytes | None:
         """Return what the policy has left, once it is done."""
-        incoming = self._exchange.incoming
+        incoming = self._incoming
         piece, incoming.tail = incoming.tail, b""
         return piece or None
 
@@ -61,7 +62,7 @@ class _Body:
             self._exchange.guard.left_behind()
 
     def _raise(self) -> None:
-        self._over = self._over or not self._exchange.incoming.over
+        self._over = self._over or not self._incoming.over
         error, self._error = self._error, None
         if error is not None:
             raise_outside(self._exchange, error)
@@ -95,10 +96,10 @@ class _AsyncBody(_Body):
         if self._over:
             raise StopAsyncIteration
         try:
-            return bytes(await anext(self._exchange.incoming.chunks()))
+            return bytes(await anext(self._incoming.chunks()))
         except StopAsyncIteration:
             self._over = True
-            await self._exchange.incoming.aclose()
+            await self._incoming.aclose()
             raise
 
     async def aclose(self) -> None:
@@ -106,8 +107,8 @@ class _AsyncBody(_Body):
         items = _orphans.release(self._key)
         if items is not None:
             await items.aclose()
-        if self._exchange.incoming.over:  # else that is done before the permit goes back
-            await self._exchange.incoming.aclose()
+        if self._incoming.over:  # else that is done before the permit goes back
+            await self._incoming.aclose()
 
 
 class _SyncBody(_Body):
@@ -138,10 +139,10 @@ class _SyncBody(_Body):
         if self._over:
             raise StopIteration
         try:
-            return bytes(next(self._exchange.incoming.chunks()))
+            return bytes(next(self._incoming.chunks()))
         except StopIteration:
             self._over = True
-            self._exchange.incoming.close()
+            self._incoming.close()
             raise
 
     def close(self) -> None:
@@ -149,8 +150,8 @@ class _SyncBody(_Body):
         items = _orphans.release(self._key)
         if items is not None:
             items.close()
-        if self._exchange.incoming.over:
-            self._exchange.incoming.close()
+        if self._incoming.over:
+            self._incoming.close()
 
 
 class _Transport:
@@ -172,15 +173,17 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
     class AsyncModelTransport(_Transport, http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         async def handle_async_request(self, request: Any) -> Any:
             exchange = Exchange(self.guard, self.inner, request)
+            call = exchange.call()
             try:
-                if exchange.call.whole:
-                    response = await self.guard.answer(exchange.call)
+                if call.whole:
+                    response = await self.guard.answer(call)
                     return whole(exchange, response)
-                items = self.guard.events(exchange.call)
+                items = self.guard.events(call)
                 first = await anext(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside
                 return surface(exchange, error)
-            return exchange.incoming.answer(AsyncBody(exchange, items, first))
+            incoming = exchange.incoming
+            return incoming.answer(AsyncBody(exchange, items, first))
 
         async def aclose(self) -> None:
             await self.inner.aclose()
@@ -188,15 +191,17 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
     class ModelTransport(_Transport, http.BaseTransport):  # type: ignore[misc, name-defined]
         def handle_request(self, request: Any) -> Any:
             exchange = Exchange(self.guard, self.inner, request)
+            call = exchange.call()
             try:
-                if exchange.call.whole:
-                    response = self.guard.answer(exchange.call)
+                if call.whole:
+                    response = self.guard.answer(call)
                     return whole(exchange, response)
-                items = self.guard.events(exchange.call)
+                items = self.guard.events(call)
                 first = next(items, None)
             except Exception as error:  # noqa: BLE001 - each has its form outside
                 return surface(exchange, error)
-            return exchange.incoming.answer(SyncBody(exchange, items, first))
+            incoming = exchange.incoming
+            return incoming.answer(SyncBody(exchange, items, first))
 
         def close(self) -> None:
             self.inner.close()

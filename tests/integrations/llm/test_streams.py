@@ -18,7 +18,8 @@ from servers.models import Responses, answers, fails, hangs, provide, streams
 from servers.sdks import Sdk
 
 from resilio import bulkhead, circuit_breaker, constant, pipeline, presets, rate_limit, retry, standard, timeout
-from resilio.integrations.llm import guard_of, meaning_of, partial_of, refusal_of, token_rate, trail_of
+from resilio.integrations.llm import ModelCall, guard_of, meaning_of, partial_of, refusal_of, token_rate, trail_of
+from resilio.integrations.llm._exchange import Exchange
 from resilio.testing import assert_no_leaks
 
 pytestmark = [
@@ -417,6 +418,28 @@ async def test_stream_helpers_of_the_sdk(sdk: Sdk, server: Misbehaving) -> None:
         with suppress(AttributeError):
             raw = client.messages if sdk.wire.name == "anthropic" else client.chat.completions
             assert raw.with_raw_response is not None
+
+
+async def test_what_is_over_needs_no_collector(sdk: Sdk, server: Misbehaving) -> None:
+    """
+    A call that has ended well, and its request with it, is gone at once: nothing of it leads back to where it began.
+
+    As a circle each call left thirty objects to the collector, and its request's body until that came.
+    """
+    provide(server, sdk.wire, answers("a"), streams("a", "b"), streams("c", at_once=True))
+    async with sdk.client(server, pipeline(bulkhead(1), timeout(first=9.0))) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            assert sdk.text(await sdk.ask(client)) == "a"
+            assert await read(sdk, await sdk.stream(client)) == "ab"
+            assert await read(sdk, await sdk.stream(client)) == "c"
+            for _ in range(10):  # the loop closes the generators of an SDK that leaves them at [DONE]
+                await checkpoint()
+            left = [one for one in gc.get_objects() if isinstance(one, (Exchange, ModelCall))]
+            assert left == []
+        finally:
+            gc.enable()
 
 
 def test_stream_left_behind_by_its_loop(sdk: Sdk, server: Misbehaving) -> None:
