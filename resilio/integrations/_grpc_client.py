@@ -368,7 +368,7 @@ class Continued:
             rest: What awaits its response.
         """
         self._begun = begun
-        self._rest = rest
+        self._rest: Any = rest
 
     async def go_on(self) -> Any:
         """Return the call that has given the response."""

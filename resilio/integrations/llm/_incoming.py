@@ -39,9 +39,9 @@ class _Incoming:
         self._call = call
         self._reader = Reader(call.exchange.guard.dialect, events=events)
         self._encoded = "content-encoding" in headers
-        self._inner = response if self._encoded else response.stream
+        self._inner: Any = response if self._encoded else response.stream
         self._chunks: Any = None
-        self.response = response
+        self.response: Any = response
         self.over = False
         self.tail = b""
 
