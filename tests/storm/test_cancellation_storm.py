@@ -92,7 +92,7 @@ def in_threads(world: World, calls: int) -> None:
 
 
 @pytest.fixture
-def hasty_threads() -> Iterator[None]:
+def hasty_threads(unlogged: None) -> Iterator[None]:
     """Let threads take turns as often as they can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import random
 import signal
 import sys
@@ -65,17 +64,6 @@ class Interrupts:
     def resend(self, *_: object) -> None:
         """Raise again what the core could not raise where it came."""
         raise KeyboardInterrupt
-
-
-@pytest.fixture
-def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Have nothing logged.
-
-    Up to 3.12 `logging` takes a handler's lock and only then enters the block that gives it back. An interrupt between
-    the two leaves it taken for good, and the next thread that logs waits for ever: it hung a test of threads twice.
-    """
-    monkeypatch.setattr(logging.getLogger("resilio"), "disabled", True)
 
 
 @pytest.fixture
