@@ -94,3 +94,11 @@ def members(content: bytes, *names: bytes) -> list[Any]:
 
         names: The members' names, as bytes, at most 8; as they are written, without escapes.
     """
+
+def object_of(json: bytes) -> dict[str, Any]:
+    """
+    Return the object that a piece of JSON is; an empty one if it is none.
+
+    Args:
+        json: In UTF-8, which need not be valid.
+    """

@@ -216,18 +216,19 @@ class _Telling(_Exchange):
         middleware._tell_deadline(mine)
         return self._send_copy(mine) if hedged else super().attempt(shown)
 
-    def _send_copy(self, copied: Any) -> Awaitable[Any]:
+    async def _send_copy(self, copied: Any) -> Any:
         _phase("connect")
         send = copied.send
 
         def sending(connection: Any) -> Any:
             _phase("first_byte")
-            del copied.send
             return send(connection)
 
         copied.send = sending
-        sent: Awaitable[Any] = self.sender(copied)
-        return sent
+        try:
+            return await self.sender(copied)
+        finally:  # each knows the other
+            del copied.send
 
 
 def _header(value: object) -> str | None:

@@ -149,7 +149,8 @@ async def test_a_request_that_got_no_connection_is_left_as_it_was() -> None:
 
     with closed_port() as port:
         server_of_nobody = f"http://127.0.0.1:{port}/"
-        for policy in (retry(), resilio.pipeline(resilio.timeout(20.0), retry())):
+        copying = resilio.pipeline(retry(), resilio.hedge(after=20.0, replay_safe=True))
+        for policy in (retry(), resilio.pipeline(resilio.timeout(20.0), retry()), copying):
             guards = (middleware(policy), see)
             async with aiohttp.ClientSession(middlewares=guards) as client:
                 with pytest.raises(aiohttp.ClientConnectorError) as caught:

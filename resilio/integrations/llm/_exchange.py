@@ -7,28 +7,26 @@ say. What it is outside is in `_outside.py`, how an attempt is made in `_attempt
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilio._native import clock
 from resilio._native.core import phase
-from resilio._native.sse import members
+from resilio._native.sse import members, object_of
 from resilio._retry_after import retry_after_of
 from resilio.errors import RejectedError
 from resilio.integrations import _body
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of
+from resilio.integrations.llm._incoming import kept_headers
 from resilio.integrations.llm._said import KEY, Said
 
 if TYPE_CHECKING:
     from resilio.integrations.llm._guard import ModelGuard
 
 __all__ = ["Exchange", "NotSentError"]
-
-_OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class NotSentError(RejectedError):
@@ -135,7 +133,7 @@ class Exchange:
     def judge(self, call: ModelCall, response: Any) -> Any:
         """Return a response that was read, or raise the error that its body brings in spite of its status."""
         error, kind, usage = members(response.content, b"error", b"type", b"usage")
-        if type(error) is bytes and (found := _object(error)) and (meaning_by_codes(found) or kind == "error"):
+        if type(error) is bytes and (found := object_of(error)) and (meaning_by_codes(found) or kind == "error"):
             self.raise_inside(call, found, response.headers)
         if type(usage) is bytes:
             self.learn(call, self.guard.dialect.usage(usage))
@@ -156,9 +154,8 @@ class Exchange:
             as_it_came: What the SDK is to read of that, where it does not raise such an error by itself.
         """
         dialect = self.guard.dialect
-        headers = [(name, text) for name, text in said.items() if name not in _OF_THE_BODY]
         stands_for = self.guard.http.Response(
-            dialect.status_of(error), headers=headers, json=dialect.error_body(error), request=self.request
+            dialect.status_of(error), headers=kept_headers(said), json=dialect.error_body(error), request=self.request
         )
         found = self.guard.client._make_status_error_from_response(stands_for)
         found.as_it_came = as_it_came
@@ -169,12 +166,3 @@ class Exchange:
         """Raise what a stream is that ends before its answer does."""
         text = "the stream ended before the answer was whole"
         self.fail(self.guard.http.RemoteProtocolError(text, request=self.request))
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    """Return a JSON object, {} if it is none."""
-    try:
-        body = json.loads(content)
-    except ValueError:
-        body = None
-    return body if isinstance(body, dict) else {}

@@ -12,10 +12,27 @@ if TYPE_CHECKING:
 
     from resilio.integrations.llm._call import ModelCall
 
-__all__ = ["AsyncIncoming", "Incoming"]
+__all__ = ["AsyncIncoming", "Incoming", "decoded", "kept_headers"]
 
-OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-"""Headers that say how a body was sent; nothing of it once it is decoded."""
+_OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+
+def kept_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers without those that say how the body was sent: nothing of it once it is decoded."""
+    return [header for header in headers.raw if header[0].lower() not in _OF_THE_BODY]
+
+
+def decoded(response: Any, body: Any) -> Any:
+    """
+    Return a response like this one, whose body is still to be read.
+
+    Args:
+        response: Of the HTTP client.
+
+        body: A stream of that client's, of the decoded body.
+    """
+    headers = kept_headers(response.headers)
+    return type(response)(response.status_code, headers=headers, stream=body, extensions=response.extensions)
 
 
 class _Incoming:
@@ -95,8 +112,7 @@ class _Incoming:
         if not self._encoded:
             response.stream = body
             return response
-        headers = [header for header in response.headers.raw if header[0].lower() not in OF_THE_BODY]
-        return type(response)(response.status_code, headers=headers, stream=body, extensions=response.extensions)
+        return decoded(response, body)
 
 
 class AsyncIncoming(_Incoming):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from resilio._native import clock
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations.llm._exchange import Exchange, NotSentError
-from resilio.integrations.llm._incoming import OF_THE_BODY
+from resilio.integrations.llm._incoming import decoded
 
 __all__ = ["raise_outside", "surface", "whole"]
 
@@ -18,18 +18,9 @@ __all__ = ["raise_outside", "surface", "whole"]
 def whole(exchange: Exchange, response: Any) -> Any:
     """Return a response that was read for the SDK, which has it like one that it has read by itself."""
     if exchange.request.headers.get("x-stainless-raw-response") == "stream":
-        return _again(exchange, response, response.content)  # the caller will iterate over it
+        return decoded(response, exchange.guard.http.ByteStream(response.content))  # the caller will iterate over it
     response.elapsed = timedelta(microseconds=(clock.now_ns() - exchange.begun_ns) / 1e3)
     return response
-
-
-def _again(exchange: Exchange, response: Any, content: bytes) -> Any:
-    """Return a response like one that was read, with a body to be read, which is decoded."""
-    headers = [header for header in response.headers.raw if header[0].lower() not in OF_THE_BODY]
-    http = exchange.guard.http
-    return http.Response(
-        response.status_code, headers=headers, stream=http.ByteStream(content), extensions=response.extensions
-    )
 
 
 def surface(exchange: Exchange, error: Exception) -> Any:
@@ -67,10 +58,10 @@ def _refused(exchange: Exchange, error: RejectedError) -> Any:
 
 
 def _answered(exchange: Exchange, error: Any) -> Any:
-    came = getattr(error, "as_it_came", None)
+    came, byte_stream = getattr(error, "as_it_came", None), exchange.guard.http.ByteStream
     if came is not None:
-        return _again(exchange, came.response, came.tail)
-    response = _again(exchange, error.response, error.response.content)
+        return decoded(came.response, byte_stream(came.tail))
+    response = decoded(error.response, byte_stream(error.response.content))
     if exchange.guard.retries:
         response.headers["x-should-retry"] = "false"
     return response

@@ -14,7 +14,7 @@ from libc.string cimport memchr, memcmp
 
 from json import loads
 
-__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members"]
+__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members", "object_of"]
 
 BEGINS = 1
 UNSEEN = 2
@@ -106,13 +106,22 @@ cdef inline const char *_line_end(const char *at, const char *end) noexcept nogi
     return feed if carriage == NULL else carriage
 
 
-cdef dict _object(Span json):
-    """The object that a piece of JSON is; an empty one if it is none."""
+def object_of(bytes json not None):
+    """
+    Return the object that a piece of JSON is; an empty one if it is none.
+
+    Args:
+        json: In UTF-8, which need not be valid.
+    """
     try:
-        found = loads(json.at[:json.size].decode("utf-8", "replace")) if json.size else None
+        found = loads(json.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         found = None
     return found if type(found) is dict else {}
+
+
+cdef dict _object(Span json):
+    return object_of(json.at[:json.size]) if json.size else {}
 
 
 cdef class Reader:

@@ -124,7 +124,7 @@ static PyObject *admission_call(AdmissionObject *self, PyObject *const *args, si
     if (RS_UNLIKELY(PyVectorcall_NARGS(nargsf) != 2 || kwnames))
         return PyErr_Format(PyExc_TypeError, "takes a request and what sends it");
     if (self->aside) {
-        int aside = self->pipe == NULL || *rs_ambient() ? 1 : self->news ? rs_has_news(&self->abandoned, self->news) : 0;
+        int aside = self->pipe == NULL ? 1 : rs_goes_aside(self->news, &self->abandoned);
         if (RS_UNLIKELY(aside))
             return aside < 0 ? NULL : PyObject_Vectorcall(self->aside, args, 2, NULL);
     }
@@ -142,11 +142,6 @@ static PyObject *admission_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     if (self)
         self->vectorcall = (vectorcallfunc)admission_call;
     return (PyObject *)self;
-}
-
-static void keep(PyObject **field, PyObject *value)
-{
-    Py_XSETREF(*field, value == Py_None ? NULL : Py_NewRef(value));
 }
 
 /* A pipeline of the gates of the one that *begin* is the method of. NULL with an exception. */
@@ -171,8 +166,8 @@ static int admission_init(AdmissionObject *self, PyObject *args, PyObject *kwarg
         return -1;
     if (begin != Py_None && (pipe = pipe_of(begin)) == NULL)
         return -1;
-    keep(&self->aside, aside);
-    keep(&self->news, news);
+    rs_keep_given(&self->aside, aside);
+    rs_keep_given(&self->news, news);
     Py_XSETREF(self->hold, Py_NewRef(hold));        /* before what lets somebody in */
     Py_XSETREF(self->settle, Py_NewRef(settle));
     Py_XSETREF(self->pipe, pipe);

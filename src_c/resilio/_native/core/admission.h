@@ -16,4 +16,15 @@ int rs_exchange_add(PyObject *module);
 PySendResult rs_admission_answered(CallObject *call, PyObject *value, PyObject **result);
 void rs_admission_tell(rs_end *end, PyObject *admission, PyObject *permit);
 void rs_admission_refused(CallObject *call);
+/* Is a request sent in another way: within a guarded call, or when there are news? -1 with an exception. *news*: or NULL. */
+static inline int rs_goes_aside(PyObject *news, unsigned *seen)
+{
+    return *rs_ambient() ? 1 : news ? rs_has_news(seen, news) : 0;
+}
+
+/* What was given for an attribute; None stands for none. */
+static inline void rs_keep_given(PyObject **field, PyObject *value)
+{
+    Py_XSETREF(*field, value == Py_None ? NULL : Py_NewRef(value));
+}
 #endif

@@ -35,7 +35,7 @@ typedef struct {
 } ExchangesObject;
 
 static PyTypeObject ExchangeType, ExchangesType;
-static PyObject *name_attempt, *name_body, *name_expect, *name_finish, *name_headers, *name_look_at, *name_method, *name_send, *name_sent,
+static PyObject *name_body, *name_expect, *name_finish, *name_headers, *name_look_at, *name_method, *name_send, *name_sent,
     *name_stand_in, *name_told;
 
 static int holds_nothing(const ExchangeObject *self) { return self->leases == NULL || self->leases == Py_None; }
@@ -312,7 +312,7 @@ static PyObject *exchanges_call(ExchangesObject *self, PyObject *const *args, si
     if (RS_UNLIKELY(PyVectorcall_NARGS(nargsf) != 2 || kwnames))
         return PyErr_Format(PyExc_TypeError, "takes a request and what sends it");
     if (self->aside) {
-        int aside = *rs_ambient() ? 1 : self->news ? rs_has_news(&self->abandoned, self->news) : 0;
+        int aside = rs_goes_aside(self->news, &self->abandoned);
         if (RS_UNLIKELY(aside))
             return aside < 0 ? NULL : PyObject_Vectorcall(self->aside, args, 2, NULL);
     }
@@ -332,11 +332,6 @@ static PyObject *exchanges_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     return (PyObject *)self;
 }
 
-static void keep(PyObject **field, PyObject *value)
-{
-    Py_XSETREF(*field, value == Py_None ? NULL : Py_NewRef(value));
-}
-
 static int exchanges_init(ExchangesObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"pipeline", "kind", "owner", "methods", "fails_from", "aside", "news", NULL};
@@ -349,9 +344,9 @@ static int exchanges_init(ExchangesObject *self, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_TypeError, "takes a pipeline that holds, a class derived from Exchange, and a set of methods or None");
         return -1;
     }
-    keep(&self->aside, aside);
-    keep(&self->news, news);
-    keep(&self->methods, methods);
+    rs_keep_given(&self->aside, aside);
+    rs_keep_given(&self->news, news);
+    rs_keep_given(&self->methods, methods);
     Py_XSETREF(self->kind, (PyTypeObject *)Py_NewRef(kind));
     Py_XSETREF(self->owner, Py_NewRef(owner));
     Py_XSETREF(self->pipe, (rs_pipeline *)Py_NewRef(pipe));         /* last: it lets somebody in */
@@ -404,7 +399,7 @@ static PyTypeObject ExchangesType = {
 int rs_exchange_add(PyObject *module)
 {
     struct { PyObject **at; const char *name; } names[] = {
-        {&name_attempt, "attempt"}, {&name_body, "_body"}, {&name_expect, "expect"}, {&name_finish, "finish"}, {&name_headers, "headers"},
+        {&name_body, "_body"}, {&name_expect, "expect"}, {&name_finish, "finish"}, {&name_headers, "headers"},
         {&name_look_at, "look_at"}, {&name_method, "method"}, {&name_send, "send"}, {&name_sent, "sent"}, {&name_stand_in, "stand_in"},
         {&name_told, "told"}};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
