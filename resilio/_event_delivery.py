@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,9 +24,29 @@ if TYPE_CHECKING:
 
 __all__ = ["dispatch", "postponed", "queue"]
 
-_lane: dict[str, threading.Thread] = {}
-_here = threading.local()
+_lane: dict[str, weakref.ref[_Presence]] = {}
 _waiting: deque[tuple[Gate, Event, dict[Subscription, object]]] = deque()
+
+
+class _Presence:
+    """Something that a thread alone holds: it goes when the thread goes."""
+
+
+class _Here(threading.local):
+    """What is known of a thread: whether it delivers, and the sign that it is there."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.presence = _Presence()
+        self.sign = weakref.ref(self.presence, _leave)
+
+
+def _leave(sign: weakref.ref[_Presence], lane: dict[str, weakref.ref[_Presence]] = _lane) -> None:
+    if lane.get("owner") is sign:  # an argument: as the interpreter ends, the module's names go before its threads do
+        lane.pop("owner", None)
+
+
+_here = _Here()
 
 
 def queue(gate: Gate, event: Event) -> None:
@@ -37,23 +58,23 @@ def queue(gate: Gate, event: Event) -> None:
 def dispatch() -> None:
     """Empty the queue, unless someone is at it: they deliver ours too, in order, and nobody waits for a listener."""
     # The lane is no lock: a Ctrl-C just after a lock was taken and before its `try` would leave it taken for good.
-    me = threading.current_thread()
-    while _waiting and not getattr(_here, "busy", False):
+    # Who is in it is no Thread: up to 3.12 a Ctrl-C in `is_alive` has a thread that lives called dead, by `join` too.
+    sign = _here.sign
+    while _waiting and not _here.busy:
         try:
             _here.busy = True
-            if not _take_lane(me):
+            if _lane.setdefault("owner", sign) is not sign:  # atomic
                 return
             _deliver_waiting()
         finally:
             _here.busy = False
-            if _lane.get("owner") is me:
-                _lane.pop("owner", None)
+            _leave(sign)
 
 
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
     """Deliver what this thread causes in the block after its end: put around locks, which listeners find free."""
-    before = getattr(_here, "busy", False)
+    before = _here.busy
     try:
         _here.busy = True
         yield
@@ -66,13 +87,6 @@ def _deliver_waiting() -> None:
     # Not inside that `try`: CPython leaves the jump at a loop's end out of it, and a Ctrl-C may come just there.
     while _waiting:
         _tell(*_waiting.popleft())
-
-
-def _take_lane(me: threading.Thread) -> bool:
-    owner = _lane.setdefault("owner", me)  # atomic
-    if owner is not me and not owner.is_alive():
-        _lane["owner"] = owner = me
-    return owner is me
 
 
 def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> None:

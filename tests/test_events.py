@@ -16,7 +16,17 @@ from typing import Any
 import attrs
 import pytest
 
-from resilio import CircuitOpenError, _event_subscriptions, _log, bulkhead, circuit_breaker, events, pipeline, registry
+from resilio import (
+    CircuitOpenError,
+    _event_delivery,
+    _event_subscriptions,
+    _log,
+    bulkhead,
+    circuit_breaker,
+    events,
+    pipeline,
+    registry,
+)
 from resilio._event_delivery import postponed
 from resilio._event_taps import Samples
 from resilio.events import Rejected, Settled, StateChanged, subscribe
@@ -283,6 +293,23 @@ def test_a_slow_listener_does_not_hold_up_other_calls() -> None:
     thread.join()
     stop()
     assert heard == ["first", "second"]
+
+
+def test_a_thread_that_ended_while_it_delivered_is_waited_for_by_nobody() -> None:
+    """An exception that was thrown into it may have kept it from saying so."""
+    policy, heard = circuit_breaker("payments"), []
+    policy.on_event(lambda event: heard.append(event.new))
+
+    def end() -> None:
+        _event_delivery._lane["owner"] = _event_delivery._here.sign
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    for _ in range(2):
+        policy.force_open()
+        policy.reset()
+    assert heard == ["forced_open", "closed"] * 2
 
 
 def test_a_change_that_a_finaliser_makes_is_delivered() -> None:

@@ -286,6 +286,42 @@ def test_an_interrupt_of_a_strategy_comes_out_as_one(make: Any) -> None:
     assert_no_leaks()
 
 
+@pytest.mark.untraced
+@pytest.mark.usefixtures("unlogged", "uncollected")
+def test_an_interrupt_beside_a_listener_has_no_thread_called_dead() -> None:
+    """One thread is in a listener as others have events: up to 3.12 a Ctrl-C in `Thread.is_alive` is taken for its end."""
+    slow, here = circuit_breaker("slow"), circuit_breaker("here")
+    entered, release, inside = threading.Event(), threading.Event(), [0]
+
+    def listen(event: StateChanged) -> None:
+        inside[0] += 1
+        assert inside == [1], "two threads deliver"
+        if event.name == "slow":
+            entered.set()
+            release.wait()
+        inside[0] -= 1
+
+    stop = events.subscribe(listen, kinds=[StateChanged])
+    thread = threading.Thread(target=slow.force_open)
+    thread.start()
+    entered.wait()
+    for number in range(1000):
+        before = sys.gettrace()
+        Interrupter(number, lambda frame: frame.f_code.co_filename == threading.__file__).begin()
+        try:
+            here.force_open()
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+    alive = thread.is_alive()
+    release.set()
+    thread.join()
+    stop()
+    assert alive
+
+
 class Popped(list[Any]):
     """A list where a Ctrl-C comes just after something was taken."""
 
