@@ -414,9 +414,11 @@ def test_asyncio_machinery_treats_the_call_as_a_coroutine(breaker: Any, loop: st
 def test_trio_sees_the_users_frame(breaker: Any) -> None:
     """trio accepts the call in start_soon, and its task tree lists the user's frame once."""
 
+    looked = trio.Event()
+
     @breaker
     async def work() -> None:
-        await trio.sleep(0.001)
+        await looked.wait()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -425,6 +427,7 @@ def test_trio_sees_the_users_frame(breaker: Any) -> None:
             task = next(iter(nursery.child_tasks))
             code = work.__wrapped__.__code__
             assert [frame.f_code for frame, _ in task.iter_await_frames()].count(code) == 1
+            looked.set()
 
     trio.run(main)
     assert counts(breaker) == (1, 0, 0)
