@@ -120,7 +120,7 @@ class StreamCall:
 
     def cancel(self) -> bool:
         """Cancel the call; its permit says nothing about the service."""
-        if _in_a_finaliser():
+        if not self._call.done() and _in_a_finaliser():
             self._given_up()
         return bool(self._call.cancel())
 
