@@ -28,6 +28,14 @@ __all__ = [
 T = TypeVar("T")
 
 
+def _shown(value: object, form: str) -> str:
+    """A number as a text says it; what somebody gave for one, as it is: an error's text must not be an error."""
+    try:
+        return format(value, form)
+    except (TypeError, ValueError, OverflowError):
+        return repr(value)
+
+
 class _NothingSpent:
     """The ledger of a call that was refused at once; the core sets another one on an exception that has one."""
 
@@ -117,9 +125,9 @@ class RejectedError(ResilienceError):
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
         text += f" refused: {self.reason}"
         if self.measured is not None and self.limit is not None:
-            text += f" ({self.measured:g} against {self.limit:g})"
+            text += f" ({_shown(self.measured, 'g')} against {_shown(self.limit, 'g')})"
         if self.retry_after is not None:
-            text += f", retry after {self.retry_after:.3g} s"
+            text += f", retry after {_shown(self.retry_after, '.3g')} s"
         return text
 
     def __repr__(self) -> str:
@@ -181,7 +189,7 @@ class CallTimeoutError(ResilienceError, TimeoutError):
 
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
-        time = "" if self.limit is None else f" within {self.limit:.4g} s"
+        time = "" if self.limit is None else f" within {_shown(self.limit, '.4g')} s"
         return f"{text}: {_MISSED.get(self.clock, self.clock)}{time}"
 
     def __repr__(self) -> str:
@@ -235,11 +243,12 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
         return self.policy is None
 
     def __str__(self) -> str:
-        text = "the deadline" if self.deadline is None else f"the deadline of {self.deadline:.3g} s"
+        text = "the deadline" if self.deadline is None else f"the deadline of {_shown(self.deadline, '.3g')} s"
         if self.needed is None or self.remaining is None:
             text += " has passed"
         else:
-            text += f" cannot be met: {self.needed:.3g} s are needed, {self.remaining:.3g} s are left"
+            needed, left = _shown(self.needed, ".3g"), _shown(self.remaining, ".3g")
+            text += f" cannot be met: {needed} s are needed, {left} s are left"
         if self.policy is None:
             return text
         return f"{self.policy} {self.name!r} refused: {text}" if self.name else f"{self.policy} refused: {text}"

@@ -1,0 +1,35 @@
+"""The library's exceptions as a user's test makes them: any of them has a text."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from resilio import (
+    BulkheadFullError,
+    CallTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    OverloadedError,
+    RateLimitedError,
+)
+
+KINDS = [CircuitOpenError, BulkheadFullError, RateLimitedError, OverloadedError, CallTimeoutError, DeadlineExceededError]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", ["a text", None, object, 1.5, pytest.param(10**400, id="huge")])
+def test_an_error_made_of_anything_has_a_text(kind: Any, number: Any) -> None:
+    """Who makes one for a test gives a text where a number belongs: `str` and `repr` of it are no errors of their own."""
+    made = {
+        CallTimeoutError: lambda: CallTimeoutError("total", number),
+        DeadlineExceededError: lambda: DeadlineExceededError(number, number, number),
+    }
+    error = made.get(kind, lambda: kind("payments", measured=number, limit=number, retry_after=number))()
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert str(one)
+        assert str(one) in eval(repr(one), {type(one).__name__: str})
+    assert number is None or ("a text" in str(error)) == (number == "a text")
