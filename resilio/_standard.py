@@ -90,11 +90,12 @@ class Standard(Pipeline):
 
 
 class _Part(Pipeline):
-    """The parts of a standard stack that can guard a function, behind the door of the whole, which drains it."""
+    """The parts of a pipeline that can guard a function, behind the door of the whole, if it has one, to drain it."""
 
-    def __init__(self, whole: Standard, policies: tuple[Policy[Any], ...]) -> None:
-        gates = (whole._gate, *(gate for policy in policies for gate in policy.gates))
-        Policy.__init__(self, whole._gate, PipelineConfig(policies=policies), whole.name, gates=gates)
+    def __init__(self, whole: Pipeline, policies: tuple[Policy[Any], ...]) -> None:
+        door = () if isinstance(whole, Stack) else (whole._gate,)
+        gates = (*door, *(gate for policy in policies for gate in policy.gates))
+        Policy.__init__(self, gates[0], PipelineConfig(policies=policies), whole.name, gates=gates)
         self._whole = whole
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._caller import outside
 from resilio._config import flag, refuse, seconds
@@ -181,7 +181,7 @@ def _guarded(policy: Policy[Any], clocks: Policy[Any] | None, *fns: Any) -> list
 def _part(policy: Policy[Any], fitting: tuple[Policy[Any], ...]) -> Policy[Any]:
     if fitting == _parts(policy):
         return policy
-    return _Part(policy, fitting)  # type: ignore[arg-type]
+    return _Part(cast("Pipeline", policy), fitting)
 
 
 def guard_client(

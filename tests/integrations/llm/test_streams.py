@@ -17,7 +17,19 @@ from servers.misbehaving import Misbehaving
 from servers.models import Responses, answers, fails, hangs, provide, streams
 from servers.sdks import Sdk
 
-from resilio import bulkhead, circuit_breaker, constant, pipeline, presets, rate_limit, retry, standard, timeout
+from resilio import (
+    bulkhead,
+    circuit_breaker,
+    constant,
+    hedge,
+    pipeline,
+    policy_of,
+    presets,
+    rate_limit,
+    retry,
+    standard,
+    timeout,
+)
 from resilio.integrations.llm import ModelCall, guard_of, meaning_of, partial_of, refusal_of, token_rate, trail_of
 from resilio.integrations.llm._exchange import Exchange
 from resilio.testing import assert_no_leaks
@@ -72,6 +84,20 @@ async def test_ls01_permit_lasts_to_the_last_event(sdk: Sdk, server: Misbehaving
         assert await read(sdk, await sdk.stream(client)) == "abc"
     assert one.snapshot().successes == 2
     assert server.open <= 1
+
+
+async def test_a_stream_takes_one_permit_of_a_stack_of_decorators(sdk: Sdk, server: Misbehaving) -> None:
+    """Of what guards another function too, all but the hedge guards a stream; its outermost policy does so once."""
+    provide(server, sdk.wire, streams("a", "b"))
+    one = bulkhead(1)
+
+    @one
+    @hedge(replay_safe=True)
+    async def another() -> None: ...
+
+    async with sdk.client(server, policy_of(another)) as client:
+        assert await read(sdk, await sdk.stream(client)) == "ab"
+    assert (one.snapshot().successes, one.snapshot().inflight) == (1, 0)
 
 
 def test_sync_stream_holds_its_permit(sdk: Sdk, server: Misbehaving) -> None:
