@@ -16,14 +16,21 @@ from resilio import (
     RateLimitedError,
 )
 
-KINDS = [CircuitOpenError, BulkheadFullError, RateLimitedError, OverloadedError, CallTimeoutError, DeadlineExceededError]
+KINDS = [
+    CircuitOpenError,
+    BulkheadFullError,
+    RateLimitedError,
+    OverloadedError,
+    CallTimeoutError,
+    DeadlineExceededError,
+]
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", ["a text", None, object, 1.5, pytest.param(10**400, id="huge")])
 def test_an_error_made_of_anything_has_a_text(kind: Any, number: Any) -> None:
-    """Who makes one for a test gives a text where a number belongs: `str` and `repr` of it are no errors of their own."""
+    """A test gives a text where a number belongs: `str` and `repr` of it are no errors of their own."""
     made = {
         CallTimeoutError: lambda: CallTimeoutError("total", number),
         DeadlineExceededError: lambda: DeadlineExceededError(number, number, number),

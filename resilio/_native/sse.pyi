@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from typing_extensions import disjoint_base
 
-__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members"]
+__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members", "object_of"]
 
 BEGINS: int
 UNSEEN: int

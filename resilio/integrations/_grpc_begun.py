@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._native import core
 from resilio._native.core import seconds_left
-from resilio.integrations._grpc_client import Continued, Guarded, Outgoing, Unary
+from resilio.integrations._grpc_client import Guarded, Outgoing, Unary
+from resilio.integrations._grpc_handed_over import Continued
 from resilio.integrations._grpc_lib import aio
 from resilio.integrations._replay import Once
 

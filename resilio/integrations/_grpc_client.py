@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from types import coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from resilio._native import core
 from resilio._native.core import Asked, seconds_left
@@ -22,17 +21,13 @@ from resilio.integrations._grpc_calls import (
     ended_with,
 )
 from resilio.integrations._grpc_errors import in_terms, status_of
+from resilio.integrations._grpc_handed_over import Begun, Continued
 from resilio.integrations._grpc_lib import Code, aio
 from resilio.integrations._grpc_relay import detour
 from resilio.integrations._replay import Once, Spent
 from resilio.integrations._way import Way
 
-if TYPE_CHECKING:
-    from resilio._native.core import Permit
-
 __all__ = [
-    "Begun",
-    "Continued",
     "Guarded",
     "Outgoing",
     "StreamStreamGuard",
@@ -319,86 +314,6 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
             raise
         permit.returned(response)
         return call
-
-
-class Begun:
-    """A request whose admission has begun where its call was made, and was not over at once."""
-
-    __slots__ = ("_got", "request")
-
-    def __init__(self, request: Any, got: Exception | tuple[Any, Any]) -> None:
-        """
-        Take over.
-
-        Args:
-            request: The message.
-
-            got: The refusal; or what `Pipeline._begin` gave.
-        """
-        self.request = request
-        self._got: Exception | tuple[Any, Any] | None = got
-
-    async def acquire(self, outgoing: Outgoing) -> Permit:  # noqa: ARG002 - which it has seen
-        """Return the permit when it is granted."""
-        got, self._got = self._got, None
-        if not isinstance(got, tuple):
-            raise got or RuntimeError("this admission has been given up")
-        permit: Permit = await _go_on(*got)
-        return permit
-
-    def give_up(self, call: Any) -> None:  # noqa: ARG002 - which has ended
-        """Leave the queue if nobody has gone on waiting: of a task cancelled before it ran, tracebacks hold this."""
-        got, self._got = self._got, None
-        if isinstance(got, tuple):
-            got[0].close()
-
-
-class Continued:
-    """What goes on in here of a call through strategies that was begun where it was made."""
-
-    __slots__ = ("_begun", "_rest")
-
-    def __init__(self, begun: Any, rest: Any) -> None:
-        """
-        Take over.
-
-        Args:
-            begun: The call as its user holds it.
-
-            rest: What awaits its response.
-        """
-        self._begun = begun
-        self._rest: Any = rest
-
-    async def go_on(self) -> Any:
-        """Return the call that has given the response."""
-        rest, self._rest = self._rest, None
-        return self._begun.call_of(await rest)
-
-    def give_up(self, call: Any) -> None:  # noqa: ARG002 - which has ended
-        """End what was begun, if nobody has gone on with it: of a task cancelled before it ran."""
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            rest.close()
-            self._begun.drop()
-
-
-@coroutine
-def _go_on(call: Any, awaited: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine that somebody else has begun, and that waits for `awaited`."""
-    try:
-        while True:
-            try:
-                value = yield awaited
-            except GeneratorExit:
-                call.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - a cancellation
-                awaited = call.throw(error)
-            else:
-                awaited = call.send(value)
-    except StopIteration as done:
-        return done.value
 
 
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]

@@ -17,7 +17,8 @@ from resilio._native.core import Direct
 from resilio.integrations._body import settle, untold
 from resilio.integrations._grpc_begun import BegunCall
 from resilio.integrations._grpc_calls import ended_with
-from resilio.integrations._grpc_client import Begun, Guarded, Outgoing, UnaryUnaryGuard
+from resilio.integrations._grpc_client import Guarded, Outgoing, UnaryUnaryGuard
+from resilio.integrations._grpc_handed_over import Begun
 from resilio.integrations._grpc_lib import aio
 from resilio.integrations._way import one_of
 

@@ -413,7 +413,6 @@ def test_asyncio_machinery_treats_the_call_as_a_coroutine(breaker: Any, loop: st
 
 def test_trio_sees_the_users_frame(breaker: Any) -> None:
     """trio accepts the call in start_soon, and its task tree lists the user's frame once."""
-
     looked = trio.Event()
 
     @breaker

@@ -289,7 +289,7 @@ def test_an_interrupt_of_a_strategy_comes_out_as_one(make: Any) -> None:
 @pytest.mark.untraced
 @pytest.mark.usefixtures("unlogged", "uncollected")
 def test_an_interrupt_beside_a_listener_has_no_thread_called_dead() -> None:
-    """One thread is in a listener as others have events: up to 3.12 a Ctrl-C in `Thread.is_alive` is taken for its end."""
+    """One thread is in a listener as others have events: a Ctrl-C in `Thread.is_alive` ends a thread, up to 3.12."""
     slow, here = circuit_breaker("slow"), circuit_breaker("here")
     entered, release, inside = threading.Event(), threading.Event(), [0]
 
