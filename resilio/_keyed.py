@@ -23,6 +23,7 @@ from resilio import registry
 from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach, detach
+from resilio._misspelt import names_its_options
 from resilio._native import keyed as native
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options import option
@@ -114,6 +115,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
 
     kind = "keyed"
     Config = KeyedConfig
+    __new__ = Policy.__new__  # and not that of its first base
     _gate: KeyedGate
 
     def __init__(self, config: KeyedConfig, name: str | None = None) -> None:
@@ -401,6 +403,7 @@ def _where(fn: Any, name: str) -> tuple[int, bool, Any]:
     return position, default is not found.empty, None if default is found.empty else default
 
 
+@names_its_options
 def keyed(
     factory: Callable[..., P],
     *,

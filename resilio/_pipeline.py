@@ -17,6 +17,7 @@ import attrs
 from resilio import events
 from resilio._caller import outside
 from resilio._config import refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native import clock
 from resilio._native.custom import DoorGate
 from resilio._policy import Policy, make
@@ -165,6 +166,7 @@ class Stack(Pipeline):
         return None
 
 
+@names_its_options
 def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
     """
     Return one policy that applies several to a call, first is outermost; all admit it, or none.
@@ -199,7 +201,8 @@ def stacked(outer: Policy[Any], inner: Any) -> Stack:
 def _check(policies: tuple[Any, ...]) -> None:
     for policy in policies:
         if not isinstance(policy, Policy):
-            refuse("policies", policy, "policies, like circuit_breaker() and bulkhead(10)", TypeError)
+            how = " given one by one, as *policies" if isinstance(policy, (list, tuple)) else ""
+            refuse("policies", policy, f"policies{how}, like circuit_breaker() and bulkhead(10)", TypeError)
     gates = _gates(policies)
     if not 1 <= len(gates) <= MOST_GATES:
         raise ValueError(f"policies must have from 1 to {MOST_GATES} gates in all, not {len(gates)}")

@@ -7,9 +7,10 @@ it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquir
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 import attrs
 
@@ -51,6 +52,14 @@ class Policy(core.Pipeline, Generic[C]):
     Config: ClassVar[type[Any]]
     REFUSING: ClassVar[frozenset[str]] = frozenset()
     """The states in which a call made now has no chance."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse `CircuitBreaker("payments")`: options are checked by the function of that name."""
+        config = args[0] if args else kwargs.get("config")
+        if not isinstance(config, cls.__dict__.get("Config", object)):
+            made_by = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            raise TypeError(f"{cls.__name__} is the class of what {made_by}(...) makes: call that")
+        return core.Pipeline.__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -46,7 +46,7 @@ def parse_quantile(name: str, value: object) -> Quantile:
     elif isinstance(value, str):
         match = re.fullmatch(_QUANTILE, value)
         if match is None:
-            refuse(name, value, _RIGHT)
+            refuse(name, value, f"{_RIGHT}; seconds are a number like 2.0")
         q, times = float(match[1]) / 100, float(match[2] or 1)
     else:
         refuse(name, value, _RIGHT, TypeError)

@@ -19,6 +19,7 @@ from resilio import presets, registry
 from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._outcome import judge_error, judge_value
 from resilio._pipeline import Pipeline, PipelineConfig, Stack
 from resilio._policies.bulkhead import bulkhead
@@ -57,6 +58,7 @@ class Standard(Pipeline):
     the timeout, which cannot stop it, an async generator by all but the hedge.
     """
 
+    Config = PipelineConfig
     _threaded: Policy[Any] | None = None  # what `call` goes through
 
     def _apply_shared(self, config: Any) -> None:
@@ -142,6 +144,7 @@ class StandardConfig(PipelineConfig):
     enforce: float
 
 
+@names_its_options
 def standard(
     name: str,
     *,

@@ -53,7 +53,7 @@ _USUAL = {(): ("--help",), ("--version",): ("version",), ("-V",): ("version",)}
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:<9} {what}" for name, (what, _) in _COMMANDS.items()]
+    lines = [f"  {name:<10}{what}" for name, (what, _) in _COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="resilio",
         description="Keeps services and the calls between them standing.",

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from resilio import _config
+from resilio._misspelt import names_its_options
 from resilio._native.custom import GateCall, PythonGate
 from resilio._options import option
 from resilio._outcome import Outcome
@@ -165,6 +166,7 @@ class CustomGate(Policy[CustomGateConfig]):
         """Nothing of its own: `enforce` and the judges are shared by all policies."""
 
 
+@names_its_options
 def custom_gate(
     gate: GateProtocol,
     *,

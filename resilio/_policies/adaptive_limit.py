@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 import attrs
 
 from resilio._config import choice, enforce, exceptions, function, positive_int, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.adaptive import AdaptiveGate
 from resilio._native.laws import LAWS
 from resilio._options import option
@@ -158,6 +159,7 @@ def _every_exception(error: BaseException) -> Outcome:
     return Outcome.FAILURE if isinstance(error, Exception) and not refused else Outcome.IGNORED
 
 
+@names_its_options
 def adaptive_limit(
     bare: object = None,
     /,

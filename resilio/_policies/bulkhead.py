@@ -19,6 +19,7 @@ import attrs
 
 from resilio import _backends
 from resilio._config import choice, enforce, positive_int, refuse, seconds, weight
+from resilio._misspelt import names_its_options
 from resilio._native import clock
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.core import Waiter
@@ -220,6 +221,7 @@ class _Deadline:
         return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
 
 
+@names_its_options
 def bulkhead(
     max_concurrent: int,
     *,

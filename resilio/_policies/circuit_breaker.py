@@ -26,6 +26,7 @@ from resilio._config import (
     refuse,
     seconds,
 )
+from resilio._misspelt import names_its_options
 from resilio._native.breaker import BreakerGate
 from resilio._options import Window, option, parse_window
 from resilio._policy import Policy, make
@@ -279,6 +280,7 @@ def circuit_breaker(
     enforce: float = ...,
     initial: Initial = ...,
 ) -> CircuitBreaker: ...
+@names_its_options
 def circuit_breaker(
     name: Any = None,
     *,

@@ -26,6 +26,7 @@ from resilio._ambient_block import Block
 from resilio._config import flag
 from resilio._config import seconds as checked_seconds
 from resilio._deadline import begin
+from resilio._misspelt import names_its_options
 from resilio._native import core
 from resilio._native.timing import DeadlineGate
 from resilio._options import option
@@ -134,6 +135,7 @@ for _name in ("call", "acall", "attempt", "try_acquire", "acquire", "aacquire"):
     setattr(Deadline, _name, _as_stage_first(getattr(Policy, _name)))
 
 
+@names_its_options
 def deadline(seconds: Time, *, tasks: bool = True) -> Deadline:
     """
     Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.

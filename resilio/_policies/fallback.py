@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from resilio._config import exceptions, function, refuse, seconds, show
+from resilio._misspelt import names_its_options
 from resilio._native import clock, core
 from resilio._native.fallback import FallbackGate
 from resilio._native.fallback import Target as NativeTarget
@@ -209,6 +210,7 @@ def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
     return TargetSnapshot(name=target.name, answered=target.answered, failed=target.failed, resting=resting)
 
 
+@names_its_options
 def fallback(
     *targets: Callable[..., Any],
     on: Rule,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from resilio._config import function, number, positive_int, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.hedge import HedgeGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_position
@@ -186,6 +187,7 @@ def _refuse(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"hedge cannot guard {fn!r}, which {why}")
 
 
+@names_its_options
 def hedge(
     bare: object = None,
     /,

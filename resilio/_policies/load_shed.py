@@ -17,10 +17,11 @@ from typing import Any
 
 import attrs
 
-from resilio._config import enforce, function, positive_int, refuse, seconds
+from resilio._config import enforce, function, positive_int, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.shedder import ShedderGate
 from resilio._options import option
-from resilio._policy import Policy, make
+from resilio._policy import Policy, make, refuse_bare, refuse_position
 
 __all__ = ["LoadShed", "LoadShedConfig", "load_shed"]
 
@@ -109,6 +110,7 @@ class LoadShed(Policy[LoadShedConfig]):
         return self._gate.task_errors
 
 
+@names_its_options
 def load_shed(
     *args: Any,
     max_concurrent: int | None = None,
@@ -139,5 +141,6 @@ def load_shed(
     options = locals()  # the first statement: exactly the arguments
     given = options.pop("name")
     if options.pop("args"):
-        refuse("load_shed", args[0], "called with its options by name: write @load_shed(), not @load_shed", TypeError)
+        refuse_bare(args[0], "load_shed", "@load_shed()")
+        refuse_position(args[0], "load_shed", "@load_shed(max_concurrent=8)")
     return make(LoadShed, given, LoadShedConfig(**options))

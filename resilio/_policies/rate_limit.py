@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from resilio._config import enforce, positive_int, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.limiter import LimiterGate
 from resilio._options import option
 from resilio._policies._rate import Rate, cost_of_a_call, parse_rate, tokens
@@ -155,6 +156,7 @@ class RateLimit(Policy[RateLimitConfig]):
         return Reservation(self, self._gate, self._gate.amounts(args, {}, amounts))
 
 
+@names_its_options
 def rate_limit(
     *rates: str | Rate,
     burst: float | None = None,

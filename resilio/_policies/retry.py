@@ -19,6 +19,7 @@ import attrs
 from resilio._backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import exceptions, function, policy_name, positive_int, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.retry import RetryGate
 from resilio._options import option
 from resilio._outcome import judge_error
@@ -164,6 +165,7 @@ def retry(
     budget: RetryBudget | str | None = ...,
     name: str | None = ...,
 ) -> Retry: ...
+@names_its_options
 def retry(
     bare: object = None,
     /,

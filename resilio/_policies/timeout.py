@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from resilio._config import flag, refuse, seconds
+from resilio._misspelt import names_its_options
 from resilio._native.timing import TimeoutGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
@@ -120,6 +121,7 @@ def _refuse(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"timeout cannot guard {fn!r}, which {why}")
 
 
+@names_its_options
 def timeout(
     total: Time | str | None = None,
     *,

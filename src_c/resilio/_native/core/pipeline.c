@@ -110,6 +110,9 @@ static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t
         PyErr_Format(PyExc_TypeError, "%s: this pipeline needs a holder: _send", method);
     else if (nargs < 1)
         PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
+    else if (PyCoro_CheckExact(args[0]))  /* it was called too early, outside of what guards it */
+        PyErr_Format(PyExc_TypeError, "%s: must be given the function and its arguments, %s(fn, ...), not %R", method, method,
+                     args[0]);
     else
         PyErr_Format(PyExc_TypeError, "%s: must be given a function, not %R", method, args[0]);
     return 0;
