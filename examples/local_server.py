@@ -36,7 +36,7 @@ class LocalServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_arguments: Any) -> None:
+            def log_message(self, format: str, *_arguments: Any) -> None:  # noqa: A002  # as the base has it
                 """Say nothing: the example speaks."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

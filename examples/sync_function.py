@@ -15,7 +15,8 @@ from resilio import CircuitOpenError, circuit_breaker
 def forecast(url: str) -> str:
     """Ask how the weather will be."""
     with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310  # the server below
-        return response.read().decode()
+        answer: bytes = response.read()
+        return answer.decode()
 
 
 def main() -> None:

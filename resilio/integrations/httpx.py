@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from resilio._policy import Policy
     from resilio.integrations._httpx import Client
 
+    # To type checkers a transport is anything: the client's base class, which its instances have, is known when one is
+    # made, and httpx and httpx2 each want their own.
+    _OfTheClient = Any
+else:
+    _OfTheClient = object
+
 __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
@@ -201,7 +207,7 @@ def _belongs_to(cls: type[_Guarding], transport: Any, client: Any) -> Client:
     return found
 
 
-class AsyncTransport(_Guarding):
+class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     """An async transport of httpx or httpx2 under guard: `httpx.AsyncClient(transport=AsyncTransport(policy))`."""
 
     _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
@@ -287,7 +293,7 @@ class AsyncTransport(_Guarding):
         await self._inner.aclose()
 
 
-class Transport(_Guarding):
+class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     """A transport of httpx or httpx2 for threads under guard: `httpx.Client(transport=Transport(policy))`."""
 
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"

@@ -11,7 +11,7 @@ A request that has to wait for its permit waits in its thread. It serves Flask, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from datetime import timedelta
 from http import HTTPStatus
@@ -31,7 +31,7 @@ from resilio.integrations._wsgi_exchange import Exchange, TimedExchange, around
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
-Environ = MutableMapping[str, Any]
+Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 Time = float | timedelta
