@@ -22,5 +22,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 html_theme = "furo"
+html_static_path = ["_css"]
+html_css_files = ["wide.css"]
 html_title = f"resilio {release}"
 html_show_sphinx = False
