@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows the others
     screen = Screen(options.sort, options.filter.lower())
     try:
-        return _once(source, screen, options.interval) if options.once else _follow(source, screen, options.interval)
+        if options.once:
+            return _once(source, screen, options.interval, options.target)
+        return _follow(source, screen, options.interval)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -83,7 +85,7 @@ def _look(source: Any) -> tuple[dict[str, Any], str | None]:
         return source.snapshot(), str(error)
 
 
-def _once(source: Any, screen: Any, interval: float) -> int:
+def _once(source: Any, screen: Any, interval: float, target: str) -> int:
     """Print a table of one interval: rates take two readings."""
     problem: str | None = None
     good = 0
@@ -94,7 +96,7 @@ def _once(source: Any, screen: Any, interval: float) -> int:
             screen.print(seen)
             return 0
         sleep(interval)
-    print(f"resilio top: {problem}", file=sys.stderr)
+    print(f"resilio top: no live page can be read at {target}: {problem}", file=sys.stderr)
     return 1
 
 

@@ -166,7 +166,7 @@ def test_top_of_another_process(capsys: pytest.CaptureFixture[str]) -> None:
         assert _top.main([f"http://127.0.0.1:{port}/", "--once", "--interval", "0.2"]) == 0
     assert "pool" in capsys.readouterr().out
     assert _top.main([f"http://127.0.0.1:{port}/", "--once", "--interval", "0.1"]) == 1
-    assert "resilio top: " in capsys.readouterr().err
+    assert f"resilio top: no live page can be read at http://127.0.0.1:{port}/: " in capsys.readouterr().err
 
 
 def test_top_follows_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
