@@ -215,7 +215,6 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
 
     def _bind(self, way: Way) -> None:
         sender = SenderOf(self._send, self._bodies.hold, self._settle)
-        self._handle = self._inner.handle_async_request
         self._way = way.by(sender)
         self._unhedged = Way(way.policy, hedged=False).by(sender) if way.hedged else None
         self._quick = None
@@ -227,7 +226,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
         quick = self._quick
         if quick is None or type(request) is not self._request or request.method == "HEAD":
             return self._in_full(request)
-        return quick(request, self._handle)
+        return quick(request, self._inner.handle_async_request)  # looked up each time: it may be replaced, as mocks do
 
     async def _in_full(self, request: Any, _: Any = None) -> Any:
         """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
@@ -255,7 +254,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
             _replay.say_deadline(request.headers, self._header)
         once = self._once(request)
         try:
-            sent = self._handle(request)
+            sent = self._inner.handle_async_request(request)
             response = await (sent if self._first is None else self._in_time(sent, self._first))
         except Exception as error:
             if once:
@@ -301,7 +300,6 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
 
     def _bind(self, way: Way) -> None:
         self._acquire = way.acquire
-        self._handle = self._inner.handle_request
         self._way = way.by(SenderOf(self._send, self._bodies.hold, self._settle))
 
     def handle_request(self, request: Any) -> Any:
@@ -321,7 +319,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
         try:
-            response = self._handle(request)
+            response = self._inner.handle_request(request)
         except BaseException as error:
             self._settle(permit, error)
             raise
@@ -339,7 +337,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
             _replay.say_deadline(request.headers, self._header)
         once = self._once(request)
         try:
-            response = self._handle(request)
+            response = self._inner.handle_request(request)
         except Exception as error:
             if once:
                 self._told_once(request, error)

@@ -103,15 +103,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             TypeError: An option of a wrong type, or a policy that cannot guard what is not async.
             ValueError: An option out of range.
         """
-        self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._replay_safe = _replay.checked(replay_safe)
-        self._header = _replay.deadline_header(send_deadline)
-        self._way = Way(policy, sync=True)
-        self._acquire = self._way.acquire
-        self._inside = super().send
-        self._label = f"a response of {policy.label}"
-        self._repeats = bool(gates_of(policy, "retry"))
-        self._policy = policy
+        self._guard_by(policy, on_reject, replay_safe, send_deadline)
         super().__init__(**options)
         inner: Any = self.max_retries
         if self._repeats and inner.total:
@@ -121,6 +113,26 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    def _guard_by(self, policy: Policy[Any], on_reject: Any, replay_safe: _replay.Rule, send_deadline: Any) -> None:
+        self._guarded = policy, on_reject, replay_safe, send_deadline
+        self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
+        self._replay_safe = _replay.checked(replay_safe)
+        self._header = _replay.deadline_header(send_deadline)
+        self._way = Way(policy, sync=True)
+        self._acquire = self._way.acquire
+        self._label = f"a response of {policy.label}"
+        self._repeats = bool(gates_of(policy, "retry"))
+        self._policy = policy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what makes another one, the policy by its name: sessions are copied, and sent to other processes."""
+        return {**super().__getstate__(), "_guarded": self._guarded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be another one."""
+        self._guard_by(*state["_guarded"])
+        super().__setstate__(state)
 
     @property
     def policy(self) -> Policy[Any]:
@@ -151,7 +163,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if request._body_position is not None:
             _rewind(request)
         try:
-            response = self._inside(request, stream, timeout, verify, cert, proxies)
+            response = super().send(request, stream, timeout, verify, cert, proxies)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._veto(request, error)
@@ -179,7 +191,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
             _replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
         try:
-            response = self._inside(request, *options)
+            response = super().send(request, *options)
         except Exception as error:
             self._veto(request, error)
             raise
@@ -227,10 +239,15 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
 def _settle(permit: Permit, error: BaseException) -> None:
     """End the permit of an attempt that has raised: what the caller has made, errors in a body too, blames nobody."""
-    if isinstance(error, _LOCAL) or (isinstance(error, Exception) and not isinstance(error, _WIRE)):
+    if isinstance(error, _LOCAL) or (isinstance(error, Exception) and not _is_of_the_wire(error)):
         permit.ignore()
     else:
         permit.raised(error)
+
+
+def _is_of_the_wire(error: Exception) -> bool:
+    """Tell whether an error came of talking to the server; what says of a missing certificate is a bare OSError."""
+    return isinstance(error, _WIRE) and (type(error) is not OSError or error.errno is not None)
 
 
 def _is_replayable(request: Any) -> bool:

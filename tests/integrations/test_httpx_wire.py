@@ -18,7 +18,7 @@ import pytest
 from servers.misbehaving import Misbehaving
 
 import resilio
-from resilio import bulkhead, circuit_breaker, current, presets, standard
+from resilio import bulkhead, circuit_breaker, current, pipeline, presets, retry, standard
 from resilio.integrations import _httpx
 from resilio.integrations._httpx import AsyncBody, named_client
 from resilio.integrations.httpx import AsyncTransport, Transport
@@ -28,6 +28,39 @@ from resilio.integrations.httpx import AsyncTransport, Transport
 def client(request: pytest.FixtureRequest) -> Any:
     """The module: httpx, or httpx2."""
     return pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+
+
+# ---- who sends -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "of", [circuit_breaker, lambda: pipeline(retry(on=OSError), circuit_breaker())], ids=["a gate", "a strategy"]
+)
+def test_what_replaces_a_transports_method_is_asked(client: Any, of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Who replaces a method of the client's transports after ours was made, as mocks and tracers do, replaces it here too.
+
+    The method that was there was kept: tests of a guarded client that modules share went out to the network.
+    """
+    policy = of()
+    threads = client.Client(transport=Transport(policy, client=client), base_url="http://127.0.0.1:1")
+    tasks = client.AsyncClient(transport=AsyncTransport(policy, client=client), base_url="http://127.0.0.1:1")
+
+    async def later(self: Any, request: Any) -> Any:
+        return client.Response(200, text="mocked")
+
+    monkeypatch.setattr(
+        client.HTTPTransport, "handle_request", lambda self, request: client.Response(200, text="mocked")
+    )
+    monkeypatch.setattr(client.AsyncHTTPTransport, "handle_async_request", later)
+
+    async def asked() -> str:
+        async with tasks:
+            return str((await tasks.get("/")).text)
+
+    with threads:
+        assert (threads.get("/").text, anyio.run(asked)) == ("mocked", "mocked")
+    assert policy.snapshot().successes == 2
 
 
 # ---- HTTP/2 ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import pickle
@@ -136,6 +137,15 @@ def test_cb16_caller_mistakes_are_not_dependency_failures() -> None:
     adapter.close()
 
 
+@pytest.mark.parametrize("option", ["verify", "cert"])
+def test_cb16_a_certificate_that_is_not_there_is_the_callers_mistake(option: str) -> None:
+    """CB-16: requests says so before it connects, in a plain OSError, which counted as the server's failure."""
+    breaker = breaker_of(consecutive=1)
+    with opened(breaker) as http, pytest.raises(OSError, match="/nowhere"):
+        http.get("https://127.0.0.1:1/", **{option: "/nowhere"})
+    assert counted(breaker) == {"ignored": 1}
+
+
 def test_a_body_that_raises_is_no_failure_of_who_was_to_have_it(server: Misbehaving) -> None:
     """What the caller's own generator raises says nothing about the server."""
 
@@ -232,6 +242,7 @@ READERS: dict[str, Callable[[Any], bytes]] = {
     "read1": lambda raw: b"".join(iter(raw.read1, b"")),
     "readinto": lambda raw: io.BufferedReader(raw).read(),
     "readlines": lambda raw: b"".join(raw.readlines()),
+    "next": lambda raw: b"".join(iter(lambda: next(raw, b""), b"")),
     "with": entered,
     "drain_conn": lambda raw: raw.drain_conn() or b"x" * 10,
 }
@@ -243,6 +254,7 @@ def test_the_raw_response_is_read_as_without_a_guard(server: Misbehaving, reader
     room = bulkhead(1)
     with opened(room) as http, http.get(server.url + "/ok?size=10", stream=True) as response:
         assert response.raw
+        assert isinstance(response.raw, io.IOBase)
         response.raw.decode_content = True
         assert response.raw._inner.decode_content is True
         assert counted(room) == {"inflight": 1}
@@ -432,6 +444,46 @@ def test_a_standard_stack_guards_a_session(server: Misbehaving) -> None:
     assert counted(stack) == {"successes": 1}
     with pytest.raises(TypeError, match="timeout cannot guard"):
         Adapter(timeout(1.0))
+
+
+def test_sessions_are_copied_and_pickled_with_their_policies(server: Misbehaving) -> None:
+    """
+    A session goes to another process as before, its policy by name: here that is the same one.
+
+    The copy had an adapter without a policy, and raised AttributeError for each request.
+    """
+    breaker = breaker_of(name="pickled-with-a-session")
+    with opened(breaker, on_reject="respond", send_deadline=True) as http:
+        copies = [pickle.loads(pickle.dumps(http)), copy.deepcopy(http)]
+    for again in copies:
+        with again, deadline(30):
+            assert "x-request-timeout" in again.get(server.url + "/echo").json()["headers"]
+    assert counted(breaker) == {"successes": 2}
+    breaker.force_open()
+    with copies[0] as again:
+        assert again.get(server.url + "/ok").status_code == 503
+    with opened(breaker_of()) as http, pytest.raises(TypeError, match="give it a name"):
+        pickle.dumps(http)
+
+
+@pytest.mark.parametrize("of", [breaker_of, lambda: pipeline(quick(), breaker_of())])
+def test_what_replaces_the_adapters_send_is_asked(of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Who replaces `HTTPAdapter.send` after a session was made, as mocks and tracers do, replaces it for this one too.
+
+    The adapter had kept the method that was there when it was made: tests of its users went out to the network.
+    """
+
+    def instead(self: Any, request: Any, *args: Any, **options: Any) -> Any:
+        made = requests.Response()
+        made.status_code, made._content, made.raw = 200, b"mocked", io.BytesIO()
+        return made
+
+    policy = of()
+    with opened(policy) as http:
+        monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", instead)
+        assert http.get("http://127.0.0.1:1/").text == "mocked"
+    assert counted(policy) == {"successes": 1}
 
 
 def test_a_fallbacks_answer_is_guarded_by_what_is_outside() -> None:

@@ -52,6 +52,11 @@ cdef class RawBody(Held):
     def __bool__(self):
         return True
 
+    @property
+    def __class__(self):
+        """What it is to `isinstance`: what it stands for."""
+        return type(self._inner)
+
     def __getattr__(self, name):
         found = getattr(self._inner, name)
         return partial(self._seen, found) if name in _READERS else found
@@ -67,6 +72,13 @@ cdef class RawBody(Held):
 
     def __iter__(self):
         return Parts(self, iter(self._inner))
+
+    def __next__(self):
+        line = self._seen(self._inner.readline)  # as of any file
+        if not line:
+            self._over()
+            raise StopIteration
+        return line
 
     cdef _broke(self, error):
         self.failed(self._told(error))
