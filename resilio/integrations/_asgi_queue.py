@@ -2,8 +2,9 @@
 A request that waits for its permit, and its client, who may not: who leaves gives the place in the queue back.
 
 Nobody tells an app that its client has left, unless it asks, by reading on where the request ends. So this reads ahead
-while the request waits, a short body included, and gives the app later what it has read. A body that is long, of
-unknown length or has to be asked for is not touched: who waits with one waits for the permit alone.
+while the request waits, a short body included, and gives the app later what it has read. A body that is long or has to
+be asked for is not touched, of one that turns out to be long no more is read: who waits with one waits for the permit
+alone.
 """
 
 from __future__ import annotations
@@ -64,14 +65,18 @@ class _Ahead:
 
     async def watch(self, waiting: _Cancels) -> None:
         """End the wait if the client leaves."""
-        while not self.gone:
+        room = READ_AHEAD  # in HTTP/2 and later a body of unknown length looks like none
+        while room >= 0:
             try:
                 message = await self._receive()
             except Exception:  # noqa: BLE001 - the app will meet it again, and knows better what it means
                 return
             self.kept.append(message)
-            self.gone = message["type"] in {"http.disconnect", "websocket.disconnect"}
-        waiting.cancel()
+            if message["type"] in {"http.disconnect", "websocket.disconnect"}:
+                self.gone = True
+                waiting.cancel()
+                return
+            room -= len(message.get("body") or b"")
 
     async def receive(self) -> Message:
         """Receive what is next for the app."""

@@ -171,11 +171,23 @@ class Server:
         names = {"deadline": self.deadline, "priority": self.priority, "tenant": self.tenant}
         return {name: what for what, name in names.items() if name is not None}
 
-    def exempt(self, request: Any, path: str) -> bool:
-        """Tell whether the request is served whatever the policy would say."""
-        if path in self.paths or (self.prefixes and path.startswith(self.prefixes)):
+    def exempt(self, request: Any, path: str, mounted: str) -> bool:
+        """
+        Tell whether the request is served whatever the policy would say.
+
+        Args:
+            request: The request.
+
+            path: All of its path.
+
+            mounted: Where the app is mounted, which the path begins with: a path without that counts as well.
+        """
+        if self._names(path) or (mounted and self._names(path.removeprefix(mounted.rstrip("/")))):
             return True
         return self.exempts is not None and bool(self.exempts(request))
+
+    def _names(self, path: str) -> bool:
+        return path in self.paths or bool(self.prefixes and path.startswith(self.prefixes))
 
     def said(self, request: Any, values: Mapping[str, Any]) -> Said:
         """

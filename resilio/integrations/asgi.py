@@ -30,7 +30,7 @@ from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
 Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has types of its own for the three, which do not mix
 Time = float | timedelta
 
 
@@ -110,7 +110,7 @@ class Middleware(Entrance):
             always_long=looks or server.default_deadline is not None,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request; what most of them need of this is done natively, see `resilio._native.exchange`."""
         exchange = self._exchange(scope, receive, send)
         if exchange is None:
@@ -149,8 +149,7 @@ class Middleware(Entrance):
         kind = scope["type"]
         if kind not in {"http", "websocket"}:
             return None
-        path = scope["path"]
-        if self._server.exempt(scope, path):
+        if self._server.exempt(scope, scope["path"], scope.get("root_path") or ""):
             return None
         if kind == "http":
             return self._http(receive, send)
@@ -163,7 +162,7 @@ class Middleware(Entrance):
         """Serve as above, inside of what the request says of itself, as far as it has a say."""
         said = self._server.said(scope, found)
         if said.tenant is not None:
-            scope = {**scope, TENANT: said.tenant}
+            scope[TENANT] = said.tenant  # in a copy the app's own notes, as its route, would be lost to who is outside
         if said.level is None:
             await self._serve_in_time(said.seconds, scope, exchange)
         else:

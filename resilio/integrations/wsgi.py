@@ -33,7 +33,7 @@ __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-App = Callable[[Environ, StartResponse], Iterable[bytes]]
+App = Callable[[Any, Any], Iterable[bytes]]  # each framework has types of its own for the two, which do not mix
 Time = float | timedelta
 
 
@@ -111,8 +111,8 @@ class Middleware(Gateway):
 
     def _serve(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request that does not go the short way of `resilio._native.gateway`."""
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if self._server.exempt(environ, path):
+        mounted = environ.get("SCRIPT_NAME", "")
+        if self._server.exempt(environ, mounted + environ.get("PATH_INFO", ""), mounted):
             return self.app(environ, start_response)
         said = self._said(environ)
         context = None if said is None else _context_of(said, environ)

@@ -497,6 +497,33 @@ async def test_ls05_health_endpoints_are_exempt() -> None:
     assert gate.snapshot().calls - gate.snapshot().rejected == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "root", "status"),
+    [
+        ("/api/healthz", "/api", 200),
+        ("/api/healthz", "/api/", 200),
+        ("/healthz", "/api", 200),
+        ("/api/static/a.css", "/api", 200),
+        ("/apihealthz", "/api", 503),
+        ("/api/orders", "/api", 503),
+    ],
+)
+@pytest.mark.parametrize("exempt", [("/healthz",), ("/healthz", "/static/*")])
+async def test_ls05_health_is_exempt_wherever_the_app_is_mounted(path, root, status, exempt) -> None:
+    """
+    LS-05: a path counts from where the app is mounted, too, which is how its routes are written.
+
+    Uvicorn with `--root-path /api` says of each request that it came below that, also of a probe that did not: it was
+    answered with 503 under load, for which orchestrators kill.
+    """
+    gate = bulkhead(1)
+    permit = gate.try_acquire()
+    served = Middleware(answers(), gate, exempt=exempt)
+    expected = status if len(exempt) == 2 or "static" not in path else 503
+    assert (await Request(path, root_path=root).to(served)).status == expected
+    permit.success()
+
+
 async def test_a_function_of_the_user_that_raises_is_logged_once_and_changes_nothing(caplog) -> None:
     """What `exempt`, `respond` or `trust` raise takes no request down: it is logged once, and counts for nothing."""
     gate = bulkhead(1)
@@ -747,6 +774,35 @@ async def test_ls05_a_long_body_is_not_read_while_its_request_waits(headers) -> 
         assert (gate.snapshot().queued, waits.received) == (1, [])
         first.go.set()
     assert waits.status == 200
+
+
+async def test_ls05_a_body_of_unknown_length_is_read_ahead_to_a_bound_and_no_further() -> None:
+    """
+    LS-05: in HTTP/2 nothing tells that a body follows, or how long it is: 64 KiB of it are kept, and the rest waits.
+
+    All of it was read, and kept, while its request waited: so many megabytes for each one in the queue.
+    """
+    gate = bulkhead(1, max_queued=5, max_wait=60.0)
+    first, length = Gated(), 0
+
+    async def counts(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal length
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            length += len(message["body"])
+        await answers()(scope, receive, send)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(Request().to, Middleware(first, gate))
+        await first.begun.wait()
+        waits = Request(body=(b"x" * 16_384,) * 100, http_version="2")
+        group.start_soon(waits.to, Middleware(counts, gate))
+        await anyio.wait_all_tasks_blocked()
+        assert (gate.snapshot().queued, len(waits.received)) == (1, 5)
+        first.go.set()
+    assert (waits.status, length) == (200, 1_638_400)
 
 
 @pytest.mark.parametrize("make", [Request, Socket])

@@ -245,6 +245,28 @@ async def test_a_policy_sees_the_tenant() -> None:
     assert statuses == [200, 200, 429]
 
 
+async def test_who_is_outside_sees_what_is_noted_of_a_request_with_a_tenant() -> None:
+    """
+    The tenant is noted in the scope itself: `respond` reads it, and what wraps the middleware sees the app's notes.
+
+    The app had a copy: metrics around it knew the route of every request but of those that named a tenant.
+    """
+    asked = []
+
+    async def routed(scope: Any, receive: Any, send: Any) -> None:
+        scope["route"] = "/orders/{id}"
+        await Asked()(scope, receive, send)
+
+    def respond(scope: Any, refusal: Exception) -> None:
+        asked.append(tenant_of(scope))
+
+    options = {"trust": True, "tenant_header": "x-tenant", "respond": respond}
+    served = Middleware(routed, rate_limit("1/min"), **options)
+    first = Request(headers={"x-tenant": "a"})
+    assert [(await one.to(served)).status for one in (first, Request(headers={"x-tenant": "b"}))] == [200, 429]
+    assert (first.scope["route"], asked) == ("/orders/{id}", ["b"])
+
+
 @pytest.mark.parametrize(
     ("trust", "client", "trusted"),
     [

@@ -378,6 +378,9 @@ def test_ls05_health_endpoints_are_exempt() -> None:
     mounted = Middleware(answers(), gate, exempt=["/shop/ping"])
     assert Exchange("/ping", SCRIPT_NAME="/shop").to(mounted).status == 200
     assert Exchange("/ping").to(mounted).status == 503
+    for options in ({}, {"exempt": ["/healthz", "/static/*"]}):  # a path as the app knows it counts as well
+        assert Exchange("/healthz", SCRIPT_NAME="/shop").to(Middleware(answers(), gate, **options)).status == 200
+        assert Exchange("/orders", SCRIPT_NAME="/shop").to(Middleware(answers(), gate, **options)).status == 503
     permit.success()
 
 

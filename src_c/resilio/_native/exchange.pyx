@@ -160,8 +160,10 @@ cdef class Entrance:
         cdef dict loaded = modules
         if not self.opened or not _says(scope["type"], b"http", 4) or "trio" in loaded:
             return False
-        path, headers = scope["path"], scope["headers"]
-        if self.of_paths >> <int>min(len(path), LONGEST) & 1 and path in self.paths:
+        path, headers, mounted = scope["path"], scope["headers"], scope.get("root_path")
+        if is_named(path, self.paths, self.of_paths):
+            return False
+        if mounted and is_named(path[len(mounted.rstrip("/")):], self.paths, self.of_paths):
             return False
         return type(headers) is list and not self._are_read(<list>headers)
 

@@ -278,9 +278,9 @@ cdef class Gateway:
         if not self.opened:
             return False
         path, mounted = environ.get("PATH_INFO"), environ.get("SCRIPT_NAME")
-        if mounted:
-            path = mounted + (path or "")
-        if type(path) is not str or self.of_paths >> <int>min(len(<str>path), LONGEST) & 1 and path in self.paths:
+        if type(path) is not str or is_named(path, self.paths, self.of_paths):
+            return False
+        if mounted and is_named(mounted + path, self.paths, self.of_paths):
             return False
         for variable in self.variables:
             if variable in environ:

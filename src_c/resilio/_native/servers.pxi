@@ -66,6 +66,11 @@ cdef unsigned long long lengths_of(names):
     return lengths
 
 
+cdef inline bint is_named(path, frozenset names, unsigned long long lengths) except -1:
+    """Tell whether it is one of the names, of which *lengths* says how long they are."""
+    return lengths >> <int>min(len(path), LONGEST) & 1 and path in names
+
+
 cpdef settle(permit, long status):
     """End a permit as the status says: a fault of the server is a failure, a fault of the client is neither."""
     if status < 400:
