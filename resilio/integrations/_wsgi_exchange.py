@@ -65,7 +65,7 @@ def around(result: Iterable[bytes], exchange: Exchange, context: Context | None)
 
         context: Its own, if it has one.
     """
-    if isinstance(result, (list, tuple)):
+    if isinstance(result, (list, tuple)) and not hasattr(result, "close"):
         return sized(exchange, result)
     if _is_file(result, exchange.environ) and _pass_file(result, exchange):
         return result

@@ -166,6 +166,59 @@ def test_ls01_a_body_that_nobody_closes_is_abandoned_and_counted(caplog) -> None
     assert "abandoned-by-wsgi" in said[0]
 
 
+def test_a_body_is_an_iterator_by_name_as_well() -> None:
+    """
+    Servers written in C or Rust call `__next__` by its name, and so does what goes on in a context of its own.
+
+    It raised NotImplementedError: Granian broke off each body that was no list.
+    """
+    gate = bulkhead(1)
+    body = Exchange().begin(Middleware(answers(body=lambda: parts(b"a", b"b")), gate)).body
+    assert (body.__next__(), body.__next__()) == (b"a", b"b")
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            body.__next__()
+    body.close()
+    assert counts(gate) == (1, 0, 0, 0)
+    broken = Exchange().begin(Middleware(answers(body=lambda: parts(b"a", OSError("late"))), gate)).body
+    assert broken.__next__() == b"a"
+    with pytest.raises(OSError, match="late"):
+        broken.__next__()
+    assert counts(gate) == (1, 1, 0, 0)
+
+
+def test_one_middleware_inside_of_another_that_has_told_it_a_deadline() -> None:
+    """The inner one's body is iterated in the context of the outer one's request: a stream of it could not be read."""
+    outer, inner = bulkhead(1), bulkhead(1)
+    app = Middleware(Middleware(answers(body=lambda: parts(b"a", b"b")), inner), outer, default_deadline=30.0)
+    assert Exchange().to(app).written == b"ab"
+    assert (counts(outer), counts(inner)) == ((1, 0, 0, 0), (1, 0, 0, 0))
+
+
+class Status(str):
+    """As frameworks make them of an enumeration, or mark them as safe."""
+
+    __slots__ = ()
+
+
+class Closing(list[bytes]):
+    """A list that has something to close, as any iterable may."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_status_and_a_body_of_derived_types_are_what_they_are() -> None:
+    """What the server would take, it gets: the status was refused, and the list was never closed."""
+    gate = bulkhead(1)
+    said = Closing([b"served"])
+    exchange = Exchange().to(Middleware(answers(Status("404 Not Found"), lambda: said), gate))
+    assert (exchange.status, exchange.written, said.closed) == (404, b"served", True)
+    assert counts(gate) == (0, 0, 1, 0)
+
+
 def test_a_body_that_was_read_to_its_end_and_not_closed_is_whole() -> None:
     """A server that does not close what it has read to the end has served it."""
     gate = bulkhead(1)

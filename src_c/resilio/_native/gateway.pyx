@@ -136,16 +136,17 @@ cdef class Exchange:
             self.gateway._abandoned(permit)
 
 
-cdef long _code(str status) except -1:
+cdef long _code(status) except -1:
     """The number that a status begins with; what begins with none is a fault of the server."""
     cdef int at
     cdef long code = 0
-    if len(status) < 3:
+    cdef str said = status if type(status) is str else str(status)  # what it is of is for the server to judge
+    if len(said) < 3:
         return 500
     for at in range(3):
-        if not u"0" <= status[at] <= u"9":
+        if not u"0" <= said[at] <= u"9":
             return 500
-        code = 10 * code + <long>status[at] - <long>u"0"
+        code = 10 * code + <long>said[at] - <long>u"0"
     return code
 
 
@@ -172,8 +173,13 @@ cdef class Body:
     def __iter__(self):
         return self
 
-    def __next__(self):                     # see `_next`, which stands in its place
-        raise NotImplementedError
+    def __next__(self):                     # for who calls it by name, as some servers do; see `_next`
+        cdef PyObject *part = _next(<PyObject *>self)
+        if part == NULL:
+            raise StopIteration
+        value = <object>part
+        Py_DECREF(part)
+        return value
 
     def close(self):
         """Close the app's iterable, then end the permit."""
