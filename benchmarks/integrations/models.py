@@ -1,8 +1,8 @@
 """
 `python -m benchmarks.integrations.models`: what a guard takes of the throughput of the models' SDKs, on loopback.
 
-A server in a process of its own answers as each provider does, at once: a whole answer, or a stream of 20 events. Two
-clients alike, one bare and one guarded, take turns in slices of few calls. The figures are medians over neighbouring
+A server in a process of its own answers as each provider does: a whole answer at once, or a stream of 20 events, once
+all in one piece and once each in a chunk of its own, a millisecond after the one before. Two clients alike, one bare and one guarded, take turns in slices of few calls. The figures are medians over neighbouring
 slices: calls in a second, and processor time of the client for each call, with the limits of 95 % from resampling them.
 """
 
@@ -28,8 +28,11 @@ from resilio.bench._results import Row, Skip
 __all__ = ["main", "throughput"]
 
 SDKS = ("openai", "anthropic")
+ANSWERS = ("whole answers", "streams in one piece", "streams by the event")
 LEAST = 10
 """Pairs, however long they take."""
+PAUSE = 0.001
+"""Seconds between two events that come one by one."""
 WORDS = [f"word{number} " for number in range(17)]
 SAID = [{"role": "user", "content": "say something"}]
 
@@ -71,12 +74,21 @@ def _whole(sdk: str) -> bytes:
     return _http("application/json", json.dumps(answer).encode())
 
 
-def _streamed(sdk: str) -> bytes:
+def _events(sdk: str) -> list[bytes]:
     parts = []
     for name, data in _anthropic_events() if sdk == "anthropic" else _openai_events():
         text = data if isinstance(data, str) else json.dumps(data)
-        parts.append((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
-    return _http("text/event-stream", "".join(parts).encode())
+        parts.append(((f"event: {name}\n" if name else "") + f"data: {text}\n\n").encode())
+    return parts
+
+
+def _streamed(sdk: str) -> bytes:
+    return _http("text/event-stream", b"".join(_events(sdk)))
+
+
+def _chunked(sdk: str) -> list[bytes]:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return [head, *(b"%x\r\n%s\r\n" % (len(event), event) for event in _events(sdk)), b"0\r\n\r\n"]
 
 
 def _http(kind: str, body: bytes) -> bytes:
@@ -84,12 +96,10 @@ def _http(kind: str, body: bytes) -> bytes:
 
 
 class _Provider(asyncio.Protocol):
-    """Answers each request once its body is here, which ends it with a brace."""
+    """Answers each request once its body is here, which ends it with a brace; its model is the number of the answer."""
 
     transport: Any
-    answers: ClassVar = {
-        (sdk.encode(), streams): make(sdk) for sdk in SDKS for streams, make in ((False, _whole), (True, _streamed))
-    }
+    answers: ClassVar = {sdk.encode(): ([_whole(sdk)], [_streamed(sdk)], _chunked(sdk)) for sdk in SDKS}
 
     def connection_made(self, transport: Any) -> None:
         self.transport, self.got = transport, b""
@@ -98,9 +108,14 @@ class _Provider(asyncio.Protocol):
         self.got += data
         if self.got.endswith(b"}"):
             sdk = b"anthropic" if self.got.startswith(b"POST /v1/messages") else b"openai"
-            streams = b'"stream":true' in self.got.replace(b" ", b"")
+            model = self.got.replace(b" ", b"").partition(b'"model":"')[2]
             self.got = b""
-            self.transport.write(self.answers[sdk, streams])
+            self.send(self.answers[sdk][int(model[:1])], 0)
+
+    def send(self, pieces: Sequence[bytes], at: int) -> None:
+        self.transport.write(pieces[at])
+        if at + 1 < len(pieces):
+            asyncio.get_running_loop().call_later(PAUSE, self.send, pieces, at + 1)
 
 
 def _policies() -> dict[str, Callable[[], Any]]:
@@ -120,16 +135,19 @@ def _client(sdk: str, url: str) -> Any:
     return module.AsyncOpenAI(base_url=f"{url}/v1", api_key="key", max_retries=0)
 
 
-def _caller(sdk: str, streams: bool) -> Callable[[Any], Any]:
+def _caller(sdk: str, answers: str) -> Callable[[Any], Any]:
+    number = ANSWERS.index(answers)
+    options: dict[str, Any] = {"model": str(number), "messages": SAID, "stream": number > 0}
+
     async def ask(client: Any) -> Any:
         if sdk == "anthropic":
-            return await client.messages.create(model="m", max_tokens=64, messages=SAID, stream=streams)
-        return await client.chat.completions.create(model="m", messages=SAID, stream=streams)
+            return await client.messages.create(max_tokens=64, **options)
+        return await client.chat.completions.create(**options)
 
     async def read(client: Any) -> int:
         return len([event async for event in await ask(client)])
 
-    return read if streams else ask
+    return read if number else ask
 
 
 async def _slice(call: Callable[[Any], Any], client: Any, calls: int) -> Slice:
@@ -145,10 +163,10 @@ async def _slice(call: Callable[[Any], Any], client: Any, calls: int) -> Slice:
 
 
 async def _pairs(
-    sdk: str, streams: bool, policy: Any, url: str, pairs: int, calls: int, seconds: float = math.inf
+    sdk: str, answers: str, policy: Any, url: str, pairs: int, calls: int, seconds: float = math.inf
 ) -> Pairs:
     guard = importlib.import_module(f"resilio.integrations.llm.{sdk}").guard
-    call, found = _caller(sdk, streams), []
+    call, found = _caller(sdk, answers), []
     other = _client(sdk, url)
     async with _client(sdk, url) as bare, other if policy is None else guard(other, policy) as guarded:
         for client in (bare, guarded) * 3:
@@ -174,18 +192,18 @@ def throughput(seconds: float) -> list[Row | Skip]:
     """
     found: list[Row | Skip] = []
     policies = _policies()
-    share = seconds / (len(SDKS) * 2 * len(policies)) * 0.7
+    share = seconds / (len(SDKS) * len(ANSWERS) * len(policies)) * 0.7
     with serving(_Provider) as url:
         for sdk in SDKS:
             if importlib.util.find_spec(sdk) is None:
                 found.append(Skip(sdk, "not installed"))
                 continue
-            for streams, what in ((False, "whole answers"), (True, "streams")):
+            for answers in ANSWERS:
                 guarded = {
-                    name: asyncio.run(_pairs(sdk, streams, make(), url, 1000, 8, share))
+                    name: asyncio.run(_pairs(sdk, answers, make(), url, 1000, 8, share))
                     for name, make in policies.items()
                 }
-                found += rows(f"{sdk}, {what}", guarded)
+                found += rows(f"{sdk}, {answers}", guarded)
     return found
 
 
@@ -201,12 +219,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with serving(_Provider) as url:
         for sdk in options.sdks:
-            for streams in (False, True):
+            for answers in ANSWERS:
                 for name, make in _policies().items():
-                    pairs = asyncio.run(_pairs(sdk, streams, make(), url, options.pairs, options.calls))
+                    pairs = asyncio.run(_pairs(sdk, answers, make(), url, options.pairs, options.calls))
                     cells = [
                         f"{sdk} {importlib.import_module(sdk).__version__}",
-                        "streams" if streams else "whole",
+                        answers,
                         name,
                         f"{statistics.median(bare.per_second for bare, _ in pairs):.0f}",
                         f"{statistics.median(bare.cpu_us for bare, _ in pairs):.0f}",
