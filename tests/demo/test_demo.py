@@ -89,7 +89,8 @@ def test_interrupted_demo_leaves_a_partial_result_and_no_process(tmp_path: Path)
     result = json.loads(output)
     assert not result["complete"]
     assert result["ended_early"] == "interrupted"
-    assert [list(both) for both in result["runs"].values()] == [["bare", "guarded"], [], []]
+    runs = [list(both) for both in result["runs"].values()]
+    assert (runs[0], runs[-1]) == (["bare", "guarded"], [])
     bare = result["runs"]["outage"]["bare"]
     assert 0 < bare["answered"] < bare["offered"]
 
