@@ -336,8 +336,8 @@ class Custody:
             return begin(self)
         hooks = sys.get_asyncgen_hooks()
         self._finalizer = hooks.finalizer
-        sys.set_asyncgen_hooks(None, self._finalize)
         try:
+            sys.set_asyncgen_hooks(None, self._finalize)
             return inner.__anext__()
         finally:
             sys.set_asyncgen_hooks(*hooks)

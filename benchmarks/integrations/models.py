@@ -2,8 +2,9 @@
 `python -m benchmarks.integrations.models`: what a guard takes of the throughput of the models' SDKs, on loopback.
 
 A server in a process of its own answers as each provider does: a whole answer at once, or a stream of 20 events, once
-all in one piece and once each in a chunk of its own, a millisecond after the one before. Two clients alike, one bare and one guarded, take turns in slices of few calls. The figures are medians over neighbouring
-slices: calls in a second, and processor time of the client for each call, with the limits of 95 % from resampling them.
+all in one piece and once each in a chunk of its own, a millisecond after the one before. Two clients alike, one bare
+and one guarded, take turns in slices of few calls. The figures are medians over neighbouring slices: calls in a second,
+and processor time of the client for each call, with the limits of 95 % from resampling them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from resilio._backends import threads
+from resilio._native.timing import AsyncioCutoff
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,7 +37,7 @@ class Waits(Protocol):
 
 
 class Cutoff(Protocol):
-    """What interrupts the code of one block, in the task that entered it, once its time is up."""
+    """What interrupts the code of one block, in the task that entered it, once its time is up; then of another."""
 
     def start(self, seconds: float) -> None:
         """Begin the block, in the current task; its code is interrupted in *seconds*, or where it next suspends."""
@@ -112,8 +113,6 @@ def cutoff(suspended: Callable[[], bool] | None) -> Cutoff:
         from resilio._backends.trio_cutoff import TrioCutoff
 
         return TrioCutoff()
-    from resilio._backends.asyncio_cutoff import AsyncioCutoff
-
     return AsyncioCutoff(suspended)
 
 

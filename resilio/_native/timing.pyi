@@ -1,5 +1,5 @@
-from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
@@ -7,7 +7,16 @@ from resilio._native.core import Gate, Rest
 from resilio._streams import Inside
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
+__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
+
+@final
+class AsyncioCutoff:
+    def __init__(self, suspended: Callable[[], bool] | None) -> None: ...
+    @property
+    def fired(self) -> bool: ...
+    def start(self, seconds: float) -> None: ...
+    def close(self, error: BaseException | None) -> bool: ...
+    def here(self) -> bool: ...
 
 def stream_began(gate: Gate) -> None: ...
 def stream_ended(gate: Gate, outcome: int) -> None: ...

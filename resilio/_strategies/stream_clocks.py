@@ -8,13 +8,11 @@ deadline is not ambient: the consumer's time is its own, though it may use up a 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import suppress
-from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from resilio import _backends, _context, _ledger
 from resilio._native import clock
-from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._native.core import AmbientDeadline, AmbientSetting, ambient_deadline
 from resilio._native.timing import stream_began, stream_ended
 from resilio._outcome import Outcome
 from resilio._streams import Custody, Inside
@@ -29,21 +27,54 @@ __all__ = ["deadline_items", "items_until_deadline", "timed_items"]
 Step = Callable[[Awaitable[Any]], Awaitable[Any]]
 
 
-async def _within(awaitable: Awaitable[Any], seconds: float, cuts: list[Cutoff], late: Callable[[], Exception]) -> Any:
-    """Await one step for so many seconds, and raise `late()` if that was not enough."""
-    cutoff = _backends.cutoff(None)
-    cutoff.start(seconds)
-    cuts.append(cutoff)  # what gates inside are told by
-    try:
-        item = await awaitable
-    except BaseException as error:
-        cuts.remove(cutoff)
-        if cutoff.close(error):
-            raise _ledger.pass_on(error, late()) from error
-        raise
-    cuts.remove(cutoff)
-    cutoff.close(None)
-    return item
+class _Steps:
+    """Awaits one step of a stream after the other, each in its time: by one cutoff, begun again for each."""
+
+    __slots__ = ("_cutoff", "_cuts", "_setting")
+
+    def __init__(self, cuts: list[Cutoff]) -> None:
+        self._cuts = cuts  # what gates inside are told by
+        self._cutoff: Cutoff | None = None
+        self._setting = AmbientSetting()  # what is ambient in a step
+
+    async def step(self, awaitable: Awaitable[Any]) -> Any:
+        """Await the next item for as long as it may take; raise what `late` gives if that was not enough."""
+        cutoff = self._cutoff
+        if cutoff is None:
+            cutoff = self._cutoff = _backends.cutoff(None)
+        try:
+            self._cuts.append(cutoff)
+            seconds = self.begin()
+            if seconds is not None:
+                cutoff.start(seconds)
+            item = await awaitable
+            cutoff.close(None)
+            self._setting.leave(None)
+            self._cuts.remove(cutoff)
+            self.end()
+        except BaseException as error:  # a Ctrl-C may have come anywhere
+            try:
+                late = self.late() if cutoff.close(error) else None
+            finally:
+                self._setting.leave(None)
+                if cutoff in self._cuts:
+                    self._cuts.remove(cutoff)
+            self.end()
+            if late is not None:
+                raise _ledger.pass_on(error, late) from error
+            raise
+        return item
+
+    def begin(self) -> float | None:
+        """Begin a step, and return the seconds that it has; None: as long as it takes."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Note that a step is over, also one that did not begin or has ended."""
+
+    def late(self) -> Exception:
+        """Return what says that the time was up, in the step."""
+        raise NotImplementedError
 
 
 async def _items(
@@ -74,40 +105,45 @@ async def _items(
         over(outcome)
 
 
-class _Clocks:
+class _Clocks(_Steps):
     """The times of one stream: what its producer takes, its consumer's apart."""
 
-    __slots__ = ("_any", "_cuts", "_gate", "_late", "_spent_ns", "_total")
+    __slots__ = ("_any", "_at_ns", "_begun_ns", "_gate", "_late", "_limit", "_seconds", "_spent_ns", "_total", "_which")
 
     def __init__(self, gate: TimeoutGate, cuts: list[Cutoff]) -> None:
+        super().__init__(cuts)
         self._gate = gate
-        self._cuts = cuts
         self._total = gate.total
-        self._spent_ns = 0
+        self._begun_ns = -1  # of the step under way
+        self._at_ns = self._spent_ns = 0
         self._any = False
         self._late = False
+        self._which, self._limit, self._seconds = "total", self._total, self._total
 
-    async def step(self, awaitable: Awaitable[Any]) -> Any:
-        """Await the next item for as long as the nearest of the clocks allows."""
-        which, limit, seconds = self._nearest()
-        begun_ns = clock.now_ns()
+    def begin(self) -> float | None:
+        """The nearest of the clocks counts."""
+        which, limit = ("idle", self._gate.idle) if self._any else ("first", self._gate.first)
+        seconds = limit
+        if self._total is not None:
+            left = max(self._total - self._spent_ns / 1e9, 0.0)
+            if seconds is None or left <= seconds:
+                which, limit, seconds = "total", self._total, left
+        self._which, self._limit, self._seconds = which, limit, seconds
+        self._begun_ns = self._at_ns = clock.now_ns()
+        return seconds
 
-        def late() -> Exception:
-            self._late = True
-            return self._gate.timed_out(begun_ns + round(seconds * 1e9), limit or 0.0, which)
-
-        try:
-            return await (awaitable if limit is None else _within(awaitable, seconds, self._cuts, late))
-        finally:
+    def end(self) -> None:
+        """The clock of all items stands still until the next step."""
+        begun_ns, self._begun_ns = self._begun_ns, -1
+        if begun_ns >= 0:
             self._spent_ns += clock.now_ns() - begun_ns
             self._any = True
 
-    def _nearest(self) -> tuple[str, float | None, float]:
-        which, limit = ("idle", self._gate.idle) if self._any else ("first", self._gate.first)
-        left = None if self._total is None else max(self._total - self._spent_ns / 1e9, 0.0)
-        if left is not None and (limit is None or left <= limit):
-            return "total", self._total, left
-        return which, limit, limit or 0.0
+    def late(self) -> Exception:
+        """Return what says which clock it was."""
+        self._late = True
+        seconds = self._seconds or 0.0
+        return self._gate.timed_out(self._at_ns + round(seconds * 1e9), self._limit or 0.0, self._which)
 
     def over(self, outcome: Outcome) -> None:
         """Let the gate learn from the stream."""
@@ -130,50 +166,43 @@ def timed_items(gate: TimeoutGate, make: Inside) -> AsyncGenerator[Any, Any]:
     return _items(gate, make, clocks.step, clocks.over)
 
 
-class _Until:
+class _Until(_Steps):
     """The deadline of one stream, from its first step: ambient while its producer works."""
 
-    __slots__ = ("_allowed_ns", "_cuts", "_gate", "_until_ns")
+    __slots__ = ("_allowed_ns", "_deadline", "_gate", "_until_ns")
 
     def __init__(self, gate: DeadlineGate, cuts: list[Cutoff]) -> None:
+        super().__init__(cuts)
         self._gate = gate
-        self._cuts = cuts
         self._allowed_ns = round(gate.allowed * 1e9)
         self._until_ns = 0
+        self._deadline: AmbientDeadline | None = None
 
-    def enter(self) -> Token[AmbientDeadline | None] | None:
-        """Set it, unless one outside is nearer."""
-        self._until_ns = self._until_ns or clock.now_ns() + self._allowed_ns
+    def begin(self) -> float:
+        """Set the deadline, unless one outside is nearer."""
+        now_ns = clock.now_ns()
+        until_ns = self._until_ns = self._until_ns or now_ns + self._allowed_ns
         outer = ambient_deadline()
-        if outer is not None and outer.until_ns <= self._until_ns:
-            return None
-        deadline = AmbientDeadline(self._until_ns, self._allowed_ns, _context.deadline.get())
-        return _context.deadline.set(deadline)
+        if outer is not None and outer.until_ns <= until_ns:
+            until_ns = outer.until_ns
+        else:
+            before, deadline = _context.deadline.get(), self._deadline
+            if deadline is None or deadline.outer is not before:
+                deadline = self._deadline = AmbientDeadline(until_ns, self._allowed_ns, before)
+            self._setting.set(_context.deadline, deadline)
+        return max(0, until_ns - now_ns) / 1e9
 
-    def leave(self, token: Token[AmbientDeadline | None] | None) -> None:
-        """Put back what was."""
-        if token is not None:
-            with suppress(ValueError):  # closed in another context, which the step's was a copy of
-                _context.deadline.reset(token)
-
-    async def step(self, awaitable: Awaitable[Any]) -> Any:
-        """Await the next item until the deadline."""
-        token = self.enter()
-        try:
-            ambient = ambient_deadline()
-            until_ns = self._until_ns if ambient is None else ambient.until_ns
-            left = max(0, until_ns - clock.now_ns()) / 1e9
-            return await _within(awaitable, left, self._cuts, self._gate.passed)
-        finally:
-            self.leave(token)
+    def late(self) -> Exception:
+        """Return what says that the deadline has passed."""
+        return self._gate.passed()
 
     def now(self, step: Callable[..., Any], *args: Any) -> Any:
         """Do a step of a generator that is not async: it is not interrupted."""
-        token = self.enter()
         try:
+            self.begin()
             return step(*args)
         finally:
-            self.leave(token)
+            self._setting.leave(None)
 
 
 def items_until_deadline(gate: DeadlineGate, make: Inside) -> AsyncGenerator[Any, Any]:

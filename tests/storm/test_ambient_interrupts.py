@@ -6,18 +6,29 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 import trio
 
-from resilio import DeadlineExceededError, _ambient_block, _context, deadline, detached, priority, remaining
+from resilio import (
+    DeadlineExceededError,
+    _ambient_block,
+    _context,
+    deadline,
+    detached,
+    pipeline,
+    priority,
+    remaining,
+    timeout,
+)
 from resilio._native import core
 from resilio.testing import VirtualTime
-from storm.interrupting import Interrupter
+from storm.interrupting import Interrupter, InterrupterOfCalls
 
 pytestmark = [
     pytest.mark.untraced,
@@ -244,7 +255,12 @@ async def ainterrupt(
     number: int, run: Callable[[], Awaitable[object]], hits: Callable[[FrameType], bool] | None = None
 ) -> BaseException | None:
     """The same for a coroutine that does not suspend."""
-    interrupter, before = Interrupter(number, hits), sys.gettrace()
+    return await aencounter(Interrupter(number, hits), run)
+
+
+async def aencounter(interrupter: Interrupter, run: Callable[[], Awaitable[object]]) -> BaseException | None:
+    """Run such a coroutine into a Ctrl-C; return it, None if the coroutine ended before."""
+    before = sys.gettrace()
     try:
         try:
             interrupter.begin()
@@ -254,7 +270,7 @@ async def ainterrupt(
         arrive()
     except KeyboardInterrupt as error:
         return error
-    assert interrupter.left >= 0, f"swallowed at instruction {number}"
+    assert interrupter.left >= 0, f"swallowed, {interrupter.left}"
     return None
 
 
@@ -288,6 +304,42 @@ def test_an_async_block_interrupted_at_any_instruction_leaves_what_was_before(
                 assert same(ambient(), before), f"interrupted before instruction {number}"
                 assert nothing_left_on(asyncio.get_running_loop()), f"interrupted before instruction {number}"
                 assert _ambient_block._open == {}
+        assert armed_timers() == []
+        await asyncio.sleep(100.0)
+
+    vt.run(main)
+
+
+@pipeline(deadline(5.0), timeout(first=5.0, idle=5.0))
+async def items() -> AsyncIterator[int]:
+    for item in range(3):
+        assert remaining(cap=10.0) <= 5.0
+        yield item
+
+
+def is_of_the_library(frame: FrameType) -> bool:
+    """Python's own callbacks, as those of weak references, swallow a Ctrl-C."""
+    return "resilio" in Path(frame.f_code.co_filename).parts[-3:]
+
+
+async def read() -> None:
+    assert [item async for item in items()] == [0, 1, 2]
+
+
+def test_a_stream_interrupted_as_any_function_begins_leaves_what_was_before(vt: VirtualTime) -> None:
+    """Its steps set what is ambient, and a timer, for as long as they take."""
+
+    async def main() -> None:
+        await read()
+        number = 0
+        with deadline(60.0):
+            before = ambient()
+            while await aencounter(InterrupterOfCalls(number, is_of_the_library), read) is not None:
+                assert same(ambient(), before), f"interrupted at function {number}"
+                assert nothing_left_on(asyncio.get_running_loop()), f"interrupted at function {number}"
+                number += 1
+                await asyncio.sleep(0)  # what was left in the middle is closed
+        assert number > 50
         assert armed_timers() == []
         await asyncio.sleep(100.0)
 

@@ -11,8 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import CO_GENERATOR
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -36,7 +34,7 @@ from resilio import (
 from resilio._strategies import threads
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import assert_no_leaks, record_events
-from storm.interrupting import Interrupter
+from storm.interrupting import Interrupter, InterrupterOfCalls
 from storm.world import CalleeError
 
 pytestmark = [
@@ -208,16 +206,6 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
         assert pool.used == 0, f"interrupted before instruction {number}"
     assert len(errors) == number > 10
     assert_no_leaks()
-
-
-class InterrupterOfCalls(Interrupter):
-    """Raises one as the n-th function in Python begins: between any two instructions CPython itself looks at none."""
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
-        """Trace: the interpreter asks as each function begins; generators may be closed where nothing comes out."""
-        self.left -= not frame.f_code.co_flags & CO_GENERATOR
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def interrupted(number: int, block: Any) -> bool:

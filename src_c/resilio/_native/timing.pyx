@@ -6,12 +6,16 @@ On asyncio the core does the rest: one timer for the call, armed when it first s
 trio the stage is run in a cancel scope, in a thread (of a timeout that may use threads) in a thread of the policy's own.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
+
+from contextvars import Context
+from weakref import ref
 
 from resilio import _context
 from resilio._native import core
@@ -20,7 +24,7 @@ from resilio._native.gate cimport *
 from resilio._native.strategy cimport *
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
+__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
@@ -399,3 +403,4 @@ cdef class TimeoutGate(Gate):
 # ---- the deadline as a stage -----------------------------------------------------------------------------------------
 
 include "timing_deadline.pxi"
+include "timing_cutoff.pxi"
