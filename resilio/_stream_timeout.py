@@ -21,6 +21,8 @@ from resilio.errors import CallTimeoutError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from resilio._backends import Cutoff
+
 __all__ = ["StreamTimeout", "stream_timeout"]
 
 T = TypeVar("T")
@@ -53,6 +55,7 @@ class StreamTimeout(Generic[T]):
         self._any = False
         self._spent_ns = 0
         self._since_ns = 0
+        self._cutoff: Cutoff | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -91,15 +94,17 @@ class StreamTimeout(Generic[T]):
         return which, limit, left
 
     async def _within(self, item: Any, left: float) -> T:
-        cutoff = _backends.cutoff(None)
-        cutoff.start(left)
+        cutoff = self._cutoff
+        if cutoff is None:
+            cutoff = self._cutoff = _backends.cutoff(None)
         try:
+            cutoff.start(left)
             got: T = await item
+            cutoff.close(None)
         except BaseException as error:
             if cutoff.close(error):
                 raise _Late from error
             raise
-        cutoff.close(None)
         return got
 
     async def _close_late(self) -> None:
