@@ -236,7 +236,7 @@ def _policies(
     whole = preset.deadline if deadline is OF_PRESET else deadline
     parts: list[Policy[Any] | None] = [
         fallback,
-        None if whole is None else deadline_of(whole, tasks=False),
+        None if whole is None else _deadline(f"{name}.deadline", whole),
         retry(**_what_to_retry(preset, replay), **tries, budget=paid, name=f"{name}.retry"),
         hedge(replay_safe=True, name=f"{name}.hedge") if replay else None,
         _limit(name, rates, enforce),
@@ -245,6 +245,14 @@ def _policies(
         _timeout(name, preset, preset.timeout if timeout is OF_PRESET else timeout),
     ]
     return tuple(part for part in parts if part is not None)
+
+
+def _deadline(name: str, seconds: Time) -> Deadline:
+    """A deadline is asked for by no name; in a list of all policies it is found by that of its stack."""
+    stage = deadline_of(seconds, tasks=False)
+    stage._as_stage()
+    stage._called_after = stage._gate.name = name
+    return stage
 
 
 def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:

@@ -520,3 +520,10 @@ def test_the_stacks_own_numbers_judge_as_its_parts_do(vt: VirtualTime, on: str) 
     with pytest.raises(ConnectionResetError):
         call(ConnectionResetError())
     assert (policy.snapshot().successes, policy.snapshot().failures) == (1, 1)
+
+
+def test_the_deadline_is_named_after_its_stack() -> None:
+    """Where all policies are listed, three stacks are not three lines of "unnamed"; it takes no name from others."""
+    labels = [policy.label for policy in standard("named-parts", on=OSError).policies]
+    assert labels == [f"named-parts.{part}" for part in ("deadline", "retry", "circuit_breaker", "bulkhead", "timeout")]
+    circuit_breaker("named-parts.deadline")
