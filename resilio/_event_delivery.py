@@ -12,20 +12,21 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from resilio import _event_subscriptions as subscriptions
-from resilio._event_records import Event
+from resilio._event_records import Event, LimitChanged, StateChanged
 from resilio._event_subscriptions import Subscription
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
 
-__all__ = ["dispatch", "postponed", "queue"]
+__all__ = ["dispatch", "postponed", "queue", "queue_changes"]
 
 _lane: dict[str, weakref.ref[_Presence]] = {}
-_waiting: deque[tuple[Gate, Event, dict[Subscription, object]]] = deque()
+_waiting: deque[tuple[Gate, Any, Any]] = deque()
+"""Of each event its gate, and what was captured with it; or a gate's changes, and what makes events of them too."""
 
 
 class _Presence:
@@ -51,8 +52,27 @@ _here = _Here()
 
 def queue(gate: Gate, event: Event) -> None:
     """Put an event into the queue; `dispatch` must follow, once no lock is held."""
-    captured = {one: one.look() for one in subscriptions.capturing if isinstance(event, one.kinds) and one.covers(gate)}
-    _waiting.append((gate, event, captured))
+    _waiting.append((gate, event, _capture(gate, type(event))))
+
+
+def queue_changes(gate: Gate, records: Callable[[list[Any]], Iterable[Event]]) -> None:
+    """
+    Put what a gate has recorded into the queue, in its order whichever threads do so; `dispatch` must follow.
+
+    Args:
+        gate: The gate.
+
+        records: Makes events of its changes, later.
+    """
+    gate.pass_changes(_waiting, (records, _capture(gate, StateChanged, LimitChanged)))
+
+
+def _capture(gate: Gate, *kinds: type) -> dict[Subscription, object]:
+    return {
+        one: one.look()
+        for one in subscriptions.capturing
+        if any(issubclass(kind, one.kinds) for kind in kinds) and one.covers(gate)
+    }
 
 
 def dispatch() -> None:
@@ -86,7 +106,12 @@ def postponed() -> Iterator[None]:
 def _deliver_waiting() -> None:
     # Not inside that `try`: CPython leaves the jump at a loop's end out of it, and a Ctrl-C may come just there.
     while _waiting:
-        _tell(*_waiting.popleft())
+        gate, what, captured = _waiting.popleft()
+        if type(what) is list:
+            records, captured = captured
+            _waiting.extendleft(reversed([(gate, event, captured) for event in records(what)]))
+        else:
+            _tell(gate, what, captured)
 
 
 def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> None:

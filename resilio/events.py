@@ -8,10 +8,11 @@ State changes are always logged, one line each; refusals and ends of calls cost 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from resilio._event_delivery import dispatch, queue
+from resilio._event_delivery import dispatch, queue, queue_changes
 from resilio._event_records import (
     OUTCOMES,
     Event,
@@ -99,14 +100,19 @@ def _gates_of(policy: Any) -> tuple[Any, ...]:
 
 def deliver(gate: Gate) -> None:
     """Deliver the state changes that `gate` has recorded. The core calls this, with no lock held."""
-    kind, name, key = gate.kind, _name(gate), _key(gate)
-    for at_ns, old, new, reason in gate.drain_changes():
+    queue_changes(gate, partial(_records_of, gate, gate.kind, _name(gate), _key(gate)))
+    dispatch()
+
+
+def _records_of(
+    gate: Gate, kind: str, name: str | None, key: Any, changes: list[tuple[int, str, str, str]]
+) -> Iterator[Event]:
+    for at_ns, old, new, reason in changes:
         if reason == "moved":
             for before, after in getattr(gate, "drain_moves", list)():
-                queue(gate, LimitChanged(kind=kind, name=name, old=before, new=after, at_ns=at_ns, key=key))
-            continue
-        queue(gate, StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns, key=key))
-    dispatch()
+                yield LimitChanged(kind=kind, name=name, old=before, new=after, at_ns=at_ns, key=key)
+        else:
+            yield StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns, key=key)
 
 
 def rejected(gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None) -> None:

@@ -272,6 +272,54 @@ def test_events_of_many_threads_are_told_one_at_a_time_and_each_policy_in_order(
         assert [new for name, new in heard if name == policy.name] == ["forced_open", "closed"] * 100
 
 
+def test_changes_of_one_policy_are_told_in_order_whichever_thread_tells_them() -> None:
+    """A thread that comes between what another has done and its being told tells that too, and does not overtake it."""
+    policy, heard = circuit_breaker("payments"), []
+
+    def reset_by_another() -> None:
+        if policy.state == "forced_open":
+            thread = threading.Thread(target=policy.reset)
+            thread.start()
+            thread.join()
+
+    stop = subscribe(lambda event, _: heard.append((event.old, event.new)), policy=policy, capture=reset_by_another)
+    policy.force_open()
+    stop()
+    assert heard == [("closed", "forced_open"), ("forced_open", "closed")]
+
+
+def test_the_changes_that_many_threads_make_to_one_policy_are_a_chain() -> None:
+    """Each begins where the one before has ended, so that whoever listens knows the state."""
+    policy, heard, by_others = circuit_breaker("payments"), [], [0]
+    barrier = threading.Barrier(4)
+
+    def listen(event: StateChanged, origin: object) -> None:
+        heard.append((event.old, event.new))
+        by_others[0] += origin != threading.get_ident()
+
+    def toggle() -> None:
+        barrier.wait()
+        for _ in range(2000):
+            policy.force_open()
+            policy.reset()
+
+    stop = subscribe(listen, policy=policy, capture=threading.get_ident)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=toggle) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+        stop()
+    assert policy.gates[0].changes_lost == 0
+    assert [old for old, _ in heard] == ["closed", *(new for _, new in heard[:-1])]
+    assert by_others[0] > 0, "the threads did not race: none has told another's change"
+
+
 def test_a_slow_listener_does_not_hold_up_other_calls() -> None:
     """While one thread is in a listener, another one's call goes on and its event waits."""
     first, second = circuit_breaker("first"), circuit_breaker("second")

@@ -3,6 +3,7 @@
 
 static rs_gate *live;               /* all gates, for fork */
 static rs_lock live_lock;
+static rs_lock drain_lock;          /* what one thread has taken is in the queue before another takes what came after it */
 
 static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -66,6 +67,7 @@ void rs_gate_forget_all(void)
     int64_t now = rs_clock_now(rs_clk);
     rs_epoch++;
     rs_lock_reset(&live_lock);
+    rs_lock_reset(&drain_lock);
     rs_waiter_after_fork();
     for (rs_gate *gate = live; gate; gate = gate->next) {
         rs_lock_reset(&gate->lock);
@@ -120,18 +122,32 @@ static PyObject *gate_waited(rs_gate *self, void *unused)
     return PyFloat_FromDouble((double)ns / 1e9);
 }
 
-static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
+static uint32_t copy_changes(rs_gate *self, rs_change *change)
 {
-    rs_change change[RS_CHANGES];
     rs_lock_acquire(&self->lock);
     uint32_t n = self->changes;
     memcpy(change, self->change, n * sizeof(rs_change));
-    self->changes = 0;
     rs_lock_release(&self->lock);
-    if (n == 0)
-        return PyList_New(0);
-    const rs_kind *kind = rs_kind_of(self->ops);
-    PyObject *list = kind ? PyList_New(0) : NULL;
+    return n;
+}
+
+/* Take the first *n*, if they still are these. */
+static int take_changes(rs_gate *self, const rs_change *change, uint32_t n)
+{
+    rs_lock_acquire(&self->lock);
+    int same = self->changes >= n && memcmp(self->change, change, n * sizeof(rs_change)) == 0;
+    if (same) {
+        self->changes -= n;
+        memmove(self->change, self->change + n, self->changes * sizeof(rs_change));
+    }
+    rs_lock_release(&self->lock);
+    return same;
+}
+
+static PyObject *list_of(rs_gate *self, const rs_change *change, uint32_t n)
+{
+    const rs_kind *kind = n ? rs_kind_of(self->ops) : NULL;
+    PyObject *list = kind || n == 0 ? PyList_New(0) : NULL;
     for (uint32_t i = 0; list && i < n; i++) {
         PyObject *item = Py_BuildValue("(LssO)", (long long)change[i].at_ns, self->ops->states[change[i].from],
                                        self->ops->states[change[i].to], rs_reason(kind, change[i].reason));
@@ -140,6 +156,47 @@ static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
         Py_XDECREF(item);
     }
     return list;
+}
+
+static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
+{
+    rs_change change[RS_CHANGES];
+    for (;;) {
+        uint32_t n = copy_changes(self, change);
+        PyObject *list = list_of(self, change, n);
+        if (list == NULL || take_changes(self, change, n))
+            return list;
+        Py_DECREF(list);
+    }
+}
+
+/* pass_changes(queue, context): append (gate, changes, context), if there are any. Between what is taken and what is appended no
+   other thread has its turn: so what a gate did first is before what it did then. All that may run code is done before. */
+static PyObject *gate_pass_changes(rs_gate *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    static PyObject *append;
+    rs_change change[RS_CHANGES];
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "pass_changes: takes a queue and what goes with the changes");
+    if (append == NULL && (append = PyUnicode_InternFromString("append")) == NULL)
+        return NULL;
+    for (;;) {
+        uint32_t n = copy_changes(self, change);
+        if (n == 0)
+            Py_RETURN_NONE;
+        PyObject *list = list_of(self, change, n), *entry = list ? PyTuple_Pack(3, (PyObject *)self, list, args[1]) : NULL, *done = NULL;
+        Py_XDECREF(list);
+        if (entry == NULL)
+            return NULL;
+        rs_lock_acquire(&drain_lock);
+        int taken = take_changes(self, change, n);
+        if (taken)
+            done = PyObject_CallMethodOneArg(args[0], append, entry);
+        rs_lock_release(&drain_lock);
+        Py_DECREF(entry);
+        if (taken)
+            return done;
+    }
 }
 
 static PyObject *gate_quantile(rs_gate *self, PyObject *arg)
@@ -247,6 +304,9 @@ static PyMethodDef gate_methods[] = {
      "seconds($self, /)\n--\n\nWhat calls whose outermost stage this is have spent their time on, as a dict of seconds by segment."},
     {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
      "drain_changes($self, /)\n--\n\nThe state changes not yet taken, oldest first: (at_ns, from, to, reason)."},
+    {"pass_changes", (PyCFunction)(void (*)(void))gate_pass_changes, METH_FASTCALL,
+     "pass_changes($self, queue, context, /)\n--\n\nAppend (gate, changes, context) to a deque, if there are state changes not yet taken; "
+     "of several threads that do so, in the order of the changes."},
     {"quantile", (PyCFunction)gate_quantile, METH_O,
      "quantile($self, q, /)\n--\n\nThe q-quantile of settled latencies in seconds (0 <= q <= 1); NaN before the first."},
     {"deliver", (PyCFunction)gate_deliver, METH_NOARGS,
