@@ -270,3 +270,48 @@ def test_requests_in_cycles_are_collected_with_their_permits() -> None:
         warnings.simplefilter("error")
         asyncio.run(main())
     assert policy.snapshot().inflight == 0
+
+
+def test_a_request_that_is_sent_while_its_send_is_told_of_is_sent_once() -> None:
+    """Whoever is told that there is a connection, and sends it then, was first; the request's own `send` is back."""
+
+    class Request:
+        def send(self, connection: str) -> str:
+            return connection
+
+    class Shown:
+        got: str | None = None
+
+        def __init__(self, request: Request) -> None:
+            self.request = request
+
+        def sent(self) -> None:
+            if self.got is None:
+                self.got = ""
+                self.got = self.request.send("the one told")
+
+    class Exchange(core.Exchange):
+        def stand_in(self) -> Shown:
+            shown.append(Shown(self.request))
+            return shown[0]
+
+        def settle(self, permit: Any, error: BaseException) -> None:
+            permit.raised(error)
+
+        def told(self, error: BaseException) -> BaseException:
+            return error
+
+        def finish(self, answer: Any) -> None:
+            """Nothing is held."""
+
+    async def sender(request: Request) -> str:
+        return request.send("the one who tells")
+
+    policy, request = resilio.bulkhead(1), Request()
+    shown: list[Shown] = []
+    sending = core.Exchanges(core.Pipeline(policy.gates, True), Exchange, None, frozenset(), 0)
+    with pytest.raises(RuntimeError, match="has been sent"):
+        asyncio.run(_awaited(sending(request, sender)))
+    assert shown[0].got == "the one told"
+    assert "send" not in vars(request)
+    assert policy.snapshot().inflight == 0

@@ -8,7 +8,7 @@ events nothing is made.
 Source: WHATWG HTML, section 9.2.6 (server-sent events); RFC 8259 (JSON).
 """
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp
 
@@ -201,9 +201,14 @@ cdef class Reader:
 
     cdef int _read(self, bytes piece) except -1:
         cdef Py_ssize_t done, size
+        cdef Py_buffer whole
         if self._rest:
             self._rest += piece
-            done = self._scan(PyByteArray_AS_STRING(self._rest), len(self._rest))
+            PyObject_GetBuffer(self._rest, &whole, PyBUF_SIMPLE)    # fed meanwhile, it must not move
+            try:
+                done = self._scan(<const char *>whole.buf, whole.len)
+            finally:
+                PyBuffer_Release(&whole)
             if done:
                 del self._rest[:done]
             return 0

@@ -384,3 +384,28 @@ def test_members_that_are_odd() -> None:
         members(b"{}", *[b"x"] * 9)
     with pytest.raises(TypeError):
         members(b"{}", "x")  # type: ignore[arg-type]
+
+
+def test_a_reader_that_is_fed_while_it_reads_refuses_that() -> None:
+    """The bytes of an event that came in parts stay where they are while they are read, whoever feeds meanwhile."""
+    refused: list[BufferError] = []
+
+    class Meddling:
+        """A dialect by which an event feeds the reader that reads it."""
+
+        kinds = Kinds({"message_start": BEGINS})
+
+        def usage(self, told: bytes) -> dict[str, float]:
+            """Feed far more than there is room for."""
+            try:
+                reader.feed(b"x" * 1_000_000)
+            except BufferError as error:
+                refused.append(error)
+            return {"input_tokens": float(len(told))}
+
+    reader = Reader(Meddling(), events=True)
+    reader.feed(b'data: {"type": "message_start", ')
+    reader.feed(b'"message": {"usage": {"input_tokens": 3}}}\n\n')
+    assert len(refused) == 1
+    assert reader.usage == {"input_tokens": 19.0}
+    assert reader.cut

@@ -51,12 +51,14 @@ int rs_exchange_is_whole(PyObject *holder)
 
 /* ---- its end -------------------------------------------------------------------------------------------------- */
 
-/* The request is sent by what it was sent by before. That, a new reference; NULL with an exception. */
+/* From now on it is whoever asks first who unhooks it, in whatever thread. */
+static int was_hooked(ExchangeObject *self) { return __atomic_exchange_n(&self->hooked, 0, __ATOMIC_ACQ_REL); }
+
+/* The request is sent by what it was sent by before. That, a new reference; NULL with an exception. Once: by who was_hooked. */
 static PyObject *unhook(ExchangeObject *self)
 {
     PyObject *send = self->send;
     self->send = NULL;
-    self->hooked = 0;
     if (RS_UNLIKELY(PyObject_SetAttr(self->request, name_send, send) < 0))      /* NULL: deletes it */
         Py_CLEAR(send);
     else if (send == NULL)
@@ -74,7 +76,7 @@ static void end(ExchangeObject *self, PyObject *answer)
     if (RS_LIKELY(!self->hooked && holds_nothing(self)))
         return;
     PyErr_Fetch(&type, &value, &traceback);
-    if (self->hooked) {
+    if (was_hooked(self)) {
         Py_XDECREF(unhook(self));
         rs_drop_error();
     }
@@ -165,7 +167,13 @@ static PyObject *exchange_call(ExchangeObject *self, PyObject *const *args, size
         return PyErr_Format(PyExc_RuntimeError, "this request has been sent");
     rs_phase_all(RS_FIRST_BYTE);
     PyObject *done = self->shown == self->request ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(self->shown, name_sent);
-    PyObject *send = done ? unhook(self) : NULL, *sent = send ? PyObject_Vectorcall(send, args, nargsf, kwnames) : NULL;
+    PyObject *send = NULL, *sent = NULL;
+    if (done && !was_hooked(self))
+        PyErr_SetString(PyExc_RuntimeError, "this request has been sent");
+    else if (done)
+        send = unhook(self);
+    if (send)
+        sent = PyObject_Vectorcall(send, args, nargsf, kwnames);
     Py_XDECREF(done);
     Py_XDECREF(send);
     return sent;
@@ -187,7 +195,7 @@ static int hook(ExchangeObject *self)
         return -1;
     }
     self->send = send;
-    self->hooked = 1;
+    __atomic_store_n(&self->hooked, 1, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -358,6 +366,7 @@ static int exchanges_traverse(ExchangesObject *self, visitproc visit, void *arg)
     Py_VISIT(self->pipe);
     Py_VISIT(self->kind);
     Py_VISIT(self->owner);
+    Py_VISIT(self->methods);
     Py_VISIT(self->aside);
     Py_VISIT(self->news);
     return 0;
