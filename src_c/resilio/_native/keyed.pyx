@@ -54,10 +54,12 @@ cdef extern from *:
         return *found ? 1 : PyErr_Occurred() ? -1 : 0;
     #endif
     }
+    #define rs_count(field) ((void)__atomic_fetch_add(&(field), 1, __ATOMIC_RELAXED))    /* one more, in any thread */
     static inline PyObject **rs_items_of(PyObject *tuple) { return ((PyTupleObject *)tuple)->ob_item; }
     """
     int rs_dict_find(object, object, PyObject **) except -1
     PyObject **rs_items_of(object)
+    void rs_count(uint64_t)
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef enum:
@@ -202,7 +204,7 @@ cdef class KeyedTable:
         try:
             return self.policy(self.key_of(request))
         except BaseException as error:
-            self.errors += 1
+            rs_count(self.errors)
             if isinstance(error, KeyboardInterrupt):
                 PyErr_SetInterrupt()    # not the function's: raised again at the next safe point
             else:
@@ -290,7 +292,7 @@ cdef class KeyedTable:
     cdef Entry make(self, object key):
         cdef Entry entry
         if len(self.policies) >= self.max_keys and not self.make_room():
-            self.overflowed += 1
+            rs_count(self.overflowed)
             return self.overflow
         cdef uint64_t changes = self.changes_now()
         entry = self.insert(self.entry_of(key, self.face.build(key)))
@@ -309,7 +311,7 @@ cdef class KeyedTable:
             if entry.key in self.policies:
                 there = <Entry>(<Gate>(<Pipeline>self.policies[entry.key]).gates[0]).entry
             elif len(self.policies) >= self.max_keys:
-                self.overflowed += 1
+                rs_count(self.overflowed)
                 there = self.overflow
             if there is None:
                 entry.references = references_of(entry) + 2     # and the dict's, and the ring's
@@ -393,7 +395,10 @@ cdef class KeyedTable:
         """Forget all keys, whatever their policies know; calls under way end where they began."""
         cdef Entry entry
         with _lock:
-            entries, self.policies, self.ring, self.hand = self.ring, {}, [], 0
+            entries = list(self.ring)
+            self.policies.clear()       # in place: a look-up in another thread may be in the midst of it
+            self.ring.clear()
+            self.hand = 0
             for entry in entries:
                 self.keep_counts(entry)
                 forget(entry)
@@ -428,6 +433,14 @@ cdef int forget(Entry entry) except -1:
     for gate in entry.gates:
         gate.entry = None
     return 0
+
+
+cdef inline Entry entry_at(rs_gate *gate):
+    """The entry of a key's gate, or None; another thread may be about to forget it."""
+    rs_lock_acquire(&gate.lock)
+    cdef Entry entry = None if gate.entry == NULL else <Entry><PyObject *>gate.entry
+    rs_lock_release(&gate.lock)
+    return entry
 
 
 include "keyed_stage.pxi"

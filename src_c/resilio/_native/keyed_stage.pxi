@@ -11,8 +11,9 @@ cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *befor
     cdef KeyedTable table = self.table
     cdef Pipeline policy
     cdef PyObject *found
-    if self.index and before != NULL and before.entry != NULL and (<Entry><PyObject *>before.entry).table is table:
-        found = PyTuple_GET_ITEM((<Entry><PyObject *>before.entry).gates, self.index)
+    cdef Entry entry = entry_at(before) if self.index and before != NULL else None
+    if entry is not None and entry.table is table:
+        found = PyTuple_GET_ITEM(entry.gates, self.index)
     else:
         policy = policy_of_call(table, request)     # held until its gate is: another thread may evict the key
         found = PyTuple_GET_ITEM(policy.gates, self.index)

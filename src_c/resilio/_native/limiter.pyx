@@ -316,10 +316,10 @@ cdef class LimiterGate(Gate):
         """
         Correct what the call which holds the slot at *address* has taken, as the core asks for `current().settle()`.
 
-        Runs no code of the user's: the call cannot end meanwhile.
+        Runs no code of the user's: the call cannot end meanwhile. :meth:`deliver` must follow.
 
         Args:
-            address: Of a slot of this gate, whose call is under way.
+            address: Of a slot of this gate, whose call is under way; or is about to end, and holds it no more.
 
             actual: Of :meth:`actual`; without effect if the configuration has changed since.
         """
@@ -328,7 +328,6 @@ cdef class LimiterGate(Gate):
         if actual.version == self.limiter.version:
             _correct(<rs_gate *><PyObject *>self, <rs_slot *>address, actual.mask, actual.cost, now_ns)
         rs_lock_release(&self.lock)
-        self.deliver()
 
     def observe(self, Amounts remaining not None):
         """

@@ -6,12 +6,21 @@ RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 typedef struct {
     PyObject_HEAD
     rs_run *run;                    /* NULL once the call has ended */
+    rs_lock lock;                   /* another thread may have it, and ask while the call ends: done before that, or not at all */
 } CurrentCallObject;
+
+static void look_at(PyObject *of, rs_run *run)
+{
+    CurrentCallObject *view = (CurrentCallObject *)of;
+    rs_lock_acquire(&view->lock);
+    view->run = run;
+    rs_lock_release(&view->lock);
+}
 
 void rs_frame_end(rs_frame *frame)
 {
     if (frame->view) {
-        ((CurrentCallObject *)frame->view)->run = NULL;
+        look_at(frame->view, NULL);
         Py_CLEAR(frame->view);
     }
 }
@@ -21,7 +30,7 @@ void rs_frame_move(rs_frame *from, rs_frame *to)
     to->view = from->view;
     from->view = NULL;
     if (to->view)
-        ((CurrentCallObject *)to->view)->run = to->run;
+        look_at(to->view, to->run);
 }
 
 PyObject *rs_current(PyObject *module, PyObject *unused)
@@ -33,25 +42,33 @@ PyObject *rs_current(PyObject *module, PyObject *unused)
         CurrentCallObject *view = PyObject_New(CurrentCallObject, &rs_CurrentCallType);
         if (view == NULL)
             return NULL;
+        memset(&view->lock, 0, sizeof view->lock);
         view->run = frame->run;
         frame->view = (PyObject *)view;
     }
     return Py_NewRef(frame->view);
 }
 
-static rs_run *view_run(CurrentCallObject *self)
+/* The run, which cannot end before `let_go`: no code of the user's runs until then. NULL with an exception, and nothing to let go. */
+static rs_run *take(CurrentCallObject *self)
 {
-    if (self->run == NULL)
-        PyErr_SetString(PyExc_RuntimeError, "this call has ended already");
-    return self->run;
+    rs_lock_acquire(&self->lock);
+    if (RS_LIKELY(self->run != NULL))
+        return self->run;
+    rs_lock_release(&self->lock);
+    PyErr_SetString(PyExc_RuntimeError, "this call has ended already");
+    return NULL;
 }
+
+static void let_go(CurrentCallObject *self) { rs_lock_release(&self->lock); }
 
 static PyObject *view_verdict(CurrentCallObject *self, int verdict)
 {
-    rs_run *run = view_run(self);
+    rs_run *run = take(self);
     if (run == NULL)
         return NULL;
     run->verdict = (int8_t)verdict;
+    let_go(self);
     Py_RETURN_NONE;
 }
 
@@ -60,69 +77,111 @@ static PyObject *view_ignore(CurrentCallObject *self, PyObject *unused) { return
 
 static PyObject *view_first_item(CurrentCallObject *self, PyObject *unused)
 {
-    rs_run *run = view_run(self);
+    rs_gate *changed[RS_MAX_GATES];
+    rs_run *run = take(self);
     if (run == NULL)
         return NULL;
-    rs_run_first_item(run, rs_clock_now(rs_clk));
+    int n = rs_run_note_first_item(run, rs_clock_now(rs_clk), changed);
+    let_go(self);
+    rs_gates_deliver(changed, n);
     Py_RETURN_NONE;
+}
+
+/* The rate limit that the call went through, a new reference. NULL with an exception. */
+static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
+{
+    PyObject *gate = NULL;
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    for (int i = run->base; i < run->n && gate == NULL; i++)
+        if (run->slots[i].gate->policy == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
+            gate = Py_NewRef((PyObject *)run->slots[i].gate);
+            *at = i;
+        }
+    int over = run->n == run->base;     /* but for its end's being told */
+    let_go(self);
+    if (gate == NULL && over)
+        return PyErr_Format(PyExc_RuntimeError, "this call has ended already");
+    return gate ? gate : PyErr_Format(PyExc_LookupError, "this call went through no rate limit that is %R", policy);
 }
 
 /* Hand the call's slot at *gate* to it. Reading the numbers may run anything, the end of this call included: so that
    comes first, and the slot is looked up after it. */
 static PyObject *settle_at(CurrentCallObject *self, PyObject *gate, int at, PyObject *given)
 {
-    PyObject *actual = PyObject_CallMethod(gate, "actual", "O", given), *done = NULL;
-    rs_run *run = actual ? view_run(self) : NULL;
-    if (run && at < run->n)
-        done = PyObject_CallMethod(gate, "settle_slot", "nO", (Py_ssize_t)&run->slots[at], actual);
-    else if (run)
+    PyObject *actual = PyObject_CallMethod(gate, "actual", "O", given), *settle = NULL, *slot = NULL, *done = NULL;
+    rs_run *run = NULL;
+    if (actual && (settle = PyObject_GetAttrString(gate, "settle_slot")) != NULL)
+        run = take(self);
+    if (run && at < run->n && (slot = PyLong_FromVoidPtr(&run->slots[at])) != NULL)
+        done = PyObject_CallFunctionObjArgs(settle, slot, actual, NULL);
+    if (run)
+        let_go(self);
+    if (run && done == NULL && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "this call has ended already");
+    if (done)
+        rs_gate_deliver((rs_gate *)gate, NULL, 0);
     Py_XDECREF(actual);
+    Py_XDECREF(settle);
+    Py_XDECREF(slot);
     return done;
 }
 
 /* settle(limit, tokens=812) */
 static PyObject *view_settle(CurrentCallObject *self, PyObject *args, PyObject *actual)
 {
-    PyObject *policy, *given = actual ? Py_NewRef(actual) : PyDict_New(), *done = NULL;
-    rs_run *run = view_run(self);
-    if (run == NULL || given == NULL || !PyArg_ParseTuple(args, "O:settle", &policy))
-        goto out;
-    for (int i = run->base; i < run->n; i++)
-        if (run->slots[i].gate->policy == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
-            PyObject *gate = Py_NewRef((PyObject *)run->slots[i].gate);
-            done = settle_at(self, gate, i, given);
-            Py_DECREF(gate);
-            goto out;
-        }
-    PyErr_Format(PyExc_LookupError, "this call went through no rate limit that is %R", policy);
-out:
-    Py_XDECREF(given);
+    int at = 0;
+    PyObject *policy, *given, *done = NULL;
+    if (!PyArg_ParseTuple(args, "O:settle", &policy))
+        return NULL;
+    PyObject *gate = limit_of(self, policy, &at);
+    if (gate && (given = actual ? Py_NewRef(actual) : PyDict_New()) != NULL) {
+        done = settle_at(self, gate, at, given);
+        Py_DECREF(given);
+    }
+    Py_XDECREF(gate);
     return done;
 }
 
 static PyObject *view_gates(CurrentCallObject *self, void *unused)
 {
-    rs_run *run = view_run(self);
-    return run ? Py_NewRef(run->pipe->gates) : NULL;
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    PyObject *gates = Py_NewRef(run->pipe->gates);
+    let_go(self);
+    return gates;
 }
 
 static PyObject *view_attempt(CurrentCallObject *self, void *unused)
 {
-    rs_run *run = view_run(self);
-    return run ? PyLong_FromUnsignedLong(run->attempt + 1) : NULL;
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    uint32_t attempt = run->attempt;
+    let_go(self);
+    return PyLong_FromUnsignedLong((unsigned long)attempt + 1);
 }
 
 static PyObject *view_hedge(CurrentCallObject *self, void *unused)
 {
-    rs_run *run = view_run(self);
-    return run ? PyLong_FromLong(run->hedge) : NULL;
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    long hedge = run->hedge;
+    let_go(self);
+    return PyLong_FromLong(hedge);
 }
 
 static PyObject *view_segments(CurrentCallObject *self, void *unused)
 {
-    rs_run *run = view_run(self);
-    return run ? rs_ledger_segments(run, rs_clock_now(rs_clk)) : NULL;
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    PyObject *segments = rs_ledger_segments(run, rs_clock_now(rs_clk));
+    let_go(self);
+    return segments;
 }
 
 /* Of all calls under way in this thread, for one reading of the clock. */

@@ -21,6 +21,16 @@
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* What many threads may have at once, and no lock guards, is used by one of them at a time: until it runs code of the user's, or waits.
+   With the GIL that is so anyway. Between the two no return. */
+#ifdef Py_GIL_DISABLED
+#define RS_ALONE(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define RS_NOT_ALONE() Py_END_CRITICAL_SECTION()
+#else
+#define RS_ALONE(object) {
+#define RS_NOT_ALONE() }
+#endif
+
 #if defined(__linux__)
 #define RS_THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
 #else
@@ -89,6 +99,8 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, 
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);
 void rs_run_first_item(rs_run *run, int64_t now);
+int rs_run_note_first_item(rs_run *run, int64_t now, rs_gate **changed);
+void rs_gates_deliver(rs_gate **changed, int n);
 int rs_run_bypassed(void);
 int64_t rs_wait_now(const rs_run *run);
 int rs_skips_waits(void);
@@ -255,6 +267,7 @@ PyObject *rs_import(const char *module);   /* wherever it is called from, new re
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
+void rs_ledger_after_fork(void);
 void rs_drop_error(void);           /* the pending exception, if any; a Ctrl-C is raised again at the next safe point */
 
 /* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first.

@@ -24,10 +24,24 @@ rs_ledger *rs_ledger_keep(rs_ledger *ledger)
     return ledger;
 }
 
+static rs_lock drop_lock;           /* a run lets go of it, against another thread that looks at the run */
+
+void rs_ledger_after_fork(void) { rs_lock_reset(&drop_lock); }
+
+static rs_ledger *ledger_of(const rs_run *run)
+{
+    rs_lock_acquire(&drop_lock);
+    rs_ledger *ledger = rs_ledger_keep(run->ledger);
+    rs_lock_release(&drop_lock);
+    return ledger;
+}
+
 void rs_ledger_drop(rs_ledger **of)
 {
+    rs_lock_acquire(&drop_lock);
     rs_ledger *ledger = *of;
     *of = NULL;
+    rs_lock_release(&drop_lock);
     if (ledger == NULL || __atomic_sub_fetch(&ledger->refs, 1, __ATOMIC_ACQ_REL))
         return;
     while (ledger->saved) {
@@ -396,7 +410,7 @@ void rs_ledger_attach_pending(rs_run *run)
 /* What the run has spent up to now. NULL with an exception. */
 PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
 {
-    rs_ledger *ledger = run->ledger;
+    rs_ledger *ledger = ledger_of(run);
     rs_spent spent = {.n = 0};
     if (ledger == NULL)
         spend(&spent, RS_ATTEMPT, run->attempt + 1, began(run) ? now - began(run) : 0);
@@ -406,6 +420,7 @@ PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
         if (!ledger->closed)
             spend(&spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
         rs_lock_release(&ledger->lock);
+        rs_ledger_drop(&ledger);
     }
     return rs_segments_new(&spent);
 }

@@ -74,9 +74,11 @@ static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
 {
     rs_run *run = &self->run;
     int base = run->base;
+    uint8_t inside = run->inside;
     int64_t now = rs_clock_now(rs_clk);
     for (int i = run->n - 1; i >= base; i--) {
         run->base = (int16_t)i;
+        run->inside = (uint8_t)(inside || i > base);    /* its time is told once, with the outermost */
         int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
         rs_run_settle(run, outcome, NULL, in_finaliser, now);
     }
@@ -89,32 +91,48 @@ PyObject *rs_permit_has_ended(void)
 
 static inline int begins_to_end(PermitObject *self) { return !__atomic_exchange_n(&self->ended, 1, __ATOMIC_ACQ_REL); }
 
-int rs_permit_close(PermitObject *self)
+int rs_permit_close(PermitObject *self, rs_permit_step end, PyObject *argument)
 {
-    if (begins_to_end(self))
-        return 1;
-    rs_permit_has_ended();
-    return 0;
+    if (!begins_to_end(self)) {
+        rs_permit_has_ended();
+        return 0;
+    }
+    RS_ALONE(self);
+    end(self, argument);
+    RS_NOT_ALONE();
+    return 1;
+}
+
+void rs_permit_do(PermitObject *self, rs_permit_step step, PyObject *argument)
+{
+    RS_ALONE(self);
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        step(self, argument);
+    RS_NOT_ALONE();
 }
 
 PyObject *rs_permit_settle(PermitObject *self, int outcome)
 {
-    if (!rs_permit_close(self))
-        return NULL;
+    if (!begins_to_end(self))
+        return rs_permit_has_ended();
+    RS_ALONE(self);
     rs_run_settle(&self->run, outcome, NULL, 0, rs_clock_now(rs_clk));
+    RS_NOT_ALONE();
     Py_RETURN_NONE;
+}
+
+static void end_raised(PermitObject *self, PyObject *error)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    PyErr_Clear();
 }
 
 PyObject *rs_permit_raised(PermitObject *self, PyObject *error)
 {
     if (!PyExceptionInstance_Check(error))
         return PyErr_Format(PyExc_TypeError, "raised: takes an exception, not %R", error);
-    if (!rs_permit_close(self))
-        return NULL;
-    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    rs_run_raised(&self->run, rs_clock_now(rs_clk));
-    PyErr_Clear();
-    Py_RETURN_NONE;
+    return rs_permit_close(self, end_raised, error) ? Py_NewRef(Py_None) : NULL;
 }
 
 int rs_permit_end_as(PyObject *permit, int how)
@@ -122,9 +140,11 @@ int rs_permit_end_as(PyObject *permit, int how)
     PermitObject *self = (PermitObject *)permit;
     if (!Py_IS_TYPE(permit, &rs_PermitType) || !begins_to_end(self))
         return 0;
+    RS_ALONE(self);
     if (how == RS_ABANDON)
         count_abandoned(&self->run);
     settle_as_judged(self, how != RS_COMPLETE, how == RS_ABANDON);
+    RS_NOT_ALONE();
     return 1;
 }
 
@@ -149,10 +169,8 @@ static int judge(rs_gate *gate, PyObject *value)
     return RS_IGNORED;              /* a raising predicate teaches nothing */
 }
 
-void rs_permit_judge(PermitObject *self, PyObject *value)
+static void take_answer(PermitObject *self, PyObject *value)
 {
-    if (__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
-        return;
     int64_t now = rs_clock_now(rs_clk);
     for (int i = self->run.base; i < Py_MIN(self->run.n, JUDGED); i++) {
         rs_slot *slot = &self->run.slots[i];
@@ -164,6 +182,8 @@ void rs_permit_judge(PermitObject *self, PyObject *value)
     }
     rs_run_first_item(&self->run, now);
 }
+
+void rs_permit_judge(PermitObject *self, PyObject *value) { rs_permit_do(self, take_answer, value); }
 
 /* ---- for streams -------------------------------------------------------------------------------------------- */
 
@@ -189,8 +209,10 @@ int rs_is_permit(PyObject *around)
 void rs_permit_lend(PyObject *permit, rs_run *to)
 {
     PermitObject *self = (PermitObject *)permit;
+    RS_ALONE(self);
     if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
         rs_ledger_lend(&self->run, to);
+    RS_NOT_ALONE();
 }
 
 /* ---- for blocks --------------------------------------------------------------------------------------------- */

@@ -17,8 +17,14 @@ typedef struct {
 /* RuntimeError, for who would end it again. */
 PyObject *rs_permit_has_ended(void);
 
-/* End it now (1), or RuntimeError if it has ended (0). On free-threaded builds too, one of two threads wins. */
-int rs_permit_close(PermitObject *self);
+/* How a permit ends, or goes on: told *argument*, while no other thread touches what it holds. */
+typedef void (*rs_permit_step)(PermitObject *self, PyObject *argument);
+
+/* Do *end* if it has not ended (1), or RuntimeError (0). On free-threaded builds too, one of two threads wins. */
+int rs_permit_close(PermitObject *self, rs_permit_step end, PyObject *argument);
+
+/* Do *step* unless it has ended. */
+void rs_permit_do(PermitObject *self, rs_permit_step step, PyObject *argument);
 
 /* End it as *outcome*, or as each gate's own rules judge *error*. NULL with an exception if it had ended. */
 PyObject *rs_permit_settle(PermitObject *self, int outcome);

@@ -24,41 +24,41 @@ static PyObject *permit_success(PermitObject *self, PyObject *unused) { return r
 static PyObject *permit_ignore(PermitObject *self, PyObject *unused) { return rs_permit_settle(self, RS_IGNORED); }
 static PyObject *permit_raised(PermitObject *self, PyObject *error) { return rs_permit_raised(self, error); }
 
+static void fail(PermitObject *self, PyObject *error)
+{
+    int64_t now = rs_clock_now(rs_clk);
+    rs_run_settle(&self->run, RS_FAILURE, error, 0, now);
+    if (error)
+        rs_ledger_attach(&self->run, error, now);
+}
+
 static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *error = nargs > 0 && args[0] != Py_None ? args[0] : NULL;
     if (nargs > 1 || (error && !PyExceptionInstance_Check(error)))
         return PyErr_Format(PyExc_TypeError, "failure: takes an exception or nothing");
-    if (!rs_permit_close(self))
-        return NULL;
-    int64_t now = rs_clock_now(rs_clk);
-    rs_run_settle(&self->run, RS_FAILURE, error, 0, now);
-    if (error)
-        rs_ledger_attach(&self->run, error, now);
-    Py_RETURN_NONE;
+    return rs_permit_close(self, fail, error) ? Py_NewRef(Py_None) : NULL;
 }
+
+static void cancel(PermitObject *self, PyObject *unused) { rs_run_cancel(&self->run, 0, 0, rs_clock_now(rs_clk)); }
 
 static PyObject *permit_cancel(PermitObject *self, PyObject *unused)
 {
-    if (!rs_permit_close(self))
-        return NULL;
-    rs_run_cancel(&self->run, 0, 0, rs_clock_now(rs_clk));
-    Py_RETURN_NONE;
+    return rs_permit_close(self, cancel, NULL) ? Py_NewRef(Py_None) : NULL;
 }
+
+static void judge_by(PermitObject *self, PyObject *value) { rs_run_returned(&self->run, value, rs_clock_now(rs_clk)); }
 
 static PyObject *permit_returned(PermitObject *self, PyObject *value)
 {
-    if (!rs_permit_close(self))
-        return NULL;
-    rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
-    Py_RETURN_NONE;
+    return rs_permit_close(self, judge_by, value) ? Py_NewRef(Py_None) : NULL;
 }
+
+static void first_item(PermitObject *self, PyObject *unused) { rs_run_first_item(&self->run, rs_clock_now(rs_clk)); }
 
 static PyObject *permit_first_item(PermitObject *self, PyObject *unused)
 {
-    if (self->ended)
-        Py_RETURN_NONE;
-    rs_run_first_item(&self->run, rs_clock_now(rs_clk));
+    rs_permit_do(self, first_item, NULL);
     Py_RETURN_NONE;
 }
 
@@ -85,8 +85,10 @@ static PyObject *permit_phase(PermitObject *self, PyObject *name)
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
     if (segment < 0)
         return NULL;
+    RS_ALONE(self);
     if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
         rs_ledger_phase(&self->run, segment, rs_clock_now(rs_clk));
+    RS_NOT_ALONE();
     Py_RETURN_NONE;
 }
 
@@ -97,12 +99,14 @@ static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t
     unsigned long attempt = segment < 0 ? 0 : PyLong_AsUnsignedLong(args[1]);
     if (segment < 0 || PyErr_Occurred())
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "_at: takes a segment and an attempt");
+    RS_ALONE(self);
     if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE)) {
         if (attempt)
             self->run.attempt = (uint32_t)attempt - 1;
         rs_ledger_begin(&self->run);
         rs_ledger_go(&self->run, segment, rs_clock_now(rs_clk));
     }
+    RS_NOT_ALONE();
     Py_RETURN_NONE;
 }
 
@@ -111,22 +115,20 @@ static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssi
 {
     if (nargs < 1)
         return PyErr_Format(PyExc_TypeError, "_within: the first argument is what to call");
-    if (self->frame.run)                /* it is at it */
+    rs_run *none = NULL;
+    if (!__atomic_compare_exchange_n(&self->frame.run, &none, &self->run, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))    /* it is at it */
         return PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    self->frame = (rs_frame){&self->run, rs_streams, NULL};
+    self->frame.outer = rs_streams;
     rs_streams = &self->frame;
     PyObject *result = PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
     rs_streams = self->frame.outer;
-    self->frame.run = NULL;
+    __atomic_store_n(&self->frame.run, NULL, __ATOMIC_RELEASE);
     return result;
 }
 
-/* The done callback of a future: its end is the call's end. */
-static PyObject *permit_future_done(PermitObject *self, PyObject *future)
+static void end_as_future(PermitObject *self, PyObject *future)
 {
     PyObject *cancelled = PyObject_CallMethod(future, "cancelled", NULL), *error = NULL;
-    if (!rs_permit_close(self))
-        goto out;
     if (cancelled == Py_False)
         error = PyObject_CallMethod(future, "exception", NULL);
     if (error == NULL)
@@ -140,10 +142,15 @@ static PyObject *permit_future_done(PermitObject *self, PyObject *future)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         rs_run_raised(&self->run, rs_clock_now(rs_clk));
     }
-out:
-    rs_drop_error();
     Py_XDECREF(cancelled);
     Py_XDECREF(error);
+}
+
+/* The done callback of a future: its end is the call's end. */
+static PyObject *permit_future_done(PermitObject *self, PyObject *future)
+{
+    rs_permit_close(self, end_as_future, future);
+    rs_drop_error();
     Py_RETURN_NONE;
 }
 
@@ -154,9 +161,14 @@ static PyObject *permit_get(PermitObject *self, void *which)
 
 static PyObject *permit_segments(PermitObject *self, void *unused)
 {
-    if (__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
-        return PyErr_Format(PyExc_RuntimeError, "this permit has ended already: read its segments before");
-    return rs_ledger_segments(&self->run, rs_clock_now(rs_clk));
+    PyObject *segments = NULL;
+    RS_ALONE(self);
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        segments = rs_ledger_segments(&self->run, rs_clock_now(rs_clk));
+    else
+        PyErr_SetString(PyExc_RuntimeError, "this permit has ended already: read its segments before");
+    RS_NOT_ALONE();
+    return segments;
 }
 
 static PyObject *permit_repr(PermitObject *self)

@@ -393,9 +393,18 @@ int rs_run_outward(rs_run *run, rs_end *end)
     return RS_PASS;
 }
 
-/* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. */
+/* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. Who is told of what that
+   changed may end the run: so all are told last. */
 void rs_run_first_item(rs_run *run, int64_t now)
 {
+    rs_gate *changed[RS_MAX_GATES];
+    rs_gates_deliver(changed, rs_run_note_first_item(run, now, changed));
+}
+
+/* The same, with nobody told yet: the gates that have something to tell are owned by *changed*. How many they are. */
+int rs_run_note_first_item(rs_run *run, int64_t now, rs_gate **changed)
+{
+    int n = 0;
     rs_ledger_first(run, now);
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_gate *gate = run->slots[i].gate;
@@ -409,6 +418,15 @@ void rs_run_first_item(rs_run *run, int64_t now)
         gate->ops->first_item(gate, slot, Py_MAX(now - slot->admitted_ns, 0), now);
         rs_gate_unlock(gate);
         if (gate->changes || gate->woken)
-            rs_gate_deliver(gate, NULL, 0);
+            changed[n++] = (rs_gate *)Py_NewRef((PyObject *)gate);
+    }
+    return n;
+}
+
+void rs_gates_deliver(rs_gate **changed, int n)
+{
+    for (int i = 0; i < n; i++) {
+        rs_gate_deliver(changed[i], NULL, 0);
+        Py_DECREF((PyObject *)changed[i]);
     }
 }

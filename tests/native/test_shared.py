@@ -1,0 +1,193 @@
+"""One permit, one view of a call, one table of keys in several threads at once: who ends it and who asks it race."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, keyed, pipeline, rate_limit
+from resilio.testing import VirtualTime, assert_no_leaks
+
+THREADS = 4
+
+
+@pytest.fixture(autouse=True)
+def _often() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Do all of it, each in a thread of its own."""
+    barrier, failures = threading.Barrier(len(works)), []
+
+    def run(work: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_one_of_many_threads_ends_a_permit_while_others_use_it() -> None:
+    """Each permit is ended once, and what is asked of it meanwhile is answered, or that it has ended."""
+    policies = rate_limit("1000000/s", burst=1_000_000), circuit_breaker(consecutive=None), bulkhead(3)
+    by_key = keyed(lambda: bulkhead(3), key=lambda number: number, max_keys=4, idle=1e-6)
+    stack, numbers = pipeline(*policies, by_key), itertools.count()
+    shared: list[Any] = [stack.try_acquire(0)]
+    ended, lost = [0] * THREADS, [0]
+
+    def end(me: int) -> None:
+        for turn in range(3000):
+            permit = shared[0]
+            try:
+                (permit.success, permit.complete, permit.ignore, permit.cancel)[turn % 4]()
+            except RuntimeError:
+                lost[0] += 1
+                continue
+            ended[me] += 1
+            while not (made := stack.try_acquire(next(numbers))):
+                pass
+            shared[0] = made
+
+    def use() -> None:
+        for turn in range(3000):
+            permit = shared[0]
+            permit.answered(turn)
+            permit.first_item()
+            permit.phase("body")
+            with contextlib.suppress(RuntimeError):
+                assert permit.segments.total >= 0
+            permit._within(permit.phase, "connect")
+
+    at_once(*[lambda me=me: end(me) for me in range(THREADS)], use, use)
+    shared[0].success()
+    del shared[0]
+    assert lost[0] > 0, "the threads did not race: each permit was one thread's own"
+    counters = stack.gates[0].counters()
+    ends = ("successes", "failures", "ignored", "cancelled")
+    assert sum(counters[name] for name in ends) == sum(ended) + 1
+    assert_no_leaks(stack, *policies)
+
+
+def test_a_view_of_a_call_may_be_asked_in_other_threads_while_the_call_ends() -> None:
+    """What it is asked for is done, or the call has ended; it never reaches into another call."""
+    limit = rate_limit("1000000/s", burst=1_000_000)
+    stack = pipeline(limit, circuit_breaker(consecutive=None), bulkhead(100))
+    views: list[Any] = [None] * 4
+    over, answered, late = [False], [0] * THREADS, [0] * THREADS
+
+    @stack
+    async def call(number: int) -> None:
+        views[number % 4] = current()
+        await asyncio.sleep(0)
+
+    async def calls() -> None:
+        for start in range(0, 4000, 8):
+            await asyncio.gather(*[call(start + i) for i in range(8)])
+
+    def make_calls() -> None:
+        try:
+            asyncio.run(calls())
+        finally:
+            over[0] = True
+
+    def ask(me: int) -> None:
+        asked: Callable[[Any], object]
+        for asked in itertools.cycle(
+            [
+                lambda view: view.segments,
+                lambda view: view.settle(limit, requests=2),
+                lambda view: view.first_item(),
+                lambda view: view.gates,
+                lambda view: view.ignore(),
+            ]
+        ):
+            if over[0]:
+                return
+            view = views[me]
+            try:
+                if view is not None:
+                    asked(view)
+                    answered[me] += 1
+            except RuntimeError:  # it has ended
+                late[me] += 1
+
+    at_once(make_calls, *[lambda me=me: ask(me) for me in range(THREADS)])
+    assert sum(answered) > 0
+    assert sum(late) > 0, "the threads did not race: no call had ended when its view was asked"
+    counters = stack.gates[0].counters()
+    assert counters["successes"] + counters["ignored"] == counters["calls"] == 4000
+    assert_no_leaks(stack, limit)
+
+
+def test_keys_are_looked_up_while_all_are_forgotten() -> None:
+    """Whoever comes in the midst of `reset` gets the policy of before or one of after."""
+    by_key = keyed(lambda: pipeline(bulkhead(100), bulkhead(100)), key=lambda number: number, max_keys=50, idle=60.0)
+    made, resets = [0], [0]
+
+    @by_key
+    def call(number: int) -> int:
+        return number
+
+    def look_up() -> None:
+        for number in range(4000):
+            with contextlib.suppress(ResilienceError):
+                assert call(number % 40) == number % 40
+        made[0] += 1
+
+    def reset() -> None:
+        while made[0] < THREADS:
+            by_key.reset()
+            resets[0] += 1
+
+    at_once(reset, *[look_up] * THREADS)
+    assert resets[0] > 0
+    assert by_key.snapshot().errors == 0
+    assert by_key.snapshot().inflight == 0
+
+
+def test_the_first_item_counts_at_all_gates_though_a_listener_ends_the_permit(vt: VirtualTime) -> None:
+    """Whoever is told by one gate that it has closed comes when no gate is still to be told of the item."""
+    outer = circuit_breaker("outer")
+    inner = circuit_breaker("inner", consecutive=1, open_for=1.0, max_open_for=1.0)
+    stack = pipeline(outer, inner)
+    inner.force_open()
+    inner.reset()
+    with pytest.raises(ZeroDivisionError):
+        inner.call(lambda: 1 / 0)
+    vt.advance(1.0)
+    inner.call(lambda: None)
+    held = [stack.acquire()]
+    vt.advance(0.25)
+    told = []
+
+    def end(event: Any) -> None:
+        told.append(event.new)
+        vt.advance(5.0)
+        held.pop().success()
+
+    stop = events.subscribe(end, policy=inner)
+    held[0].first_item()
+    stop()
+    assert told == ["closed"]
+    assert outer.latency.quantile(1.0) == pytest.approx(0.25, rel=0.01)
+    assert_no_leaks(outer, inner)
