@@ -250,7 +250,8 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         shared = self._table.overflow.gates
         used = self._table.overflowed or self._table.errors
         gates = [gate for gate in stage.gates() if used or gate not in shared] if stage.states else []
-        return dict(Counter(state for gate in gates if (state := gate.policy._state()) is not None))
+        policies = [policy for gate in gates if (policy := gate.policy) is not None]  # another thread may evict one now
+        return dict(Counter(state for policy in policies if (state := policy._state()) is not None))
 
     def _seen_through(self) -> tuple[Policy[Any], ...]:
         made = self.overflow

@@ -1006,3 +1006,18 @@ def test_one_dead_shard_of_ten_gets_few_calls(vt, seconds, most):
         vt.advance(0.1)
     assert sent[1:] == [seconds * 10] * 9
     assert 0.01 < sent[0] / (seconds * 10) < most
+
+
+def test_a_key_that_is_evicted_while_states_are_counted_is_left_out() -> None:
+    """A snapshot takes the gates first and asks each then: one that another thread evicts in between has no policy."""
+    by_key = keyed(circuit_breaker, key=lambda key: key)
+    gone, here = by_key["gone"].gates[0], by_key["here"].gates[0]
+    gone.policy = None
+
+    class Stage:
+        states = here.states
+
+        def gates(self) -> list[object]:
+            return [gone, here]
+
+    assert by_key._states(Stage()) == {"closed": 1}
