@@ -47,6 +47,7 @@ def _expire(known):
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class AsyncioCutoff:
     """
     Interrupts one block of the task that starts it; another one once that is over.
@@ -64,9 +65,8 @@ cdef class AsyncioCutoff:
     cdef readonly bint fired                # "Whether it has had the task cancelled."
     cdef object __weakref__
 
-    def __cinit__(self, suspended):
+    def __init__(self, suspended):
         self.suspended = suspended
-        self.task = self.timer = self.handle = None
 
     def start(self, double seconds):
         """
