@@ -33,7 +33,7 @@ def names_its_options(factory: F) -> F:
     """
     Have an option that does not exist answered with those that do, and with the one that may be meant.
 
-    Who comes from another library writes `max_attempts` or `fail_max`; "unexpected keyword argument" would leave him
+    Who comes from another library writes `max_attempts` or `fail_max`; "unexpected keyword argument" would leave them
     alone with it. All else about the function stays what it was.
 
     Args:

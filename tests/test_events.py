@@ -288,6 +288,7 @@ def test_changes_of_one_policy_are_told_in_order_whichever_thread_tells_them() -
     assert heard == [("closed", "forced_open"), ("forced_open", "closed")]
 
 
+@pytest.mark.untraced
 def test_the_changes_that_many_threads_make_to_one_policy_are_a_chain() -> None:
     """Each begins where the one before has ended, so that whoever listens knows the state."""
     policy, heard, by_others = circuit_breaker("payments"), [], [0]

@@ -15,6 +15,8 @@ import pytest
 from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, keyed, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
 
+pytestmark = pytest.mark.untraced
+
 THREADS = 4
 
 
