@@ -151,7 +151,7 @@ def test_keys_are_looked_up_while_all_are_forgotten() -> None:
         return number
 
     def look_up() -> None:
-        for number in range(4000):
+        for number in range(500):
             with contextlib.suppress(ResilienceError):
                 assert call(number % 40) == number % 40
         made[0] += 1
