@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, keyed, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
+from storm.racing import at_once
 
 pytestmark = pytest.mark.untraced
 
@@ -27,26 +27,6 @@ def _often() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def at_once(*works: Callable[[], object]) -> None:
-    """Do all of it, each in a thread of its own."""
-    barrier, failures = threading.Barrier(len(works)), []
-
-    def run(work: Callable[[], object]) -> None:
-        barrier.wait()
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def test_one_of_many_threads_ends_a_permit_while_others_use_it() -> None:

@@ -12,12 +12,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from resilio import PipelineWarning, RejectedError, adaptive_limit, bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
+from storm.racing import at_once
 
 THREADS = 6
 
@@ -36,24 +38,12 @@ class Race:
 
     def run(self, step: Callable[[int], Any], steps: int) -> Counter[Any]:
         """Run `steps` steps in each thread; return how often each result came."""
-        start = threading.Barrier(THREADS)
-        failures: list[BaseException] = []
 
         def work(me: int) -> None:
-            start.wait()
-            try:
-                for _ in range(steps):
-                    self.note(me, step(me))
-            except BaseException as error:
-                failures.append(error)
+            for _ in range(steps):
+                self.note(me, step(me))
 
-        threads = [threading.Thread(target=work, args=(me,)) for me in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        at_once(*(partial(work, me) for me in range(THREADS)))
         return self.results
 
     def note(self, me: int, result: Any) -> None:

@@ -78,7 +78,7 @@ cdef class AsyncioCutoff:
         task = _running_task()
         if task is None:
             raise RuntimeError("async with deadline(...) must be entered in a task, which it can interrupt")
-        if self.task is None or (<object>self.task)() is not task:
+        if self.task is None or self.task() is not task:
             self.task = ref(task)
         self.cancelling = task.cancelling()
         self.others = -1

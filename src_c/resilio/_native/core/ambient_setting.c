@@ -2,8 +2,8 @@
  *
  * In Python a Ctrl-C may come between a context variable's `set` and the moment at which somebody knows of it, and at the
  * first instruction of whatever puts it back: what was set would stay for good. Here both are one step, for no bytecode is
- * run in between. What interrupts an async block, its cutoff, is written in Python: it is owned before it begins, and
- * ended until it says that it has ended, so its `close` can be called again wherever it was interrupted.
+ * run in between. What interrupts an async block, its cutoff, runs code of an event loop in Python: it is owned before it begins,
+ * and ended until it says that it has ended, so its `close` can be called again wherever it was interrupted.
  */
 #include "block.h"
 
