@@ -23,18 +23,6 @@ from environments import ROOT, Environment
 GATE = 95.0
 _KINDS = {"Python lines and branches": (".py",), "Cython lines": (".pyx", ".pxd", ".pxi")}
 
-# A child process that ended before the Cython plugin named its files says that nobody traced them; one such file and
-# the data of all others cannot be combined.
-_DROP_UNTRACED = """
-import glob, os
-from coverage import CoverageData
-for name in glob.glob(".coverage.*"):
-    data = CoverageData(name)
-    data.read()
-    if any(file.endswith((".pyx", ".pxi")) and not data.file_tracer(file) for file in data.measured_files()):
-        os.remove(name)
-"""
-
 
 def check_coverage(environment: Environment, tree: Path, build: Path) -> str:
     """Print the report and what is wrong with it, which fails the run; RESILIO_COVERAGE_GATE=0 only says it."""
@@ -57,7 +45,7 @@ def _problem(environment: Environment, tree: Path, build: Path) -> str:
     """
     coverage = [environment.python, "-m", "coverage"]
     shutil.copytree(ROOT / "resilio", tree / "resilio", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    subprocess.run([environment.python, "-c", _DROP_UNTRACED], cwd=tree, check=False)
+    subprocess.run([environment.python, str(ROOT / "tools" / "coverage_files.py")], cwd=tree, check=False)
     subprocess.run([*coverage, "combine", "--quiet"], cwd=tree, check=False)
     for task in (("report", "--precision=1"), ("json", "--quiet", "-o", "coverage.json")):
         if subprocess.run([*coverage, *task], cwd=tree, check=False).returncode:
