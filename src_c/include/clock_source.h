@@ -65,9 +65,9 @@ static rs_clock_pair rs_clock_read_pair(void)
 {
     rs_clock_pair best = {0, UINT64_MAX, 0};
     for (int i = 0; i < 5; i++) {
-        rs_clock_pair pair = {__rdtsc(), 0, 0};
+        rs_clock_pair pair = {RS_CLOCK_COUNTER(), 0, 0};
         pair.ns = rs_clock_monotonic();
-        pair.width = __rdtsc() - pair.ticks;
+        pair.width = RS_CLOCK_COUNTER() - pair.ticks;
         if (pair.width < best.width)
             best = pair;
     }
@@ -93,8 +93,8 @@ static uint64_t rs_clock_close(rs_clock *clock, int64_t *given_ns)
 {
     RS_CLOCK_STORE(clock->sequence, RS_CLOCK_LOAD(clock->sequence) + 1);
     atomic_thread_fence(memory_order_seq_cst);
-    _mm_lfence();
-    uint64_t ticks = __rdtsc(), since = ticks - RS_CLOCK_LOAD(clock->anchor_ticks);
+    __builtin_ia32_lfence();
+    uint64_t ticks = RS_CLOCK_COUNTER(), since = ticks - RS_CLOCK_LOAD(clock->anchor_ticks);
     if (since > RS_CLOCK_LOAD(clock->limit))
         since = RS_CLOCK_LOAD(clock->limit);
     *given_ns = RS_CLOCK_LOAD(clock->anchor_ns) + (int64_t)(since * RS_CLOCK_LOAD(clock->scale) >> 32);
