@@ -72,11 +72,15 @@ def build_wheel(source: Path, environment: Environment, tag: str, coverage: bool
 
 
 def _share_translation(tree: Path, digest: str) -> None:
-    """Bring what Cython made of the same sources for another Python: it is the same C."""
+    """
+    Bring what Cython made of the same sources for another Python: it is the same C.
+
+    As files of now: Cython would make anew what is older than the declarations that an environment came with.
+    """
     for stamp in CACHE.glob("wheel-*/digest.txt"):
         translated = stamp.parent / "tree" / "build" / "cython"
         if stamp.read_text() == digest and translated.exists():
-            shutil.copytree(translated, tree / "build" / "cython")
+            shutil.copytree(translated, tree / "build" / "cython", copy_function=shutil.copy)
             return
 
 
