@@ -36,6 +36,7 @@ BUDGET_EVENTS = {
     "refunded": "refunds",
     "reserved": "reserved",
 }
+_COUNTERS = frozenset(name for name, instrument in CATALOGUE.items() if instrument.type == "counter")
 Numbers = dict[tuple[str, ...], float]
 """What a gate has besides what all have: by the instrument and the values of those labels that are not the policy's."""
 Reader = Callable[[Numbers, Any, Any], None]
@@ -89,29 +90,31 @@ def specific(policy: Any, gate: Any) -> Numbers:
 
 def put(sheet: Sheet, numbers: Numbers, own: tuple[str, str]) -> None:
     """Write a gate's numbers into a sheet."""
-    for (name, *labels), value in numbers.items():
-        written = sheet.counters if CATALOGUE[name].type == "counter" else sheet.gauges
-        kind = "retry_budget" if name == "retry_budget_events" else own[0]
-        written[name, (kind, own[1], *labels)] = value
+    for key, value in numbers.items():
+        name = key[0]
+        written = sheet.counters if name in _COUNTERS else sheet.gauges
+        labels = own if name != "retry_budget_events" else ("retry_budget", own[1])
+        written[name, labels + key[1:]] = value
 
 
 def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency: LatencyHistogram) -> Sheet:
     """What all gates have."""
-    sheet, counters = Sheet(), gate.counters()
+    sheet, (kind, policy), found = Sheet(), own, gate.counters()
+    counters, gauges = sheet.counters, sheet.gauges
     for outcome, counter in OUTCOMES.items():
-        sheet.counters["calls", (*own, outcome)] = counters[counter]
+        counters["calls", (kind, policy, outcome)] = found[counter]
     for reason, count in gate.refusals().items():
         if count:
-            sheet.counters["rejected", (*own, reason)] = count
+            counters["rejected", (kind, policy, reason)] = count
     for name in ("would_reject", "would_wait", "abandoned"):
-        sheet.counters[name, own] = counters[name]
+        counters[name, own] = found[name]
     for name in ("inflight", "queued"):
-        sheet.gauges[name, own] = counters[name]
-    sheet.gauges["policies", own] = 1
-    sheet.counters["waited_seconds", own] = gate.waited
+        gauges[name, own] = found[name]
+    gauges["policies", own] = 1
+    counters["waited_seconds", own] = gate.waited
     for segment, spent in gate.seconds().items():
         if spent:
-            sheet.counters["call_seconds", (*own, segment)] = spent
+            counters["call_seconds", (kind, policy, segment)] = spent
     sheet.durations[own] = Buckets(bounds, latency.buckets(bounds), latency.sum)
     return sheet
 

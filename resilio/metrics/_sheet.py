@@ -77,14 +77,20 @@ class Sheet:
     def add(self, other: Sheet) -> None:
         """Add all of another sheet."""
         self.add_totals(other)
+        if self.gauges.keys().isdisjoint(other.gauges):
+            self.gauges.update(other.gauges)
+            return
         for (name, labels), value in other.gauges.items():
             self.gauge(name, value, *labels)
 
     def add_totals(self, other: Sheet, sign: int = 1) -> None:
         """Add what only grows of another sheet, or take it off."""
         counters = self.counters
-        for key, value in other.counters.items():
-            counters[key] = counters.get(key, 0) + sign * value
+        if sign > 0 and counters.keys().isdisjoint(other.counters):  # most policies have a name of their own
+            counters.update(other.counters)
+        else:
+            for key, value in other.counters.items():
+                counters[key] = counters.get(key, 0) + sign * value
         for labels, buckets in other.durations.items():
             known = self.durations.get(labels)
             self.durations[labels] = buckets if known is None else known.plus(buckets, sign)
