@@ -306,7 +306,8 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
             from resilio import _log
 
             where = _log.describe("keyed", self.name)
-            _log.say(_log.WARNING, "%s: no key, or no policy for it; such calls share one policy", where, error=error)
+            text, fields = "%s: no key, or no policy for it; such calls share one policy", {"policy": "keyed"}
+            _log.say(_log.WARNING, text, where, fields=fields | {"policy_name": self.name}, error=error)
 
     def _new(self, key: Any, config: KeyedConfig) -> Policy[Any]:
         made = _made(config, key, takes_key=self._takes_key)

@@ -35,7 +35,7 @@ __all__ = [
     "wants_refusals",
 ]
 
-ALARMING = frozenset({"open", "forced_open", "closed_down", "draining"})
+ALARMING = frozenset({"open", "forced_open", "closed_down", "draining", "overloaded"})
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # as in logging, which is not imported for four numbers
 Target = Literal["auto", "stdlib", "structlog"]
 
@@ -164,7 +164,9 @@ def listener_failed(listener: Any, error: Exception) -> None:
 
 def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
     """Log what a method of a gate written in Python raised."""
-    say(ERROR, "%s: %s() raised; calls are admitted without it", describe(kind, name), method, error=error)
+    fields = {"policy": kind, "policy_name": name}
+    text = "%s: %s() raised; calls are admitted without it"
+    say(ERROR, text, describe(kind, name), method, fields=fields, error=error)
 
 
 def strategy_failed(what: str) -> None:

@@ -43,7 +43,8 @@ def operate(sampler: Sampler, boot: str, asked: Any, who: str) -> dict[str, Any]
         raise Refused(422, str(error)) from None
     what = ", ".join(f"{option}={show(value)}" for option, value in options.items())
     where = _log.describe(policy.kind, policy.name)
-    _log.say(_log.WARNING, "%s: %s by an operator at %s", where, f"{name}({what})", who)
+    fields = {"policy": policy.kind, "policy_name": policy.name}
+    _log.say(_log.WARNING, "%s: %s by an operator at %s", where, f"{name}({what})", who, fields=fields)
     sampler.journal.add("operation", policy, do=name, options=what, by=who)
     return {"done": name, "kind": policy.kind, "name": policy.name, "before": before, "state": policy._state()}
 

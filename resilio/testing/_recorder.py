@@ -8,11 +8,21 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from resilio import events
-from resilio.events import Event, GaveUp, Rejected, Retried, Settled, StateChanged
+from resilio.events import (
+    Event,
+    GaveUp,
+    HedgeStarted,
+    HedgeWon,
+    LimitChanged,
+    Rejected,
+    Retried,
+    Settled,
+    StateChanged,
+)
 
 __all__ = ["RecordedEvents", "record_events"]
 
-E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp)
+E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp, HedgeStarted, HedgeWon, LimitChanged)
 
 
 class RecordedEvents(list[Event]):
@@ -45,7 +55,7 @@ def record_events(
     Args:
         policy: The policy or pipeline to listen to; None: all, those made inside the block included.
 
-        kinds: Classes of events to record.
+        kinds: Classes of events to record; of :mod:`resilio.events` there are those of hedges and limits besides.
     """
     recorded = RecordedEvents()
     unsubscribe = events.subscribe(recorded.append, policy=policy, kinds=kinds)

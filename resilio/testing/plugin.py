@@ -45,7 +45,7 @@ def resilio_virtual_time() -> Iterator[VirtualTime]:
 
 @pytest.fixture
 def resilio_events() -> Iterator[RecordedEvents]:
-    """All events of all policies during the test."""
+    """What all policies did during the test: changes of state, refusals, retries, ends of calls."""
     with record_events() as events:
         yield events
 

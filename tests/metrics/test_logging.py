@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilio import _log, bulkhead, circuit_breaker, keyed, registry
+from resilio import _log, bulkhead, circuit_breaker, custom_gate, keyed, registry
 from resilio.metrics import _trouble
 from resilio.metrics import logging as resilio_logging
 from resilio.metrics._background_log import MOST_WAITING
@@ -217,6 +217,26 @@ def test_a_predicate_that_always_raises_is_one_line(lines: Any) -> None:
     assert lines() == [("WARNING", "on raised for a OSError: ignored, and not logged again")]
     policy.attempt(int, "x")
     assert len(lines()) == 2
+
+
+def test_lines_about_a_policy_say_which_one_in_fields(lines: Any, caplog: Any) -> None:
+    """Also those about a function of the user's that raised, which had their text alone."""
+
+    class Broken:
+        def admit(self, call: Any) -> None:
+            raise ZeroDivisionError
+
+        def settle(self, call: Any, outcome: Any, seconds: float) -> None:
+            """Learn nothing."""
+
+    custom_gate(Broken(), name="mine").call(int)
+    keyed(lambda: bulkhead(1), key=dict, name="hosts").call(int)
+    assert [text for _, text in lines()] == [
+        "custom 'mine': admit() raised; calls are admitted without it",
+        "keyed 'hosts': no key, or no policy for it; such calls share one policy",
+    ]
+    told = [(record.policy, record.policy_name, bool(record.exc_info)) for record in caplog.records]
+    assert told == [("custom", "mine", True), ("keyed", "hosts", True)]
 
 
 def test_a_handler_that_blocks_delays_no_call_in_the_background(handled: Any) -> None:

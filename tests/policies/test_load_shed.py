@@ -498,8 +498,9 @@ def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
 
 
 @BACKENDS
-def test_overload_begins_and_ends_with_an_event_each(vt, backend):
-    """State changes alone are events: one when it begins, one when so few are shed that it is over."""
+def test_overload_begins_and_ends_with_an_event_each(vt, backend, caplog):
+    """State changes alone are events: one when it begins, with a warning, one when so few are shed that it is over."""
+    caplog.set_level("INFO", "resilio")
     shed = load_shed(max_concurrent=2, name="front")
     serve = serving(shed, 0.01)
 
@@ -515,6 +516,10 @@ def test_overload_begins_and_ends_with_an_event_each(vt, backend):
 
     vt.run(main, backend=backend)
     assert shed.snapshot().state == "normal"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "load_shed 'front': normal -> overloaded (shed)"),
+        ("INFO", "load_shed 'front': overloaded -> normal (recovered)"),
+    ]
 
 
 def test_an_overload_is_over_when_nothing_is_shed_for_a_while(vt):
