@@ -23,6 +23,7 @@ from resilio._native.hedge import HedgeGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_position
 from resilio._snapshot import Snapshot
+from resilio._stand_in import instead_of
 
 if TYPE_CHECKING:
     from resilio._shapes import Kind
@@ -167,7 +168,8 @@ class Hedge(Policy[HedgeConfig]):
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         if kind == "sync":
-            _refuse(fn, "is not async: its copy would need another thread. Make it an async function")
+            instead = instead_of(fn, self.kind, "Make it an async function")
+            _refuse(fn, f"is not async: its copy would need another thread. {instead}")
         if kind != "coroutine":
             _refuse(fn, "gives items, and two streams cannot be made into one. Hedge the call that opens it")
 

@@ -22,6 +22,7 @@ from resilio._native.timing import TimeoutGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 from resilio._quantile import Quantile, parse_quantile
+from resilio._stand_in import instead_of
 
 if TYPE_CHECKING:
     from resilio._shapes import Kind
@@ -112,7 +113,8 @@ class Timeout(Policy[TimeoutConfig]):
         if kind == "generator":
             _refuse(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
         if kind == "sync" and not config.thread:
-            _refuse(fn, "is not async: nothing can stop it. Use timeout(..., thread=True), or an async function")
+            usual = "Use timeout(..., thread=True), or an async function"
+            _refuse(fn, f"is not async: nothing can stop it. {instead_of(fn, self.kind, usual)}")
         if kind in ("sync", "coroutine") and config.total is None:
             _refuse(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")
 

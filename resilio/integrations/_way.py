@@ -27,6 +27,7 @@ from resilio.integrations._body import tell, untold
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Permit
+    from resilio._stand_in import StandIn
 
 __all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of", "refuse_clocks_alone"]
 
@@ -73,14 +74,15 @@ class Way:
 
     __slots__ = ("acquire", "begin", "hedged", "pipeline", "policy", "replays", "send_now")
 
-    def __init__(self, policy: Policy[Any], *, sync: bool = False, hedged: bool = True) -> None:
+    def __init__(self, policy: Policy[Any], *, sync: StandIn | None = None, hedged: bool = True) -> None:
         """
         Take a policy apart.
 
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
 
-            sync: Whether requests are sent by threads. A standard stack then leaves out what needs an event loop.
+            sync: What stands for the client, where requests are sent by threads: a standard stack then leaves out what
+                needs an event loop. None: they are awaited.
 
             hedged: Whether its hedges are wanted; they are left out for threads.
 
@@ -104,8 +106,8 @@ class Way:
         """
         if not isinstance(policy, Policy):
             refuse("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
-        gates = tuple(policy._fit("sync", _request).gates if sync else policy.gates)
-        if sync or not hedged:
+        gates = tuple(policy.gates if sync is None else policy._fit("sync", sync).gates)
+        if sync is not None or not hedged:
             gates = tuple(gate for gate in gates if not _is_hedge(gate))
         runs = _runs_of(gates)
         self.policy = policy
@@ -115,10 +117,10 @@ class Way:
         self.begin: Callable[[Any], Any] | None = None
         if runs and not self.replays:
             only = runs[0][1]
-            self.acquire = only.acquire if sync else only.aacquire
-            self.begin = None if sync else only._begin
+            self.acquire = only.aacquire if sync is None else only.acquire
+            self.begin = only._begin if sync is None else None
         self.pipeline = core.Pipeline(gates, holds=True)
-        self.send_now: Send = _composed(runs) if sync else self.pipeline._send
+        self.send_now: Send = self.pipeline._send if sync is None else _composed(runs)
 
     def send(self, sender: Sender, request: Any) -> Any:
         """Send a request through the policy; awaited, but for threads."""
@@ -165,11 +167,6 @@ def _gates(acquire: Callable[[Any], Permit], inside: Send) -> Send:
         return answer
 
     return through
-
-
-def _request(request: Any) -> Any:
-    """Stand for a function of a request, where a policy asks what it guards."""
-    return request
 
 
 def _runs_of(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:

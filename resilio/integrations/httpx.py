@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 from resilio._config import choice, refuse
 from resilio._native.body import Bodies, untold
 from resilio._native.core import Admission, phase
+from resilio._stand_in import StandIn
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
@@ -111,7 +112,7 @@ class _Guarding:
         time_connects(self._inner)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
-        way = Way(policy, sync=self._sync)
+        way = Way(policy, sync=_client_of_threads(self._module.name) if self._sync else None)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
@@ -190,6 +191,13 @@ class _Guarding:
         told: Any = self._module.told(error)
         told.request = request
         return told  # type: ignore[no-any-return]
+
+
+@cache
+def _client_of_threads(module: str) -> StandIn:
+    """Return what stands for the requests of a Client, in messages."""
+    timeout = f"Use its own `timeout=`, timeout(..., thread=True), or {module}.AsyncClient with AsyncTransport"
+    return StandIn(f"{module}.Client", timeout=timeout, hedge=f"Use {module}.AsyncClient with AsyncTransport")
 
 
 def _belongs_to(cls: type[_Guarding], transport: Any, client: Any) -> Client:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
 from resilio._native.body import RawBody
+from resilio._stand_in import StandIn
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
@@ -44,6 +45,11 @@ _LOCAL: tuple[type[BaseException], ...] = (
 )
 _WIRE: tuple[type[BaseException], ...] = (OSError, lower.HTTPError, ResilienceError)  # requests' own are OSErrors
 _NO_BODY = frozenset({204, 304})
+_SESSION = StandIn(
+    "requests.Session",
+    timeout="Use requests' own `timeout=`, in the request, or timeout(..., thread=True)",
+    hedge="Use a client that is async, like httpx.AsyncClient",
+)
 
 
 def host(request: Any) -> str:
@@ -119,7 +125,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
-        self._way = Way(policy, sync=True)
+        self._way = Way(policy, sync=_SESSION)
         self._acquire = self._way.acquire
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))

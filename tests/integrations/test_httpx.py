@@ -24,6 +24,7 @@ from resilio import (
     circuit_breaker,
     deadline,
     fallback,
+    hedge,
     keyed,
     load_shed,
     pipeline,
@@ -1006,6 +1007,20 @@ def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
             make()
     with pytest.raises(ValueError, match="on_reject"):
         Transport(bulkhead(1), client=client, on_reject="ignore")  # type: ignore[arg-type]
+
+
+def test_what_cannot_guard_a_client_of_threads_says_so_of_that(client: Any) -> None:
+    """It named a function of ours, at an address, and said to make that async."""
+    name = client.__name__
+    expected = (
+        f"timeout cannot guard {name}.Client, which is not async: nothing can stop it. Use its own `timeout=`, "
+        f"timeout(..., thread=True), or {name}.AsyncClient with AsyncTransport"
+    )
+    with pytest.raises(TypeError) as caught:
+        Transport(pipeline(timeout(1.0), circuit_breaker()), client=client)
+    assert str(caught.value) == expected
+    with client.Client() as http, pytest.raises(TypeError, match=rf"^hedge cannot guard {name}\.Client, .*AsyncClient"):
+        guard_client(http, hedge(replay_safe=True))
 
 
 @pytest.mark.anyio

@@ -14,7 +14,19 @@ import pytest
 from servers.misbehaving import Misbehaving, closed_port
 
 import resilio
-from resilio import bulkhead, circuit_breaker, deadline, fallback, keyed, pipeline, rate_limit, retry, standard, timeout
+from resilio import (
+    bulkhead,
+    circuit_breaker,
+    deadline,
+    fallback,
+    hedge,
+    keyed,
+    pipeline,
+    rate_limit,
+    retry,
+    standard,
+    timeout,
+)
 
 requests: Any = pytest.importorskip("requests", reason="requests is not installed")
 
@@ -442,8 +454,22 @@ def test_a_standard_stack_guards_a_session(server: Misbehaving) -> None:
         assert http.get(server.url + "/status/503?times=1").status_code == 200
         assert http.adapters["http://"].policy is stack
     assert counted(stack) == {"successes": 1}
-    with pytest.raises(TypeError, match="timeout cannot guard"):
-        Adapter(timeout(1.0))
+
+
+@pytest.mark.parametrize("around", [lambda policy: policy, pipeline, lambda policy: keyed(lambda: policy, key=host)])
+def test_what_cannot_guard_a_session_says_so_of_the_session(around: Any) -> None:
+    """It named a function of ours, at an address, and said to make that async."""
+    expected = (
+        "timeout cannot guard requests.Session, which is not async: nothing can stop it. Use requests' own `timeout=`, "
+        "in the request, or timeout(..., thread=True)"
+    )
+    with pytest.raises(TypeError) as caught:
+        Adapter(around(timeout(1.0)))
+    assert str(caught.value) == expected
+    with pytest.raises(TypeError, match=r"^hedge cannot guard requests\.Session, .* Use a client that is async"):
+        Adapter(around(hedge(replay_safe=True)))
+    with pytest.raises(TypeError, match=r"requests\.Session has no such parameter; it has: request"):
+        Adapter(keyed(circuit_breaker, key="host"))
 
 
 def test_sessions_are_copied_and_pickled_with_their_policies(server: Misbehaving) -> None:
