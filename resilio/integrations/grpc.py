@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._config import refuse
 from resilio._config import seconds as checked_seconds
@@ -64,6 +64,7 @@ __all__ = [
     "server_interceptor",
 ]
 
+C = TypeVar("C")
 HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
 """What is asked to learn whether the server lives, and what it offers: no overload may stop the answer."""
 
@@ -111,7 +112,7 @@ def interceptors(
     return [kind(guarded) for kind in kinds]
 
 
-def direct(channel: Any) -> Any:
+def direct(channel: C) -> C:
     """
     Return a channel whose calls with one message each way take a shorter way: `direct(insecure_channel(...))`.
 
@@ -123,9 +124,9 @@ def direct(channel: Any) -> Any:
 
     Args:
         channel: A `grpc.aio.Channel` made with `interceptors=interceptors(policy)`; with others as well, all calls go
-            their way.
+            their way. To type checkers what is returned is a channel of the same type, where they know one.
     """
-    return DirectChannel(channel)
+    return cast("C", DirectChannel(channel))
 
 
 def server_interceptor(
