@@ -32,6 +32,7 @@ TRANSPORT_NAMES = frozenset(
         "ClientConnectionError",
         "ClientPayloadError",
         "ConnectionError",
+        "ConnectionNotAvailable",  # httpcore's own, which its clients let out where GOAWAY comes in a body
         "IncompleteRead",
         "ProtocolError",
         "ServerDisconnectedError",

@@ -28,6 +28,7 @@ from resilio import (
     keyed,
     load_shed,
     pipeline,
+    presets,
     rate_limit,
     retry,
     standard,
@@ -246,6 +247,47 @@ async def test_what_breaks_http2_is_the_servers_mistake(client: Any, server: Mis
         with pytest.raises(client.LocalProtocolError):
             await http.get(server.url + "/ok")
     assert counted(breaker) == {"failures": 1}
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_goaway_breaks_off_is_a_failure(client: Any, server: Misbehaving) -> None:
+    """
+    What says so is httpcore's own, as without a guard, and no error of the client's: presets took it for a success.
+
+    The server had begun to answer, so it is tried again only where a call may be made twice.
+    """
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+    async def goes_away(exchange: Any) -> None:
+        async def asked(stream: int) -> None:
+            kind, which = 0, 0
+            while (kind, which) != (1, stream):
+                head = await exchange.reader.readexactly(9)
+                kind, which = head[3], int.from_bytes(head[5:], "big")
+                await exchange.reader.readexactly(int.from_bytes(head[:3], "big"))
+
+        ok, part, last = b"\x88", b"part", (1).to_bytes(4, "big") + bytes(4)
+        await exchange.reader.readexactly(len(b"SM\r\n\r\n"))
+        await exchange.raw(frame(4, 0, 0))
+        await asked(1)
+        await exchange.raw(frame(1, 5, 1, ok))
+        await asked(3)
+        await exchange.raw(frame(1, 4, 3, ok) + frame(0, 0, 3, part) + frame(7, 0, 0, last))
+        await exchange.hang()
+
+    server.routes["*"] = goes_away
+    breaker = circuit_breaker(on=presets.http.failing)
+    pool = client.AsyncHTTPTransport(http1=False, http2=True)
+    async with client.AsyncClient(transport=AsyncTransport(breaker, pool)) as http:
+        await http.get(server.url + "/ok")
+        with pytest.raises(Exception) as caught:
+            await http.get(server.url + "/ok")
+    assert type(caught.value).__name__ == "ConnectionNotAvailable"
+    assert counted(breaker) == {"successes": 1, "failures": 1}
+    assert presets.http.momentary(caught.value)
+    assert not presets.http.unsent(caught.value)
 
 
 @UNCLOSED
