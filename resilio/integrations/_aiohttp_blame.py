@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations._aiohttp_lib import aiohttp
+from resilio.integrations._raised_in import module_of, ways_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType
 
 __all__ = ["blame", "out_of_time"]
 
+_WRITING = frozenset({"aiohttp.base_protocol", "aiohttp.http_writer"})
+"""What writes a body to the connection."""
 _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -47,17 +50,21 @@ def _is_callers_fault(error: BaseException) -> bool:
         return _waited_for_pool(error)
     if type(error) is aiohttp.ClientConnectionError:  # the body's source has raised, or the connector is closed
         return not isinstance(error.__cause__, OSError)
+    if isinstance(error, OSError) and any(map(_is_of_the_body, ways_of(error))):
+        return True
     return isinstance(error, _MISTAKES) and not isinstance(error, (aiohttp.ClientError, OSError, ResilienceError))
+
+
+def _is_of_the_body(frames: list[FrameType]) -> bool:
+    """Tell whether an error has passed these frames on its way from what a request's body is read from."""
+    for number, frame in enumerate(frames, 1):
+        if frame.f_code.co_name == "write_bytes" and module_of(frame) == "aiohttp.client_reqrep":
+            inside = frames[number:]  # nothing there: it has waited for the server to say that it goes on
+            return bool(inside) and not any(module_of(each) in _WRITING for each in inside)
+    return False
 
 
 def _waited_for_pool(error: BaseException) -> bool:
     """Tell whether time was up while the request waited for a free connection: aiohttp has one error for both."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback: TracebackType | None = seen.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code.co_name == "_wait_for_available_connection":
-                return True
-            traceback = traceback.tb_next
-        seen = seen.__cause__ or seen.__context__
-    return False
+    frames = (frame for way in ways_of(error) for frame in way)
+    return any(frame.f_code.co_name == "_wait_for_available_connection" for frame in frames)

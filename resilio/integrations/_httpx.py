@@ -11,14 +11,14 @@ import importlib.util
 import sys
 from contextlib import suppress
 from functools import cache
-from traceback import walk_tb
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilio import _backends
 from resilio._native import body, clock
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.integrations._extras import missing
+from resilio.integrations._raised_in import frames_of, ways_of
 from resilio.integrations._refusals import Path, in_terms_of
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ class Client:
             return not _has_passed(error, "receive_data", "send_data")  # the latter: to a stream that was reset
         if isinstance(error, self._local):
             return True
-        theirs = isinstance(error, self._wire) or not isinstance(error, Exception)
-        return not theirs and _has_passed(error, "_send_request_body")
+        if isinstance(error, self._wire):  # of this exchange, or of the one that the body is read from
+            return _raised_in(frames_of(error), ("_send_request_body",))
+        return isinstance(error, Exception) and _has_passed(error, "_send_request_body")
 
     def is_replayable(self, request: Any, *, at_once: bool = False) -> bool:
         """
@@ -108,12 +109,11 @@ def _can_repeat(file: Any, at_once: bool) -> bool:
 
 def _has_passed(error: BaseException, *functions: str) -> bool:
     """Tell whether an error, or what it comes from, was raised in a function of one of these names or below it."""
-    found: BaseException | None = error
-    while found is not None:
-        if any(frame.f_code.co_name in functions for frame, _ in walk_tb(found.__traceback__)):
-            return True
-        found = found.__cause__ or found.__context__
-    return False
+    return any(_raised_in(frames, functions) for frames in ways_of(error))
+
+
+def _raised_in(frames: list[FrameType], functions: tuple[str, ...]) -> bool:
+    return any(frame.f_code.co_name in functions for frame in frames)
 
 
 @cache

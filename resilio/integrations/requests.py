@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
@@ -20,6 +21,7 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedErro
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
+from resilio.integrations._raised_in import module_of, ways_of
 from resilio.integrations._refusals import as_answer, in_terms_of
 from resilio.integrations._way import SenderOf, Way, gates_of
 
@@ -31,6 +33,8 @@ lower: Any = importlib.import_module("urllib3.exceptions")
 exceptions: Any = requests.exceptions
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from resilio._native.core import Permit
     from resilio._policy import Policy
 
@@ -224,7 +228,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
-        if self._may_repeat(request) or (_replay.may_repeat(subject) and _is_replayable(request)):
+        safe = self._may_repeat(request) or (_replay.may_repeat(subject) and _is_replayable(request))
+        if safe and not (isinstance(subject, Exception) and _is_of_the_body(subject)):  # which would be so again
             _replay.allow(request)
         else:
             _replay.forbid(subject)
@@ -253,7 +258,23 @@ def _settle(permit: Permit, error: BaseException) -> None:
 
 def _is_of_the_wire(error: Exception) -> bool:
     """Tell whether an error came of talking to the server; what says of a missing certificate is a bare OSError."""
-    return isinstance(error, _WIRE) and (type(error) is not OSError or error.errno is not None)
+    if not isinstance(error, _WIRE) or (type(error) is OSError and error.errno is None):
+        return False
+    return not _is_of_the_body(error)
+
+
+def _is_of_the_body(error: Exception) -> bool:
+    """Tell whether an error came of what a request's body is read from: urllib3 tells it as one of the connection."""
+    return any(map(_came_of_chunks, ways_of(error)))
+
+
+def _came_of_chunks(frames: list[FrameType]) -> bool:
+    for frame, inside in pairwise([*frames, None]):
+        if frame is not None and frame.f_code.co_name == "request" and module_of(frame) == "urllib3.connection":
+            if inside is None:  # an iterator in C; a body that is bytes is a tuple there, and cannot raise
+                return not isinstance(frame.f_locals.get("chunks", ()), tuple)
+            return module_of(inside) not in ("http.client", "urllib3.connection")
+    return False
 
 
 def _is_replayable(request: Any) -> bool:

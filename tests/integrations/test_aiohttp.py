@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import io
 import pickle
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -266,6 +268,46 @@ async def test_cb16_the_callers_mistakes_say_nothing(server: Misbehaving) -> Non
             with pytest.raises(kind):
                 await client.get(server.url + path)
     assert ends(policy) == (0, 0, 4)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "mine"), ConnectionResetError("mine"), TimeoutError("mine")])
+async def test_cb16_a_body_that_cannot_be_read_says_nothing(server: Misbehaving, error: OSError) -> None:
+    """CB-16: aiohttp tells an OSError of the caller's file as it tells one of the connection."""
+    policy = breaker()
+
+    class File(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise error
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise error
+
+    async with session(policy) as client:
+        for body in (File(b"all"), parts()):
+            with pytest.raises((aiohttp.ClientOSError, TimeoutError)):
+                await client.post(server.url + "/ok", data=body)
+    assert ends(policy) == (0, 0, 2)
+
+
+async def test_a_server_that_goes_while_a_body_is_sent_has_failed() -> None:
+    """The OSError is the connection's, met where the body is written."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.transport.abort()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65536)
+            await asyncio.sleep(0)
+
+    policy = breaker()
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listening, session(policy) as client:
+        host, port = listening.sockets[0].getsockname()
+        with pytest.raises(aiohttp.ClientError):
+            await client.post(f"http://{host}:{port}/", data=endless())
+    assert ends(policy) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("limit", [{"connect": 0.05}, {"total": 0.05}])

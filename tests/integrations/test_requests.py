@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
+import functools
 import gc
 import io
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -169,6 +172,62 @@ def test_a_body_that_raises_is_no_failure_of_who_was_to_have_it(server: Misbehav
     with opened(breaker) as http, pytest.raises(ValueError, match="mine"):
         http.post(server.url + "/ok", data=raising())
     assert counted(breaker) == {"ignored": 1}
+
+
+class BrokenFile(io.BytesIO):
+    """A file that cannot be read."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        raise OSError(errno.EIO, "mine")
+
+
+def broken_parts() -> Iterator[bytes]:
+    yield b"some"
+    raise TimeoutError(errno.ETIMEDOUT, "mine")
+
+
+def another_answer() -> Iterator[bytes]:
+    yield b"some"
+    raise requests.ConnectionError("mine: of the answer that the body is read from")
+
+
+BROKEN: dict[str, Callable[[], Any]] = {
+    "a file": lambda: BrokenFile(b"all"),
+    "a generator": broken_parts,
+    "an iterator in C": lambda: iter(functools.partial(os.read, -1, 9), b""),
+    "another answer": another_answer,
+}
+
+
+@pytest.mark.parametrize("body", [*BROKEN])
+@pytest.mark.parametrize("inside", [lambda breaker: breaker, lambda breaker: pipeline(retry(on=KeyError), breaker)])
+def test_a_body_that_cannot_be_read_is_no_failure_of_who_was_to_have_it(
+    server: Misbehaving, body: str, inside: Any
+) -> None:
+    """An OSError of the caller's file came out as a lost connection, and opened the breaker of a good server."""
+    breaker = circuit_breaker(consecutive=1)
+    with opened(inside(breaker)) as http, pytest.raises(requests.RequestException):
+        http.post(server.url + "/ok", data=BROKEN[body]())
+    assert counted(breaker) == {"ignored": 1}
+
+
+def test_a_body_that_cannot_be_read_is_not_tried_again(server: Misbehaving) -> None:
+    """It may be sent twice, and retries take what it raises for a lost connection; but it would be no better."""
+    file = BrokenFile(b"all")
+    with opened(retry(on=requests.ConnectionError, backoff=0.0)) as http, pytest.raises(requests.ConnectionError):
+        http.put(server.url + "/ok", data=file)
+    assert file.reads == 1
+
+
+def test_a_server_that_is_not_there_fails_also_who_has_a_body() -> None:
+    """The body was never asked for."""
+    breaker = breaker_of()
+    with closed_port() as port, opened(breaker) as http, pytest.raises(requests.ConnectionError):
+        http.post(f"http://127.0.0.1:{port}/", data=broken_parts())
+    assert counted(breaker) == {"failures": 1}
 
 
 def test_cb20_a_refusal_is_a_request_exception_and_no_leaf(server: Misbehaving) -> None:
