@@ -24,7 +24,6 @@ from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach, detach
 from resilio._misspelt import names_its_options
-from resilio._native import keyed as native
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
@@ -170,11 +169,12 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         return cast("P", self._table.overflow.policy)
 
     def reset(self) -> None:
-        """Forget all keys, whatever their policies know; counters stay, and calls under way end where they began."""
-        with native._lock:  # no key goes twice
-            for entry in self._table.all():
-                self._bequeath(entry.policy)
-            self._table.clear()
+        """
+        Forget all keys, whatever their policies know; counters stay, and calls under way end where they began.
+
+        Until then they are in flight, in the sum as there. So is what else is done with a policy that somebody holds.
+        """
+        self._table.clear()
         self._table.overflow.policy._start_over()
 
     # ---- what a policy is
@@ -283,15 +283,18 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
 
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
         """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
-        as_new = all(
+        return all(
             gate.policy.config is config and gate.policy._is_new()
             for gate, config in zip(policy.gates, configs, strict=True)
         )
-        if as_new:  # the last question that the table asks: it goes now
-            self._bequeath(policy)
-        return as_new
 
-    def _bequeath(self, policy: Policy[Any]) -> None:
+    def goes(self, policy: Policy[Any]) -> None:
+        """Have who looks at all keys now not miss one that leaves the table; its lock is held."""
+        for heir in self._heirs:
+            heir.miss(policy)
+
+    def gone(self, policy: Policy[Any]) -> None:
+        """Have metrics keep what a key has counted, whose policy nobody has any more; the table's lock is held."""
         for heir in self._heirs:
             heir.inherit(policy)
 

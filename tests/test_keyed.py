@@ -776,6 +776,67 @@ def test_reset_forgets_all_keys(vt):
     assert per_host.snapshot().inflight == 0
 
 
+def ended(policy):
+    """How many calls have an end, of however many there were."""
+    shown = policy.snapshot()
+    return shown.successes + shown.failures + shown.ignored + shown.rejected + shown.cancelled
+
+
+def test_what_is_under_way_at_a_reset_is_counted_to_its_end(vt):
+    """
+    It was a call without an end for good, and not in flight meanwhile.
+
+    So were waiting ones, and those that enforcement would have refused.
+    """
+    per_host = keyed(lambda: bulkhead(1, max_queued=1, max_wait=9.0), key="host")
+    shadow = keyed(lambda: bulkhead(1, enforce=False), key="host")
+
+    async def hold(permit):
+        await anyio.sleep(1)
+        permit.failure(OSError("late"))
+
+    @per_host
+    async def wait(host):
+        return host
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold, per_host.try_acquire("a"))
+            tasks.start_soon(wait, "a")
+            passes = [shadow.try_acquire("a") for _ in range(3)]
+            await anyio.wait_all_tasks_blocked()
+            for policy in (per_host, shadow):
+                policy.reset()
+                policy.reset()  # and once more, while they are under way
+            assert (len(per_host), per_host.snapshot().calls, ended(per_host)) == (0, 2, 0)
+            assert (per_host.snapshot().inflight, per_host.snapshot().queued) == (1, 1)
+            for permit in passes:
+                permit.success()
+        assert (shadow.snapshot().calls, shadow.snapshot().successes, shadow.snapshot().would_reject) == (3, 3, 2)
+        shown = per_host.snapshot()
+        assert (shown.calls, shown.failures, shown.successes, shown.inflight, shown.queued) == (2, 1, 1, 0, 0)
+
+    vt.run(main)
+    assert per_host.latency.count == 2
+    assert per_host.waited_seconds == pytest.approx(1.0)
+
+
+def test_what_a_reset_has_left_goes_when_nobody_has_it():
+    """Its counts stay in the sum; a policy that somebody holds counts there as long as he does."""
+    per_host = keyed(lambda: bulkhead(1), key="host")
+    kept = per_host["a"]
+    gone = weakref.ref(kept)
+    per_host.reset()
+    kept.call(int)
+    assert per_host.snapshot().successes == 1
+    assert [gate.policy for gate in per_host.gates[0].left()] == [kept]
+    del kept
+    per_host.call(lambda host: host, "b")
+    assert per_host.gates[0].left() == []
+    assert gone() is None
+    assert per_host.snapshot().successes == 2
+
+
 def test_reset_reaches_the_stages_of_the_policy_that_keys_share():
     """Of a pipeline it reset nothing: a breaker that had opened for keys without room stayed open."""
     per_host = keyed(lambda: pipeline(circuit_breaker(consecutive=2, open_for=10.0), bulkhead(1)), key="host")
@@ -923,8 +984,17 @@ def test_metrics_show_one_series_for_all_keys():
         assert value("resilio_state", {**labels, "state": "closed"}) == 3
         assert value("resilio_call_duration_seconds_count", labels) == 5
         assert value("resilio_calls_total", {"kind": "bulkhead", "policy": "both", "outcome": "success"}) == 3
+        permit = per_host.try_acquire("a")
         per_host.reset()
         assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 3
+        assert value("resilio_inflight", labels) == 1
+        permit.success()
+        assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 4
+        del permit
+        call("new")
+        assert per_host.gates[0].left() == []
+        assert value("resilio_calls_total", {**labels, "outcome": "success"}) == 5
+        assert value("resilio_inflight", labels) == 0
 
 
 def test_a_keyed_policy_is_pickled_by_name():

@@ -85,17 +85,25 @@ class Sweep:
         _lock = self._lock = Lock()
         self._left = None
 
-    def inherit(self, policy: Any) -> None:
+    def miss(self, policy: Any) -> None:
         """
-        Take over what a key's policy has counted, which goes now. Called with the lock of all tables held.
+        Have the sweep under way look at a policy that leaves its table. Called with the lock of all tables held.
 
         Args:
             policy: Whose gates have their key still.
         """
         gate = policy.gates[self._index]
-        _fold(self._gone, _growing(self._specific(gate)))
         if self._left is not None:
             self._left.setdefault(gate.entry.key, []).append(gate)
+
+    def inherit(self, policy: Any) -> None:
+        """
+        Take over what a policy has counted that is gone. Called with the lock of all tables held.
+
+        Args:
+            policy: Of a key that has left its table.
+        """
+        _fold(self._gone, _growing(self._specific(policy.gates[self._index])))
 
     def read(self) -> Read:
         """
@@ -116,8 +124,9 @@ class Sweep:
         stage: Any = self._stage()
         sums = Sums(stage)
         with keyed._lock:  # no key goes between these
-            sums.add([stage])
+            sums.add([stage, *stage.left()])
             numbers, keys = dict(self._gone), list(owner)
+            self._add_all(numbers, (), stage.left())
             self._left = {}
         try:
             for gates, gone in self._gates(owner._table, keys):

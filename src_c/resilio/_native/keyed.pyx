@@ -118,7 +118,9 @@ cdef class KeyedTable:
     cdef dict policies                  # by key: whose gates know their entry
     cdef list ring                      # of the entries; the hand goes round in it
     cdef Py_ssize_t hand
-    cdef object face                    # build(key), catch_up(entry), is_new(entry), where(function), report(error)
+    cdef list leaving                   # entries that `clear` took out and somebody still has: they count until he has not
+    cdef Py_ssize_t next_leaving
+    cdef object face                    # build(key), catch_up(entry), is_new(...), goes(policy), gone(policy), where(...), report(...)
     cdef object function                # of the call's arguments, or None: `parameter`
     cdef str parameter
     cdef dict places                    # function -> Where
@@ -137,12 +139,14 @@ cdef class KeyedTable:
         Make a table without keys; `begin` must follow.
 
         Args:
-            face: What makes policies: `build(key)`, `catch_up(entry)`, `is_new(entry)`, `where(function)`, `report(error)`.
+            face: What makes policies: `build(key)`, `catch_up(entry)`, `is_new(policy, configs)`, `where(function)`,
+                `report(error)`; and is told that one goes, `goes(policy)`, and that nobody has it any more, `gone(policy)`.
 
             key: A function of a call's arguments, or the name of a parameter.
         """
         self.policies = {}
         self.ring = []
+        self.leaving = []
         self.places = {}
         self.face = face
         self.function = None if isinstance(key, str) else key
@@ -343,6 +347,8 @@ cdef class KeyedTable:
         with _lock:
             for _ in range(looks):
                 self.look_at_next(gone, pressed=False)
+            if self.leaving:
+                self.see_out(STEPS, gone)
         return 0
 
     cdef bint look_at_next(self, list gone, bint pressed) except -1:
@@ -377,13 +383,20 @@ cdef class KeyedTable:
         if last is not entry:
             (<Entry>last).place = entry.place
             self.ring[entry.place] = last
+        self.face.goes(entry.policy)
+        self.let_go(entry, gone)
+        self.evicted += 1
+        return True
+
+    cdef int let_go(self, Entry entry, list gone) except -1:
+        """Keep what it has counted, and nothing else: nobody has it."""
+        self.face.gone(entry.policy)
         self.keep_counts(entry)
         gone.append(entry.policy)
         forget(entry)
         for gate in entry.gates:
-            gate.policy = None          # nobody has it: it need not wait for a collection
-        self.evicted += 1
-        return True
+            gate.policy = None          # it need not wait for a collection
+        return 0
 
     cdef int keep_counts(self, Entry entry) except -1:
         cdef Gate stage, gate
@@ -392,16 +405,35 @@ cdef class KeyedTable:
         return 0
 
     def clear(self):
-        """Forget all keys, whatever their policies know; calls under way end where they began."""
+        """Forget all keys, whatever their policies know; calls under way end, and are counted, where they began."""
         cdef Entry entry
+        cdef list gone = []
         with _lock:
-            entries = list(self.ring)
+            for entry in self.ring:
+                self.face.goes(entry.policy)
+            entry = None                # a reference less: they tell who has one
+            self.leaving += self.ring
             self.policies.clear()       # in place: a look-up in another thread may be in the midst of it
             self.ring.clear()
             self.hand = 0
-            for entry in entries:
-                self.keep_counts(entry)
-                forget(entry)
+            self.see_out(len(self.leaving), gone)
+
+    cdef int see_out(self, Py_ssize_t most, list gone) except -1:
+        """Look at the next of those that leave: who has ended, and is nobody's any more, is let go of."""
+        cdef Entry entry, last
+        for _ in range(min(most, len(self.leaving))):
+            if self.next_leaving >= len(self.leaving):
+                self.next_leaving = 0
+            entry = <Entry>self.leaving[self.next_leaving]
+            if references_of(entry) != entry.references - 1 or is_busy(entry):
+                self.next_leaving += 1
+                continue
+            last = <Entry>self.leaving.pop()
+            if last is not entry:
+                self.leaving[self.next_leaving] = last
+            last = None                 # a reference less, as above
+            self.let_go(entry, gone)
+        return 0
 
     # -- all of them
 
@@ -418,6 +450,11 @@ cdef class KeyedTable:
     cdef list gates_of(self, Py_ssize_t index):
         cdef Entry entry
         return [entry.gates[index] for entry in (*self.ring, self.overflow)]
+
+    cdef list left_of(self, Py_ssize_t index):
+        """Those of keys that `clear` took out, and that somebody still has."""
+        cdef Entry entry
+        return [entry.gates[index] for entry in self.leaving]
 
 
 cdef class ByKey:

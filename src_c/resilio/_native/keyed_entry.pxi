@@ -41,8 +41,24 @@ cdef Py_ssize_t references_of(Entry entry):
     cdef Py_ssize_t i
     for i in range(len(entry.gates)):
         gate = PyTuple_GET_ITEM(entry.gates, i)
-        count += Py_REFCNT(gate) + Py_REFCNT((<rs_gate *>gate).policy)
+        count += Py_REFCNT(gate)
+        if (<rs_gate *>gate).policy != NULL:
+            count += Py_REFCNT((<rs_gate *>gate).policy)
     return count
+
+
+cdef bint is_busy(Entry entry) noexcept:
+    """Is a call under way, or waiting, at one of its gates?"""
+    cdef rs_gate *gate
+    cdef Py_ssize_t i
+    cdef bint busy = False
+    for i in range(len(entry.gates)):
+        gate = <rs_gate *>PyTuple_GET_ITEM(entry.gates, i)
+        rs_lock_acquire(&gate.lock)
+        if gate.counters.inflight or gate.counters.queued:
+            busy = True
+        rs_lock_release(&gate.lock)
+    return busy
 
 
 cdef bint native_pristine(Entry entry, int64_t now_ns) noexcept:

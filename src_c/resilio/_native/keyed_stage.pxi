@@ -81,6 +81,15 @@ cdef class KeyedGate(Gate):
         """Return the gates of all keys, and the one that keys share."""
         return self.table.gates_of(self.index)
 
+    def left(self):
+        """Return the gates of keys that were forgotten while somebody had them; they count until he has not."""
+        with _lock:
+            return self.table.left_of(self.index)
+
+    cdef list counted(self):
+        """All whose counts are not in the stage's own; who adds them up holds the lock of all tables."""
+        return self.table.gates_of(self.index) + self.table.left_of(self.index)
+
     def counters(self):
         """All counters, added up, as a dict of int."""
         cdef rs_counters sum, one
@@ -89,7 +98,7 @@ cdef class KeyedGate(Gate):
             rs_lock_acquire(&gate.lock)
             sum = gate.counters
             rs_lock_release(&gate.lock)
-            for each in self.table.gates_of(self.index):
+            for each in self.counted():
                 gate = <rs_gate *><PyObject *>each
                 rs_lock_acquire(&gate.lock)
                 one = gate.counters
@@ -105,7 +114,7 @@ cdef class KeyedGate(Gate):
         """
         cdef Py_ssize_t start
         with _lock:
-            gates = self.table.gates_of(self.index)
+            gates = self.counted()
             sums.add([self])
         for start in range(0, len(gates), SLICE):
             sums.add(gates[start:start + SLICE])
@@ -115,7 +124,7 @@ cdef class KeyedGate(Gate):
         """What calls whose outermost stage this is have spent their time on, added up."""
         with _lock:
             found = Gate.seconds(self)
-            for gate in self.table.gates_of(self.index):
+            for gate in self.counted():
                 for segment, spent in gate.seconds().items():
                     found[segment] += spent
         return found
@@ -124,13 +133,13 @@ cdef class KeyedGate(Gate):
     def waited(self):
         """Seconds that calls have waited, added up."""
         with _lock:
-            return sum([gate.waited for gate in self.table.gates_of(self.index)], Gate.waited.__get__(self))
+            return sum([gate.waited for gate in self.counted()], Gate.waited.__get__(self))
 
     def refusals(self):
         """How often calls were refused for each reason, added up."""
         with _lock:
             found = Gate.refusals(self)
-            for gate in self.table.gates_of(self.index):
+            for gate in self.counted():
                 for reason, count in gate.refusals().items():
                     found[reason] += count
         return found
@@ -142,7 +151,7 @@ cdef class KeyedGate(Gate):
         cdef int failed
         rs_histogram_init(&sum)
         with _lock:
-            gates = [self, *self.table.gates_of(self.index)]
+            gates = [self, *self.counted()]
         for each in gates:
             gate = <rs_gate *><PyObject *>each
             rs_lock_acquire(&gate.lock)
@@ -162,7 +171,7 @@ cdef class KeyedGate(Gate):
     def listening(self, uint32_t mask):
         (<rs_gate *><PyObject *>self).listening = mask
         if self.table is not None:
-            for gate in self.table.gates_of(self.index):
+            for gate in self.counted():
                 gate.listening = mask
 
 
