@@ -285,11 +285,7 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
             _unnamed[id(policy)] = policy
         return policy
     place = _place()
-    with _lock:
-        entry = _named.get(name)
-        if entry is None:
-            entry = _Entry(make(_configured(name, config)), config, place)
-            _named[name] = entry
+    entry = _made(name, config, make, place)
     known = entry.policy
     if type(known) is not cls:
         _taken(name, entry, place, f"a {known.kind}, and here it would be a {cls.kind}")
@@ -297,6 +293,29 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
     if different:
         _taken(name, entry, place, f"a {known.kind} with {different}")
     return known
+
+
+def _made(name: str, config: Any, make: Callable[[Any], Any], place: Place) -> _Entry:
+    """
+    Return what has this name, made if nothing has.
+
+    It is made without the lock: a factory of the user's may import what makes policies, or wait for who does. So two
+    threads may make one each; the one that is done first is kept. If its options change meanwhile it is made anew.
+    """
+    entry, values = _look_up(name)
+    while entry is None:
+        made, before = _Entry(make(_configured(name, config, values)), config, place), values
+        with _lock:
+            entry, values = _look_up(name)
+            if entry is None and values == before:
+                entry = _named[name] = made
+    return entry
+
+
+def _look_up(name: str) -> tuple[_Entry | None, dict[str, Any]]:
+    """Return what has this name, and what `configure` has said of it."""
+    with _lock:
+        return _named.get(name), dict(_pending.get(name, ()))
 
 
 def unlist(policy: Policy[Any]) -> None:
@@ -310,8 +329,7 @@ def changing() -> threading.RLock:
     return _lock
 
 
-def _configured(name: str, config: Any) -> Any:
-    values = _pending.get(name)
+def _configured(name: str, config: Any, values: Mapping[str, Any]) -> Any:
     if not values:
         return config
     try:

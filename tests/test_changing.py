@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from resilio import bulkhead, circuit_breaker, configure, keyed, registry
+from resilio import RetryBudget, bulkhead, circuit_breaker, configure, keyed, registry, retry
 
 LONG = 20.0
 """Seconds after which a thread hangs. None of the tests below waits as long as that."""
@@ -97,6 +97,63 @@ def test_a_call_with_a_new_key_does_not_wait_for_a_change() -> None:
         assert tenants.snapshot().successes == 1
         halt.go.set()
         assert ends(changing)
+
+
+@in_a_child
+def test_who_makes_a_named_policy_waits_for_no_factory() -> None:
+    """
+    A factory ran with the lock of all names taken.
+
+    One that imports a module was waited for by the thread that imports that module and makes named policies there, and
+    waited for it: for good.
+    """
+    halt = Halt()
+    with registry.isolated():
+        making = halt.run(lambda: keyed(halt, key="host", name="hosts"))
+        found: list[Any] = []
+        other = threading.Thread(target=lambda: found.append(circuit_breaker("payments")), daemon=True)
+        other.start()
+        assert ends(other)
+        assert registry.get("payments") is found[0]
+        halt.go.set()
+        assert ends(making)
+        assert registry.get("hosts").kind == "keyed"
+
+
+@in_a_child
+def test_who_is_second_to_make_a_named_policy_gets_the_first() -> None:
+    """While one thread makes it another may, since nobody waits; there is one under the name, and for both."""
+    halt, found = Halt(), []
+    with registry.isolated():
+        making = halt.run(lambda: found.append(keyed(halt, key="host", name="hosts")))
+        mine = keyed(halt, key="host", name="hosts")
+        halt.go.set()
+        assert ends(making)
+        assert found == [mine]
+        assert registry.get("hosts") is mine
+
+
+@in_a_child
+def test_a_named_policy_that_is_made_meanwhile_has_the_changed_options() -> None:
+    """`configure` comes between: the name has no policy yet, and its options are for the one that is about to come."""
+    halt, found = Halt(), []
+    with registry.isolated():
+        making = halt.run(lambda: found.append(keyed(halt, key="host", name="hosts")))
+        configure({"hosts": {"consecutive": 7}})
+        halt.go.set()
+        assert ends(making)
+        assert found[0]["a"].config.consecutive == 7
+
+
+def test_a_factory_may_make_named_policies() -> None:
+    """As a fallback's target, or a budget, that all keys share."""
+    with registry.isolated():
+
+        def factory() -> Any:
+            return retry(on=OSError, budget=RetryBudget("shared"))
+
+        hosts = keyed(factory, key="host", name="hosts")
+        assert hosts["a"].budget is hosts["b"].budget is registry.get("shared")
 
 
 def test_a_key_that_is_made_meanwhile_has_the_changed_options() -> None:
