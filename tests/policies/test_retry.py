@@ -19,6 +19,7 @@ from resilio import (
     DeadlineExceededError,
     Outcome,
     RetryBudget,
+    _context,
     bulkhead,
     carry,
     configure,
@@ -341,6 +342,18 @@ def test_a_close_that_is_a_coroutine_is_awaited(vt, backend):
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 7])
+def test_a_call_leaves_nothing_in_its_context(attempts):
+    """
+    A third attempt said anew that it is under way, and what was taken back then was only that.
+
+    So a thread kept the policy and its budget for good, and all calls looked for retries around them.
+    """
+    with pytest.raises(ConnectionError):
+        at_once(attempts=attempts).call(Flaky(99))
+    assert _context.retry_scope.get() is None
 
 
 def test_nested_functions_stand_aside():

@@ -41,7 +41,8 @@ cdef class Scope:
     cdef int open(self) except -1:
         """Have all see it that is called, or started, from here on."""
         self.closed = False
-        self.token = PyContextVar_Set(_variable, self)
+        if self.token is None or _value() is not self:      # else a token would lead back to the scope itself, for good
+            self.token = PyContextVar_Set(_variable, self)
         return 0
 
     cdef int close(self) except -1:
