@@ -837,6 +837,37 @@ def test_what_a_reset_has_left_goes_when_nobody_has_it():
     assert per_host.snapshot().successes == 2
 
 
+def test_a_key_that_was_looked_at_while_it_was_made_is_forgotten_too(vt):
+    """
+    References tell whether somebody has a key's policy, and were counted while a scrape had all policies there are.
+
+    It had one of them too many for good then, and kept its place.
+    """
+    looking = []
+
+    def factory(host):
+        made = bulkhead(1)
+        if host == "seen":
+            looking.append(made)
+        return made
+
+    per_host = keyed(factory, key="host", max_keys=3, idle=1.0)
+    call = per_host(calling)
+    for host in ("other", "seen"):
+        call(host)
+    looking.clear()
+    for number in range(50):
+        vt.advance(2.0)
+        call(number)
+    assert "seen" not in per_host
+    call("seen")
+    per_host.reset()
+    assert len(per_host.gates[0].left()) == 1
+    looking.clear()
+    call("other")
+    assert per_host.gates[0].left() == []
+
+
 def test_reset_reaches_the_stages_of_the_policy_that_keys_share():
     """Of a pipeline it reset nothing: a breaker that had opened for keys without room stayed open."""
     per_host = keyed(lambda: pipeline(circuit_breaker(consecutive=2, open_for=10.0), bulkhead(1)), key="host")

@@ -118,6 +118,7 @@ cdef class KeyedTable:
     cdef dict policies                  # by key: whose gates know their entry
     cdef list ring                      # of the entries; the hand goes round in it
     cdef Py_ssize_t hand
+    cdef Py_ssize_t references          # to all objects of an entry while nobody else has any: the least that was ever seen
     cdef list leaving                   # entries that `clear` took out and somebody still has: they count until he has not
     cdef Py_ssize_t next_leaving
     cdef object face                    # build(key), catch_up(entry), is_new(...), goes(policy), gone(policy), where(...), report(...)
@@ -311,6 +312,7 @@ cdef class KeyedTable:
     cdef Entry insert(self, Entry entry):
         """Put it in, unless another thread was quicker, or there is no room any more."""
         cdef Entry there = None
+        cdef Py_ssize_t references
         with _lock:
             if entry.key in self.policies:
                 there = <Entry>(<Gate>(<Pipeline>self.policies[entry.key]).gates[0]).entry
@@ -318,7 +320,9 @@ cdef class KeyedTable:
                 rs_count(self.overflowed)
                 there = self.overflow
             if there is None:
-                entry.references = references_of(entry) + 2     # and the dict's, and the ring's
+                references = references_of(entry) + 2           # and the dict's, and the ring's
+                if self.references == 0 or references < self.references:
+                    self.references = references
                 entry.place = len(self.ring)
                 self.ring.append(entry)
                 self.policies[entry.key] = entry.policy
@@ -375,7 +379,7 @@ cdef class KeyedTable:
             return False
         if self.policies.pop(entry.key, None) is not entry.policy:
             return False
-        if (references_of(entry) != entry.references - 1 or not native_pristine(entry, now_ns)
+        if (references_of(entry) != self.references - 1 or not native_pristine(entry, now_ns)
                 or not self.face.is_new(entry.policy, entry.configs)):
             self.policies[entry.key] = entry.policy
             return False
@@ -425,7 +429,7 @@ cdef class KeyedTable:
             if self.next_leaving >= len(self.leaving):
                 self.next_leaving = 0
             entry = <Entry>self.leaving[self.next_leaving]
-            if references_of(entry) != entry.references - 1 or is_busy(entry):
+            if references_of(entry) != self.references - 1 or is_busy(entry):
                 self.next_leaving += 1
                 continue
             last = <Entry>self.leaving.pop()

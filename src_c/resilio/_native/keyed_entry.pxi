@@ -22,7 +22,6 @@ cdef class Entry:
     cdef tuple configs                  # of the gates' policies, as they were made
     cdef int64_t seen_ns                # when the hand last found it used
     cdef Py_ssize_t place               # in the ring
-    cdef Py_ssize_t references          # to all its objects, while nobody else has any
 
     @property
     def gates(self):
