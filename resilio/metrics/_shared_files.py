@@ -158,6 +158,14 @@ def fold(directory: Path) -> None:
         for path in dead:
             for file in (path.with_suffix(".json"), path):  # the lock last: it is what says that one ended
                 file.unlink(missing_ok=True)
+        for path in _cut_short(directory):
+            path.unlink(missing_ok=True)
+
+
+def _cut_short(directory: Path) -> list[Path]:
+    """What those have left that were killed as they wrote; who folds holds the lock, and has written."""
+    written = [(path, directory / path.name.partition(".")[0]) for path in directory.glob("*.json.*.new")]
+    return [path for path, owner in written if not _alive(owner)]
 
 
 @contextmanager

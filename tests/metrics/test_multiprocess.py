@@ -299,6 +299,20 @@ def test_a_reader_that_meets_a_folding_reads_again(tmp_path: Path, monkeypatch: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ended.json", "folding.lock"]
 
 
+def test_what_was_being_written_by_one_that_was_killed_does_not_pile_up(tmp_path: Path) -> None:
+    """Its file has another name until it is whole; one of a process that lives is let be."""
+    alive, dead = (_shared_files.Place(tmp_path, name) for name in ("1-a", "2-b"))
+    left = [tmp_path / name for name in ("1-a.json.1.new", "2-b.json.2.new", "3-c.json.3.new", "ended.json.4.new")]
+    for path in left:
+        path.write_text("{")
+    dead.let_go()
+    _shared_files.fold(tmp_path)
+    assert [path.exists() for path in left] == [True, False, False, False]
+    alive.let_go()
+    _shared_files.fold(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ended.json", "folding.lock"]
+
+
 def test_a_folding_that_is_cut_short_counts_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between taking totals in and removing files: the totals name the files they have."""
     place = _shared_files.Place(tmp_path, "one")
