@@ -74,14 +74,18 @@ class KeyedConfig:
 
     def changed(self, values: Mapping[str, Any]) -> KeyedConfig:
         """Return these options with `values` changed: own ones, or else those of the keys' policies."""
+        changed = self.replaced(values)
+        if changed.overrides != self.overrides:
+            _made(self)._checked(changed.overrides)
+        return changed
+
+    def replaced(self, values: Mapping[str, Any]) -> KeyedConfig:
+        """Return what `changed` does; options of the keys' policies are still to be checked by one."""
         own = {name: value for name, value in values.items() if name in OWN}
         others = {name: value for name, value in values.items() if name not in OWN}
         if "factory" in others or "key" in others:
             raise TypeError("factory and key cannot be changed: policies and keys have been made of them")
-        overrides = {**self.overrides, **others}
-        if others:
-            _made(self)._checked(overrides)
-        return attrs.evolve(self, **own, overrides=overrides)
+        return attrs.evolve(self, **own, overrides={**self.overrides, **others})
 
 
 @attrs.frozen(kw_only=True)
@@ -205,8 +209,8 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         return Health(ready=True)
 
     def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig:
-        config = self._config.changed(changes)
-        if config.overrides:
+        config = self._config.replaced(changes)
+        if config.overrides:  # checked by the policies there are: the factory is the user's, and others want this lock
             for entry in self._all():
                 entry.policy._checked(config.overrides)
         return config

@@ -56,47 +56,36 @@ def ends(thread: threading.Thread) -> bool:
 
 
 @in_a_child
-def test_two_threads_that_change_options_do_not_wait_for_each_other() -> None:
+def test_options_are_changed_without_a_call_of_the_factory() -> None:
     """
-    One had the lock of changes and made policies of a factory, which takes that of the names; the other came by it.
+    It ran with the lock of all names taken, for a policy to check the options with. It may wait for other threads.
 
-    `configure` and `reconfigure` of a keyed policy hung for good then, and with them every call with a new key.
+    Two of them hung for good where each had a lock that the other's factory came to.
     """
-    halt, arrived = Halt(), threading.Event()
-
-    def factory() -> Any:
-        arrived.set()
-        return bulkhead(1)
-
+    halt = Halt()
     with registry.isolated():
-        hosts = keyed(halt, key="host")
-        keyed(factory, key="tenant", name="tenants")
-        arrived.clear()
-        first = halt.run(lambda: hosts.reconfigure(consecutive=5))
-        second = threading.Thread(target=configure, args=({"tenants": {"max_concurrent": 3}},), daemon=True)
-        second.start()
-        arrived.wait(0.1)  # where the second one had come to with the lock of the names in hand
-        halt.go.set()
-        assert ends(first)
-        assert ends(second)
-        assert hosts["a"].config.consecutive == 5
-        assert registry.get("tenants").config.overrides == {"max_concurrent": 3}
+        hosts = keyed(halt, key="host", name="hosts")
+        hosts["a"].call(int)
+        for change in (
+            lambda: hosts.reconfigure(consecutive=5),
+            lambda: configure({"hosts": {"consecutive": 6, "max_keys": 9}}),
+        ):
+            changing = threading.Thread(target=change, name="halted", daemon=True)
+            changing.start()
+            assert ends(changing)
+        assert not halt.reached.is_set()
+        assert (hosts["a"].config.consecutive, hosts["b"].config.consecutive, hosts.config.max_keys) == (6, 6, 9)
 
 
 @in_a_child
 def test_a_call_with_a_new_key_does_not_wait_for_a_change() -> None:
-    """What a call makes has no name: whoever changes options, with however slow a factory, does not hold it up."""
-    halt = Halt()
-    with registry.isolated():
-        keyed(halt, key="host", name="hosts")
+    """What a call makes has no name: whoever changes options, for however long, does not hold it up."""
+    with registry.isolated(), registry.changing():
         tenants = keyed(lambda: bulkhead(1), key="tenant")
-        changing = halt.run(lambda: configure({"hosts": {"consecutive": 5}}))
         calling = threading.Thread(target=tenants(lambda tenant: tenant), args=("t",), daemon=True)
         calling.start()
         assert ends(calling)
         assert tenants.snapshot().successes == 1
-        halt.go.set()
-        assert ends(changing)
 
 
 @in_a_child
@@ -178,9 +167,16 @@ def test_a_key_that_is_made_meanwhile_has_the_changed_options() -> None:
 
 def test_a_child_can_change_options_that_another_thread_was_changing(in_child: Any) -> None:
     """The thread is not there in the child, so its lock is nobody's; the child hung at the first change."""
-    halt = Halt()
-    hosts = keyed(halt, key="host")
-    changing = halt.run(lambda: hosts.reconfigure(consecutive=5))
+    reached, go = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with registry.changing():
+            reached.set()
+            assert go.wait(LONG)
+
+    changing = threading.Thread(target=change, daemon=True)
+    changing.start()
+    assert reached.wait(LONG)
 
     def child() -> int | None:
         signal.alarm(int(LONG))
@@ -189,5 +185,5 @@ def test_a_child_can_change_options_that_another_thread_was_changing(in_child: A
         return breaker.config.consecutive
 
     assert in_child(child) == 7
-    halt.go.set()
+    go.set()
     assert ends(changing)
