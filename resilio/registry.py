@@ -54,7 +54,7 @@ class _Entry:
         self.place = place
 
 
-_lock = threading.RLock()  # names and options: one lock, since to change options may be to make policies
+_lock = threading.RLock()  # names and options: one lock, since options are changed by name; no factory runs under it
 _listing = threading.RLock()  # the unnamed ones; taken last, nothing is made under it
 _named: dict[str, _Entry] = {}
 _unnamed: weakref.WeakValueDictionary[int, Policy[Any]] = weakref.WeakValueDictionary()
