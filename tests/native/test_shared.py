@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, keyed, pipeline, rate_limit
+from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, hedge, keyed, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
 from storm.racing import at_once
 
@@ -173,3 +173,30 @@ def test_the_first_item_counts_at_all_gates_though_a_listener_ends_the_permit(vt
     assert told == ["closed"]
     assert outer.latency.quantile(1.0) == pytest.approx(0.25, rel=0.01)
     assert_no_leaks(outer, inner)
+
+
+def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
+    """Each look gives what one of the changes has said, whole, and nothing is gone that somebody has just found."""
+    policy = hedge(replay_safe=abs, after=0.1, to=[abs], discard=abs)
+    gate, over = policy._gate, [False]
+    seen: list[set[int]] = [set() for _ in range(THREADS)]
+    same = {"quantile": 0.5, "max_extra": 1.0, "min_delay": 0.0, "max_delay": 60.0, "max_hedges": 1}
+
+    def change() -> None:
+        for turn in range(30_000):
+            targets = tuple(lambda number: number for _ in range(2 + turn % 2))
+            delays = (1.0, 2.0)[: turn % 3]
+            gate.configure(targets=targets, delays=delays, discard=targets[0], replay_safe=targets[-1], **same)
+            del targets  # so that the gate lets go of the last ones
+        over[0] = True
+
+    def look(me: int) -> None:
+        while not over[0]:
+            for _ in range(50):
+                seen[me].add(len(gate.targets))
+                assert gate.targets[0](me) == gate.discard(me) == gate.replay_safe(me) == me
+            assert all(delay > 0 for delay in gate.delays_after)
+
+    at_once(change, *[lambda me=me: look(me) for me in range(THREADS)])
+    assert any(len(each) > 1 for each in seen), "no thread looked while the targets were changed"
+    assert_no_leaks(policy)

@@ -118,6 +118,26 @@ def test_reconfigured_while_it_runs():
     assert policy._gate.max_hedges == 1
 
 
+def test_a_hedge_that_knows_no_time_any_more_starts_no_further_copy(vt):
+    """What is asked before a copy starts may ask for a quantile that is not measured yet: none is due then."""
+
+    def change(*args):
+        policy.reconfigure(after="p99")
+        return True
+
+    policy = measured("p50", saved=3, max_hedges=3, replay_safe=change)
+    call = slow(policy, copy=5.0)
+
+    async def main():
+        assert await call() == 0
+
+    vt.run(main)
+    assert policy.delay is None
+    due = policy.snapshot().due
+    assert {name: count for name, count in due.items() if count} == {"started": 1}, due
+    assert_no_leaks(policy)
+
+
 # ---- copies ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 # cython: auto_pickle=False
 """The hedge stage: when a second copy of a call starts; which of them wins is `resilio._strategies.race`'s."""
 
+cimport cython
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -176,6 +177,14 @@ hedge_ops.pristine = hedge_pristine
 
 # ---- the stage -------------------------------------------------------------------------------------------------
 
+@cython.final
+cdef class _Options:
+    """What a hedge is told beside what C counts with, replaced as a whole."""
+
+    cdef int max_hedges
+    cdef object targets, discard, replay_safe
+
+
 cdef class HedgeGate(Gate):
     """Starts a copy of a call that takes long, where that helps; what it learns is in `hedging.h`."""
 
@@ -184,14 +193,14 @@ cdef class HedgeGate(Gate):
     cdef int waits
     cdef int64_t delays[16]
     cdef uint64_t refused, hedge_wins
-    cdef readonly int max_hedges
-    cdef readonly object targets, discard, replay_safe
+    cdef _Options options               # read and replaced under the lock
 
     def __cinit__(self, *args, **options):
         self.ops = &hedge_ops
         if <void *>&(<rs_hedge *><PyObject *>self).waits != <void *>&self.waits:
             raise SystemError("a hedge's fields are not where C looks for them")
         rs_hedging_init(&self.hedging, 0.5, 0, 0.0)
+        self.options = _Options.__new__(_Options)
 
     def __init__(self, **options):
         """Make a hedge that has learned nothing; the options are those of `configure`."""
@@ -227,39 +236,77 @@ cdef class HedgeGate(Gate):
             replay_safe: True, or a function of the arguments that says whether this call may be copied.
         """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef _Options options = _Options.__new__(_Options)
+        cdef int64_t delays_ns[16]
+        cdef int at, waits = len(delays)
+        for at in range(waits):
+            delays_ns[at] = <int64_t>(delays[at] * 1e9)
+        options.max_hedges = max_hedges
+        options.targets = targets
+        options.discard = discard
+        options.replay_safe = replay_safe
+        before = self.options               # let go of after the lock
         rs_lock_acquire(&gate.lock)
+        self.options = options
         self.hedging.quantile = quantile
         self.hedging.needed = max(20, <int64_t>(2 / (1 - quantile) + 0.5)) if quantile > 0 else 20
         self.hedging.max_extra = <int64_t>(max_extra * RS_HEDGING_ONE)
         self.hedging.least_ns = <int64_t>(min_delay * 1e9)
         self.hedging.most_ns = <int64_t>(max_delay * 1e9)
-        for at, delay in enumerate(delays):
-            self.delays[at] = <int64_t>(delay * 1e9)
-        self.waits = len(delays)
-        self.schedule = self.delays if delays else NULL
-        if delays:
+        for at in range(waits):
+            self.delays[at] = delays_ns[at]
+        self.waits = waits
+        self.schedule = self.delays if waits else NULL
+        if waits:
             self.hedging.fixed_ns = self.delays[0]
         if self.hedging.samples >= self.hedging.needed:
             rs_hedging_refresh(&self.hedging)
         else:
             self.hedging.delay_ns = RS_HEDGING_NEVER
         rs_lock_release(&gate.lock)
-        self.max_hedges = max_hedges
-        self.targets = targets
-        self.discard = discard
-        self.replay_safe = replay_safe
+
+    cdef _Options current(self):
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef _Options found
+        rs_lock_acquire(&gate.lock)
+        found = self.options
+        rs_lock_release(&gate.lock)
+        return found
+
+    @property
+    def max_hedges(self):
+        """Copies of one call, at most."""
+        return self.current().max_hedges
+
+    @property
+    def targets(self):
+        """Functions for the copies, in order; empty: the function."""
+        return self.current().targets
+
+    @property
+    def discard(self):
+        """Called with the results of copies that came too late, or None."""
+        return self.current().discard
+
+    @property
+    def replay_safe(self):
+        """True, or a function of the arguments that says whether this call may be copied."""
+        return self.current().replay_safe
 
     # -- when it is due
 
     cdef int64_t wait_ns(self, uint64_t started):
         """How long after the last one the next hedge starts."""
-        if self.schedule == NULL:
-            return self.hedging.delay_ns
-        return self.delays[min(<int>started, self.waits - 1)]
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t found
+        rs_lock_acquire(&gate.lock)
+        found = self.delays[min(<int>started, self.waits - 1)] if self.waits else self.hedging.delay_ns
+        rs_lock_release(&gate.lock)
+        return found
 
     cdef int start(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
         """Start a copy, if everything is for it; slot.extra is the race of all copies."""
-        cdef int64_t until_ns
+        cdef int64_t until_ns, wait_ns
         if call._ending():
             return 0
         context = call._context()
@@ -278,8 +325,9 @@ cdef class HedgeGate(Gate):
                 self.give_back()
         if started:
             slot.generation += 1
-            if <int>slot.generation < self.max_hedges:
-                slot.wake_ns = now + self.wait_ns(slot.generation)
+            if <int>slot.generation < self.current().max_hedges:
+                wait_ns = self.wait_ns(slot.generation)
+                slot.wake_ns = RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
         return started
 
     cdef bint worth_it(self, int64_t until_ns, int64_t now) noexcept:
