@@ -13,7 +13,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import attrs
@@ -21,6 +20,7 @@ import attrs
 from resilio._caller import outside
 from resilio._config import meant, policy_name, show
 from resilio._event_delivery import postponed
+from resilio._sameness import differences
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
@@ -241,35 +241,11 @@ def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None
     Raises:
         ValueError: A variable with the prefix that is not prefix, name, two underscores, option.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for variable, text in sorted((os.environ if environ is None else environ).items()):
-        if variable.startswith(prefix):
-            name, _, option = variable[len(prefix) :].rpartition("__")
-            if not name or not option:
-                raise ValueError(f"{variable} must be {prefix}<NAME>__<OPTION>")
-            found.setdefault(_spelled(name), {})[option.lower()] = _value(text)
-    return found
+    from resilio._environment import read
 
-
-def _spelled(name: str) -> str:
-    if not name.isupper():
-        return name
     with _lock:
-        matches = [known for known in _named if _folded(known) == name]
-    return matches[0] if len(matches) == 1 else name.lower()
-
-
-def _folded(name: str) -> str:
-    return "".join(sign if sign.isalnum() else "_" for sign in name).upper()
-
-
-def _value(text: str) -> Any:
-    import tomllib
-
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        names = list(_named)
+    return read(prefix, os.environ if environ is None else environ, names)
 
 
 def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]) -> P:
@@ -289,7 +265,7 @@ def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]
     known = entry.policy
     if type(known) is not cls:
         _taken(name, entry, place, f"a {known.kind}, and here it would be a {cls.kind}")
-    different = _differences(entry.declared, config)
+    different = differences(entry.declared, config)
     if different:
         _taken(name, entry, place, f"a {known.kind} with {different}")
     return known
@@ -354,29 +330,6 @@ def _taken(name: str, entry: _Entry, place: Place, why: str) -> NoReturn:
         f"the name {name!r} is taken: {why} (made at {entry.place}, asked for again at {place}); "
         "use another name, the same options, or reconfigure()"
     )
-
-
-def _differences(old: Any, new: Any) -> str:
-    pairs = [
-        f"{field.name}={show(getattr(old, field.name))} against {show(getattr(new, field.name))}"
-        for field in attrs.fields(type(old))
-        if field.eq and not _same(getattr(old, field.name), getattr(new, field.name))
-    ]
-    return ", ".join(pairs)
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Equal, or two functions made by running one definition twice with the same variables around it."""
-    if old is new or old == new:
-        return True
-    code = getattr(old, "__code__", None)
-    if not isinstance(code, CodeType) or code != getattr(new, "__code__", None):
-        return False
-    return old.__defaults__ == new.__defaults__ and _around(old) == _around(new)
-
-
-def _around(function: Any) -> list[Any]:
-    return [cell.cell_contents for cell in function.__closure__ or ()]
 
 
 def _place() -> Place:
