@@ -31,6 +31,7 @@ _BUILDING: dict[str, threading.Lock] = defaultdict(threading.Lock)  # wheels of 
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
 QUICK = "not soak and not slow and not once"
+SELDOM = "not soak and not slow and (once or untraced or hypothesis)"  # Hypothesis marks its tests itself
 
 
 @dataclass
@@ -104,21 +105,27 @@ def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list
     """
     One Python in full; the others leave out what says the same on each, and are shorter where it is a matter of chance.
 
+    Where coverage is measured the same sources run the same tests on that one. So its wheel is asked only what is not
+    asked there: what is slow, what a tracer changes, and in full length what is a matter of chance; and what says the
+    same everywhere, since that is asked of no other wheel. All else is asked of the others, compiled as for users. If
+    coverage is not measured, or there is no other Python, all of it is asked of this one.
+
     In the order in which they begin: what takes longest goes first.
     """
     measured = measured_python(pythons)
+    others = [python for python in pythons if python is not measured]
     legs, last = [], []
     if marks or not split:
         legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
     else:
-        legs.append(Leg(f"{measured.minor} wheel, once", measured, "not soak and (slow or once)"))
-        last.append(Leg(f"{measured.minor} wheel", measured, QUICK))
+        legs.append(Leg(f"{measured.minor} wheel, slow", measured, "not soak and slow"))
+        rest = SELDOM if measured.minor != "3.12" and others else "not soak and not slow"
+        last.append(Leg(f"{measured.minor} wheel", measured, rest))
     if measured.minor != "3.12":
         traced = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
         legs.append(Leg(f"{measured.minor} coverage", measured, traced, kind="coverage", examples=20))
     else:
         print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
-    others = [python for python in pythons if python is not measured]
     legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 30) for python in others]
     return legs + last
 
