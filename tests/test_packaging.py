@@ -75,6 +75,7 @@ def tree(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.once
 @builds
 def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, tmp_path: Path) -> None:
     """The sdist has every hand-written C file and header, every .pyx and stub, the tests and docs; no generated C."""

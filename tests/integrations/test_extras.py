@@ -160,6 +160,7 @@ def test_a_command_that_misses_a_package_says_so(arguments: list[str], extra: st
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_every_command_explains_itself_without_extras() -> None:
     """`--help` needs nothing."""
     from resilio.cli import _COMMANDS

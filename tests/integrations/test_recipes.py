@@ -47,6 +47,7 @@ def charges() -> Iterator[tuple[str, list[int]]]:
         server.server_close()
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("title", "needs", "expected"),

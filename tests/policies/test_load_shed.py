@@ -780,6 +780,7 @@ def test_prometheus_counts_what_is_lost(vt):
 # ---- learnt limits ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_without_a_number_the_limit_is_learnt(vt):
     """A server of four workers behind it: the limit comes near, what is served is what four can serve."""

@@ -78,6 +78,7 @@ def changes(events):
 # ---- how much it refuses ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 @pytest.mark.parametrize(("failing", "least", "most"), [(0.3, 0, 0), (0.5, 0, 0.02), (0.6, 0.1, 0.2), (0.8, 0.5, 0.6)])
 def test_it_refuses_in_proportion_to_what_fails(vt, failing, least, most):

@@ -71,6 +71,7 @@ def test_ls02_an_important_call_is_not_refused_for_lack_of_slots(vt, backend):
     vt.run(main, backend=backend)
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 @BACKENDS
 def test_ls02_a_spike_of_unimportant_calls_costs_the_important_ones_nothing(vt, backend):

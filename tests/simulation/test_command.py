@@ -108,6 +108,7 @@ def test_the_same_seed_prints_the_same_bytes(file, tmp_path, capsys):
     assert first[1] != other[1]
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_it_repeats_in_another_process(file):
     """Nothing of the process (hashes, addresses, time) gets into the result."""
     outputs = set()

@@ -245,6 +245,7 @@ def test_whatever_lines_come_in_whatever_pieces(
     assert b"".join([*read.given, read.left]) == body
 
 
+@pytest.mark.untraced  # others trace the same lines in less time
 def test_huge_events_take_time_by_their_length() -> None:
     """An event of megabytes in small pieces is searched once, and copied into one place."""
     text = 'x\\"' * 1_000_000
