@@ -88,8 +88,8 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
             "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
         )
     legs = [leg for leg in _plan(pythons, marks, split=not pytest_arguments) if leg.kind in kinds]
-    # One more than there are cores, because a test may wait. With two more it ends no sooner.
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+    # Two more than there are cores: the tests of clients and servers wait for most of their time, all legs at once.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
         list(pool.map(lambda python: [leg.environment for leg in legs if leg.interpreter is python], pythons))
         source = wheels.unpack_sdist(legs[0].environment)
         list(pool.map(lambda leg: _run_leg(leg, source, pytest_arguments), legs))
