@@ -94,6 +94,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 _RACING = {"hasty_threads", "interrupts", "race"}
 _ONCE = {"bench", "efficacy"}  # folders whose tests say the same on every Python
+_WHEEL = {"ledger", "native", "policies", "storm"}  # and of the compiled core
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -115,7 +116,7 @@ def pytest_runtest_logfinish() -> None:
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Mark what races by its fixtures and what runs once by its folder.
+    Mark what races by its fixtures, and what runs once and what is asked of every wheel by its folder.
 
     Leave `soak` out unless the command line names marks of its own.
     """
@@ -124,6 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("untraced")
         if item.path.parent.name in _ONCE:
             item.add_marker("once")
+        if item.path.parent.name in _WHEEL:
+            item.add_marker("wheel")
         machine = getattr(item, "cls", None)
         if _MOST and isinstance(getattr(machine, "settings", None), settings):
             machine.settings = settings(machine.settings, max_examples=min(_MOST, machine.settings.max_examples))

@@ -31,7 +31,7 @@ _BUILDING: dict[str, threading.Lock] = defaultdict(threading.Lock)  # wheels of 
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
 QUICK = "not soak and not slow and not once"
-SELDOM = "not soak and not slow and (once or untraced or hypothesis)"  # Hypothesis marks its tests itself
+SELDOM = "not soak and not slow and (once or untraced or hypothesis or wheel)"  # Hypothesis marks its tests itself
 
 
 @dataclass
@@ -106,9 +106,10 @@ def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list
     One Python in full; the others leave out what says the same on each, and are shorter where it is a matter of chance.
 
     Where coverage is measured the same sources run the same tests on that one. So its wheel is asked only what is not
-    asked there: what is slow, what a tracer changes, and in full length what is a matter of chance; and what says the
-    same everywhere, since that is asked of no other wheel. All else is asked of the others, compiled as for users. If
-    coverage is not measured, or there is no other Python, all of it is asked of this one.
+    asked there: what is slow, what a tracer changes, and in full length what is a matter of chance; what says the same
+    everywhere, since that is asked of no other wheel; and once more what tests the compiled core, since it has lines of
+    its own for each Python, and a compiler that is asked for its best may get them wrong. If coverage is not measured,
+    or there is no other Python, all of it is asked of this one.
 
     In the order in which they begin: what takes longest goes first.
     """

@@ -1,4 +1,4 @@
-"""Measuring thaws the heap, all that the suite has frozen with it: not in these tests, or each would walk through it."""
+"""Measuring thaws the heap, with all that the suite has frozen: not in these tests, which would walk through it."""
 
 from __future__ import annotations
 
