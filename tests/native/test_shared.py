@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import itertools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
