@@ -35,7 +35,7 @@ void rs_frame_move(rs_frame *from, rs_frame *to)
 
 PyObject *rs_current(PyObject *module, PyObject *unused)
 {
-    rs_frame *frame = rs_innermost;
+    rs_frame *frame = *rs_ambient();
     if (frame == NULL)
         Py_RETURN_NONE;
     if (frame->view == NULL) {
@@ -187,12 +187,13 @@ static PyObject *view_segments(CurrentCallObject *self, void *unused)
 /* Of all calls under way in this thread, for one reading of the clock. */
 void rs_phase_all(int segment)
 {
-    if (RS_LIKELY(!rs_innermost && !rs_streams))
+    rs_frame *calls = *rs_ambient(), *streams = *rs_ambient_streams();
+    if (RS_LIKELY(!calls && !streams))
         return;
     int64_t now = rs_clock_now(rs_clk);
-    for (rs_frame *frame = rs_innermost; frame; frame = frame->outer)
+    for (rs_frame *frame = calls; frame; frame = frame->outer)
         rs_ledger_phase(frame->run, segment, now);
-    for (rs_frame *frame = rs_streams; frame; frame = frame->outer)
+    for (rs_frame *frame = streams; frame; frame = frame->outer)
         rs_ledger_phase(frame->run, segment, now);
 }
 

@@ -78,9 +78,7 @@ void rs_call_recycle_stop(PyObject *stop);
 /* The call is the ambient one while its inner iterator runs. */
 static inline void rs_call_enter(CallObject *self)
 {
-    rs_frame **top = rs_ambient();
-    self->frame.outer = *top;
-    *top = &self->frame;
+    rs_ambient_enter(&self->frame);
     self->running = 1;
 }
 
@@ -97,7 +95,7 @@ static inline rs_request rs_call_request(CallObject *self)
 
 static inline void rs_call_leave(CallObject *self)
 {
-    *rs_ambient() = self->frame.outer;
+    rs_ambient_leave(&self->frame);
     self->running = 0;
 }
 

@@ -145,9 +145,42 @@ typedef struct rs_frame {
     PyObject *view;                 /* the CurrentCall made for it, owned, or NULL */
 } rs_frame;
 
-extern RS_THREAD_LOCAL rs_frame *rs_innermost;
-static inline rs_frame **rs_ambient(void) { return &rs_innermost; }
-extern RS_THREAD_LOCAL rs_frame *rs_streams;       /* those of which the first item is made just now: phases are told to them too */
+extern RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
+extern int rs_greenlets;            /* is `greenlet` loaded? */
+extern PyObject *rs_modules;        /* sys.modules, */
+extern Py_ssize_t rs_modules_seen;  /* and how many there were when `greenlet` was looked for */
+int rs_greenlets_init(void);
+int rs_greenlets_loaded(void);
+void rs_greenlet_runs(void);        /* the chains are those of the greenlet that runs, from now on */
+/* May what begins now be interrupted by another greenlet, which has its stack where this one's is? */
+static inline int rs_shares_stack(void)
+{
+    return RS_UNLIKELY(rs_greenlets) || (RS_UNLIKELY(PyDict_GET_SIZE(rs_modules) != rs_modules_seen) && rs_greenlets_loaded());
+}
+static inline rs_frame **rs_ambient(void)
+{
+    if (RS_UNLIKELY(rs_greenlets))
+        rs_greenlet_runs();
+    return &rs_innermost;
+}
+static inline void rs_ambient_enter(rs_frame *frame)
+{
+    rs_frame **top = rs_ambient();
+    frame->outer = *top;
+    *top = frame;
+}
+static inline void rs_ambient_leave(rs_frame *frame)
+{
+    rs_frame **top = rs_ambient();
+    *top = frame->outer;
+}
+/* Those of which the first item is made just now: phases are told to them too. */
+static inline rs_frame **rs_ambient_streams(void)
+{
+    if (RS_UNLIKELY(rs_greenlets))
+        rs_greenlet_runs();
+    return &rs_streams;
+}
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
 void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 void rs_phase_all(int segment);     /* what all calls under way in this thread wait for */

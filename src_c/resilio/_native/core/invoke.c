@@ -197,25 +197,24 @@ static PyObject *finish(rs_end *end, int mode)
     return result;
 }
 
-static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
     rs_end end = {.request = request, .func = func};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY((verdict == RS_REJECTED || verdict == -1) && run->n == run->base))
         return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
-    rs_frame frame = {run, *rs_ambient(), NULL};
-    *rs_ambient() = &frame;
+    rs_ambient_enter(frame);
     PyObject *value = inward(run, func, request, verdict, &why, &end);
     for (;;) {
         if (RS_UNLIKELY(value && rs_is_awaitable(value))) {
-            *rs_ambient() = frame.outer;
+            rs_ambient_leave(frame);
             Py_XDECREF(end.error);
             Py_XDECREF(end.value);
             value = adopt(run, func, request, value, mode, guard);
             break;
         }
-        *rs_ambient() = frame.outer;        /* judges and strategies are asked from outside of the call */
+        rs_ambient_leave(frame);        /* judges and strategies are asked from outside of the call */
         if (RS_LIKELY(value && mode == RS_MODE_RAISE && rs_run_succeeded(run))) {
             Py_XDECREF(end.error);
             Py_XDECREF(end.value);
@@ -227,50 +226,87 @@ static PyObject *invoke_stages(rs_run *run, PyObject *func, const rs_request *re
             value = finish(&end, mode);
             break;
         }
-        *rs_ambient() = &frame;
+        rs_ambient_enter(frame);
         value = answer(run, func, request, next, &end);
     }
-    if (RS_UNLIKELY(frame.view != NULL))
-        rs_frame_end(&frame);
+    if (RS_UNLIKELY(frame->view != NULL))
+        rs_frame_end(frame);
     return value;
 }
 
 /* ---- without ------------------------------------------------------------------------------------------------ */
 
-static inline PyObject *invoke_gates(rs_run *run, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+static inline PyObject *invoke_gates(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY(verdict != RS_ADMITTED))
         return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
-    rs_frame frame = {run, *rs_ambient(), NULL};
-    *rs_ambient() = &frame;
+    rs_ambient_enter(frame);
     PyObject *result = rs_vectorcall(func, request->args, (size_t)request->nargs, request->kwnames);
-    *rs_ambient() = frame.outer;
+    rs_ambient_leave(frame);
     result = RS_LIKELY(result != NULL) ? returned(run, func, request, result, mode, guard) : raised(run, mode);
-    if (RS_UNLIKELY(frame.view != NULL))
-        rs_frame_end(&frame);
+    if (RS_UNLIKELY(frame->view != NULL))
+        rs_frame_end(frame);
+    return result;
+}
+
+/* How a call begins: by whom, and inside of what. */
+typedef struct {
+    PyObject *func, *const *args;
+    size_t nargsf;
+    PyObject *kwnames;
+    int mode;
+    GuardObject *guard;
+    rs_ledger *ledger;
+    uint16_t lane;
+    uint32_t attempt;
+} beginning;
+
+static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning *of)
+{
+    rs_request request = {.args = of->args, .nargs = PyVectorcall_NARGS(of->nargsf), .kwnames = of->kwnames, .func = of->func};
+    PyObject *pipe = Py_NewRef((PyObject *)run->pipe);      /* the function may drop the last reference to its own guard */
+    run->ledger = rs_ledger_keep(of->ledger);
+    run->lane = of->lane;
+    run->attempt = of->attempt;
+    PyObject *result = RS_LIKELY(!run->pipe->strategies) ? invoke_gates(run, frame, of->func, &request, of->mode, of->guard)
+        : invoke_stages(run, frame, of->func, &request, of->mode, of->guard);
+    Py_DECREF(pipe);
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_drop(&run->ledger);
+    return result;
+}
+
+/* With greenlets: what others may look at while another one runs is not on the stack. */
+static __attribute__((noinline)) PyObject *invoke_off_stack(rs_pipeline *pipe, int first, const beginning *of)
+{
+    struct { rs_run run; rs_frame frame; } *kept = PyMem_Malloc(sizeof *kept);
+    rs_slot *slots = kept ? rs_slots_new(pipe) : NULL;
+    PyObject *result = NULL;
+    if (slots) {
+        kept->run = rs_run_of(pipe, slots, first, rs_epoch);
+        kept->frame = (rs_frame){&kept->run, NULL, NULL};
+        result = invoke_run(&kept->run, &kept->frame, of);
+        PyMem_Free(kept->run.slots);
+    }
+    else if (kept == NULL)
+        PyErr_NoMemory();
+    PyMem_Free(kept);
     return result;
 }
 
 /* Call *func* through the stages from *first* on, in this thread. */
-static inline PyObject *invoke_from(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                                    int mode, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
+static inline PyObject *invoke_from(rs_pipeline *pipe, int first, const beginning *of)
 {
+    if (RS_UNLIKELY(rs_shares_stack()))
+        return invoke_off_stack(pipe, first, of);
     rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
-    rs_request request = {.args = args, .nargs = PyVectorcall_NARGS(nargsf), .kwnames = kwnames, .func = func};
+    rs_frame frame = {&run, NULL, NULL};
     if (RS_UNLIKELY(run.slots == NULL))
         return NULL;
-    run.ledger = rs_ledger_keep(ledger);
-    run.lane = lane;
-    run.attempt = attempt;
-    Py_INCREF((PyObject *)pipe);            /* the function may drop the last reference to its own guard */
-    PyObject *result = RS_LIKELY(!pipe->strategies) ? invoke_gates(&run, func, &request, mode, guard)
-        : invoke_stages(&run, func, &request, mode, guard);
-    Py_DECREF((PyObject *)pipe);
-    if (RS_UNLIKELY(run.ledger != NULL))
-        rs_ledger_drop(&run.ledger);
+    PyObject *result = invoke_run(&run, &frame, of);
     if (RS_UNLIKELY(run.slots && run.slots != slots))
         PyMem_Free(run.slots);
     return result;
@@ -280,11 +316,11 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, PyObject *func
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                            GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
 {
-    return invoke_from(pipe, first, func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt);
+    return invoke_from(pipe, first, &(beginning){func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt});
 }
 
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard)
 {
-    return invoke_from(pipe, 0, func, args, nargsf, kwnames, mode, guard, NULL, 0, 0);
+    return invoke_from(pipe, 0, &(beginning){func, args, nargsf, kwnames, mode, guard, NULL, 0, 0});
 }

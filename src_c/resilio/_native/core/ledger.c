@@ -154,7 +154,7 @@ static void ended(rs_run *run, int segment, int64_t now)
     rs_lock_release(&ledger->lock);
     if (phase == RS_ATTEMPT || !is_phase(phase))
         return;
-    rs_frame *chains[2] = {*rs_ambient(), rs_streams};
+    rs_frame *chains[2] = {*rs_ambient(), *rs_ambient_streams()};
     for (int i = 0; i < 2; i++)
         for (rs_frame *frame = chains[i]; frame; frame = frame->outer)
             if (frame->run != run && frame->run->ledger != ledger)

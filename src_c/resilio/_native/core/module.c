@@ -129,7 +129,7 @@ static int exec_module(PyObject *module)
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
                              &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
-    if ((rs_clk = rs_clock_import()) == NULL)
+    if ((rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)

@@ -118,10 +118,13 @@ static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssi
     rs_run *none = NULL;
     if (!__atomic_compare_exchange_n(&self->frame.run, &none, &self->run, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))    /* it is at it */
         return PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    self->frame.outer = rs_streams;
-    rs_streams = &self->frame;
+    rs_shares_stack();                      /* from here on the chains are to be kept apart, if so */
+    rs_frame **streams = rs_ambient_streams();
+    self->frame.outer = *streams;
+    *streams = &self->frame;
     PyObject *result = PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    rs_streams = self->frame.outer;
+    streams = rs_ambient_streams();
+    *streams = self->frame.outer;
     __atomic_store_n(&self->frame.run, NULL, __ATOMIC_RELEASE);
     return result;
 }

@@ -26,6 +26,7 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"gates", "holds", NULL};
+    rs_shares_stack();                      /* look for greenlets before there are calls */
     PyObject *gates;
     int holds = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|p:Pipeline", names, &PyTuple_Type, &gates, &holds))

@@ -1,0 +1,158 @@
+/* Greenlets: stacks that take turns in one thread, each with calls of its own under way.
+
+   The ambient chain is the thread's. Who asks for it while `greenlet` is loaded is given that of the greenlet that runs: its own
+   calls, and around them those of the greenlets that it was started from. A stack that does not run may lie somewhere else, so calls
+   that begin from then on are not kept on it: see invoke.c. What began before can stay, as no greenlet runs there: each one's stack
+   begins below that of whoever has started it. */
+#include "core.h"
+
+#define CHAINS 2
+typedef struct { rs_frame *innermost, *outermost; } chain;     /* NULL: there is none of its own */
+typedef struct {
+    PyObject_HEAD
+    chain own[CHAINS];              /* while another one runs */
+} StackObject;
+
+int rs_greenlets;
+PyObject *rs_modules;
+Py_ssize_t rs_modules_seen = -1;
+static PyObject *(*current)(void);
+static PyObject *kept_as;
+
+static RS_THREAD_LOCAL PyObject *running;       /* the greenlet whose chain the thread's is: compared, nothing else */
+static RS_THREAD_LOCAL StackObject *its;        /* the thread's state owns it, and the greenlet while that lives; NULL: nobody has asked */
+static RS_THREAD_LOCAL rs_frame *around[CHAINS];        /* of the chains, what is not its own */
+
+static PyTypeObject StackType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Stack",
+    .tp_basicsize = sizeof(StackObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "The calls under way in a greenlet.",
+};
+
+static inline rs_frame **chain_of(int which) { return which ? &rs_streams : &rs_innermost; }
+
+/* NULL without an exception if it has none yet, and none is to be made, or there is no memory for one. */
+static StackObject *stack_of(PyObject *greenlet, int make)
+{
+    PyObject *kept = PyObject_GenericGetDict(greenlet, NULL);
+    StackObject *stack = kept ? (StackObject *)PyDict_GetItemWithError(kept, kept_as) : NULL;
+    if (kept && stack == NULL && make && (stack = PyObject_New(StackObject, &StackType)) != NULL) {
+        memset(stack->own, 0, sizeof stack->own);
+        int failed = PyDict_SetItem(kept, kept_as, (PyObject *)stack);
+        Py_DECREF(stack);
+        stack = failed ? NULL : stack;
+    }
+    Py_XDECREF(kept);
+    rs_drop_error();
+    return stack;
+}
+
+/* What is around the calls of a greenlet: the innermost call of the nearest greenlet outside that has one. */
+static rs_frame *outside(PyObject *greenlet, int which)
+{
+    rs_frame *found = NULL;
+    PyObject *parent = PyObject_GetAttrString(greenlet, "parent");
+    while (found == NULL && parent && parent != Py_None) {
+        StackObject *stack = stack_of(parent, 0);
+        found = stack ? stack->own[which].innermost : NULL;
+        Py_SETREF(parent, PyObject_GetAttrString(parent, "parent"));
+    }
+    Py_XDECREF(parent);
+    rs_drop_error();
+    return found;
+}
+
+static void put_away(void)
+{
+    for (int which = 0; which < CHAINS; which++) {
+        rs_frame *innermost = *chain_of(which), *frame = innermost == around[which] ? NULL : innermost;
+        its->own[which].innermost = frame;
+        while (frame && frame->outer && frame->outer != around[which])
+            frame = frame->outer;
+        its->own[which].outermost = frame;
+    }
+}
+
+static void take_out(PyObject *greenlet)
+{
+    for (int which = 0; which < CHAINS; which++) {
+        chain *own = &its->own[which];
+        around[which] = outside(greenlet, which);
+        if (own->outermost)
+            own->outermost->outer = around[which];
+        *chain_of(which) = own->innermost ? own->innermost : around[which];
+    }
+}
+
+/* Nobody has asked in this thread: what is under way has begun where all greenlets begin. */
+static PyObject *root_of(PyObject *greenlet)
+{
+    PyObject *root = Py_NewRef(greenlet), *parent;
+    while ((parent = PyObject_GetAttrString(root, "parent")) != NULL && parent != Py_None)
+        Py_SETREF(root, parent);
+    Py_XDECREF(parent);
+    rs_drop_error();
+    return root;
+}
+
+static void change_to(PyObject *greenlet)
+{
+    PyObject *of_thread = PyThreadState_GetDict();
+    if (its == NULL && (rs_innermost || rs_streams)) {
+        PyObject *root = root_of(greenlet);
+        its = stack_of(root, 1);
+        Py_DECREF(root);
+    }
+    StackObject *stack = stack_of(greenlet, 1), *before = (StackObject *)Py_XNewRef((PyObject *)its);
+    if (stack && of_thread && PyDict_SetItem(of_thread, kept_as, (PyObject *)stack) == 0) {     /* no memory: as if it were the one before */
+        if (before)
+            put_away();
+        its = stack;
+        running = greenlet;
+        take_out(greenlet);
+    }
+    Py_XDECREF((PyObject *)before);
+}
+
+void rs_greenlet_runs(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *greenlet = current();
+    /* One that is gone may have left its address to another: then this thread alone has what it had. */
+    if (greenlet && !(greenlet == running && Py_REFCNT((PyObject *)its) > 1))
+        change_to(greenlet);
+    Py_XDECREF(greenlet);
+    rs_drop_error();
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Modules have come or gone. */
+int rs_greenlets_loaded(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    rs_modules_seen = PyDict_GET_SIZE(rs_modules);
+    PyObject *module = Py_XNewRef(PyDict_GetItemString(rs_modules, "greenlet"));
+    PyObject *capsule = module ? PyObject_GetAttrString(module, "_C_API") : NULL;
+    void **api = capsule ? PyCapsule_GetPointer(capsule, "greenlet._C_API") : NULL;
+    if (api) {
+        current = (PyObject * (*)(void)) api[4];    /* PyGreenlet_GetCurrent, there since greenlet 0.4 */
+        rs_greenlets = 1;
+    }
+    else if (module)
+        rs_modules_seen = -1;       /* it is being imported just now */
+    Py_XDECREF(capsule);
+    Py_XDECREF(module);
+    rs_drop_error();
+    PyErr_Restore(type, value, traceback);
+    return rs_greenlets;
+}
+
+int rs_greenlets_init(void)
+{
+    rs_modules = Py_XNewRef(PyImport_GetModuleDict());
+    kept_as = PyUnicode_InternFromString("_resilio_stack");
+    return rs_modules && kept_as && PyType_Ready(&StackType) == 0 ? 0 : -1;
+}
