@@ -117,15 +117,17 @@ static void change_to(PyObject *greenlet)
 
 void rs_greenlet_runs(void)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
     PyObject *greenlet = current();
     /* One that is gone may have left its address to another: then this thread alone has what it had. */
-    if (greenlet && !(greenlet == running && Py_REFCNT((PyObject *)its) > 1))
-        change_to(greenlet);
+    if (RS_UNLIKELY(greenlet == NULL || greenlet != running || Py_REFCNT((PyObject *)its) < 2)) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        if (greenlet)
+            change_to(greenlet);
+        rs_drop_error();
+        PyErr_Restore(type, value, traceback);
+    }
     Py_XDECREF(greenlet);
-    rs_drop_error();
-    PyErr_Restore(type, value, traceback);
 }
 
 /* Modules have come or gone. */
