@@ -7,6 +7,7 @@ import gc
 import gzip
 import logging
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -446,26 +447,35 @@ async def test_stream_helpers_of_the_sdk(sdk: Sdk, server: Misbehaving) -> None:
             assert raw.with_raw_response is not None
 
 
+async def left_to_the_collector(sdk: Sdk, client: Any, is_left: Callable[[Any], bool]) -> list[Any]:
+    """Ask for three answers, and return what there still is of them once they are over."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert sdk.text(await sdk.ask(client)) == "a"
+        assert await read(sdk, await sdk.stream(client)) == "ab"
+        assert await read(sdk, await sdk.stream(client)) == "c"
+        for _ in range(10):  # the loop closes the generators of an SDK that leaves them at [DONE]
+            await checkpoint()
+        return [one for one in gc.get_objects() if is_left(one)]
+    finally:
+        gc.enable()
+
+
 async def test_what_is_over_needs_no_collector(sdk: Sdk, server: Misbehaving) -> None:
     """
     A call that has ended well, and its request with it, is gone at once: nothing of it leads back to where it began.
 
     As a circle each call left thirty objects to the collector, and its request's body until that came.
     """
-    provide(server, sdk.wire, answers("a"), streams("a", "b"), streams("c", at_once=True))
+    said = (answers("a"), streams("a", "b"), streams("c", at_once=True))
+    provide(server, sdk.wire, *said)
+    async with sdk.bare(server) as bare:
+        if await left_to_the_collector(sdk, bare, lambda one: type(one).__name__ == "Response"):
+            pytest.skip("this version of the SDK leaves its own responses to the collector, and what they hold")
+    provide(server, sdk.wire, *said)
     async with sdk.client(server, pipeline(bulkhead(1), timeout(first=9.0))) as client:
-        gc.collect()
-        gc.disable()
-        try:
-            assert sdk.text(await sdk.ask(client)) == "a"
-            assert await read(sdk, await sdk.stream(client)) == "ab"
-            assert await read(sdk, await sdk.stream(client)) == "c"
-            for _ in range(10):  # the loop closes the generators of an SDK that leaves them at [DONE]
-                await checkpoint()
-            left = [one for one in gc.get_objects() if isinstance(one, (Exchange, ModelCall))]
-            assert left == []
-        finally:
-            gc.enable()
+        assert await left_to_the_collector(sdk, client, lambda one: issubclass(type(one), (Exchange, ModelCall))) == []
 
 
 def test_stream_left_behind_by_its_loop(sdk: Sdk, server: Misbehaving) -> None:
