@@ -203,9 +203,8 @@ async def test_a_call_is_cancelled_with_its_channel(served: Served) -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
     assert nothing_held(policy)
-    with pytest.raises(BaseException, match="Channel is closed") as told:
+    with pytest.raises(aio.UsageError):
         await way.unary_unary("/s/echo")(b"a")
-    assert type(told.value).__name__ == "UsageError"  # grpcio 1.62 raises another than the public one, and no Exception
     assert nothing_held(policy)
 
 
