@@ -94,7 +94,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 _RACING = {"hasty_threads", "interrupts", "race"}
 _ONCE = {"bench", "efficacy"}  # folders whose tests say the same on every Python
-_WHEEL = {"ledger", "native", "policies", "storm"}  # and of the compiled core
+_WHEEL = {"ledger", "native", "policies", "storm"}  # folders of the compiled core
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -171,7 +171,7 @@ static inline void rs_ambient_enter(rs_frame *frame)
 }
 static inline void rs_ambient_leave(rs_frame *frame)
 {
-    rs_frame **top = rs_ambient();
+    rs_frame **top = rs_ambient();      /* first: with greenlets it may change what is outside of the frame */
     *top = frame->outer;
 }
 /* Those of which the first item is made just now: phases are told to them too. */

@@ -123,7 +123,7 @@ static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssi
     self->frame.outer = *streams;
     *streams = &self->frame;
     PyObject *result = PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    streams = rs_ambient_streams();
+    streams = rs_ambient_streams();         /* another greenlet may have run meanwhile */
     *streams = self->frame.outer;
     __atomic_store_n(&self->frame.run, NULL, __ATOMIC_RELEASE);
     return result;
