@@ -466,6 +466,7 @@ def test_a_timer_in_a_cycle_is_collected() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.untraced
 def test_in_virtual_time_an_empty_wheel_does_not_hold_the_clock() -> None:
     """A timeout that did not come true is no time to jump to, in whatever thread it was dropped."""
 
