@@ -8,7 +8,10 @@
 
 static PyObject *interrupting;      /* set of the tasks that are being interrupted */
 static PyObject *name_cancelling, *name_uncancel;
-static PyObject *current_tasks, *current_task, *race_see_out;
+static PyObject *current_task, *race_see_out;
+#if PY_VERSION_HEX < 0x030C0000
+static PyObject *current_tasks;
+#endif
 
 #define RETRY_NS 1000000            /* until another call's interruption of the same task is over */
 
@@ -35,15 +38,21 @@ int64_t rs_call_due(const CallObject *self)
     return self->run.place == RS_ON_ASYNCIO && self->pipe->timed ? earliest_wake(self, RS_NEVER, &stage) : RS_NEVER;
 }
 
-/* The task that the running loop is stepping. Owned; NULL with an exception. */
+/* The task that the running loop is stepping. Owned; NULL with an exception.
+   Before 3.12 `current_task` is Python: the dict that it reads is read here. Later it is C, and since 3.14 that dict is empty. */
 static PyObject *task_of(PyObject *loop)
 {
+#if PY_VERSION_HEX < 0x030C0000
     PyObject *tasks = rs_python("asyncio.tasks", "_current_tasks", &current_tasks);
     if (tasks && PyDict_CheckExact(tasks))
         return Py_XNewRef(PyDict_GetItemWithError(tasks, loop));
     PyErr_Clear();
+#endif
     PyObject *hook = rs_python("asyncio", "current_task", &current_task);
-    return hook ? PyObject_CallOneArg(hook, loop) : NULL;
+    PyObject *task = hook ? PyObject_CallOneArg(hook, loop) : NULL;
+    if (task == Py_None)
+        Py_CLEAR(task);
+    return task;
 }
 
 /* What the task says of how often it was cancelled. Its method's name is made once. */
