@@ -1,8 +1,8 @@
 # Every task makes the virtual environments that it needs under .venv/ and keeps builds under .cache/.
 # ARGS are passed on, e.g. `make test ARGS="-k breaker -x"`, `make demo ARGS=--quick`.
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
+PYTHON ?= $(firstword $(foreach name,python3 python3.15 python3.14 python3.13 python3.12 python3.11,$(if $(shell \
 	$(name) -c 'import sys; print(1 if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))) python3)
-TASKS := demo test bench docs lint soak coverage matrix
+TASKS := demo test bench docs lint soak coverage matrix pythons free-threaded
 
 .PHONY: help clean $(TASKS)
 
@@ -15,6 +15,8 @@ help:
 	@echo "make lint       ruff, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"
 	@echo "make matrix     the integrations with the oldest and the newest version of each client"
+	@echo "make pythons    unpacks Pythons newer than this Debian's for make test, under ~/.cache/resilio"
+	@echo "make free-threaded  the compiled core on a Python without the GIL, which is built once if there is none"
 	@echo "make clean      removes .venv, .cache and builds"
 
 $(TASKS):

@@ -57,6 +57,7 @@ EXTENSIONS = [
     native("body", [f"{NATIVE}/body.pyx"]),
     native("breaker", [f"{NATIVE}/breaker.pyx"]),
     native("budget", [f"{NATIVE}/budget.pyx"]),
+    native("build_facts", [f"{NATIVE}/build_facts.pyx"]),
     native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
     native("clock", [f"{NATIVE}/clock.pyx"]),
     native("custom", [f"{NATIVE}/custom.pyx"]),

@@ -21,6 +21,7 @@ NATIVE = (
     "body",
     "breaker",
     "budget",
+    "build_facts",
     "bulkhead",
     "clock",
     "core",

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import environments
+import free_threaded
 import interpreters
 import matrix
+import newer_pythons
 import wheels
 from check_rules import main as check_rules
 from environments import ROOT, Environment
@@ -62,7 +64,7 @@ def demo(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Measure on every Python present, against the peers that install."""
-    installed = [_installed(f"bench-{python.minor}", python, optional=("bench",)) for python in interpreters.find()]
+    installed = [_installed(f"bench-{python.minor}", python, optional=("bench",)) for python in interpreters.require()]
     pythons = [environment.python for environment in installed]
     return _call(installed[-1], "-m", "benchmarks", "--pythons", *pythons, *arguments, cwd=_alone("benchmarks"))
 
@@ -109,11 +111,9 @@ def lint(arguments: list[str]) -> int:
 
 
 def _newest() -> Interpreter:
-    pythons = interpreters.find(say=False)
-    if not pythons:
-        interpreters.find()
-        raise SystemExit("no Python of 3.11 to 3.13 with venv and headers: apt install python3-dev python3-venv")
-    return pythons[-1]
+    """Return the newest Python of this machine, if all there is was unpacked the newest of those."""
+    pythons = interpreters.require(say=False)
+    return ([python for python in pythons if not python.unpacked] or pythons)[-1]
 
 
 def _installed(name: str, python: Interpreter, *groups: str, **more: Any) -> Environment:
@@ -147,8 +147,10 @@ TASKS = {
     "coverage": coverage,
     "demo": demo,
     "docs": docs,
+    "free-threaded": free_threaded.main,
     "lint": lint,
     "matrix": matrix.main,
+    "pythons": newer_pythons.main,
     "soak": soak,
     "test": test,
 }

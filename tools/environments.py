@@ -7,17 +7,20 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import tomllib
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import interpreters
 from interpreters import Interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venv"
 _STAMP = "resilio-stamp.json"
+_MAKING_PIP = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Environment:
     """A virtual environment that holds the listed dependencies, and perhaps resilio's wheel."""
 
     path: Path
+    interpreter: Interpreter
 
     @property
     def python(self) -> str:
@@ -32,20 +36,40 @@ class Environment:
         return str(self.path / "bin" / "python")
 
     def pip(self, *arguments: str) -> None:
-        """Run pip inside, quietly; its own words appear if it fails."""
-        run([self.python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments])
+        """Run pip for it, quietly; its own words appear if it fails."""
+        run(self._pip(*arguments), env=self.interpreter.settings)
 
     def try_install(self, requirements: list[str]) -> None:
         """Install what may be missing afterwards: all at once, or else each that installs, and say which does not."""
-        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-        command = [*pip, "install", "--no-compile", *requirements]
-        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+        command = self._pip("install", "--no-compile", *self._wheels_only(), *requirements)
+        if subprocess.run(command, check=False, capture_output=True, env=self.interpreter.settings).returncode == 0:
             return
         if len(requirements) == 1:
             print(f"{self.path.name}: {requirements[0]} does not install: SKIPPED", flush=True)
             return
         for requirement in requirements:
             self.try_install([requirement])
+
+    def _wheels_only(self) -> list[str]:
+        """Without the GIL few sources compile, after minutes; an older version may have a wheel for every Python."""
+        return [] if self.interpreter.gil else ["--only-binary", ":all:"]
+
+    def fill(self, requirements: list[str]) -> None:
+        """Install what must be there."""
+        self.pip("install", "--no-compile", *self._wheels_only(), *requirements)  # what is imported is compiled then
+
+    def _pip(self, *arguments: str) -> list[str]:
+        """Return the command of the one pip that fills every environment, whether its Python comes with one or not."""
+        return [
+            _python_with_pip(),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--python",
+            self.python,
+            "-q",
+            *arguments,
+        ]
 
     def install_wheel(self, wheel: Path) -> None:
         """Put exactly this build of resilio in, unless it is there already."""
@@ -63,6 +87,38 @@ def run(command: list[str], **options: object) -> None:
     code = subprocess.run(command, check=False, **options).returncode  # type: ignore[call-overload]
     if code:
         raise SystemExit(f"exit code {code} from: {' '.join(command)}")
+
+
+def create(name: str, interpreter: Interpreter) -> Environment:
+    """Return the environment `.venv/<name>`, made anew and empty: what fills it is a pip outside of it."""
+    environment = Environment(VENVS / name, interpreter)
+    shutil.rmtree(environment.path, ignore_errors=True)
+    run([interpreter.path, "-m", "venv", "--without-pip", str(environment.path)])
+    return environment
+
+
+def _python_with_pip() -> str:
+    """
+    Return the interpreter of `.venv/pip`, whose pip is new enough for each Python.
+
+    Made of the first Python that comes with a pip: Debian's has none without python3-venv, an unpacked one never.
+    """
+    python, made = VENVS / "pip" / "bin" / "python", VENVS / "pip" / _STAMP
+    with _MAKING_PIP:
+        if not (made.exists() and python.exists()):  # a link to an interpreter that is gone does not exist
+            _make_pip(VENVS / "pip")
+            made.write_text("{}")
+    return str(python)
+
+
+def _make_pip(path: Path) -> None:
+    for interpreter in interpreters.find(say=False):
+        shutil.rmtree(path, ignore_errors=True)
+        command = [interpreter.path, "-m", "venv", str(path)]
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            run([str(path / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "pip>=25"])
+            return
+    raise SystemExit("no Python here comes with pip: apt install python3-venv")
 
 
 def ensure(
@@ -95,17 +151,14 @@ def ensure(
     wanted = requirements(*groups, extras=extras, build=build)
     extra = [_group(_project()["dependency-groups"], group) for group in optional]
     stamp = {"python": interpreter.full, "path": interpreter.path, "digest": _digest([*wanted, *chain(*extra)])}
-    environment = Environment(VENVS / name)
+    environment = Environment(VENVS / name, interpreter)
     recorded = environment.path / _STAMP
     if not (recorded.exists() and json.loads(recorded.read_text()) == stamp):
         print(f"making .venv/{name} ({len(wanted)} requirements)", flush=True)
-        shutil.rmtree(environment.path, ignore_errors=True)
-        run([interpreter.path, "-m", "venv", *(["--without-pip"] if like else []), str(environment.path)])
+        create(name, interpreter)
         if like:
             _link(like, environment)
-        else:
-            environment.try_install(["pip>=25"])  # the one that came with an older Python takes twice as long
-        environment.pip("install", "--no-compile", *wanted)  # what is imported is compiled then
+        environment.fill(wanted)
         for group in extra:
             environment.try_install(group)
         recorded.write_text(json.dumps(stamp))

@@ -26,8 +26,6 @@ import wheels
 from environments import ROOT, Environment
 from interpreters import Interpreter
 
-# What the tests themselves need; pyproject.toml's options of pytest-asyncio want it to be there.
-BASE = ("hypothesis", "pytest", "pytest-asyncio", "trio")
 PAGE = ROOT / "docs" / "integrations" / "index.md"
 _BOUND = re.compile(r"(?P<name>[\w.-]+)(?:\[[\w,-]+\])?>=(?P<lowest>[\d.]+)")
 _TABLE = re.compile(r"(?<=<!-- matrix: begin -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL)
@@ -96,7 +94,7 @@ class Cell:
 def main(arguments: list[str]) -> int:
     """Run the cells, two at once, print the table, and return 1 if one failed."""
     options = _options(arguments)
-    pythons = interpreters.find()
+    pythons = interpreters.require()
     chosen = [client for client in CLIENTS if not options.clients or client.package in options.clients]
     oldest, newest = pythons[0], pythons[-1]
     source = wheels.unpack_sdist(_builder(oldest))
@@ -177,15 +175,15 @@ def _run(cell: Cell, wheel: Path, tree: Path, pins: list[str]) -> None:
 
 def _environment(cell: Cell, pins: list[str]) -> Environment | None:
     """Return the environment of a cell, made anew if anything that it should hold is another; None if pip fails."""
-    wanted = [*environments.requirements(), *BASE, *_packages(cell, pins)]
-    environment, stamp = Environment(environments.VENVS / cell.name), {"python": cell.python.full, "wanted": wanted}
+    wanted = [*environments.requirements("test-core"), *_packages(cell, pins)]
+    environment = Environment(environments.VENVS / cell.name, cell.python)
+    stamp = {"python": cell.python.full, "wanted": wanted}
     recorded = environment.path / "matrix.json"
     if recorded.exists() and json.loads(recorded.read_text()) == stamp:
         return environment
-    shutil.rmtree(environment.path, ignore_errors=True)
-    environments.run([cell.python.path, "-m", "venv", str(environment.path)])
+    environments.create(cell.name, cell.python)
     try:
-        environment.pip("install", "--no-compile", *wanted)
+        environment.fill(wanted)
     except SystemExit as error:
         print(f"{cell.name}: {error}", flush=True)
         return None

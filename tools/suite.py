@@ -28,8 +28,10 @@ from interpreters import Interpreter
 _PRINTING = threading.Lock()
 _INSTALLING: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # two legs may share an environment
 _BUILDING: dict[str, threading.Lock] = defaultdict(threading.Lock)  # wheels of a kind share what Cython translates
+_UNPROTECTED = "resilio doctor says that something does not protect"
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
+WITHOUT_GIL = ("test", *OPTIONAL)  # many clients have no wheel for it; what the tests cannot do without is in test-core
 QUICK = "not soak and not slow and not once"
 SELDOM = "not soak and not slow and (once or untraced or hypothesis or wheel)"  # Hypothesis marks its tests itself
 
@@ -63,8 +65,11 @@ class Leg:
         return self._environment
 
     def _make_environment(self) -> Environment:
+        name = f"test-{self.interpreter.minor}"
+        if not self.interpreter.gil:
+            return environments.ensure(name, self.interpreter, "test-core", build=True, optional=WITHOUT_GIL)
         options = {"extras": EXTRAS, "build": True, "optional": OPTIONAL}
-        plain = environments.ensure(f"test-{self.interpreter.minor}", self.interpreter, "test", **options)
+        plain = environments.ensure(name, self.interpreter, "test", **options)
         if self.kind == "wheel":
             return plain
         name = f"{self.kind}-{self.interpreter.minor}"
@@ -82,12 +87,14 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
 
         kinds: Which legs to run.
     """
-    pythons = interpreters.find()
-    if not pythons:
-        raise SystemExit(
-            "no Python of 3.11 to 3.13 with venv and headers was found: apt install python3-dev python3-venv"
-        )
+    pythons = interpreters.require()
     legs = [leg for leg in _plan(pythons, marks, split=not pytest_arguments) if leg.kind in kinds]
+    return run_legs(legs, pytest_arguments)
+
+
+def run_legs(legs: list[Leg], pytest_arguments: list[str]) -> int:
+    """Make what the legs need, run them, print the summary and return the exit code."""
+    pythons = list(dict.fromkeys(leg.interpreter for leg in legs))
     # Two more than there are cores: the tests of clients and servers wait for most of their time, all legs at once.
     with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
         list(pool.map(lambda python: [leg.environment for leg in legs if leg.interpreter is python], pythons))
@@ -150,10 +157,14 @@ def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
     build = leg.wheel.parent / "tree"
     tree = _test_tree(source, leg.tag, build / "src_c")
     c_coverage.forget(build)
-    _pytest(leg, tree, pytest_arguments)
+    examined = _doctor(leg, tree)
+    if not leg.problem:
+        _pytest(leg, tree, pytest_arguments)
     leg.seconds["tests"] = time.monotonic() - started
     with _PRINTING:
-        print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'", flush=True)
+        print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'\n{examined}", flush=True)
+        if leg.problem == _UNPROTECTED:
+            return
         print((tree / "pytest.log").read_text(errors="replace"), flush=True)
         if leg.kind == "coverage":
             leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree, build))))
@@ -171,6 +182,16 @@ def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
     shutil.copytree(source, tree, ignore=lambda folder, _: unwanted if Path(folder) == source else [])
     shutil.copytree(native_sources, tree / "src_c")
     return tree
+
+
+def _doctor(leg: Leg, tree: Path) -> str:
+    """Ask the installed package whether it protects on this Python, and return its answer: the first test of a leg."""
+    command = [leg.environment.python, "-m", "resilio", "doctor"]
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        leg.problem = _UNPROTECTED
+    return done.stdout + done.stderr
 
 
 def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:

@@ -62,7 +62,7 @@ def build_wheel(source: Path, environment: Environment, tag: str, coverage: bool
         shutil.copytree(source, folder / "tree")
         if not coverage:
             _share_translation(folder / "tree", digest)
-        settings = {**os.environ, "RESILIO_COVERAGE": "1" if coverage else "0"}
+        settings = {**environment.interpreter.settings, "RESILIO_COVERAGE": "1" if coverage else "0"}
         # Debug information, which Debian's Python asks for, takes a fifth of the compiler's time.
         settings["CPPFLAGS"] = f"{os.environ.get('CPPFLAGS', '')} -g0".strip()
         _backend(environment, "build_wheel", folder, cwd=folder / "tree", env=settings)

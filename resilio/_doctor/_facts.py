@@ -1,0 +1,81 @@
+"""What is installed here: versions, how the core was built, the clock and why, what was found to plug into."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from typing import Any
+
+from resilio._native import clock
+from resilio._native.build_facts import build_facts
+
+__all__ = ["facts"]
+
+_DISTRIBUTION = "resilio-sdk"
+_CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+_NAME = re.compile(r"[\w.-]+")
+_CALIBRATION = 0.02  # two readings so far apart tell the rate of the processor's counter
+
+
+def facts() -> dict[str, Any]:
+    """Return all that a reader of a bug report would like to know; the keys are those of `--json`."""
+    source, why = _clock()
+    return {
+        "resilio": _version(_DISTRIBUTION) or "not installed: a source tree",
+        "python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+            "gil": bool(getattr(sys, "_is_gil_enabled", lambda: True)()),
+        },
+        "platform": platform.platform(),
+        "build": dict(build_facts()),
+        "clock": {"source": source, "why": why},
+        "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},
+        "needs": _versions(["anyio", "attrs"]),
+        "clients": _versions(_optional()),
+    }
+
+
+def _clock() -> tuple[str, str]:
+    """Return what the clock reads, and why; it needs two readings a little apart to choose."""
+    clock.now_ns()
+    time.sleep(_CALIBRATION)
+    clock.now_ns()
+    source = clock.source()
+    if source == "tsc":
+        return source, "the processor's counter runs evenly, and the kernel keeps time by it too"
+    if os.environ.get("RESILIO_CLOCK") == "monotonic":
+        return source, "RESILIO_CLOCK=monotonic chose it"
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        return source, f"the counter of {platform.machine()} is not used"
+    kernel = _CLOCKSOURCE.read_text(encoding="ascii").strip() if _CLOCKSOURCE.exists() else ""
+    if kernel and kernel != "tsc":
+        return source, f"the kernel keeps time by {kernel}, so it does not trust the processor's counter"
+    return source, "nothing vouches for the processor's counter here"
+
+
+def _optional() -> list[str]:
+    """Return the distributions that the extras of this one name, sorted."""
+    try:
+        required = distribution(_DISTRIBUTION).requires or []
+    except PackageNotFoundError:
+        return []
+    names = [_NAME.match(requirement) for requirement in required if "extra ==" in requirement]
+    return sorted({name.group() for name in names if name})
+
+
+def _versions(names: list[str]) -> dict[str, str]:
+    found = {name: _version(name) for name in names}
+    return {name: number for name, number in found.items() if number}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,70 @@
+"""The words of the report."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from resilio._doctor._selftest import WAYS
+from resilio._doctor._watch import Verdict
+
+__all__ = ["conclusion", "describe", "table"]
+
+
+def describe(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that say what is installed here."""
+    python, build, clock = facts["python"], facts["build"], facts["clock"]
+    yield f"resilio-sdk {facts['resilio']} on {python['implementation']} {python['version']}, {facts['platform']}"
+    yield ""
+    gil = "with the GIL" if python["gil"] else "without the GIL"
+    yield f"{'build':<9}{build['compiler']}, for Python {build['python']}, {gil}{''.join(_slow(build))}"
+    yield f"{'clock':<9}{clock['source']}: {clock['why']}"
+    for title in ("loops", "needs", "clients"):
+        listed = ", ".join(name if name == "asyncio" else f"{name} {number}" for name, number in facts[title].items())
+        yield from textwrap.wrap(f"{title:<9}{listed or 'none found'}", 100, subsequent_indent=" " * 9)
+
+
+def _slow(build: Mapping[str, Any]) -> Iterator[str]:
+    if build["traced"]:
+        yield ", made for coverage: slow"
+    if build["sanitized"]:
+        yield ", with sanitizers: slow"
+    if not build["optimised"]:
+        yield ", not optimised"
+
+
+def table(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Yield the lines of a table: a row a protection, a column a way to run calls, `-` where nothing can be checked."""
+    cells = {(verdict.check, verdict.way): "FAILS" if verdict.problem else "ok" for verdict in verdicts}
+    ways = [way for way in WAYS if any(way == column for _, column in cells)]
+    yield _row("", ways)
+    for check in dict.fromkeys(check for check, _ in cells):
+        yield _row(check, [cells.get((check, way), "-") for way in ways])
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    return f"{title:<18}{''.join(f'{cell:<9}' for cell in cells)}".rstrip()
+
+
+def conclusion(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Yield what follows from it: one line if all is well, else what does not protect, and what to do."""
+    failed = [verdict for verdict in verdicts if verdict.problem]
+    if not failed:
+        yield "Everything that can run here protects."
+        return
+    yield f"NOT PROTECTED: {', '.join(f'{one.check} on {one.way}' for one in failed)}."
+    for one in failed:
+        yield f"  {one.check} on {one.way}: {one.problem}"
+    yield from dict.fromkeys(_advice(one, verdicts) for one in failed)
+    yield "Please report it, with what `resilio doctor --json` prints."
+
+
+def _advice(failed: Verdict, verdicts: Sequence[Verdict]) -> str:
+    works = {verdict.way for verdict in verdicts if verdict.check == failed.check and not verdict.problem}
+    if failed.way in {"uvloop", "trio"} and "asyncio" in works:
+        return f"What to do: install another version of {failed.way}, or run on asyncio, where this works."
+    return (
+        "What to do: install the newest resilio-sdk, or run a Python that its installation page lists as tested; "
+        f"until this command ends with 0, do not rely on {failed.check} on {failed.way}."
+    )

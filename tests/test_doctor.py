@@ -1,0 +1,221 @@
+"""`resilio doctor`: what it shows, and that it sees each protection which does not work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resilio import cli
+from resilio._doctor import _selftest, _threads
+from resilio._doctor._facts import _clock, facts
+from resilio._doctor._report import conclusion, describe, table
+from resilio._doctor._watch import Verdict, verdicts
+
+LOOPS = [("timeout", "asyncio"), ("hedge", "asyncio"), ("deadline", "asyncio")]
+
+NEVER_ARMED = """
+import asyncio
+
+real = asyncio.BaseEventLoop.call_at
+
+def call_at(self, when, callback, *args, **options):
+    if type(callback).__module__.startswith("resilio"):
+        return asyncio.TimerHandle(when, callback, args, self, options.get("context"))  # made, and never in the loop
+    return real(self, when, callback, *args, **options)
+
+asyncio.BaseEventLoop.call_at = call_at
+"""
+"""What CPython 3.14 was to the library: calls that look for their timer find none, and no error says so."""
+
+NOTHING = "import resilio; resilio.{0} = lambda *_, **__: lambda function: function"
+
+LEAKS = """
+import attrs
+import resilio
+
+class Leaks:
+    def __init__(self, *args, **options):
+        self.real, self.lost = real(*args, **options), 0
+
+    async def __aenter__(self):
+        try:
+            return await self.real.__aenter__()
+        except BaseException:
+            self.lost += 1
+            raise
+
+    def snapshot(self):
+        seen = self.real.snapshot()
+        return attrs.evolve(seen, inflight=seen.inflight + self.lost)
+
+    def __aexit__(self, *error):
+        return self.real.__aexit__(*error)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+real, resilio.bulkhead = resilio.bulkhead, Leaks
+"""
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have every Python that is started run this code first."""
+
+    def breaks(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        # First where each new Python looks, and behind it whatever this one imports from.
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+
+    return breaks
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "resilio", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_everything_protects_here() -> None:
+    """On this Python each protection fires, on each loop that is installed and in threads: status 0 and one line."""
+    done = doctor()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines()[-1] == "Everything that can run here protects."
+    rows = {line.rpartition("ok")[0].split("  ")[0] for line in done.stdout.splitlines() if " ok" in line}
+    assert rows == {"timeout", "hedge", "retry", "circuit_breaker", "deadline", "cancelled waiter"}
+
+
+@pytest.mark.once  # waits for what never comes
+def test_timers_that_are_never_armed_are_seen(broken: Callable[[str], None]) -> None:
+    """On CPython 3.14 a timeout never fired and no error said so; what waits for ever is named, with what to do."""
+    broken(NEVER_ARMED)
+    done = doctor("--json", "--patience", "3")
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report["protects"] is False
+    problems = {(one["check"], one["way"]): one["problem"] for one in report["checks"]}
+    assert {check: problems[check] for check in LOOPS} == dict.fromkeys(
+        LOOPS, "it never ended: it was still waiting after 3 s"
+    )
+    assert len(problems) == len(_selftest.named()), "the checks behind one that hangs ran too"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("way", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("check", "code", "problem"),
+    [
+        ("timeout", NOTHING.format("timeout"), "never ended"),
+        ("hedge", NOTHING.format("hedge"), "never ended"),
+        ("retry", NOTHING.format("retry"), "ended with ConnectionError"),
+        ("circuit_breaker", NOTHING.format("circuit_breaker"), "stayed closed over three failures"),
+        ("deadline", "import resilio; resilio.deadline = lambda seconds: resilio.detached()", "never ended"),
+        ("cancelled waiter", LEAKS, "left 1 permits taken"),
+    ],
+    ids=["timeout", "hedge", "retry", "circuit_breaker", "deadline", "waiter"],
+)
+def test_each_protection_that_does_nothing_is_seen(
+    check: str, way: str, code: str, problem: str, broken: Callable[[str], None]
+) -> None:
+    """Where a policy guards nothing, its row says so."""
+    pytest.importorskip(way)
+    broken(code)
+    (verdict,) = verdicts(patience=3, checks=[(check, way)])
+    assert problem in verdict.problem
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "stands_in", "problem"),
+    [
+        ("timeout", "timeout", lambda *_, **__: lambda _: lambda: None, "ended without CallTimeoutError"),
+        ("retry", "retry", lambda **_: lambda function: function, "ended with ConnectionError"),
+        ("circuit_breaker", "circuit_breaker", lambda **_: lambda function: function, "stayed closed"),
+    ],
+)
+def test_each_protection_of_threads_that_does_nothing_is_seen(
+    check: str, name: str, stands_in: object, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for synchronous functions."""
+    monkeypatch.setattr(_threads, name, stands_in)
+    assert problem in _selftest._problem(check, "threads")
+
+
+def test_a_crash_is_a_verdict_and_the_next_check_runs(broken: Callable[[str], None]) -> None:
+    """A segmentation fault ends its check alone; the report names the signal."""
+    broken("import resilio, os, signal; resilio.timeout = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)")
+    crashed, fine = verdicts(checks=[("timeout", "asyncio"), ("retry", "asyncio")])
+    assert "its process ended with signal SIGSEGV" in crashed.problem
+    assert (fine.check, fine.problem) == ("retry", "")
+
+
+def test_the_reason_for_a_failure_is_in_the_report(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """Status 1, the row, what happened, and what to do about it."""
+    seen = [
+        Verdict("timeout", "asyncio", ""),
+        Verdict("timeout", "uvloop", "it never ended"),
+        Verdict("retry", "trio", ""),
+    ]
+    monkeypatch.setattr("resilio._doctor._main.verdicts", lambda _: iter(seen))
+    assert cli.main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "NOT PROTECTED: timeout on uvloop." in output
+    assert "timeout on uvloop: it never ended" in output
+    assert "install another version of uvloop, or run on asyncio, where this works" in output
+    assert "resilio doctor --json" in output
+    everywhere = "\n".join(conclusion([Verdict("timeout", "asyncio", "it never ended")]))
+    assert "do not rely on timeout on asyncio" in everywhere
+
+
+def test_table_has_a_dash_where_there_is_nothing_to_check() -> None:
+    """A row a protection, a column a way; a loop that is not installed has no column."""
+    seen = [Verdict("hedge", "asyncio", ""), Verdict("retry", "asyncio", "no"), Verdict("retry", "threads", "")]
+    assert [line.split() for line in table(seen)] == [
+        ["asyncio", "threads"],
+        ["hedge", "ok", "-"],
+        ["retry", "FAILS", "ok"],
+    ]
+
+
+def test_facts_name_build_clock_and_loops() -> None:
+    """Versions, compiler and GIL, the clock with its reason, and the loops that are installed."""
+    found = facts()
+    lines = "\n".join(describe(found))
+    assert found["build"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert ("without the GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "with the GIL") in lines
+    assert found["clock"]["why"] in lines
+    assert "trio" in found["loops"]
+    slow = {**found, "build": {**found["build"], "traced": True, "sanitized": True, "optimised": False}}
+    assert "made for coverage: slow, with sanitizers: slow, not optimised" in "\n".join(describe(slow))
+
+
+@pytest.mark.parametrize(
+    ("machine", "setting", "kernel", "why"),
+    [
+        ("x86_64", "monotonic", "tsc", "RESILIO_CLOCK=monotonic chose it"),
+        ("aarch64", "auto", "arch_sys_counter", "the counter of aarch64 is not used"),
+        ("x86_64", "auto", "kvm-clock", "the kernel keeps time by kvm-clock"),
+        ("x86_64", "auto", "tsc", "nothing vouches for the processor's counter"),
+    ],
+)
+def test_clock_says_why(machine, setting, kernel, why, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for the slower clock is the first that applies."""
+    (tmp_path / "current").write_text(f"{kernel}\n")
+    monkeypatch.setattr("resilio._doctor._facts._CLOCKSOURCE", tmp_path / "current")
+    monkeypatch.setattr("resilio._doctor._facts.clock.source", lambda: "monotonic")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("RESILIO_CLOCK", setting)
+    assert why in _clock()[1]
+
+
+def test_patience_must_be_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """A patience that no check could meet is wrong usage, with the value."""
+    for wrong in ("0", "-1", "nan", "soon"):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["doctor", f"--patience={wrong}"])
+        assert caught.value.code == 2
+        assert wrong in capsys.readouterr().err
