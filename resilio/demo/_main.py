@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 _INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _PORT = 8765  # of the live page
-_GRACE = 20.0  # seconds for the last answers, and for a server to start and stop
+_GRACE = 120.0  # seconds for the last answers, and for a server to start and stop: a busy machine takes its time
 
 
 def _parser() -> argparse.ArgumentParser:

