@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from resilio._config import show
+from resilio._quantile import Quantile
 
 if TYPE_CHECKING:
     from resilio._policy import Policy
@@ -73,14 +74,18 @@ class Explanation:
         steps: Its policies, outermost first.
 
         warnings: Orders that cannot do what they say.
+
+        notes: What options do not show: which law a timeout follows, what a deadline interrupts, what is left out.
     """
 
     name: str | None
     steps: tuple[Step, ...]
     warnings: tuple[LintWarning, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = _table([("", "policy", "name", "options", "refuses with"), *map(_row, self.steps)])
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
         return "\n".join(lines)
 
@@ -97,7 +102,7 @@ def _text(value: object) -> str:
         return names if len(value) == 1 else f"({names})"
     if isinstance(value, (type, FunctionType)):
         return value.__name__
-    return show(value)
+    return repr(str(value)) if isinstance(value, Quantile) else show(value)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -109,7 +114,16 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
     """Return what these policies do in this order, first is outermost; of keyed ones what those of each key do."""
     shown = [(part, policy) for policy in policies for part in policy._seen_through()]
     steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
-    return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)))
+    notes = tuple(_notes(part for part, _ in shown))
+    return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)), notes=notes)
+
+
+def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
+    for position, part in enumerate(parts, 1):
+        explained = getattr(part, "_explained", None)  # of kinds whose options do not say it all
+        text = None if explained is None else explained()
+        if text is not None:
+            yield f"{part.kind} ({position}): {text}"
 
 
 def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["StandIn", "instead_of"]
+__all__ = ["StandIn", "heeds_time", "instead_of", "mark_as_heeding_time"]
+
+F = TypeVar("F")
 
 
 class StandIn:
@@ -14,13 +16,16 @@ class StandIn:
     Args:
         client: What the user has written, like "requests.Session".
 
+        heeds_time: Whether it gives its sockets no more time than timeouts and deadlines leave.
+
         instead: What to do in place of each kind of policy that cannot guard it, as a sentence.
     """
 
-    __slots__ = ("_client", "instead")
+    __slots__ = ("_client", "_resilio_heeds_time", "instead")
 
-    def __init__(self, client: str, **instead: str) -> None:
+    def __init__(self, client: str, *, heeds_time: bool = False, **instead: str) -> None:
         self._client = client
+        self._resilio_heeds_time = heeds_time
         self.instead = instead
 
     def __call__(self, request: Any) -> Any:
@@ -43,3 +48,24 @@ def instead_of(fn: Any, kind: str, usual: str) -> str:
         usual: What to do with a function.
     """
     return fn.instead.get(kind, usual) if isinstance(fn, StandIn) else usual
+
+
+def mark_as_heeding_time(fn: F) -> F:
+    """
+    Return `fn`, marked as one that ends by itself when the ambient deadline passes, although it is not async.
+
+    Args:
+        fn: A function of an integration, which gives its sockets no more time than is left.
+    """
+    fn._resilio_heeds_time = True  # type: ignore[attr-defined]
+    return fn
+
+
+def heeds_time(fn: Any) -> bool:
+    """
+    Return whether `fn` ends by itself when the ambient deadline passes: timeouts may guard it without a thread.
+
+    Args:
+        fn: A function, or what stands for a client.
+    """
+    return getattr(fn, "_resilio_heeds_time", False) is True

@@ -29,14 +29,17 @@ from resilio._policies.deadline import deadline as deadline_of
 from resilio._policies.hedge import hedge
 from resilio._policies.rate_limit import Rate, rate_limit
 from resilio._policies.retry import retry
-from resilio._policies.timeout import timeout as timeout_of
+from resilio._policies.timeout import Timeout
 from resilio._policy import Policy, make
 from resilio._shapes import is_coroutine_function
+from resilio._standard_timeout import PerAttempt, refuse_plain, timeout_config
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
+    from resilio._explain import Explanation
     from resilio._policies.fallback import Fallback
     from resilio._policies.retry import Rule
+    from resilio._policies.timeout import TimeoutConfig
     from resilio._shapes import Kind
 
 __all__ = ["Standard", "override", "standard"]
@@ -55,7 +58,8 @@ class Standard(Pipeline):
     The recommended stack; see :func:`standard`, which makes one.
 
     A function that some part cannot guard honestly is guarded by the others: a sync function by all but the hedge and
-    the timeout, which cannot stop it, an async generator by all but the hedge.
+    the default timeout, which cannot stop it, an async generator by all but the hedge. A timeout that was given by the
+    caller is never left out: then a sync function is a TypeError.
     """
 
     Config = PipelineConfig
@@ -85,10 +89,18 @@ class Standard(Pipeline):
         return self._threaded
 
     def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
+        for policy in self.policies:
+            if isinstance(policy, Timeout) and policy not in self._defaults():
+                refuse_plain(self.label, policy, kind, fn)
         fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))
         if len(fitting) == len(self.policies):
             return self
         return _Part(self, fitting)
+
+    def _defaults(self) -> tuple[Policy[Any], ...]:
+        config: Any = self._config
+        defaults: tuple[Policy[Any], ...] = config.defaults
+        return defaults
 
 
 class _Part(Pipeline):
@@ -100,8 +112,21 @@ class _Part(Pipeline):
         Policy.__init__(self, gates[0], PipelineConfig(policies=policies), whole.name, gates=gates)
         self._whole = whole
 
+    def explain(self) -> Explanation:
+        """Return what these parts do, and which of the whole are left out."""
+        left_out = tuple(_why_left_out(policy) for policy in self._whole.policies if policy not in self.policies)
+        explained = super().explain()
+        return attrs.evolve(explained, notes=(*explained.notes, *left_out))
+
     def __repr__(self) -> str:
         return repr(self._whole)
+
+
+def _why_left_out(policy: Policy[Any]) -> str:
+    reason = "it cannot guard this kind of function"
+    if isinstance(policy, Timeout):
+        reason = "nothing can interrupt a function that is not async: the client that it calls has a timeout of its own"
+    return f"{policy.kind} left out: {reason}"
 
 
 def _fits(policy: Policy[Any], kind: Kind, fn: Any) -> bool:
@@ -142,6 +167,7 @@ class StandardConfig(PipelineConfig):
     max_concurrent: int | None
     timeout: Any
     enforce: float
+    defaults: tuple[Policy[Any], ...] = attrs.field(eq=False)  # parts whose time the preset has chosen, not the caller
 
 
 @names_its_options
@@ -157,7 +183,7 @@ def standard(
     budget: RetryBudget | str | None = OF_PRESET,
     rates: str | Rate | Sequence[str | Rate] = (),
     max_concurrent: int | None = MOST_CONCURRENT,
-    timeout: Time | None = OF_PRESET,
+    timeout: PerAttempt | None = OF_PRESET,
     enforce: float = True,
 ) -> Standard:
     """
@@ -180,8 +206,10 @@ def standard(
         budget: What pays for retries and hedges; the default is one called "name.budget"; None: they are free.
         rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second.
         max_concurrent: Calls at a time; None for no limit.
-        timeout: Seconds that an attempt may take at most; below that, three times the p99 of late. None for no limit;
-            the default is the preset's.
+        timeout: Seconds that an attempt may take. "p99*3" learns them: so many times that quantile of the recent
+            successes, at most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total":
+            "p99*3", "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most
+            the preset's time.
         enforce: False: no part refuses anything, and each counts what it would have refused; 0 to 1: this share.
 
     Raises:
@@ -194,10 +222,13 @@ def standard(
         refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
     options["rates"] = _rates(rates)
     options["deadline"] = _time("deadline", deadline, zero_ok=True)
-    options["timeout"] = _time("timeout", timeout)
+    options["timeout"] = timeout_config(_preset(on), timeout)
+    of_preset = [kind for kind, given in (("deadline", deadline), ("timeout", timeout)) if given is OF_PRESET]
     options["fallback"] = _fallback(fallback)
     with registry.all_or_nothing(f"{checked}."):
-        return make(Standard, checked, StandardConfig(policies=_policies(checked, **options), **options))
+        parts = _policies(checked, **options)
+        defaults = tuple(part for part in parts if part.kind in of_preset)
+        return make(Standard, checked, StandardConfig(policies=parts, defaults=defaults, **options))
 
 
 def _rates(given: Any) -> tuple[Any, ...]:
@@ -226,7 +257,7 @@ def _policies(
     budget: RetryBudget | str | None,
     rates: str | Rate | Sequence[str | Rate],
     max_concurrent: int | None,
-    timeout: Time | None,
+    timeout: TimeoutConfig | None,
     enforce: float,
     **tries: Any,
 ) -> tuple[Policy[Any], ...]:
@@ -242,7 +273,7 @@ def _policies(
         _limit(name, rates, enforce),
         circuit_breaker(f"{name}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce),
         None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),
-        _timeout(name, preset, preset.timeout if timeout is OF_PRESET else timeout),
+        None if timeout is None else make(Timeout, f"{name}.timeout", timeout),
     ]
     return tuple(part for part in parts if part is not None)
 
@@ -257,16 +288,6 @@ def _deadline(name: str, seconds: Time) -> Deadline:
 
 def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:
     return rate_limit(*rates, max_wait=1.0, name=f"{name}.rate_limit", enforce=enforce) if rates else None
-
-
-def _timeout(name: str, preset: Preset, longest: Time | None) -> Policy[Any] | None:
-    if longest is None and preset.first is None and preset.idle is None:
-        return None
-    ceiling = seconds("timeout", longest, none_ok=True)
-    options: dict[str, Any] = {"first": preset.first, "idle": preset.idle, "name": f"{name}.timeout"}
-    if ceiling is None:
-        return timeout_of(**options)
-    return timeout_of("p99*3", floor=min(0.1, ceiling), ceiling=ceiling, **options)
 
 
 def override(policy: P, **changes: Any) -> P:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 import resilio
@@ -72,6 +73,9 @@ def test_the_same_options_give_the_same_stack() -> None:
         ({"on": "http", "idempotent": 1}, TypeError),
         ({"on": "http", "attempts": 0}, ValueError),
         ({"on": "http", "timeout": -1.0}, ValueError),
+        ({"on": "http", "timeout": "5"}, ValueError),
+        ({"on": "http", "timeout": [5]}, TypeError),
+        ({"on": "http", "timeout": {"totl": 5}}, TypeError),
         ({"on": "http", "deadline": float("nan")}, ValueError),
         ({"on": "http", "fallback": 3}, TypeError),
         ({"on": "http", "fallback": bulkhead(3)}, TypeError),
@@ -81,7 +85,7 @@ def test_the_same_options_give_the_same_stack() -> None:
 )
 def test_bad_options_are_named(options: dict[str, Any], error: type[Exception]) -> None:
     """What is wrong is said at construction."""
-    with pytest.raises(error, match=f"^{list(options)[-1]} must be"):
+    with pytest.raises(error, match=f"^{list(options)[-1]} must (be|have)"):
         standard("bad", **options)
     with pytest.raises(TypeError, match="name"):
         standard(None, on="http")  # type: ignore[arg-type]
@@ -119,6 +123,138 @@ def test_what_is_idempotent_is_retried(vt: VirtualTime) -> None:
         return calls
 
     assert vt.run(read) == 3
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_slow_now_and_then_is_not_cut(vt: VirtualTime, backend: str) -> None:
+    """
+    One call in 200 took 0.5 s beside others of 10 to 30 ms. The learned timeout, three times the p99, cut 124 of 126
+    of them, for ever. Now they end, and a dependency that hangs is still cut after about a second.
+    """
+    ended: list[float] = []
+
+    @standard(f"tail on {backend}", on="http", deadline=None)
+    async def call(seconds: float) -> None:
+        began = vt.now
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            ended.append(vt.now - began)
+
+    async def main() -> list[float]:
+        for number in range(25_200):
+            await call(0.5 if number % 200 == 199 else 0.01 + 0.02 * (number * 7919 % 1000) / 1000)
+        with pytest.raises(TimeoutError):
+            await call(1000.0)
+        return ended
+
+    *all_of_them, hung = vt.run(main, backend=backend)
+    assert sum(seconds > 0.49 for seconds in all_of_them) == 126
+    assert hung == pytest.approx(1.5, rel=0.02)
+
+
+def test_a_dependency_that_hangs_is_cut_after_a_second(vt: VirtualTime) -> None:
+    """However quick the others were: with calls of 10 to 30 ms the default timeout is at its floor."""
+    began: list[float] = []
+
+    @standard("quick", on="http")
+    async def call(seconds: float) -> None:
+        began.append(vt.now)
+        await asyncio.sleep(seconds)
+
+    async def main() -> float:
+        for number in range(2000):
+            await call(0.01 + 0.02 * (number % 100) / 100)
+        with pytest.raises(resilio.CallTimeoutError, match="within 1 s"):
+            await call(1000.0)
+        return vt.now - began[-1]
+
+    assert vt.run(main) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_number_of_seconds_is_fixed(vt: VirtualTime) -> None:
+    """`timeout=5` was a ceiling, below which the timeout was learned: after quick calls one of 4 s was cut."""
+    stack = standard("fixed", on="http", timeout=5)
+
+    @stack
+    async def call(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def main() -> None:
+        for _ in range(200):
+            await call(0.01)
+        await call(4.9)
+        with pytest.raises(resilio.CallTimeoutError, match="within 5 s"):
+            await call(5.1)
+
+    vt.run(main)
+    assert "fixed, 5 s" in str(stack.explain())
+
+
+@pytest.mark.parametrize(
+    ("given", "law", "floor", "ceiling"),
+    [
+        (..., "p99.9*3", 1.0, 10.0),
+        ("p99*3", "p99*3", None, 10.0),
+        ({"total": "p99*3", "ceiling": 20}, "p99*3", None, 20.0),
+        ({"ceiling": 60.0}, "p99.9*3", 1.0, 60.0),
+        ({"ceiling": 0.5}, "p99.9*3", 0.5, 0.5),
+    ],
+)
+def test_the_law_of_a_timeout_is_chosen_and_shown(given: Any, law: str, floor: float | None, ceiling: float) -> None:
+    """A learned timeout is asked for by a quantile, with a ceiling in a mapping; `explain()` shows which law it has."""
+    stack = standard("law", on="http", timeout=given)
+    config = stack.policies[-1].config
+    assert (str(config.total), config.floor, config.ceiling) == (law, floor, ceiling)
+    explained = str(stack.explain())
+    assert f"learned, {law} of the recent successes" in explained
+    assert f"total={law!r}" in explained
+    assert standard("law", on="http", timeout=given) is stack
+
+
+def test_override_makes_a_learned_timeout_a_fixed_one() -> None:
+    """Without having to take back the bounds of the law; the other options stay."""
+    fixed = override(standard("models", on="model"), timeout={"total": 5.0}).policies[-1].config
+    assert (fixed.total, fixed.floor, fixed.ceiling, fixed.first) == (5.0, None, None, 60.0)
+
+
+def test_a_timeout_that_was_asked_for_is_not_left_out() -> None:
+    """`@standard(..., timeout=0.2)` over a plain function ran on without a word; the message says what to do."""
+    stack = standard("asked", on="http", timeout=0.2)
+
+    def plain(x: int) -> int:
+        return x
+
+    def items() -> Iterator[int]:
+        yield 1
+
+    fixes = r"timeout=0\.2.*not async.*httpx\.Client\(timeout=.*'thread': True"
+    for guard in (stack, lambda fn: stack.call(fn, 1), lambda fn: stack.attempt(fn, 1)):
+        with pytest.raises(TypeError, match=fixes):
+            guard(plain)
+    with pytest.raises(TypeError, match=r"not async.*httpx"):
+        stack(items)
+    with pytest.raises(TypeError, match="'p99\\*3'"):
+        standard("learned", on="http", timeout="p99*3")(plain)
+    with pytest.raises(TypeError, match="not async"):
+        override(standard("changed", on="http"), timeout=timeout(0.2))(plain)
+    in_thread = standard("in a thread", on="http", timeout={"total": 5.0, "thread": True})(plain)
+    assert in_thread(3) == 3
+    assert "timeout" in kinds(policy_of(in_thread))
+
+
+def test_what_is_left_out_of_a_default_stack_is_shown() -> None:
+    """Nothing can interrupt a plain function: the default timeout is left out, and `explain()` says so."""
+    guarded = standard("left out", on="http", idempotent=True)(print)
+    explained = policy_of(guarded).explain()
+    assert "timeout" not in kinds(policy_of(guarded))
+    assert [note.partition(":")[0] for note in explained.notes] == [
+        "deadline (1)",
+        "hedge left out",
+        "timeout left out",
+    ]
+    assert "timeout of its own" in str(explained)
+    assert "other code it bounds in its waits, retries and guarded clients" in str(explained)
 
 
 def test_an_attempt_and_a_call_are_bounded(vt: VirtualTime) -> None:

@@ -83,6 +83,9 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
         self._as_stage()
         return super().gates
 
+    def _explained(self) -> str:
+        return "interrupts async code; other code it bounds in its waits, retries and guarded clients, and nowhere else"
+
     def _apply(self, config: DeadlineConfig) -> None:
         self._allowed_ns = round(config.seconds * 1e9)
         self._gate.configure(self._allowed_ns, config.tasks)

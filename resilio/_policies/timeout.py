@@ -11,6 +11,7 @@ callee's cleanup is not cancelled again. On trio it is a cancel scope.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,6 +91,21 @@ class Timeout(Policy[TimeoutConfig]):
         """Make a timeout that has learned nothing yet."""
         super().__init__(TimeoutGate(**config.native()), config, name)
 
+    def _checked(self, changes: Mapping[str, Any]) -> TimeoutConfig:
+        """Check changes; a fixed total drops the bounds of what was learned before."""
+        total = changes.get("total")
+        if total is not None and not isinstance(total, (str, Quantile)):
+            changes = {"floor": None, "ceiling": None, **changes}
+        return super()._checked(changes)
+
+    def _explained(self) -> str | None:
+        config = self._config
+        if not isinstance(config.total, Quantile):
+            return None if config.total is None else f"fixed, {config.total:g} s"
+        floor = "" if config.floor is None else f"at least {config.floor:g} s and "
+        law = f"learned, {config.total} of the recent successes, {floor}at most {config.ceiling:g} s"
+        return f"{law}; {self.seconds:.3g} s now, from {self.learned_from} calls"
+
     def _apply(self, config: TimeoutConfig) -> None:
         self._gate.configure(**config.native())
 
@@ -113,7 +129,7 @@ class Timeout(Policy[TimeoutConfig]):
         if kind == "generator":
             _refuse(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
         if kind == "sync" and not config.thread:
-            usual = "Use timeout(..., thread=True), or an async function"
+            usual = "Use the timeout of the client that it calls, timeout(..., thread=True), or an async function"
             _refuse(fn, f"is not async: nothing can stop it. {instead_of(fn, self.kind, usual)}")
         if kind in ("sync", "coroutine") and config.total is None:
             _refuse(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")
