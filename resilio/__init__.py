@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resilio import events, gates, laws, presets, registry
     from resilio._ambient import carry, detached
     from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
+    from resilio._blocking import WouldBlockWarning, allow_blocking
     from resilio._budget import RetryBudget
     from resilio._deadline import remaining
     from resilio._keyed import Keyed, keyed
@@ -86,7 +87,9 @@ __all__ = [
     "StreamTimeout",
     "Timeout",
     "TokenBucket",
+    "WouldBlockWarning",
     "adaptive_limit",
+    "allow_blocking",
     "bulkhead",
     "carry",
     "circuit_breaker",
@@ -150,7 +153,9 @@ _LATER = {
     "Standard": "_standard",
     "StreamTimeout": "_stream_timeout",
     "Timeout": "_policies.timeout",
+    "WouldBlockWarning": "_blocking",
     "adaptive_limit": "_policies.adaptive_limit",
+    "allow_blocking": "_blocking",
     "bulkhead": "_policies.bulkhead",
     "carry": "_ambient",
     "circuit_breaker": "_policies.circuit_breaker",

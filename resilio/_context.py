@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resilio._native.core import AmbientDeadline, AmbientPriority
 
-__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "no_wait", "parking", "priority", "retry_scope"]
+__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "may_stop_loop", "no_wait", "parking", "priority", "retry_scope"]
 
 AMBIENT: list[ContextVar[Any]] = []
 """What `detached()` sets to None."""
@@ -50,6 +50,9 @@ bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
 
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
 """A wait that time alone would end, ends at once; one that needs another call is refused at once."""
+
+may_stop_loop: ContextVar[bool] = ContextVar("resilio.may_stop_loop", default=False)
+"""Waits may block a thread in which an event loop runs."""
 
 parking: Callable[[Lock], object] | None = None
 """

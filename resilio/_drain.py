@@ -66,7 +66,7 @@ def drain(door: DoorGate, timeout: float | None) -> bool:
     Raises:
         RuntimeError: This thread runs an event loop, which blocking would stop.
     """
-    if not _backends.can_block():
+    if _backends.runs_loop():
         raise RuntimeError("drain() would block the event loop that has to end the calls: use `await adrain()`")
     watch, deadline = _shut(door), _Deadline(timeout)
     try:

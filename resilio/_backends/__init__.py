@@ -20,7 +20,19 @@ from resilio._native.timing import AsyncioCutoff
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Cutoff", "Waits", "Waker", "asleep", "can_block", "cutoff", "park", "park_sync", "sleep", "use_trio"]
+__all__ = [
+    "Cutoff",
+    "Waits",
+    "Waker",
+    "asleep",
+    "can_block",
+    "cutoff",
+    "park",
+    "park_sync",
+    "runs_loop",
+    "sleep",
+    "use_trio",
+]
 
 Waker = Callable[[], None]
 
@@ -150,6 +162,16 @@ def sleep(seconds: float) -> None:
     threads.sleep(seconds)
 
 
+def runs_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
+    return _in_trio() or _in_asyncio()
+
+
 def can_block() -> bool:
-    """Tell whether this thread may block: no event loop would stand still for it."""
-    return not (_in_trio() or _in_asyncio())
+    """Return whether this thread may block: no event loop would stop, or it is allowed to."""
+    in_trio = _in_trio()
+    if not in_trio and not _in_asyncio():
+        return True
+    from resilio import _blocking
+
+    return _blocking.is_allowed(asyncio_alone=not in_trio)

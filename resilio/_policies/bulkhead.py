@@ -166,7 +166,7 @@ class Bulkhead(Policy[BulkheadConfig]):
             RuntimeError: This thread runs an event loop, which blocking would stop: use `adrain`.
         """
         deadline = _Deadline(timeout)
-        if not _backends.can_block():
+        if _backends.runs_loop():
             raise RuntimeError("drain() would block the event loop that has to end the calls: use `await adrain()`")
         self.close()
         while True:

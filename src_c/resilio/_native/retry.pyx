@@ -30,6 +30,7 @@ from weakref import ref
 
 from resilio import _context, _log, events as _events
 from resilio._backoff import delay_of
+from resilio._blocking import add_advice, warn_refusal
 from resilio._native import core
 from resilio._retry_after import retry_after_of, should_retry_of
 from resilio._trail import attach, name_one_shot

@@ -139,6 +139,8 @@ cdef class Tries:
         self.gate.count(reason)
         if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_GAVE_UP:
             _events.gave_up(self.gate, self.attempt, error, STOP_REASONS[reason])
+        if reason == WOULD_BLOCK:
+            warn_refusal(self.gate)
         if error is None or (reason == NESTED and self.ended is None):
             return 0
         if not called or (reason in (REFUSED, DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
@@ -148,6 +150,8 @@ cdef class Tries:
             self.delay_ns / 1e9 if reason == RETRY_AFTER else None,
             self.one_shot if reason == NOT_REPLAYABLE else None,
         )
+        if reason == WOULD_BLOCK:
+            add_advice(self.shown, self.gate)
         return 0
 
     cdef object last_own(self, object error):

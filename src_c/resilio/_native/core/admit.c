@@ -363,8 +363,14 @@ int rs_may_block(void)
 /* Blocking here would stop the event loop that has to free the permit: refuse instead. */
 static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
 {
+    static PyObject *hook;
+    rs_gate *gate = run->slots[run->cursor].gate;
     *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
-    rs_gate_lock(run->slots[run->cursor].gate);
+    if (rs_python("resilio._blocking", "warn_refusal", &hook))
+        Py_XDECREF(PyObject_CallOneArg(hook, (PyObject *)gate));
+    if (PyErr_Occurred())
+        rs_drop_error();
+    rs_gate_lock(gate);
     return end_wait(run, now, why);
 }
 

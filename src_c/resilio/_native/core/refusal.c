@@ -99,6 +99,18 @@ static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_ref
     return error;
 }
 
+/* What to do about a wait that would have stopped an event loop; nothing about a queue that was lost in a fork. */
+static void add_advice(PyObject *error)
+{
+    static PyObject *hook;
+    if (rs_may_block() || rs_python("resilio._blocking", "add_advice", &hook) == NULL)
+        goto done;
+    Py_XDECREF(PyObject_CallOneArg(hook, error));
+done:
+    if (PyErr_Occurred())
+        rs_drop_error();
+}
+
 /* A fresh exception. Its fields are its arguments, put in their place: a third of the price of __init__. */
 PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
 {
@@ -121,6 +133,8 @@ PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
     }
     PyObject *error = failed ? NULL : ((PyTypeObject *)PyExc_Exception)->tp_new(type, fields, NULL);
     Py_XDECREF(fields);
+    if (RS_UNLIKELY(error && why->reason == RS_WOULD_BLOCK))
+        add_advice(error);
     return error;
 }
 
