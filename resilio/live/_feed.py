@@ -35,7 +35,7 @@ def events_in(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
         elif field == b"data":
             data += value
         elif not field and data:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 yield name, json.loads(data)
             name, data = "message", b""
 
@@ -139,7 +139,7 @@ class Remote:
             try:
                 self._listen(stop)
                 problem = "the connection was closed"
-            except (OSError, http.client.HTTPException, AttributeError, LookupError, TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever the other side sends, this thread goes on
                 problem = str(error) or type(error).__name__
             with self._lock:
                 self._problem = problem if stop is self._stop else self._problem

@@ -11,6 +11,7 @@ removed; a reader that saw it change, or a file vanish, reads again. No reader w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ __all__ = ["Place", "fold", "read_all", "write"]
 ENDED = "ended.json"
 FOLDING = "folding.lock"
 TRIES = 10
+
+_NOT_OURS = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What reading a file raises that another program has left in the directory: it is passed over."""
 
 
 class Place:
@@ -147,7 +151,8 @@ def fold(directory: Path) -> None:
         if not mine:
             return
         ended = _load_ended(directory)
-        dead = [path for path in directory.glob("*.lock") if path.name != FOLDING and not _alive(path)]
+        locks = [path for path in directory.glob("*.lock") if path.name != FOLDING and _is_pair(path)]
+        dead = [path for path in locks if not _alive(path)]
         new = [path for path in dead if path.stem not in ended.taken]
         if new:
             for path in new:
@@ -164,7 +169,8 @@ def fold(directory: Path) -> None:
 
 def _cut_short(directory: Path) -> list[Path]:
     """What those have left that were killed as they wrote; who folds holds the lock, and has written."""
-    written = [(path, directory / path.name.partition(".")[0]) for path in directory.glob("*.json.*.new")]
+    found = [path for path in directory.glob("*.json.*.new") if path.is_file()]
+    written = [(path, directory / path.name.partition(".")[0]) for path in found]
     return [path for path, owner in written if not _alive(owner)]
 
 
@@ -182,12 +188,20 @@ def _folding(directory: Path) -> Iterator[bool]:
         os.close(lock)
 
 
+def _is_pair(lock: Path) -> bool:
+    """Whether a lock, and the data beside it, can be a process's; a directory or a pipe is another program's."""
+    data = lock.with_suffix(".json")
+    return lock.is_file() and (data.is_file() or not data.exists())
+
+
 def _alive(path: Path) -> bool:
     """Whether the process that a file belongs to lives: it holds its lock."""
     try:
-        lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
+    except OSError:  # another user's, say: what cannot be asked is left alone
+        return True
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -198,7 +212,8 @@ def _alive(path: Path) -> bool:
 
 
 def _data_files(directory: Path) -> list[Path]:
-    return [path for path in sorted(directory.glob("*.json")) if path.name != ENDED]
+    """The files of processes; what is no regular file is another program's, and reading a pipe might not end."""
+    return [path for path in sorted(directory.glob("*.json")) if path.name != ENDED and path.is_file()]
 
 
 def _load_ended(directory: Path) -> _Ended:
@@ -208,13 +223,13 @@ def _load_ended(directory: Path) -> _Ended:
         if stamp is None:
             return _Ended()
         try:
-            data = json.loads(path.read_bytes())
+            data = _contents(path)
             found = _Ended(Sheet.load(data), frozenset(data["taken"]), stamp)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # somebody else wrote it
-            _trouble.happened(f"reading {path}", error)
-            return _Ended(stamp=stamp)
         except FileNotFoundError:
             continue
+        except _NOT_OURS as error:
+            _trouble.happened(f"reading {path}", error)
+            return _Ended(stamp=stamp)
         if _stamp(path) == stamp:
             return found
     return _Ended()
@@ -222,10 +237,19 @@ def _load_ended(directory: Path) -> _Ended:
 
 def _load(path: Path) -> Sheet | None:
     try:
-        return Sheet.load(json.loads(path.read_bytes()))
-    except (AttributeError, LookupError, TypeError, ValueError, PermissionError) as error:  # somebody else wrote it
+        return Sheet.load(_contents(path))
+    except FileNotFoundError:
+        raise
+    except _NOT_OURS as error:
         _trouble.happened(f"reading {path}", error)
         return None
+
+
+def _contents(path: Path) -> Any:
+    """Return what a file has; reading a pipe might not end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return json.loads(path.read_bytes())
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

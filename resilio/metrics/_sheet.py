@@ -7,6 +7,7 @@ processes tell each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,14 +121,15 @@ class Sheet:
         Return what :meth:`dump` made the lists of.
 
         Raises:
-                AttributeError, LookupError, TypeError, ValueError: It was not made so.
+                ArithmeticError, AttributeError, LookupError, TypeError, ValueError: It was not made so.
         """
         sheet = cls(_samples(data["counters"]), _samples(data["gauges"]))
         for kind, policy, bounds, counts, total in data["durations"]:
-            known = (*map(float, bounds), float("inf"))
+            known = (*map(_number, bounds), float("inf"))
             if len(known) != len(counts):
                 raise ValueError("a histogram has as many counts as bounds")
-            sheet.durations[str(kind), str(policy)] = Buckets(known, [int(count) for count in counts], float(total))
+            read = Buckets(known, [int(_number(count)) for count in counts], _number(total))
+            sheet.durations[_label(kind), _label(policy)] = read
         return sheet
 
 
@@ -145,8 +147,23 @@ def _samples(rows: Mapping[str, list[list[Any]]]) -> dict[Key, float]:
         width = len(CATALOGUE[name].labels) + 1
         if not all(len(row) == width and isinstance(row[-1], (int, float)) for row in of_one):
             raise ValueError(f"a row of {name} has {width - 1} labels and a number")
-        found |= {(name, tuple(map(str, row[:-1]))): row[-1] for row in of_one}
+        found |= {(name, tuple(map(_label, row[:-1]))): _number(row[-1]) for row in of_one}
     return found
+
+
+def _number(value: Any) -> float:
+    """Return a number that a page of metrics can show."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"not a number that can be shown: {value!r:.80}")
+    number: float = value
+    return number
+
+
+def _label(value: Any) -> str:
+    """Return a label that a page of metrics can show: JSON can spell what UTF-8 cannot."""
+    text = str(value)
+    text.encode()
+    return text
 
 
 def _merged(name: str, known: float, value: float) -> float:

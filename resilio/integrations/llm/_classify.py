@@ -60,7 +60,8 @@ def codes_of(error: Any) -> Iterator[str]:
         value = get(name)
         if isinstance(value, str):
             yield value
-    inner = body.get("error", body) if isinstance(body := get("body"), Mapping) else None
+    body = None if isinstance(error, Mapping) else get("body")
+    inner = body.get("error", body) if isinstance(body, Mapping) else None
     if isinstance(inner, Mapping):  # older SDKs do not say it by attributes
         yield from codes_of(inner)
 

@@ -94,7 +94,9 @@ class Dialect:
     def shows(self, data: Mapping[str, Any]) -> bool:
         """Tell whether a piece of a chat has something that its caller sees as a part of the answer."""
         choices = data.get("choices")
-        return any(map(_has_content, choices)) if choices else bool(data.get("usage"))
+        if choices and isinstance(choices, list):
+            return any(map(_has_content, choices))
+        return bool(data.get("usage"))
 
 
 def _has_content(choice: Any) -> bool:

@@ -7,6 +7,7 @@ say. What it is outside is in `_outside.py`, how an attempt is made in `_attempt
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -116,7 +117,7 @@ class Exchange:
             wait = wait if meaning_of(error) == "rate" else None
         if left or wait is not None:
             most = self.guard.max_pause
-            wait = None if wait is None else min(math.ceil(wait * 1e3) / 1e3, most)
+            wait = None if wait is None else math.ceil(min(wait, most) * 1e3) / 1e3
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, wait)
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
@@ -155,7 +156,10 @@ class Exchange:
         """
         dialect = self.guard.dialect
         stands_for = self.guard.http.Response(
-            dialect.status_of(error), headers=kept_headers(said), json=dialect.error_body(error), request=self.request
+            dialect.status_of(error),
+            headers=kept_headers(said),
+            content=_as_json(dialect.error_body(error)),
+            request=self.request,
         )
         found = self.guard.client._make_status_error_from_response(stands_for)
         found.as_it_came = as_it_came
@@ -166,3 +170,11 @@ class Exchange:
         """Raise what a stream is that ends before its answer does."""
         text = "the stream ended before the answer was whole"
         self.fail(self.guard.http.RemoteProtocolError(text, request=self.request))
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    """Return the JSON of an error that came as JSON, in ASCII: what can be read need not be writable in UTF-8."""
+    try:
+        return json.dumps(body).encode()
+    except RecursionError:  # it was read with less on the stack
+        return b'{"error": {"message": "an error that is nested too deeply"}}'

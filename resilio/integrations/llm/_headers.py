@@ -14,6 +14,7 @@ Left = dict[str, tuple[float | None, float | None]]
 """By unit: how many are left, and in how many seconds the limit is as new; None: not said."""
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 _MOST_TOKENS = 1e9
 _MOST_SECONDS = 86_400.0
 
@@ -35,10 +36,10 @@ def duration(text: str | None) -> float | None:
 
 
 def _number(text: str | None, most: float) -> float | None:
-    try:
-        return None if text is None or not text.isascii() else _bounded(float(text), most)
-    except ValueError:
+    """Return a plain decimal; not all that `float` takes: it knows "1_0", "nan" and digits of other scripts."""
+    if text is None or _DECIMAL.fullmatch(text.strip(" \t")) is None:
         return None
+    return _bounded(float(text), most)
 
 
 def _bounded(number: float, most: float) -> float | None:
@@ -53,7 +54,7 @@ def _until(text: str | None, date: str | None) -> float | None:
 
     try:
         seconds = (datetime.fromisoformat(text) - parsedate_to_datetime(date)).total_seconds()
-    except (TypeError, ValueError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # a date may be out of range in several ways
         return None
     return _bounded(max(seconds, 0.0), _MOST_SECONDS)
 
