@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from resilio import _backends, _event_taps, events
@@ -21,11 +20,11 @@ class _Watch:
     def __init__(self, door: DoorGate) -> None:
         """Begin to watch."""
         self._lock = threading.RLock()  # a finaliser that ends a call may come in between
-        self._waker: Callable[[], None] | None = None
+        self._waker: _backends.Waker | None = None
         self._changed = False
         self.end = _event_taps.watch((door,), self._on_change)
 
-    def bind(self, waker: Callable[[], None], /) -> bool:
+    def bind(self, waker: _backends.Waker, /) -> bool:
         """Have `waker` called at the next change; True: there was one since the last time, do not wait."""
         with self._lock:
             changed, self._changed = self._changed, False
@@ -36,6 +35,10 @@ class _Watch:
         """Forget the waker."""
         with self._lock:
             self._waker = None
+
+    def lost(self) -> None:
+        """Forget the waker, whose event loop is closed."""
+        self.unbind()
 
     def _on_change(self, _: events.StateChanged) -> None:
         with self._lock:

@@ -34,7 +34,8 @@ __all__ = [
     "use_trio",
 ]
 
-Waker = Callable[[], None]
+Waker = Callable[[], bool]
+"""Ends a wait, from any thread. False: the event loop is closed, so the wake-up cannot arrive."""
 
 
 class Waits(Protocol):
@@ -46,6 +47,9 @@ class Waits(Protocol):
 
     def unbind(self) -> None:
         """Forget the waker."""
+
+    def lost(self) -> None:
+        """Give up the wait: the event loop was closed with the wake-up under way to it."""
 
 
 class Cutoff(Protocol):

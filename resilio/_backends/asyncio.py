@@ -33,25 +33,56 @@ def _wake(future: asyncio.Future[None]) -> None:
             future.set_result(None)
 
 
+class _Arrival:
+    """A wake-up under way to its loop. A loop that is closed before its next step drops it, and the permit goes on."""
+
+    __slots__ = ("_future", "_loop", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], waiter: Waits) -> None:
+        self._loop = loop
+        self._future = future
+        self._waiter: Waits | None = waiter
+
+    def arrive(self) -> None:
+        """Wake the task, in a step of its loop."""
+        self._waiter = None
+        _wake(self._future)
+
+    def forget(self) -> None:
+        """Do nothing when it is dropped."""
+        self._waiter = None
+
+    def __del__(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and self._loop.is_closed():
+            waiter.lost()
+
+
 class _Waker:
     """Wakes one future of a loop, from any thread; a small object, of which there is one for each call in a queue."""
 
-    __slots__ = ("_future", "_loop", "_owner")
+    __slots__ = ("_future", "_loop", "_owner", "_waiter")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], waiter: Waits) -> None:
         self._loop = loop
         self._future = future
+        self._waiter = waiter
         self._owner = get_ident()
 
-    def wake(self) -> None:
-        """End the wait, now or in the loop's next step."""
+    def wake(self) -> bool:
+        """End the wait, now or in the loop's next step; False: the loop is closed."""
         # Straight only within a step of a task. Elsewhere in the loop's thread a finaliser may interrupt the loop just
         # after it found nothing ready and before it sleeps in its selector: it would sleep over this wake-up.
         if get_ident() == self._owner and asyncio.current_task(self._loop) is not None:
             _wake(self._future)
-            return
-        with suppress(RuntimeError):  # The loop is closed: its waiters are gone with it.
-            self._loop.call_soon_threadsafe(_wake, self._future)
+            return True
+        arrival = _Arrival(self._loop, self._future, self._waiter)
+        try:
+            self._loop.call_soon_threadsafe(arrival.arrive)
+        except RuntimeError:
+            arrival.forget()
+            return not self._loop.is_closed()
+        return True
 
 
 async def park(waiter: Waits, seconds: float | None) -> None:
@@ -63,7 +94,7 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     # One coroutine, and few small objects: of a long queue each of them is a miss in the caches when it is woken.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    if waiter.bind(_Waker(loop, future).wake):
+    if waiter.bind(_Waker(loop, future, waiter).wake):
         return
     if seconds is not None and seconds <= _LONG:
         await _wait_briefly(waiter, seconds, loop, future)

@@ -30,9 +30,10 @@ FOREVER_NS = 2**63 - 1
 _due_ns: dict[threading.Lock, int] = {}
 
 
-def _release(lock: threading.Lock) -> None:
+def _release(lock: threading.Lock) -> bool:
     with suppress(RuntimeError):  # Woken already.
         lock.release()
+    return True
 
 
 def wake_due(now_ns: int) -> int:

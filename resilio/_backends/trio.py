@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -27,7 +26,7 @@ class _Parking:
         self.token = lowlevel.current_trio_token()
         self.parked = True
 
-    def waker(self) -> None:
+    def waker(self) -> bool:
         # Straight only within a step of another task of the same run. A finaliser may interrupt trio's own code just
         # where it copies its run queue, and a task must not be rescheduled in its own step.
         try:
@@ -36,9 +35,12 @@ class _Parking:
             straight = False
         if straight:
             self.wake()
-            return
-        with suppress(trio.RunFinishedError):
+            return True
+        try:
             self.token.run_sync_soon(self.wake, idempotent=True)
+        except (trio.RunFinishedError, OSError):  # OSError: the run has crashed, and has closed its wake-up socket
+            return False
+        return True
 
     def wake(self) -> None:
         if self.parked:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from resilio import _log
+from resilio import _backends, _log
 from resilio.live._sampler import SLICE, Tick
 
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
@@ -76,7 +76,7 @@ class Viewer:
         self.stalled = False  # has not come for its frames since there was no more room
         self._frames: deque[bytes] = deque()
         self._lock = threading.RLock()  # a finaliser may wake in between
-        self._waker: Callable[[], None] | None = None
+        self._waker: _backends.Waker | None = None
 
     def offer(self, data: bytes) -> bool:
         """Queue a frame; False: there is no room, and the viewer has lost the thread."""
@@ -100,7 +100,7 @@ class Viewer:
             self.stalled = False
             return frames
 
-    def bind(self, waker: Callable[[], None], /) -> bool:
+    def bind(self, waker: _backends.Waker, /) -> bool:
         """Have `waker` called at the next frame; True: there is one already."""
         with self._lock:
             if self._frames:
@@ -112,6 +112,10 @@ class Viewer:
         """Forget the waker."""
         with self._lock:
             self._waker = None
+
+    def lost(self) -> None:
+        """Forget the waker, whose event loop is closed."""
+        self.unbind()
 
 
 class Hub:

@@ -88,7 +88,8 @@ typedef struct rs_gate_ops {
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
     int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                     /* NULL: the gate never says WAIT */
     int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
-    void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);                                 /* WAITING or HELD */
+    /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter` and its `amount`. */
+    void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */

@@ -2,7 +2,8 @@
  *
  * A waiter is a Python object of core that parks one call in its own loop or thread. Gates link it and mark it; core
  * parks, wakes and frees it. Lock held for every function here. A waiter that has been granted keeps what it was
- * granted until its call polls it (takes it) or cancels (gives it back): no permit is lost in between.
+ * granted until its call polls it (takes it) or cancels (gives it back): no permit is lost in between. One whose event
+ * loop is closed can do neither: core then cancels for it, and the permit goes to the next waiter.
  */
 #ifndef RS_WAITERS_H
 #define RS_WAITERS_H
@@ -17,6 +18,7 @@ struct rs_waiter {
     rs_waiter *prev, *next;
     rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
     PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
+    rs_gate *gate;                  /* where it waits or has waited, owned; set by core */
     void *claim;                    /* the gate's own, where an amount does not say it all */
     const void *near[RS_NEAR];      /* what the call needs first when it goes on: addresses only, for the caches */
     int64_t amount;                 /* weight or cost asked for */
@@ -27,6 +29,8 @@ struct rs_waiter {
     uint8_t reason;                 /* with REFUSED: index into ops->reasons */
     uint8_t notified;               /* a wake-up is due or delivered */
     uint8_t woken;                  /* linked in gate->woken */
+    uint8_t waiting;                /* set by core: its call has neither polled it to the end nor cancelled. Gate's lock held */
+    uint32_t epoch;                 /* with `waiting`: a queue of before a fork is no more */
 };
 
 typedef struct rs_queue {

@@ -22,6 +22,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
         gate->counters.calls++;
         gate->counters.queued++;
         slot->state = RS_SLOT_WAITING;
+        rs_waiter_enter(slot->waiter, gate);
     }
     else if (final) {
         gate->counters.calls++;
@@ -258,8 +259,7 @@ static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
     int at = run->cursor;
     rs_slot *slot = &run->slots[at];
     rs_gate *gate = slot->gate;
-    gate->counters.queued--;
-    gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
+    rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
     rs_gate_count_refusal(gate, why->reason);
     gate->ops->cancel(gate, slot, now);
     rs_gate_unlock(gate);
@@ -268,27 +268,35 @@ static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
     return refuse(run, at, now, why);
 }
 
+/* The place in the queue is lost, and with it what the gates outside of it had given. */
+static int refuse_lost(rs_run *run, int64_t now, rs_refusal *why)
+{
+    *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
+    rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, now);
+    return RS_REJECTED;
+}
+
 /* A wake-up or the timer: poll the gate that waits, and go on if it admits. */
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
 {
     int i = run->cursor;
     rs_gate *gate = run->slots[i].gate;
     rs_slot *slot = &run->slots[i];
-    if (run->epoch != rs_epoch) {               /* forked meanwhile: the queue is gone */
-        *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
-        rs_run_cancel(run, rs_run_floor(run, i), 0, now);
-        return RS_REJECTED;
-    }
+    if (run->epoch != rs_epoch)                 /* forked meanwhile: the queue is gone */
+        return refuse_lost(run, now, why);
     slot->waiter->notified = 0;
     rs_gate_lock(gate);
+    if (RS_UNLIKELY(!slot->waiter->waiting)) {  /* resumed by hand after its loop was closed: its place is gone */
+        rs_gate_unlock(gate);
+        return refuse_lost(run, now, why);
+    }
     if (RS_UNLIKELY(is_late(run, slot, now))) {
         *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
         return end_wait(run, now, why);
     }
     int verdict = gate->ops->poll(gate, slot, now, why);
     if (verdict != RS_WAIT) {
-        gate->counters.queued--;
-        gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
+        rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
         if (verdict == RS_ADMITTED) {
             gate->counters.inflight++;
             slot->state = RS_SLOT_HELD;

@@ -294,7 +294,10 @@ PyObject *rs_result_error(PyObject *error, int outcome);
 PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why);
 void rs_result_attach(PyObject *result, rs_run *run);
 rs_waiter *rs_waiter_new(void);
-void rs_waiter_wake(rs_waiter *waiter);
+int rs_waiter_wake(rs_waiter *waiter);
+void rs_waiter_lose(rs_waiter *waiter);
+void rs_waiter_enter(rs_waiter *waiter, rs_gate *gate);
+void rs_waiter_leave(rs_waiter *waiter, int64_t waited_ns);
 int rs_is_coroutine_function(PyObject *callable);
 PyObject *rs_import(const char *module);   /* wherever it is called from, new reference */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */

@@ -3,7 +3,7 @@
 
 static PyObject *events_deliver, *events_rejected, *events_settled;
 
-static void wake_all(rs_gate *gate)
+static void wake_marked(rs_gate *gate)
 {
     rs_lock_acquire(&gate->lock);
     rs_waiter *last = gate->woken, *waiter = NULL;
@@ -19,10 +19,18 @@ static void wake_all(rs_gate *gate)
         rs_waiter *next = waiter->next_woken;
         waiter->next_woken = NULL;
         __atomic_store_n(&waiter->woken, 0, __ATOMIC_RELEASE);      /* from here on it may be linked again */
-        rs_waiter_wake(waiter);
+        if (RS_UNLIKELY(!rs_waiter_wake(waiter)))
+            rs_waiter_lose(waiter);
         Py_DECREF((PyObject *)waiter);
         waiter = next;
     }
+}
+
+/* A waiter whose loop is closed passes its permit on, which marks the next one. */
+static void wake_all(rs_gate *gate)
+{
+    while (gate->woken)
+        wake_marked(gate);
 }
 
 static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)

@@ -17,6 +17,20 @@ void rs_slot_leave_slowly(rs_slot *slot)
     PyErr_Restore(type, value, traceback);
 }
 
+/* Give back what is held, or leave the queue. Lock held. */
+static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
+{
+    if (slot->state == RS_SLOT_HELD)
+        gate->counters.inflight--;
+    else
+        rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
+    gate->counters.cancelled++;
+    rs_gate_let_go(gate);
+    if (RS_LIKELY(gate->ops->cancel != NULL))
+        gate->ops->cancel(gate, slot, now);
+    rs_gate_take_back(gate);
+}
+
 /* Give everything from *floor* on back: the callee was never called. Innermost first. Keeps a pending exception. */
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
 {
@@ -35,17 +49,8 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
             slot->waiter = waiter;
             slot->state = (uint8_t)state;
             rs_gate_lock(gate);
-            if (state == RS_SLOT_HELD)
-                gate->counters.inflight--;
-            else {
-                gate->counters.queued--;
-                gate->waited_ns += Py_MAX(now - slot->admitted_ns, 0);
-            }
-            gate->counters.cancelled++;
-            rs_gate_let_go(gate);
-            if (RS_LIKELY(gate->ops->cancel != NULL))
-                gate->ops->cancel(gate, slot, now);
-            rs_gate_take_back(gate);
+            if (RS_LIKELY(state == RS_SLOT_HELD || waiter->waiting))
+                cancel_one(gate, slot, now);
             rs_gate_unlock(gate);
             slot->state = RS_SLOT_EMPTY;
             slot->waiter = NULL;

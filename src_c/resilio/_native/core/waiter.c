@@ -25,6 +25,7 @@ static PyObject *waiter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static int waiter_traverse(rs_waiter *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->waker);
+    Py_VISIT(self->gate);
     return 0;
 }
 
@@ -38,6 +39,7 @@ static void waiter_dealloc(rs_waiter *self)
 {
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->waker);
+    Py_CLEAR(self->gate);
     PyObject_GC_Del(self);
 }
 
@@ -52,8 +54,8 @@ static void prefetch(const rs_waiter *waiter)
             __builtin_prefetch((const char *)waiter->near[i] + line * LINE);
 }
 
-/* Wake the park. Any thread, any time; the waker must not raise, and if it does nobody is harmed. */
-void rs_waiter_wake(rs_waiter *self)
+/* Wake the park. Any thread, any time; the waker must not raise, and if it does nobody is harmed. 0: its loop is closed. */
+int rs_waiter_wake(rs_waiter *self)
 {
     prefetch(self);
     rs_lock_acquire(&wake_lock);
@@ -61,7 +63,7 @@ void rs_waiter_wake(rs_waiter *self)
     PyObject *waker = Py_XNewRef(self->waker);
     rs_lock_release(&wake_lock);
     if (waker == NULL)
-        return;
+        return 1;
     PyObject *done = PyObject_CallNoArgs(waker);
     int interrupted = 0, again = 0;
     while (done == NULL && again++ < (PyErr_ExceptionMatches(PyExc_Exception) ? 1 : 8)) {
@@ -79,8 +81,56 @@ void rs_waiter_wake(rs_waiter *self)
         PyErr_SetInterrupt();
     if (done == NULL)
         PyErr_WriteUnraisable(waker);
+    int is_lost = done == Py_False;
     Py_XDECREF(done);
     Py_DECREF(waker);
+    return !is_lost;
+}
+
+/* The call waits at *gate* from here on. Lock held. */
+void rs_waiter_enter(rs_waiter *self, rs_gate *gate)
+{
+    self->waiting = 1;
+    self->epoch = rs_epoch;
+    self->gate = (rs_gate *)Py_NewRef((PyObject *)gate);
+}
+
+/* The call waits no longer. Lock held. */
+void rs_waiter_leave(rs_waiter *self, int64_t waited_ns)
+{
+    self->waiting = 0;
+    self->gate->counters.queued--;
+    self->gate->waited_ns += Py_MAX(waited_ns, 0);
+}
+
+/* Its loop is closed: leave the queue for the call, or pass on the permit that was granted to it. Lock held. */
+static void cancel_lost(rs_waiter *self, rs_gate *gate, int64_t now)
+{
+    rs_slot slot = {.gate = gate, .waiter = self, .amount = self->amount, .state = RS_SLOT_WAITING};
+    rs_waiter_leave(self, now - self->enqueued_ns);
+    gate->counters.cancelled++;
+    gate->ops->cancel(gate, &slot, now);
+}
+
+/* Its loop is closed: pass on what it was granted. The gate is to be delivered after this. */
+void rs_waiter_lose(rs_waiter *self)
+{
+    rs_gate *gate = self->gate;
+    if (gate == NULL || self->epoch != rs_epoch)
+        return;
+    int64_t now = rs_clock_now(rs_clk);
+    rs_gate_lock(gate);
+    if (self->waiting)
+        cancel_lost(self, gate, now);
+    rs_gate_unlock(gate);
+}
+
+static PyObject *waiter_lost(rs_waiter *self, PyObject *unused)
+{
+    rs_waiter_lose(self);
+    if (self->gate && self->gate->woken)
+        rs_gate_deliver(self->gate, NULL, 1);
+    Py_RETURN_NONE;
 }
 
 static PyObject *waiter_bind(rs_waiter *self, PyObject *waker)
@@ -89,9 +139,11 @@ static PyObject *waiter_bind(rs_waiter *self, PyObject *waker)
     rs_lock_acquire(&wake_lock);
     PyObject *old = self->waker;
     int notified = self->notified;
-    self->waker = waker;
+    self->waker = notified ? NULL : waker;
     rs_lock_release(&wake_lock);
     Py_XDECREF(old);
+    if (notified)
+        Py_DECREF(waker);
     return PyBool_FromLong(notified);
 }
 
@@ -107,8 +159,11 @@ static PyObject *waiter_unbind(rs_waiter *self, PyObject *unused)
 
 static PyMethodDef waiter_methods[] = {
     {"bind", (PyCFunction)waiter_bind, METH_O,
-     "bind($self, waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park."},
+     "bind($self, waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park.\n\n"
+     "Args:\n    waker: Returns False if its event loop is closed: then another waiter gets the permit."},
     {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind($self, /)\n--\n\nForget the waker."},
+    {"lost", (PyCFunction)waiter_lost, METH_NOARGS,
+     "lost($self, /)\n--\n\nPass on the granted permit: the loop was closed with the wake-up under way to it."},
     {NULL}};
 static PyMemberDef waiter_members[] = {
     {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "A wake-up is due or delivered."},
