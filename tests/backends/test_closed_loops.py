@@ -151,7 +151,7 @@ def test_a_waiter_of_a_closed_loop_that_is_resumed_by_hand_is_refused() -> None:
     permit = limit.acquire()
     call = limit.aacquire()
 
-    async def main() -> asyncio.Future[None]:
+    async def main() -> Any:
         return call.send(None)
 
     loop = asyncio.new_event_loop()

@@ -18,7 +18,7 @@ from resilio._native.budget cimport (
     rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock, rs_lock_acquire,
     rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport (
@@ -199,7 +199,7 @@ cdef class RetryGate(Gate):
                 return NOT_RETRYABLE
             if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
                 return NESTED
-            if _scopes_alive and _would_any(_visible(tries.scope), error):
+            if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
                 return NESTED
         if tries.attempt >= options.attempts:
             return ATTEMPTS

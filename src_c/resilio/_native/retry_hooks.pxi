@@ -24,7 +24,7 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.generation = <uint64_t>slot.mark << 1
-    if ask_outer(NULL, slot, pays, NULL) or (_scopes_alive and in_paying_scope()):
+    if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
         slot.generation |= PAID_OUTSIDE
     return 0
 

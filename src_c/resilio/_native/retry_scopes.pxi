@@ -5,11 +5,21 @@ A part of retry.pyx. A scope is the value of a context variable, written only by
 runs, and by its second attempt. While no scope is alive, nobody looks.
 """
 
+cdef extern from *:
+    """
+    static int64_t rs_scopes;       /* alive in the process; several threads change it at once where there is no GIL */
+    #define rs_scopes_add(n) ((void)__atomic_add_fetch(&rs_scopes, (n), __ATOMIC_ACQ_REL))
+    #define rs_scopes_alive() (__atomic_load_n(&rs_scopes, __ATOMIC_RELAXED) != 0)
+    """
+    void rs_scopes_add(int) nogil
+    bint rs_scopes_alive() nogil
+
 cdef object _variable = _context.retry_scope
-cdef uint64_t _scopes_alive = 0         # changed with the GIL, or atomically enough: who looks in vain finds none
+cdef rs_lock _outer_lock                # every read and write of a scope's `outer`: other threads may walk through it
 
 
 @cython.final
+@cython.trashcan(True)
 cdef class Scope:
     """One retry under way: whose it is, and who pays for retries inside of it."""
 
@@ -21,12 +31,10 @@ cdef class Scope:
     cdef bint closed
 
     def __cinit__(self):
-        global _scopes_alive
-        _scopes_alive += 1
+        rs_scopes_add(1)
 
     def __dealloc__(self):
-        global _scopes_alive
-        _scopes_alive -= 1
+        rs_scopes_add(-1)
 
     cdef bint holds(self) except -1:
         if self.closed:
@@ -38,6 +46,18 @@ cdef class Scope:
             generator.gi_running if hasattr(generator, "gi_running") else generator.ag_running
         )
 
+    cdef Scope outside(self):
+        rs_lock_acquire(&_outer_lock)
+        outer = self.outer
+        rs_lock_release(&_outer_lock)
+        return outer
+
+    cdef int link(self, Scope outer) except -1:
+        rs_lock_acquire(&_outer_lock)
+        before, self.outer = self.outer, outer          # `before` goes after the lock: its end may run anything
+        rs_lock_release(&_outer_lock)
+        return 0
+
     cdef int open(self) except -1:
         """Have all see it that is called, or started, from here on."""
         self.closed = False
@@ -48,6 +68,7 @@ cdef class Scope:
     cdef int close(self) except -1:
         """Whoever has inherited it sees it no more, in whatever context."""
         self.closed = True
+        self.link(_not_closed(self.outside()))          # so that a chain has only scopes that were open at once
         token, self.token = self.token, None
         if token is not None and _value() is self:
             try:
@@ -69,12 +90,18 @@ cdef object _value():
 
 cdef Scope _visible(Scope own):
     """The nearest scope here that is not *own*, or None."""
-    if _scopes_alive == 0:
+    if not rs_scopes_alive():
         return None
     value = _value()
     cdef Scope scope = value if isinstance(value, Scope) else None
     while scope is not None and (scope is own or not scope.holds()):
-        scope = scope.outer
+        scope = scope.outside()
+    return scope
+
+
+cdef Scope _not_closed(Scope scope):
+    while scope is not None and scope.closed:
+        scope = scope.outside()
     return scope
 
 
@@ -83,7 +110,7 @@ cdef bint _would_any(Scope scope, object error) except -1:
     while scope is not None:
         if scope.holds() and scope.gate.takes(error):
             return True
-        scope = scope.outer
+        scope = scope.outside()
     return False
 
 

@@ -105,7 +105,7 @@ cdef class Tries:
         if self.scope is None:
             self.scope = Scope()
             self.scope.gate = self.gate
-        self.scope.outer = _visible(self.scope)
+        self.scope.link(_visible(self.scope))
         self.scope.payer = _payer(run, slot, self.scope)
         if self.scope.payer is None:
             self.scope.payer = self.gate.options().budget

@@ -197,6 +197,7 @@ PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; 
 int rs_deadline_interrupts(int64_t now);
 /* Does what was set in a generator's frame hold: does that generator, weakly referred to, run? NULL: it was in none. */
 int rs_holds_in(PyObject *reference, int closed);
+int rs_is_gone(PyObject *reference, int closed);     /* it will never hold again */
 /* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
 int rs_refer_weakly(PyObject *object, PyObject **reference);
 /* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */

@@ -207,14 +207,27 @@ int rs_refer_weakly(PyObject *object, PyObject **reference)
     return *reference ? 0 : -1;
 }
 
-/* The value before, new: without generators or a detached block in it there is nothing to find out, unless this one is in
- * a generator. */
-static DeadlineObject *worth_keeping(DeadlineObject *outer, int in_generator)
+int rs_is_gone(PyObject *reference, int closed)
 {
-    while (outer && outer->closed)                      /* left over where blocks did not end in order */
+    if (RS_LIKELY(reference == NULL))
+        return 0;
+    PyObject *generator = closed ? NULL : alive(reference);
+    Py_XDECREF(generator);
+    return generator == NULL;
+}
+
+/* Does what is set at *until_ns*, for good and not only while a generator runs, hide *outer* for good? */
+static int hides(int64_t until_ns, const DeadlineObject *outer)
+{
+    return until_ns == RS_NEVER || (outer->until_ns != RS_NEVER && until_ns <= outer->until_ns);
+}
+
+/* The first value of those before that can still count, new. Without this each task that starts its successor inside of a
+ * block would make the chain longer. */
+static DeadlineObject *worth_keeping(DeadlineObject *outer, int64_t until_ns, int in_generator)
+{
+    while (outer && ((!in_generator && hides(until_ns, outer)) || rs_is_gone(outer->generator, outer->closed)))
         outer = outer->outer;
-    if (outer && !in_generator && outer->generator == NULL && outer->outer == NULL && outer->until_ns != RS_NEVER)
-        return NULL;
     return (DeadlineObject *)Py_XNewRef((PyObject *)outer);
 }
 
@@ -227,7 +240,7 @@ PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer
     __atomic_add_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
     self->until_ns = until_ns;
     self->allowed_ns = allowed_ns;
-    self->outer = Py_IS_TYPE(outer, &rs_AmbientDeadlineType) ? worth_keeping((DeadlineObject *)outer, 0) : NULL;
+    self->outer = Py_IS_TYPE(outer, &rs_AmbientDeadlineType) ? worth_keeping((DeadlineObject *)outer, until_ns, 0) : NULL;
     return (PyObject *)self;
 }
 
@@ -249,7 +262,7 @@ static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     __atomic_add_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
     self->until_ns = until_ns;
     self->allowed_ns = allowed_ns;
-    self->outer = outer == Py_None ? NULL : worth_keeping((DeadlineObject *)outer, generator != Py_None);
+    self->outer = outer == Py_None ? NULL : worth_keeping((DeadlineObject *)outer, until_ns, generator != Py_None);
     if (rs_refer_weakly(generator, &self->generator) < 0 || rs_refer_weakly(cutoff, &self->cutoff) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -258,7 +271,12 @@ static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static void deadline_dealloc(DeadlineObject *self)
 {
     __atomic_sub_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
-    Py_XDECREF((PyObject *)self->outer);
+    for (DeadlineObject *outer = self->outer, *next; outer; outer = next) {     /* one by one: recursion has no bound */
+        next = Py_REFCNT(outer) == 1 ? outer->outer : NULL;
+        if (next)
+            outer->outer = NULL;
+        Py_DECREF((PyObject *)outer);
+    }
     Py_XDECREF(self->generator);
     Py_XDECREF(self->cutoff);
     PyObject_Free(self);

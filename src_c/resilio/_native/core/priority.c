@@ -62,7 +62,7 @@ PyObject *rs_ambient_priority(PyObject *module, PyObject *unused)
 /* Left over where blocks did not end in order, or nothing that anybody could come back to. */
 static PriorityObject *worth_keeping(PriorityObject *outer, int in_generator)
 {
-    while (outer && outer->closed)
+    while (outer && rs_is_gone(outer->generator, outer->closed))
         outer = outer->outer;
     return (PriorityObject *)Py_XNewRef(in_generator || (outer && outer->generator) ? (PyObject *)outer : NULL);
 }
@@ -111,7 +111,14 @@ static int priority_traverse(PriorityObject *self, visitproc visit, void *arg)
 static int priority_clear(PriorityObject *self)
 {
     Py_CLEAR(self->task);
-    Py_CLEAR(self->outer);
+    PriorityObject *outer = self->outer, *next;
+    self->outer = NULL;
+    for (; outer; outer = next) {                       /* one by one: recursion has no bound */
+        next = Py_REFCNT(outer) == 1 ? outer->outer : NULL;
+        if (next)
+            outer->outer = NULL;
+        Py_DECREF((PyObject *)outer);
+    }
     return 0;
 }
 
