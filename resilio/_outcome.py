@@ -15,7 +15,7 @@ from typing import Any
 from resilio._native.core import Statuses
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["Judge", "Outcome", "judge_error", "judge_value"]
+__all__ = ["Judge", "Outcome", "is_refusal", "judge_error", "judge_value"]
 
 
 class Outcome(enum.IntEnum):
@@ -63,7 +63,7 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
     groups = _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
-        if not refusals and _is_refusal(error) and not isinstance(error, judged):
+        if not refusals and is_refusal(error) and not isinstance(error, judged):
             return Outcome.IGNORED
         verdict = rule(error)
         return Outcome.SUCCESS if verdict is None else verdict
@@ -150,7 +150,13 @@ def _broken(parameter: str, subject: object, error: Exception, reported: set[tup
     return Outcome.IGNORED
 
 
-def _is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
+    """
+    Tell whether an exception says that the callee was not called: a refusal, or a deadline that had passed before.
+
+    Args:
+        error: What a call has raised.
+    """
     return isinstance(error, RejectedError) or (isinstance(error, DeadlineExceededError) and not error.called)
 
 

@@ -1,287 +1,296 @@
 """
-A race between a call and its copies, on asyncio: the first success wins, and nobody waits for the losers.
+The race between a call and its copies: who runs, has failed or has won, and what follows. The same on every event loop.
 
-The primary is no task of its own: it runs in the caller's, and a task is made for each copy only when it starts. When
-a copy wins, the caller's task is cancelled as `asyncio.timeout` would do it, and the hedge stage takes that back; what
-still cleans up then is seen out by `resilio._strategies.losers`.
+A race reads no clock and waits for nothing. `race_asyncio` and `race_trio` tell it what happens, start and cancel what
+it names, and have it asked again at `due_ns`.
+
+The first answer that is no failure wins. A copy starts when its time has come, or at once when the primary has failed
+and no copy runs; never before a Retry-After of an attempt that has failed. A refusal is no answer: it starts nothing,
+and beats no attempt that still runs. Once nothing runs, the call ends as its primary did.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
-from weakref import ref
-
-from anyio import CancelScope
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from resilio import _log
-from resilio._strategies import losers
-from resilio._strategies.copies import copy_of, discard_of, may_copy
-from resilio.errors import RejectedError
+from resilio._native import clock
+from resilio._outcome import Outcome, is_refusal
+from resilio._retry_after import retry_after_of, should_retry_of
+from resilio._strategies.copies import copy_of, may_copy
 
 if TYPE_CHECKING:
-    from resilio._native.core import Call, Rest
+    from resilio._native.core import Rest
     from resilio._native.hedge import HedgeGate
 
-__all__ = ["Race", "see_out"]
+__all__ = ["NEVER", "End", "Race"]
 
-_SUPERSEDED = 3  # rs_interrupt
-_AGAIN = 0.001
+NEVER = (1 << 63) - 1
+_LONGEST = 1e9
+
+
+class End(NamedTuple):
+    """How an attempt has ended."""
+
+    value: Any
+    error: BaseException | None
+    outcome: int
+
+    @classmethod
+    def of(cls, gate: HedgeGate, value: Any, error: Exception | None) -> End:
+        """
+        Return how an attempt has ended, judged by the hedge's own rules.
+
+        Args:
+            gate: The hedge stage.
+            value: What it returned, if there is no *error*.
+            error: What it raised.
+        """
+        return cls(value, error, gate.outcome_of(value, error))
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a copy may still give a better answer."""
+        return self.outcome == Outcome.FAILURE
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether nothing was answered, because nothing was asked."""
+        return self.outcome == Outcome.IGNORED and self.error is not None and is_refusal(self.error)
+
+    def give(self) -> Any:
+        """Return the result, or raise the exception."""
+        if self.error is None:
+            return self.value
+        try:
+            raise self.error
+        finally:
+            del self  # the exception knows this frame
+
+
+class _Winner(NamedTuple):
+    number: int
+    copy: Rest
+    end: End
+    losers: int  # copies that ran beside it
 
 
 class Race:
-    """The copies of one call; nothing in here keeps the call alive, so that one which is dropped ends."""
+    """The race of one call. Subclasses say how a copy is started, and how what runs is stopped."""
 
-    __slots__ = (
-        "_budget", "_call", "_error", "_failed", "_gate", "_loop", "_rest", "_seen_out", "_stage", "_tasks", "_waiting",
-        "_winner", "settled",
-    )  # fmt: skip
-
-    def __init__(self, gate: HedgeGate, call: Call[Any], stage: int, budget: Any) -> None:
+    def __init__(self, gate: HedgeGate, rest: Rest, budget: Any, context: Context, until_ns: int) -> None:
         """
         Begin with the primary alone.
 
         Args:
-            gate: The hedge stage, which is told how it went.
-
-            call: The call, of which the stage is part.
-
-            stage: Which one it is.
-
+            gate: The hedge stage, which learns how it went.
+            rest: What is inside of it.
             budget: What copies are paid from beside the gate's own share: that of a retry outside, or None.
+            context: A copy of the caller's context as it was when the call began.
+            until_ns: When the answer is of no use any more.
         """
-        self._gate = gate
-        self._call = ref(call)
-        self._stage = stage
+        self.gate = gate
+        self.context = context
+        self.due_ns = NEVER  # when the next copy may start
+        self.running = 0  # copies
+        self.over = False
+        self._rest = rest
         self._budget = budget
-        self._loop = asyncio.get_running_loop()
-        self._rest: Rest = call._rest(stage)
-        self._tasks: dict[asyncio.Task[Any], tuple[int, Rest]] = {}
-        self._waiting: asyncio.Future[None] | None = None
-        self._failed = self._seen_out = self.settled = False
-        self._winner: tuple[Any, int, Rest] | None = None  # its result, and which it was
-        self._error: BaseException | None = None
+        self._until_ns = until_ns
+        self._started = 0
+        self._pushback_ns = 0  # nothing starts before this
+        self._answer: End | None = None  # the primary's
+        self._winner: _Winner | None = None
 
-    # ---- copies -----------------------------------------------------------------------------------------------------
+    # ---- what an event loop does
 
-    def start(self, number: int, context: Context) -> bool:
+    def start(self, number: int, copy: Rest) -> None:
+        """Start a copy in `context`, and call `copy_ended` when it has ended."""
+        raise NotImplementedError
+
+    def stop_primary(self) -> None:
+        """Cancel the primary: a copy has won."""
+        raise NotImplementedError
+
+    def stop_copies(self) -> None:
+        """Cancel the copies that run."""
+        raise NotImplementedError
+
+    def discard(self, value: Any) -> None:
+        """Hand a result that is not the call's to the user's function."""
+        raise NotImplementedError
+
+    # ---- what happens
+
+    @property
+    def won(self) -> bool:
+        """Whether a copy has won."""
+        return self._winner is not None
+
+    def due(self, now_ns: int) -> int:
         """
-        Start a copy.
-
-        Args:
-            number: Which one it is, from 1.
-
-            context: What it runs in.
+        Start a copy, whose time has come, if everything is for it.
 
         Returns:
-            False: this call cannot be copied, or the budget has nothing left for it.
+            When the next one is due; NEVER if none is.
         """
-        if self.settled or self._winner is not None or not may_copy(self._gate, self._rest):
-            return False
-        if self._budget is not None and not self._budget.withdraw():
-            return False
-        copy = copy_of(self._gate, self._rest, number)
-        attempt = _attempt(copy)
-        try:
-            task = context.run(self._loop.create_task, attempt)
-        except BaseException:
-            attempt.close()
-            self._refund()
-            raise
-        self._tasks[task] = number, copy
-        task.add_done_callback(self._ended)
-        context.run(self._gate.tell_started, number)  # listeners see the context of the call, not of the timer
-        return True
+        self.due_ns = NEVER
+        if self.over or self.won or self._started >= self.gate.max_hedges:
+            return NEVER
+        if now_ns < self._pushback_ns:
+            self.due_ns = self._pushback_ns
+        elif self.gate.may_start(self._until_ns) and self._start_next() and self._started < self.gate.max_hedges:
+            self.due_ns = self.gate.due_after(self._started, now_ns)
+        return self.due_ns
 
-    def _refund(self) -> None:
-        if self._budget is not None:
+    def _start_next(self) -> bool:
+        paid = started = False
+        try:
+            paid = may_copy(self.gate, self._rest) and (self._budget is None or bool(self._budget.withdraw()))
+            if paid:
+                number = self._started + 1
+                self.start(number, copy_of(self.gate, self._rest, number))
+                started = True
+        except Exception:  # noqa: BLE001 - foreign code
+            _log.strategy_failed("a hedge could not be started")
+        finally:
+            if not started:
+                self._give_back(paid)
+        if started:
+            self._started, self.running = number, self.running + 1
+            self.context.run(self.gate.tell_started, number)
+        return started
+
+    def _give_back(self, paid: bool = True) -> None:
+        self.gate.give_back()
+        if paid and self._budget is not None:
             self._budget.refund()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """In a callback of the loop: a copy has ended."""
-        number, copy = self._tasks.pop(task)
-        error = None if task.cancelled() else task.exception()
-        if self.settled or self._winner is not None:
-            if error is None and not task.cancelled():
-                self.discard(task.result())
-        elif task.cancelled():
-            pass  # by itself, or by somebody who cancels whatever runs: it says nothing
-        elif error is None:
-            self._winner = task.result(), number, copy
-            self._stop()
-            self._supersede()
-        elif isinstance(error, RejectedError):
-            self._gate.give_back()
-            self._refund()
-        else:
-            self._gate.verdict(False)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def _supersede(self) -> None:
-        """Have the primary cancelled, unless it has ended: then somebody waits here."""
-        call = self._call()
-        if call is None or self._failed or self.settled:
-            return
-        if call._interrupt(self._stage, _SUPERSEDED) < 0:  # another interruption of this task is under way
-            self._loop.call_later(_AGAIN, self._supersede)
-
-    def _stop(self) -> None:
-        """Cancel the copies that run, and hold them until they have ended."""
-        for task in list(self._tasks):
-            losers.stop(task)
-
-    # ---- the primary ------------------------------------------------------------------------------------------------
-
-    def ended(
-        self, value: Any, error: BaseException | None, fired: bool, cancelled: bool
-    ) -> tuple[Awaitable[Any] | None, Any, BaseException | None]:
+    def copy_ended(self, number: int, copy: Rest, end: End | None) -> None:
         """
-        Say what follows from the primary's end, or from the end of what was awaited for it.
+        Take note of a copy's end.
 
         Args:
-            value: What it returned, if *error* is None.
+            number: Which one it is.
+            copy: What ran.
+            end: How; None: it was cancelled, which says nothing.
+        """
+        self.running -= 1
+        if end is None:
+            pass
+        elif self.over or self.won:
+            self._too_late(end)
+        elif end.is_refusal:
+            self._give_back()
+        elif end.is_failure:
+            self.gate.verdict(False)
+            self._push_back(end)
+            self._too_late(end)
+        else:
+            self._winner = _Winner(number, copy, end, self.running)
+            self.stop_copies()
+            if self._answer is None:
+                self.stop_primary()
 
-            error: What it raised.
+    def primary_ended(self, end: End | None) -> bool:
+        """
+        Take note of the primary's end.
 
-            fired: It was cancelled because a copy has won, and by nobody else.
-
-            cancelled: Somebody else has had the task cancelled while we did.
+        Args:
+            end: How; None: it was cancelled because a copy has won.
 
         Returns:
-            What to await before this is asked again, or None; then the call's value and error.
+            Whether that ends the race. If not, the copies decide it: see `decided`.
         """
-        if self.settled:  # what was awaited has ended, or the call was split off by a race further out
-            error = self._error if error is None else error
-            return None, value, error
-        ours = fired and isinstance(error, asyncio.CancelledError)
-        thrown = self._failed or cancelled  # in while this waited for copies, or beside our cancellation
-        if error is not None and not ours and (thrown or not isinstance(error, Exception)):
-            return self._broken_off(error)
-        if self._winner is not None:
-            return self._won(*self._winner, value, error, cancelled)
-        if error is None and not self._failed:
-            self._lost()
-            return None, value, None
-        self._failed, self._error = True, error or self._error
-        if self._tasks:
-            return self._next_end(), None, self._error
-        self.settled = True
-        return None, None, self._error
+        if self.won or end is None:
+            if end is not None:
+                self._late_primary(end)
+            return True
+        self._answer = end
+        if end.is_failure:
+            self._push_back(end)
+            if not self.running:
+                self.due(clock.now_ns())
+        elif not end.is_refusal:
+            self._lose(self.running)
+            self.over = True
+            self.stop_copies()
+        return self.decided
 
-    def _won(
-        self, result: Any, number: int, copy: Rest, value: Any, error: BaseException | None, cancelled: bool
-    ) -> tuple[None, Any, BaseException | None]:
-        """A copy has won: its result is the call's, unless the caller is cancelled."""
-        self.settled = True
-        if error is None and not self._failed and not self._seen_out:
-            self.discard(value)  # the primary took no notice of its cancellation
-        if cancelled:
-            self.discard(result)
-            return None, None, asyncio.CancelledError()
-        self._rest.adopt(copy)
-        self._gate.verdict(True)
-        for _ in self._tasks:
-            self._gate.verdict(False)
-        self._gate.tell_won(number)
-        return None, result, None
+    @property
+    def decided(self) -> bool:
+        """Whether there is nothing to wait for any more, once the primary has ended."""
+        return self.over or self.won or not self.running
 
-    def _lost(self) -> None:
-        """The primary has won: copies that run have lost."""
-        self.settled = True
-        for _ in self._tasks:
-            self._gate.verdict(False)
-        self._stop()
+    def result(self) -> End:
+        """Return what the call ends with. Nothing refers to it from here any more: an exception knows what knows it."""
+        winner, answer = self._winner, self._answer
+        self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
+        if winner is None:
+            return cast("End", answer)
+        if answer is not None:
+            self._too_late(answer)
+        self._rest.adopt(winner.copy)
+        self.gate.verdict(True)
+        self._lose(winner.losers)
+        self.context.run(self.gate.tell_won, winner.number)
+        return winner.end
 
-    def _broken_off(self, error: BaseException) -> tuple[Awaitable[Any] | None, None, BaseException]:
-        """The caller is cancelled, by whomever: so are the copies, and it ends after them. A Ctrl-C does not wait."""
-        self.settled = True
-        self._error = error
-        if self._winner is not None:
-            self.discard(self._winner[0])
-        self._stop()
-        if self._tasks and isinstance(error, asyncio.CancelledError):
-            return self._last_end(), None, error
-        return None, None, error
+    def broken_off(self) -> None:
+        """The caller is cancelled: so are the copies, and no result is taken."""
+        winner, answer = self._winner, self._answer
+        self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
+        for end in (winner and winner.end, answer):
+            if end is not None:
+                self._too_late(end)
+        self.stop_copies()
 
-    async def _next_end(self) -> None:
-        """Wait until a copy has succeeded, or all have ended; then `ended` is asked again."""
-        while self._tasks and self._winner is None:
-            self._waiting = self._loop.create_future()
-            await self._waiting
+    def _lose(self, copies: int) -> None:
+        for _ in range(copies):
+            self.gate.verdict(False)
 
-    async def _last_end(self) -> None:
-        """Wait until all copies have ended, however often the caller is cancelled."""
-        with CancelScope(shield=True):  # anyio would cancel once more in each turn of the loop
-            while self._tasks:
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait(list(self._tasks))
+    def _push_back(self, end: End) -> None:
+        subject = end.value if end.error is None else end.error
+        seconds = retry_after_of(subject)
+        if should_retry_of(subject) is False:
+            self._pushback_ns = NEVER
+        elif seconds is not None:
+            self._pushback_ns = max(self._pushback_ns, clock.now_ns() + round(min(seconds, _LONGEST) * 1e9))
 
-    def dropped(self) -> None:
-        """The call is gone; in a finaliser maybe, and in any thread. Copies that run are cancelled."""
-        if getattr(self, "settled", True):  # the collector may have emptied this before: then nothing runs any more
-            return
-        self.settled = True
-        with suppress(RuntimeError, AttributeError):  # the loop is closed, or collected as well: they are gone with it
-            self._loop.call_soon_threadsafe(_forgotten, self._gate, self._loop, list(self._tasks), self._winner)
+    def _too_late(self, end: End) -> None:
+        if end.error is None:
+            self.discard(end.value)
 
-    def __del__(self) -> None:
-        """Before the collector empties anything of a cycle, in whichever order it does so."""
-        self.dropped()
-
-    # ---- losers -----------------------------------------------------------------------------------------------------
-
-    def see_out(self, loser: Call[Any], yielded: Any) -> Awaitable[None]:
-        """Return what waits a moment for a superseded primary that cleans up."""
-        self._seen_out = True
-        call = self._call()
-        return losers.see_out(loser, yielded, None if call is None else call._context(), self.discard)
-
-    def discard(self, result: Any) -> None:
-        """Hand a result that came too late to the user's function, which may be asynchronous; errors are logged."""
-        _discard(self._gate, self._loop, result)
+    def _late_primary(self, end: End) -> None:
+        self._too_late(end)
+        if end.error is not None:
+            _log.say(_log.WARNING, "a superseded call failed while it cleaned up", error=end.error)
 
 
-def _discard(gate: HedgeGate, loop: asyncio.AbstractEventLoop, result: Any) -> None:
-    rule = discard_of(gate, result)
-    if rule is None:
-        return
+def discarded(rule: Callable[[Any], Any], value: Any) -> Coroutine[Any, Any, None] | None:
+    """
+    Hand a result that is not the call's to what takes it, and log what that raises.
+
+    Args:
+        rule: The user's function, or an integration's.
+        value: The result.
+
+    Returns:
+        What is to be awaited, if the function is asynchronous.
+    """
     try:
-        pending = rule(result)
-        if inspect.isawaitable(pending):
-            losers.keep(loop.create_task(_discarded(pending)))
+        pending = rule(value)
+        return _awaited(pending, type(value).__name__) if inspect.isawaitable(pending) else None
     except Exception as error:  # noqa: BLE001 - foreign code
-        _log.say(_log.WARNING, "discard raised for a %s", type(result).__name__, error=error)
+        _log.say(_log.WARNING, "discard raised for a %s", type(value).__name__, error=error)
+    return None
 
 
-def _forgotten(
-    gate: HedgeGate,
-    loop: asyncio.AbstractEventLoop,
-    tasks: list[asyncio.Task[Any]],
-    winner: tuple[Any, int, Rest] | None,
-) -> None:
-    """In a callback of the loop, without the race: the collector empties one that is garbage, whoever still has it."""
-    if winner is not None:
-        _discard(gate, loop, winner[0])
-    for task in tasks:
-        losers.stop(task)
-
-
-def see_out(race: Race, loser: Call[Any], yielded: Any) -> Awaitable[None]:
-    """Return what the core awaits in place of a superseded primary, which has become a call of its own."""
-    return race.see_out(loser, yielded)
-
-
-async def _attempt(rest: Rest) -> Any:
-    return await rest()
-
-
-async def _discarded(pending: Awaitable[Any]) -> None:
+async def _awaited(pending: Awaitable[Any], kind: str) -> None:
     try:
         await pending
     except Exception as error:  # noqa: BLE001 - foreign code
-        _log.say(_log.WARNING, "discard raised", error=error)
+        _log.say(_log.WARNING, "discard raised for a %s", kind, error=error)

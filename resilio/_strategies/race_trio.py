@@ -1,23 +1,24 @@
 """
-A race between a call and its copies, on trio: the call in the caller's task, its copies in a nursery around it.
+A race on trio: the primary runs in the caller's task, and its copies in a nursery around it.
 
-Trio lets nobody outlive the one who started him, so here the winner's result waits for the losers' cleanup; and a call
-that may be hedged pays for a nursery and a task, some tens of microseconds, hedged or not.
+No task of trio outlives its parent, so here the winner's result waits for the losers' cleanup; and a call that may be
+hedged pays for a nursery and a task, some tens of microseconds, hedged or not.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import math
+from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from resilio import _log
 from resilio._native import clock
 from resilio._native.core import ambient_deadline
-from resilio._strategies.copies import copy_of, discard_of, may_copy
-from resilio.errors import RejectedError
+from resilio._outcome import Outcome
+from resilio._strategies.copies import discard_of
+from resilio._strategies.race import NEVER, End, Race, discarded
 
 if TYPE_CHECKING:
     from resilio._native.core import Rest
@@ -25,145 +26,142 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_GRAIN = 1e-6
+"""Seconds that a number of seconds since long ago can still tell apart."""
+
 
 async def run(gate: HedgeGate, rest: Rest) -> Any:
     """
-    Run the rest of a call and, when their time comes, its copies; the first success is the result.
+    Run the rest of a call and, when their time comes, its copies.
 
     Args:
         gate: The hedge stage.
-
         rest: What is inside of it.
 
     Raises:
-        Exception: What the primary raised, if none succeeded.
+        Exception: What the primary raised, if no attempt has given a better answer.
     """
-    race = _Race(gate, rest)
+    race = _TrioRace(gate, rest)
     try:
-        async with trio.open_nursery() as nursery:
-            race.scope = nursery.cancel_scope
-            nursery.start_soon(race.copies, nursery)
+        async with trio.open_nursery() as race.nursery:
+            race.nursery.start_soon(race.timer)
             await race.primary()
-    except BaseExceptionGroup as group:  # a Ctrl-C, or a cancellation from outside
-        raise _only(group) from None
+        end = race.result()
+    except BaseException as error:  # a Ctrl-C, or a cancellation from outside
+        race.broken_off()
+        if isinstance(error, BaseExceptionGroup):
+            raise _only(error) from None
+        raise
     finally:
-        for value in race.late:
-            await _discard(discard_of(gate, value), value)
-    return race.result()
+        await race.discard_all()
+    try:
+        return end.give()
+    finally:
+        del end  # its exception knows this frame
 
 
-class _Race:
+class _TrioRace(Race):
+    nursery: trio.Nursery
+
     def __init__(self, gate: HedgeGate, rest: Rest) -> None:
-        self.gate = gate
-        self.rest = rest
-        self.scope: trio.CancelScope
         retry: Any = rest.outside("retry")
-        self.budget = None if retry is None else retry.budget
-        self.failed = trio.Event()
-        self.won = False
-        self.running = 0
-        self.value: Any = None
-        self.winner: Rest | None = None  # the copy that has won
-        self.error: Exception | None = None
-        self.late: list[Any] = []
-        self.began_ns = clock.now_ns()
-        self.deadline = ambient_deadline()  # in the caller's task, which knows those of its calls
+        deadline = ambient_deadline()  # in the caller's task, which knows those of its calls
+        until_ns = NEVER if deadline is None else deadline.until_ns
+        super().__init__(gate, rest, None if retry is None else retry.budget, copy_context(), until_ns)
+        self._alarm = trio.CancelScope()
+        self._late: list[Any] = []
+        self._began_ns = clock.now_ns()
+        self.due_ns = gate.due_after(0, self._began_ns)
 
-    def result(self) -> Any:
-        """Return the winner's result, or raise the primary's exception."""
-        if self.won:
-            if self.winner is not None:
-                self.rest.adopt(self.winner)
-            return self.value
-        error: Any = self.error
-        try:
-            raise error
-        finally:
-            self.error = error = None  # no cycle through this frame
+    # ---- what the race wants
 
-    # ---- the primary
+    def start(self, number: int, copy: Rest) -> None:
+        """Start a copy in the nursery."""
+        self.context.run(self.nursery.start_soon, self._copy, number, copy)
+
+    def stop_primary(self) -> None:
+        """Cancel all that runs: on trio the primary is stopped together with the copies."""
+        self.nursery.cancel_scope.cancel()
+
+    stop_copies = stop_primary
+
+    def discard(self, value: Any) -> None:
+        """Remember a result that is not the call's until all attempts have ended."""
+        self._late.append(value)
+
+    # ---- what runs
 
     async def primary(self) -> None:
         """Run the call itself; a copy that wins has it cancelled."""
         try:
-            value = await self.rest()
-        except Exception as error:  # noqa: BLE001 - it is the caller's, if no copy succeeds
-            self._learn(stopped=self.won or isinstance(error, TimeoutError), failed=not self.won)
-            self.error = error
-            self.failed.set()
-        except trio.Cancelled:
+            value = await self._rest()
+        except Exception as error:  # noqa: BLE001 - it is the caller's, if no copy gives a better answer
+            self._ended(End.of(self.gate, None, error))
+        except BaseException as error:
             if self.won:
-                self._learn(stopped=True)
+                self._learn(None)
+                self._stopped(error)
             raise
         else:
-            self._learn(stopped=self.won)
-            if self._succeeded(value):
-                self._lose(self.running)
+            self._ended(End.of(self.gate, value, None))
 
-    def _learn(self, *, stopped: bool = False, failed: bool = False) -> None:
-        self.gate.learn((clock.now_ns() - self.began_ns) / 1e9, stopped=stopped, failed=failed)
+    def _stopped(self, error: BaseException) -> None:
+        """Leave of a group what the copy's victory has caused, the cancellations."""
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, rest = error.split(trio.Cancelled)
+            if cancelled is not None and isinstance(rest, ExceptionGroup):
+                self.primary_ended(End(None, rest, Outcome.IGNORED))
+                raise cancelled from None
 
-    def _succeeded(self, value: Any) -> bool:
-        if self.won:
-            self.late.append(value)
-            return False
-        self.won, self.value = True, value
-        self.scope.cancel()
-        return True
+    def _ended(self, end: End) -> None:
+        self._learn(end)
+        if self.primary_ended(end):
+            self.stop_copies()
+        else:
+            self._set_alarm()
 
-    def _lose(self, copies: int) -> None:
-        for _ in range(copies):
-            self.gate.verdict(False)
+    def _learn(self, end: End | None) -> None:
+        seconds = (clock.now_ns() - self._began_ns) / 1e9
+        if self.won or end is None:
+            self.gate.learn(seconds, stopped=True)
+        else:
+            self.gate.learn_end(seconds, end.error, end.outcome)
 
-    # ---- copies
-
-    async def copies(self, nursery: trio.Nursery) -> None:
-        """Start copies when they are due; the first at once if the primary fails."""
-        for number, delay in enumerate(self.gate.delays_after, 1):
-            with trio.move_on_after(delay):
-                if number == 1:
-                    await self.failed.wait()
-                else:
-                    await trio.sleep_forever()
-            if (number > 1 and self.error and not self.running) or not self._pay():
-                return
-            self.running += 1
-            nursery.start_soon(self.copy, number)
-            self.gate.tell_started(number)
-
-    def _pay(self) -> bool:
-        gate = self.gate
-        if self.won or not gate.may_finish(self.deadline) or not gate.may_start():
-            return False
-        try:
-            if may_copy(gate, self.rest) and (self.budget is None or self.budget.withdraw()):
-                return True
-        except Exception:  # noqa: BLE001 - foreign code
-            _log.strategy_failed("a hedge could not be started")
-        gate.give_back()
-        return False
-
-    async def copy(self, number: int) -> None:
-        """Run a copy."""
-        copy = copy_of(self.gate, self.rest, number)
+    async def _copy(self, number: int, copy: Rest) -> None:
+        end = None
         try:
             value = await copy()
-        except RejectedError:
-            self.gate.give_back()
-            if self.budget is not None:
-                self.budget.refund()
-        except Exception:  # noqa: BLE001 - a copy's failure is nobody's
-            if not self.won:
-                self.gate.verdict(False)
-        else:
-            if self._succeeded(value):
-                self.winner = copy
-                self.gate.verdict(True)
-                self._lose(self.running - 1)
-                self.gate.tell_won(number)
+            end = End.of(self.gate, value, None)
+        except Exception as error:  # noqa: BLE001 - an answer like others
+            end = End.of(self.gate, None, error)
         finally:
-            self.running -= 1
-            del copy  # it counts its time when it is gone: a cancellation's traceback would keep it
+            self.copy_ended(number, copy, end)
+            if self._answer is not None and self.decided:
+                self.stop_copies()
+            del copy, end  # it counts its time when it is gone: a cancellation's traceback would keep it
+
+    async def timer(self) -> None:
+        """Start copies when they are due."""
+        while True:
+            with trio.CancelScope() as self._alarm:
+                self._set_alarm()
+                await trio.sleep_forever()
+            if clock.now_ns() >= self.due_ns:
+                self.due(clock.now_ns())
+
+    def _set_alarm(self) -> None:
+        left = math.inf if self.due_ns == NEVER else (self.due_ns - clock.now_ns()) / 1e9
+        self._alarm.deadline = trio.current_time() + max(left, _GRAIN)
+
+    async def discard_all(self) -> None:
+        """Hand results that are not the call's to the user's function, also if the caller is cancelled."""
+        for value in self._late:
+            rule = discard_of(self.gate, value)
+            pending = None if rule is None else discarded(rule, value)
+            if pending is not None:
+                with suppress(trio.Cancelled):  # it closes without waiting then, and comes once more
+                    await pending
+        self._late.clear()
 
 
 def _only(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -173,14 +171,3 @@ def _only(group: BaseExceptionGroup[Any]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and (len(error.exceptions) == 1 or rest is None):
         error = error.exceptions[0]
     return error
-
-
-async def _discard(rule: Callable[[Any], Any] | None, result: Any) -> None:
-    if rule is None:
-        return
-    try:
-        pending = rule(result)
-        if inspect.isawaitable(pending):
-            await pending
-    except Exception as error:  # noqa: BLE001 - foreign code
-        _log.say(_log.WARNING, "discard raised for a %s", type(result).__name__, error=error)

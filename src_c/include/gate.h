@@ -65,6 +65,7 @@ typedef struct rs_request {
     int hedge;                      /* a copy of a call under way: sheddable, waits for nothing, takes no probe lease */
     int64_t deadline_ns;            /* when its answer is of no use any more; 0: never. Set by core, where a wait is possible */
     PyObject *func;                 /* the function that is called, borrowed; NULL: only a permit is wanted */
+    PyObject **context;             /* where a strategy may put a copy of the caller's context, which the call owns; NULL: nowhere */
 } rs_request;
 
 /* Why a gate refused, filled by the gate with REJECTED. */

@@ -202,7 +202,7 @@ def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
             for _ in range(50):
                 seen[me].add(len(gate.targets))
                 assert gate.targets[0](me) == gate.discard(me) == gate.replay_safe(me) == me
-            assert all(delay > 0 for delay in gate.delays_after)
+            assert all(gate.due_after(started, 0) > 0 for started in range(16))
 
     at_once(change, *[lambda me=me: look(me) for me in range(THREADS)])
     assert any(len(each) > 1 for each in seen), "no thread looked while the targets were changed"

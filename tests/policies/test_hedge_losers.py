@@ -1,10 +1,11 @@
-"""Losers of a race on asyncio: nobody waits for their cleanup, which holds its permits until it has ended."""
+"""Losers of a race on asyncio: the caller waits for its primary's cleanup, where it runs, and for no copy's."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
+import gc
 import sys
 from types import coroutine
 
@@ -12,12 +13,11 @@ import anyio
 import pytest
 from measured import measured
 
-from resilio import bulkhead, circuit_breaker, current, pipeline, timeout
-from resilio._strategies import losers
+from resilio import CallTimeoutError, bulkhead, circuit_breaker, current, pipeline, timeout
 from resilio.testing import assert_no_leaks
 
 WINS = pytest.approx(0.06, abs=0.004)
-"""When the copy of `hedged` ends, and the call with it."""
+"""When the copy of `hedged` ends; the call ends when its primary has cleaned up, too."""
 
 
 @pytest.fixture
@@ -70,124 +70,101 @@ async def winner(vt, call):
     return vt.now - begun
 
 
-def kept():
-    """Return the tasks that still see losers out."""
-    return {task for task in losers._kept if not task.done()}
+# ---- what is waited for ----------------------------------------------------------------------------------------------
 
 
-# ---- nobody waits --------------------------------------------------------------------------------------------------
-
-
-def test_a_long_cleanup_does_not_delay_the_winner(run, vt):
-    """The result is there a millisecond after the copy's end, though the primary cleans up for five seconds."""
-    ended = []
+def test_a_superseded_primary_cleans_up_before_the_call_ends(run, vt):
+    """The copy has won after 60 ms, and its result comes when the primary's five seconds of cleanup are over."""
+    tasks = []
 
     async def cleanup():
-        try:
-            await asyncio.sleep(5)
-        finally:
-            ended.append(vt.now)
+        await asyncio.sleep(5)
+        tasks.append(asyncio.current_task())
 
     call, hedge = hedged(cleanup)
 
     async def main():
-        assert await winner(vt, call) == WINS
-        assert len(kept()) == 1
-        await asyncio.sleep(6)
-        assert not kept()
+        assert await winner(vt, call) == pytest.approx(5.06, abs=0.01)
+        assert tasks == [asyncio.current_task()]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main)
-    assert ended == [pytest.approx(5.06, abs=0.01)]
     assert_no_leaks(hedge)
 
 
-def test_a_short_cleanup_ends_in_the_callers_task(run, vt):
-    """What takes less than the moment of grace is done where it was begun."""
-    tasks = []
+def test_a_losing_copys_cleanup_delays_nothing(run, vt):
+    """The primary's result is there at once; the copy, which the loop alone knows now, keeps its permit meanwhile."""
+    pool, hedge = bulkhead(2), measured()
+    ended = []
 
-    async def cleanup():
-        await asyncio.sleep(0)
-        await asyncio.sleep(losers.GRACE / 4)
-        tasks.append(asyncio.current_task())
-
-    call, _ = hedged(cleanup)
-
-    async def main():
-        assert await winner(vt, call) == WINS
-        assert tasks == [asyncio.current_task()]
-
-    run(main)
-
-
-def test_a_cleanup_that_only_takes_turns_is_left_alone_too(run, vt):
-    """Bare turns of the loop without end do not hold up the winner."""
-    turns = 0
-
-    async def cleanup():
-        nonlocal turns
-        while turns < 100_000 and not stop:
-            turns += 1
-            vt.advance(0.0001)
-            await asyncio.sleep(0)
-
-    call, _ = hedged(cleanup)
-    stop = []
+    @pipeline(hedge, pool)
+    async def call():
+        if not current().hedge:
+            await asyncio.sleep(0.1)
+            return "primary"
+        try:
+            return await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(5)
+            ended.append(vt.now)
 
     async def main():
-        assert await winner(vt, call) == WINS
-        assert turns < 50
-        stop.append(True)
-        await asyncio.sleep(0.1)
-        assert not kept()
+        assert await call() == "primary"
+        assert vt.now == pytest.approx(0.1, abs=0.002)
+        gc.collect()
+        assert pool.snapshot().inflight == 1
+        await asyncio.sleep(6)
 
     run(main)
+    assert ended == [pytest.approx(5.1, abs=0.01)]
+    assert_no_leaks(hedge, pool)
 
 
-def test_a_loser_takes_along_what_many_policies_gave(run, vt):
-    """More of them than a call has room for inside: each permit goes back when the loser's cleanup has ended."""
+def test_a_call_gives_back_what_many_policies_gave(run, vt):
+    """More of them than a call has room for inside: each permit goes back when the primary's cleanup has ended."""
     pools = [bulkhead(2) for _ in range(9)]
+    seen = []
 
     async def cleanup():
         await asyncio.sleep(5)
+        seen.extend(pool.snapshot().inflight for pool in pools)
 
     call, _ = hedged(cleanup, *pools)
 
     async def main():
-        assert await winner(vt, call) == WINS
-        assert [pool.snapshot().inflight for pool in pools] == [1] * 9
-        await asyncio.sleep(6)
-        assert not kept()
+        await winner(vt, call)
 
     run(main)
+    assert seen == [1] * 9
     assert_no_leaks(*pools)
 
 
 def test_permits_are_held_until_the_cleanup_ends(run, vt):
-    """A loser still uses what it was admitted to: its permit goes back with the end of its cleanup, not before."""
+    """A superseded primary still uses what it was admitted to, and says nothing to the gates inside."""
     pool = bulkhead(2)
     breaker = circuit_breaker(min_calls=1)
+    seen = []
 
     async def cleanup():
         await asyncio.sleep(5)
+        seen.append(pool.snapshot().inflight)
 
     call, hedge = hedged(cleanup, breaker, pool)
 
     async def main():
         await winner(vt, call)
-        assert pool.snapshot().inflight == 1
-        await asyncio.sleep(6)
-        assert pool.snapshot().inflight == 0
 
     run(main)
+    assert seen == [1]
     assert (breaker.snapshot().successes, breaker.snapshot().failures, breaker.snapshot().ignored) == (1, 0, 1)
     assert (pool.snapshot().successes, pool.snapshot().ignored) == (1, 1)
     assert_no_leaks(hedge, pool, breaker)
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, asyncio.CancelledError])
-@pytest.mark.parametrize("lasts", [0, losers.GRACE / 2, 1])
-def test_what_a_loser_ends_with_is_nobodys(run, vt, error, lasts):
-    """A value goes to `discard`, an exception nowhere, whether it comes at once, within the grace, or later."""
+@pytest.mark.parametrize("lasts", [0, 1])
+def test_what_a_superseded_primary_ends_with(run, vt, error, lasts, caplog):
+    """A result that came too late goes to `discard`, an exception of its cleanup into the log, and the copy wins."""
     late = []
 
     async def body():
@@ -202,11 +179,11 @@ def test_what_a_loser_ends_with_is_nobodys(run, vt, error, lasts):
     call = hedge(body_or_copy(body))
 
     async def main():
-        assert await winner(vt, call) == WINS
-        await asyncio.sleep(2)
+        assert await winner(vt, call) == pytest.approx(0.06 + lasts, abs=0.004)
 
     run(main)
     assert late == ([None] if error is None else [])
+    assert ("failed while it cleaned up" in caplog.text) == (error is RuntimeError)
 
 
 def body_or_copy(body):
@@ -241,78 +218,51 @@ def test_a_ctrl_c_of_a_loser_is_not_lost(vt):
 # ---- cancelled meanwhile ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", [0.0603, 0.0606])
-def test_a_cancellation_during_the_grace(run, vt, at):
-    """The caller is cancelled while a loser is seen out: it ends at once, and the loser goes on."""
-    ended, late = [], []
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_caller_that_is_cancelled_during_that_cleanup(run, vt, swallows):
+    """The cancellation cuts the cleanup short, as without a hedge, and propagates; the copy's result is discarded."""
+    late = []
 
     async def cleanup():
-        await asyncio.sleep(1)
-        ended.append(vt.now)
+        if swallows:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(5)
+        else:
+            await asyncio.sleep(5)
 
     call, hedge = hedged(cleanup, discard=late.append)
 
     async def main():
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(call())
-        loop.call_at(loop.time() + at, task.cancel)
+        loop.call_at(loop.time() + 1, task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert vt.now < 0.1
-        await asyncio.sleep(2)
+        assert vt.now == pytest.approx(1, abs=0.01)
+        assert task.cancelled()
 
     run(main)
-    assert len(ended) == 1
     assert late == ["copy"]
     assert_no_leaks(hedge)
 
 
-def test_the_end_of_the_loop_ends_what_is_seen_out(vt):
-    """asyncio.run cancels a loser that still cleans up, and waits for it, as for any task."""
-    seen = []
+def test_a_timeout_outside_passes_during_that_cleanup(run, vt):
+    """No second cancellation is sent; after the cleanup the call ends by the timeout, and the result is discarded."""
+    late, cleaned = [], []
 
     async def cleanup():
-        try:
-            await asyncio.sleep(100)
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-            raise
+        await asyncio.sleep(1)
+        cleaned.append(vt.now)
 
-    call, hedge = hedged(cleanup)
+    call, hedge = hedged(cleanup, discard=late.append)
 
     async def main():
-        await winner(vt, call)
-
-    vt.run(main)
-    assert seen == ["cancelled"]
-    assert not kept()
-    assert_no_leaks(hedge)
-
-
-@pytest.mark.parametrize("before_it_begins", [True, False])
-def test_a_loser_that_is_cancelled_in_its_own_task(run, vt, before_it_begins):
-    """Somebody who cancels all tasks reaches a loser, too: its cleanup sees the cancellation where it waits."""
-    seen = []
-
-    async def cleanup():
-        try:
-            await asyncio.sleep(100)
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-            raise
-
-    call, hedge = hedged(cleanup)
-
-    async def main():
-        await winner(vt, call)
-        if not before_it_begins:
-            await asyncio.sleep(1)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        await asyncio.sleep(0.1)
+        with pytest.raises(CallTimeoutError):
+            await timeout(0.5)(call)()
+        assert asyncio.current_task().cancelling() == 0
 
     run(main)
-    assert seen == ["cancelled"]
+    assert (cleaned, late) == ([pytest.approx(1.06, abs=0.01)], ["copy"])
     assert_no_leaks(hedge)
 
 
@@ -346,8 +296,8 @@ async def in_cancel_scope():
 
 
 @pytest.mark.parametrize("cleanup", [in_timeout, in_task_group, in_cancel_scope])
-def test_cleanup_that_knows_its_task_stays_in_it(run, vt, cleanup):
-    """A timeout, a task group or a cancel scope around the cleanup works, and cancels nobody afterwards."""
+def test_cleanup_that_knows_its_task(run, vt, cleanup):
+    """A timeout, a task group or a cancel scope around the cleanup works, and cancels nothing afterwards."""
     done = []
 
     async def clean():
@@ -368,7 +318,7 @@ def test_cleanup_that_knows_its_task_stays_in_it(run, vt, cleanup):
 
 @pytest.mark.parametrize("scope", [asyncio.timeout, anyio.move_on_after])
 def test_a_primary_within_a_timeout_of_its_own(run, vt, scope):
-    """A timeout that the primary was begun in stays in its task, too, and does not cancel the caller later on."""
+    """A timeout that the primary was begun in does not cancel the caller later on."""
 
     async def body():
         async with contextlib.AsyncExitStack() as stack:
@@ -392,26 +342,8 @@ def test_a_primary_within_a_timeout_of_its_own(run, vt, scope):
     run(main)
 
 
-def test_a_cancellation_reaches_cleanup_that_stays(run, vt):
-    """Who is cancelled while cleanup stays in his task cancels the cleanup, as without a hedge, and is cancelled."""
-    call, hedge = hedged(in_task_group)
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(call())
-        loop.call_later(0.1, task.cancel)
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert vt.now < 0.15
-        await asyncio.sleep(1)
-        assert not kept()
-
-    run(main)
-    assert_no_leaks(hedge)
-
-
-def test_a_guarded_call_in_the_cleanup_moves_along(run, vt):
-    """A timeout of ours inside of the cleanup ends the cleanup in its new task, and leaves the caller alone."""
+def test_a_timeout_within_the_cleanup_bounds_it(run, vt):
+    """A guarded function that the cleanup calls has its own timeout, as it would have an `asyncio.timeout`."""
     seen = []
 
     @timeout(0.5)
@@ -422,23 +354,22 @@ def test_a_guarded_call_in_the_cleanup_moves_along(run, vt):
         try:
             await close()
         except TimeoutError:
-            seen.append((vt.now, asyncio.current_task().cancelling()))
-            raise
+            seen.append(vt.now)
 
     call, hedge = hedged(cleanup)
 
     async def main():
-        assert await winner(vt, call) == WINS
+        await winner(vt, call)
         await asyncio.sleep(20)
         assert asyncio.current_task().cancelling() == 0
 
     run(main)
-    assert seen == [(pytest.approx(0.56, abs=0.01), 0)]
+    assert seen == [pytest.approx(0.56, abs=0.01)]
     assert_no_leaks(hedge)
 
 
 def test_context_variables_of_the_cleanup(run, vt):
-    """A token of before is good in a cleanup that has been moved: it runs in the caller's context."""
+    """A token of before is good in a cleanup: it runs in the caller's context."""
     variable = contextvars.ContextVar("variable", default="before")
     seen = []
 
@@ -455,8 +386,7 @@ def test_context_variables_of_the_cleanup(run, vt):
     call = hedge(body_or_copy(body))
 
     async def main():
-        assert await winner(vt, call) == WINS
-        await asyncio.sleep(2)
+        await winner(vt, call)
         assert variable.get() == "before"
 
     run(main)
@@ -464,7 +394,7 @@ def test_context_variables_of_the_cleanup(run, vt):
 
 
 def test_strange_things_in_the_way(run, vt):
-    """Generators, asynchronous ones and awaitables of one's own between the call and its cleanup move along."""
+    """Generators, asynchronous ones and awaitables of one's own between the call and its cleanup."""
     done = []
 
     @coroutine
@@ -492,15 +422,14 @@ def test_strange_things_in_the_way(run, vt):
     call = hedge(body_or_copy(body))
 
     async def main():
-        assert await winner(vt, call) == WINS
-        await asyncio.sleep(3)
+        assert await winner(vt, call) == pytest.approx(2.06, abs=0.01)
 
     run(main)
     assert done == [True]
 
 
 def test_a_nested_hedge_that_is_superseded_while_its_copy_runs(run, vt):
-    """An outer copy wins over a primary whose own hedge has a copy: that one is cancelled, and cancels nobody."""
+    """An outer copy wins over a primary whose own hedge has a copy: that one is cancelled, and cancels nothing."""
     inner_seen = []
     inner = measured(0.02)
 
@@ -530,7 +459,7 @@ def test_a_nested_hedge_that_is_superseded_while_its_copy_runs(run, vt):
 
 
 def test_two_hedges_in_one_stack_and_slow_cleanup(run, vt):
-    """An outer copy wins over a primary whose own hedge runs a copy, all in one pipeline: nobody waits for cleanups."""
+    """An outer copy wins over a primary whose own hedge runs a copy, all in one pipeline: both are waited for."""
     outer, inner, pool = measured(0.05), measured(0.02, max_extra=1.0), bulkhead(5)
 
     @pipeline(outer, inner, pool)
@@ -546,8 +475,7 @@ def test_two_hedges_in_one_stack_and_slow_cleanup(run, vt):
     begun = []
 
     async def main():
-        assert await winner(vt, call) == WINS
-        assert pool.snapshot().inflight == 2
+        assert await winner(vt, call) == pytest.approx(6.06, abs=0.01)
         await asyncio.sleep(20)
         assert pool.snapshot().inflight == 0
         assert asyncio.current_task().cancelling() == 0

@@ -278,9 +278,7 @@ def nothing_left_on(loop: Any) -> bool:
     """Whether the loop keeps no task, and nobody has asked for the cancellation of this one."""
     task = asyncio.current_task(loop)
     assert task is not None
-    free = core.begin_interruption(task)
-    core.end_interruption(task)
-    return free and not loop.__dict__.get("_resilio_keeps") and not task.cancelling()
+    return not loop.__dict__.get("_resilio_keeps") and not task.cancelling()
 
 
 def armed_timers() -> list[core.Timer]:

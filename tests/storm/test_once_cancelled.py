@@ -13,7 +13,6 @@ from measured import measured
 
 import resilio
 from resilio import CallTimeoutError
-from resilio._strategies import losers
 from resilio.testing import VirtualTime
 
 Seen = list[str]
@@ -106,7 +105,6 @@ def test_a_losing_copy_that_cleans_up_already_is_not_cancelled(resilio_virtual_t
 
     resilio_virtual_time.run(main)
     assert seen[:2] == ["cleans up", "is clean"]
-    assert not losers._kept
 
 
 def test_what_is_thrown_into_a_hedge_that_waits_for_its_copies_ends_it(resilio_virtual_time: VirtualTime) -> None:

@@ -22,7 +22,6 @@ import attrs
 
 import resilio
 from resilio._native import core
-from resilio._strategies import losers
 from resilio.testing import assert_no_leaks, record_events
 from storm import tactics
 
@@ -269,7 +268,6 @@ class World:
             rested: Whether so much time has passed that every limit is full and no breaker need be open.
         """
         assert_no_leaks(*self.policies, *self.strategies)
-        assert not losers._kept
         kinds = [core.Call, core.Permit, core.Waiter, core.AmbientDeadline, asyncio.Task]
         if rested:  # a thread that was abandoned has just ended its call otherwise, and may hold what it ran
             kinds.append(core.Rest)

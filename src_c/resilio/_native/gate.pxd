@@ -86,6 +86,7 @@ cdef extern from "waiters.h" nogil:
         int hedge
         int64_t deadline_ns
         PyObject *func
+        PyObject **context
     ctypedef struct rs_refusal:
         int reason
         double measured

@@ -1,11 +1,11 @@
 # cython: auto_pickle=False
-"""The hedge stage: when a second copy of a call starts; which of them wins is `resilio._strategies.race`'s."""
+"""The hedge stage: when a second copy of a call may start; what follows is `resilio._strategies.race`'s."""
 
 cimport cython
-from cpython.exc cimport PyErr_SetInterrupt
+from cpython.exc cimport PyErr_Clear, PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -14,15 +14,12 @@ from resilio._native.gate cimport (
     RS_HEDGE, rs_refusal, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport (
-    RS_AWAIT, RS_ON_ASYNCIO, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
+    RS_AWAIT, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
 )
-
-from contextvars import copy_context
 
 from resilio import _log
 from resilio._native import core
-from resilio._native.core import ambient_deadline
-from resilio.errors import RejectedError
+from resilio._outcome import is_refusal
 
 __all__ = ["ANSWERS", "HedgeGate"]
 
@@ -49,6 +46,9 @@ cdef extern from "hedging.h" nogil:
     void rs_hedging_give_back(rs_hedging *)
     bint rs_hedging_is_new(const rs_hedging *, int64_t)
 
+cdef extern from "Python.h":
+    PyObject *PyContext_CopyCurrent()
+
 cdef extern from "gate.h" nogil:
     const uint32_t RS_LISTEN_HEDGE_STARTED
     const uint32_t RS_LISTEN_HEDGE_WON
@@ -65,7 +65,7 @@ cdef extern from *:
         int64_t *schedule
         int waits
 
-cdef object race_type = None            # resilio._strategies.race.Race, once there was a race
+cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, once there was a race
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 
@@ -75,6 +75,10 @@ ANSWERS = ("started", "unmeasured", "failing", "saturated", "losing", "capped")
 cdef enum:                              # slot.mark
     JUDGED = 1                          # what the primary did has been learned: not once more when the stage is settled
     ELSEWHERE = 2                       # it will be, by the race that runs it
+
+cdef enum:                              # slot.generation
+    UNRACED = 0                         # nothing had been measured when it began, or there is no task: nothing is copied
+    RACED = 1                           # slot.amount is the ambient deadline, and the call has a copy of its caller's context
 
 
 include "strategy_fault.pxi"
@@ -210,44 +214,27 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
         return found
 
-    cdef int start(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
-        """Start a copy, if everything is for it; slot.extra is the race of all copies."""
-        cdef int64_t until_ns, wait_ns
-        if call._ending():
-            return 0
-        context = call._context()
-        context = copy_context() if context is None else context.copy()
-        deadline = context.run(ambient_deadline)
-        until_ns = api.deadline_of(<PyObject *>call, stage)
-        if deadline is not None:
-            until_ns = min(until_ns, <int64_t>deadline.until_ns)
-        if not self.worth_it(until_ns, now) or not self.may_start():
-            return 0
-        started = False
-        try:
-            started = self.race_of(slot, call, stage).start(int(slot.generation) + 1, context)
-        finally:
-            if not started:
-                self.give_back()
-        if started:
-            slot.generation += 1
-            if <int>slot.generation < self.current().max_hedges:
-                wait_ns = self.wait_ns(slot.generation)
-                slot.wake_ns = RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
-        return started
+    def due_after(self, uint64_t started, int64_t now):
+        """When the next hedge is due, after so many, the last of which, or the primary, has started now."""
+        cdef int64_t wait_ns = self.wait_ns(started)
+        return RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
 
-    cdef bint worth_it(self, int64_t until_ns, int64_t now) noexcept:
-        """Can a copy that starts now end before the deadline, if it takes as long as half of the calls?"""
-        return until_ns == RS_NEVER or until_ns - now >= self.hedging.recent_ns
+    cdef int expired(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
+        """The time of a copy has come; slot.extra is the race of all copies."""
+        if not call._ending():
+            slot.wake_ns = self.race_of(slot, call, stage).due(now)
+        return 0
 
     cdef object race_of(self, rs_slot *slot, object call, int stage):
         global race_type
+        cdef int64_t until_ns
         if race_type is None:
-            from resilio._strategies.race import Race
+            from resilio._strategies.race_asyncio import AsyncioRace
 
-            race_type = Race
+            race_type = AsyncioRace
         if slot.extra == NULL:
-            race = race_type(self, call, stage, self.budget_of(call, stage))
+            until_ns = min(slot.amount, api.deadline_of(<PyObject *>call, stage))
+            race = race_type(self, call, stage, self.budget_of(call, stage), until_ns)
             Py_INCREF(race)
             slot.extra = <PyObject *>race
         return <object>slot.extra
@@ -258,9 +245,15 @@ cdef class HedgeGate(Gate):
 
     # -- what is learned, and by whom it is told
 
-    def may_start(self):
-        """Whether a hedge may start now; if so, it counts as started."""
+    def may_start(self, int64_t until_ns):
+        """
+        Whether a hedge may start now; if so, it counts as started.
+
+        Not if it would end after *until_ns*, should it take as long as half of the calls; that is not counted.
+        """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        if until_ns != RS_NEVER and until_ns - api.now_ns() < self.hedging.recent_ns:
+            return False
         rs_lock_acquire(&gate.lock)
         cdef int answer = rs_hedging_may(&self.hedging)
         rs_lock_release(&gate.lock)
@@ -273,6 +266,11 @@ cdef class HedgeGate(Gate):
         rs_hedging_give_back(&self.hedging)
         self.refused += 1
         rs_lock_release(&gate.lock)
+
+    def outcome_of(self, value, error):
+        """What a result, or else an Exception, is by the rules of this hedge: an Outcome's number."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        return api.judge(gate, <PyObject *>value, NULL if error is None else <PyObject *>error)
 
     def learn(self, double seconds, *, bint stopped=False, bint failed=False):
         """
@@ -294,6 +292,18 @@ cdef class HedgeGate(Gate):
             rs_hedging_sample(&self.hedging, <int64_t>(seconds * 1e9), stopped, now)
         rs_lock_release(&gate.lock)
 
+    def learn_end(self, double seconds, error, int outcome):
+        """Tell how a primary has ended that was not superseded: a refusal counts as a failure, a cancellation as nothing."""
+        if outcome == RS_SUCCESS:
+            self.learn(seconds)
+        elif error is not None and not isinstance(error, Exception):
+            if outcome == RS_FAILURE:           # a timeout further out: it would have taken longer
+                self.learn(seconds, stopped=True, failed=True)
+        elif error is not None and is_refusal(error):
+            self.learn(seconds, failed=True)
+        elif outcome == RS_FAILURE:             # stopped, if by a timeout further in or of the callee's own
+            self.learn(seconds, stopped=isinstance(error, TimeoutError), failed=True)
+
     def verdict(self, bint won):
         """Tell whether a hedge that was started gave the call its result."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
@@ -306,11 +316,6 @@ cdef class HedgeGate(Gate):
     def delay(self):
         """Seconds before the first hedge; None while too little has been measured."""
         return None if self.hedging.delay_ns == RS_HEDGING_NEVER else self.hedging.delay_ns / 1e9
-
-    @property
-    def delays_after(self):
-        """Seconds before each hedge, in order, `max_hedges` of them."""
-        return [self.wait_ns(at) / 1e9 for at in range(self.max_hedges)]
 
     @property
     def hedge_counters(self):
@@ -340,32 +345,27 @@ cdef class HedgeGate(Gate):
 
         return run(self, rest)
 
-    def may_finish(self, deadline):
-        """Whether a copy that starts now has a chance to end before this ambient deadline, or None."""
-        return self.worth_it(RS_NEVER if deadline is None else deadline.until_ns, api.now_ns())
-
     # -- how the primary has ended
 
     cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
         if slot.mark == ELSEWHERE:
-            if end.outcome == RS_FAILURE and not isinstance(<object>end.error, Exception):
-                self.learn_end(slot, end)       # a timeout further out
+            if end.outcome == RS_FAILURE and end.error != NULL and not isinstance(<object>end.error, Exception):
+                self.judged(slot, end)          # a timeout further out
             return RS_PASS
         if slot.extra != NULL:
             return self.race_ended(<object>slot.extra, slot, end)
-        if end.error == NULL or slot.mark == JUDGED:
+        if slot.mark == JUDGED:
             return RS_PASS
-        self.learn_end(slot, end)
-        error = <object>end.error
-        if end.place != RS_ON_ASYNCIO or end.call == NULL or not end.called:
+        if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
+            self.judged(slot, end)
             return RS_PASS
-        if not isinstance(error, Exception) or isinstance(error, RejectedError):
+        if slot.generation == UNRACED or end.place == RS_ON_TRIO:       # too little has been measured: that is counted
+            self.judged(slot, end)
+            self.may_start(RS_NEVER)
             return RS_PASS
-        if self.start(slot, <object>end.call, end.stage, end.now_ns):
-            return self.race_ended(<object>slot.extra, slot, end)
-        return RS_PASS
+        return self.race_ended(self.race_of(slot, <object>end.call, end.stage), slot, end)
 
-    cdef int learn_end(self, rs_slot *slot, rs_end *end) except -1:
+    cdef int judged(self, rs_slot *slot, rs_end *end) except -1:
         """Learn from the primary's end, once: not again when the stage is settled."""
         cdef double seconds = max(end.now_ns - slot.admitted_ns, 0) / 1e9
         if slot.mark == JUDGED:
@@ -373,28 +373,24 @@ cdef class HedgeGate(Gate):
         slot.mark = JUDGED
         if end.fired == RS_SUPERSEDED:
             self.learn(seconds, stopped=True)
-        elif end.error == NULL:
-            self.learn(seconds)
-        elif not isinstance(<object>end.error, Exception):
-            if end.outcome == RS_FAILURE:       # a timeout further out: it would have taken longer
-                self.learn(seconds, stopped=True, failed=True)
-        else:                                   # the same of one further in, or of the callee's own
-            self.learn(seconds, stopped=end.called and isinstance(<object>end.error, TimeoutError), failed=True)
+        else:
+            self.learn_end(seconds, None if end.error == NULL else <object>end.error, end.outcome)
         return 0
 
     cdef int race_ended(self, race, rs_slot *slot, rs_end *end) except -1:
         """The primary has ended, or what the race had awaited after it."""
         error = None if end.error == NULL else <object>end.error
         value = None if end.value == NULL else <object>end.value
-        self.learn_end(slot, end)
-        awaits, value, error = race.ended(value, error, end.fired == RS_SUPERSEDED, bool(end.cancelled))
-        if race.settled:
-            slot.wake_ns = RS_NEVER
+        self.judged(slot, end)
+        awaits, instead = race.ended(value, error, end.outcome, end.fired == RS_SUPERSEDED, bool(end.cancelled))
+        slot.wake_ns = race.due_ns
         if awaits is not None:
             Py_INCREF(awaits)
             end.target = <PyObject *>awaits
             return RS_AWAIT
-        self.replace(end, value, error)
+        if instead is not None:
+            self.replace(end, instead.value, instead.error)
+            end.outcome = instead.outcome
         return RS_PASS
 
     cdef int replace(self, rs_end *end, object value, object error) except -1:
@@ -405,7 +401,6 @@ cdef class HedgeGate(Gate):
         if error is None:
             Py_INCREF(value)
             end.value = <PyObject *>value
-            end.outcome = RS_SUCCESS
         else:
             Py_INCREF(error)
             end.error = <PyObject *>error

@@ -5,8 +5,19 @@ None of it raises: where a hedge cannot decide, what there is goes on.
 """
 
 cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    cdef PyObject *before
     slot.mark = JUDGED if request.hedge else 0
-    slot.generation = 0                 # hedges started
+    slot.generation = UNRACED
+    if request.hedge or request.context == NULL or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
+        return 0
+    before = request.context[0]
+    request.context[0] = PyContext_CopyCurrent()
+    if request.context[0] == NULL:
+        PyErr_Clear()                   # no memory: nothing is copied
+    else:
+        slot.generation = RACED
+        slot.amount = api.deadline_ns()
+    Py_XDECREF(before)
     return 0
 
 
@@ -15,7 +26,7 @@ cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, in
     if slot.mark == JUDGED:
         return RS_ADMITTED
     rs_hedging_begin(&hedge.hedging, now)
-    if hedge.hedging.delay_ns != RS_HEDGING_NEVER:
+    if slot.generation == RACED and hedge.hedging.delay_ns != RS_HEDGING_NEVER:
         slot.wake_ns = now + (hedge.schedule[0] if hedge.schedule != NULL else hedge.hedging.delay_ns)
     return RS_ADMITTED
 
@@ -41,7 +52,7 @@ cdef int hedge_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
 
 cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now) noexcept:
     try:
-        (<HedgeGate><object><PyObject *>gate).start(slot, <object>call, stage, now)
+        (<HedgeGate><object><PyObject *>gate).expired(slot, <object>call, stage, now)
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:

@@ -112,7 +112,6 @@ cdef class AsyncioCutoff:
             self.handle.cancel()
         if not self.fired or task is None:
             return self.expired and error is None
-        core.end_interruption(task)
         if self.others < 0:
             self.others = task.cancelling() - 1
         if task.cancelling() > self.others:
@@ -135,7 +134,7 @@ cdef class AsyncioCutoff:
         if task is None or (self.suspended is not None and self.suspended()):
             return
         # Its cleanup is left alone: look again when that is over.
-        if task.cancelling() > self.cancelling or not core.begin_interruption(task):
+        if task.cancelling() > self.cancelling:
             self._arm(task, AGAIN_SECONDS)
             return
         self.fired = True

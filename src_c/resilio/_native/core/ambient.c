@@ -25,14 +25,6 @@ void rs_frame_end(rs_frame *frame)
     }
 }
 
-void rs_frame_move(rs_frame *from, rs_frame *to)
-{
-    to->view = from->view;
-    from->view = NULL;
-    if (to->view)
-        look_at(to->view, to->run);
-}
-
 PyObject *rs_current(PyObject *module, PyObject *unused)
 {
     rs_frame *frame = *rs_ambient();

@@ -320,7 +320,7 @@ static inline void resurrect(CallObject *self)
 void rs_call_dealloc(CallObject *self)
 {
     resurrect(self);
-    if (RS_UNLIKELY(self->in_use))
+    if (RS_UNLIKELY(self->in_use || self->context))
         rs_call_end_timer(self);
     if (RS_UNLIKELY(self->state == CREATED))
         warn_never_awaited(self);

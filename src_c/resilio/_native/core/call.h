@@ -25,14 +25,13 @@ typedef struct CallObject {
     PyObject *origin;
     PyObject *weakrefs;
     PyObject *task;                 /* the asyncio task that it suspends; NULL: no timer has been armed */
-    PyObject *context;              /* in which that task runs; NULL with task, or without one */
+    PyObject *context;              /* a copy of its caller's, as it was when the hedge began that may start copies; or NULL */
     long cancelling;                /* what the task's cancelling() was then */
     rs_timer timer;                 /* for the earliest wake_ns of its strategies */
     rs_keep keep;                   /* while it is armed, the loop keeps the task */
     uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
     uint8_t armed;                  /* the timer stands where it must */
     uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
-    uint8_t split;                  /* what was superseded is another call now: the one under way sees it out */
     uint8_t suspended;              /* it has been */
     uint8_t met;                    /* by a collection, since it was last taken out of one's lists */
     rs_slot slots[RS_INLINE_GATES];
@@ -48,14 +47,11 @@ void rs_call_settle_dropped(CallObject *self);
 void rs_call_end_slowly(CallObject *self);
 void rs_call_arm(CallObject *self);
 void rs_call_end_timer(CallObject *self);
-PySendResult rs_call_split(CallObject *self, PyObject **result);
 int rs_call_ending(CallObject *self);
 int rs_call_begin(CallObject *self);
 int rs_call_has_succeeded(CallObject *self);
 int64_t rs_call_due(const CallObject *self);
 PyObject *rs_call_watch(CallObject *call, PyObject *const *args, Py_ssize_t nargs);
-int rs_call_detach(CallObject *self);
-void rs_call_attach(CallObject *self);
 CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
 PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result);
 PySendResult rs_call_bypass(CallObject *self, PyObject **result);
@@ -90,7 +86,8 @@ static inline int rs_call_pauses(const CallObject *self)
 
 static inline rs_request rs_call_request(CallObject *self)
 {
-    return (rs_request){.args = self->args + 1, .nargs = self->nargs, .kwnames = self->kwnames, .hedge = self->run.hedge, .func = self->func};
+    return (rs_request){.args = self->args + 1, .nargs = self->nargs, .kwnames = self->kwnames, .hedge = self->run.hedge, .func = self->func,
+                        .context = (PyObject **)&self->context};
 }
 
 static inline void rs_call_leave(CallObject *self)
@@ -115,7 +112,7 @@ static inline void rs_call_end(CallObject *self)
 {
     self->state = DONE;
     self->running = 0;
-    if (RS_UNLIKELY(self->in_use || self->frame.view))
+    if (RS_UNLIKELY(self->in_use || self->frame.view || self->context))
         rs_call_end_slowly(self);
 }
 

@@ -47,10 +47,6 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
             }
             if (RS_LIKELY(!self->pipe->timed))
                 return PYGEN_NEXT;
-            if (RS_UNLIKELY(self->run.interrupt == RS_SUPERSEDED && !self->split && self->state == RUNNING)) {
-                sent = rs_call_split(self, result);
-                continue;
-            }
             if (!self->armed)
                 rs_call_arm(self);
             return PYGEN_NEXT;

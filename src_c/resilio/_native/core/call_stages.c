@@ -20,7 +20,7 @@ int rs_call_set_inner(CallObject *self, PyObject *awaitable)
 
 void rs_call_end_slowly(CallObject *self)
 {
-    if (self->in_use)
+    if (self->in_use || self->context)
         rs_call_end_timer(self);
     if (self->frame.view)
         rs_frame_end(&self->frame);

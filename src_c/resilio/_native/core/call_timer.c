@@ -1,14 +1,15 @@
 /* The timer of a call whose strategies have one, and what it does: start a hedge, or have the call cancelled.
  *
  * A call is interrupted as asyncio.timeout does it: its task is cancelled, from a callback of the loop, and the strategy that
- * wanted it takes the cancellation back when it arrives, unless somebody else has cancelled too. While that is under way
- * no second cancellation is sent, whichever strategy's time comes: the user's cleanup is left alone.
+ * wanted it takes the cancellation back when it arrives, unless the task was cancelled for another reason too. While that is
+ * under way no second cancellation is sent, whichever strategy's time comes: the user's cleanup is left alone. What says so is
+ * the task's own count of cancellations, which is above what it was when the call first suspended: it dies with the task. A
+ * call that begins within the cleanup has that count from its start, so its own timeout ends it.
  */
 #include "call.h"
 
-static PyObject *interrupting;      /* set of the tasks that are being interrupted */
 static PyObject *name_cancelling, *name_uncancel;
-static PyObject *current_task, *race_see_out;
+static PyObject *current_task;
 #if PY_VERSION_HEX < 0x030C0000
 static PyObject *current_tasks;
 #endif
@@ -90,21 +91,11 @@ void rs_call_arm(CallObject *self)
         return;
     }
     self->in_use = 1;
-    if (self->task == NULL && (self->task = task_of(loop)) != NULL) {
+    if (self->task == NULL && (self->task = task_of(loop)) != NULL)
         self->cancelling = cancelling_of(self->task, "cancelling", &name_cancelling);
-        self->context = Py_XNewRef(PyThreadState_Get()->context);
-    }
     if (self->task && self->keep.keeper == NULL)
         rs_keep_begin(&self->keep, loop, self->task);
     rs_drop_error();
-}
-
-static void interruption_over(CallObject *self)
-{
-    self->run.interrupt = RS_UNINTERRUPTED;
-    self->split = 0;
-    if (interrupting && self->task && PySet_Discard(interrupting, self->task) < 0)
-        rs_drop_error();
 }
 
 void rs_call_end_timer(CallObject *self)
@@ -113,37 +104,11 @@ void rs_call_end_timer(CallObject *self)
     PyErr_Fetch(&type, &value, &traceback);
     rs_timer_disarm(&self->timer);
     self->in_use = 0;
-    if (self->run.interrupt)
-        interruption_over(self);
+    self->run.interrupt = RS_UNINTERRUPTED;
     rs_keep_end(&self->keep);
     Py_CLEAR(self->task);
     Py_CLEAR(self->context);
     PyErr_Restore(type, value, traceback);
-}
-
-/* Begin to interrupt *task*: 1, or 0 if somebody does so already, or -1 with an exception. */
-static int begin_interruption(PyObject *task)
-{
-    if (interrupting == NULL && (interrupting = PySet_New(NULL)) == NULL)
-        return -1;
-    int other = PySet_Contains(interrupting, task);
-    if (other)
-        return other < 0 ? -1 : 0;
-    return PySet_Add(interrupting, task) < 0 ? -1 : 1;
-}
-
-/* For those who interrupt blocks: so that of all who do so one at a time cancels a task, and no cleanup is cancelled. */
-PyObject *rs_begin_interruption(PyObject *module, PyObject *task)
-{
-    int begun = begin_interruption(task);
-    return begun < 0 ? NULL : PyBool_FromLong(begun);
-}
-
-PyObject *rs_end_interruption(PyObject *module, PyObject *task)
-{
-    if (interrupting && PySet_Discard(interrupting, task) < 0)
-        return NULL;
-    Py_RETURN_NONE;
 }
 
 /* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */
@@ -152,29 +117,12 @@ int rs_call_ending(CallObject *self)
     return self->run.interrupt || (self->task && cancelling_of(self->task, "cancelling", &name_cancelling) > self->cancelling);
 }
 
-int rs_call_detach(CallObject *self)
-{
-    if (self->run.interrupt)
-        return 0;
-    if (self->in_use)
-        rs_call_end_timer(self);
-    return 1;
-}
-
-void rs_call_attach(CallObject *self)
-{
-    if (self->state != CREATED && self->state != DONE && self->pipe->timed)
-        rs_call_arm(self);
-}
-
 /* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: its task is being interrupted or cancelled at this moment.
    *tie*: the interruption under way has begun at this moment too, so that a deadline comes before a timeout. */
 static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
     if (self->state == DONE || self->task == NULL || stage >= self->run.n)
         return 0;
-    if (self->run.interrupt == RS_SUPERSEDED && stage < self->run.interrupt_stage)
-        return -1;                      /* the winner's result is about to come out: let it */
     if (self->run.interrupt) {
         if (stage < self->run.interrupt_stage) {
             self->run.interrupt_stage = (int16_t)stage;
@@ -184,20 +132,15 @@ static int interrupt(CallObject *self, int stage, int reason, int tie)
             self->run.interrupt = (uint8_t)reason;
         return 1;
     }
-    int begun = begin_interruption(self->task);
-    if (begun <= 0)
-        return begun < 0 ? 0 : -1;
-    if (rs_call_ending(self)) {         /* cancelled by somebody else: its cleanup is left alone, as long as it takes */
-        interruption_over(self);
-        return reason == RS_SUPERSEDED ? 0 : -1;
-    }
+    if (rs_call_ending(self))           /* cancelled already: its cleanup is left alone, as long as it takes */
+        return -1;
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;
     PyObject *cancelled = PyObject_CallMethod(self->task, "cancel", NULL);
     int sent = cancelled == Py_True;
     Py_XDECREF(cancelled);
     if (!sent)
-        interruption_over(self);
+        self->run.interrupt = RS_UNINTERRUPTED;
     return sent;
 }
 
@@ -215,7 +158,7 @@ int rs_call_settle_interrupt(PyObject *call, rs_end *end)
     int reason = self->run.interrupt, cancelled = 0;
     if (self->task)
         cancelled = cancelling_of(self->task, "uncancel", &name_uncancel) > self->cancelling;
-    interruption_over(self);
+    self->run.interrupt = RS_UNINTERRUPTED;
     end->cancelled = (uint8_t)cancelled;
     end->fired = (uint8_t)(cancelled ? RS_UNINTERRUPTED : reason);
     return reason;
@@ -244,71 +187,4 @@ static void call_expired(rs_timer *timer)
     rs_drop_error();
     if (self->state != DONE)
         rs_call_arm(self);
-}
-
-/* Move what is inside of *stage* into *loser*, which has room: a call of its own, without a timer, labelled as superseded. */
-static void move_inside(CallObject *self, CallObject *loser, int stage)
-{
-    rs_slot *slots = loser->run.slots;
-    memcpy(slots, self->run.slots, (size_t)self->run.n * sizeof(rs_slot));
-    loser->run = self->run;
-    loser->run.slots = slots;
-    loser->run.ledger = NULL;           /* the call keeps it */
-    loser->run.inside = 1;
-    loser->run.base = (int16_t)(stage + 1);
-    self->run.n = (int16_t)(stage + 1);
-    loser->inner = self->inner;
-    self->inner = NULL;
-    loser->state = RUNNING;
-    loser->in_use = loser->split = 1;   /* no timer of its own, but the label, which its end clears */
-    rs_frame_move(&self->frame, &loser->frame);
-    rs_call_make_young(loser);
-    for (int i = stage + 1; i < loser->run.n; i++) {        /* no strategy in there has anything left to do */
-        const rs_strategy_ops *strategy = slots[i].gate->ops->strategy;
-        slots[i].wake_ns = RS_NEVER;
-        if (strategy && strategy->leave && slots[i].extra)
-            strategy->leave(slots[i].gate, &slots[i]);
-    }
-}
-
-static CallObject *new_loser(CallObject *self)
-{
-    CallObject *loser = rs_call_make(self->pipe, self->func, RS_MODE_RAISE, self->guard);
-    if (loser == NULL || self->run.slots == self->slots)
-        return loser;
-    if ((loser->run.slots = rs_slots_new(self->pipe)) != NULL)
-        return loser;
-    loser->run.slots = loser->slots;
-    loser->state = DONE;
-    Py_DECREF((PyObject *)loser);
-    return NULL;
-}
-
-/* The primary goes on cleaning up after it was superseded: it becomes a call of its own, with its permits, and the strategy
-   sees it out. *result* is what it has just yielded (stolen); NEXT: as if this call were suspended in what see_out yields. */
-PySendResult rs_call_split(CallObject *self, PyObject **result)
-{
-    int stage = self->run.interrupt_stage;
-    PyObject *yielded = *result, *hook = rs_python("resilio._strategies.race", "see_out", &race_see_out);
-    PyObject *race = self->run.slots[stage].extra;
-    CallObject *loser = hook && race ? new_loser(self) : NULL;
-    self->split = 1;
-    if (loser == NULL) {                /* no memory: the caller waits for the cleanup */
-        rs_drop_error();
-        return PYGEN_NEXT;
-    }
-    move_inside(self, loser, stage);
-    if (self->pipe->holds)
-        rs_call_keep_holder(loser, self->args[self->nargs + 1]);
-    PyObject *args[3] = {race, (PyObject *)loser, yielded};
-    PyObject *coroutine = PyObject_Vectorcall(hook, args, 3, NULL);
-    *result = NULL;
-    Py_DECREF(yielded);
-    Py_DECREF((PyObject *)loser);
-    if (coroutine == NULL || rs_call_set_inner(self, coroutine) < 0)
-        return PYGEN_ERROR;
-    rs_call_enter(self);
-    PySendResult sent = PyIter_Send(self->inner, Py_None, result);
-    rs_call_leave(self);
-    return sent;
 }

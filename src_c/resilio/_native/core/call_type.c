@@ -146,14 +146,6 @@ static PyObject *call_begin(CallObject *self, PyObject *unused)
 
 static PyObject *call_ending(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_ending(self)); }
 
-static PyObject *call_detach(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_detach(self)); }
-
-static PyObject *call_attach(CallObject *self, PyObject *unused)
-{
-    rs_call_attach(self);
-    Py_RETURN_NONE;
-}
-
 /* ---- what a coroutine shows --------------------------------------------------------------------------------- */
 
 static PyObject *call_mirror(CallObject *self, void *attribute)
@@ -226,10 +218,6 @@ static PyMethodDef call_methods[] = {
      "True if so has this; or by None, when a strategy has something to do. Unless it is True, await the call."},
     {"_ending", (PyCFunction)call_ending, METH_NOARGS,
      "_ending($self, /)\n--\n\nWhether it is interrupted, or somebody else has had its task cancelled since it first suspended."},
-    {"_detach", (PyCFunction)call_detach, METH_NOARGS,
-     "_detach($self, /)\n--\n\nForget the task: another one is to go on with it. False: its task is being interrupted, it must stay."},
-    {"_attach", (PyCFunction)call_attach, METH_NOARGS,
-     "_attach($self, /)\n--\n\nBelong to the task that runs now, which goes on with what was begun in another."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
     {NULL}};
 static PyGetSetDef call_getset[] = {

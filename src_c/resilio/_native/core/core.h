@@ -92,6 +92,7 @@ int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
 int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status);
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
+int rs_gate_judge(rs_gate *gate, PyObject *value, PyObject *error);
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);
@@ -182,7 +183,6 @@ static inline rs_frame **rs_ambient_streams(void)
     return &rs_streams;
 }
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
-void rs_frame_move(rs_frame *from, rs_frame *to);   /* what was seen of one run is another one from now on */
 void rs_phase_all(int segment);     /* what all calls under way in this thread wait for */
 
 /* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */

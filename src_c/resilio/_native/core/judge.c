@@ -97,15 +97,28 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
     return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
 }
 
-int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
+/* What an exception that is no cancellation says to a gate. */
+static int judge_exception(rs_gate *gate, PyObject *error)
 {
-    rs_gate *gate = run->slots[stage].gate;
-    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
-        return judge_cancelled(run, stage, error, now);
     int outcome = gate->judge_error ? rs_ask_judge(gate, &gate->judge_error, error, 0) : -1;
     if (outcome >= 0)
         return outcome;
     outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
     rs_drop_error();                    /* a group that is nested too deeply is a failure */
     return outcome;
+}
+
+int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
+{
+    if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
+        return judge_cancelled(run, stage, error, now);
+    return judge_exception(run->slots[stage].gate, error);
+}
+
+/* For strategies: what an attempt that another task has made says to their gate. *error*: an Exception, or NULL. */
+int rs_gate_judge(rs_gate *gate, PyObject *value, PyObject *error)
+{
+    if (error)
+        return judge_exception(gate, error);
+    return gate->judge_value ? Py_MAX(rs_ask_judge(gate, &gate->judge_value, value, 0), RS_SUCCESS) : RS_SUCCESS;
 }

@@ -8,8 +8,6 @@ extern PyObject *rs_current(PyObject *module, PyObject *unused);
 extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
-extern PyObject *rs_begin_interruption(PyObject *module, PyObject *task);
-extern PyObject *rs_end_interruption(PyObject *module, PyObject *task);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
 extern PyObject *rs_find_headers(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
@@ -82,10 +80,6 @@ static PyMethodDef methods[] = {
     {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nTake one bypass_enter back."},
     {"no_wait_enter", no_wait_enter, METH_NOARGS, "no_wait_enter()\n--\n\nFrom now on waits look whether their context skips them."},
     {"no_wait_exit", no_wait_exit, METH_NOARGS, "no_wait_exit()\n--\n\nTake one no_wait_enter back."},
-    {"begin_interruption", rs_begin_interruption, METH_O,
-     "begin_interruption(task, /)\n--\n\nTell whether the task may be cancelled now because its time is up: nobody else of resilio "
-     "does so at this moment. Then `end_interruption` must follow."},
-    {"end_interruption", rs_end_interruption, METH_O, "end_interruption(task, /)\n--\n\nThe cancellation has arrived."},
     {"ambient_deadline", rs_ambient_deadline, METH_NOARGS,
      "ambient_deadline()\n--\n\nThe deadline that holds in this context, or None."},
     {"seconds_left", rs_seconds_left, METH_NOARGS,
