@@ -2,6 +2,7 @@
 
 import importlib.util
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_what_a_killed_child_had_begun_to_write_is_left_out(tmp_path, drop_unfit
     # not looked at, and the report of the whole suite failed.
     data_file(tmp_path / ".coverage.host.pid1.whole")
     data_file(tmp_path / ".coverage.host.pid2.begun")
-    with sqlite3.connect(tmp_path / ".coverage.host.pid2.begun") as begun:
+    with closing(sqlite3.connect(tmp_path / ".coverage.host.pid2.begun")) as begun, begun:
         begun.execute("delete from coverage_schema")
     (tmp_path / ".coverage.host.pid3.torn").write_bytes(b"SQLite format 3\0" + b"\xff" * 200)
     data_file(tmp_path / ".coverage.host.pid4.untraced", traced=False)
