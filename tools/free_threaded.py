@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
         except UnavailableError as why:
             print(f"python {wanted}t cannot be built: {why}: SKIPPED", flush=True)
         pythons = interpreters.find(gil=False)
+    if not pythons:
+        print("no free-threaded Python was found: nothing is tested", flush=True)
+        return 1
     os.environ["PYTHON_GIL"] = "0"  # an extension of a client that is not made for it does not switch the GIL on
     legs = [Leg(f"{python.minor} wheel", python, _MARKS, examples=30) for python in pythons]
     return run_legs(legs, [*_TESTS, *rest] if not any(Path(one.partition("::")[0]).exists() for one in rest) else rest)

@@ -32,6 +32,10 @@ _UNPROTECTED = "resilio doctor says that something does not protect"
 EXTRAS = ("prometheus", "httpx", "cli")
 OPTIONAL = ("migration", "integrations")
 WITHOUT_GIL = ("test", *OPTIONAL)  # many clients have no wheel for it; what the tests cannot do without is in test-core
+MEASURING = (
+    "3.11",
+    "3.13",
+)  # their tracers see lines of Cython: 3.11's costs least, 3.12's cannot
 QUICK = "not soak and not slow and not once"
 SELDOM = "not soak and not slow and (once or untraced or hypothesis or wheel)"  # Hypothesis marks its tests itself
 
@@ -104,13 +108,14 @@ def run_legs(legs: list[Leg], pytest_arguments: list[str]) -> int:
 
 
 def measured_python(pythons: list[Interpreter]) -> Interpreter:
-    """Return the Python that measures Cython lines: 3.11's tracing costs least, 3.12 cannot, 3.13 can."""
-    return next((python for python in pythons if python.minor != "3.12"), pythons[0])
+    """Return the Python that measures Cython lines, or the first where none of these can."""
+    return next((python for python in pythons if python.minor in MEASURING), pythons[0])
 
 
 def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list[Leg]:
     """
-    One Python in full; the others leave out what says the same on each, and are shorter where it is a matter of chance.
+    One Python in full; the others leave out what says the same on each, and are shorter where it is a matter of chance:
+    3.14 and 3.15 too. Every leg begins with `resilio doctor`.
 
     Where coverage is measured the same sources run the same tests on that one. So its wheel is asked only what is not
     asked there: what is slow, what a tracer changes, and in full length what is a matter of chance; what says the same
@@ -121,19 +126,20 @@ def _plan(pythons: list[Interpreter], marks: str | None, *, split: bool) -> list
     In the order in which they begin: what takes longest goes first.
     """
     measured = measured_python(pythons)
+    traceable = measured.minor in MEASURING
     others = [python for python in pythons if python is not measured]
     legs, last = [], []
     if marks or not split:
         legs.append(Leg(f"{measured.minor} wheel", measured, marks or "not soak"))
     else:
         legs.append(Leg(f"{measured.minor} wheel, slow", measured, "not soak and slow"))
-        rest = SELDOM if measured.minor != "3.12" and others else "not soak and not slow"
+        rest = SELDOM if traceable and others else "not soak and not slow"
         last.append(Leg(f"{measured.minor} wheel", measured, rest))
-    if measured.minor != "3.12":
+    if traceable:
         traced = "not soak and not untraced and (covers or not slow)"  # see the markers in pyproject.toml
         legs.append(Leg(f"{measured.minor} coverage", measured, traced, kind="coverage", examples=20))
     else:
-        print("coverage: Cython lines cannot be traced on 3.12: SKIPPED", flush=True)
+        print(f"coverage: Cython lines are traced on {' and '.join(MEASURING)} only: SKIPPED", flush=True)
     legs += [Leg(f"{python.minor} wheel", python, marks or QUICK, examples=0 if marks else 30) for python in others]
     return legs + last
 
