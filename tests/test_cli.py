@@ -40,7 +40,7 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
         cli.main(arguments)
     assert caught.value.code == 0
     output = capsys.readouterr().out
-    assert all(name in output for name in ("bench", "demo", "simulate", "version"))
+    assert all(name in output for name in ("bench", "demo", "doctor", "simulate", "version"))
 
 
 def test_command_gets_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
