@@ -96,7 +96,7 @@ def test_breakers_are_counted_by_state(vt: Any) -> None:
                 work(key, key < 2)
     found = numbers(read(policy), "circuit_breaker", "hosts")
     assert (found["state", "closed"], found["state", "open"], found["state", "half_open"]) == (3, 2, 0)
-    assert 7 < found["retry_after_seconds",] <= 9
+    assert 0 < found["retry_after_seconds",] <= 9
     assert found["admitted_share",] == 0.0
     vt.advance(10.0)
     probe = policy[0].try_acquire()

@@ -389,7 +389,7 @@ def test_asyncio_machinery_treats_the_call_as_a_coroutine(breaker: Any, loop: st
     async def main() -> None:
         assert await asyncio.create_task(work(1)) == 1
         assert await asyncio.gather(work(2), work(3)) == [2, 3]
-        assert await asyncio.wait_for(work(4), 5) == 4
+        assert await asyncio.wait_for(work(4), 60) == 4
         assert await asyncio.shield(work(5)) == 5
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work(i, 0.001)) for i in range(3)]

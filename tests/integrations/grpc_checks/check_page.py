@@ -33,7 +33,7 @@ def test_the_page_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, capsy
 
     server = threading.Thread(target=loop.run_until_complete, args=(run(),))
     server.start()
-    assert started.wait(20)
+    assert started.wait(120)
     module = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", module)
     registry.clear()
