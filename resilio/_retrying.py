@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from resilio._budget import RetryBudget
     from resilio._native.core import Permit
+    from resilio._replayable import Replayable
 
 __all__ = ["RetryAttempt", "Retrying", "retrying"]
 
@@ -299,6 +300,7 @@ def retrying(
     backoff: BackoffLike = ...,
     max_retry_after: Time = ...,
     budget: RetryBudget | str | None = ...,
+    replayable: Replayable = ...,
     name: str | None = ...,
 ) -> Retrying: ...
 def retrying(policy: Any = None, /, **options: Any) -> Retrying:

@@ -19,11 +19,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Self
 
 from resilio._native import core
-from resilio._trail import name_one_shot
+from resilio._replayable import used_up
 
 if TYPE_CHECKING:
     from resilio._backends import Cutoff
     from resilio._native.core import Gate, Permit, Pipeline
+    from resilio._native.fallback import FallbackGate
+    from resilio._native.retry import RetryGate
 
 __all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
 
@@ -94,9 +96,9 @@ class _Maker:
         if self.outermost is not None:
             self.outermost._at(segment, attempt)
 
-    def one_shot(self) -> str | None:
-        """The name of an argument with which there cannot be a second generator, if there is one."""
-        return name_one_shot(self.fn, self.args, self.kwargs)
+    def one_shot(self, gate: RetryGate | FallbackGate) -> str | None:
+        """Return the name of an argument with which there cannot be a second generator; see :func:`used_up`."""
+        return used_up(gate, gate.replayable, self.fn, self.args, self.kwargs)
 
     def own(self, gate: Any) -> Gate:
         """Return the gate that this call has of a keyed policy; any other is its own."""
@@ -204,9 +206,9 @@ class Inside:
         """What all stages of the call share."""
         return self._make
 
-    def one_shot(self) -> str | None:
-        """The name of an argument with which there cannot be a second stream, if there is one."""
-        return self._make.one_shot()
+    def one_shot(self, gate: RetryGate | FallbackGate) -> str | None:
+        """Return the name of an argument with which there cannot be a second stream; see :func:`used_up`."""
+        return self._make.one_shot(gate)
 
 
 def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:

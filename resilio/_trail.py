@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import attrs
 
-from resilio._native import core
 from resilio._notes import add_note
+from resilio._replayable import HINT
 
-__all__ = ["Attempt", "RetryTrail", "attach", "name_one_shot", "text_of"]
+__all__ = ["Attempt", "RetryTrail", "attach", "text_of"]
 
 _LONGEST = 200
 
@@ -52,7 +50,7 @@ class RetryTrail:
         retry_after: With "retry_after": the seconds that the dependency has asked for.
 
         one_shot: With "not_replayable": the argument that the first attempt has used up; None: a client's rule forbids
-            to send the request again.
+            to send the request again, or the option `replayable` to pass the arguments again.
     """
 
     attempts: tuple[Attempt, ...]
@@ -62,7 +60,7 @@ class RetryTrail:
 
     def __str__(self) -> str:
         tried = "1 attempt" if len(self.attempts) == 1 else f"{len(self.attempts)} attempts"
-        more = "" if self.one_shot is None else f", {self.one_shot} can be used only once"
+        more = "" if self.one_shot is None else f", {self.one_shot} can be used only once; {HINT}"
         more += "" if self.retry_after is None else f", it asks for {self.retry_after:.3g} s"
         return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}"
 
@@ -107,35 +105,6 @@ def attach(
         shown.resilio = found  # type: ignore[attr-defined]
     if trail or stop_reason == "not_replayable" or retry_after is not None:
         add_note(shown, str(found))
-
-
-def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """
-    Return the name of the first argument that the first attempt has used up, None if all can be used again.
-
-    A method's `self` does not count: it is what the method belongs to, not what it consumes.
-
-    Args:
-        fn: The function, for the names of its parameters.
-
-        args: The positional arguments.
-
-        kwargs: The others.
-    """
-    names = _parameters(fn, len(args))
-    for name, value in (*zip(names, args, strict=True), *kwargs.items()):
-        if core.is_one_shot(value) and not (name == "self" and value is args[0]):
-            return name
-    return None
-
-
-def _parameters(fn: Any, count: int) -> list[str]:
-    try:
-        parameters = tuple(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):  # a builtin may have none
-        parameters = ()
-    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:count]
-    return names + [f"argument {number}" for number in range(len(names) + 1, count + 1)]
 
 
 def text_of(error: BaseException | None) -> str | None:

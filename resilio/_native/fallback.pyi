@@ -6,6 +6,7 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
+from resilio._replayable import Replayable
 from resilio._streams import Inside
 
 __all__ = ["FallbackGate", "Passage", "Target"]
@@ -31,11 +32,27 @@ class FallbackGate(Gate):
     """Goes elsewhere with what has failed."""
 
     def __init__(
-        self, *, targets: tuple[Target, ...], handler: Target | None, default: object, has_default: bool, memory: float
+        self,
+        *,
+        targets: tuple[Target, ...],
+        handler: Target | None,
+        default: object,
+        has_default: bool,
+        replayable: Replayable,
+        memory: float,
     ) -> None: ...
     def configure(
-        self, *, targets: tuple[Target, ...], handler: Target | None, default: object, has_default: bool, memory: float
+        self,
+        *,
+        targets: tuple[Target, ...],
+        handler: Target | None,
+        default: object,
+        has_default: bool,
+        replayable: Replayable,
+        memory: float,
     ) -> None: ...
+    @property
+    def replayable(self) -> Replayable: ...
     def resting(self, now_ns: int) -> list[bool]: ...
     def forget_failures(self) -> None: ...
     def stream(self, make: Inside) -> Generator[Any, Any, Any]: ...
@@ -47,6 +64,6 @@ class FallbackGate(Gate):
 class Passage:
     """Where one stream is begun, while it has no items."""
 
-    def __init__(self, gate: FallbackGate, is_async: bool, one_shot: bool) -> None: ...
+    def __init__(self, gate: FallbackGate, is_async: bool, one_shot: str | None) -> None: ...
     def failed(self, error: Exception) -> tuple[Callable[..., Any] | None, Any, Any]: ...
     def succeeded(self) -> None: ...

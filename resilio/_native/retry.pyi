@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 from resilio._backoff import Backoff, Schedule
 from resilio._native.budget import RetryBudget
 from resilio._native.core import Gate
+from resilio._replayable import Replayable
 from resilio._streams import Inside
 
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
@@ -22,6 +23,7 @@ class RetryGate(Gate):
         attempts: int | None,
         backoff: Backoff | Schedule | Any,
         max_retry_after: float,
+        replayable: Replayable,
         budget: RetryBudget | None,
         named: tuple[type[BaseException], ...],
     ) -> None: ...
@@ -31,6 +33,7 @@ class RetryGate(Gate):
         attempts: int | None,
         backoff: Backoff | Schedule | Any,
         max_retry_after: float,
+        replayable: Replayable,
         budget: RetryBudget | None,
         named: tuple[type[BaseException], ...],
     ) -> None: ...
@@ -38,6 +41,8 @@ class RetryGate(Gate):
     def astream(self, make: Inside) -> AsyncGenerator[Any, Any]: ...
     @property
     def budget(self) -> RetryBudget | None: ...
+    @property
+    def replayable(self) -> Replayable: ...
     @property
     def retry_counters(self) -> tuple[int, dict[str, int]]: ...
 

@@ -23,6 +23,7 @@ from resilio._native.fallback import Target as NativeTarget
 from resilio._options import option
 from resilio._outcome import judge_error
 from resilio._policy import Policy, make
+from resilio._replayable import Replayable, replayable_option
 from resilio._snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FallbackConfig:
     default: Any = UNSET
     handler: Callable[[Any], Any] | None = option(_handler, default=None)
     memory: float = option(seconds, default=5.0, zero_ok=True)
+    replayable: Replayable = option(replayable_option, default=None)
 
     def __attrs_post_init__(self) -> None:
         if self.default is not UNSET and self.handler is not None:
@@ -160,6 +162,7 @@ class Fallback(Policy[FallbackConfig]):
             "handler": self._handler,
             "default": config.default,
             "has_default": config.default is not UNSET,
+            "replayable": config.replayable,
             "memory": config.memory,
         }
 
@@ -219,6 +222,7 @@ def fallback(
     default: Any = UNSET,
     handler: Callable[[Any], Any] | None = None,
     memory: Time = 5.0,
+    replayable: Replayable = None,
     name: str | None = None,
 ) -> Fallback:
     """
@@ -241,6 +245,9 @@ def fallback(
             returned, and whose exception comes out. May be async in an async call.
         memory: Seconds for which a target that has failed is tried after those that have not; a success ends that. 0:
             always in order.
+        replayable: Whether the primary's arguments may be passed to a target after it has used them: True, False, or a
+            function of them. None: as they look, so that iterators, streams and files that were read are not; a
+            method's `self`, database cursors, consumers of messages, rewound files and mocks are.
         name: What it is called; the same name and options give the same fallback.
 
     Raises:

@@ -24,6 +24,7 @@ from resilio._native.retry import RetryGate
 from resilio._options import option
 from resilio._outcome import judge_error
 from resilio._policy import Policy, make, refuse_position
+from resilio._replayable import Replayable, replayable_option
 from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
@@ -66,6 +67,7 @@ class RetryConfig:
     backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter())
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
     budget: RetryBudget | str | None = option(_budget, default=OWN)
+    replayable: Replayable = option(replayable_option, default=None)
 
     def named(self) -> tuple[type[BaseException], ...]:
         """Return the classes of refusals and passed deadlines that `on` names."""
@@ -134,6 +136,7 @@ class Retry(Policy[RetryConfig]):
             "attempts": config.attempts,
             "backoff": config.backoff,
             "max_retry_after": config.max_retry_after,
+            "replayable": config.replayable,
             "budget": self._paying(config),
             "named": config.named(),
         }
@@ -163,6 +166,7 @@ def retry(
     backoff: BackoffLike = ...,
     max_retry_after: Time = ...,
     budget: RetryBudget | str | None = ...,
+    replayable: Replayable = ...,
     name: str | None = ...,
 ) -> Retry: ...
 @names_its_options
@@ -177,6 +181,7 @@ def retry(
     backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
     max_retry_after: Time = 60.0,
     budget: RetryBudget | str | None = OWN,
+    replayable: Replayable = None,
     name: str | None = None,
 ) -> Retry:
     """
@@ -193,6 +198,9 @@ def retry(
         max_retry_after: The longest wait in seconds that a dependency may ask for; if it asks for more, the call fails.
         budget: What pays for retries: a :class:`RetryBudget`, or the name of one; the default is one for this policy;
             None: they are free.
+        replayable: Whether a call's arguments may be passed again: True, False, or a function of them. None: as they
+            look, so that iterators, streams and files that were read are not; a method's `self`, database cursors,
+            consumers of messages, rewound files and mocks are.
         name: What it is called; the same name and options give the same retry.
 
     Raises:

@@ -56,15 +56,16 @@ class Held(Pipeline):
 class _Decision:
     """What both kinds share: what comes after an attempt that has failed."""
 
-    __slots__ = ("_make", "_tries")
+    __slots__ = ("_gate", "_make", "_tries")
 
     def __init__(self, gate: RetryGate, make: Inside) -> None:
+        self._gate = gate
         self._make = make
         self._tries = Tries(gate)
 
     def _wait_after(self, error: Exception, threaded: bool) -> float:
         """Return the seconds until the next attempt, or raise what the stream raises."""
-        wait = self._tries.raised(error, threaded, self._make.one_shot())
+        wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate))
         if wait is not None:
             self._make.maker.at("retry_sleep", self._tries.number - 1)
             return 0.0 if _context.no_wait.get() else wait

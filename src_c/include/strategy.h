@@ -71,7 +71,9 @@ typedef struct rs_core_api {
     int64_t (*deadline_of)(PyObject *call, int stage);  /* that of the stages of this call outside of *stage*, or RS_NEVER */
     int64_t (*now_ns)(void);
     int (*may_block)(void);         /* may this thread sleep: does it run no event loop? -1 with an exception */
-    int (*replayable)(const rs_request *);  /* 0: an argument is, or holds, an iterator, a file, a coroutine: gone once used */
+    /* 0: an argument, other than the `self` of *func*, is or holds an iterator, a file, a coroutine: gone once used. *at_once*:
+     * it is to be used by two at a time. */
+    int (*replayable)(const rs_request *, PyObject *func, int at_once);
     /* An ambient deadline to set in a context, upon the value before, or None. New reference; NULL with an exception. */
     PyObject *(*deadline)(int64_t until_ns, int64_t allowed_ns, PyObject *before);
     void (*forget)(PyObject *deadline);     /* it is over, and nobody could take it out of its context: it never passes */

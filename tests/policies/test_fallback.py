@@ -496,7 +496,10 @@ def test_arguments_that_are_used_up_are_not_used_again():
     with pytest.raises(OSError, match="down") as caught:
         fallback(target, on=OSError)(primary)(iter([1, 2]))
     assert caught.value.__notes__ == [
-        "resilio: fallback targets: not called: an argument can be used only once, and has been"
+        (
+            "resilio: fallback targets: not called: items can be used only once, and has been; if it can be passed "
+            "again: replayable=True"
+        )
     ]
     assert target.calls == []
     assert fallback(target, on=OSError, default=0)(primary)(iter([1, 2])) == 0

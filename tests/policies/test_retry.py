@@ -31,7 +31,8 @@ from resilio import (
     retry,
 )
 from resilio._native.retry import STOP_REASONS, Tries, release
-from resilio._trail import RetryTrail, name_one_shot
+from resilio._replayable import name_one_shot
+from resilio._trail import RetryTrail
 from resilio.testing import assert_no_leaks, disabled, no_wait, record_events
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -10,13 +10,14 @@ from libc.string cimport memset
 
 from resilio._native.gate cimport (
     Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    RS_FALLBACK, rs_lock_release, rs_slot,
+    RS_FALLBACK, rs_lock_release, rs_request, rs_slot,
 )
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
 from resilio import _log
 from resilio._native import core
 from resilio._notes import note_failure, put_after
+from resilio._replayable import HINT, used_up
 
 __all__ = ["FallbackGate", "Passage", "Target"]
 
@@ -97,6 +98,7 @@ cdef class _Options:
     cdef Target handler                     # or None
     cdef object default
     cdef bint has_default
+    cdef object replayable                  # may arguments be passed again? None: as they look
     cdef int64_t memory_ns
 
 
@@ -110,7 +112,7 @@ cdef class _Trial:
     cdef list failures                      # (target's name, its exception, or None where it returned a failure)
     cdef Target current                     # under way; None: the default is
     cdef bint spent                         # the arguments have been used
-    cdef bint one_shot                      # a stream's cannot be used again
+    cdef str one_shot                       # of a stream's that cannot be used again; empty: none may be passed again
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------
@@ -131,7 +133,9 @@ cdef class FallbackGate(Gate):
         """Make a fallback; the options are those of `configure`."""
         self.configure(**options)
 
-    def configure(self, *, tuple targets, Target handler, object default, bint has_default, double memory):
+    def configure(
+        self, *, tuple targets, Target handler, object default, bint has_default, object replayable, double memory
+    ):
         """
         Replace all options; calls that are falling back go on with the old ones.
 
@@ -144,6 +148,8 @@ cdef class FallbackGate(Gate):
 
             has_default: Whether there is one; it may be None.
 
+            replayable: Whether arguments may be passed again: a bool, a function of them, or None: as they look.
+
             memory: For how many seconds a target that has failed is tried last.
         """
         cdef _Options options = _Options.__new__(_Options)
@@ -152,6 +158,7 @@ cdef class FallbackGate(Gate):
         options.handler = handler
         options.default = default
         options.has_default = has_default
+        options.replayable = replayable
         options.memory_ns = <int64_t>(memory * 1e9)
         before = self.options               # let go of after the lock
         rs_lock_acquire(&gate.lock)
@@ -167,7 +174,7 @@ cdef class FallbackGate(Gate):
             return self.tried(<_Trial><object>slot.extra, error, end)
         if end.outcome != RS_FAILURE:
             return RS_PASS
-        trial = self.begin(error, None if end.value == NULL else <object>end.value, slot.mark == ONE_SHOT, end)
+        trial = self.begin(error, None if end.value == NULL else <object>end.value, _one_shot_of(slot), end)
         Py_INCREF(trial)
         slot.extra = <PyObject *>trial
         return self.go_on(trial, end)
@@ -195,7 +202,7 @@ cdef class FallbackGate(Gate):
         rs_lock_release(&gate.lock)
         return 0 < until - now_ns <= memory_ns
 
-    cdef _Trial begin(self, object error, object value, bint one_shot, rs_end *end):
+    cdef _Trial begin(self, object error, object value, str one_shot, rs_end *end):
         cdef _Trial trial = _Trial.__new__(_Trial)
         cdef list ready = [], resting = []
         cdef Target target
@@ -256,10 +263,25 @@ cdef class FallbackGate(Gate):
         if end.deadline_ns <= end.now_ns:
             trial.failures.append(("targets", "not called: the deadline has passed"))
             return False
-        if trial.spent and (trial.one_shot or (end.request != NULL and not api.replayable(end.request))):
-            trial.failures.append(("targets", "not called: an argument can be used only once, and has been"))
+        name = self.used_up(trial, end) if trial.spent else None
+        if name is not None:
+            why = f"{name} can be used only once, and has been; {HINT}" if name else "replayable=... says no"
+            trial.failures.append(("targets", f"not called: {why}"))
             return False
         return True
+
+    cdef str used_up(self, _Trial trial, rs_end *end):
+        """Why the arguments must not be passed again, as `resilio._replayable.used_up` says it."""
+        cdef const rs_request *request = end.request
+        rule = trial.options.replayable
+        if request == NULL or rule is True or (rule is None and api.replayable(request, end.func, 0)):
+            return trial.one_shot
+        names = <tuple>request.kwnames if request.kwnames != NULL else ()
+        return used_up(
+            self, rule, <object>end.func if end.func != NULL else None,
+            [<object>request.args[at] for at in range(request.nargs)],
+            {name: <object>request.args[request.nargs + at] for at, name in enumerate(names)},
+        )
 
     cdef int call(self, _Trial trial, Target target, object argument, rs_end *end) except -1:
         if target.is_async and end.call == NULL:
@@ -287,6 +309,11 @@ cdef class FallbackGate(Gate):
         end.value = <PyObject *>value if error is None else NULL
         end.error = NULL if error is None else <PyObject *>error
         return 0
+
+    @property
+    def replayable(self):
+        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        return self.current().replayable
 
     def resting(self, int64_t now_ns):
         """Return of each target in order whether it has failed so lately that it is tried last."""
@@ -331,19 +358,22 @@ cdef class Passage:
 
         is_async: Whether targets may be.
 
-        one_shot: Whether an argument cannot be used a second time.
+        one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
     """
 
     cdef FallbackGate gate
     cdef rs_slot slot
     cdef object trial
+    cdef str one_shot
     cdef bint is_async
 
-    def __init__(self, FallbackGate gate not None, bint is_async, bint one_shot):
+    def __init__(self, FallbackGate gate not None, bint is_async, str one_shot):
         self.gate = gate
         self.is_async = is_async
         self.slot.extra = NULL
-        self.slot.mark = ONE_SHOT if one_shot else 0
+        self.one_shot = one_shot
+        self.slot.mark = 0 if one_shot is None else ONE_SHOT
+        self.slot.generation = <uint64_t><PyObject *>self.one_shot
 
     cdef int ask(self, rs_end *end) except -1:
         cdef int next
@@ -388,6 +418,11 @@ cdef class Passage:
         end.value = <PyObject *>None
         self.ask(&end)
         Py_XDECREF(end.value)
+
+
+cdef str _one_shot_of(rs_slot *slot):
+    """What a passage has left there of its arguments."""
+    return <str><PyObject *>slot.generation if slot.mark == ONE_SHOT else None
 
 
 cdef object taken(PyObject *owned):

@@ -33,7 +33,8 @@ from resilio._backoff import delay_of
 from resilio._blocking import add_advice, warn_refusal
 from resilio._native import core
 from resilio._retry_after import retry_after_of, should_retry_of
-from resilio._trail import attach, name_one_shot
+from resilio._replayable import used_up
+from resilio._trail import attach
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
@@ -85,6 +86,7 @@ cdef class Options:
     cdef object backoff             # resilio._backoff: a Backoff, a Schedule, or the user's function
     cdef Backoff native             # of a Backoff, else None
     cdef RetryBudget budget         # None: retries are not paid for
+    cdef object replayable          # may arguments be passed again? None: as they look
     cdef tuple named                # refusals and passed deadlines that `on` lists by class
 
     cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
@@ -110,7 +112,9 @@ cdef class RetryGate(Gate):
         """Make a retry; the options are those of `configure`."""
         self.configure(**options)
 
-    def configure(self, *, object attempts, object backoff, double max_retry_after, RetryBudget budget, tuple named):
+    def configure(
+        self, *, object attempts, object backoff, double max_retry_after, object replayable, RetryBudget budget, tuple named
+    ):
         """
         Replace all options at once; calls under way go on with the new ones.
 
@@ -120,6 +124,8 @@ cdef class RetryGate(Gate):
             backoff: What `resilio._backoff.backoff_option` returned.
 
             max_retry_after: The longest wait in seconds that a dependency may ask for.
+
+            replayable: Whether arguments may be passed again: a bool, a function of them, or None: as they look.
 
             budget: Pays for retries; None: they are free.
 
@@ -132,6 +138,7 @@ cdef class RetryGate(Gate):
         new.backoff = backoff
         new.native = getattr(backoff, "native", None)
         new.budget = budget
+        new.replayable = replayable
         new.named = named
         before = self._options      # let go of after the lock
         rs_lock_acquire(&gate.lock)
@@ -160,6 +167,11 @@ cdef class RetryGate(Gate):
     def budget(self):
         """What pays for retries, and for hedges inside; None: they are free."""
         return self.options().budget
+
+    @property
+    def replayable(self):
+        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        return self.options().replayable
 
     cdef Options options(self):
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
@@ -210,8 +222,10 @@ cdef class RetryGate(Gate):
         if end != NULL and end.request != NULL:
             if is_forbidden(end.request):
                 return NOT_REPLAYABLE
-            if not api.replayable(end.request):
-                tries.one_shot = _one_shot(end)
+            if options.replayable is not True and (
+                options.replayable is not None or not api.replayable(end.request, end.func, 0)
+            ):
+                tries.one_shot = _one_shot(self, options.replayable, end)
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0

@@ -23,7 +23,7 @@ cdef class Tries:
     cdef uint64_t attempt               # how many have ended
     cdef bint releasing                 # what is awaited is the end of a failed result
     cdef int reason
-    cdef str one_shot                   # the argument that the first attempt has used up
+    cdef str one_shot                   # the argument that the first attempt has used up; empty: none may be passed again
     cdef public object shown            # after the last attempt: what goes on in place of its exception
 
     def __cinit__(self, RetryGate gate):
@@ -73,7 +73,7 @@ cdef class Tries:
 
             threaded: Whether the wait would block this thread.
 
-            one_shot: The argument that cannot be used again, if there is one.
+            one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
 
         Returns:
             Seconds to wait before the next attempt; None: there is none.
@@ -148,7 +148,7 @@ cdef class Tries:
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
             self.delay_ns / 1e9 if reason == RETRY_AFTER else None,
-            self.one_shot if reason == NOT_REPLAYABLE else None,
+            self.one_shot or None if reason == NOT_REPLAYABLE else None,
         )
         if reason == WOULD_BLOCK:
             add_advice(self.shown, self.gate)
@@ -161,13 +161,13 @@ cdef class Tries:
         return error
 
 
-cdef str _one_shot(rs_end *end):
-    """The name of the argument that cannot be used again."""
+cdef str _one_shot(RetryGate gate, object rule, rs_end *end):
+    """The name of the argument that cannot be used again; empty: none may be passed again; None: all may."""
     cdef const rs_request *request = end.request
     cdef Py_ssize_t total = request.nargs
     names = <tuple>request.kwnames if request.kwnames != NULL else ()
-    return name_one_shot(
-        <object>end.func if end.func != NULL else None,
+    return used_up(
+        gate, rule, <object>end.func if end.func != NULL else None,
         [<object>request.args[at] for at in range(total)],
         {name: <object>request.args[total + at] for at, name in enumerate(names)},
     )

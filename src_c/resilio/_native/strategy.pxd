@@ -64,7 +64,7 @@ cdef extern from "strategy.h":
         int64_t (*deadline_of)(PyObject *, int) noexcept
         int64_t (*now_ns)() noexcept
         int (*may_block)() except -1
-        int (*replayable)(const rs_request *) noexcept
+        int (*replayable)(const rs_request *, PyObject *, int) noexcept
         object (*deadline)(int64_t, int64_t, PyObject *)
         void (*forget)(PyObject *) noexcept
         const int *priorities

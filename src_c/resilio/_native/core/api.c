@@ -43,9 +43,31 @@ static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 #define INSIDE 2                    /* containers looked into: `files={"name": (filename, file)}` */
 #define ENTRIES 32                  /* of each, at most */
 
-static int is_one_shot(PyObject *value, int inside);
+static int is_one_shot(PyObject *value, int inside, int at_once);
 
-static int holds_one_shot(PyObject *container, int inside)
+/* Ask Python; on an error of its own: no. */
+static int says(const char *name, PyObject **cache, PyObject *one, PyObject *other)
+{
+    PyObject *hook = rs_python("resilio._replayable", name, cache), *args[] = {one, other};
+    PyObject *answer = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
+    int yes = answer == Py_True;
+    Py_XDECREF(answer);
+    rs_drop_error();
+    return yes;
+}
+
+static PyObject *is_lasting, *is_self;
+
+/* What is asked may change the container. */
+static int is_kept_one_shot(PyObject *item, int inside, int at_once)
+{
+    Py_INCREF(item);
+    int found = is_one_shot(item, inside, at_once);
+    Py_DECREF(item);
+    return found;
+}
+
+static int holds_one_shot(PyObject *container, int inside, int at_once)
 {
     PyObject *item = NULL;
     Py_ssize_t at = 0;
@@ -53,32 +75,35 @@ static int holds_one_shot(PyObject *container, int inside)
     Py_BEGIN_CRITICAL_SECTION(container);
     if (PyDict_CheckExact(container))
         for (int i = 0; !found && i < ENTRIES && PyDict_Next(container, &at, NULL, &item); i++)
-            found = is_one_shot(item, inside);
+            found = is_kept_one_shot(item, inside, at_once);
     else
         for (; !found && at < ENTRIES && at < PySequence_Fast_GET_SIZE(container); at++)
-            found = is_one_shot(PySequence_Fast_GET_ITEM(container, at), inside);
+            found = is_kept_one_shot(PySequence_Fast_GET_ITEM(container, at), inside, at_once);
     Py_END_CRITICAL_SECTION();
     return found;
 }
 
-static int is_one_shot(PyObject *value, int inside)
+static int is_one_shot(PyObject *value, int inside, int at_once)
 {
     PyAsyncMethods *async = Py_TYPE(value)->tp_as_async;
-    if (PyIter_Check(value) || PyCoro_CheckExact(value) || (async && async->am_anext))
+    if (PyCoro_CheckExact(value))
         return 1;
+    if (PyIter_Check(value) || (async && async->am_anext))
+        return !says("is_lasting", &is_lasting, value, at_once ? Py_True : Py_False);
     int container = PyDict_CheckExact(value) || PyList_CheckExact(value) || PyTuple_CheckExact(value);
-    return inside && container && holds_one_shot(value, inside - 1);
+    return inside && container && holds_one_shot(value, inside - 1, at_once);
 }
 
 /* is_one_shot(value) */
-PyObject *rs_is_one_shot(PyObject *module, PyObject *value) { return PyBool_FromLong(is_one_shot(value, INSIDE)); }
+PyObject *rs_is_one_shot(PyObject *module, PyObject *value) { return PyBool_FromLong(is_one_shot(value, INSIDE, 0)); }
 
-static int replayable(const rs_request *request)
+static int replayable(const rs_request *request, PyObject *func, int at_once)
 {
     Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
     for (Py_ssize_t i = 0; i < total; i++)
-        if (is_one_shot(request->args[i], INSIDE))
-            return 0;
+        if (is_one_shot(request->args[i], INSIDE, at_once))
+            if (i || request->nargs == 0 || func == NULL || !says("is_self", &is_self, func, request->args[0]))
+                return 0;
     return 1;
 }
 

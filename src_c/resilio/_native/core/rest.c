@@ -114,7 +114,7 @@ static PyObject *rest_kwargs(RestObject *self, void *unused)
 static PyObject *rest_replayable(RestObject *self, void *unused)
 {
     rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
-    return PyBool_FromLong(rs_api.replayable(&request));
+    return PyBool_FromLong(rs_api.replayable(&request, self->func, 1));
 }
 
 /* The same for another function: a hedge's other target. */
@@ -186,7 +186,7 @@ static PyMemberDef rest_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
     {NULL}};
 static PyGetSetDef rest_getset[] = {
-    {"replayable", (getter)rest_replayable, NULL, "False: an argument is gone once used, an iterator, a file or a coroutine."},
+    {"replayable", (getter)rest_replayable, NULL, "False: an argument, other than a method's self, is gone once used or cannot be used by two at once: an iterator, a file, a cursor."},
     {"args", (getter)rest_args, NULL, "The positional arguments."},
     {"kwargs", (getter)rest_kwargs, NULL, "The keyword arguments, a new dict."},
     {NULL}};
