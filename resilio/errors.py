@@ -151,7 +151,7 @@ class BulkheadFullError(RejectedError):
 
 
 class RateLimitedError(RejectedError):
-    """A rate limit has no tokens for the call within its longest wait."""
+    """A rate limit has no tokens for the call within its longest wait, or is paused for longer than the call has."""
 
     __slots__ = ()
 

@@ -93,6 +93,11 @@ class RateLimit(Policy[RateLimitConfig]):
         return self._gate.available()
 
     @property
+    def paused(self) -> float:
+        """Seconds until the pause that :meth:`pause` has begun is over; 0.0: there is none."""
+        return self._gate.paused
+
+    @property
     def cost_errors(self) -> int:
         """How often a cost function raised or gave no number >= 0; such a call cost 1."""
         return self._gate.cost_errors
@@ -119,7 +124,9 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         Let nothing pass for so many seconds from now, as a server's Retry-After asks: for all calls, not for one.
 
-        A call that may not wait so long is refused, with the rest of that time as `retry_after`.
+        Calls wait for its end, and then pass at the rate, one after the other: those that have a deadline until that,
+        the others for `max_wait` after the pause. One that may not wait so long, or would without a queue, is refused
+        at once (reason "paused"), with the time until it would pass as `retry_after`.
 
         Args:
             wait: Seconds >= 0. A shorter pause does not end a longer one.
@@ -175,7 +182,8 @@ def rate_limit(
             what a call costs. A call that costs more is refused (reason "too_large").
         cost: What a call costs of the rates given as strings: a number >= 0, or a function of the call's arguments
             that gives one. A function that raises or gives something else: 1. Fractions count, to a millionth.
-        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once.
+        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once. A
+            pause that the dependency has asked for does not count.
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
         name: What it is called; the same name and options give the same limit.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.

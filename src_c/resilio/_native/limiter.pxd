@@ -52,6 +52,7 @@ ctypedef struct rs_limiter:
     bint variable                   # cost functions are to be asked
     int64_t most_queued
     int64_t max_wait_ns
+    int64_t paused_until_ns         # nothing passes before, whatever is given back meanwhile
     rs_queue queue
     bint planned                    # the plan holds; with several rates only
     int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned

@@ -23,10 +23,10 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
 
 cdef enum Reason:
-    RATE, QUEUE_FULL, TOO_LATE, TOO_LARGE, NONE
+    RATE, QUEUE_FULL, TOO_LATE, TOO_LARGE, PAUSED, NONE
 
-cdef const char *REASONS[5]
-REASONS[:] = ["rate", "queue_full", "wait", "too_large", NULL]
+cdef const char *REASONS[6]
+REASONS[:] = ["rate", "queue_full", "wait", "too_large", "paused", NULL]
 
 cdef enum:
     LONG_QUEUE = 1000
@@ -101,10 +101,10 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
 
 
 cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """All buckets are full, and nobody waits."""
+    """All buckets are full, no call waits, and there is no pause."""
     cdef rs_limiter *m = _of(gate)
     cdef int i
-    if m.queue.head != NULL:
+    if m.queue.head != NULL or now_ns < m.paused_until_ns:
         return False
     for i in range(m.buckets.n):
         if rs_gcra_available(&m.buckets.bucket[i], now_ns) < m.buckets.bucket[i].burst:
@@ -345,7 +345,9 @@ cdef class LimiterGate(Gate):
 
     def hold(self, int64_t wait_ns):
         """
-        Have no tokens for *wait_ns* from now on, in any rate.
+        Let nothing pass for *wait_ns* from now on, and have no tokens then, in any rate.
+
+        Calls that queue stay for so much longer, those with a deadline until that.
 
         Args:
             wait_ns: >= 0.
@@ -354,6 +356,11 @@ cdef class LimiterGate(Gate):
         rs_lock_acquire(&self.lock)
         _hold(<rs_gate *><PyObject *>self, now_ns + wait_ns, now_ns)
         rs_lock_release(&self.lock)
+
+    @property
+    def paused(self):
+        """Seconds until the pause is over; 0.0: there is none."""
+        return max(0, self.limiter.paused_until_ns - clock.now_ns()) / 1e9
 
     def fill(self):
         """Fill every bucket, and serve those who wait from it."""

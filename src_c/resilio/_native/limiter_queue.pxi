@@ -44,19 +44,28 @@ cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
     m.late_ns = 0
 
 
+cdef inline int64_t _pause_left(rs_limiter *m, int64_t now_ns) noexcept nogil:
+    return max(0, m.paused_until_ns - now_ns)
+
+
+cdef inline bint _take(rs_limiter *m, int64_t now_ns, const int64_t *cost) noexcept nogil:
+    """Take what is there, unless there is a pause: tokens that come back meanwhile are for its end."""
+    return now_ns >= m.paused_until_ns and rs_buckets_take(&m.buckets, now_ns, cost)
+
+
 cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
     """
-    How long a call waits behind the queue, exactly.
+    How long a call waits behind the queue, exactly; at least until a pause is over.
 
     With one rate the tokens ahead are a sum. With several the future is played through; once, unless somebody left the
     queue, gave back tokens or was admitted late meanwhile. In a very long queue being late has to add up to something
     before that is worth the time.
     """
     if m.buckets.n == 1:
-        return rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0])
+        return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
     if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
         _replan(m, now_ns)
-    return rs_plan_next(&m.plan, now_ns, cost) - now_ns
+    return max(_pause_left(m, now_ns), rs_plan_next(&m.plan, now_ns, cost) - now_ns)
 
 
 cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
@@ -76,7 +85,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     cdef bint moved = False, due, expired
     while waiter != NULL:
         expired = rs_waiter_expired(waiter, now_ns)
-        due = not expired and rs_buckets_take(&m.buckets, now_ns, _cost_of(waiter))
+        due = not expired and _take(m, now_ns, _cost_of(waiter))
         if not due and not expired and now_ns < waiter.deadline_ns:
             break
         rs_queue_remove(&m.queue, waiter)
@@ -188,8 +197,28 @@ cdef int _let_pass(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request
     return RS_ADMITTED
 
 
+cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept nogil:
+    """
+    When a call gives up waiting. `max_wait` does not count a pause: it counts from its end.
+
+    A call that has a deadline of its own, *in_time*, waits for the end of a pause and for its turn until that.
+    """
+    if now_ns >= m.paused_until_ns:
+        return now_ns + m.max_wait_ns
+    return RS_NEVER if in_time else m.paused_until_ns + m.max_wait_ns
+
+
+cdef int _refuse_paused(rs_limiter *m, const rs_request *request, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
+                        rs_refusal *refusal) noexcept nogil:
+    """Tell how long the call would have to wait, and how long it may."""
+    _refuse(m, PAUSED, cost, now_ns, wait_ns, refusal)
+    refusal.measured = wait_ns / 1e9
+    refusal.limit = (m.max_wait_ns if request.deadline_ns == 0 else request.deadline_ns - now_ns) / 1e9
+    return RS_REJECTED
+
+
 cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
-                  int64_t wait_ns, rs_refusal *refusal) noexcept nogil:
+                  int64_t wait_ns, int64_t gives_up_ns, rs_refusal *refusal) noexcept nogil:
     cdef rs_claim *claim = _claim(m, cost)
     if claim == NULL:                       # no memory: no place to wait
         return _refuse(m, QUEUE_FULL, cost, now_ns, wait_ns, refusal)
@@ -198,7 +227,7 @@ cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *
         rs_plan_add(&m.plan, claim.plan_ns, cost)
     waiter.claim = claim
     waiter.amount = cost[0]
-    waiter.deadline_ns = now_ns + m.max_wait_ns
+    waiter.deadline_ns = gives_up_ns
     rs_queue_push(&m.queue, waiter, now_ns)
     return RS_WAIT
 
@@ -207,22 +236,25 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
                 int64_t now_ns, rs_refusal *refusal) noexcept nogil:
     """Wait, or be refused: the tokens are not there, or somebody came first."""
     cdef int obstacle = NONE
-    cdef int64_t wait_ns = 0
+    cdef bint paused = now_ns < m.paused_until_ns
+    cdef int64_t wait_ns = 0, gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
     if rs_buckets_too_small(&m.buckets, cost) >= 0:
         obstacle = TOO_LARGE
     else:
         wait_ns = _wait_behind(m, cost, now_ns)
-        if wait_ns > m.max_wait_ns or m.most_queued == 0:
-            obstacle = RATE
+        if wait_ns > gives_up_ns - now_ns or m.most_queued == 0:
+            obstacle = PAUSED if paused else RATE
         elif m.queue.length >= m.most_queued:
             obstacle = QUEUE_FULL
     if not rs_gate_enforced(gate):
         return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
+    if paused and (obstacle == PAUSED or (obstacle == NONE and request.waiter == NULL)):
+        return _refuse_paused(m, request, cost, now_ns, wait_ns, refusal)
     if obstacle != NONE or request.waiter == NULL:
         return _refuse(m, obstacle if obstacle != NONE else RATE, cost, now_ns, wait_ns, refusal)
     if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, refusal):
-        return RS_REJECTED
-    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, refusal)
+        return _refuse_paused(m, request, cost, now_ns, wait_ns, refusal) if paused else RS_REJECTED
+    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, refusal)
 
 
 cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
@@ -231,7 +263,7 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
     cdef const int64_t *cost = _asked(m, slot)
     if m.queue.head != NULL:
         _pump(gate, m, now_ns, NULL)
-    if m.queue.head != NULL or not rs_buckets_take(&m.buckets, now_ns, cost):
+    if m.queue.head != NULL or not _take(m, now_ns, cost):
         return _short(gate, m, slot, request, cost, now_ns, refusal)
     return _taken(m, slot, cost)
 
@@ -247,6 +279,7 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
     cdef rs_limiter *m = _of(gate)
     cdef rs_waiter *waiter = slot.waiter
     cdef const int64_t *cost
+    cdef int64_t wait_ns
     if waiter.state == RS_WAITER_QUEUED:
         _pump(gate, m, now_ns, waiter)
     if waiter.state == RS_WAITER_GRANTED:
@@ -256,7 +289,8 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
     if waiter.state == RS_WAITER_QUEUED and now_ns < waiter.deadline_ns:
         slot.wake_ns = waiter.deadline_ns
         if m.queue.head == waiter:
-            slot.wake_ns = min(slot.wake_ns, now_ns + rs_buckets_wait(&m.buckets, now_ns, cost))
+            wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost))
+            slot.wake_ns = min(slot.wake_ns, now_ns + wait_ns)
         return RS_WAIT
     if waiter.state == RS_WAITER_QUEUED:
         _leave(gate, m, waiter, now_ns)
@@ -368,9 +402,15 @@ cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t
 
 
 cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
-    """No rate has a token before *until_ns*."""
+    """Nothing passes before *until_ns*, and then at the rate: no rate has a token. A shorter pause ends no longer one."""
     cdef rs_limiter *m = _of(gate)
+    cdef rs_waiter *waiter = m.queue.head
     cdef int i
+    if until_ns > max(now_ns, m.paused_until_ns):
+        m.paused_until_ns = until_ns
+        while waiter != NULL:
+            waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
+            waiter = waiter.next
     for i in range(m.buckets.n):
         rs_gcra_hold(&m.buckets.bucket[i], now_ns, until_ns)
     m.planned = False
@@ -381,6 +421,7 @@ cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef int i
     for i in range(m.buckets.n):
         rs_gcra_fill(&m.buckets.bucket[i], now_ns)
+    m.paused_until_ns = 0
     m.planned = False
     _sooner(gate, m, now_ns)
 

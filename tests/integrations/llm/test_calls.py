@@ -10,6 +10,7 @@ from email.utils import formatdate
 from inspect import isawaitable
 from typing import Any
 
+import anyio
 import pytest
 from servers.misbehaving import START, Misbehaving, closed_port
 from servers.models import OpenAI, answers, cuts, fails, hangs, provide
@@ -30,6 +31,7 @@ from resilio import (
     standard,
     timeout,
 )
+from resilio._native import clock
 from resilio.integrations.llm import (
     InnerRetryWarning,
     guard_of,
@@ -246,7 +248,47 @@ async def test_rate_error_stops_all_calls(sdk: Sdk, server: Misbehaving, header:
             await sdk.ask(client)
     refusal = refusal_of(caught.value)
     assert refusal is not None
+    assert refusal.reason == "paused"
     assert 1.0 < refusal.retry_after <= 2.1
+    assert server.total == 1
+
+
+async def test_other_calls_wait_out_a_rate_error(sdk: Sdk, server: Misbehaving) -> None:
+    """After one 429 with Retry-After half of all other calls were refused at once, though they had time to wait."""
+    provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after_ms="300"), answers())
+    limit, came = rate_limit("50/s"), []
+
+    async def ask(client: Any) -> None:
+        async with deadline(60.0):
+            assert sdk.text(await sdk.ask(client)) == "hello"
+        came.append(clock.now_ns())
+
+    async with sdk.client(server, limit) as client:
+        with pytest.raises(sdk.module.RateLimitError):
+            await sdk.ask(client.with_options(max_retries=0))
+        until_ns = clock.now_ns() + round(limit.paused * 1e9)
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(ask, client)
+    assert server.total == 9
+    assert all(moment >= until_ns + number * 20_000_000 for number, moment in enumerate(came, 1)), "at the limit's rate"
+    assert limit.snapshot().rejected == 0
+    assert_no_leaks(limit)
+
+
+async def test_calls_without_time_for_a_rate_error_are_refused_as_paused(sdk: Sdk, server: Misbehaving) -> None:
+    """A call whose deadline comes before the end of Retry-After is refused at once, with a reason of its own."""
+    provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after="60"), answers())
+    async with sdk.client(server, rate_limit("50/s", max_wait=1.0)) as client:
+        with pytest.raises(sdk.module.RateLimitError):
+            await sdk.ask(client.with_options(max_retries=0))
+        with pytest.raises(sdk.module.RateLimitError) as caught:
+            async with deadline(5.0):
+                await sdk.ask(client)
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert (refusal.reason, refusal.called) == ("paused", False)
+    assert refusal.retry_after > 30
     assert server.total == 1
 
 
