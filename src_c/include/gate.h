@@ -110,6 +110,7 @@ typedef struct rs_change {
 } rs_change;
 #define RS_CHANGES 6
 #define RS_REASONS 16               /* at most, of one kind of gate */
+#define RS_REFUSALS (RS_REASONS + 2)    /* what `refused` counts: those, and the two of every gate */
 
 typedef struct rs_counters {
     uint64_t calls;                 /* asked: admitted, refused and would-refuse */
@@ -144,7 +145,7 @@ struct rs_gate {
     rs_counters counters;
     int64_t spent_ns[RS_SEGMENTS + 1];  /* by the calls that began here, by segment; added to outside of the lock */
     int64_t waited_ns;              /* by all calls, here */
-    uint64_t refused[RS_REASONS + 2];   /* counters.rejected by reason: RS_REFUSED_AT */
+    uint64_t refused[RS_REFUSALS];   /* counters.rejected by reason: RS_REFUSED_AT */
     rs_histogram latency;           /* successes and failures */
 };
 #define RS_REFUSED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)

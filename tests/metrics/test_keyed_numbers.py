@@ -11,6 +11,7 @@ import pytest
 
 import resilio
 from resilio import bulkhead, circuit_breaker, fallback, keyed, load_shed, rate_limit, retry, timeout
+from resilio.gates import Refuse
 from resilio.metrics import _read_keyed
 from resilio.metrics._book import Book
 from resilio.metrics._buckets import BUCKETS, Chooser
@@ -47,6 +48,34 @@ def summed(policies: list[Any], kind: str) -> dict[tuple[str, ...], float]:
             if labels[:1] == (kind,):
                 total.gauge(name, value, kind, "all", *labels[2:])
     return numbers(total, kind, "all")
+
+
+def test_the_last_reason_of_a_gate_with_many_is_counted() -> None:
+    """A gate may have 16 reasons; of those added up, and of keys that were gone, the sixteenth was lost."""
+    reasons = tuple(f"reason{number}" for number in range(16))
+
+    class Gate:
+        def admit(self, call: Any) -> Refuse:
+            return Refuse(call.args[1])
+
+        def settle(self, call: Any, outcome: Any, seconds: float) -> None: ...
+
+    made: list[Any] = []
+
+    def factory() -> Any:
+        made.append(resilio.custom_gate(Gate(), kind="many", reasons=reasons))
+        return made[-1]
+
+    policy = keyed(factory, key=lambda key, reason: key, name="all", max_keys=4)
+    for key in range(3):
+        for reason in reasons:
+            policy.attempt(lambda *args: None, key, reason)
+    expected = dict.fromkeys(reasons, 3)
+    assert {
+        labels[2]: value for (name, labels), value in read(policy).counters.items() if name == "rejected"
+    } == expected
+    policy.reset()
+    assert {name: count for name, count in policy._gate.refusals().items() if count} == expected
 
 
 FACTORIES: dict[str, Callable[[], Any]] = {

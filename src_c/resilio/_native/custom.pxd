@@ -9,6 +9,7 @@ cdef extern from "gate.h" nogil:
         RS_ADMITTED
         RS_REJECTED
         RS_SLOT_SHADOW
+        RS_REASONS
 
     ctypedef struct rs_request:
         void *const *args
@@ -75,12 +76,9 @@ cdef class GateCall:
     cdef readonly dict kwargs
     cdef public object data
 
-cdef enum:
-    MOST_REASONS = 16
-
 ctypedef struct rs_named_ops:
     rs_gate_ops ops
-    const char *reasons[17]     # MOST_REASONS and a NULL
+    const char *reasons[RS_REASONS + 1]     # and a NULL
 
 cdef class PythonGate(Gate):
     cdef object target

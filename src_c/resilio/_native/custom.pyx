@@ -232,8 +232,8 @@ cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
             return &(<rs_named_ops *><size_t>address).ops
     if len(known_kinds) == MOST_KINDS:
         raise ValueError(f"kind: at most {MOST_KINDS} kinds of custom gates in a process, and {kind!r} is one more")
-    if not 1 <= len(reasons) <= MOST_REASONS:
-        raise ValueError(f"reasons: from 1 to {MOST_REASONS}, not {reasons!r}")
+    if not 1 <= len(reasons) <= RS_REASONS:
+        raise ValueError(f"reasons: from 1 to {RS_REASONS}, not {reasons!r}")
     made = <rs_named_ops *>calloc(1, sizeof(rs_named_ops))
     if made is NULL:
         raise MemoryError()

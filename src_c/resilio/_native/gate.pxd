@@ -18,6 +18,8 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_TO_UNDO
     const uint32_t RS_LISTEN_LIMIT
     enum:
+        RS_REASONS
+        RS_REFUSALS
         RS_RATE_LIMIT
         RS_HEDGE
         RS_FALLBACK
@@ -103,7 +105,7 @@ cdef extern from "waiters.h" nogil:
         rs_lock lock
         uint32_t changes
         uint32_t listening
-        uint64_t refused[17]
+        uint64_t refused[RS_REFUSALS]
         int64_t spent_ns[11]
         int64_t waited_ns
         rs_counters counters

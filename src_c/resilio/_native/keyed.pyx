@@ -15,7 +15,9 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
-from resilio._native.gate cimport rs_counters, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request
+from resilio._native.gate cimport (
+    RS_REFUSALS, rs_counters, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request,
+)
 from resilio._native.primitives cimport (
     histogram_adopt, rs_histogram as rs_latencies, rs_histogram_copy, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
 )

@@ -181,7 +181,7 @@ cdef int add(rs_gate *into, rs_gate *gate) except -1:
     """Add what a gate has counted."""
     cdef rs_counters counters
     cdef rs_latencies latency
-    cdef uint64_t refused[17]
+    cdef uint64_t refused[RS_REFUSALS]
     cdef int64_t spent_ns[11]
     rs_lock_acquire(&gate.lock)
     counters = gate.counters
@@ -195,7 +195,7 @@ cdef int add(rs_gate *into, rs_gate *gate) except -1:
     rs_lock_acquire(&into.lock)
     counters.inflight = counters.queued = 0     # those end at their own gate
     add_counters(&into.counters, &counters)
-    for i in range(17):
+    for i in range(RS_REFUSALS):
         into.refused[i] += refused[i]
     for i in range(11):
         into.spent_ns[i] += spent_ns[i]

@@ -10,7 +10,7 @@ from libc.math cimport round as nearest
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from resilio._native.gate cimport Gate, rs_counters, rs_gate, rs_lock_acquire, rs_lock_release
+from resilio._native.gate cimport RS_REFUSALS, Gate, rs_counters, rs_gate, rs_lock_acquire, rs_lock_release
 from resilio._native.primitives cimport (
     LatencyHistogram,
     histogram_adopt,
@@ -65,7 +65,7 @@ cdef int add_one(rs_gate *into, rs_gate *of) noexcept:
     cdef int i, failed
     rs_lock_acquire(&of.lock)
     add_counters(&into.counters, &of.counters)
-    for i in range(17):
+    for i in range(RS_REFUSALS):
         into.refused[i] += of.refused[i]
     for i in range(11):
         into.spent_ns[i] += of.spent_ns[i]
