@@ -195,6 +195,38 @@ def test_of_attempts_that_cannot_be_followed_in_time_the_last_is_raised(vt):
     assert caught.value is made[1]
 
 
+@pytest.mark.parametrize("asked", [None, 0.1, 100.0])
+def test_an_attempt_that_ends_after_the_deadline_stops_because_of_that(vt, asked):
+    """The reason was `retry_after` though the server had asked for nothing: less than nothing was left to wait in."""
+
+    class Busy(ConnectionError):
+        retry_after = asked
+
+    def late():
+        vt.advance(2.0)
+        raise Busy
+
+    policy = at_once()
+    with deadline(1.0), pytest.raises(Busy) as caught:
+        policy.call(late)
+    assert caught.value.resilio.stop_reason == "deadline"
+    assert policy.snapshot().stopped["deadline"] == 1
+    with deadline(1.0), pytest.raises(Busy) as caught:
+        policy.call(late_block(policy, late))
+    assert caught.value.resilio.stop_reason == "deadline"
+
+
+def late_block(policy, late):
+    """Return a function that runs the same in a block that is run again."""
+
+    def run():
+        for attempt in policy.retrying():
+            with attempt:
+                late()
+
+    return run
+
+
 def test_a_passed_deadline_is_retried_if_it_is_named(vt):
     """By its class in `on`."""
     assert at_once(on=DeadlineExceededError).call(Flaky(1, lambda _: DeadlineExceededError(1.0, 0.0))) == 2

@@ -229,11 +229,13 @@ cdef class RetryGate(Gate):
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0
+        cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
+        if deadline <= now:             # whatever was asked for: the attempt has ended after it
+            return DEADLINE
         if asked > options.max_retry_after_ns:
             tries.delay_ns = asked
             return RETRY_AFTER
         cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
-        cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline != RS_NEVER and deadline - now < delay + self.median_ns():
             tries.delay_ns = asked
             return RETRY_AFTER if deadline - now < asked else DEADLINE
