@@ -738,3 +738,42 @@ def test_a_decision_that_fails_lets_pass_what_there_is(caplog, monkeypatch):
 
 def _refuse():
     raise ConnectionError
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("instead", ["target", "handler", "primary"])
+async def test_a_result_with_an_error_is_no_success(instead):
+    """`fallback(...).attempt` gave `Result(success, KeyError())` where its target raised what `on` does not list."""
+
+    def wrong(*_):
+        raise KeyError("wrong")
+
+    def down():
+        raise ConnectionError
+
+    async def adown():
+        raise ConnectionError
+
+    async def awrong(*_):
+        raise KeyError("wrong")
+
+    policy = fallback(wrong, on=OSError) if instead == "target" else fallback(on=OSError, handler=wrong)
+    result = policy.attempt(wrong if instead == "primary" else down)
+    later = await policy.attempt(awrong if instead == "primary" else adown)
+    for one in (result, later):
+        assert (one.ok, one.outcome, one.value, repr(one.error)) == (False, "failure", None, "KeyError('wrong')")
+        with pytest.raises(KeyError):
+            one.unwrap()
+
+
+def test_a_result_of_a_fallback_is_what_its_caller_gets():
+    """The value that came from elsewhere is a success, a failed result with nothing left a failure."""
+
+    def down():
+        raise ConnectionError
+
+    assert fallback(on=OSError, default=None).attempt(down).outcome == "success"
+    answered = fallback(lambda: 5, on=OSError).attempt(down)
+    assert (answered.ok, answered.value, answered.error) == (True, 5, None)
+    spoilt = fallback(lambda: None, on=OSError, failed_if=lambda value: value is None).attempt(lambda: None)
+    assert (spoilt.ok, spoilt.outcome, spoilt.value, spoilt.error) == (False, "failure", None, None)

@@ -31,9 +31,10 @@ PyObject *rs_result_value(PyObject *value, int outcome)
     return (PyObject *)result_new(value, NULL, outcome);
 }
 
+/* What its caller gets is an error: no success, though gates may have judged that the dependency is well. */
 PyObject *rs_result_error(PyObject *error, int outcome)
 {
-    ResultObject *self = result_new(error, NULL, outcome);
+    ResultObject *self = result_new(error, NULL, outcome == RS_SUCCESS ? RS_FAILURE : outcome);
     if (self)
         self->raised = 1;
     return (PyObject *)self;
