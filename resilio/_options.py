@@ -9,7 +9,10 @@ import attrs
 
 from resilio._config import parse_duration, positive_int, refuse, seconds, total_seconds
 
-__all__ = ["Window", "option", "parse_window"]
+__all__ = ["OFF", "Window", "option", "parse_window"]
+
+OFF = "none"
+"""What stands for None where options come as text."""
 
 
 @attrs.frozen
@@ -82,6 +85,8 @@ def option(
     """
 
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
+        if limits.get("none_ok") and isinstance(value, str) and value == OFF:  # TOML and the environment have no None
+            value = None
         return validator(field.name, value, **limits)
 
     converter = attrs.Converter(convert, takes_field=True)

@@ -22,9 +22,12 @@ from resilio._config import (
     exceptions,
     fraction,
     function,
+    parse_duration,
     positive_int,
     refuse,
     seconds,
+    show,
+    total_seconds,
 )
 from resilio._misspelt import names_its_options
 from resilio._native.breaker import BreakerGate
@@ -49,7 +52,28 @@ MOST_PROBES = 16
 MOST_CALLS = 1_000_000
 SHORTEST_WINDOW = 0.001
 MIN_CALLS = 20
-MAX_OPEN_FOR = 3.0
+LONGEST_OPEN = 3600.0
+NEVER = 1e9
+"""A rate that nothing reaches, as the gate takes one that is off."""
+
+
+class _Default(float):
+    """A number that is known as the default by its identity: the same number written out by the user is another."""
+
+
+MAX_OPEN_FOR = _Default(3.0)
+
+
+def _open_time(name: str, value: object) -> Any:
+    """Return how long a breaker is open, in seconds: a longer time than an hour was meant in milliseconds."""
+    if value is MAX_OPEN_FOR:
+        return value
+    time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
+    if time > LONGEST_OPEN:
+        in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
+        meant = f": did you mean '{time / 1000:g}s'?" if in_ms else ""
+        raise ValueError(f"{name} must be at most an hour ({LONGEST_OPEN:g} s), not {show(value)}{meant}")
+    return time
 
 
 def _window(name: str, value: object) -> Window:
@@ -67,17 +91,17 @@ class CircuitBreakerConfig:
     The options of a circuit breaker, checked; :func:`circuit_breaker` says what each means.
 
     Two defaults give way to what the user sets beside them: `min_calls` to a shorter window, `max_open_for` to a longer
-    `open_for`. Any other value that contradicts is refused.
+    `open_for`. Any other value that contradicts is refused, and so is a breaker without a rule that opens it.
     """
 
-    failure_rate: float = option(fraction, default=0.5)
+    failure_rate: float | None = option(fraction, default=0.5, none_ok=True)
     window: Window = option(_window, default=(200, "60s"))
     min_calls: int = option(positive_int, default=MIN_CALLS)
     consecutive: int | None = option(positive_int, default=10, none_ok=True)
     slow_call: float | None = option(seconds, default=None, none_ok=True)
-    slow_rate: float = option(fraction, default=0.5)
-    open_for: float = option(seconds, default=0.2)
-    max_open_for: float = option(seconds, default=MAX_OPEN_FOR)
+    slow_rate: float | None = option(fraction, default=0.5, none_ok=True)
+    open_for: float = option(_open_time, default=0.2)
+    max_open_for: float = option(_open_time, default=MAX_OPEN_FOR)
     probes: int = option(positive_int, default=3, high=MOST_PROBES)
     probe_lease: float | None = option(seconds, default=None, none_ok=True)
     ramp: float | None = option(seconds, default=None, none_ok=True)
@@ -89,17 +113,22 @@ class CircuitBreakerConfig:
     initial: str = option(choice, default="closed", options=("closed", "forced_open", "forced_closed", "disabled"))
 
     def __attrs_post_init__(self) -> None:
-        if self.max_open_for < self.open_for and self.max_open_for != MAX_OPEN_FOR:
+        if self.max_open_for < self.open_for and self.max_open_for is not MAX_OPEN_FOR:
             refuse("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
         calls = self.window.calls
         if calls is not None and self.min_calls > calls and self.min_calls != MIN_CALLS:
             refuse("min_calls", self.min_calls, f"at most the calls of the window, which are {calls}")
+        if self.failure_rate is None and self.consecutive is None and None in (self.slow_rate, self.slow_call):
+            raise ValueError(
+                "failure_rate=None and consecutive=None leave no rule that opens the breaker: give one of them, or "
+                "slow_call with a slow_rate"
+            )
 
     def native(self) -> dict[str, Any]:
         """Return the options as the gate takes them: nanoseconds, and 0 for what is off."""
         return {
-            "failure_rate": self.failure_rate,
-            "slow_rate": self.slow_rate,
+            "failure_rate": NEVER if self.failure_rate is None else self.failure_rate,
+            "slow_rate": NEVER if self.slow_rate is None else self.slow_rate,
             "min_calls": min(self.min_calls, self.window.calls or MOST_CALLS * MOST_CALLS),
             "consecutive": self.consecutive or 0,
             "slow_ns": _ns(self.slow_call),
@@ -262,14 +291,14 @@ def circuit_breaker(name: F, /) -> F: ...
 def circuit_breaker(
     name: str | None = None,
     *,
-    failure_rate: float = ...,
+    failure_rate: float | None = ...,
     window: Span | tuple[Span, Span] = ...,
     min_calls: int = ...,
     consecutive: int | None = ...,
     slow_call: Time | None = ...,
-    slow_rate: float = ...,
-    open_for: Time = ...,
-    max_open_for: Time = ...,
+    slow_rate: float | None = ...,
+    open_for: Time | str = ...,
+    max_open_for: Time | str = ...,
     probes: int = ...,
     probe_lease: Time | None = ...,
     ramp: Time | None = ...,
@@ -284,14 +313,14 @@ def circuit_breaker(
 def circuit_breaker(
     name: Any = None,
     *,
-    failure_rate: float = 0.5,
+    failure_rate: float | None = 0.5,
     window: Span | tuple[Span, Span] = (200, "60s"),
     min_calls: int = MIN_CALLS,
     consecutive: int | None = 10,
     slow_call: Time | None = None,
-    slow_rate: float = 0.5,
-    open_for: Time = 0.2,
-    max_open_for: Time = MAX_OPEN_FOR,
+    slow_rate: float | None = 0.5,
+    open_for: Time | str = 0.2,
+    max_open_for: Time | str = MAX_OPEN_FOR,
     probes: int = 3,
     probe_lease: Time | None = None,
     ramp: Time | None = None,
@@ -307,14 +336,15 @@ def circuit_breaker(
 
     Args:
         name: What it is called; the same name and options give the same breaker. Or the function, used bare.
-        failure_rate: Opens at this share of failures in the window, in (0, 1].
+        failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never.
         window: How far back the rates look: calls (an int), time ("30s", a timedelta), or a pair of both.
         min_calls: Calls in the window before a rate counts, >= 1.
         consecutive: Opens at this many failures in a row, >= 1; None for never.
         slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
-        slow_rate: Opens at this share of slow calls in the window, in (0, 1].
-        open_for: How long it is open at first, in seconds; each re-opening adds half, jitter takes up to 10 %.
-        max_open_for: The longest it is open before the next probe, in seconds.
+        slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
+        open_for: How long it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
+        max_open_for: The longest it is open before the next probe, at most an hour; the default gives way to a longer
+            `open_for`.
         probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.

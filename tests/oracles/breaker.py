@@ -32,7 +32,7 @@ def xorshift(seed: int) -> Callable[[], float]:
 class Options:
     """What a breaker is made with; times in nanoseconds, None for what is off."""
 
-    failure_rate: float = 0.5
+    failure_rate: float | None = 0.5
     slow_rate: float = 0.5
     min_calls: int = 20
     consecutive: int | None = 10
@@ -133,9 +133,11 @@ class BreakerOracle:
                 self.ramp_credit = min(self.ramp_credit + SECOND, SECOND)
 
     def force(self, state: str) -> None:
-        """Change the state by hand."""
+        """Change the state by hand; to the one that it is in, only closing again does something: it forgets."""
         if state == "closed":
             self._start_over()
+        elif state == self.state:
+            return
         self._enter(state, "manual")
 
     def extend_open(self, ns: int, now_ns: int) -> None:
@@ -147,7 +149,8 @@ class BreakerOracle:
         return Refused(reason, retry_after_ns) if self.enforce else Ticket(self.generation, shadow=True)
 
     def _enter(self, state: str, reason: str) -> None:
-        self.changes.append((self.state, state, reason))
+        if state != self.state:
+            self.changes.append((self.state, state, reason))
         self.state = state
         self.generation += 1
         self.leases = {}
@@ -213,7 +216,8 @@ class BreakerOracle:
             return "consecutive"
         if len(seen) < self.options.min_calls:
             return None
-        if sum(failed for _, failed, _ in seen) / len(seen) >= self.options.failure_rate:
+        limit = self.options.failure_rate
+        if limit is not None and sum(failed for _, failed, _ in seen) / len(seen) >= limit:
             return "failure_rate"
         if self.options.slow_ns is not None and sum(slow for *_, slow in seen) / len(seen) >= self.options.slow_rate:
             return "slow_rate"

@@ -40,13 +40,18 @@ class ThrottleOracle(BreakerOracle):
         """How many calls are under way that began before this half-period and the one before."""
         return sum(half < self.half - 1 for half in self.under_way.values())
 
+    @property
+    def failure_rate(self) -> float:
+        """The limit of failures; one that is off is never reached."""
+        return 1e9 if self.options.failure_rate is None else self.options.failure_rate
+
     def share(self, now_ns: int) -> float:
         """Return the share of calls that may pass."""
         seen, late = self.window(now_ns), self.overdue
         total = len(seen) + late
         if total < self.options.min_calls:
             return 1.0
-        share = _share(sum(failed for _, failed, _ in seen) + late, total, self.options.failure_rate)
+        share = _share(sum(failed for _, failed, _ in seen) + late, total, self.failure_rate)
         if self.options.slow_ns is None:
             return share
         return min(share, _share(sum(slow for *_, slow in seen), total, self.options.slow_rate))
@@ -139,7 +144,7 @@ class ThrottleOracle(BreakerOracle):
     def _mostly_slow(self, now_ns: int) -> bool:
         seen = self.window(now_ns)
         failed = sum(failed for _, failed, _ in seen) + self.overdue
-        return failed * self.options.slow_rate < sum(slow for *_, slow in seen) * self.options.failure_rate
+        return failed * self.options.slow_rate < sum(slow for *_, slow in seen) * self.failure_rate
 
     def _relieved(self, now_ns: int) -> bool:
         seen, late = self.window(now_ns), self.overdue
@@ -148,7 +153,7 @@ class ThrottleOracle(BreakerOracle):
             return True
         failed = sum(failed for _, failed, _ in seen) + late
         slow = sum(slow for *_, slow in seen)
-        if chosen.failure_rate < 1 and failed / total >= 0.8 * chosen.failure_rate:
+        if self.failure_rate < 1 and failed / total >= 0.8 * self.failure_rate:
             return False
         return chosen.slow_ns is None or chosen.slow_rate >= 1 or slow / total < 0.8 * chosen.slow_rate
 

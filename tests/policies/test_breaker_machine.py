@@ -18,9 +18,9 @@ def maybe(values):
     return st.none() | values
 
 
-options = st.builds(
+any_options = st.builds(
     Options,
-    failure_rate=st.sampled_from([0.2, 0.5, 0.7, 1.0]),
+    failure_rate=st.sampled_from([0.2, 0.5, 0.7, 1.0, None]),
     slow_rate=st.sampled_from([0.3, 1.0]),
     min_calls=st.integers(1, 6),
     consecutive=maybe(st.integers(1, 5)),
@@ -39,6 +39,7 @@ options = st.builds(
     window_calls=st.none(),
     window_ns=st.sampled_from([400 * MS, 2 * SECOND]),
 )
+options = any_options.filter(lambda chosen: chosen.failure_rate or chosen.consecutive or chosen.slow_ns)
 
 
 def configuration(chosen, enforce, initial, mode="window"):

@@ -585,15 +585,16 @@ def test_a_breaker_takes_less_than_16_kilobytes():
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 TIMES = [0, -1, math.nan, math.inf, True, "1s", 1e12, None]
+OPEN_TIMES = [0, -1, math.nan, math.inf, True, "1", "soon", "2h", 1e12, 3601, 30_000, None]
 BAD = {
-    "failure_rate": [0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None],
+    "failure_rate": [0, -0.1, 1.1, math.nan, math.inf, True, "0.5"],
     "window": [0, -1, True, 1.5, math.nan, None, "60", "0s", "10us", (200, 60), (1, 2, 3), ("1s", "2s"), 10**7, 10**12],
     "min_calls": [0, -1, True, 1.5, "20", None, 10**12, 201],
     "consecutive": [0, -1, True, 1.5, "10", 10**12],
     "slow_call": TIMES[:-1],
-    "slow_rate": [0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None],
-    "open_for": TIMES,
-    "max_open_for": [*TIMES, 0.1],
+    "slow_rate": [0, -0.1, 1.1, math.nan, math.inf, True, "0.5"],
+    "open_for": OPEN_TIMES,
+    "max_open_for": [*OPEN_TIMES, 0.1],
     "probes": [0, -1, True, 1.5, "3", None, 17],
     "probe_lease": TIMES[:-1],
     "ramp": TIMES[:-1],
@@ -677,3 +678,112 @@ def test_the_gate_itself_refuses_what_would_break_it(options):
     for seconds in (math.nan, math.inf, -1.0, 1e10):
         with pytest.raises(ValueError, match="seconds"):
             make_gate().extend_open(seconds)
+
+
+# ---- rules that are off, and times that were meant otherwise ---------------------------------------------------------
+
+
+def test_a_rate_that_is_off_opens_nothing(vt):
+    """`consecutive=50` opened at 20 failures all the same, by the rate that could not be turned off."""
+    breaker = circuit_breaker(failure_rate=None, consecutive=50)
+    for state in ("closed",) * 49 + ("open",):
+        breaker.try_acquire().failure()
+        assert breaker.state == state
+    half = circuit_breaker(failure_rate=None, consecutive=50)
+    for number in range(400):
+        permit = half.try_acquire()
+        permit.failure() if number % 4 else permit.success()
+    assert half.state == "closed"
+
+
+def test_each_rate_is_turned_off_by_itself(vt):
+    """Slow calls open it where failures do not, and the other way around."""
+    slow = circuit_breaker(failure_rate=None, consecutive=None, slow_call=1.0)
+    for state in ("closed",) * 19 + ("open",):
+        permit = slow.try_acquire()
+        vt.advance(2.0)
+        permit.failure()
+        assert slow.state == state
+    failing = circuit_breaker(slow_call=1.0, slow_rate=None, consecutive=None)
+    for _ in range(400):
+        permit = failing.try_acquire()
+        vt.advance(2.0)
+        permit.success()
+    assert failing.state == "closed"
+
+
+def test_a_rate_that_is_off_throttles_nothing(vt):
+    """The probabilistic mode leaves a rate out as well."""
+    breaker = circuit_breaker(mode="probabilistic", failure_rate=None)
+    for number in range(400):
+        permit = breaker.try_acquire()
+        permit.failure() if number % 4 else permit.success()
+        assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("rest", [{}, {"slow_rate": None, "slow_call": 1.0}, {"slow_call": None}])
+def test_a_breaker_without_a_rule_is_refused(rest):
+    """It would never open, without a word; changing one into it is refused too."""
+    with pytest.raises(ValueError, match="failure_rate=None and consecutive=None leave no rule that opens the breaker"):
+        circuit_breaker(failure_rate=None, consecutive=None, **rest)
+    breaker = circuit_breaker(failure_rate=None, **rest)
+    with pytest.raises(ValueError, match="leave no rule"):
+        breaker.reconfigure(consecutive=None)
+    breaker.reconfigure(failure_rate=0.5, consecutive=None)
+    assert breaker.config.failure_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [(30_000, "'30s'"), (3601, "'3.601s'"), (1_500_000, "'1500s'"), (1e8, None), ("2h", None)]
+)
+@pytest.mark.parametrize("option", ["open_for", "max_open_for"])
+def test_a_time_in_milliseconds_is_guessed(option, value, meant):
+    """`open_for=30_000`, as other libraries have it, was eight hours without a call."""
+    with pytest.raises(ValueError, match=rf"{option} must be at most an hour") as caught:
+        circuit_breaker(**{option: value})
+    assert str(caught.value).partition("did you mean ")[2] == ("" if meant is None else f"{meant}?")
+    with pytest.raises(ValueError, match=f"{option} must be at most an hour"):
+        circuit_breaker().reconfigure(**{option: value})
+
+
+def test_an_open_time_may_be_text():
+    """As the message proposes it."""
+    breaker = circuit_breaker(open_for="30s", max_open_for="1h")
+    assert (breaker.config.open_for, breaker.config.max_open_for) == (30.0, 3600.0)
+
+
+def test_a_longest_time_below_the_first_is_refused_though_it_is_the_defaults_number(vt):
+    """`open_for=30, max_open_for=3` was open for 30 s: the default gives way, but this is no default."""
+    with pytest.raises(ValueError, match=r"max_open_for must be at least open_for, which is 30, not 3"):
+        circuit_breaker(open_for=30, max_open_for=3)
+    breaker = circuit_breaker()
+    with pytest.raises(ValueError, match="max_open_for must be at least open_for"):
+        breaker.reconfigure(open_for=30, max_open_for=3.0)
+    breaker.reconfigure(open_for=30)
+    breaker.reconfigure(min_calls=5)
+    assert breaker.config.open_for == 30.0
+
+
+@pytest.mark.parametrize("state", ["open", "closed", "disable"])
+def test_a_state_that_is_forced_twice_is_one_change(state):
+    """`force_open()` twice told listeners, metrics and the log of a change from open to open."""
+    breaker, seen = circuit_breaker(), []
+    breaker.on_event(seen.append)
+    force = {"open": breaker.force_open, "closed": breaker.force_closed, "disable": breaker.disable}[state]
+    force()
+    generation = breaker.snapshot().generation
+    force()
+    assert (len(seen), breaker.snapshot().generation) == (1, generation)
+    breaker.reset()
+    breaker.reset()
+    assert [(event.old, event.new) for event in seen[1:]] == [(seen[0].new, "closed")]
+
+
+def test_closing_a_closed_breaker_forgets_and_tells_nothing():
+    """`reset()` is also for a breaker that has seen half of what opens it."""
+    breaker, seen = circuit_breaker(consecutive=3), []
+    breaker.on_event(seen.append)
+    for _ in range(2):
+        breaker.try_acquire().failure()
+    breaker.reset()
+    assert (breaker.snapshot().consecutive, seen) == (0, [])

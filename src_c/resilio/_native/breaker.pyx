@@ -164,9 +164,9 @@ cdef class BreakerGate(Gate):
         Replace every option at once and keep the state; a window of another size begins empty.
 
         Args:
-            failure_rate: Share of failures that opens, in (0, 1].
+            failure_rate: Share of failures that opens, in (0, 1]; above 1 for never.
 
-            slow_rate: Share of slow calls that opens, in (0, 1].
+            slow_rate: Share of slow calls that opens, in (0, 1]; above 1 for never.
 
             min_calls: Calls in the window before a rate means anything, >= 1.
 
@@ -239,6 +239,8 @@ cdef class BreakerGate(Gate):
         """
         Change the state by hand, at once: results of calls under way are dropped, and the change is recorded.
 
+        In that state already, nothing changes; closed forgets all the same.
+
         Args:
             state: closed (forgets all that was seen), forced_open, forced_closed or disabled.
 
@@ -250,7 +252,7 @@ cdef class BreakerGate(Gate):
         rs_lock_acquire(&self.lock)
         if to == CLOSED:
             _close(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
-        else:
+        elif to != self.breaker.state:
             _enter(<rs_gate *><void *>self, &self.breaker, to, BY_MANUAL, now_ns)
         rs_lock_release(&self.lock)
 

@@ -46,7 +46,8 @@ cdef bint _passes(rs_breaker *b) noexcept nogil:
 
 
 cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, int64_t now_ns) noexcept nogil:
-    rs_gate_change(gate, b.state, state, reason, now_ns)
+    if state != b.state:                    # a closed one that is closed again forgets, and has not changed
+        rs_gate_change(gate, b.state, state, reason, now_ns)
     b.state = state
     b.generation += 1
     b.leases = 0
