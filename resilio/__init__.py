@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resilio._blocking import WouldBlockWarning, allow_blocking
     from resilio._budget import RetryBudget
     from resilio._deadline import remaining
+    from resilio._dropped import PermitWarning
     from resilio._keyed import Keyed, keyed
     from resilio._outcome import Outcome
     from resilio._pipeline import Pipeline, PipelineWarning, pipeline
@@ -67,6 +68,7 @@ __all__ = [
     "Outcome",
     "OverloadedError",
     "Permit",
+    "PermitWarning",
     "Pipeline",
     "PipelineWarning",
     "Policy",
@@ -140,6 +142,7 @@ _LATER = {
     "Keyed": "_keyed",
     "LoadShed": "_policies.load_shed",
     "Outcome": "_outcome",
+    "PermitWarning": "_dropped",
     "Pipeline": "_pipeline",
     "PipelineWarning": "_pipeline",
     "Policy": "_policy",

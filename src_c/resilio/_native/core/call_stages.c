@@ -78,7 +78,7 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
 
 static PySendResult finish_permit(CallObject *self, PyObject **result)
 {
-    *result = rs_permit_new(&self->run);
+    *result = rs_permit_by_hand(rs_permit_new(&self->run));
     rs_call_end(self);
     rs_call_drop_args(self);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;

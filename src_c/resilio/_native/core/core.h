@@ -263,6 +263,7 @@ void rs_raise_error(PyObject *error);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
+PyObject *rs_permit_by_hand(PyObject *given);
 PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now);
 PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request);
 int rs_held_is_whole(PyObject *holder);
@@ -305,6 +306,7 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);
+int rs_finalizing(void);             /* is the interpreter at its end? */
 void rs_drop_error(void);           /* the pending exception, if any; a Ctrl-C is raised again at the next safe point */
 
 /* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first.

@@ -58,7 +58,7 @@ static int deliver_later(void *gate)
     return 0;
 }
 
-static int finalizing(void)
+int rs_finalizing(void)
 {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();
@@ -70,7 +70,7 @@ static int finalizing(void)
 /* Deliver what the gate recorded under its lock. *in_finaliser*: user code must not run now, so listeners are called later. */
 void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser)
 {
-    if (finalizing())
+    if (rs_finalizing())
         return;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);

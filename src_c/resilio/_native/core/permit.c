@@ -10,7 +10,7 @@ PyObject *rs_permit_new(rs_run *run)
         return NULL;
     }
     self->weakrefs = NULL;
-    self->ended = 0;
+    self->ended = self->by_hand = 0;
     self->failed = self->ignored = 0;
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
@@ -23,6 +23,14 @@ PyObject *rs_permit_new(rs_run *run)
     run->lent = 0;
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* *given*, with a permit's caller in charge of its end; NULL and refusals pass. */
+PyObject *rs_permit_by_hand(PyObject *given)
+{
+    if (given && Py_IS_TYPE(given, &rs_PermitType))
+        ((PermitObject *)given)->by_hand = 1;
+    return given;
 }
 
 /* What the stages from *first* on hold, which the run holds no more. *counts*: its time is the run's, which was answered *now*. */

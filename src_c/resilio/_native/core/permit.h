@@ -9,6 +9,7 @@ typedef struct {
     rs_pipeline *pipe;
     PyObject *weakrefs;
     int ended;
+    int by_hand;                    /* of try_acquire, acquire or aacquire: a drop at once is warned of */
     rs_frame frame;                 /* while the first item is made */
     uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
     rs_slot slots[];                /* as many as are held, and one at least: with more it is too large for the quick allocator */

@@ -7,11 +7,29 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+/* Tell a caller whose permit is gone with the statement that took it. A warning made an error cannot be raised here. */
+static void warn_if_at_once(PermitObject *self)
+{
+    static PyObject *hook;
+    PyObject *type, *error, *traceback;
+    if (rs_finalizing())
+        return;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyObject *warn = rs_python("resilio._dropped", "warn_if_at_once", &hook);
+    PyObject *done = warn ? PyObject_CallOneArg(warn, (PyObject *)self->pipe) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable((PyObject *)self->pipe);
+    Py_XDECREF(done);
+    PyErr_Restore(type, error, traceback);
+}
+
 static void permit_dealloc(PermitObject *self)
 {
     PyObject_GC_UnTrack(self);
     if (self->weakrefs)
         PyObject_ClearWeakRefs((PyObject *)self);
+    if (RS_UNLIKELY(self->by_hand && !self->ended))
+        warn_if_at_once(self);
     if (self->run.n > self->run.base)
         rs_permit_drop((PyObject *)self);
     if (RS_UNLIKELY(self->run.ledger != NULL))

@@ -212,12 +212,12 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
 
 static PyObject *pipeline_try_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 0, 0) : NULL;
+    return only_gates(self) ? rs_permit_by_hand(acquire_now(self, NULL, args, nargs, kwnames, 0, 0)) : NULL;
 }
 
 static PyObject *pipeline_acquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return only_gates(self) ? acquire_now(self, NULL, args, nargs, kwnames, 1, 1) : NULL;
+    return only_gates(self) ? rs_permit_by_hand(acquire_now(self, NULL, args, nargs, kwnames, 1, 1)) : NULL;
 }
 
 /* For a stage that runs a block or a stream itself. */
