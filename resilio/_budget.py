@@ -21,6 +21,7 @@ import attrs
 
 from resilio import _policy, registry
 from resilio._config import number, policy_name, refuse, seconds
+from resilio._defining import obtain
 from resilio._native import budget as native
 from resilio._options import option
 from resilio._snapshot import Snapshot
@@ -116,7 +117,7 @@ class RetryBudget(native.RetryBudget):
         config = RetryBudgetConfig(ratio=ratio, cap=cap, initial=initial, decay=cast("Any", decay), reserve=reserve)
         if checked is None:
             return cls._new(config, None)
-        found: Any = registry.obtain(cast("Any", cls), checked, config, lambda current: cls._new(current, checked))
+        found: Any = obtain(cast("Any", cls), checked, config, lambda current: cls._new(current, checked))
         return cast("Self", found)
 
     @classmethod
@@ -159,6 +160,11 @@ class RetryBudget(native.RetryBudget):
         self._configure(**config.native())
         self._config = config
 
+    def _redefine(self, config: RetryBudgetConfig, different: str) -> bool:  # noqa: ARG002
+        """As that of a policy."""
+        self._swap(config)
+        return True
+
     def _start_over(self) -> None:
         self.reset()
 
@@ -183,10 +189,10 @@ class RetryBudget(native.RetryBudget):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's budget of the same name."""
-        place = registry.place_of(self._name) if self._name else None
+        place = registry.place_of(self._name, self.kind) if self._name else None
         if place is None:
             raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a budget")
-        return registry.restore, (self._name, place.module)
+        return registry.restore, (self._name, place.module, self.kind)
 
     def __copy__(self) -> Self:
         return self

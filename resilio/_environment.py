@@ -9,7 +9,9 @@ from typing import Any
 __all__ = ["read"]
 
 
-def read(prefix: str, environ: Mapping[str, str], known: Iterable[str]) -> dict[str, dict[str, Any]]:
+def read(
+    prefix: str, environ: Mapping[str, str], known: Iterable[str], kinds: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """
     Return the options by the names of their policies.
 
@@ -20,25 +22,32 @@ def read(prefix: str, environ: Mapping[str, str], known: Iterable[str]) -> dict[
 
         known: The names that policies have.
 
+        kinds: Those that may stand before a name.
+
     Raises:
         ValueError: A variable with the prefix that is not prefix, name, two underscores, option.
     """
-    names = list(known)
+    names, kinds = list(known), list(kinds)
     found: dict[str, dict[str, Any]] = {}
     for variable, text in sorted(environ.items()):
         if variable.startswith(prefix):
             name, _, option = variable[len(prefix) :].rpartition("__")
             if not name or not option:
                 raise ValueError(f"{variable} must be {prefix}<NAME>__<OPTION>")
-            found.setdefault(_spelled(name, names), {})[option.lower()] = _value(text)
+            found.setdefault(_spelled(name, names, kinds), {})[option.lower()] = _value(text)
     return found
 
 
-def _spelled(name: str, known: list[str]) -> str:
+def _spelled(name: str, known: list[str], kinds: list[str]) -> str:
     if not name.isupper():
         return name
     matches = [one for one in known if _folded(one) == name]
-    return matches[0] if len(matches) == 1 else name.lower()
+    if matches:
+        return matches[0] if len(matches) == 1 else name.lower()
+    for kind in kinds:
+        if name.startswith(f"{kind.upper()}__"):
+            return f"{kind}:{_spelled(name[len(kind) + 2 :], known, [])}"
+    return name.lower()
 
 
 def _folded(name: str) -> str:

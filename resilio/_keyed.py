@@ -28,6 +28,7 @@ from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
 from resilio._policy import Policy, make
+from resilio._sameness import differences
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
@@ -214,6 +215,15 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
             for entry in self._all():
                 entry.policy._checked(config.overrides)
         return config
+
+    def _redefine(self, config: KeyedConfig, different: str) -> bool:
+        """Keys stay while factory and key are the same; options changed since stay too."""
+        mine = self._config
+        if differences(attrs.evolve(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
+            return False
+        if different:
+            self._swap(attrs.evolve(mine, max_keys=config.max_keys, idle=config.idle))
+        return True
 
     def _apply(self, config: KeyedConfig) -> None:
         self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up

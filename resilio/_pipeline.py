@@ -131,6 +131,10 @@ class Pipeline(Policy[PipelineConfig]):
         for policy in self.policies:  # nobody else has those of a key
             policy._start_over()
 
+    def _redefine(self, config: PipelineConfig, different: str) -> bool:  # noqa: ARG002
+        """Its gates are those of its policies: with others it is another pipeline, and the state is theirs."""
+        return not different
+
     def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:  # noqa: ARG002
         raise TypeError("a pipeline has no options to change: change those of its policies")
 

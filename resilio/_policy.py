@@ -17,6 +17,7 @@ import attrs
 from resilio import events, registry
 from resilio._blocks import OpenBlocks, PermitBlock
 from resilio._config import policy_name
+from resilio._defining import obtain
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach
 from resilio._native import core
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._shapes import Kind
 
-__all__ = ["Policy", "known_options", "make", "policy_of", "refuse_bare", "refuse_position"]
+__all__ = ["Policy", "make", "policy_of", "refuse_bare", "refuse_position"]
 
 C = TypeVar("C")
 F = TypeVar("F")
@@ -255,6 +256,18 @@ class Policy(core.Pipeline, Generic[C]):
         self._apply_shared(config)
         self._config = config
 
+    def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002
+        """
+        Take the options of the same definition made again, and keep the state; False where that is not possible.
+
+        Args:
+            config: The options.
+
+            different: Those that are not as before, for messages; empty: functions have been defined again.
+        """
+        self._swap(config)
+        return True
+
     def _apply(self, config: C) -> None:  # noqa: ARG002
         """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
         raise TypeError(f"a {self.kind} cannot be reconfigured")
@@ -312,8 +325,8 @@ class Policy(core.Pipeline, Generic[C]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's policy of the same name."""
         if self._given is not None:
-            place = registry.place_of(self._given)
-            return registry.restore, (self._given, place.module if place else "__main__")
+            place = registry.place_of(self._given, self.kind)
+            return registry.restore, (self._given, place.module if place else "__main__", self.kind)
         raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a policy")
 
     def __copy__(self) -> Policy[C]:
@@ -345,17 +358,7 @@ def make(cls: type[P], name: object, config: Any) -> P:
         ValueError: The name belongs to another kind of policy, or to other options.
     """
     checked = policy_name("name", name)
-    return registry.obtain(cls, checked, config, lambda current: cls(current, checked))
-
-
-def known_options() -> frozenset[str]:
-    """Return the names of all options that some kind of policy has."""
-    import resilio
-
-    for name in resilio.__all__:  # patterns are loaded when they are named
-        getattr(resilio, name)
-    configs = [cls.Config for cls in _kinds.values() if hasattr(cls, "Config")]
-    return frozenset(field.name for config in configs for field in attrs.fields(config))
+    return obtain(cls, checked, config, lambda current: cls(current, checked))
 
 
 def refuse_bare(value: object, factory: str, example: str) -> None:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
-from resilio import presets, registry
+from resilio import presets
 from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
+from resilio._defining import all_or_nothing
 from resilio._misspelt import names_its_options
 from resilio._outcome import judge_error, judge_value
 from resilio._pipeline import Pipeline, PipelineConfig, Stack
@@ -63,6 +64,7 @@ class Standard(Pipeline):
     """
 
     Config = PipelineConfig
+    _owns_names = True  # its parts are called "name.retry" and so on
     _threaded: Policy[Any] | None = None  # what `call` goes through
 
     def _apply_shared(self, config: Any) -> None:
@@ -225,7 +227,7 @@ def standard(
     options["timeout"] = timeout_config(_preset(on), timeout)
     of_preset = [kind for kind, given in (("deadline", deadline), ("timeout", timeout)) if given is OF_PRESET]
     options["fallback"] = _fallback(fallback)
-    with registry.all_or_nothing(f"{checked}."):
+    with all_or_nothing(f"{checked}."):
         parts = _policies(checked, **options)
         defaults = tuple(part for part in parts if part.kind in of_preset)
         return make(Standard, checked, StandardConfig(policies=parts, defaults=defaults, **options))

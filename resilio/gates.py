@@ -162,6 +162,12 @@ class CustomGate(Policy[CustomGateConfig]):
                 raise TypeError(f"{fixed} of a custom gate cannot be changed, not to {_config.show(changes[fixed])}")
         return super()._checked(changes)
 
+    def _redefine(self, config: CustomGateConfig, different: str) -> bool:
+        """The state is in the object that decides: with another one it is another policy."""
+        mine = self._config
+        fixed = (mine.gate is config.gate, mine.kind == config.kind, mine.reasons == config.reasons)
+        return all(fixed) and super()._redefine(config, different)
+
     def _apply(self, config: CustomGateConfig) -> None:
         """Nothing of its own: `enforce` and the judges are shared by all policies."""
 

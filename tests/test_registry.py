@@ -12,7 +12,20 @@ import weakref
 
 import pytest
 
-from resilio import RetryBudget, bulkhead, circuit_breaker, configure, fallback, pipeline, rate_limit, registry
+from resilio import (
+    CircuitBreaker,
+    RateLimit,
+    RetryBudget,
+    bulkhead,
+    circuit_breaker,
+    configure,
+    fallback,
+    pipeline,
+    rate_limit,
+    registry,
+    retry,
+    standard,
+)
 
 # ---- names --------------------------------------------------------------------------------------------------------
 
@@ -32,11 +45,39 @@ def test_other_options_under_a_name_are_refused_with_both_places() -> None:
     assert str(error.value).count(__file__) == 2
 
 
-def test_another_kind_under_a_name_is_refused() -> None:
-    """A name is one policy's over all kinds."""
-    circuit_breaker("payments")
-    with pytest.raises(ValueError, match="circuit_breaker, and here it would be a bulkhead"):
-        bulkhead(5, name="payments")
+def test_policies_of_several_kinds_share_a_name() -> None:
+    """`retry("payments")` beside `circuit_breaker("payments")` was refused: a name is unique within a kind."""
+    breaker, pool, budget = circuit_breaker("payments"), bulkhead(5, name="payments"), RetryBudget("payments")
+    assert circuit_breaker("payments") is breaker
+    assert registry.all()[:2] == (breaker, pool)
+    assert registry.get("payments", CircuitBreaker) is breaker
+    assert registry.get("bulkhead:payments") is pool
+    assert registry.get("payments", RetryBudget) is budget
+    with pytest.raises(
+        LookupError, match=r"3 policies are named 'payments' \(circuit_breaker, bulkhead, retry_budget\)"
+    ):
+        registry.get("payments")
+    with pytest.raises(LookupError, match="no policy is named 'payments'"):
+        registry.get("payments", RateLimit)
+    with pytest.raises(TypeError, match="kind must be the class"):
+        registry.get("payments", "bulkhead")  # type: ignore[call-overload]
+    assert [pickle.loads(pickle.dumps(one)) for one in (breaker, pool, budget)] == [breaker, pool, budget]
+
+
+def test_a_pipeline_and_a_standard_stack_are_of_one_kind() -> None:
+    """Both are shown as a pipeline, so one name cannot be both."""
+    pipeline(circuit_breaker(), name="payments")
+    with pytest.raises(ValueError, match="Pipeline against Standard"):
+        standard("payments", on=OSError)
+
+
+def test_a_name_may_have_a_colon() -> None:
+    """What is written as kind and name is first looked for as a name."""
+    odd, pool = circuit_breaker("bulkhead:a"), bulkhead(3, name="b")
+    assert registry.get("bulkhead:a") is odd
+    assert registry.get("bulkhead:b") is pool
+    configure({"bulkhead:a": {"open_for": 1}})
+    assert odd.config.open_for == 1.0
 
 
 def test_functions_among_the_options_are_the_same_if_they_are_one_definition() -> None:
@@ -290,6 +331,69 @@ def test_reconfigured_options_survive_asking_for_the_policy_again() -> None:
     assert circuit_breaker("payments").config.open_for == 1.0
 
 
+def test_an_option_is_turned_off_by_the_word_none() -> None:
+    """TOML and the environment have no None, so `consecutive` and its like could be changed and never turned off."""
+    breaker = circuit_breaker("payments")
+    configure(registry.from_env(environ={"RESILIO__PAYMENTS__CONSECUTIVE": "none"}))
+    configure({"payments": {"slow_call": "none"}})
+    assert (breaker.config.consecutive, breaker.config.slow_call) == (None, None)
+    with pytest.raises(ValueError, match="leave no rule that opens the breaker"):
+        configure({"payments": {"failure_rate": "none"}})
+    assert breaker.config.failure_rate == 0.5
+
+
+def test_a_shared_name_is_configured_with_its_kind() -> None:
+    """A bare name would change whichever policy came first, so it is refused with the kinds that share it."""
+    breaker, again = circuit_breaker("payments"), retry(on=OSError, name="payments")
+    configure({"circuit_breaker:payments": {"open_for": 0.5}, "retry:payments": {"attempts": 7}})
+    assert (breaker.config.open_for, again.config.attempts) == (0.5, 7)
+    with pytest.raises(
+        ValueError, match=r"2 policies are named 'payments' \(circuit_breaker, retry\): write 'circuit_b"
+    ):
+        configure({"payments": {"open_for": 1}, "retry:payments": {"attempts": 2}})
+    assert (breaker.config.open_for, again.config.attempts) == (0.5, 7)
+
+
+def test_what_is_said_of_one_kind_is_not_taken_by_another_that_comes_later() -> None:
+    """With its kind an option waits for its policy; a bare one goes to the first, and a second kind is refused."""
+    configure({"retry:search": {"attempts": 7}, "payments": {"on": OSError}})
+    assert circuit_breaker("search").config.consecutive == 10
+    assert retry(on=OSError, name="search").config.attempts == 7
+    assert circuit_breaker("payments").config.on == (OSError,)
+    with pytest.raises(ValueError, match="write 'circuit_breaker:payments' or 'retry:payments'"):
+        retry(on=KeyError, name="payments")
+
+
+def test_a_bare_name_that_was_clear_stays_with_its_policy() -> None:
+    """Options for the one policy of a name are no claim on another kind that is made later."""
+    breaker = circuit_breaker("payments")
+    configure({"payments": {"open_for": 0.5}})
+    assert retry(on=OSError, name="payments").config.attempts == 3
+    assert breaker.config.open_for == 0.5
+
+
+def test_names_that_never_come_up_are_pending() -> None:
+    """A misspelt name in a file of options was remembered for ever without a word."""
+    circuit_breaker("payments")
+    configure({"payments": {"open_for": 0.5}, "paymants": {"open_for": 0.5}, "bulkhead:later": {"max_concurrent": 4}})
+    assert registry.pending() == {"paymants": {"open_for": 0.5}, "bulkhead:later": {"max_concurrent": 4}}
+    assert bulkhead(3, name="later").config.max_concurrent == 4
+    circuit_breaker("paymants")
+    assert registry.pending() == {}
+    registry.forget("paymants")
+    assert registry.pending() == {"paymants": {"open_for": 0.5}}
+
+
+def test_strict_refuses_names_that_no_policy_has() -> None:
+    """At the end of a start all names are known: one that is not is misspelt, and nothing is changed."""
+    breaker = circuit_breaker("payments")
+    with pytest.raises(ValueError, match=r"no policy is named 'paymants' \(did you mean 'payments'\?\)"):
+        configure({"payments": {"open_for": 0.5}, "paymants": {"open_for": 0.5}}, strict=True)
+    assert (breaker.config.open_for, registry.pending()) == (0.2, {})
+    configure({"payments": {"open_for": 0.5}}, strict=True)
+    assert breaker.config.open_for == 0.5
+
+
 # ---- the environment ----------------------------------------------------------------------------------------------
 
 
@@ -329,6 +433,24 @@ def test_from_env_refuses_what_it_cannot_read(variable: str) -> None:
     """A variable with the prefix that names no option is a mistake, not something to skip."""
     with pytest.raises(ValueError, match=variable):
         registry.from_env(environ={variable: "1"})
+
+
+def test_from_env_takes_a_kind_before_the_name() -> None:
+    """Names of variables have no colon."""
+    circuit_breaker("payments-api"), retry(on=OSError, name="payments-api")
+    environ = {
+        "RESILIO__CIRCUIT_BREAKER__PAYMENTS_API__OPEN_FOR": "0.5",
+        "RESILIO__RETRY__PAYMENTS_API__ATTEMPTS": "7",
+        "RESILIO__RETRY__LATER__ATTEMPTS": "7",
+    }
+    found = registry.from_env(environ=environ)
+    assert found == {
+        "circuit_breaker:payments-api": {"open_for": 0.5},
+        "retry:payments-api": {"attempts": 7},
+        "retry:later": {"attempts": 7},
+    }
+    configure(found)
+    assert registry.get("circuit_breaker:payments-api").config.open_for == 0.5
 
 
 def test_a_rate_limit_is_configured_from_strings() -> None:

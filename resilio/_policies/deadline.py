@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from resilio import registry
 from resilio._ambient_block import Block
 from resilio._config import flag
 from resilio._config import seconds as checked_seconds
 from resilio._deadline import begin
+from resilio._defining import obtain
 from resilio._misspelt import names_its_options
 from resilio._native import core
 from resilio._native.timing import DeadlineGate
@@ -65,7 +65,7 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
     def _as_stage(self) -> None:
         with _becoming:
             if "_gate" not in self.__dict__:
-                registry.obtain(Deadline, None, self._declared, self._become)
+                obtain(Deadline, None, self._declared, self._become)
 
     def _become(self, config: DeadlineConfig) -> Deadline:
         super().__init__(DeadlineGate(self._allowed_ns, config.tasks), config, None)

@@ -16,6 +16,8 @@ from resilio.live._hub import encode
 from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resilio._policy import Policy
     from resilio.live._rows import Row
     from resilio.live._sampler import Sampler
@@ -64,22 +66,22 @@ class Hystrix:
     def __call__(self) -> bytes:
         """Return the frames of all policies, as last read."""
         now_ms = round(1000 * time.time())  # wall clock: dashboards show it
-        found = []
+        found, shared = [], _shared(self._sampler.rows)
         for number, row in enumerate(self._sampler.rows, 1):
             policy = row.policy
             if policy is not None and "calls" in row.fields:
-                found.append(b"data: " + encode(self._command(row, policy, now_ms)) + b"\n\n")
+                found.append(b"data: " + encode(self._command(row, policy, shared, now_ms)) + b"\n\n")
             pause(number)
         return b"".join(found)
 
-    def _command(self, row: Row, policy: Policy[Any], now_ms: int) -> dict[str, Any]:
+    def _command(self, row: Row, policy: Policy[Any], shared: frozenset[str], now_ms: int) -> dict[str, Any]:
         fields = row.fields
         successes, failures, rejected, ignored = self._rolling(policy, fields)
         total, bad = successes + failures + rejected, failures + rejected
         shorted = policy.kind == "circuit_breaker"
         return {
             "type": "HystrixCommand",
-            "name": fields["name"],
+            "name": f"{policy.kind}:{fields['name']}" if fields["name"] in shared else fields["name"],
             "group": policy.kind,
             "currentTime": now_ms,
             "isCircuitBreakerOpen": fields["state"] in _OPEN if isinstance(fields["state"], str) else False,
@@ -108,6 +110,16 @@ class Hystrix:
         return tuple(now - before for now, before in zip(seen[-1], seen[0], strict=True))
 
 
+def _shared(rows: Iterable[Row]) -> frozenset[str]:
+    """Return the names that policies of several kinds have: a dashboard would take those for one command."""
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        policy = row.policy
+        if policy is not None and policy._given is not None:
+            kinds.setdefault(policy._given, set()).add(policy.kind)
+    return frozenset(name for name, those in kinds.items() if len(those) > 1)
+
+
 def _latencies(row: Row) -> dict[str, Any]:
     """Of the last interval, in whole milliseconds; zeros if nothing ended in it."""
     latency = row.latency
@@ -126,10 +138,11 @@ def _latencies(row: Row) -> dict[str, Any]:
 
 def _properties(policy: Policy[Any], fields: dict[str, Any]) -> dict[str, Any]:
     config, state = policy.config, fields["state"]
+    rate = getattr(config, "failure_rate", 0.0)
     values = {
         "circuitBreakerRequestVolumeThreshold": getattr(config, "min_calls", 0),
         "circuitBreakerSleepWindowInMilliseconds": round(1000 * getattr(config, "open_for", 0)),
-        "circuitBreakerErrorThresholdPercentage": round(100 * getattr(config, "failure_rate", 0)),
+        "circuitBreakerErrorThresholdPercentage": 100 if rate is None else round(100 * rate),
         "circuitBreakerForceOpen": state == "forced_open",
         "circuitBreakerForceClosed": state == "forced_closed",
         "circuitBreakerEnabled": state != "disabled",

@@ -28,11 +28,11 @@ def counted() -> dict[tuple[str, str, str], int]:
 
 
 def _count(event: StateChanged) -> None:
-    _counted[event.kind, _label(event.name), event.new] += 1
+    _counted[event.kind, _label(event.kind, event.name), event.new] += 1
 
 
-def _label(name: str | None) -> str:
+def _label(kind: str, name: str | None) -> str:
     """The policy's label: that of one which only a lambda or a local function gave a name is "unnamed"."""
-    if name is None or ("<" in name and registry.place_of(name) is None):
+    if name is None or ("<" in name and registry.place_of(name, kind) is None):
         return "unnamed"
     return name[:LONGEST_LABEL]

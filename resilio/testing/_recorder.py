@@ -29,8 +29,8 @@ class RecordedEvents(list[Event]):
     """The events so far, oldest first: a list, with questions that tests ask."""
 
     def of(self, kind: type[E], name: str | None = None) -> list[E]:
-        """Return the events of one class, of the policy called `name` or of all."""
-        return [event for event in self if isinstance(event, kind) and name in (None, event.name)]
+        """Return the events of one class, of policies called `name`, also as "kind:name", or of all."""
+        return [event for event in self if isinstance(event, kind) and name in (None, event.name, _full(event))]
 
     def states(self, name: str | None = None) -> list[str]:
         """Return the states entered one after another, by the policy called `name` or by all."""
@@ -43,6 +43,10 @@ class RecordedEvents(list[Event]):
     def outcomes(self, name: str | None = None) -> Counter[str]:
         """Return how many calls ended in which outcome."""
         return Counter(end.outcome for end in self.of(Settled, name))
+
+
+def _full(event: Event) -> str:
+    return f"{event.kind}:{event.name}"
 
 
 @contextmanager

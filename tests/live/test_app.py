@@ -161,6 +161,19 @@ async def test_the_stream_begins_with_everything() -> None:
     assert (await request(app, "HEAD", "/stream")).body == b""
 
 
+async def test_policies_of_one_name_are_two_commands_to_a_hystrix_dashboard() -> None:
+    """It adds up commands by their names."""
+    _kept = circuit_breaker("payments"), bulkhead(3, name="payments"), circuit_breaker("search")
+    app = live(interval=0.1, hystrix=True)
+
+    def has_all(body: bytes) -> bool:
+        return body.count(b"data: ") >= 3 and body.endswith(b"\n\n")
+
+    answer = await request(app, path="/hystrix.stream", stop=has_all)
+    names = {command["name"] for _, command in events_in(answer.body.splitlines(keepends=True))}
+    assert {"circuit_breaker:payments", "bulkhead:payments", "search"} <= names
+
+
 async def test_the_hystrix_stream_has_its_fields() -> None:
     """Dashboards for Hystrix read it."""
     policy, app = circuit_breaker("payments"), live(interval=0.1, hystrix=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilio import CircuitOpenError, circuit_breaker
+from resilio import CircuitOpenError, bulkhead, circuit_breaker, pipeline
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import VirtualTime, record_events
 
@@ -50,3 +50,13 @@ def test_policies_made_later_are_recorded_too() -> None:
     with record_events() as events:
         circuit_breaker("late").call(lambda: None)
     assert events.outcomes("late") == {"success": 1}
+
+
+def test_policies_of_one_name_are_told_apart_by_kind() -> None:
+    """What a retry and a breaker called "payments" have told is not one policy's."""
+    breaker, pool = circuit_breaker("payments"), bulkhead(3, name="payments")
+    with record_events() as events:
+        pipeline(breaker, pool).call(int)
+    assert events.outcomes("payments") == {"success": 2}
+    assert events.outcomes("circuit_breaker:payments") == {"success": 1}
+    assert events.outcomes("bulkhead:payments") == {"success": 1}

@@ -1,0 +1,127 @@
+"""The names of policies, and what `configure` has said of names: the tables behind `registry`, and their lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from resilio._config import meant
+from resilio._configuring import Remembered, split
+from resilio._place import Place
+
+if TYPE_CHECKING:
+    from resilio._policy import Policy
+
+__all__ = ["Entry", "Key", "give_back", "key_of", "keys_of", "look_up", "shared", "take", "unknown"]
+
+Key = tuple[str, str]
+"""Name and kind."""
+
+
+class Entry:
+    """A policy that has a name."""
+
+    __slots__ = ("declared", "place", "policy")
+
+    def __init__(self, policy: Policy[Any], declared: Any, place: Place) -> None:
+        """
+        List a policy.
+
+        Args:
+            policy: The policy.
+
+            declared: The options in the code, before configure() and reconfigure().
+
+            place: Where it was made.
+        """
+        self.policy = policy
+        self.declared = declared
+        self.place = place
+
+
+lock = threading.RLock()  # names and options: one lock, since options are changed by name; no factory runs under it
+listing = threading.RLock()  # the unnamed ones; taken last, nothing is made under it
+named: dict[Key, Entry] = {}
+unnamed: weakref.WeakValueDictionary[int, Policy[Any]] = weakref.WeakValueDictionary()
+remembered: dict[str, Remembered] = {}  # by "kind:name", or by the name alone while no policy has it
+
+
+def keys_of(name: str) -> list[Key]:
+    """Return the keys of the policies that this name stands for; `lock` is held."""
+    found = [key for key in named if key[0] == name]
+    if found or ":" not in name:
+        return found
+    kind, rest = split(name, {key[1] for key in named})
+    return [(rest, kind)] if kind is not None and (rest, kind) in named else []
+
+
+def key_of(name: str, fix: str = "write {}") -> Key | None:
+    """
+    Return the key of the policy that this name stands for, None if there is none; `lock` is held.
+
+    Raises:
+        LookupError: Several kinds share the name.
+    """
+    keys = keys_of(name)
+    if len(keys) > 1:
+        raise LookupError(shared(name, keys, fix))
+    return keys[0] if keys else None
+
+
+def shared(name: str, keys: list[Key], fix: str) -> str:
+    """Return the message for a name that several kinds have; `fix` has {} for how each is written."""
+    kinds = [kind for _, kind in keys]
+    written = " or ".join(repr(f"{kind}:{name}") for kind in kinds)
+    return f"{len(keys)} policies are named {name!r} ({', '.join(kinds)}): {fix.format(written)}"
+
+
+def unknown(name: str) -> str:
+    """Return the message for a name that no policy has."""
+    known = sorted({one for one, _ in named})
+    return f"no policy is named {name!r}{meant(name, known)}; known: {', '.join(known) or 'none'}"
+
+
+def look_up(key: Key) -> tuple[Entry | None, dict[str, Any]]:
+    """
+    Return what has this name, and what `configure` has said of it.
+
+    Raises:
+        ValueError: `configure` has not said of which kind, and a policy of another kind has taken it.
+    """
+    name, kind = key
+    with lock:
+        entry, bare, full = named.get(key), remembered.get(name), remembered.get(f"{kind}:{name}")
+        if entry is None and bare is not None and bare.kind not in (None, kind):
+            raise ValueError(
+                f"configure() has options for {name!r}, which a {bare.kind} and a {kind} are called: "
+                f"write '{bare.kind}:{name}' or '{kind}:{name}' there"
+            )
+        return entry, {**(bare.options if bare else {}), **(full.options if full else {})}
+
+
+def take(key: Key) -> None:
+    """Let what `configure` has said belong to the policy that was just made; `lock` is held."""
+    name, kind = key
+    for one in (remembered.get(name), remembered.get(f"{kind}:{name}")):
+        if one is not None:
+            one.kind = kind
+
+
+def give_back(key: Key) -> None:
+    """Let what `configure` has said be for the next policy of this name: that one is forgotten; `lock` is held."""
+    name, kind = key
+    for one in (remembered.get(name), remembered.get(f"{kind}:{name}")):
+        if one is not None and one.kind == kind:
+            one.kind = None
+
+
+def _after_fork() -> None:
+    """A child has no other threads: locks that they held are free."""
+    global lock, listing
+    lock, listing = threading.RLock(), threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
