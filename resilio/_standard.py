@@ -271,7 +271,7 @@ def _policies(
         fallback,
         None if whole is None else _deadline(f"{name}.deadline", whole),
         retry(**_what_to_retry(preset, replay), **tries, budget=paid, name=f"{name}.retry"),
-        hedge(replay_safe=True, name=f"{name}.hedge") if replay else None,
+        hedge(replay_safe=True, **_what_to_retry(preset, replay), name=f"{name}.hedge") if replay else None,
         _limit(name, rates, enforce),
         circuit_breaker(f"{name}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce),
         None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),

@@ -11,13 +11,13 @@ How it keeps from doing harm is written in docs/hedging-rules.md. Source: Dean a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
-from resilio._config import function, number, positive_int, refuse, seconds
+from resilio._config import exceptions, function, number, positive_int, refuse, seconds
 from resilio._misspelt import names_its_options
 from resilio._native.hedge import HedgeGate
 from resilio._options import option
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
 Time = float | timedelta
+Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], object]
 MOST_HEDGES = 16
 
 
@@ -99,6 +100,9 @@ class HedgeConfig:
     """The options of a hedge, checked; :func:`hedge` says what each means."""
 
     replay_safe: Any = option(_replay_safe)
+    on: Any = option(exceptions, default=Exception)
+    ignore: Any = option(exceptions, default=())
+    failed_if: Callable[[Any], object] | None = option(function, default=None)
     after: Any = option(_after, default="p95")
     to: tuple[Callable[..., Any], ...] = option(_targets, default=None)
     max_hedges: int | None = option(positive_int, default=None, none_ok=True, high=MOST_HEDGES)
@@ -195,6 +199,9 @@ def hedge(
     /,
     *,
     replay_safe: bool | Callable[..., object],
+    on: Rule = Exception,
+    ignore: Rule = (),
+    failed_if: Callable[[Any], object] | None = None,
     after: str | Time | Sequence[Time] = "p95",
     to: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     max_hedges: int | None = None,
@@ -205,11 +212,15 @@ def hedge(
     name: str | None = None,
 ) -> Hedge:
     """
-    Return a policy that starts a copy of a call which takes long; the first success wins.
+    Return a policy that starts a copy of a call which takes long or fails; the first answer that is no failure wins.
 
     Args:
         bare: Nothing; here to help who wrote `@hedge` without options.
         replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.
+        on: What fails an attempt: exception types, or a predicate `exception -> bool | Outcome`. Other exceptions are
+            answers, and win.
+        ignore: What is no failure, of that: the same forms.
+        failed_if: Which results are failures: a predicate `result -> bool | Outcome`. One wins only if all fail.
         after: When: a quantile of what the primary takes ("p95"), seconds, or seconds before each of several copies.
         to: Where copies go: a function or several, with the primary's arguments; None: the function itself.
         max_hedges: Copies of a call at most, 1 to 16; None: as many as `after` has times, or 1.
