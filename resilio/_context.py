@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resilio._native.core import AmbientDeadline, AmbientPriority
 
-__all__ = ["AMBIENT", "ambient", "bypass", "deadline", "may_stop_loop", "no_wait", "parking", "priority", "retry_scope"]
+__all__ = [
+    "AMBIENT",
+    "ambient",
+    "bypass",
+    "deadline",
+    "may_stop_loop",
+    "no_wait",
+    "parking",
+    "priority",
+    "retry_scope",
+    "time_limit",
+]
 
 AMBIENT: list[ContextVar[Any]] = []
 """What `detached()` sets to None."""
@@ -47,6 +58,9 @@ retry_scope: ContextVar[Any] = ambient("retry_scope")
 
 bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
 """Guarded functions run bare: no gate is asked."""
+
+time_limit: ContextVar[Any] = ambient("time_limit")
+"""The `TimeLimit` of the call in this thread, where a timeout or a body has set one."""
 
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
 """A wait that time alone would end, ends at once; one that needs another call is refused at once."""

@@ -269,7 +269,7 @@ def _policies(
     whole = preset.deadline if deadline is OF_PRESET else deadline
     parts: list[Policy[Any] | None] = [
         fallback,
-        None if whole is None else _deadline(f"{name}.deadline", whole),
+        None if whole is None else _deadline(f"{name}.deadline", whole, asked=deadline is not OF_PRESET),
         retry(**_what_to_retry(preset, replay), **tries, budget=paid, name=f"{name}.retry"),
         hedge(replay_safe=True, **_what_to_retry(preset, replay), name=f"{name}.hedge") if replay else None,
         _limit(name, rates, enforce),
@@ -280,9 +280,10 @@ def _policies(
     return tuple(part for part in parts if part is not None)
 
 
-def _deadline(name: str, seconds: Time) -> Deadline:
+def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
     """A deadline is asked for by no name; in a list of all policies it is found by that of its stack."""
     stage = deadline_of(seconds, tasks=False)
+    stage.bounds_bodies = asked  # a long download is not ended by a number that the caller has never seen
     stage._as_stage()
     stage._called_after = stage._gate.name = name
     return stage

@@ -55,6 +55,8 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
 
     kind = "deadline"
     Config = DeadlineConfig
+    bounds_bodies = True
+    """Whether clients for threads also end the body of an answer by it."""
     _gate: DeadlineGate
 
     def __init__(self, config: DeadlineConfig) -> None:  # the base's is called by `_as_stage`

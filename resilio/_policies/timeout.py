@@ -23,7 +23,7 @@ from resilio._native.timing import TimeoutGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_bare
 from resilio._quantile import Quantile, parse_quantile
-from resilio._stand_in import instead_of
+from resilio._stand_in import heeds_time, instead_of
 
 if TYPE_CHECKING:
     from resilio._shapes import Kind
@@ -128,6 +128,8 @@ class Timeout(Policy[TimeoutConfig]):
         config = self._config
         if kind == "generator":
             _refuse(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
+        if kind == "sync" and heeds_time(fn):
+            return
         if kind == "sync" and not config.thread:
             usual = "Use the timeout of the client that it calls, timeout(..., thread=True), or an async function"
             _refuse(fn, f"is not async: nothing can stop it. {instead_of(fn, self.kind, usual)}")

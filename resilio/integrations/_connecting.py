@@ -1,4 +1,8 @@
-"""Tells the ledger how long connecting takes, without a cost for requests that find a connection open."""
+"""
+The network below a client's pool: the ledger knows how long connecting takes, and threads wait no longer than is left.
+
+Neither costs anything where a connection is open and no time limit is in force.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,36 @@ from functools import partial
 from typing import Any
 
 from resilio._native.core import phase
+from resilio.integrations._socket_time import Translate, wait
 
 __all__ = ["time_connects"]
 
 
-def time_connects(transport: Any) -> None:
+def _as_it_is(error: Exception) -> Exception:
+    return error
+
+
+def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
     """
     Have what a transport's pool does to open a connection count as `connect`, TLS included; of another kind, nothing.
 
+    Where threads use it, each wait of a socket is bounded by the time that is left.
+
     Args:
         transport: One of httpx or httpx2, as it comes.
+
+        told: Returns an error of resilio's as the client's users know errors.
     """
     pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
-    if backend is None or isinstance(backend, _Backend):
+    if backend is None or isinstance(backend, _Wrapped):
         return
-    pool._network_backend = (_AsyncBackend if hasattr(transport, "handle_async_request") else _Backend)(backend)
+    is_async = hasattr(transport, "handle_async_request")
+    pool._network_backend = _AsyncBackend(backend) if is_async else _Backend(backend, told)
 
 
-class _Backend:
-    """The backend inside, with its ways to connect timed."""
+class _Wrapped:
+    """Something with a few of its methods in other words, and all else as it is."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -35,17 +49,53 @@ class _Backend:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+
+class _Heeding(_Wrapped):
+    """One whose waits take no longer than is left."""
+
+    def __init__(self, inner: Any, told: Translate) -> None:
+        super().__init__(inner)
+        self._told = told
+
+    def _connect(self, connect: Callable[..., Any], *args: Any, timeout: float | None = None, **options: Any) -> Any:
+        phase("connect")
+        try:
+            return _Stream(wait(connect, timeout, self._told, *args, **options), self._told)
+        finally:
+            phase("first_byte")
+
+
+class _Backend(_Heeding):
+    """The backend inside, with its ways to connect timed."""
+
     def connect_tcp(self, *args: Any, **options: Any) -> Any:
         """Connect, as the backend inside."""
-        return _timed(self._inner.connect_tcp, *args, **options)
+        return self._connect(self._inner.connect_tcp, *args, **options)
 
     def connect_unix_socket(self, *args: Any, **options: Any) -> Any:
         """Connect, as the backend inside."""
-        return _timed(self._inner.connect_unix_socket, *args, **options)
+        return self._connect(self._inner.connect_unix_socket, *args, **options)
 
 
-class _AsyncBackend(_Backend):
-    """The same for async ones."""
+class _Stream(_Heeding):
+    """A connection."""
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read, as the connection inside."""
+        part: bytes = wait(self._inner.read, timeout, self._told, max_bytes)
+        return part
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, as the connection inside."""
+        wait(self._inner.write, timeout, self._told, buffer)
+
+    def start_tls(self, *args: Any, **options: Any) -> Any:
+        """Begin TLS, as the connection inside."""
+        return self._connect(self._inner.start_tls, *args, **options)
+
+
+class _AsyncBackend(_Wrapped):
+    """The same for async ones, which are interrupted."""
 
     def connect_tcp(self, *args: Any, **options: Any) -> Any:
         """Connect, as the backend inside."""
@@ -56,24 +106,16 @@ class _AsyncBackend(_Backend):
         return _atimed(self._inner.connect_unix_socket, *args, **options)
 
 
-def _timed(connect: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    phase("connect")
-    try:
-        return _with_tls(_timed, connect(*args, **options))
-    finally:
-        phase("first_byte")
-
-
 async def _atimed(connect: Callable[..., Any], *args: Any, **options: Any) -> Any:
     phase("connect")
     try:
-        return _with_tls(_atimed, await connect(*args, **options))
+        return _with_tls(await connect(*args, **options))
     finally:
         phase("first_byte")
 
 
-def _with_tls(timed: Callable[..., Any], stream: Any) -> Any:
-    start = getattr(stream, "start_tls", None)
+def _with_tls(stream: Any) -> Any:
+    start: Any = getattr(stream, "start_tls", None)
     with suppress(AttributeError):  # one that lets nobody say
-        stream.start_tls = partial(timed, start)
+        stream.start_tls = partial(_atimed, start)
     return stream

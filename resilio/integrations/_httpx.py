@@ -15,18 +15,20 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilio import _backends
+from resilio._config import refuse
 from resilio._native import body, clock
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.integrations._extras import missing
 from resilio.integrations._raised_in import frames_of, ways_of
 from resilio.integrations._refusals import Path, in_terms_of
+from resilio.integrations._socket_time import BodyTime, end_out_of_time, late_of, left_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from resilio._native.timing import TimeoutGate
 
-__all__ = ["CLIENTS", "Client", "client_of", "in_time", "named_client"]
+__all__ = ["CLIENTS", "Client", "client_for", "client_of", "in_time", "named_client", "send_in_time"]
 
 CLIENTS = ("httpx", "httpx2")
 
@@ -34,7 +36,7 @@ CLIENTS = ("httpx", "httpx2")
 class Client:
     """One of the two, with the classes that the transports need."""
 
-    __slots__ = ("_local", "_protocol", "_wire", "base", "module", "name", "read_timeout", "timeout")
+    __slots__ = ("_local", "_protocol", "_wire", "base", "module", "name", "timeout")
 
     def __init__(self, module: ModuleType) -> None:
         """Take what is needed out of the module."""
@@ -47,9 +49,8 @@ class Client:
         )
         self._protocol: type[Exception] = self.module.LocalProtocolError
         self._wire: type[Exception] = self.module.TransportError
-        self.read_timeout: type[Exception] = self.module.ReadTimeout
 
-    def body_of(self, base: str, idle: TimeoutGate | None, label: str) -> type[Any]:
+    def body_of(self, base: str, idle: TimeoutGate | None, label: str, is_timed: bool | None = None) -> type[Any]:
         """
         Return the class of the bodies of one transport.
 
@@ -59,9 +60,11 @@ class Client:
             idle: Whose clock bounds the time between two parts of a body, if one does.
 
             label: What is abandoned, for the log.
+
+            is_timed: Whether bodies have to come in time; None: if there is such a clock.
         """
         usual, timed, theirs = _BODIES[base]
-        kind = usual if idle is None else timed
+        kind = timed if (idle is not None if is_timed is None else is_timed) else usual
         said = {"_client": self, "_idle": idle, "label": label}
         return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
 
@@ -174,6 +177,33 @@ def client_of(thing: Any, kind: str) -> Client | None:
     return None
 
 
+def client_for(cls: Any, transport: Any, client: Any) -> Client:
+    """
+    Return the client whose transport this is.
+
+    Args:
+        cls: The guarded transport's class.
+
+        transport: What it is around, or None.
+
+        client: `httpx` or `httpx2`, the module or its name, or None.
+
+    Raises:
+        TypeError: They do not go together.
+    """
+    if transport is None:
+        return named_client(client, cls.__name__)
+    found = client_of(transport, cls._base)
+    wanted = None if client is None else named_client(client, cls.__name__)
+    if found is None and wanted is not None and callable(getattr(transport, cls._send_by, None)):
+        return wanted  # it is like one, and the user says whose
+    if found is None:
+        refuse("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
+    if wanted is not None and wanted is not found:
+        refuse("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
+    return found
+
+
 async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
     """
     Return what is awaited, unless a timeout's clock ends it before.
@@ -263,6 +293,12 @@ class Body(body.Body):
     _client: ClassVar[Client]
     _idle: ClassVar[TimeoutGate | None]
 
+    def failed(self, error: BaseException) -> None:
+        """End the permits with the error that the body has broken off with."""
+        if isinstance(error, DeadlineExceededError):
+            end_out_of_time(self, error)
+        super().failed(error)
+
     def _close(self, inner: Any) -> None:
         iterator, self._iterator = self._iterator, None
         try:
@@ -275,41 +311,70 @@ class Body(body.Body):
 
 
 class TimedBody(Body):
-    """One whose parts have to come in time, which the socket sees to."""
+    """One whose parts have to come in time."""
 
-    __slots__ = ("_read_limit",)
-    _read_limit: float | None
+    __slots__ = ("_time",)
+    _time: BodyTime | None
 
-    def limit(self, request: Any) -> None:
-        """Have the socket wait for the next bytes no longer than the policy's timeout allows nothing to come."""
-        self._read_limit = None
-        limit = None if self._idle is None else self._idle.idle
+    def limit(self, request: Any, time: BodyTime | None) -> None:
+        """Have the body come in its time; a socket that is not ours waits no longer than is allowed for any part."""
+        self._time = time
         times = request.extensions.get("timeout")
-        if limit is None or not isinstance(times, dict):
+        if time is None or not isinstance(times, dict):
             return
         read = times.get("read")
-        if read is None or read > limit:
-            times["read"] = self._read_limit = limit
+        times["read"] = time.longest_wait if read is None else min(read, time.longest_wait)
 
     def __next__(self) -> bytes:
-        try:
-            part: bytes = next(self._iterator)
-        except StopIteration:
-            self.at_end()
-            raise
-        except BaseException as error:
-            late = self._late(error)
-            self.failed(late)
-            if late is error:
+        time, iterator = getattr(self, "_time", None), self._iterator
+        if time is None or iterator is None:
+            return super().__next__()
+        with time.step():
+            try:
+                part: bytes = next(iterator)
+            except StopIteration:
+                self.at_end()
                 raise
-            raise late from error
+            except BaseException as error:
+                late = late_of(error)
+                if late is None:
+                    self.failed(error)
+                    raise
+                raise self._broken(late) from error
+        late = time.late()
+        if late is not None:
+            raise self._broken(late)
         return part
 
-    def _late(self, error: BaseException) -> BaseException:
-        gate, limit = self._idle, self._read_limit
-        if gate is None or limit is None or not isinstance(error, self._client.read_timeout):
-            return error
-        return self._client.told(gate.timed_out(clock.now_ns(), limit, "idle"))
+    def _broken(self, late: Exception) -> Exception:
+        shown = self._client.told(late)
+        self.failed(shown)
+        return shown
+
+
+def send_in_time(client: Client, inner: Any, request: Any) -> Any:
+    """
+    Return the response to a request, none of whose waits takes longer than is left; for threads.
+
+    Args:
+        client: Whose request it is.
+
+        inner: The transport that sends it.
+
+        request: Its timeouts are narrowed meanwhile: also that for a connection of the pool.
+    """
+    given = request.extensions.get("timeout")
+    before = given if isinstance(given, dict) else {}
+    request.extensions["timeout"] = {name: left_of(before.get(name)) for name in ("connect", "read", "write", "pool")}
+    try:
+        return inner.handle_request(request)
+    except Exception as error:
+        late = late_of(error)
+        if late is None:
+            raise
+        raise client.told(late) from error
+    finally:
+        request.extensions["timeout"] = before if given is None else given
 
 
 _BODIES: dict[str, tuple[type[Any], type[Any], str]] = {

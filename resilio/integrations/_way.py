@@ -23,6 +23,7 @@ import attrs
 from resilio._config import refuse
 from resilio._native import core
 from resilio._policy import Policy
+from resilio._stand_in import mark_as_heeding_time
 from resilio.integrations._body import tell, untold
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _composed(runs: Iterable[tuple[bool, core.Pipeline]]) -> Send:
     """Return what sends by threads: neighbouring strategies are one call each, neighbouring gates give one permit."""
     send: Send = _attempt
     for acts, pipeline in reversed([*runs]):
-        send = _strategies(pipeline.call, send) if acts else _gates(pipeline.acquire, send)
+        send = _strategies(pipeline, send) if acts else _gates(pipeline.acquire, send)
     return send
 
 
@@ -145,12 +146,14 @@ def _attempt(sender: Sender, request: Any) -> Any:
     return sender.attempt(request)
 
 
-def _strategies(call: Callable[..., Any], inside: Send) -> Send:
+def _strategies(pipeline: core.Pipeline, inside: Send) -> Send:
+    call, timed = pipeline.call, any(one_of(gate).kind == "timeout" for gate in pipeline.gates)
+
     def through(sender: Sender, request: Any) -> Any:
         def rest(request: Any) -> Any:  # a function: whether it is a coroutine function is seen at once
             return inside(sender, request)
 
-        return call(rest, request)
+        return call(mark_as_heeding_time(rest) if timed else rest, request)
 
     return through
 

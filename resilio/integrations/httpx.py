@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
 from resilio._native.body import Bodies, untold
-from resilio._native.core import Admission, phase
+from resilio._native.core import Admission, phase, seconds_left
 from resilio._stand_in import StandIn
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._refusals import as_answer
+from resilio.integrations._socket_time import BodyTimes, end_late
 from resilio.integrations._way import SenderOf, Way, gates_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _Guarding:
     def __new__(cls, policy: Any, transport: Any = None, *, client: Any = None, **options: Any) -> Any:
         """Make one of the client's own kind, so that it is an instance of the client's base class too."""
         del policy, options
-        module = _belongs_to(cls, transport, client)
+        module = _httpx.client_for(cls, transport, client)
         made: Any = object.__new__(_classes(cls, module))
         made._module = module
         return made
@@ -109,7 +110,7 @@ class _Guarding:
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
-        time_connects(self._inner)
+        time_connects(self._inner, self._module.told)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
         way = Way(policy, sync=_client_of_threads(self._module.name) if self._sync else None)
@@ -117,7 +118,10 @@ class _Guarding:
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
         self._policy = policy
-        self._bodies = Bodies(self._module.body_of(self._base, self._idle, f"a response of {policy.label}"))
+        self._times = BodyTimes(policy)
+        is_timed = self._times.acts if self._sync else self._idle is not None
+        label = f"a response of {policy.label}"
+        self._bodies = Bodies(self._module.body_of(self._base, self._idle, label, is_timed=is_timed))
         self._take = self._bodies.take
         self._around = self._bodies.around
         self._bind(way)
@@ -196,23 +200,7 @@ class _Guarding:
 @cache
 def _client_of_threads(module: str) -> StandIn:
     """Return what stands for the requests of a Client, in messages."""
-    timeout = f"Use its own `timeout=`, timeout(..., thread=True), or {module}.AsyncClient with AsyncTransport"
-    return StandIn(f"{module}.Client", timeout=timeout, hedge=f"Use {module}.AsyncClient with AsyncTransport")
-
-
-def _belongs_to(cls: type[_Guarding], transport: Any, client: Any) -> Client:
-    """Return the client whose transport this is."""
-    if transport is None:
-        return _httpx.named_client(client, cls.__name__)
-    found = _httpx.client_of(transport, cls._base)
-    wanted = None if client is None else _httpx.named_client(client, cls.__name__)
-    if found is None and wanted is not None and callable(getattr(transport, cls._send_by, None)):
-        return wanted  # it is like one, and the user says whose
-    if found is None:
-        refuse("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
-    if wanted is not None and wanted is not found:
-        refuse("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
-    return found
+    return StandIn(f"{module}.Client", heeds_time=True, hedge=f"Use {module}.AsyncClient with AsyncTransport")
 
 
 class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
@@ -327,9 +315,11 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
         try:
-            response = self._inner.handle_request(request)
+            response = self._send_on(request)
         except BaseException as error:
             self._settle(permit, error)
+            if isinstance(error, DeadlineExceededError):
+                return self._refused(error, request)
             raise
         if request.method == "HEAD":
             permit.answered(response)
@@ -345,7 +335,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
             _replay.say_deadline(request.headers, self._header)
         once = self._once(request)
         try:
-            response = self._inner.handle_request(request)
+            response = self._send_on(request)
         except Exception as error:
             if once:
                 self._told_once(request, error)
@@ -353,9 +343,18 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
         if once and self._repeats:
             self._told_once(request, response)
         body = self._take(request, response, [])
-        if self._idle is not None and body is not None:
-            body.limit(request)
+        if self._times.acts and body is not None:
+            body.limit(request, self._times.begin())
         return response
+
+    def _send_on(self, request: Any) -> Any:
+        if seconds_left() is None:
+            return self._inner.handle_request(request)
+        return _httpx.send_in_time(self._module, self._inner, request)
+
+    def _settle(self, permit: Permit, error: BaseException) -> None:
+        if not end_late(permit, error):
+            super()._settle(permit, error)
 
     def __enter__(self) -> Self:
         """Enter the transport inside."""

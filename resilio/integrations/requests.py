@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
-from resilio._native.body import RawBody
+from resilio._native.core import seconds_left
 from resilio._stand_in import StandIn
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations import _replay
@@ -23,6 +23,8 @@ from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
 from resilio.integrations._raised_in import module_of, ways_of
 from resilio.integrations._refusals import as_answer, in_terms_of
+from resilio.integrations._requests_time import TimedBody, narrowed, use_timed_connections
+from resilio.integrations._socket_time import BodyTimes, end_late, late_of
 from resilio.integrations._way import SenderOf, Way, gates_of
 
 try:
@@ -31,6 +33,7 @@ except ImportError as error:
     raise missing("requests", "requests", error) from error
 lower: Any = importlib.import_module("urllib3.exceptions")
 exceptions: Any = requests.exceptions
+_TIMEOUT_OF_LOWER: Any = importlib.import_module("urllib3").Timeout
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -51,7 +54,7 @@ _WIRE: tuple[type[BaseException], ...] = (OSError, lower.HTTPError, ResilienceEr
 _NO_BODY = frozenset({204, 304})
 _SESSION = StandIn(
     "requests.Session",
-    timeout="Use requests' own `timeout=`, in the request, or timeout(..., thread=True)",
+    heeds_time=True,
     hedge="Use a client that is async, like httpx.AsyncClient",
 )
 
@@ -84,6 +87,8 @@ def _as_told(error: BaseException) -> BaseException:
 
 class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
     """An HTTPAdapter of requests whose requests go through a policy."""
+
+    _has_timed_connections = False
 
     def __init__(
         self,
@@ -133,6 +138,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._acquire = self._way.acquire
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
+        self._times = BodyTimes(policy)
         self._policy = policy
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,18 +179,46 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if request._body_position is not None:
             _rewind(request)
         try:
-            response = super().send(request, stream, timeout, verify, cert, proxies)
+            response = self._send_on(request, stream, timeout, verify, cert, proxies)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._veto(request, error)
             _settle(permit, error)
+            if isinstance(error, DeadlineExceededError):
+                return self._refused(error, request)
             raise
         permit.answered(response)
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
             permit.complete()
         else:
-            response.raw = RawBody(response.raw, self._label, request, [permit], _as_told)
+            response.raw = TimedBody(response.raw, self._label, request, [permit], _as_told, _in_terms)
         return response
+
+    def _send_on(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
+        """Send a request as requests does, for no longer than is left."""
+        if seconds_left() is None:
+            return super().send(request, stream, timeout, *options)
+        try:
+            given = timeout if self._has_timed_connections else narrowed(timeout, _TIMEOUT_OF_LOWER)
+            return super().send(request, stream, given, *options)
+        except Exception as error:
+            late = late_of(error)
+            if late is None:
+                raise
+            raise _in_terms(late) from error
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Make the pools, of connections whose waits take no longer than is left."""
+        super().init_poolmanager(*args, **options)
+        self._has_timed_connections = use_timed_connections(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        """Return the pools of a proxy, of connections of the same kind."""
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known:
+            use_timed_connections(manager)
+        return manager
 
     def _send_in_stages(self, request: Any, options: tuple[Any, ...]) -> Any:
         sender = SenderOf(lambda request: self._once(request, options), self._hold, _settle)
@@ -201,11 +235,12 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
             _replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
         try:
-            response = super().send(request, *options)
+            response = self._send_on(request, *options)
         except Exception as error:
             self._veto(request, error)
             raise
-        response.raw = RawBody(response.raw, self._label, request, [], _as_told)
+        response.raw = TimedBody(response.raw, self._label, request, [], _as_told, _in_terms)
+        response.raw.begin(self._times)
         if self._repeats:
             self._veto(request, response)
         return response
@@ -216,7 +251,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             permit.complete()
             return
         if not isinstance(response.raw, Held):  # a fallback's
-            response.raw = RawBody(response.raw, self._label, None, [], _as_told)
+            response.raw = TimedBody(response.raw, self._label, None, [], _as_told, _in_terms)
         response.raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:
@@ -248,8 +283,15 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         return response
 
 
+def _in_terms(error: Exception) -> Exception:
+    """Return an error of resilio's as users of requests know errors."""
+    return in_terms_of(error, _BASE, _TIMEOUT)
+
+
 def _settle(permit: Permit, error: BaseException) -> None:
     """End the permit of an attempt that has raised: what the caller has made, errors in a body too, blames nobody."""
+    if end_late(permit, error):
+        return
     if isinstance(error, _LOCAL) or (isinstance(error, Exception) and not _is_of_the_wire(error)):
         permit.ignore()
     else:

@@ -517,14 +517,8 @@ def test_a_standard_stack_guards_a_session(server: Misbehaving) -> None:
 
 @pytest.mark.parametrize("around", [lambda policy: policy, pipeline, lambda policy: keyed(lambda: policy, key=host)])
 def test_what_cannot_guard_a_session_says_so_of_the_session(around: Any) -> None:
-    """It named a function of ours, at an address, and said to make that async."""
-    expected = (
-        "timeout cannot guard requests.Session, which is not async: nothing can stop it. Use requests' own `timeout=`, "
-        "in the request, or timeout(..., thread=True)"
-    )
-    with pytest.raises(TypeError) as caught:
-        Adapter(around(timeout(1.0)))
-    assert str(caught.value) == expected
+    """It named a function of ours, at an address, and said to make that async; timeouts can, by its sockets."""
+    Adapter(around(timeout(1.0))).close()
     with pytest.raises(TypeError, match=r"^hedge cannot guard requests\.Session, .* Use a client that is async"):
         Adapter(around(hedge(replay_safe=True)))
     with pytest.raises(TypeError, match=r"requests\.Session has no such parameter; it has: request"):

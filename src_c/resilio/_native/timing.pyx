@@ -22,6 +22,7 @@ from resilio._native import core
 from resilio._native.core import ambient_deadline
 from resilio._native.gate cimport *
 from resilio._native.strategy cimport *
+from resilio._stand_in import heeds_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
 __all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
@@ -386,12 +387,16 @@ cdef class TimeoutGate(Gate):
 
     def run(self, rest):
         """
-        Run *rest* in a thread that may be abandoned.
+        Run *rest* in a thread that may be abandoned, or in this one if it heeds the time that is left.
 
         Raises:
-            TypeError: The policy uses no threads, and nothing else can end what runs in this one.
+            TypeError: Neither: nothing can end what runs in this thread.
         """
         if not self.in_threads:
+            if heeds_time(rest.func):
+                from resilio._time_limit import timed
+
+                return timed(self, rest)
             raise TypeError(f"a timeout cannot stop {rest.func!r}, which is not async: use thread=True, or async def")
         if self.threads is None:
             from resilio._strategies.threads import Threads

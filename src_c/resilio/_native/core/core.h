@@ -93,6 +93,7 @@ void rs_run_forget_refused(rs_run *run);
 int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status);
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *value, PyObject *error);
+int rs_judge_out_of_time(const rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);

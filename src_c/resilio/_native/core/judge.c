@@ -76,11 +76,19 @@ static int label_of(const rs_run *run, int stage)
 
 #define ENOUGH_FOR_A_P99 100
 
+/* A passed deadline is a failure of what had as much time as 99 % of its successes took. */
+int rs_judge_out_of_time(const rs_slot *slot, int64_t now)
+{
+    rs_gate_lock(slot->gate);
+    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
+    rs_gate_unlock(slot->gate);
+    return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
+}
+
 /* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one, are no outcome,
    but for a cancellation by a timeout, or by a deadline that the attempt had ample time to meet. */
 static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_t now)
 {
-    const rs_slot *slot = &run->slots[stage];
     if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt) || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
         || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_GeneratorExit))
         return RS_IGNORED;
@@ -89,12 +97,7 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
         label = RS_OUT_OF_TIME;         /* of a block around the call */
     if (label == RS_TIMED_OUT)
         return RS_FAILURE;
-    if (label != RS_OUT_OF_TIME)
-        return RS_IGNORED;
-    rs_gate_lock(slot->gate);
-    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
-    rs_gate_unlock(slot->gate);
-    return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
+    return label == RS_OUT_OF_TIME ? rs_judge_out_of_time(&run->slots[stage], now) : RS_IGNORED;
 }
 
 /* What an exception that is no cancellation says to a gate. */

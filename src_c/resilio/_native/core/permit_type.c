@@ -42,6 +42,24 @@ static PyObject *permit_success(PermitObject *self, PyObject *unused) { return r
 static PyObject *permit_ignore(PermitObject *self, PyObject *unused) { return rs_permit_settle(self, RS_IGNORED); }
 static PyObject *permit_raised(PermitObject *self, PyObject *error) { return rs_permit_raised(self, error); }
 
+static void end_out_of_time(PermitObject *self, PyObject *error)
+{
+    int64_t now = rs_clock_now(rs_clk);
+    int outcome = RS_IGNORED;
+    for (int i = self->run.base; i < self->run.n; i++)
+        if (self->run.slots[i].admitted_ns && rs_judge_out_of_time(&self->run.slots[i], now) == RS_FAILURE)
+            outcome = RS_FAILURE;
+    rs_run_settle(&self->run, outcome, error, 0, now);
+    rs_ledger_attach(&self->run, error, now);
+}
+
+static PyObject *permit_out_of_time(PermitObject *self, PyObject *error)
+{
+    if (!PyExceptionInstance_Check(error))
+        return PyErr_Format(PyExc_TypeError, "out_of_time: takes an exception, not %R", error);
+    return rs_permit_close(self, end_out_of_time, error) ? Py_NewRef(Py_None) : NULL;
+}
+
 static void fail(PermitObject *self, PyObject *error)
 {
     int64_t now = rs_clock_now(rs_clk);
@@ -205,6 +223,8 @@ static PyMethodDef permit_methods[] = {
     {"cancel", (PyCFunction)permit_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nGive everything back, tokens included: the callee was never called."},
     {"raised", (PyCFunction)permit_raised, METH_O, "raised($self, error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
+    {"out_of_time", (PyCFunction)permit_out_of_time, METH_O,
+     "out_of_time($self, error, /)\n--\n\nEnd the permit: a deadline has ended the call. A failure if it had as much time as 99 % of its successes took, else ignored."},
     {"returned", (PyCFunction)permit_returned, METH_O, "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
      "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},

@@ -1,0 +1,265 @@
+"""Clients for threads end when a timeout or a deadline ends: real servers that hang, stall and trickle."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+import requests
+from servers.misbehaving import Exchange, Misbehaving
+
+import resilio
+from resilio import (
+    CallTimeoutError,
+    DeadlineExceededError,
+    bulkhead,
+    circuit_breaker,
+    deadline,
+    pipeline,
+    standard,
+    timeout,
+)
+from resilio.integrations.httpx import Transport
+from resilio.integrations.requests import Adapter
+
+FOREVER = 600.0
+"""Seconds: what the client's own timeout allows. A test that waits for that hangs, and is ended by the suite."""
+
+
+class Http:
+    """One of the two clients for threads of httpx and httpx2, under guard."""
+
+    def __init__(self, module: Any) -> None:
+        self.name = module.__name__
+        self.timeout, self.error = module.TimeoutException, module.TransportError
+        self._module = module
+
+    @contextmanager
+    def opened(self, policy: Any, **options: Any) -> Iterator[Callable[[str], Any]]:
+        """What gets the whole of an address, by a client that is closed afterwards."""
+        transport = Transport(policy, client=self._module, **options)
+        with self._module.Client(transport=transport, timeout=FOREVER) as client:
+            yield client.get
+
+
+class Requests:
+    """Sessions of requests, under guard."""
+
+    name = "requests"
+    timeout, error = requests.Timeout, requests.RequestException
+
+    @contextmanager
+    def opened(self, policy: Any, **options: Any) -> Iterator[Callable[[str], Any]]:
+        """What gets the whole of an address, by a session that is closed afterwards."""
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Adapter(policy, **options))
+            yield session.get
+
+
+CLIENTS: list[Any] = [Http(httpx), Http(httpx2), Requests()]
+
+
+@pytest.fixture(params=CLIENTS, ids=lambda client: client.name)
+def client(request: pytest.FixtureRequest) -> Any:
+    """Each client."""
+    return request.param
+
+
+async def quick(exchange: Exchange) -> None:
+    """Answer in one packet."""
+    await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+
+async def trickle_headers(exchange: Exchange) -> None:
+    """Begin an answer whose headers have no end."""
+    await exchange.raw(b"HTTP/1.1 200 OK\r\nx: ")
+    while not exchange.reader.at_eof() and not exchange.writer.is_closing():
+        await exchange.raw(b"x")
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def server(server: Misbehaving) -> Misbehaving:
+    """With headers that trickle, and a quick answer."""
+    server.routes["/trickle-headers"] = trickle_headers
+    server.routes["/quick"] = quick
+    return server
+
+
+HANGS = ["/refuse-headers", "/hang-mid-body", "/drip?n=0&every=0.02", "/trickle-headers"]
+
+
+def counted(policy: Any) -> dict[str, int]:
+    """The outcomes of a policy that are not zero."""
+    shown = policy.snapshot()
+    names = ("successes", "failures", "ignored", "inflight", "rejected")
+    return {name: getattr(shown, name) for name in names if getattr(shown, name)}
+
+
+@pytest.mark.parametrize("path", HANGS)
+def test_a_fixed_timeout_ends_a_request_to_its_last_byte(client: Any, server: Misbehaving, path: str) -> None:
+    """
+    `standard(timeout=1.0)` around a server that hangs took 12 s with httpx, and requests hung for ever. The timeout was
+    left out, since nothing interrupts a thread; now the socket waits no longer than is left, whatever trickles in.
+    """
+    stack = standard(f"hangs {client.name} {path}", on="http", timeout=0.2, attempts=1)
+    breaker, pool = (
+        next(part for part in stack.policies if part.kind == kind) for kind in ("circuit_breaker", "bulkhead")
+    )
+    with client.opened(stack) as get:
+        with pytest.raises(CallTimeoutError, match=r"within 0\.2 s") as caught:
+            get(server.url + path)
+        assert isinstance(caught.value, client.timeout)
+        assert counted(breaker) == {"failures": 1}
+        assert counted(pool).get("inflight", 0) == 0
+        stack.policies[-1].reconfigure(total=FOREVER)
+        assert get(server.url + "/ok").status_code == 200
+
+
+@pytest.mark.parametrize("path", HANGS)
+@pytest.mark.parametrize("ambient", [True, False], ids=["block", "stage"])
+def test_a_deadline_ends_a_request_to_its_last_byte(client: Any, server: Misbehaving, path: str, ambient: bool) -> None:
+    """What is left of a deadline bounds each wait of the socket anew; the error is the client's too."""
+    room = bulkhead(1)
+    policy = room if ambient else pipeline(deadline(0.2), room)
+    with client.opened(policy) as get, pytest.raises(DeadlineExceededError) as caught:
+        if ambient:
+            with deadline(0.2):
+                get(server.url + path)
+        else:
+            get(server.url + path)
+    assert isinstance(caught.value, client.error)
+    assert counted(room) == {"ignored": 1}
+
+
+def test_a_deadline_that_was_ample_is_a_failure(client: Any, server: Misbehaving) -> None:
+    """As for calls that can be interrupted: one that had as much time as 99 % of the successes took has failed."""
+    breaker = circuit_breaker()
+    with client.opened(breaker) as get:
+        for _ in range(100):
+            get(server.url + "/quick")
+        ample = 2 * breaker.latency.quantile(0.99) + 0.05
+        with pytest.raises(DeadlineExceededError), deadline(ample):
+            get(server.url + "/refuse-headers")
+    assert counted(breaker) == {"successes": 100, "failures": 1}
+
+
+def test_the_callers_own_timeout_stays_its_own(client: Any, server: Misbehaving) -> None:
+    """Where the client's own timeout is shorter, its error is raised as it is."""
+    with client.opened(pipeline(deadline(FOREVER), timeout(FOREVER))) as get, pytest.raises(client.timeout) as caught:
+        get(server.url + "/refuse-headers", timeout=0.05)
+    assert not isinstance(caught.value, resilio.ResilienceError)
+
+
+def test_each_attempt_has_its_own_time(client: Any, server: Misbehaving) -> None:
+    """A retry around the timeout tries again, with the caller's own timeout and not with what was left of it."""
+    limit = timeout(0.2, name=f"each {client.name}")
+    policy = pipeline(resilio.retry(on=CallTimeoutError, attempts=3, backoff=0.0, budget=None), limit)
+    with client.opened(policy) as get:
+        with pytest.raises(CallTimeoutError) as caught:
+            get(server.url + "/refuse-headers")
+        limit.reconfigure(total=FOREVER)
+        assert get(server.url + "/ok").status_code == 200
+    assert server.requests["/refuse-headers"] == 3
+    assert len(caught.value.resilio.attempts) == 3  # type: ignore[attr-defined]
+    assert limit.snapshot().failures == 3
+
+
+def test_gates_inside_of_a_timeout_see_a_failure(client: Any, server: Misbehaving) -> None:
+    """Whatever their rules are: for them a timeout is a failure, as it is where a call is interrupted."""
+    inside = circuit_breaker(on=ZeroDivisionError)
+    outside = circuit_breaker(on=ZeroDivisionError)
+    with client.opened(pipeline(outside, timeout(0.1), inside)) as get, pytest.raises(CallTimeoutError):
+        get(server.url + "/refuse-headers")
+    assert (counted(inside), counted(outside)) == ({"failures": 1}, {"successes": 1})
+
+
+def test_a_wait_inside_of_a_timeout_ends_with_it(client: Any, server: Misbehaving) -> None:
+    """A queue inside of the timeout is waited in no longer than the timeout allows."""
+    room = bulkhead(1, max_queued=1, max_wait=FOREVER)
+    permit = room.acquire()
+    with client.opened(pipeline(timeout(0.1), room)) as get, pytest.raises(CallTimeoutError):
+        get(server.url + "/ok")
+    permit.success()
+    assert server.requests["/ok"] == 0
+
+
+@pytest.mark.slow
+def test_a_learned_timeout_does_not_end_a_long_download(client: Any, server: Misbehaving) -> None:
+    """It has learned how long headers take: for a body its ceiling bounds silence alone."""
+    limit = timeout("p50*10", ceiling=2.0)
+    with client.opened(limit) as get:
+        assert len(get(server.url + "/drip?n=25&every=0.1").content) == 25
+        limit.reconfigure(ceiling=0.2)
+        with pytest.raises(CallTimeoutError):
+            get(server.url + "/hang-mid-body")
+    assert limit.snapshot().inflight == 0
+
+
+@pytest.mark.slow
+def test_the_deadline_of_a_preset_does_not_end_a_long_download(client: Any, server: Misbehaving) -> None:
+    """The caller has never seen that number; one that was given does end it."""
+    brief = resilio.presets.of(ConnectionError)
+    brief = resilio.presets.Preset(failing=brief.failing, momentary=brief.momentary, unsent=brief.unsent, deadline=2.0)
+    with client.opened(standard(f"preset {client.name}", on=brief)) as get:
+        assert len(get(server.url + "/drip?n=25&every=0.1").content) == 25
+    given = standard(f"given {client.name}", on=brief, deadline=0.2)
+    with client.opened(given) as get, pytest.raises(DeadlineExceededError):
+        get(server.url + "/drip?n=0&every=0.02")
+
+
+def test_streams_in_threads_have_their_clocks(client: Any, server: Misbehaving) -> None:
+    """`first` bounds the time to the headers, `idle` the time between two parts of the body."""
+    clocks = timeout(first=0.2, idle=FOREVER)
+    with client.opened(clocks) as get:
+        with pytest.raises(CallTimeoutError) as caught:
+            get(server.url + "/refuse-headers")
+        assert caught.value.clock == "first"
+        clocks.reconfigure(first=FOREVER, idle=0.2)
+        with pytest.raises(CallTimeoutError) as caught:
+            get(server.url + "/hang-mid-body")
+    assert caught.value.clock == "idle"
+    assert clocks.snapshot().inflight == 0
+
+
+def test_a_handshake_that_stalls_is_ended(client: Any) -> None:
+    """A server that accepts, and never says a word of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: accepted.append(listener.accept()[0]))
+        thread.start()
+        breaker = circuit_breaker()
+        with client.opened(pipeline(breaker, timeout(0.2))) as get, pytest.raises(CallTimeoutError) as caught:
+            get(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+        accepted[0].close()
+    assert isinstance(caught.value, client.timeout)
+    assert counted(breaker) == {"failures": 1}
+
+
+def test_a_passed_deadline_may_be_answered(client: Any, server: Misbehaving) -> None:
+    """With `on_reject="respond"` it is a 504, as where it is refused before."""
+    with client.opened(pipeline(deadline(0.1), bulkhead(1)), on_reject="respond") as get:
+        assert get(server.url + "/refuse-headers").status_code == 504
+
+
+def test_a_function_around_a_guarded_client_is_bounded(client: Any, server: Misbehaving) -> None:
+    """`deadline=` of a standard stack around a plain function bounds the guarded clients that it calls."""
+    with client.opened(bulkhead(1)) as get:
+
+        @standard(f"around {client.name}", on="http", deadline=0.2, attempts=1)
+        def fetch(path: str) -> Any:
+            return get(server.url + path)
+
+        for path in HANGS:
+            with pytest.raises(DeadlineExceededError):
+                fetch(path)
+        assert get(server.url + "/ok").status_code == 200
