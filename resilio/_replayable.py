@@ -70,6 +70,8 @@ def is_self(fn: Any, value: Any) -> bool:
 
         value: Its first positional argument.
     """
+    if inspect.ismethod(fn):  # its own is not among the arguments
+        return False
     runs = inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
     code = getattr(runs, "__code__", None)
     names = getattr(code, "co_varnames", None) or tuple(_parameters(runs, 1))

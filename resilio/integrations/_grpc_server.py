@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resilio._entropy import seed64
 from resilio._policies.deadline import deadline
 from resilio._priority import priority
-from resilio.errors import CircuitOpenError, DeadlineExceededError, RejectedError
+from resilio.errors import CallTimeoutError, CircuitOpenError, DeadlineExceededError, RejectedError
 from resilio.integrations._grpc_errors import PUSHBACK
 from resilio.integrations._grpc_lib import Code, aio, grpc
 from resilio.integrations._wire import note_ignored, read_priority
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Incoming", "ServerGuard"]
 
 Behavior = Callable[[Any, Any], Any]
-_REFUSALS = (RejectedError, DeadlineExceededError)
+_LATE = (CallTimeoutError, DeadlineExceededError)
+_REFUSALS = (RejectedError, *_LATE)
 _BY_NUMBER = {code.value[0]: code for code in Code}
 _random = random.Random(seed64())  # noqa: S311 - spreads clients, keeps no secret
 
@@ -139,7 +140,7 @@ def _status_of(context: Any) -> Any:
 
 def answer_of(error: Exception) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
     """Return status, text and trailing metadata of a refusal; those refused together do not come back together."""
-    if isinstance(error, DeadlineExceededError):
+    if isinstance(error, _LATE):
         return Code.DEADLINE_EXCEEDED, str(error), ()
     gone = isinstance(error, CircuitOpenError) or getattr(error, "reason", None) in ("draining", "drained")
     after = getattr(error, "retry_after", None) or 1.0

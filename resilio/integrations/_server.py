@@ -16,7 +16,7 @@ from resilio._config import flag, function, refuse
 from resilio._config import seconds as checked_seconds
 from resilio._policy import Policy
 from resilio._priority import PriorityClass
-from resilio.errors import DeadlineExceededError, RateLimitedError, RejectedError
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
 from resilio.integrations._safely import safely
 from resilio.integrations._trust import trust_of
 from resilio.integrations._wire import (
@@ -31,10 +31,13 @@ from resilio.integrations._wire import (
 __all__ = ["EXEMPT", "REFUSALS", "TENANT", "Answer", "Said", "Server", "checked_policy", "tenant_of"]
 
 EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
-"""What is asked to learn whether the server lives: no overload may stop the answer."""
+"""What is asked to learn whether the server lives: no overload may stop the answer. Paths that are given are added."""
 
-REFUSALS = (RejectedError, DeadlineExceededError)
-"""What is answered, if the response has not begun: policies' refusals, and deadlines."""
+LATE = (CallTimeoutError, DeadlineExceededError)
+"""The answer did not come in time: that of the app, or of what it has called."""
+
+REFUSALS = (RejectedError, *LATE)
+"""What is answered, if the response has not begun: refusals and timeouts, those of the app's guarded calls included."""
 
 TENANT = "resilio.tenant"
 """Where a request says whose it is, if a trusted header did."""
@@ -93,14 +96,17 @@ def checked_policy(policy: object) -> Policy[Any]:
 
 
 def _paths(name: str, value: object) -> tuple[str, ...]:
-    right = "paths, like ('/healthz', '/static/*'), or a function of the request"
+    """Return the paths that are exempt, the defaults included unless there are none; below "/a/*" is "/a" as well."""
+    if value is None:
+        return ()
+    right = "paths, like ('/metrics/*', '/static/*'), a function of the request, or None"
     if isinstance(value, str) or not isinstance(value, Iterable):
         refuse(name, value, right, TypeError)
     paths = tuple(value)
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/"):
             refuse(name, path, right, ValueError if isinstance(path, str) else TypeError)
-    return paths
+    return (*EXEMPT, *paths, *(path[:-2] for path in paths if path.endswith("/*") and path != "/*"))
 
 
 @attrs.frozen(kw_only=True)
@@ -261,7 +267,7 @@ _checked_answer = safely("respond", _plain_answer, default=None)
 
 
 def _default(error: Exception) -> Answer:
-    late = isinstance(error, DeadlineExceededError)
+    late = isinstance(error, LATE)
     status = 504 if late else 429 if isinstance(error, RateLimitedError) else 503
     body = f"{status} {_PHRASES[status]}\n".encode()
     return status, [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")], body

@@ -133,7 +133,7 @@ def server_interceptor(
     policy: Policy[Any] | None = None,
     *,
     failing: Iterable[Any] = FAILING,
-    exempt: Iterable[str] | Callable[[str], object] = HEALTH,
+    exempt: Iterable[str] | Callable[[str], object] | None = (),
     max_deadline: float | timedelta | None = None,
     priority_header: str | None = None,
     trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
@@ -143,7 +143,8 @@ def server_interceptor(
 
     A call is admitted before its handler runs, and holds its permit until it is over. One that is refused is answered
     by RESOURCE_EXHAUSTED, or UNAVAILABLE where a breaker is open or the pipeline drains, with `grpc-retry-pushback-ms`.
-    The handler runs within the client's deadline: queues, and calls that it makes, know how much time is left.
+    The handler runs within the client's deadline: queues, and calls that it makes, know how much time is left. A
+    timeout of a guarded call that the handler lets out is answered by DEADLINE_EXCEEDED.
 
     Args:
         policy: What admits a call, which it is given as an :class:`Incoming`: gates, no retry, hedge, timeout or
@@ -151,8 +152,8 @@ def server_interceptor(
 
         failing: Statuses that are failures of a handler; an exception is judged by the policy's own `on`.
 
-        exempt: Methods that are served whatever the policy says, by how their full names begin; or a function of the
-            full name. The default: health checks and reflection.
+        exempt: Methods that are served whatever the policy says, by how their full names begin, added to health checks
+            and reflection; or a function of the full name, which decides alone. None: no method is.
 
         max_deadline: The most seconds that a call may have, also one that has no deadline; None: what it says.
 
@@ -181,10 +182,13 @@ def _exempt(value: Any) -> Callable[[str], object]:
     if callable(value):
         found: Callable[[str], object] = value
         return found
+    if value is None:
+        return lambda _: False
     prefixes = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not all(isinstance(one, str) and one.startswith("/") for one in prefixes):
-        refuse("exempt", value, "beginnings of full names, like ('/package.Service/',), or a function", TypeError)
-    return lambda name: name.startswith(prefixes)
+        refuse("exempt", value, "beginnings of full names, like ('/package.Service/',), a function, or None", TypeError)
+    served = (*HEALTH, *prefixes)
+    return lambda name: name.startswith(served)
 
 
 def _address_of(context: Any) -> str | None:

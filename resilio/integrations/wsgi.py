@@ -25,7 +25,7 @@ from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import CLASSES
 from resilio.integrations import _body
-from resilio.integrations._server import EXEMPT, REFUSALS, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations._server import REFUSALS, TENANT, Respond, Said, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
 from resilio.integrations._wsgi_exchange import Exchange, TimedExchange, around
 
@@ -63,7 +63,7 @@ class Middleware(Gateway):
         trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
         priority_header: str | None = None,
         tenant_header: str | None = None,
-        exempt: Iterable[str] | Callable[[Any], bool] = EXEMPT,
+        exempt: Iterable[str] | Callable[[Any], bool] | None = (),
         respond: Respond | None = None,
         server_timing: bool = False,
     ) -> None:
@@ -83,8 +83,8 @@ class Middleware(Gateway):
                 may have taken from X-Forwarded-For), a function of the environ, True or False.
             priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").
             tenant_header: The header with whose request it is; for `load_shed(tenant=tenant_of)`.
-            exempt: Paths that are served whatever the policy says, "/static/*" with all below; or a function of the
-                environ.
+            exempt: Paths that are served whatever the policy says, "/static/*" with all below, added to /health,
+                /healthz, /livez and /readyz; or a function of the environ, which decides alone. None: no path is.
             respond: A function of environ and refusal that returns status, headers and body of the answer to a request
                 that is refused, or None for the usual one.
             server_timing: Whether the header Server-Timing tells where the time has gone when the response begins:

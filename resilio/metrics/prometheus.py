@@ -169,12 +169,24 @@ class _Given(Collector):
 
 def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaitable[None]]:
     """
-    Return an ASGI application that answers GET with the metrics, to mount at /metrics; it reads in a thread.
+    Return an ASGI application that answers GET with the metrics, to mount at /metrics.
+
+    It reads in a thread of its own, so that it answers also while the app's handlers use up all of the loop's threads.
 
     Args:
         registry: A registry of prometheus_client.
     """
-    from anyio import to_thread
+    from anyio import CapacityLimiter, to_thread
+    from anyio.lowlevel import RunVar
+
+    turn: RunVar[CapacityLimiter] = RunVar("resilio_metrics_turn")
+
+    async def read() -> bytes:
+        try:
+            limiter = turn.get()
+        except LookupError:
+            turn.set(limiter := CapacityLimiter(1))
+        return await to_thread.run_sync(generate_latest, registry, limiter=limiter)
 
     async def metrics(scope: Any, receive: Any, send: Send) -> None:  # noqa: ARG001
         if scope["type"] != "http":
@@ -182,7 +194,7 @@ def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaita
         good = scope["method"] in {"GET", "HEAD"}
         status, body = 405, b""
         if good:
-            status, body = 200, await to_thread.run_sync(generate_latest, registry)
+            status, body = 200, await read()
         headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         if not good:
             headers.append((b"allow", _ALLOWED.encode()))

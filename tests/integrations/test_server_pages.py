@@ -19,7 +19,7 @@ SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     ("page", "needs", "count"),
     [
         ("asgi", ["fastapi", "starlette", "httpx2"], 4),
-        ("wsgi", ["flask"], 3),
+        ("wsgi", ["flask"], 4),
         ("deadlines-on-the-wire", ["starlette", "httpx2"], 2),
     ],
 )

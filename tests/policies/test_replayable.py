@@ -247,6 +247,24 @@ def test_self_is_never_an_argument_that_is_used_up() -> None:
     assert reader.size() == 4
 
 
+def test_the_first_argument_of_a_bound_method_is_none_of_its_own() -> None:
+    """What a bound method is called with is consumed as what a function is called with."""
+    sender = Sender()
+    with virtual_time(), pytest.raises(OSError, match="down"):
+        again().call(sender.send, iter(()))
+    assert sender.calls == 1
+
+
+class Sender:
+    """A class with a method that consumes its argument."""
+
+    calls = 0
+
+    def send(self, items: Any) -> None:
+        self.calls += len([*items, 1])
+        raise OSError("down")
+
+
 class Upload(io.RawIOBase):
     """A file whose own method is hedged."""
 

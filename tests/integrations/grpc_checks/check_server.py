@@ -111,6 +111,23 @@ async def test_functions_in_threads_and_written_streams_are_served(started: Any,
         await asyncio.to_thread(threads.shutdown)  # not here: a handler's thread may wait for this loop
 
 
+async def test_an_upstream_that_takes_too_long_is_a_deadline_exceeded(started: Any) -> None:
+    """A guarded call of a handler that timed out was UNKNOWN, with a traceback in the server's log."""
+    service = Service()
+
+    async def late(request: bytes, context: Any) -> bytes:
+        raise resilio.CallTimeoutError("total", 0.02, "upstream")
+
+    service.methods["late"] = grpc.unary_unary_rpc_method_handler(late)
+    policy = resilio.circuit_breaker()
+    served = await started(server_interceptor(policy), service=service)
+    async with served.channel() as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/s/late")(b"a")
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    assert ends(policy)[1] == 1
+
+
 async def test_ls01_a_permit_is_held_until_the_call_is_over(started: Any) -> None:
     """LS-01: a stream that is being sent counts; what does not fit is refused before its handler runs."""
     policy = resilio.bulkhead(1)
@@ -272,7 +289,9 @@ async def test_ls05_health_checks_are_exempt(started: Any) -> None:
     named = await started(server_interceptor(policy, exempt=("/s/",)), service=service)
     told = await started(server_interceptor(policy, exempt=lambda name: name == echo), service=service)
     assert [await ask(usual, health), await ask(usual, echo)] == [b"a", Code.UNAVAILABLE]
-    assert [await ask(named, health), await ask(named, echo)] == [Code.UNAVAILABLE, b"a"]
+    assert [await ask(named, health), await ask(named, echo)] == [b"a", b"a"]  # added to the defaults
+    none = await started(server_interceptor(policy, exempt=None), service=service)
+    assert [await ask(none, health), await ask(none, echo)] == [Code.UNAVAILABLE, Code.UNAVAILABLE]
     assert [await ask(told, health), await ask(told, echo)] == [Code.UNAVAILABLE, b"a"]
 
 
