@@ -68,10 +68,12 @@ def queue_changes(gate: Gate, records: Callable[[list[Any]], Iterable[Event]]) -
 
 
 def _capture(gate: Gate, *kinds: type) -> dict[Subscription, object]:
+    if not subscriptions.is_capturing():
+        return {}
     return {
         one: one.look()
-        for one in subscriptions.capturing
-        if any(issubclass(kind, one.kinds) for kind in kinds) and one.covers(gate)
+        for one in subscriptions.covering(gate)
+        if one.capture is not None and any(issubclass(kind, one.kinds) for kind in kinds)
     }
 
 
@@ -115,8 +117,8 @@ def _deliver_waiting() -> None:
 
 
 def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> None:
-    for subscription in (subscriptions.LOG, *subscriptions.current):
-        if isinstance(event, subscription.kinds) and subscription.covers(gate):
+    for subscription in (subscriptions.LOG, *subscriptions.covering(gate)):
+        if isinstance(event, subscription.kinds):
             if subscription.capture is None:
                 subscription.tell(event, *subscription.also(gate))
             elif subscription in captured:  # one that subscribed meanwhile has captured nothing

@@ -1,8 +1,14 @@
-"""Who listens to what, and which events gates are asked for because of that."""
+"""
+Which listeners there are for which gates, and which events gates are asked for because of that.
+
+A gate has its own listeners, and all gates have those of all. Both count how many want each kind of event, so that one
+more, or one less, is no work for the others.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import weakref
@@ -32,15 +38,16 @@ __all__ = [
     "Subscription",
     "add",
     "attach",
-    "capturing",
-    "change",
+    "covering",
     "current",
     "detach",
     "errors",
+    "is_capturing",
     "kinds_of",
     "lock",
     "log_refusals",
     "mask_of",
+    "remove",
 ]
 
 LISTEN = {
@@ -57,9 +64,11 @@ LISTEN = {
 
 
 class Subscription:
-    """Who listens, to which events of which gates."""
+    """A listener to some kinds of events, of some gates or of all."""
 
-    __slots__ = ("blamed", "capture", "gates", "kinds", "listener")
+    __slots__ = ("blamed", "capture", "gates", "kinds", "listener", "number")
+    SELECTIVE = False
+    """Whether `covers` has to be asked of each gate."""
 
     def __init__(
         self,
@@ -69,7 +78,7 @@ class Subscription:
         capture: Callable[[], object] | None = None,
     ) -> None:
         """
-        Listen to nothing yet; `change` begins that.
+        Listen to nothing yet; `add` begins that.
 
         Args:
             listener: Called with each event.
@@ -85,13 +94,11 @@ class Subscription:
         self.gates = gates
         self.capture = capture
         self.blamed = False
+        self.number = 0
 
-    def covers(self, gate: Gate) -> bool:
-        """Tell whether events of this gate are wanted."""
-        if self.gates is None or gate in self.gates:
-            return True
-        entry = gate.entry  # of a keyed policy: who listens to that listens to all its keys
-        return entry is not None and any(stage in self.gates for stage in entry.table.stages)
+    def covers(self, gate: Gate) -> bool:  # noqa: ARG002 - that of samples
+        """Tell whether events of this gate, which is among those that it listens to, are wanted now."""
+        return True
 
     def look(self) -> object:
         """Ask for what goes with an event, where it comes from; one that raises gives None."""
@@ -117,16 +124,50 @@ class Subscription:
         return ()
 
 
+class _Listeners:
+    """Subscriptions in their order, and how many of them want each kind of event."""
+
+    __slots__ = ("all", "wanted")
+
+    def __init__(self) -> None:
+        self.all: dict[Subscription, None] = {}
+        self.wanted = dict.fromkeys(LISTEN, 0)
+
+    def add(self, subscription: Subscription) -> None:
+        self.all[subscription] = None
+        for kind in subscription.kinds:
+            self.wanted[kind] += 1
+
+    def remove(self, subscription: Subscription) -> None:
+        if subscription in self.all:
+            del self.all[subscription]
+            for kind in subscription.kinds:
+                self.wanted[kind] -= 1
+
+    def mask(self) -> int:
+        return _bits(kind for kind, count in self.wanted.items() if count)
+
+
+def _bits(kinds: Iterable[type]) -> int:
+    mask = 0
+    for kind in kinds:
+        mask |= LISTEN[kind]
+    return mask
+
+
 LOG = Subscription(_log.state_changed, (StateChanged,))
 """Is told of all state changes, before all others."""
 _REFUSALS = Subscription(_log.rejected, (Rejected,))
 
 _lock = threading.RLock()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
-current: tuple[Subscription, ...] = ()
-"""All there are."""
-capturing: tuple[Subscription, ...] = ()
-"""Those that want something from where an event comes from."""
+_everywhere = _Listeners()
+"""Those of all gates, but for the selective ones."""
+_selective: dict[Subscription, None] = {}
+_own: weakref.WeakKeyDictionary[Any, _Listeners] = weakref.WeakKeyDictionary()
+"""Those of one gate each; of a keyed policy's stage, those of all its keys."""
+_numbers = itertools.count(1)
+_capturing = 0
 _errors = 0
 _refusals_logged: bool | None = None
 
@@ -143,8 +184,88 @@ def errors() -> int:
 
 def add(subscription: Subscription) -> Callable[[], None]:
     """Begin to tell a listener; return a function that ends that."""
-    change(lambda those: (*those, subscription))
-    return lambda: change(lambda those: tuple(one for one in those if one is not subscription))
+    global _capturing
+    with _lock:
+        subscription.number = next(_numbers)
+        _capturing += subscription.capture is not None
+        if subscription.SELECTIVE:
+            _selective[subscription] = None
+            _refresh(_gates)
+        elif subscription.gates is None:
+            before = _everywhere.mask()
+            _everywhere.add(subscription)
+            _refresh(_gates if _everywhere.mask() != before else ())
+        else:
+            for gate in list(subscription.gates):
+                _own.setdefault(gate, _Listeners()).add(subscription)
+            _refresh(subscription.gates)
+    return lambda: remove(subscription)
+
+
+def remove(subscription: Subscription) -> None:
+    """Tell a listener no more; one that is not told is none the less."""
+    global _capturing
+    with _lock:
+        if not subscription.number:
+            return
+        subscription.number = 0
+        _capturing -= subscription.capture is not None
+        before = _everywhere.mask()
+        _selective.pop(subscription, None)
+        _everywhere.remove(subscription)
+        for gate in list(subscription.gates or ()):
+            _own[gate].remove(subscription)
+            if not _own[gate].all:
+                del _own[gate]
+        _refresh(_gates if subscription.SELECTIVE or _everywhere.mask() != before else subscription.gates or ())
+
+
+def _refresh(gates: Iterable[Gate]) -> None:
+    """Ask gates for what is wanted of them now; a keyed policy's stage asks its keys, of which some are listened to."""
+    alone = False
+    for gate in list(gates):
+        gate.listening = mask_of(gate)
+        alone = alone or hasattr(gate, "table")
+    for gate in list(_own) if alone else ():
+        if gate.entry is not None:
+            gate.listening = mask_of(gate)
+
+
+def is_capturing() -> bool:
+    """Tell whether a subscription wants something from where an event comes from."""
+    return _capturing > 0
+
+
+def current() -> tuple[Subscription, ...]:
+    """Return all subscriptions, in the order in which they began."""
+    with _lock:
+        found = {*_everywhere.all, *_selective}.union(*(own.all for own in _own.values()))
+    return tuple(sorted(found, key=_number))
+
+
+def _number(subscription: Subscription) -> int:
+    return subscription.number
+
+
+def covering(gate: Gate) -> list[Subscription]:
+    """Return the subscriptions to this gate, in the order in which they began. Takes no lock: a Ctrl-C may come."""
+    found = [*_everywhere.all, *(one for one in tuple(_selective) if one.covers(gate))]
+    if _own:
+        listeners = len(found)
+        for each in _with_stages(gate):
+            own = _own.get(each)
+            found += () if own is None else tuple(own.all)
+        if listeners and len(found) > listeners:
+            found.sort(key=_number)
+    elif _selective:
+        found.sort(key=_number)
+    return found
+
+
+def _with_stages(gate: Gate) -> tuple[Gate, ...]:
+    """Return the gate, and of a key those of its keyed policy: a listener to that listens to all its keys."""
+    entry = gate.entry
+    return (gate,) if entry is None else (gate, *entry.table.stages)
 
 
 def kinds_of(kinds: Iterable[type]) -> tuple[type, ...]:
@@ -161,26 +282,15 @@ def kinds_of(kinds: Iterable[type]) -> tuple[type, ...]:
     return wanted
 
 
-def change(how: Callable[[tuple[Subscription, ...]], tuple[Subscription, ...]]) -> None:
-    """Have other subscriptions from now on: those that `how` makes of those there are."""
-    global current, capturing
-    with _lock:
-        current = how(current)
-        capturing = tuple(one for one in current if one.capture is not None)
-        for gate in list(_gates):
-            gate.listening = mask_of(gate)
-        for subscription in current:  # keys of keyed policies that are listened to alone
-            for gate in subscription.gates or ():
-                gate.listening = mask_of(gate)
-
-
 def mask_of(gate: Gate) -> int:
     """Return for which events a gate must ask us."""
-    mask = 0
-    for subscription in current:
+    mask = _everywhere.mask()
+    for subscription in _selective:
         if subscription.covers(gate):
-            for kind in subscription.kinds:
-                mask |= LISTEN[kind]
+            mask |= _bits(subscription.kinds)
+    for each in _with_stages(gate) if _own else ():
+        own = _own.get(each)
+        mask |= 0 if own is None else own.mask()
     return mask
 
 
@@ -189,7 +299,9 @@ def log_refusals(on: bool) -> None:
     global _refusals_logged
     with _lock:
         _refusals_logged = on
-        change(lambda those: tuple(one for one in those if one is not _REFUSALS) + (_REFUSALS,) * on)
+        remove(_REFUSALS)
+        if on:
+            add(_REFUSALS)
 
 
 def attach(gate: Gate) -> None:

@@ -23,11 +23,11 @@ class Tap(Subscription):
 
     def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
         super().__init__(listener, kinds_of(kinds))
-        _event_subscriptions.change(lambda current: (*current, self))
+        _event_subscriptions.add(self)
 
     def end(self) -> None:
         """Listen no more."""
-        _event_subscriptions.change(lambda current: tuple(one for one in current if one is not self))
+        _event_subscriptions.remove(self)
 
     def also(self, gate: Gate) -> tuple[Gate, ...]:
         return (gate,)
@@ -42,6 +42,7 @@ class Samples(Tap):
     """
 
     __slots__ = ("_muted",)
+    SELECTIVE = True
 
     def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
         self._muted: weakref.WeakSet[Gate] = weakref.WeakSet()  # nobody may ask for long, and keys come and go

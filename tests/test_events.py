@@ -24,10 +24,12 @@ from resilio import (
     bulkhead,
     circuit_breaker,
     events,
+    keyed,
     pipeline,
     registry,
 )
 from resilio._event_delivery import postponed
+from resilio._event_subscriptions import Subscription
 from resilio._event_taps import Samples
 from resilio.events import Rejected, Settled, StateChanged, subscribe
 
@@ -490,3 +492,76 @@ def test_a_new_policy_takes_no_lock_of_logging(monkeypatch):
         patched.setattr(logging, "getLogger", asked.append)
         circuit_breaker()
     assert asked == []
+
+
+# ---- many subscriptions ----------------------------------------------------------------------------------------------
+
+
+class Mask:
+    """Stands for a gate, and counts how often it is asked for other events."""
+
+    entry = None
+
+    def __init__(self) -> None:
+        self.times = -1
+        self.listening = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "listening":
+            super().__setattr__("times", self.times + 1)
+        super().__setattr__(name, value)
+
+
+def test_one_more_subscription_is_no_work_for_the_others() -> None:
+    """Each went over all that there were, for each gate: the four thousandth took 2 ms, and all of them seconds."""
+    gates = [Mask() for _ in range(50)]
+    for gate in gates:
+        _event_subscriptions.attach(gate)  # type: ignore[arg-type]
+    before = sum(gate.times for gate in gates)
+    stops = [subscribe(print, kinds=[Rejected]) for _ in range(40)]
+    assert sum(gate.times for gate in gates) - before == 50
+    own = [_event_subscriptions.add(Subscription(print, (Settled,), weakref.WeakSet(gates[:1]))) for _ in range(40)]
+    assert [gate.times - before // 50 for gate in gates[:2]] == [41, 1]
+    assert [gate.listening for gate in gates[:2]] == [3, 1]
+    for stop in (*stops[1:], *own):
+        stop()
+    assert {gate.listening for gate in gates} == {1}
+    stops[0]()
+    stops[0]()
+    assert {gate.listening for gate in gates} == {0}
+    for gate in gates:
+        _event_subscriptions.detach(gate)  # type: ignore[arg-type]
+
+
+def test_listeners_are_told_in_the_order_in_which_they_came() -> None:
+    """Whichever they listen to: one policy, a keyed policy's key, or all."""
+    hosts, heard = keyed(circuit_breaker, key="host"), []
+    stops = [
+        hosts["a"].on_event(lambda _: heard.append("key")),
+        subscribe(lambda _: heard.append("all")),
+        hosts.on_event(lambda _: heard.append("hosts")),
+        hosts["a"].on_event(lambda _: heard.append("key again")),
+        subscribe(lambda _: heard.append("all again")),
+    ]
+    hosts["a"].force_open()
+    assert heard == ["key", "all", "hosts", "key again", "all again"]
+    hosts["b"].force_open()
+    assert heard[5:] == ["all", "hosts", "all again"]
+    for stop in stops:
+        stop()
+    hosts["a"].reset()
+    assert len(heard) == 8
+
+
+def test_a_key_that_is_listened_to_alone_stays_so_when_others_come_and_go() -> None:
+    """A subscription to the whole keyed policy sets what all its keys tell."""
+    hosts, heard = keyed(circuit_breaker, key="host"), []
+    stop = hosts["a"].on_event(heard.append, kinds=[Settled])
+    other = hosts.on_event(print, kinds=[Rejected])
+    hosts["a"].call(int)
+    other()
+    subscribe(print, kinds=[Rejected])()
+    hosts["a"].call(int)
+    hosts["b"].call(int)
+    assert len(heard) == 2
+    stop()

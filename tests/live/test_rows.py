@@ -222,13 +222,13 @@ def test_refusals_without_measure_or_beyond_all_bounds_are_told_as_none() -> Non
 def test_a_journal_that_is_gone_listens_no_more() -> None:
     """The page is no leak: its taps end with it."""
     gc.collect()  # those of other tests, which may be in cycles
-    before = len(_event_subscriptions.current)
+    before = len(_event_subscriptions.current())
     page = sampler()
-    assert len(_event_subscriptions.current) == before + 2
-    listener = _event_subscriptions.current[-1].listener
+    assert len(_event_subscriptions.current()) == before + 2
+    listener = _event_subscriptions.current()[-1].listener
     del page
     gc.collect()
-    assert len(_event_subscriptions.current) == before
+    assert len(_event_subscriptions.current()) == before
     listener(None, SimpleNamespace())  # as an event does that was under way
 
 

@@ -16,11 +16,14 @@ Pairs = Callable[[str], Pair]
 
 
 @pytest.fixture(autouse=True)
-def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_hooks() -> Iterator[None]:
     """Undo what the snippets subscribe to for the whole process."""
     stamina = pytest.importorskip(LIBRARY)
-    monkeypatch.setattr(_event_subscriptions, "current", _event_subscriptions.current)
+    before = _event_subscriptions.current()
     yield
+    for one in _event_subscriptions.current():
+        if one not in before:
+            _event_subscriptions.remove(one)
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
