@@ -16,6 +16,7 @@ import attrs
 
 from resilio._config import function, number, positive_int, refuse, seconds, total_seconds
 from resilio._native.budget import Backoff as NativeBackoff
+from resilio._native.budget import spread_ns
 
 __all__ = [
     "Backoff",
@@ -27,6 +28,7 @@ __all__ = [
     "equal_jitter",
     "exponential",
     "full_jitter",
+    "spread",
 ]
 
 Time: TypeAlias = float | timedelta
@@ -240,6 +242,21 @@ def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
     if isinstance(backoff, (Backoff, Schedule)):
         return backoff(attempt, previous)
     return _wait(f"backoff({attempt})", backoff(attempt))
+
+
+def spread(asked: float, most: float) -> float:
+    """
+    Return how long to stay away from a callee that has asked for it: never less, and anywhere up to as long again.
+
+    So callers that were told the same come back one by one.
+
+    Args:
+        asked: Seconds that it has asked for, >= 0; more than `most` is `most`.
+
+        most: The longest time in seconds that it may ask for.
+    """
+    wait = min(asked, most)
+    return spread_ns(round(wait * 1e9), round((most - wait) * 1e9)) / 1e9
 
 
 def _wait(name: str, value: Any) -> float:

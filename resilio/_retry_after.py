@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-__all__ = ["retry_after_of", "should_retry_of"]
+import attrs
+
+__all__ = ["Noted", "noted", "retry_after_of", "should_retry_of"]
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
 _VERDICTS = {"true": True, "false": False}
 _PUSHBACK = "grpc-retry-pushback-ms"
+_DIGITS = "[0-9]+"
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+@attrs.frozen
+class Noted:
+    """What an answer has asked for, kept after it is gone."""
+
+    retry_after: float
+
+
+def noted(answer: object) -> Noted | None:
+    """Return what is to be kept of a failed answer for policies that hear of its end, None if it asks for nothing."""
+    asked = retry_after_of(answer)
+    return None if asked is None else Noted(asked)
 
 
 def retry_after_of(subject: object) -> float | None:
@@ -19,9 +37,11 @@ def retry_after_of(subject: object) -> float | None:
     Return the seconds that `subject` asks to wait, None if it does not say; of a group, the longest of its leaves.
 
     Looked at are `subject.retry_after` (a number, a timedelta or text), the headers `retry-after-ms` and `retry-after`
-    (seconds, or an HTTP date, which is measured from the `date` header beside it: two clocks need not agree) of
-    `subject.response` or of `subject` itself, and the `grpc-retry-pushback-ms` of its `trailing_metadata()`. Of several
-    headers of one name, as proxies add them, the longest time counts. What makes no sense is passed over. Never raises.
+    (seconds in ASCII digits, or an HTTP date, which is measured from the `date` header beside it: two clocks need not
+    agree; without one, from the clock here) of `subject.response` or of `subject` itself, and the
+    `grpc-retry-pushback-ms` of its `trailing_metadata()`. Names of headers may be in any case, in a plain dict too. Of
+    several headers of one name, as proxies add them, the longest time counts; if one of them is no time, all are passed
+    over, as is whatever else makes no sense. Never raises.
 
     Args:
         subject: What a call raised, or a response that it returned.
@@ -95,10 +115,16 @@ def _header(headers: Any, name: str) -> Any:
     if get is None:
         return None
     value = get(name)
-    value = get(name.title()) if value is None else value  # a plain dict knows nothing of case
+    if value is None and isinstance(headers, dict):  # which tells cases apart
+        value = next((said for key, said in headers.items() if _folded(key) == name), None)
     if value is not None and hasattr(headers, "getall"):  # aiohttp's `get` gives the first alone
         value = ",".join(headers.getall(name))
-    return value.decode("ascii") if isinstance(value, bytes) else value
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def _folded(key: object) -> str | None:
+    text = key.decode("ascii", "replace") if isinstance(key, bytes) else key
+    return text.lower() if isinstance(text, str) and text.isascii() else None
 
 
 def _pushback(subject: object) -> Any:
@@ -114,10 +140,7 @@ def _forbidden(pushback: Any) -> bool | None:
     """False if a pushback forbids to retry."""
     if not isinstance(pushback, str):
         return None
-    try:
-        return None if int(pushback) >= 0 else False
-    except ValueError:
-        return False
+    return None if re.fullmatch(_DIGITS, pushback) else False
 
 
 def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
@@ -132,19 +155,24 @@ def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
 
 
 def _from_text(text: str, date: Any) -> float | None:
-    try:
-        return max(map(float, text.split(",")))
-    except ValueError:
-        return _until(text, date) if isinstance(date, str) else None
+    """Return what digits say, or else a date. A list of which one item is no number says nothing."""
+    items = [item.strip(" \t") for item in text.split(",")]
+    if all(re.fullmatch(_NUMBER, item) for item in items):  # `float` takes "nan", "1_0" and digits of any script
+        return max(map(float, items))
+    then = _date(text)
+    if then is None:
+        return None
+    return (then - (_date(date) or datetime.now(UTC))).total_seconds()
 
 
-def _until(text: str, date: str) -> float | None:
-    """Return the seconds from one HTTP date to the other, None if they are none."""
+def _date(text: Any) -> datetime | None:
+    """Return the moment of an HTTP date, None if it is none."""
     from email.utils import parsedate_to_datetime
 
-    try:
-        then, now = (parsedate_to_datetime(one) for one in (text, date))
-    except (TypeError, ValueError):
+    if not isinstance(text, str) or not text.isascii():
         return None
-    # a date in the form of asctime does not say that it is UTC
-    return (then.replace(tzinfo=then.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)).total_seconds()
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)  # the form of asctime is UTC
+    except (TypeError, ValueError, OverflowError):
+        return None

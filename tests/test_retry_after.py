@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import httpx2
@@ -66,11 +67,60 @@ def test_what_makes_no_sense_is_passed_over(value):
     assert retry_after_of(failure(retry_after=value)) is None
 
 
-@pytest.mark.parametrize("headers", [{"Retry_After": "Wed, 21 Oct 2015 07:28:30 GMT"},
-                                     {"Retry_After": "tomorrow", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}])  # fmt: skip
-def test_a_date_without_a_date_to_measure_from_is_passed_over(headers):
-    """The local wall clock is never asked: it need not agree with the server's."""
-    assert retry_after_of(answered(**headers)) is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5,nan", "1_0", "5,", ",5", "+5", "0x5", "inf", "1e", "5 6", "5;6", "\u0665", "5,\u0665", "\uff15", "5\u2003",
+        "", "Wed, \u0662\u0661 Oct 2015 07:28:30 GMT",
+    ],
+)  # fmt: skip
+def test_only_ascii_digits_are_a_number(text):
+    """`float` takes "1_0" for ten and digits of any script, and of "5,nan" the largest was what came first."""
+    dated = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after_of(failure(retry_after=text)) is None
+    assert retry_after_of(failure(headers={"Retry-After": text, **dated})) is None
+    assert retry_after_of(failure(headers={"Retry-After-Ms": text, **dated})) is None
+
+
+@pytest.mark.parametrize("name", ["retry-after", "Retry-After", "RETRY-AFTER", "rETRY-aFTER", b"Retry-After"])
+def test_names_of_headers_may_be_in_any_case_in_a_plain_dict(name):
+    """`RETRY-AFTER` in a dict, as some servers behind CGI write it, was not found."""
+    assert retry_after_of(failure(response=SimpleNamespace(headers={"X-Other": "1", None: "2", name: "3"}))) == 3.0
+
+
+@pytest.fixture
+def at_2015(monkeypatch):
+    """The clock here stands still."""
+    moment = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    fixed = type("Fixed", (datetime,), {"now": classmethod(lambda cls, zone: moment)})
+    monkeypatch.setattr("resilio._retry_after.datetime", fixed)
+
+
+@pytest.mark.parametrize("date", [{}, {"Date": "soon"}, {"Date": "Wed, 99 Oct 99999 25:61:61 GMT"}])
+@pytest.mark.parametrize("said", ["Wed, 21 Oct 2015 07:28:30 GMT", "Wed Oct 21 07:28:30 2015"])
+@pytest.mark.usefixtures("at_2015")
+def test_a_date_without_a_date_to_measure_from_is_measured_from_the_clock_here(said, date):
+    """Without `Date` a time of day was passed over, where every other library goes by its own clock."""
+    assert retry_after_of(failure(headers={"Retry-After": said, **date})) == 30.0
+    assert retry_after_of(failure(retry_after=said)) == 30.0
+
+
+@pytest.mark.parametrize("said", ["tomorrow", "Wed, 21 Oct 2015 07:27:59 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"])
+@pytest.mark.usefixtures("at_2015")
+def test_what_is_no_date_or_past_is_passed_over(said):
+    """Neither a date that is over nor one that cannot be says when to come back."""
+    assert retry_after_of(answered(Retry_After=said, Date="Wed, 21 Oct 2015 07:28:00 GMT")) is None
+    assert retry_after_of(answered(Retry_After=said)) is None
+
+
+@given(st.text(alphabet="0123456789.,_+-eE \t\u0665\uff15nafi", max_size=12))
+def test_what_counts_as_seconds_is_what_the_grammar_says(text):
+    """A number has one form only: whatever is taken for seconds is made of ASCII digits, a point and an exponent."""
+    said = retry_after_of(failure(retry_after=text))
+    items = [item.strip(" \t") for item in text.split(",")]
+    if said is not None:
+        assert all(re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", item) for item in items)
+        assert said == max(map(float, items))
 
 
 def test_an_attribute_that_raises_is_passed_over():

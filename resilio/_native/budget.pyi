@@ -2,7 +2,9 @@ from typing import Self, TypedDict, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Backoff", "RetryBudget"]
+__all__ = ["Backoff", "RetryBudget", "spread_ns"]
+
+def spread_ns(asked_ns: int, room_ns: int) -> int: ...
 
 @final
 class Backoff:

@@ -84,4 +84,12 @@ static inline int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attem
 {
     return rs_backoff_drawn(backoff, attempt, previous_ns, rs_random_uniform(backoff->random));
 }
+
+/* A wait that the callee has asked for, and anywhere up to as long again, but no more than *room_ns*: never early, so that what it
+ * has asked for is kept, and not at once with all others that it has told the same. */
+static inline int64_t rs_backoff_spread(rs_random *random, int64_t asked_ns, int64_t room_ns)
+{
+    int64_t share = asked_ns < room_ns ? asked_ns : room_ns;
+    return share > 0 ? asked_ns + (int64_t)(rs_random_uniform(random) * (double)share) : asked_ns;
+}
 #endif

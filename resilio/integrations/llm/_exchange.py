@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from resilio._backoff import spread
 from resilio._native import clock
 from resilio._native.core import phase
 from resilio._native.sse import members, object_of
@@ -117,7 +118,7 @@ class Exchange:
             wait = wait if meaning_of(error) == "rate" else None
         if left or wait is not None:
             most = self.guard.max_pause
-            wait = None if wait is None else math.ceil(min(wait, most) * 1e3) / 1e3
+            wait = None if wait is None else spread(math.ceil(min(wait, most) * 1e3) / 1e3, most)
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, wait)
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:

@@ -10,6 +10,18 @@ cdef uint64_t _entropy() except? 0:
     return int.from_bytes(os.urandom(8), "little")
 
 
+cpdef int64_t spread_ns(int64_t asked_ns, int64_t room_ns) noexcept:
+    """
+    Return a wait of at least *asked_ns*, and anywhere up to as long again.
+
+    Args:
+        asked_ns: What the callee has asked for, >= 0.
+
+        room_ns: What may be added at most.
+    """
+    return rs_backoff_spread(&_random, asked_ns, room_ns)
+
+
 @cython.final
 cdef class Backoff:
     """

@@ -53,6 +53,10 @@ cdef extern from "backoff.h":
     uint64_t rs_random_reseed(rs_random *random, uint64_t state) noexcept nogil
     int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns, double draw) noexcept nogil
     int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns) noexcept nogil
+    int64_t rs_backoff_spread(rs_random *random, int64_t asked_ns, int64_t room_ns) noexcept nogil
+
+
+cpdef int64_t spread_ns(int64_t asked_ns, int64_t room_ns) noexcept
 
 
 cdef class Backoff:

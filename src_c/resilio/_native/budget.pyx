@@ -12,7 +12,7 @@ import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
-__all__ = ["Backoff", "RetryBudget"]
+__all__ = ["Backoff", "RetryBudget", "spread_ns"]
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef rs_lock _live_lock

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.budget cimport (
-    Backoff, RetryBudget, rs_backoff_delay, rs_budget_deposit, rs_budget_object,
+    Backoff, RetryBudget, rs_backoff_delay, rs_budget_deposit, rs_budget_object, spread_ns,
     rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
@@ -229,6 +229,7 @@ cdef class RetryGate(Gate):
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0
+        cdef int64_t left
         cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline <= now:             # whatever was asked for: the attempt has ended after it
             return DEADLINE
@@ -236,9 +237,15 @@ cdef class RetryGate(Gate):
             tries.delay_ns = asked
             return RETRY_AFTER
         cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
-        if deadline != RS_NEVER and deadline - now < delay + self.median_ns():
-            tries.delay_ns = asked
-            return RETRY_AFTER if deadline - now < asked else DEADLINE
+        cdef int64_t room = options.max_retry_after_ns - asked
+        if deadline != RS_NEVER:
+            left = deadline - now - self.median_ns()
+            if left < delay:
+                tries.delay_ns = asked
+                return RETRY_AFTER if deadline - now < asked else DEADLINE
+            room = min(room, (left - asked) // 2)   # the attempt needs time too
+        if asked:
+            delay = max(delay, spread_ns(asked, room))
         if delay > 0 and threaded and not api.may_block():
             return WOULD_BLOCK
         tries.delay_ns = delay
