@@ -17,6 +17,9 @@ from resilio._doctor._facts import _clock, facts
 from resilio._doctor._report import conclusion, describe, table
 from resilio._doctor._watch import Verdict, verdicts
 
+PATIENT = 120
+"""Seconds for what ends by itself: a busy machine is no finding."""
+
 LOOPS = [("timeout", "asyncio"), ("hedge", "asyncio"), ("deadline", "asyncio")]
 
 NEVER_ARMED = """
@@ -83,7 +86,7 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_everything_protects_here() -> None:
     """On this Python each protection fires, on each loop that is installed and in threads: status 0 and one line."""
-    done = doctor()
+    done = doctor(f"--patience={PATIENT}")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.splitlines()[-1] == "Everything that can run here protects."
     rows = {line.rpartition("ok")[0].split("  ")[0] for line in done.stdout.splitlines() if " ok" in line}
@@ -125,7 +128,7 @@ def test_each_protection_that_does_nothing_is_seen(
     """Where a policy guards nothing, its row says so."""
     pytest.importorskip(way)
     broken(code)
-    (verdict,) = verdicts(patience=3, checks=[(check, way)])
+    (verdict,) = verdicts(patience=3 if problem == "never ended" else PATIENT, checks=[(check, way)])
     assert problem in verdict.problem
 
 
@@ -148,7 +151,7 @@ def test_each_protection_of_threads_that_does_nothing_is_seen(
 def test_a_crash_is_a_verdict_and_the_next_check_runs(broken: Callable[[str], None]) -> None:
     """A segmentation fault ends its check alone; the report names the signal."""
     broken("import resilio, os, signal; resilio.timeout = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)")
-    crashed, fine = verdicts(checks=[("timeout", "asyncio"), ("retry", "asyncio")])
+    crashed, fine = verdicts(PATIENT, checks=[("timeout", "asyncio"), ("retry", "asyncio")])
     assert "its process ended with signal SIGSEGV" in crashed.problem
     assert (fine.check, fine.problem) == ("retry", "")
 
@@ -185,7 +188,7 @@ def test_facts_name_build_clock_and_loops() -> None:
     """Versions, compiler and GIL, the clock with its reason, and the loops that are installed."""
     found = facts()
     lines = "\n".join(describe(found))
-    assert found["build"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["build"]["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert ("without the GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "with the GIL") in lines
     assert found["clock"]["why"] in lines
     assert "trio" in found["loops"]

@@ -122,6 +122,6 @@ def test_leg_fails_where_doctor_does(tools, tmp_path: Path) -> None:
     leg = suite.Leg(
         "3.14 wheel", suite.Interpreter(str(sick), (3, 14, 0)), "", _environment=SimpleNamespace(python=sick)
     )
-    assert suite._doctor(leg, tmp_path) == "NOT PROTECTED: timeout on asyncio. -m resilio doctor\n"
+    assert suite._doctor(leg, tmp_path) == "NOT PROTECTED: timeout on asyncio. -m resilio doctor --patience=120\n"
     assert leg.problem == "resilio doctor says that something does not protect"
     assert suite._summary([leg]) == 1

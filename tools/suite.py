@@ -192,7 +192,7 @@ def _test_tree(source: Path, tag: str, native_sources: Path) -> Path:
 
 def _doctor(leg: Leg, tree: Path) -> str:
     """Ask the installed package whether it protects on this Python, and return its answer: the first test of a leg."""
-    command = [leg.environment.python, "-m", "resilio", "doctor"]
+    command = [leg.environment.python, "-m", "resilio", "doctor", "--patience=120"]  # all legs at once
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, check=False)
     if done.returncode:
