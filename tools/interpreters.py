@@ -88,7 +88,7 @@ def find(say: bool = True, *, gil: bool = True) -> list[Interpreter]:
         version = tuple(facts["version"])
         found.setdefault(version[:2], Interpreter(path, version, facts["elsewhere"], gil))
     if say:
-        _report(found, skipped)
+        _report(found, skipped, SUPPORTED if gil else tuple(sorted(found)))
     return [found[minor] for minor in sorted(found)]
 
 
@@ -144,8 +144,10 @@ def _probe(path: str) -> tuple[dict | None, str]:
     return facts, ""
 
 
-def _report(found: dict[tuple[int, int], Interpreter], skipped: dict[str, str]) -> None:
-    for minor in SUPPORTED:
+def _report(
+    found: dict[tuple[int, int], Interpreter], skipped: dict[str, str], expected: tuple[tuple[int, int], ...]
+) -> None:
+    for minor in expected:
         if minor in found:
             print(f"python {found[minor].full:<8} {found[minor].path}", flush=True)
         else:
