@@ -9,7 +9,7 @@ from typing import Any
 
 from resilio.errors import RejectedError
 
-__all__ = ["TRANSPORT_NAMES", "UNSENT_NAMES", "causes", "named", "never_connected", "no_answer"]
+__all__ = ["TIMEOUT_NAMES", "TRANSPORT_NAMES", "UNSENT_NAMES", "causes", "named", "never_connected", "no_answer"]
 
 UNSENT_NAMES = frozenset(
     {
@@ -40,6 +40,7 @@ TRANSPORT_NAMES = frozenset(
         "TransportError",
     }
 )
+TIMEOUT_NAMES = frozenset({"APITimeoutError", "ServerTimeoutError", "Timeout", "TimeoutException"})
 _MOST_CAUSES = 8
 _UNREACHABLE = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH})
 # What asyncio and trio say of a name with several addresses of which none could be connected to: a plain OSError.

@@ -282,7 +282,7 @@ def cost(name: str, value: object, *, high: int = ABSURD_COUNT) -> Any:
     return positive_int(name, value, zero_ok=True, high=high)
 
 
-def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
+def exceptions(name: str, value: object, *, predicate_ok: bool = True, presets_ok: bool = False) -> Any:
     """
     Return exception types as a tuple, or a predicate over an exception as it is.
 
@@ -293,10 +293,13 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True) -> Any:
 
         predicate_ok: Whether a function is allowed.
 
+        presets_ok: Whether the name of a preset would have been, for the message.
+
     Raises:
         TypeError: Anything else, an instance of an exception included.
     """
-    right = "an exception type, a tuple of them" + (", or a function of the exception" if predicate_ok else "")
+    more = (["a function of the exception"] if predicate_ok else []) + (["a preset like 'http'"] if presets_ok else [])
+    right = ", ".join(["an exception type, a tuple of them", *more[:-1], *(f"or {last}" for last in more[-1:])])
     if isinstance(value, type) and issubclass(value, BaseException):
         return (value,)
     if isinstance(value, (tuple, list, set, frozenset)):

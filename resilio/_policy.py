@@ -23,6 +23,7 @@ from resilio._event_subscriptions import attach
 from resilio._native import core
 from resilio._native.custom import latency_of
 from resilio._outcome import judge_error, judge_value
+from resilio._rules import ClientRule, client_rule, resolved
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Policy(core.Pipeline, Generic[C]):
     Config: ClassVar[type[Any]]
     REFUSING: ClassVar[frozenset[str]] = frozenset()
     """The states in which a call made now has no chance."""
+    _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
+    """By whose rule it judges answers in a client's pipeline, unless it was given one of its own."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse `CircuitBreaker("payments")`: options are checked by the function of that name."""
@@ -275,9 +278,11 @@ class Policy(core.Pipeline, Generic[C]):
     def _apply_shared(self, config: Any) -> None:
         """Give the gate the options that all share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
         gate = self._gate
+        on, failed_if = resolved(config)
         gate.enforce = getattr(config, "enforce", 1.0)
-        gate.judge_error = judge_error(getattr(config, "on", (Exception,)), getattr(config, "ignore", ()))
-        gate.judge_value = judge_value(getattr(config, "failed_if", None))
+        gate.judge_error = judge_error(on, getattr(config, "ignore", ()))
+        gate.judge_value = judge_value(failed_if)
+        gate.value_rule = client_rule(config, (Exception,), self._client_rule)
 
     def health(self) -> Health:
         """Return whether a call made now has a chance, and why not."""

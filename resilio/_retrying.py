@@ -18,7 +18,7 @@ from resilio._backoff import BackoffLike
 from resilio._frames import entered_in, generator_behind
 from resilio._native.retry import Tries, release
 from resilio._outcome import Outcome
-from resilio._policies.retry import Retry, Rule, Time, retry
+from resilio._policies.retry import Retry, Time, retry
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resilio._budget import RetryBudget
     from resilio._native.core import Permit
     from resilio._replayable import Replayable
+    from resilio._rules import Ignored, Rule
 
 __all__ = ["RetryAttempt", "Retrying", "retrying"]
 
@@ -294,8 +295,9 @@ def retrying(policy: Retry, /) -> Retrying: ...
 def retrying(
     *,
     on: Rule,
-    ignore: Rule = ...,
+    ignore: Ignored = ...,
     failed_if: Callable[[Any], object] | None = ...,
+    idempotent: bool = ...,
     attempts: int | None = ...,
     backoff: BackoffLike = ...,
     max_retry_after: Time = ...,

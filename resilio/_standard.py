@@ -18,7 +18,7 @@ import attrs
 from resilio import presets
 from resilio._backoff import BackoffLike, full_jitter
 from resilio._budget import RetryBudget
-from resilio._config import choice, exceptions, flag, meant, policy_name, refuse, seconds
+from resilio._config import flag, meant, policy_name, refuse, seconds
 from resilio._defining import all_or_nothing
 from resilio._misspelt import names_its_options
 from resilio._outcome import judge_error, judge_value
@@ -32,6 +32,7 @@ from resilio._policies.rate_limit import Rate, rate_limit
 from resilio._policies.retry import retry
 from resilio._policies.timeout import Timeout
 from resilio._policy import Policy, make
+from resilio._rules import is_preset, rule
 from resilio._shapes import is_coroutine_function
 from resilio._standard_timeout import PerAttempt, refuse_plain, timeout_config
 from resilio.presets import Preset
@@ -39,8 +40,8 @@ from resilio.presets import Preset
 if TYPE_CHECKING:
     from resilio._explain import Explanation
     from resilio._policies.fallback import Fallback
-    from resilio._policies.retry import Rule
     from resilio._policies.timeout import TimeoutConfig
+    from resilio._rules import Rule
     from resilio._shapes import Kind
 
 __all__ = ["Standard", "override", "standard"]
@@ -140,17 +141,8 @@ def _fits(policy: Policy[Any], kind: Kind, fn: Any) -> bool:
 
 
 def _preset(on: Any) -> Preset:
-    if isinstance(on, Preset):
-        return on
-    if isinstance(on, str):
-        return presets.ALL[choice("on", on, presets.ALL)]
-    return presets.of(exceptions("on", on))
-
-
-def _what_to_retry(preset: Preset, idempotent: bool) -> dict[str, Any]:
-    if idempotent:
-        return {"on": preset.momentary, "failed_if": preset.momentary_result}
-    return {"on": preset.unsent, "failed_if": preset.unsent_result}
+    checked = rule("on", on)
+    return checked if is_preset(checked) else presets.of(checked)
 
 
 @attrs.frozen(kw_only=True)
@@ -176,7 +168,7 @@ class StandardConfig(PipelineConfig):
 def standard(
     name: str,
     *,
-    on: Rule | str | Preset,
+    on: Rule,
     idempotent: bool = False,
     fallback: Fallback | None = None,
     deadline: Time | None = OF_PRESET,
@@ -252,7 +244,7 @@ def _time(name: str, given: Any, *, zero_ok: bool = False) -> Any:
 def _policies(
     name: str,
     *,
-    on: Rule | str | Preset,
+    on: Rule,
     idempotent: bool,
     fallback: Fallback | None,
     deadline: Time | None,
@@ -270,10 +262,10 @@ def _policies(
     parts: list[Policy[Any] | None] = [
         fallback,
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=deadline is not OF_PRESET),
-        retry(**_what_to_retry(preset, replay), **tries, budget=paid, name=f"{name}.retry"),
-        hedge(replay_safe=True, **_what_to_retry(preset, replay), name=f"{name}.hedge") if replay else None,
+        retry(on=preset, idempotent=replay, **tries, budget=paid, name=f"{name}.retry"),
+        hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if replay else None,
         _limit(name, rates, enforce),
-        circuit_breaker(f"{name}.circuit_breaker", on=preset.failing, failed_if=preset.failing_result, enforce=enforce),
+        circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
         None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),
         None if timeout is None else make(Timeout, f"{name}.timeout", timeout),
     ]

@@ -1,7 +1,7 @@
 """
 What failing means for calls over HTTP, to models, databases, Redis and Valkey, and how long they may take.
 
-It is what `standard(..., on=...)` goes by.
+It is what the option `on` of every policy may be, by name: `circuit_breaker(on="http")`, `standard(..., on="model")`.
 
 A preset looks at exceptions (and responses) of any client: at their status or SQLSTATE, and at the names of their
 classes, those of their causes included. It imports no client.
@@ -10,19 +10,26 @@ classes, those of their causes included. It imports no client.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from resilio import _redis_errors, _sql_errors
-from resilio._causes import UNSENT_NAMES, named, never_connected, no_answer
+from resilio._causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._outcome import Outcome
+from resilio.errors import DeadlineExceededError, RejectedError
+
+if TYPE_CHECKING:
+    from resilio._rules import Part
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
 
 _FAILING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _BUSY = frozenset({408, 425, 429})
 _UNSENT_STATUS = frozenset({425, 429})
+_TOO_MUCH = frozenset({429, 503, 504, 529})
+_SAYS_NOTHING = 400
+"""From here on a status says nothing of the load, unless it is one of those: how soon a 404 comes is no sample."""
 _FOR_GOOD = frozenset(
     {"billing_error", "billing_hard_limit_reached", "billing_not_active", "insufficient_quota", "quota_exceeded"}
 )
@@ -100,6 +107,22 @@ _http_result_for_a_moment.statuses = _FAILING | _BUSY  # type: ignore[attr-defin
 _http_result_unsent.statuses = _UNSENT_STATUS  # type: ignore[attr-defined]
 
 
+def _drops(error: Any) -> Outcome:
+    """Whether it has too much to do: a timeout, a refusal, or a status that says so; all else says nothing."""
+    if isinstance(error, DeadlineExceededError) and not error.called:
+        return Outcome.IGNORED
+    status = status_of(error)
+    known = status in _TOO_MUCH if status is not None else named(error, TIMEOUT_NAMES)
+    return Outcome.FAILURE if known or isinstance(error, (TimeoutError, RejectedError)) else Outcome.IGNORED
+
+
+def _http_result_drops(value: Any) -> Outcome:
+    status = status_of(value) or 0
+    if status in _TOO_MUCH:
+        return Outcome.FAILURE
+    return Outcome.IGNORED if status >= _SAYS_NOTHING else Outcome.SUCCESS
+
+
 def _codes_of(error: Any) -> frozenset[str]:
     codes = [getattr(error, name, None) for name in ("code", "type", "error_code")]
     body = getattr(error, "body", None)
@@ -138,6 +161,11 @@ def _model_for_a_moment(error: Any) -> bool:
     return status in _FAILING or status in _BUSY if status is not None else _http_for_a_moment(error)
 
 
+def _model_elsewhere(error: Any) -> bool:
+    """Another provider has a quota of its own, and no breaker that is open."""
+    return _refused_below(error) or bool(_codes_of(error) & _FOR_GOOD) or _model_for_a_moment(error)
+
+
 def _model_unsent(error: Any) -> bool:
     if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
         return False
@@ -147,7 +175,7 @@ def _model_unsent(error: Any) -> bool:
 @attrs.frozen(kw_only=True)
 class Preset:
     """
-    What `standard(...)` has to know of a kind of dependency.
+    What policies have to know of a kind of dependency.
 
     Attributes:
         failing: Exceptions that say that it is unwell: they open a circuit breaker.
@@ -161,6 +189,14 @@ class Preset:
         momentary_result: Results that say the same as `momentary`.
 
         unsent_result: Results that say the same as `unsent`.
+
+        drops: Exceptions that say that it has too much to do: they shrink an adaptive limit. None: timeouts and
+            refusals.
+
+        drops_result: Results that say the same as `drops`.
+
+        elsewhere: Exceptions that another place may not meet: a fallback goes on from them. None: those that are
+            `momentary`. Refusals of policies are always among them.
 
         timeout: Seconds that an attempt may take at most; what it gets is learned below that.
 
@@ -177,10 +213,41 @@ class Preset:
     failing_result: Says | None = None
     momentary_result: Says | None = None
     unsent_result: Says | None = None
+    drops: Rule | None = None
+    drops_result: Says | None = None
+    elsewhere: Rule | None = None
     timeout: float = 10.0
     first: float | None = None
     idle: float | None = None
     deadline: float = 30.0
+
+    def part(self, name: Part) -> tuple[Rule, Says | None]:
+        """
+        Return what it says to policies that want to know this: of exceptions, and of results or None.
+
+        Args:
+            name: One of the attributes above, "elsewhere" with refusals.
+        """
+        if name == "drops":
+            return self.drops or _drops, self.drops_result
+        if name == "elsewhere":
+            return _or_refused(self.elsewhere or self.momentary), self.momentary_result
+        return getattr(self, name), getattr(self, f"{name}_result")
+
+    def __repr__(self) -> str:
+        known = next((name for name, preset in ALL.items() if preset is self), None)
+        return f"<Preset of {self.failing}>" if known is None else repr(known)
+
+
+def _or_refused(rule: Rule) -> Says:
+    """Return what matches as the rule does, and refusals of policies besides."""
+
+    def matches(error: Any) -> object:
+        if isinstance(error, RejectedError):
+            return True
+        return isinstance(error, rule) if isinstance(rule, tuple) else rule(error)
+
+    return matches
 
 
 http = Preset(
@@ -190,6 +257,7 @@ http = Preset(
     failing_result=_http_result_failing,
     momentary_result=_http_result_for_a_moment,
     unsent_result=_http_result_unsent,
+    drops_result=_http_result_drops,
 )
 """Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again."""
 
@@ -198,6 +266,7 @@ model = attrs.evolve(
     failing=_model_failing,
     momentary=_model_for_a_moment,
     unsent=_model_unsent,
+    elsewhere=_model_elsewhere,
     timeout=300.0,
     first=60.0,
     idle=30.0,

@@ -21,8 +21,12 @@ class Gate:
     name: str | None
     judge_error: Callable[[BaseException], int] | None
     judge_value: Callable[[Any], int] | None
+    replay_error: Callable[[BaseException], int] | None
+    replay_value: Callable[[Any], int] | None
+    error_rule: int
+    value_rule: int
     entry: Any
-    on_trip: Callable[[Gate, BaseException], object] | None
+    on_trip: Callable[[Gate, Any], object] | None
     listening: int
     @property
     def changes_lost(self) -> int: ...
@@ -66,7 +70,14 @@ class Pipeline:
 
     @property
     def gates(self) -> tuple[Gate, ...]: ...
-    def __init__(self, gates: tuple[Gate, ...], holds: bool = False) -> None: ...
+    @property
+    def judges(self) -> tuple[Callable[[Any], int] | None, ...] | None: ...
+    def __init__(
+        self,
+        gates: tuple[Gate, ...],
+        holds: bool = False,
+        judges: tuple[Callable[[Any], int] | None, ...] | None = None,
+    ) -> None: ...
     def _send(self, holder: Any, request: Any, /) -> Call[Any]: ...
     def call(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def acall(self, fn: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> Call[_T]: ...

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
@@ -23,15 +23,18 @@ from resilio._misspelt import names_its_options
 from resilio._native.adaptive import AdaptiveGate
 from resilio._native.laws import LAWS
 from resilio._options import option
-from resilio._outcome import Judge, Outcome, judge_error
+from resilio._outcome import Judge, Outcome, judge_error, judge_value
 from resilio._policy import Policy, make, refuse_position
+from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
 from resilio._snapshot import Snapshot
 from resilio.errors import RejectedError
+
+if TYPE_CHECKING:
+    from resilio._rules import Ignored, Rule
 
 __all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "AdaptiveLimitSnapshot", "adaptive_limit"]
 
 Law = Literal["default", "gradient", "vegas", "aimd"]
-Rule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 Time = float | timedelta
 
 DROPS = (TimeoutError, RejectedError)
@@ -53,7 +56,7 @@ class AdaptiveLimitConfig:
     ceiling: int = option(positive_int, default=1000, high=MOST)
     max_queued: int = option(positive_int, default=0, zero_ok=True)
     max_wait: float | None = option(seconds, default=None, zero_ok=True, none_ok=True)
-    on: Any = option(exceptions, default=DROPS)
+    on: Any = option(rule, default=DROPS)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
     enforce: float = option(enforce, default=True)
@@ -113,7 +116,10 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
 
     def _apply_shared(self, config: Any) -> None:
         super()._apply_shared(config)
-        self._gate.judge_error = _judge(config.on, config.ignore)
+        on, failed_if = resolved(config, "drops")
+        self._gate.judge_error = _judge(on, config.ignore, is_preset(config.on))
+        self._gate.judge_value = judge_value(failed_if)
+        self._gate.error_rule = self._gate.value_rule = client_rule(config, DROPS, ClientRule.DROPS)
 
     def _limit(self) -> float:
         return float(int(self._gate.limit))
@@ -144,9 +150,9 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
         self._gate.reset()
 
 
-def _judge(on: Any, ignore: Any) -> Judge:
+def _judge(on: Any, ignore: Any, refusals: bool) -> Judge:
     """A drop is a failure. Any other exception says nothing of the load: how soon a 404 comes is no sample."""
-    judge = judge_error(on, ignore) or _every_exception
+    judge = judge_error(on, ignore, refusals=refusals) or _every_exception
 
     def drops_only(error: BaseException) -> Outcome:
         return Outcome.FAILURE if judge(error) is Outcome.FAILURE else Outcome.IGNORED
@@ -171,7 +177,7 @@ def adaptive_limit(
     max_queued: int = 0,
     max_wait: Time | None = None,
     on: Rule = DROPS,
-    ignore: Rule = (),
+    ignore: Ignored = (),
     failed_if: Callable[[Any], object] | None = None,
     name: str | None = None,
     enforce: float = True,
@@ -187,8 +193,9 @@ def adaptive_limit(
         ceiling: The largest limit, >= floor, up to a million.
         max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
         max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
-        on: What is a drop: exception types, or a predicate `exception -> bool | Outcome`. Drops shrink the limit; any
-            other exception teaches nothing, and neither does a cancellation.
+        on: What is a drop: exception types, a predicate `exception -> bool | Outcome`, or a preset like "http". Drops
+            shrink the limit; any other exception teaches nothing, and neither does a cancellation. Left out: timeouts
+            and refusals, and in a client's transport the answers that say the same, 429 and 503 among them.
         ignore: What is no drop after all: types, or a predicate, which is asked only about what `on` matches.
         failed_if: Which results are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
         name: What it is called; the same name and options give the same limit.

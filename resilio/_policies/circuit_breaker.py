@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import attrs
 
 from resilio import events
+from resilio._backoff import spread
 from resilio._config import (
     choice,
     enforce,
@@ -34,14 +35,17 @@ from resilio._native.breaker import BreakerGate
 from resilio._options import Window, option, parse_window
 from resilio._policy import Policy, make
 from resilio._retry_after import retry_after_of
+from resilio._rules import rule
 from resilio._snapshot import Health, Snapshot
+
+if TYPE_CHECKING:
+    from resilio._rules import Ignored, Rule
 
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
 Mode = Literal["window", "probabilistic"]
-Rule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 Span = int | str | timedelta
 Time = float | timedelta
 
@@ -106,7 +110,7 @@ class CircuitBreakerConfig:
     probe_lease: float | None = option(seconds, default=None, none_ok=True)
     ramp: float | None = option(seconds, default=None, none_ok=True)
     mode: str = option(choice, default="window", options=("window", "probabilistic"))
-    on: Any = option(exceptions, default=Exception)
+    on: Any = option(rule, default=Exception)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
     enforce: float = option(enforce, default=True)
@@ -278,11 +282,11 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         events.deliver(self._gate)
 
 
-def _heed_retry_after(gate: Any, error: BaseException) -> None:
-    """A failure that opened the breaker may say for how long: never probe earlier, never believe too much."""
-    asked = retry_after_of(error)
+def _heed_retry_after(gate: Any, subject: object) -> None:
+    """What opened the breaker may say for how long: never probe earlier, nor with all others; never believe too much."""
+    asked = retry_after_of(subject)
     if asked is not None:
-        gate.extend_open(min(asked, RETRY_AFTER_CAP))
+        gate.extend_open(spread(asked, RETRY_AFTER_CAP))
 
 
 @overload
@@ -304,7 +308,7 @@ def circuit_breaker(
     ramp: Time | None = ...,
     mode: Mode = ...,
     on: Rule = ...,
-    ignore: Rule = ...,
+    ignore: Ignored = ...,
     failed_if: Callable[[Any], object] | None = ...,
     enforce: float = ...,
     initial: Initial = ...,
@@ -326,7 +330,7 @@ def circuit_breaker(
     ramp: Time | None = None,
     mode: Mode = "window",
     on: Rule = Exception,
-    ignore: Rule = (),
+    ignore: Ignored = (),
     failed_if: Callable[[Any], object] | None = None,
     enforce: float = True,
     initial: Initial = "closed",
@@ -349,9 +353,10 @@ def circuit_breaker(
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: "window": a rate opens it; "probabilistic": a rate refuses a share of the calls, a total failure opens it.
-        on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
+        on: What counts as a failure: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
+            "model", "database", "redis". Left out: every exception, and in a client's transport what its answers say.
         ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
-        failed_if: Which results are failures: a predicate `result -> bool | Outcome`.
+        failed_if: Which results are failures: a predicate `result -> bool | Outcome`; None: what a preset says.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
         initial: The state before the first call; later changes of it have no effect.
 

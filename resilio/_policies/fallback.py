@@ -9,7 +9,7 @@ primary is asked first whatever happened before, and a circuit breaker inside of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,19 @@ from resilio._native import clock, core
 from resilio._native.fallback import FallbackGate
 from resilio._native.fallback import Target as NativeTarget
 from resilio._options import option
-from resilio._outcome import judge_error
+from resilio._outcome import judge_error, judge_value
 from resilio._policy import Policy, make
 from resilio._replayable import Replayable, replayable_option
+from resilio._rules import ClientRule, resolved, rule
 from resilio._snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from resilio._rules import Ignored, Rule
     from resilio._shapes import Kind
 
 __all__ = ["Fallback", "FallbackConfig", "FallbackSnapshot", "TargetSnapshot", "fallback"]
 
 Time = float | timedelta
-Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
 
 
 class _Unset:
@@ -65,7 +66,7 @@ class FallbackConfig:
     """The options of a fallback, checked; :func:`fallback` says what each means."""
 
     targets: tuple[Callable[..., Any], ...] = option(_targets, default=())
-    on: Any = option(exceptions)
+    on: Any = option(rule)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
     default: Any = UNSET
@@ -171,7 +172,10 @@ class Fallback(Policy[FallbackConfig]):
 
     def _apply_shared(self, config: FallbackConfig) -> None:
         super()._apply_shared(config)
-        self._gate.judge_error = judge_error(config.on, config.ignore, refusals=True)
+        on, failed_if = resolved(config, "elsewhere")
+        self._gate.judge_error = judge_error(on, config.ignore, refusals=True)
+        self._gate.judge_value = judge_value(failed_if)
+        self._gate.value_rule = ClientRule.OWN
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         default = self._config.default
@@ -217,7 +221,7 @@ def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
 def fallback(
     *targets: Callable[..., Any],
     on: Rule,
-    ignore: Rule = (),
+    ignore: Ignored = (),
     failed_if: Callable[[Any], object] | None = None,
     default: Any = UNSET,
     handler: Callable[[Any], Any] | None = None,
@@ -233,12 +237,12 @@ def fallback(
 
     Args:
         targets: Functions that take the primary's arguments. In an async call they may be async or not.
-        on: Which failures count: exception types, or a predicate `exception -> bool | Outcome`. Refusals are judged
-            like all others: `on=Exception` covers an open breaker inside. What does not count comes out as it is, a
-            target's too.
+        on: Which failures count: exception types, a predicate `exception -> bool | Outcome`, or a preset: "model" goes
+            on from what another provider may not meet. Refusals are judged like all others: `on=Exception` covers an open
+            breaker inside, and so does a preset. What does not count comes out as it is, a target's too.
         ignore: What does not count, of that: the same forms.
-        failed_if: Which results count: a predicate `result -> bool | Outcome`. If nothing else is left, the primary's
-            comes out.
+        failed_if: Which results count: a predicate `result -> bool | Outcome`; None: what a preset says. If nothing
+            else is left, the primary's comes out.
         default: What is returned if all has failed. It is the same object each time: what the caller may change, like
             a list, is better made anew by a handler.
         handler: A function of the primary's exception (or of its result, if that was the failure) whose result is

@@ -11,7 +11,7 @@ How it keeps from doing harm is written in docs/hedging-rules.md. Source: Dean a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,16 +22,17 @@ from resilio._misspelt import names_its_options
 from resilio._native.hedge import HedgeGate
 from resilio._options import option
 from resilio._policy import Policy, make, refuse_position
+from resilio._rules import rule
 from resilio._snapshot import Snapshot
 from resilio._stand_in import instead_of
 
 if TYPE_CHECKING:
+    from resilio._rules import Ignored, Rule
     from resilio._shapes import Kind
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
 Time = float | timedelta
-Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], object]
 MOST_HEDGES = 16
 
 
@@ -100,7 +101,7 @@ class HedgeConfig:
     """The options of a hedge, checked; :func:`hedge` says what each means."""
 
     replay_safe: Any = option(_replay_safe)
-    on: Any = option(exceptions, default=Exception)
+    on: Any = option(rule, default=Exception)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
     after: Any = option(_after, default="p95")
@@ -200,7 +201,7 @@ def hedge(
     *,
     replay_safe: bool | Callable[..., object],
     on: Rule = Exception,
-    ignore: Rule = (),
+    ignore: Ignored = (),
     failed_if: Callable[[Any], object] | None = None,
     after: str | Time | Sequence[Time] = "p95",
     to: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
@@ -217,8 +218,8 @@ def hedge(
     Args:
         bare: Nothing; here to help who wrote `@hedge` without options.
         replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.
-        on: What fails an attempt: exception types, or a predicate `exception -> bool | Outcome`. Other exceptions are
-            answers, and win.
+        on: What fails an attempt: exception types, a predicate `exception -> bool | Outcome`, or a preset like "http".
+            Other exceptions are answers, and win. Left out: every exception, and in a client's transport a 5xx.
         ignore: What is no failure, of that: the same forms.
         failed_if: Which results are failures: a predicate `result -> bool | Outcome`. One wins only if all fail.
         after: When: a quantile of what the primary takes ("p95"), seconds, or seconds before each of several copies.

@@ -10,7 +10,7 @@ reliable that fails for good, or a queue: what has not succeeded in a few second
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -18,23 +18,24 @@ import attrs
 
 from resilio._backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._budget import RetryBudget
-from resilio._config import exceptions, function, policy_name, positive_int, refuse, seconds
+from resilio._config import exceptions, flag, function, policy_name, positive_int, refuse, seconds
 from resilio._misspelt import names_its_options
 from resilio._native.retry import RetryGate
 from resilio._options import option
-from resilio._outcome import judge_error
+from resilio._outcome import Judge, judge_error, judge_value
 from resilio._policy import Policy, make, refuse_position
 from resilio._replayable import Replayable, replayable_option
+from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
 from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
 if TYPE_CHECKING:
     from resilio._retrying import Retrying
+    from resilio._rules import Ignored, Part, Rule
 
 __all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "retry"]
 
 Time = float | timedelta
-Rule = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], object]
 
 
 class _Budget(enum.Enum):
@@ -60,7 +61,7 @@ def _budget(name: str, value: object) -> Any:
 class RetryConfig:
     """The options of a retry, checked; :func:`retry` says what each means."""
 
-    on: Any = option(exceptions)
+    on: Any = option(rule)
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None)
     attempts: int | None = option(positive_int, default=3, none_ok=True)
@@ -68,6 +69,13 @@ class RetryConfig:
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
     budget: RetryBudget | str | None = option(_budget, default=OWN)
     replayable: Replayable = option(replayable_option, default=None)
+    idempotent: bool = option(flag, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.idempotent and not is_preset(self.on):
+            refuse(
+                "idempotent", True, "left out where `on` is no preset: exception types and predicates say all there is"
+            )
 
     def named(self) -> tuple[type[BaseException], ...]:
         """Return the classes of refusals and passed deadlines that `on` names."""
@@ -146,12 +154,20 @@ class Retry(Policy[RetryConfig]):
 
     def _apply_shared(self, config: RetryConfig) -> None:
         super()._apply_shared(config)
-        self._gate.judge_error = judge_error(config.on, config.ignore, every=True)
+        gate = self._gate
+        gate.judge_error, gate.judge_value = _judges(config, "momentary" if config.idempotent else "unsent")
+        gate.replay_error, gate.replay_value = _judges(config, "momentary") if is_preset(config.on) else (None, None)
+        gate.value_rule = client_rule(config, config.on, ClientRule.DOUBT)
 
     def _snapshot(self, state: str | None, counters: Any) -> RetrySnapshot:
         retries, stopped = self._gate.retry_counters
         common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
         return RetrySnapshot(**common, retries=retries, stopped=stopped)
+
+
+def _judges(config: RetryConfig, part: Part) -> tuple[Judge | None, Judge | None]:
+    on, failed_if = resolved(config, part)
+    return judge_error(on, config.ignore, every=True), judge_value(failed_if)
 
 
 @overload
@@ -160,8 +176,9 @@ def retry(bare: Callable[..., Any], /) -> NoReturn: ...
 def retry(
     *,
     on: Rule,
-    ignore: Rule = ...,
+    ignore: Ignored = ...,
     failed_if: Callable[[Any], object] | None = ...,
+    idempotent: bool = ...,
     attempts: int | None = ...,
     backoff: BackoffLike = ...,
     max_retry_after: Time = ...,
@@ -175,8 +192,9 @@ def retry(
     /,
     *,
     on: Any = None,
-    ignore: Rule = (),
+    ignore: Ignored = (),
     failed_if: Callable[[Any], object] | None = None,
+    idempotent: bool = False,
     attempts: int | None = 3,
     backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
     max_retry_after: Time = 60.0,
@@ -189,9 +207,14 @@ def retry(
 
     Args:
         bare: Nothing; here to help who wrote `@retry` without options.
-        on: What is tried again: exception types, or a predicate `exception -> bool | Outcome`. Of a group, all must be.
+        on: What is tried again: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
+            "model", "database", "redis". Of a group, all must be.
         ignore: What is not, of that: the same forms.
-        failed_if: Which results are tried again: a predicate `result -> bool | Outcome`. The last one is returned.
+        failed_if: Which results are tried again: a predicate `result -> bool | Outcome`; None: what a preset says. The
+            last one is returned.
+        idempotent: With a preset: the call may run twice, so that what may have been done is tried again too. False:
+            only what says that nothing was done, no connection or a 429. A client's transport knows it of each request,
+            and goes by that.
         attempts: How often a call is tried in all, >= 1; None: as often as the budget and the deadline let it.
         backoff: How long to wait: `full_jitter(...)` and its kin, seconds, a sequence of them, or a function of the
             attempt, from 1.

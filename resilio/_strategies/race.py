@@ -40,16 +40,17 @@ class End(NamedTuple):
     outcome: int
 
     @classmethod
-    def of(cls, gate: HedgeGate, value: Any, error: Exception | None) -> End:
+    def of(cls, gate: HedgeGate, rest: Rest, value: Any, error: Exception | None) -> End:
         """
         Return how an attempt has ended, judged by the hedge's own rules.
 
         Args:
             gate: The hedge stage.
+            rest: What is inside of it.
             value: What it returned, if there is no *error*.
             error: What it raised.
         """
-        return cls(value, error, gate.outcome_of(value, error))
+        return cls(value, error, gate.outcome_of(rest, value, error))
 
     @property
     def is_failure(self) -> bool:

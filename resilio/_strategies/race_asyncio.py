@@ -153,7 +153,7 @@ class AsyncioRace(Race):
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or (error is not None and not isinstance(error, Exception)):
             return None
-        return End.of(self.gate, None if error is not None else task.result(), error)
+        return End.of(self.gate, self._rest, None if error is not None else task.result(), error)
 
     # ---- a call that is dropped
 

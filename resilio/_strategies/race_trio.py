@@ -96,14 +96,14 @@ class _TrioRace(Race):
         try:
             value = await self._rest()
         except Exception as error:  # noqa: BLE001 - it is the caller's, if no copy gives a better answer
-            self._ended(End.of(self.gate, None, error))
+            self._ended(End.of(self.gate, self._rest, None, error))
         except BaseException as error:
             if self.won:
                 self._learn(None)
                 self._stopped(error)
             raise
         else:
-            self._ended(End.of(self.gate, value, None))
+            self._ended(End.of(self.gate, self._rest, value, None))
 
     def _stopped(self, error: BaseException) -> None:
         """Leave of a group what the copy's victory has caused, the cancellations."""
@@ -131,9 +131,9 @@ class _TrioRace(Race):
         end = None
         try:
             value = await copy()
-            end = End.of(self.gate, value, None)
+            end = End.of(self.gate, self._rest, value, None)
         except Exception as error:  # noqa: BLE001 - an answer like others
-            end = End.of(self.gate, None, error)
+            end = End.of(self.gate, self._rest, None, error)
         finally:
             self.copy_ended(number, copy, end)
             if self._answer is not None and self.decided:

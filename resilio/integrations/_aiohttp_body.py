@@ -8,7 +8,6 @@ import weakref
 from functools import cache
 from typing import Any
 
-from resilio._outcome import Outcome
 from resilio.integrations._aiohttp_blame import out_of_time
 from resilio.integrations._aiohttp_lib import aiohttp
 from resilio.integrations._body import Lease
@@ -29,23 +28,20 @@ class Body(Lease):
     It knows the response weakly: the connection, which the event loop knows, knows this.
     """
 
-    __slots__ = ("_content", "_response", "_verdict")
+    __slots__ = ("_content", "_response")
 
-    def __init__(self, response: Any, verdict: Outcome | None, label: str) -> None:
+    def __init__(self, response: Any, label: str) -> None:
         """
         Begin to watch a response whose head is there.
 
         Args:
             response: The response.
 
-            verdict: What its head says; None and a success leave that to the policy's own rules.
-
             label: What is abandoned, for the log.
         """
         super().__init__(label)
         self._response = weakref.ref(response)
         self._content = response.content
-        self._verdict = verdict
         connection = response.connection
         if connection is None:
             self._released()
@@ -59,31 +55,15 @@ class Body(Lease):
         if error is not None and type(error) is not aiohttp.ClientConnectionError:
             self.end("failed", error)
         elif self._content.is_eof() and error is None:
-            self._judged("ended", response)
+            self.end("ended")
         elif out_of_time(response):
             self.end("failure", TimeoutError())
         elif isinstance(here, asyncio.CancelledError):
             self.end("failed", here)
         elif response is not None and (response.status >= SAYS_ALL or response.status == UPGRADED):
-            self._judged("ended", response)
+            self.end("ended")
         else:
-            self._judged("abandoned" if error is None else "aborted", response)
-
-    def _judged(self, how: str, response: Any | None) -> None:
-        """What the head of the response has said holds, however it ends."""
-        if self._verdict is Outcome.FAILURE:
-            self.end("failure", None if response is None else _as_error(response))
-        elif self._verdict is Outcome.IGNORED:
-            self.end("ignore")
-        else:
-            self.end(how)
-
-
-def _as_error(response: Any) -> Any:
-    """Return what raise_for_status() would raise: a breaker reads its Retry-After."""
-    return aiohttp.ClientResponseError(
-        response.request_info, (), status=response.status, message=response.reason or "", headers=response.headers
-    )
+            self.end("abandoned" if error is None else "aborted")
 
 
 def _forget(response: Any) -> None:

@@ -29,8 +29,9 @@ from resilio.integrations._body import tell, untold
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Permit
     from resilio._stand_in import StandIn
+    from resilio.integrations._judges import Judges
 
-__all__ = ["Sender", "SenderOf", "Way", "gates_of", "one_of", "refuse_clocks_alone"]
+__all__ = ["Sender", "SenderOf", "Way", "first_with", "gates_of", "one_of", "refuse_clocks_alone"]
 
 Send = Callable[["Sender", Any], Any]
 """Sends a request by a sender. What it returns is awaited, but for threads."""
@@ -75,7 +76,14 @@ class Way:
 
     __slots__ = ("acquire", "begin", "hedged", "pipeline", "policy", "replays", "send_now")
 
-    def __init__(self, policy: Policy[Any], *, sync: StandIn | None = None, hedged: bool = True) -> None:
+    def __init__(
+        self,
+        policy: Policy[Any],
+        *,
+        sync: StandIn | None = None,
+        hedged: bool = True,
+        judges: Judges | None = None,
+    ) -> None:
         """
         Take a policy apart.
 
@@ -86,6 +94,8 @@ class Way:
                 needs an event loop. None: they are awaited.
 
             hedged: Whether its hedges are wanted; they are left out for threads.
+
+            judges: What the client's answers say, to policies that were not given a rule of their own; None: nothing.
 
         Raises:
             TypeError: No policy, or one that cannot guard such requests.
@@ -110,7 +120,7 @@ class Way:
         gates = tuple(policy.gates if sync is None else policy._fit("sync", sync).gates)
         if sync is not None or not hedged:
             gates = tuple(gate for gate in gates if not _is_hedge(gate))
-        runs = _runs_of(gates)
+        runs = _runs_of(gates, judges)
         self.policy = policy
         self.hedged = any(map(_is_hedge, gates))
         self.replays = any(acts for acts, _ in runs)
@@ -120,7 +130,7 @@ class Way:
             only = runs[0][1]
             self.acquire = only.aacquire if sync is None else only.acquire
             self.begin = only._begin if sync is None else None
-        self.pipeline = core.Pipeline(gates, holds=True)
+        self.pipeline = core.Pipeline(gates, holds=True, judges=judges)
         self.send_now: Send = self.pipeline._send if sync is None else _composed(runs)
 
     def send(self, sender: Sender, request: Any) -> Any:
@@ -172,9 +182,10 @@ def _gates(acquire: Callable[[Any], Permit], inside: Send) -> Send:
     return through
 
 
-def _runs_of(gates: Iterable[Gate]) -> tuple[tuple[bool, core.Pipeline], ...]:
+def _runs_of(gates: Iterable[Gate], judges: Judges | None) -> tuple[tuple[bool, core.Pipeline], ...]:
     """Return neighbouring strategies (True) and neighbouring gates (False) as a pipeline each, outermost first."""
-    return tuple((acts, core.Pipeline(tuple(run))) for acts, run in groupby(gates, _is_strategy))
+    runs = groupby(gates, _is_strategy)
+    return tuple((acts, core.Pipeline(tuple(run), judges=judges)) for acts, run in runs)
 
 
 def _is_strategy(gate: Gate) -> bool:
@@ -194,6 +205,11 @@ def one_of(gate: Any) -> Gate:
 def gates_of(policy: Policy[Any], kind: str) -> list[Any]:
     """Return the policy's stages of one kind."""
     return [gate for gate in map(one_of, policy.gates) if gate.kind == kind]
+
+
+def first_with(gates: list[Any], clock: str) -> Any:
+    """Return the first of these stages that has such a clock, "first" or "idle"; None if none has."""
+    return next((gate for gate in gates if getattr(gate, clock) is not None), None)
 
 
 def refuse_clocks_alone(policy: Policy[Any]) -> None:

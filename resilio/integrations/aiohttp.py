@@ -16,7 +16,7 @@ from resilio import presets
 from resilio._config import function
 from resilio._native import core
 from resilio._native.core import Admission, Exchanges, is_whole, seconds_left
-from resilio._outcome import Outcome, judge_value
+from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._aiohttp_blame import blame
@@ -24,6 +24,7 @@ from resilio.integrations._aiohttp_body import Body
 from resilio.integrations._aiohttp_lib import BytesPayload
 from resilio.integrations._body import settle, tell, untold
 from resilio.integrations._exchange import Exchange
+from resilio.integrations._judges import judges_of
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations._replay import Once, Spent
 from resilio.integrations._way import Way, refuse_clocks_alone
@@ -65,23 +66,22 @@ class Middleware(Admission):
         send_deadline: bool | str,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
-        self._way = way = Way(policy)
+        self._way = way = Way(policy, judges=judges_of(function("failed_if", failed_if)))
         refuse_clocks_alone(policy)
         self._policy = policy
-        self._body_of = _bodies(failed_if, f"a response of {policy.label}")
+        self._body_of = _bodies(f"a response of {policy.label}")
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _header(send_deadline)
-        fails_from = LEAST_THAT_FAILS if failed_if is presets.http.failing_result else 0
         hold = _holding(self._body_of)
         kind = _Telling if way.hedged or self._header is not None else _Exchange
         again = _replay.IDEMPOTENT if self._replay_safe is None else frozenset()
-        what = way.pipeline, kind, self, again if way.replays else None, ALL if failed_if is None else fails_from or 1
+        what = way.pipeline, kind, self, again if way.replays else None, ALL
         self._in_full = Exchanges(*what)
-        self._quick = None if way.begin is None else Admission(way.begin, hold, _settle, fails_from=fails_from)
+        self._quick = None if way.begin is None else Admission(way.begin, hold, _settle, fails_from=ALL)
         if way.begin is None:
             super().__init__(None, hold, _settle, Exchanges(*what, self._watched, untold))
         elif self._header is None:
-            super().__init__(way.begin, hold, _settle, self._watched, untold, fails_from)
+            super().__init__(way.begin, hold, _settle, self._watched, untold, ALL)
         else:
             super().__init__(None, hold, _settle, self._telling)
 
@@ -119,31 +119,25 @@ class Middleware(Admission):
         return f"<{type(self).__name__} of {self._policy!r}>"
 
 
-LEAST_THAT_FAILS = 500
-"""The least status that is a failure over HTTP, of whatever kind."""
 ALL = 600
 """More than any status."""
 
 
-def _bodies(failed_if: Callable[[Any], object] | None, label: str) -> Callable[[Any], Body | None]:
-    """Return what returns what holds the permits of a response; None if it is whole already, and good."""
-    failing = judge_value(function("failed_if", failed_if))
-    usual = failed_if is presets.http.failing_result
+def _bodies(label: str) -> Callable[[Any], Body | None]:
+    """Return what returns what holds the permits of a response; None if it is whole already."""
 
     def body_of(response: Any) -> Body | None:
-        if failing is None or (usual and response.status < LEAST_THAT_FAILS):
-            if is_whole(response, 600):  # without the frames of two properties and a method
-                return None
-            if response.connection is None and (response.content is None or response.content.exception() is None):
-                return None
-            return Body(response, None, label)
-        return Body(response, failing(response), label)
+        if is_whole(response, ALL):  # without the frames of two properties and a method
+            return None
+        if response.connection is None and (response.content is None or response.content.exception() is None):
+            return None
+        return Body(response, label)
 
     return body_of
 
 
 def _holding(body_of: Callable[[Any], Body | None]) -> Callable[[Permit, Any], None]:
-    """Return what puts a permit with a response until its body has ended; of one that is whole and good, it ends it."""
+    """Return what puts a permit with a response until its body has ended; of one that is whole, it ends it."""
 
     def hold(permit: Permit, response: Any) -> None:
         body = body_of(response)
@@ -183,7 +177,7 @@ class _Exchange(Exchange):
         return Spent(self.request) if self.owner._way.hedged else Once(self.request)
 
     def look_at(self, answer: Any) -> None:
-        """Note what is held of a response that is not whole, or no good; one that comes too late is let go of."""
+        """Note what is held of a response that is not whole; one that comes too late is let go of."""
         middleware = self.owner
         if type(self.shown) is Spent and not middleware._way.hedged and _replay.may_repeat(answer):
             self.shown.sent(undone=True)
@@ -271,8 +265,8 @@ def middleware(
     Args:
         policy: Any policy; key, cost and weight functions get the `aiohttp.ClientRequest`.
 
-        failed_if: Which responses are failures for the policy's gates, as a function of the response; the default: 5xx.
-            None: what the policy's own `failed_if` says, as retries, hedges and fallbacks do in any case.
+        failed_if: Which responses are failures for policies that were given no rule of their own, as a function of the
+            response; the default: 5xx. None: none is.
 
         replay_safe: Whether a request that was sent may be sent again by retries and hedges: those of idempotent
             methods or with an `Idempotency-Key` (None), all (True), none (False), or as a function of the request. One

@@ -20,9 +20,10 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedErro
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
+from resilio.integrations._judges import HTTP
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._socket_time import BodyTimes, end_late
-from resilio.integrations._way import SenderOf, Way, gates_of
+from resilio.integrations._way import SenderOf, Way, first_with, gates_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -113,10 +114,10 @@ class _Guarding:
         time_connects(self._inner, self._module.told)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
-        way = Way(policy, sync=_client_of_threads(self._module.name) if self._sync else None)
+        way = Way(policy, sync=_client_of_threads(self._module.name) if self._sync else None, judges=HTTP)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
-        self._first, self._idle = _first_with(clocks, "first"), _first_with(clocks, "idle")
+        self._first, self._idle = first_with(clocks, "first"), first_with(clocks, "idle")
         self._policy = policy
         self._times = BodyTimes(policy)
         is_timed = self._times.acts if self._sync else self._idle is not None
@@ -212,7 +213,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     def _bind(self, way: Way) -> None:
         sender = SenderOf(self._send, self._bodies.hold, self._settle)
         self._way = way.by(sender)
-        self._unhedged = Way(way.policy, hedged=False).by(sender) if way.hedged else None
+        self._unhedged = Way(way.policy, hedged=False, judges=HTTP).by(sender) if way.hedged else None
         self._quick = None
         if way.begin is not None and not self._respond and self._header is None:
             self._quick = Admission(way.begin, self._hold, self._settle_or_refuse, self._in_full, untold)
@@ -415,7 +416,3 @@ _classes: Callable[..., type[Any]] = _class_for  # a cache takes what can be has
 
 def _aclose(response: Any) -> Any:
     return response.aclose()
-
-
-def _first_with(gates: list[Any], clock: str) -> Any:
-    return next((gate for gate in gates if getattr(gate, clock) is not None), None)

@@ -21,6 +21,7 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedErro
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
+from resilio.integrations._judges import HTTP
 from resilio.integrations._raised_in import module_of, ways_of
 from resilio.integrations._refusals import as_answer, in_terms_of
 from resilio.integrations._requests_time import TimedBody, narrowed, use_timed_connections
@@ -134,7 +135,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
-        self._way = Way(policy, sync=_SESSION)
+        self._way = Way(policy, sync=_SESSION, judges=HTTP)
         self._acquire = self._way.acquire
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))

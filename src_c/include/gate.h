@@ -27,6 +27,14 @@
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
 typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
 
+/* By whose rule a gate judges in the pipeline of a client, which has rules of its own (pipeline.h). Elsewhere by its own. */
+typedef enum {
+    RS_RULE_OWN = 0,                /* its own there too: its policy was given one */
+    RS_RULE_FAILING = 1,            /* what says that the dependency is unwell */
+    RS_RULE_DROPS = 2,              /* what says that it has too much to do; other failures say nothing */
+    RS_RULE_DOUBT = 3               /* answers that are no success, and no failure of this policy either: they say nothing */
+} rs_rule;
+
 /* What a slot is to its gate. Core sets HELD, WAITING and EMPTY; a gate sets SHADOW on its own. */
 typedef enum {
     RS_SLOT_EMPTY = 0,
@@ -129,10 +137,12 @@ struct rs_gate {
     PyObject *name;                 /* str, or NULL while unnamed */
     PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
     PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
-    PyObject *on_trip;              /* callable(gate, exception), after a settle that changed the state; or NULL */
+    PyObject *replay_error, *replay_value;  /* the same in a client's pipeline, which knows what may be sent twice; or NULL */
+    PyObject *on_trip;              /* callable(gate, subject), after a failure that changed the state: what was raised or returned; or NULL */
     PyObject *weakrefs;
     PyObject *entry;                /* of a keyed policy, which this gate serves one key of; or NULL */
     rs_gate *prev, *next;           /* all live gates, for fork */
+    uint8_t error_rule, value_rule; /* rs_rule */
     uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it can do without */
     rs_lock lock;
     rs_waiter *woken;               /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */

@@ -15,6 +15,7 @@ typedef struct rs_pipeline {
     uint8_t holds;                  /* its calls have a holder: what gates hold of a call outlives it, held.c; 2: which is an admission */
     uint8_t used;                   /* a keyed policy's own: it was found by its key of late. Here, because who finds it counts its
                                        reference: another cache line would be another wait, for each look-up among many keys */
+    PyObject *judges;               /* of a client's: tuple of its judges of errors and of answers, by rule from FAILING on; or NULL */
     PyObject *weakrefs;
 } rs_pipeline;
 #endif

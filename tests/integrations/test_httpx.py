@@ -611,12 +611,12 @@ async def test_rt09_a_failed_response_is_closed_before_the_retry_sleeps(client: 
             group.start_soon(http.get, server.url + "/status/503")
 
             def free() -> bool:
-                return counted(room) == {"ignored": 1} and all(one.is_idle() for one in pool.connections)
+                return counted(room) == {"failures": 1} and all(one.is_idle() for one in pool.connections)
 
             while not free():  # noqa: ASYNC110 - nothing tells when: it comes while the retry waits, or never
                 await anyio.sleep(0.01)
             group.cancel_scope.cancel()
-    assert counted(room) == {"ignored": 1}
+    assert counted(room) == {"failures": 1}
     assert server.total == 1
 
 
@@ -638,9 +638,9 @@ async def test_the_last_bad_answer_is_the_callers(client: Any, server: Misbehavi
     room = bulkhead(1)
     stack = pipeline(quick(failed_if=bad, attempts=2), room)
     async with opened(client, stack) as http, http.stream("GET", server.url + "/status/503") as response:
-        assert counted(room) == {"ignored": 1, "inflight": 1}
+        assert counted(room) == {"failures": 1, "inflight": 1}
         assert await response.aread() == b"no"
-    assert counted(room) == {"ignored": 1, "successes": 1}
+    assert counted(room) == {"failures": 1, "successes": 1}
     assert server.requests["/status/503"] == 2
 
 

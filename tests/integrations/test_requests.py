@@ -399,7 +399,7 @@ def test_retries_judge_by_headers_and_close_what_failed(server: Misbehaving) -> 
     room = bulkhead(1)
     with opened(pipeline(quick(failed_if=bad), room)) as http:
         assert http.get(server.url + "/status/503?times=2").status_code == 200
-        assert counted(room) == {"ignored": 2, "successes": 1}
+        assert counted(room) == {"failures": 2, "successes": 1}
         assert http.get(server.url + "/status/500").content == b"no"
     assert server.requests == {"/status/503": 3, "/status/500": 3}
 

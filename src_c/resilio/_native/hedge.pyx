@@ -267,10 +267,10 @@ cdef class HedgeGate(Gate):
         self.refused += 1
         rs_lock_release(&gate.lock)
 
-    def outcome_of(self, value, error):
-        """What a result, or else an Exception, is by the rules of this hedge: an Outcome's number."""
+    def outcome_of(self, rest, value, error):
+        """What a result of *rest*, or else an Exception, is by the rules of this hedge there: an Outcome's number."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        return api.judge(gate, <PyObject *>value, NULL if error is None else <PyObject *>error)
+        return api.judge(gate, <PyObject *>rest, <PyObject *>value, NULL if error is None else <PyObject *>error)
 
     def learn(self, double seconds, *, bint stopped=False, bint failed=False):
         """

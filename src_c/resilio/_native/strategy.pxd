@@ -72,4 +72,4 @@ cdef extern from "strategy.h":
         void (*phase)(int) noexcept
         int (*answered)(object, object) except -1
         int (*end)(object, int) noexcept
-        int (*judge)(rs_gate *, PyObject *, PyObject *) noexcept
+        int (*judge)(rs_gate *, PyObject *, PyObject *, PyObject *) noexcept

@@ -150,7 +150,9 @@ static rs_pipeline *pipe_of(PyObject *begin)
     PyObject *from = PyCFunction_Check(begin) ? PyCFunction_GET_SELF(begin) : NULL;
     if (from == NULL || !PyObject_TypeCheck(from, &rs_PipelineType) || ((rs_pipeline *)from)->strategies)
         return (rs_pipeline *)PyErr_Format(PyExc_TypeError, "begin: must be the method _begin of a pipeline of gates, not %R", begin);
-    rs_pipeline *pipe = (rs_pipeline *)PyObject_CallFunction((PyObject *)&rs_PipelineType, "OO", ((rs_pipeline *)from)->gates, Py_True);
+    PyObject *judges = ((rs_pipeline *)from)->judges;
+    rs_pipeline *pipe = (rs_pipeline *)PyObject_CallFunction((PyObject *)&rs_PipelineType, "OOO", ((rs_pipeline *)from)->gates, Py_True,
+                                                             judges ? judges : Py_None);
     if (pipe)
         pipe->holds = RS_HOLDS_FOR_ADMISSION;
     return pipe;

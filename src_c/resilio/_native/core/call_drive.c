@@ -126,7 +126,7 @@ int rs_call_has_succeeded(CallObject *self)
     if (self->running || self->state != RUNNING || run->verdict >= 0 || run->interrupt || run->epoch != rs_epoch || run->n != self->pipe->n)
         return 0;
     for (int i = run->base; i < run->n; i++)
-        if (run->slots[i].gate->judge_value || run->slots[i].extra)
+        if (rs_judges_values(run->pipe, run->slots[i].gate) || run->slots[i].extra)
             return 0;
     PyObject *result = NULL;
     self->running = 1;

@@ -90,14 +90,21 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
 int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
-int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status);
+int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject, int status);
+/* Does this gate, in this pipeline, look at answers at all? */
+static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
+{
+    return gate->judge_value || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
+}
+#define RS_JUDGES 6                  /* of a client: those of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
-int rs_gate_judge(rs_gate *gate, PyObject *value, PyObject *error);
+int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
+const rs_pipeline *rs_rest_pipe(PyObject *rest);    /* NULL: it is none */
 int rs_judge_out_of_time(const rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);
-void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now);
+void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser, int64_t now);
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);
 void rs_run_first_item(rs_run *run, int64_t now);
@@ -108,7 +115,7 @@ int64_t rs_wait_now(const rs_run *run);
 int rs_skips_waits(void);
 int rs_place_here(void);
 
-void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser);
+void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
 void rs_tell_rejected(rs_gate *gate, const rs_refusal *why);
 void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
 

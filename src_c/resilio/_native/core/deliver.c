@@ -67,8 +67,8 @@ int rs_finalizing(void)
 #endif
 }
 
-/* Deliver what the gate recorded under its lock. *in_finaliser*: user code must not run now, so listeners are called later. */
-void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser)
+/* Deliver what the gate recorded under its lock. *subject*: of the call whose end that was, or NULL. *in_finaliser*: user code must not run now, so listeners are called later. */
+void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
 {
     if (rs_finalizing())
         return;
@@ -77,9 +77,9 @@ void rs_gate_deliver(rs_gate *gate, PyObject *error, int in_finaliser)
     if (gate->woken)
         wake_all(gate);
     if (gate->changes) {
-        PyObject *on_trip = error ? rs_gate_own(gate, &gate->on_trip) : NULL;
+        PyObject *on_trip = subject ? rs_gate_own(gate, &gate->on_trip) : NULL;
         if (on_trip) {
-            PyObject *args[2] = {(PyObject *)gate, error};
+            PyObject *args[2] = {(PyObject *)gate, subject};
             call_hook(on_trip, args, 2);
             Py_DECREF(on_trip);
         }

@@ -27,6 +27,8 @@ static int gate_traverse(rs_gate *self, visitproc visit, void *arg)
     Py_VISIT(self->name);
     Py_VISIT(self->judge_error);
     Py_VISIT(self->judge_value);
+    Py_VISIT(self->replay_error);
+    Py_VISIT(self->replay_value);
     Py_VISIT(self->on_trip);
     Py_VISIT(self->entry);
     return 0;
@@ -38,6 +40,8 @@ static int gate_clear(rs_gate *self)
     Py_CLEAR(self->name);
     Py_CLEAR(self->judge_error);
     Py_CLEAR(self->judge_value);
+    Py_CLEAR(self->replay_error);
+    Py_CLEAR(self->replay_value);
     Py_CLEAR(self->on_trip);
     Py_CLEAR(self->entry);
     return 0;
@@ -316,6 +320,8 @@ static PyMethodDef gate_methods[] = {
     {NULL}};
 static PyMemberDef gate_members[] = {
     {"listening", T_UINT, offsetof(rs_gate, listening), 0, "Which events are wanted: 1 rejected, 2 settled."},
+    {"error_rule", T_UBYTE, offsetof(rs_gate, error_rule), 0, "By which rule errors are judged in a client's pipeline, 0 for its own."},
+    {"value_rule", T_UBYTE, offsetof(rs_gate, value_rule), 0, "By which rule answers are judged in a client's pipeline, 0 for its own."},
     {"changes_lost", T_UINT, offsetof(rs_gate, changes_lost), READONLY, "State changes that found no room to be recorded."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_gate, weakrefs), READONLY},
     {NULL}};
@@ -325,8 +331,10 @@ static PyGetSetDef gate_getset[] = {
     OWN(name, "The policy's name, or None."),
     OWN(judge_error, "callable(exception) -> Outcome, or None for the default rule."),
     OWN(judge_value, "callable(result) -> Outcome, or None: success."),
+    OWN(replay_error, "As judge_error, in a client's pipeline, which knows what may be sent twice; None: as everywhere."),
+    OWN(replay_value, "As judge_value, in a client's pipeline, which knows what may be sent twice; None: as everywhere."),
     OWN(entry, "Which key of a keyed policy it serves, or None."),
-    OWN(on_trip, "callable(gate, exception) after a failure that changed the state, or None."),
+    OWN(on_trip, "callable(gate, subject) after a failure that changed the state, of what was raised or returned; or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
     {"waited", (getter)gate_waited, NULL, "Seconds that calls have waited here, added up."},
     {"error", (getter)gate_get_error, NULL, "The name of its refusals' class in resilio.errors."},

@@ -1,10 +1,25 @@
 /* What the end of a call says to a gate: success, failure, or nothing. */
 #include "core.h"
 
-/* Ask the judge at *field*, which may replace itself meanwhile; -1: there is none any more. *status*: the subject's, or 0. */
-int rs_ask_judge(rs_gate *gate, PyObject **field, PyObject *subject, int status)
+/* The judge of errors or of answers at a gate, a new reference: which may replace it meanwhile. NULL: there is none. */
+static PyObject *judge_at(const rs_pipeline *pipe, rs_gate *gate, int of_value)
 {
-    PyObject *judge = rs_gate_own(gate, field);
+    if (RS_UNLIKELY(pipe && pipe->judges)) {
+        PyObject *replay = rs_gate_own(gate, of_value ? &gate->replay_value : &gate->replay_error);
+        int rule = of_value ? gate->value_rule : gate->error_rule;
+        if (replay)
+            return replay;
+        PyObject *judge = rule ? PyTuple_GET_ITEM(pipe->judges, 2 * (rule - 1) + of_value) : Py_None;
+        if (judge != Py_None)
+            return Py_NewRef(judge);
+    }
+    return rs_gate_own(gate, of_value ? &gate->judge_value : &gate->judge_error);
+}
+
+/* Ask the judge of errors or of answers; -1: there is none. *status*: the subject's, or 0. */
+int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject, int status)
+{
+    PyObject *judge = judge_at(pipe, gate, of_value);
     if (judge == NULL)
         return -1;
     if (status && rs_statuses_pass(judge, status)) {
@@ -101,9 +116,10 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
 }
 
 /* What an exception that is no cancellation says to a gate. */
-static int judge_exception(rs_gate *gate, PyObject *error)
+static int judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
 {
-    int outcome = gate->judge_error ? rs_ask_judge(gate, &gate->judge_error, error, 0) : -1;
+    int asks = gate->judge_error || RS_UNLIKELY(pipe && pipe->judges);
+    int outcome = asks ? rs_ask_judge(pipe, gate, 0, error, 0) : -1;
     if (outcome >= 0)
         return outcome;
     outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
@@ -115,13 +131,15 @@ int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
 {
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
         return judge_cancelled(run, stage, error, now);
-    return judge_exception(run->slots[stage].gate, error);
+    return judge_exception(run->pipe, run->slots[stage].gate, error);
 }
 
-/* For strategies: what an attempt that another task has made says to their gate. *error*: an Exception, or NULL. */
-int rs_gate_judge(rs_gate *gate, PyObject *value, PyObject *error)
+/* For strategies: what an attempt that another task has made says to their gate. *rest*: what is inside of it; *error*: an
+   Exception, or NULL. */
+int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error)
 {
+    const rs_pipeline *pipe = rs_rest_pipe(rest);
     if (error)
-        return judge_exception(gate, error);
-    return gate->judge_value ? Py_MAX(rs_ask_judge(gate, &gate->judge_value, value, 0), RS_SUCCESS) : RS_SUCCESS;
+        return judge_exception(pipe, gate, error);
+    return Py_MAX(rs_ask_judge(pipe, gate, 1, value, 0), RS_SUCCESS);
 }

@@ -12,6 +12,7 @@ PyObject *rs_permit_new(rs_run *run)
     self->weakrefs = NULL;
     self->ended = self->by_hand = 0;
     self->failed = self->ignored = 0;
+    self->noted = NULL;
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
@@ -88,7 +89,7 @@ static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
         run->base = (int16_t)i;
         run->inside = (uint8_t)(inside || i > base);    /* its time is told once, with the outermost */
         int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
-        rs_run_settle(run, outcome, NULL, in_finaliser, now);
+        rs_run_settle(run, outcome, self->noted, in_finaliser, now);
     }
 }
 
@@ -161,20 +162,17 @@ void rs_permit_drop(PyObject *permit) { rs_permit_end_as(permit, RS_ABANDON); }
 
 /* ---- how its answer is judged --------------------------------------------------------------------------------- */
 
-/* What the gate's own rule says about the answer. */
-static int judge(rs_gate *gate, PyObject *value)
+/* Keep what a failed answer asks for, where a gate may heed it when the answer has ended. */
+static void note(PermitObject *self, PyObject *value)
 {
-    PyObject *rule = rs_gate_own(gate, &gate->judge_value);
-    if (rule == NULL)
-        return RS_SUCCESS;
-    PyObject *answer = PyObject_CallOneArg(rule, value);
-    long outcome = answer ? PyLong_AsLong(answer) : -1;
-    Py_XDECREF(answer);
-    Py_DECREF(rule);
-    if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
-        return (int)outcome;
-    rs_drop_error();
-    return RS_IGNORED;              /* a raising predicate teaches nothing */
+    static PyObject *noted;
+    PyObject *hook = rs_python("resilio._retry_after", "noted", &noted), *found = hook ? PyObject_CallOneArg(hook, value) : NULL;
+    if (found == NULL)
+        rs_drop_error();
+    else if (found == Py_None)
+        Py_DECREF(found);
+    else
+        Py_XSETREF(self->noted, found);
 }
 
 static void take_answer(PermitObject *self, PyObject *value)
@@ -182,7 +180,10 @@ static void take_answer(PermitObject *self, PyObject *value)
     int64_t now = rs_clock_now(rs_clk);
     for (int i = self->run.base; i < Py_MIN(self->run.n, JUDGED); i++) {
         rs_slot *slot = &self->run.slots[i];
-        int outcome = RS_LIKELY(slot->gate->judge_value == NULL) ? RS_SUCCESS : judge(slot->gate, value);
+        int judges = RS_UNLIKELY(rs_judges_values(self->pipe, slot->gate));
+        int outcome = judges ? Py_MAX(rs_ask_judge(self->pipe, slot->gate, 1, value, 0), RS_SUCCESS) : RS_SUCCESS;
+        if (RS_UNLIKELY(outcome == RS_FAILURE && slot->gate->on_trip && self->noted == NULL))
+            note(self, value);
         self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
         self->ignored |= (uint64_t)(outcome == RS_IGNORED) << i;
         if (outcome != RS_SUCCESS && slot->first_ns == 0)

@@ -12,6 +12,8 @@ typedef struct {
     int by_hand;                    /* of try_acquire, acquire or aacquire: a drop at once is warned of */
     rs_frame frame;                 /* while the first item is made */
     uint64_t failed, ignored;       /* by slot: how its gate has judged the answer; 0: as a success, or there is none yet */
+    PyObject *noted;                /* what a failed answer asks of those who come back, for `on_trip`; or NULL. Never the answer, which
+                                       knows the permit: it is collected as soon as it is dropped */
     rs_slot slots[];                /* as many as are held, and one at least: with more it is too large for the quick allocator */
 } PermitObject;
 

@@ -34,6 +34,7 @@ static void permit_dealloc(PermitObject *self)
         rs_permit_drop((PyObject *)self);
     if (RS_UNLIKELY(self->run.ledger != NULL))
         rs_ledger_drop(&self->run.ledger);
+    Py_XDECREF(self->noted);
     Py_DECREF((PyObject *)self->pipe);
     PyObject_GC_Del(self);
 }

@@ -25,12 +25,16 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
 
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"gates", "holds", NULL};
+    static char *names[] = {"gates", "holds", "judges", NULL};
     rs_shares_stack();                      /* look for greenlets before there are calls */
-    PyObject *gates;
+    PyObject *gates, *judges = Py_None;
     int holds = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|p:Pipeline", names, &PyTuple_Type, &gates, &holds))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|pO:Pipeline", names, &PyTuple_Type, &gates, &holds, &judges))
         return -1;
+    if (judges != Py_None && (!PyTuple_Check(judges) || PyTuple_GET_SIZE(judges) != RS_JUDGES)) {
+        PyErr_Format(PyExc_TypeError, "judges: must be None or a tuple of %d judges, not %R", RS_JUDGES, judges);
+        return -1;
+    }
     Py_ssize_t n = PyTuple_GET_SIZE(gates);
     if (self->n >= 0) {
         PyErr_SetString(PyExc_RuntimeError, "a pipeline's gates are set once: calls under way hold their places");
@@ -62,6 +66,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         self->timed |= strategy && strategy->expired;
         self->placed |= strategy && (strategy->expired || strategy->delegates);
     }
+    Py_XSETREF(self->judges, judges == Py_None ? NULL : Py_NewRef(judges));
     Py_XSETREF(self->gates, Py_NewRef(gates));
     self->n = (int)n;
     return 0;
@@ -70,6 +75,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 static int pipeline_traverse(rs_pipeline *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->gates);
+    Py_VISIT(self->judges);
     return 0;
 }
 
@@ -80,6 +86,7 @@ static void pipeline_dealloc(rs_pipeline *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     PyMem_Free(self->gate);
     Py_CLEAR(self->gates);
+    Py_CLEAR(self->judges);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -324,6 +331,7 @@ static PyMethodDef pipeline_methods[] = {
     {NULL}};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},
+    {"judges", T_OBJECT, offsetof(rs_pipeline, judges), READONLY, "Of a client's pipeline its judges, by rule; else None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
     {NULL}};
 
@@ -331,7 +339,7 @@ PyTypeObject rs_PipelineType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Pipeline",
     .tp_basicsize = sizeof(rs_pipeline),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Pipeline(gates, holds=False)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
+    .tp_doc = "Pipeline(gates, holds=False, judges=None)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
     .tp_new = pipeline_new,
     .tp_init = (initproc)pipeline_init,
     .tp_dealloc = (destructor)pipeline_dealloc,

@@ -19,6 +19,11 @@ typedef struct {
     rs_ledger *ledger;              /* of the call that it is inside of, or a copy's own; or NULL */
 } RestObject;
 
+const rs_pipeline *rs_rest_pipe(PyObject *rest)
+{
+    return Py_IS_TYPE(rest, &rs_RestType) ? ((RestObject *)rest)->pipe : NULL;
+}
+
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                          int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane);
 

@@ -75,7 +75,8 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
     rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
-static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *error, int in_finaliser, int64_t now)
+/* *subject*: what has been raised or returned, or what is left to tell of it; or NULL. */
+static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
     int64_t latency = (slot->first_ns ? slot->first_ns : now) - slot->admitted_ns;
     if (RS_UNLIKELY(latency < 0))
@@ -100,7 +101,7 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     }
     rs_gate_unlock(gate);
     if (RS_UNLIKELY(gate->changes || gate->woken))
-        rs_gate_deliver(gate, error, in_finaliser);
+        rs_gate_deliver(gate, subject, in_finaliser);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_SETTLED) && !in_finaliser)
         rs_tell_settled(gate, outcome, latency);
     rs_slot_leave(slot);
@@ -125,8 +126,8 @@ static void end_bare(rs_run *run, int64_t now)
     rs_ledger_drop(&run->ledger);
 }
 
-/* Settle every gate with one outcome. *in_finaliser*: no listener is called. */
-void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, int64_t now)
+/* Settle every gate with one outcome. *subject*: as of settle_one. *in_finaliser*: no listener is called. */
+void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
     int n = run->n;
     if (RS_UNLIKELY(run->epoch != rs_epoch || n == run->base)) {
@@ -136,9 +137,9 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *error, int in_finaliser, 
     PyObject *slow = rs_run_count(run, now);
     run->n = run->base;
     for (int i = n - 1; i >= run->base; i--)
-        settle_one(run->slots[i].gate, &run->slots[i], outcome, error, in_finaliser, now);
+        settle_one(run->slots[i].gate, &run->slots[i], outcome, subject, in_finaliser, now);
     if (RS_UNLIKELY(slow != NULL))
-        tell_slow(slow, error, in_finaliser);
+        tell_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL, in_finaliser);
 }
 
 void rs_drop_error(void)
@@ -184,8 +185,8 @@ static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
 {
     if (RS_UNLIKELY(run->verdict >= 0))
         return run->verdict;
-    if (RS_UNLIKELY(gate->judge_value != NULL))
-        return Py_MAX(rs_ask_judge(gate, &gate->judge_value, value, run->status), RS_SUCCESS);
+    if (RS_UNLIKELY(rs_judges_values(run->pipe, gate)))
+        return Py_MAX(rs_ask_judge(run->pipe, gate, 1, value, run->status), RS_SUCCESS);
     return RS_SUCCESS;
 }
 
@@ -199,9 +200,8 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
     PyObject *slow = rs_run_count(run, now);
     run->n = run->base;
     for (int i = n - 1; i >= run->base; i--) {
-        rs_gate *gate = run->slots[i].gate;
-        int outcome = judge_value(run, gate, value);
-        settle_one(gate, &run->slots[i], outcome, NULL, 0, now);
+        int outcome = judge_value(run, run->slots[i].gate, value);
+        settle_one(run->slots[i].gate, &run->slots[i], outcome, value, 0, now);
         verdict = worse(verdict, outcome);
     }
     if (RS_UNLIKELY(slow != NULL))
@@ -276,7 +276,7 @@ int rs_run_succeeded(rs_run *run)
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         rs_gate *gate = slot->gate;
-        if (RS_UNLIKELY(gate->judge_value || slot->extra || (run->interrupt && run->interrupt_stage == i)))
+        if (RS_UNLIKELY(rs_judges_values(run->pipe, gate) || slot->extra || (run->interrupt && run->interrupt_stage == i)))
             return 0;
         if (now == 0 && !(gate->timeless & RS_NO_LATENCY))
             now = rs_clock_now(rs_clk);
@@ -325,7 +325,7 @@ static PyObject *hand_over(rs_run *run, int first, rs_end *end)
         for (int i = run->n - 1; i >= first; i--) {
             rs_slot *slot = &run->slots[i];
             run->n = (int16_t)i;
-            settle_one(slot->gate, slot, judge_value(run, slot->gate, end->value), NULL, 0, end->now_ns);
+            settle_one(slot->gate, slot, judge_value(run, slot->gate, end->value), end->value, 0, end->now_ns);
         }
     else {
         PyObject *permit = rs_permit_of_part(run, first, goes_on, end->now_ns);
@@ -387,7 +387,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
         if (i == run->base)
             slow = rs_run_count(run, end->now_ns);
         run->n = (int16_t)i;
-        settle_one(slot->gate, slot, end->outcome, end->error, 0, end->now_ns);
+        settle_one(slot->gate, slot, end->outcome, end->error ? end->error : end->value, 0, end->now_ns);
         verdict = worse(verdict, end->outcome);
     }
     if (end->error)
