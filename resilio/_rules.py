@@ -84,7 +84,8 @@ def resolved(config: Any, part: Part = "failing") -> tuple[Any, Callable[[Any], 
 
         part: What the policy wants to know of a preset.
     """
-    on, failed_if = getattr(config, "on", (Exception,)), getattr(config, "failed_if", None)
+    on: Any = getattr(config, "on", (Exception,))
+    failed_if = getattr(config, "failed_if", None)
     if not is_preset(on):
         return on, failed_if
     errors, results = on.part(part)

@@ -283,7 +283,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
 
 def _heed_retry_after(gate: Any, subject: object) -> None:
-    """What opened the breaker may say for how long: never probe earlier, nor with all others; never believe too much."""
+    """What opened the breaker may say for how long: never probe earlier, nor with all others; never trust too far."""
     asked = retry_after_of(subject)
     if asked is not None:
         gate.extend_open(spread(asked, RETRY_AFTER_CAP))

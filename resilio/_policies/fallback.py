@@ -238,8 +238,8 @@ def fallback(
     Args:
         targets: Functions that take the primary's arguments. In an async call they may be async or not.
         on: Which failures count: exception types, a predicate `exception -> bool | Outcome`, or a preset: "model" goes
-            on from what another provider may not meet. Refusals are judged like all others: `on=Exception` covers an open
-            breaker inside, and so does a preset. What does not count comes out as it is, a target's too.
+            on from what another provider may not meet. Refusals are judged like all others: `on=Exception` covers an
+            open breaker inside, and so does a preset. What does not count comes out as it is, a target's too.
         ignore: What does not count, of that: the same forms.
         failed_if: Which results count: a predicate `result -> bool | Outcome`; None: what a preset says. If nothing
             else is left, the primary's comes out.

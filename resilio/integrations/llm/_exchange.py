@@ -108,18 +108,21 @@ class Exchange:
         if error is None and not self.guard.limits:
             return
         left = self.guard.dialect.left(response.headers)
-        wait = None
+        pause = None
         if error is not None:
-            wait = retry_after_of(response)
-            if wait is None:
-                resets = [seconds for count, seconds in left.values() if count == 0 and seconds]
-                wait = max(resets, default=None)
-            error.retry_after = wait
-            wait = wait if meaning_of(error) == "rate" else None
-        if left or wait is not None:
-            most = self.guard.max_pause
-            wait = None if wait is None else spread(math.ceil(min(wait, most) * 1e3) / 1e3, most)
-            _limits.observe(_limits.limits_for(self.guard.policy, call), left, wait)
+            said = retry_after_of(response)
+            resets = [seconds for count, seconds in left.values() if count == 0 and seconds]
+            error.retry_after = wait = max(resets, default=None) if said is None else said
+            if wait is not None and meaning_of(error) == "rate":
+                pause = self._pause(wait, spread_out=said is not None)
+        if left or pause is not None:
+            _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
+
+    def _pause(self, wait: float, spread_out: bool) -> float:
+        """Return how long all calls stop; what was told to all callers ends for each at another time."""
+        most = self.guard.max_pause
+        rounded = min(math.ceil(min(wait, most) * 1e3) / 1e3, most)
+        return spread(rounded, most) if spread_out else rounded
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
         """Correct what the attempt has reserved."""

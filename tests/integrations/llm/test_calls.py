@@ -236,7 +236,7 @@ async def test_quota_is_not_retried(sdk: Sdk, server: Misbehaving) -> None:
     ids=["seconds", "ms", "date"],
 )
 async def test_rate_error_stops_all_calls(sdk: Sdk, server: Misbehaving, header: dict[str, str]) -> None:
-    """A 429 with Retry-After stops other calls of the limit for as long, not only the one that met it."""
+    """A 429 with Retry-After stops other calls of the limit for as long at least, not only the one that met it."""
     provide(server, sdk.wire, fails(429, "rate_limit_error", **header), answers())
     limit = rate_limit("1000/s")
     async with sdk.client(server, limit) as client:
@@ -249,7 +249,7 @@ async def test_rate_error_stops_all_calls(sdk: Sdk, server: Misbehaving, header:
     refusal = refusal_of(caught.value)
     assert refusal is not None
     assert refusal.reason == "paused"
-    assert 1.0 < refusal.retry_after <= 2.1
+    assert 1.0 < refusal.retry_after <= 4.1
     assert server.total == 1
 
 
