@@ -10,7 +10,7 @@ from local_server import LocalServer
 from resilio import CircuitOpenError, circuit_breaker
 
 
-@circuit_breaker("forecast")
+@circuit_breaker("forecast", on="http")
 async def forecast(client: httpx2.AsyncClient) -> str:
     """Ask how the weather will be."""
     response = await client.get("/today")
