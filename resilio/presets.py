@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
 
-_FAILING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+_FAILING = frozenset(range(500, 600))
+_PASSING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""Of those, what the next attempt may not meet: a method that is not implemented is not so a second later."""
 _BUSY = frozenset({408, 425, 429})
+_TRIED_AGAIN = _PASSING | _BUSY
 _UNSENT_STATUS = frozenset({425, 429})
 _TOO_MUCH = frozenset({429, 503, 504, 529})
 _SAYS_NOTHING = 400
@@ -80,7 +83,8 @@ def _http_failing(error: Any) -> bool:
 
 
 def _http_for_a_moment(error: Any) -> bool:
-    return _http_failing(error) or status_of(error) in _BUSY
+    status = status_of(error)
+    return status in _TRIED_AGAIN if status is not None else _http_failing(error)
 
 
 # Asked about each answer: where it has a status of a usual name, without a frame more.
@@ -94,7 +98,7 @@ def _http_result_failing(value: Any) -> bool:
 def _http_result_for_a_moment(value: Any) -> bool:
     status = getattr(value, "status_code", None) or getattr(value, "status", None)
     status = status if type(status) is int else status_of(value)
-    return status in _FAILING or status in _BUSY
+    return status in _TRIED_AGAIN
 
 
 def _http_result_unsent(value: Any) -> bool:
@@ -103,7 +107,7 @@ def _http_result_unsent(value: Any) -> bool:
 
 
 _http_result_failing.statuses = _FAILING  # type: ignore[attr-defined]  # what `judge_value` goes by, where there is a status
-_http_result_for_a_moment.statuses = _FAILING | _BUSY  # type: ignore[attr-defined]
+_http_result_for_a_moment.statuses = _TRIED_AGAIN  # type: ignore[attr-defined]
 _http_result_unsent.statuses = _UNSENT_STATUS  # type: ignore[attr-defined]
 
 
@@ -158,7 +162,7 @@ def _model_for_a_moment(error: Any) -> bool:
     if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
         return False
     status = _model_status(error)
-    return status in _FAILING or status in _BUSY if status is not None else _http_for_a_moment(error)
+    return status in _TRIED_AGAIN if status is not None else _http_for_a_moment(error)
 
 
 def _model_elsewhere(error: Any) -> bool:

@@ -117,7 +117,9 @@ def test_each_key_of_a_keyed_policy_may_have_a_preset() -> None:
 # ---- what each policy hears of a preset ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "failing"), [(404, False), (429, False), (408, False), (500, True), (503, True)])
+@pytest.mark.parametrize(
+    ("status", "failing"), [(404, False), (429, False), (408, False), (500, True), (501, True), (503, True)]
+)
 def test_a_breaker_hears_what_is_a_failure(status: int, failing: bool) -> None:
     """Of an exception with a status and of a returned response the same."""
     breaker = circuit_breaker(on="http")
@@ -147,7 +149,7 @@ def test_a_retry_around_a_function_repeats_only_what_was_not_done(status: int, a
     assert _tries(retry(on="http", backoff=0.0, budget=None), status) == attempts
 
 
-@pytest.mark.parametrize(("status", "attempts"), [(429, 3), (503, 3), (500, 3), (408, 3), (404, 1)])
+@pytest.mark.parametrize(("status", "attempts"), [(429, 3), (503, 3), (500, 3), (408, 3), (501, 1), (404, 1)])
 def test_an_idempotent_one_repeats_what_may_be_over(status: int, attempts: int) -> None:
     """`idempotent=True` says of a function what a client knows of a method."""
     assert _tries(retry(on="http", idempotent=True, backoff=0.0, budget=None), status) == attempts

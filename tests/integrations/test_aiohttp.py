@@ -232,7 +232,7 @@ async def test_a_breaker_stays_open_as_long_as_retry_after_asks(server: Misbehav
         with pytest.raises(resilio.CircuitOpenError) as caught:
             await client.get(server.url + "/ok")
     assert caught.value.retry_after is not None
-    assert 1.0 < caught.value.retry_after <= 41.0  # longer than the breaker's own
+    assert 30 < caught.value.retry_after <= 60
 
 
 async def test_a_redirect_passes_the_policy_once_more(server: Misbehaving) -> None:

@@ -116,7 +116,7 @@ def statuses(server: Misbehaving, *codes: int) -> list[str]:
 
 
 @Kinds
-@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("status", [500, 501, 503])
 def test_a_breaker_without_options_opens_after_errors_of_the_server(
     kind: str, server: Misbehaving, status: int
 ) -> None:
