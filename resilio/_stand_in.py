@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-__all__ = ["StandIn", "heeds_time", "instead_of", "mark_as_heeding_time"]
+__all__ = ["StandIn", "heeds_time", "instead_of", "mark_as_heeding_time", "returns_with_headers"]
 
 F = TypeVar("F")
 
@@ -50,14 +50,16 @@ def instead_of(fn: Any, kind: str, usual: str) -> str:
     return fn.instead.get(kind, usual) if isinstance(fn, StandIn) else usual
 
 
-def mark_as_heeding_time(fn: F) -> F:
+def mark_as_heeding_time(fn: F, *, to_headers: bool = False) -> F:
     """
     Return `fn`, marked as one that ends by itself when the ambient deadline passes, although it is not async.
 
     Args:
         fn: A function of an integration, which gives its sockets no more time than is left.
+
+        to_headers: Whether it returns with the headers of an answer: then the clock `first` bounds it as well.
     """
-    fn._resilio_heeds_time = True  # type: ignore[attr-defined]
+    fn._resilio_heeds_time = "to headers" if to_headers else True  # type: ignore[attr-defined]
     return fn
 
 
@@ -68,4 +70,14 @@ def heeds_time(fn: Any) -> bool:
     Args:
         fn: A function, or what stands for a client.
     """
-    return getattr(fn, "_resilio_heeds_time", False) is True
+    return getattr(fn, "_resilio_heeds_time", False) in (True, "to headers")
+
+
+def returns_with_headers(fn: Any) -> bool:
+    """
+    Return whether `fn` is marked as one that returns with the headers of an answer.
+
+    Args:
+        fn: A function.
+    """
+    return getattr(fn, "_resilio_heeds_time", False) == "to headers"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resilio import _context
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._stand_in import returns_with_headers
 from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def timed(gate: TimeoutGate, rest: Rest) -> Any:
 
         DeadlineExceededError: The ambient deadline passed, before or with it.
     """
-    limit = rest.cut = _limit_of(gate)
+    limit = rest.cut = _limit_of(gate, gate.first if returns_with_headers(rest.func) else None)
     try:
         with limit:
             return rest()
@@ -133,8 +134,8 @@ def timed(gate: TimeoutGate, rest: Rest) -> Any:
         raise gate.timed_out(limit.until_ns, limit.seconds, limit.clock) from error
 
 
-def _limit_of(gate: TimeoutGate) -> TimeLimit:
-    total, first = gate.total, gate.first
+def _limit_of(gate: TimeoutGate, first: float | None) -> TimeLimit:
+    total = gate.total
     seconds, which = (first, "first") if total is None or (first is not None and first < total) else (total, "total")
     if seconds is None:
         return TimeLimit(gate, NEVER_NS, 0.0)

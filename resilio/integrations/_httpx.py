@@ -21,7 +21,7 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.integrations._extras import missing
 from resilio.integrations._raised_in import frames_of, ways_of
 from resilio.integrations._refusals import Path, in_terms_of
-from resilio.integrations._socket_time import BodyTime, end_out_of_time, late_of, left_of
+from resilio.integrations._socket_time import BodyTime, end_out_of_time, late_of, left_of, narrow_reads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -319,11 +319,8 @@ class TimedBody(Body):
     def limit(self, request: Any, time: BodyTime | None) -> None:
         """Have the body come in its time; a socket that is not ours waits no longer than is allowed for any part."""
         self._time = time
-        times = request.extensions.get("timeout")
-        if time is None or not isinstance(times, dict):
-            return
-        read = times.get("read")
-        times["read"] = time.longest_wait if read is None else min(read, time.longest_wait)
+        if time is not None:
+            narrow_reads(request, time.longest_wait)
 
     def __next__(self) -> bytes:
         time, iterator = getattr(self, "_time", None), self._iterator

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resilio._native.timing import TimeoutGate
     from resilio._policy import Policy
 
-__all__ = ["BodyTime", "BodyTimes", "end_late", "end_out_of_time", "late_of", "left_of", "wait"]
+__all__ = ["BodyTime", "BodyTimes", "end_late", "end_out_of_time", "late_of", "left_of", "narrow_reads", "wait"]
 
 _TIMEOUTS = {"Timeout", "TimeoutError", "TimeoutException"}
 """What clients call the broadest class of their timeouts."""
@@ -87,6 +87,21 @@ def late_of(error: BaseException) -> Exception | None:
         return None  # it was found nearer to the socket
     names = {kind.__name__ for kind in type(error).__mro__}
     return late_error() if names & _TIMEOUTS else None
+
+
+def narrow_reads(request: Any, seconds: float) -> None:
+    """
+    Have a client of httpx wait no longer for the next bytes, by what a request says to any transport.
+
+    Args:
+        request: Of httpx or httpx2.
+
+        seconds: The most that its read timeout may be.
+    """
+    times = dict(request.extensions.get("timeout") or {})
+    before = times.get("read")
+    times["read"] = seconds if before is None else min(before, seconds)
+    request.extensions["timeout"] = times
 
 
 def end_late(permit: Permit, error: BaseException) -> bool:

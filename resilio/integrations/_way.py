@@ -163,7 +163,7 @@ def _strategies(pipeline: core.Pipeline, inside: Send) -> Send:
         def rest(request: Any) -> Any:  # a function: whether it is a coroutine function is seen at once
             return inside(sender, request)
 
-        return call(mark_as_heeding_time(rest) if timed else rest, request)
+        return call(mark_as_heeding_time(rest, to_headers=True) if timed else rest, request)
 
     return through
 

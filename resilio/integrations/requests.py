@@ -3,7 +3,7 @@ An adapter for requests under guard: `session.mount("https://", Adapter(policy))
 
 Why here: an adapter sees each request on the wire, redirects included, and its body to the last byte, with
 `stream=True` too. When not: a policy around a function that reads the whole answer needs no adapter. What it is not: a
-way to interrupt a thread; how long one may hang is said by requests' own `timeout`.
+way to interrupt a thread; timeouts and deadlines bound each wait of its socket instead.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the prepared
-                request. A standard stack is used without its hedge and timeout, which cannot stop a thread.
+                request. A standard stack is used without its hedge, which needs an event loop.
             on_reject: What a refusal becomes: "raise" an exception that is a RequestException as well, or "respond"
                 with a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After.
             replay_safe: Which requests may be sent again after they have reached the server, by retries: those of

@@ -73,7 +73,8 @@ def _open_sync(call: ModelCall, clocks: SyncClocks) -> Any:
     try:
         request = exchange.begin()
         clocks.narrow(request, body=False)
-        response = exchange.has_come(exchange.inner.handle_request(request))
+        with clocks.step():
+            response = exchange.has_come(exchange.inner.handle_request(request))
         clocks.narrow(request, body=True)
         if response.status_code >= 400:
             _read_sync(response)
@@ -109,7 +110,7 @@ def events_sync(call: ModelCall) -> Iterator[bytes]:
     clocks = SyncClocks(exchange.guard.clocks)
     incoming = exchange.incoming = Incoming(call, _open_sync(call, clocks))
     try:
-        for chunk in incoming.chunks():
+        for chunk in clocks.each(incoming.chunks()):
             whole = incoming.feed(chunk)
             clocks.saw(incoming.moved)
             if whole:

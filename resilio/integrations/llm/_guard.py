@@ -20,6 +20,7 @@ from resilio._policies.fallback import Fallback
 from resilio._policies.retry import Retry
 from resilio._policy import Policy
 from resilio._shapes import kind_of
+from resilio._stand_in import mark_as_heeding_time
 from resilio._standard import Standard, _fits, _Part
 from resilio.integrations import _body
 from resilio.integrations._connecting import time_connects
@@ -87,7 +88,9 @@ class ModelGuard:
         self.is_async = issubclass(type(client._client), self.http.AsyncClient)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
         self.clocks = None if self.is_async else clocks_in(_parts(policy))
-        fns = (_called_after(client, getattr(_attempts, name)) for name in (asked, streamed))
+        fns = [_called_after(client, getattr(_attempts, name)) for name in (asked, streamed)]
+        if not self.is_async:
+            fns = [mark_as_heeding_time(fn) for fn in fns]
         self.answer, self.events = _guarded(policy, self.clocks, *fns)
 
     def install(self) -> None:

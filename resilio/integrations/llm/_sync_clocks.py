@@ -1,21 +1,25 @@
 """
-The clocks of streams that threads read: `first` and `idle` of the policy's timeout, which cannot interrupt a thread.
+The clocks of streams that threads read: the policy's timeout, which cannot interrupt a thread.
 
-Silence is ended by the HTTP client's own read timeout, which is made no longer than the clocks allow; pings, which keep
-that from running out, are met by a look at the clock whenever something has come. A step that is ended by neither may
-so take up to the longer of the two clocks.
+Each step of reading has the time that the clocks leave, which bounds every wait of the socket; see `_socket_time`.
+Pings, which are no progress, do not give more. Below a transport that is not the client's own, the read timeout of the
+request is made no longer than the clocks allow, and the time is looked at whenever something has come.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
 from resilio._policies.timeout import Timeout
-from resilio.errors import CallTimeoutError
+from resilio._quantile import Quantile
+from resilio._time_limit import TimeLimit
+from resilio.integrations._socket_time import narrow_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from resilio._policy import Policy
 
@@ -23,34 +27,44 @@ __all__ = ["SyncClocks", "clocks_in"]
 
 
 def clocks_in(parts: Iterable[Policy[Any]]) -> Timeout | None:
-    """Return the timeout among the parts of a policy that has clocks for streams, None if there is none."""
-    return next((one for one in parts if isinstance(one, Timeout) and (one.config.first or one.config.idle)), None)
+    """Return the timeout among the parts of a policy, None if there is none."""
+    return next((one for one in parts if isinstance(one, Timeout) and not one.config.thread), None)
 
 
 class SyncClocks:
     """The clocks of one attempt."""
 
-    __slots__ = ("_any", "_of", "_since_ns")
+    __slots__ = ("_any", "_began_ns", "_of", "_since_ns")
 
     def __init__(self, of: Timeout | None) -> None:
         """Begin with the request."""
         self._of = of
         self._any = False
-        self._since_ns = clock.now_ns()
+        self._began_ns = self._since_ns = clock.now_ns()
 
     def narrow(self, request: Any, *, body: bool) -> None:
         """Let no read of the client's take longer than the clocks allow, until the headers or in the body."""
         if self._of is None:
             return
         config = self._of.config
-        limits = [config.first, config.idle] if body else [config.first]
-        known = [limit for limit in limits if limit is not None]
-        if len(known) < len(limits):
-            return
-        times = dict(request.extensions.get("timeout") or {})
-        before = times.get("read")
-        times["read"] = max(known) if before is None else min(before, max(known))
-        request.extensions["timeout"] = times
+        clocks = [config.first, config.idle] if body else [config.first]
+        known = [limit for limit in clocks if limit is not None]
+        if len(known) == len(clocks):
+            narrow_reads(request, max(known))
+
+    def step(self) -> AbstractContextManager[None]:
+        """Return the time that the next step has, to be entered around it."""
+        limit = self._nearest()
+        return nullcontext() if limit is None else limit
+
+    def each(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Give the pieces of an answer, each in its time."""
+        while True:
+            with self.step():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
     def saw(self, moved: bool) -> None:
         """
@@ -65,12 +79,27 @@ class SyncClocks:
 
     def check(self) -> None:
         """Raise if the time is up."""
-        if self._of is None:
-            return
-        which, limit = ("idle", self._of.config.idle) if self._any else ("first", self._of.config.first)
-        if limit is not None and clock.now_ns() - self._since_ns >= limit * 1e9:
-            raise CallTimeoutError(which, limit, self._of.name)
+        limit = self._nearest()
+        if limit is not None and clock.now_ns() >= limit.until_ns:
+            raise limit.expired()
 
     def resume(self) -> None:
         """Begin anew: the consumer's own time does not count."""
-        self._since_ns = clock.now_ns()
+        now_ns = clock.now_ns()
+        self._began_ns += now_ns - self._since_ns
+        self._since_ns = now_ns
+
+    def _nearest(self) -> TimeLimit | None:
+        if self._of is None:
+            return None
+        gate, config = self._of._gate, self._of.config
+        which, seconds = ("idle", config.idle) if self._any else ("first", config.first)
+        limits = [] if seconds is None else [TimeLimit(gate, self._since_ns + _ns(seconds), seconds, which)]
+        total = config.ceiling if isinstance(config.total, Quantile) else config.total  # learned of whole answers
+        if total is not None:
+            limits.append(TimeLimit(gate, self._began_ns + _ns(total), total))
+        return min(limits, key=lambda limit: limit.until_ns, default=None)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

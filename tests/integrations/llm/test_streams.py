@@ -8,7 +8,7 @@ import gzip
 import logging
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -19,9 +19,12 @@ from servers.models import Responses, answers, fails, hangs, provide, streams
 from servers.sdks import Sdk
 
 from resilio import (
+    CallTimeoutError,
+    DeadlineExceededError,
     bulkhead,
     circuit_breaker,
     constant,
+    deadline,
     hedge,
     pipeline,
     policy_of,
@@ -568,6 +571,31 @@ def test_sync_clocks(sdk: Sdk, server: Misbehaving, behaviour: Any, which: str, 
         assert "".join(seen) == said
     errors = [caught.value, caught.value.__cause__]
     assert next(error.clock for error in errors if hasattr(error, "clock")) == which
+
+
+@pytest.mark.parametrize("behaviour", [streams("a", end="pings"), streams("a", end="hang"), hangs])
+@pytest.mark.parametrize("ambient", [False, True], ids=["timeout", "deadline"])
+def test_a_time_that_was_given_ends_a_thread(sdk: Sdk, server: Misbehaving, behaviour: Any, ambient: bool) -> None:
+    """A timeout that was asked for was left out for threads without a word, and a deadline bounded no socket."""
+    provide(server, sdk.wire, behaviour)
+    breaker = judging()
+    policy = breaker if ambient else pipeline(breaker, timeout(0.2))
+    around = deadline(0.2) if ambient else nullcontext()
+    raises = pytest.raises(Exception, match=r"timed out|interrupted|passed|within")
+    with sdk.sync_client(server, policy) as client, raises as caught, around:
+        list(sdk.stream(client.with_options(max_retries=0)))
+    errors = [caught.value, caught.value.__cause__]
+    assert any(isinstance(error, (CallTimeoutError, DeadlineExceededError)) for error in errors)
+    assert breaker.snapshot().inflight == 0
+
+
+def test_a_timeout_that_was_given_ends_a_whole_answer(sdk: Sdk, server: Misbehaving) -> None:
+    """`standard(..., timeout=)` guards a client for threads, too."""
+    provide(server, sdk.wire, hangs)
+    policy = standard(f"{sdk.name}-hangs-sync", on="model", timeout=0.2, attempts=1)
+    with sdk.sync_client(server, policy) as client, pytest.raises(sdk.module.APITimeoutError):
+        sdk.ask(client.with_options(max_retries=0))
+    assert_no_leaks(policy)
 
 
 def test_sync_stream_in_time_is_left_alone(sdk: Sdk, server: Misbehaving) -> None:
