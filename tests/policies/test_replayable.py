@@ -52,6 +52,21 @@ class Sent(io.RawIOBase):
         return True
 
 
+@pytest.fixture(autouse=True, scope="module")
+def database() -> Iterator[None]:
+    """A database for the cursors, closed in the end."""
+    opened.append(sqlite3.connect(":memory:"))
+    yield
+    opened.pop().close()
+
+
+opened: list[sqlite3.Connection] = []
+
+
+def a_cursor() -> sqlite3.Cursor:
+    return opened[0].cursor()
+
+
 def a_file() -> Any:
     return io.BytesIO(b"body")
 
@@ -80,7 +95,7 @@ async def stream() -> AsyncIterator[int]:
     yield 1
 
 
-LASTING = (MagicMock, Mock, AsyncMock, lambda: MagicMock(spec=io.BytesIO), lambda: sqlite3.connect(":memory:").cursor())
+LASTING = (MagicMock, Mock, AsyncMock, lambda: MagicMock(spec=io.BytesIO), a_cursor)
 USED = (lambda: iter([1]), lambda: map(int, ()), lambda: (one for one in ()), stream, read_to_its_end, Sent, closed)
 
 
@@ -303,7 +318,7 @@ def test_self_does_not_keep_a_hedge_from_copying(backend: str) -> None:
 def test_two_at_a_time_use_only_what_bears_it() -> None:
     """A hedge's copy runs beside the primary: neither a cursor nor a file, rewound or not, is for two at a time."""
     assert is_lasting(MagicMock(), True)
-    for make in (Consumer, a_file, lambda: sqlite3.connect(":memory:").cursor()):
+    for make in (Consumer, a_file, a_cursor):
         assert is_lasting(make(), False)
         assert not is_lasting(make(), True)
 
