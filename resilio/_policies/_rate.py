@@ -14,6 +14,8 @@ from resilio._options import option
 __all__ = ["Rate", "cost_of_a_call", "parse_rate", "tokens"]
 
 ABSURD_TOKENS = 1e9
+REQUESTS = "requests"
+LARGEST_WINDOW = 1000
 SMALLEST = 1e-6
 """Tokens are counted in millionths."""
 
@@ -93,12 +95,13 @@ class Rate:
         cost: What a call costs: a number >= 0, or a function of the call's arguments that gives one. One that raises or
             gives something else costs 1.
 
-        burst: Tokens there are at most, so what passes at once after a pause; one second's worth if None, at least 1
-            and at least what a call costs.
+        burst: Tokens there are at most, so what passes at once after a pause. None: of up to 1,000 requests in more than
+            a second at most that many pass in any such period, all at once if need be; of any other rate, one second's
+            worth, at least 1 and at least what a call costs.
     """
 
     rate: str = option(_text)
-    unit: str = option(_unit, default="requests", kw_only=True)
+    unit: str = option(_unit, default=REQUESTS, kw_only=True)
     cost: float | Callable[..., float] = option(cost_of_a_call, default=1, kw_only=True)
     burst: float | None = option(tokens, default=None, kw_only=True, positive=True, none_ok=True)
 
@@ -117,13 +120,28 @@ class Rate:
         return parse_rate("rate", self.rate)[1]
 
     @property
+    def is_window(self) -> bool:
+        """
+        Whether at most `amount` calls pass in any `period`, exactly, and not a token bucket decides.
+
+        So it is for requests without `burst`, of a whole number up to 1,000, and a period longer than a second.
+        """
+        amount, period = parse_rate("rate", self.rate)
+        constant = 0.0 if callable(self.cost) else self.cost
+        is_small = amount == int(amount) and 1 <= amount <= LARGEST_WINDOW and constant <= amount
+        return self.burst is None and self.unit == REQUESTS and period > 1.0 and is_small
+
+    @property
     def largest_burst(self) -> float:
-        """The burst in force: as given, or one second's worth, at least 1 and at least what a call costs."""
+        """The burst in force: as given; of a window its amount; or one second's worth, at least 1 and what a call costs."""
         if self.burst is not None:
             return self.burst
+        if self.is_window:
+            return self.amount
         constant = 0.0 if callable(self.cost) else self.cost
         return min(max(self.amount / self.period, constant, 1.0), ABSURD_TOKENS)
 
-    def native(self) -> tuple[str, float, int, float, Any]:
+    def native(self) -> tuple[str, float, int, float, Any, bool]:
         """Return the rate as the gate takes it."""
-        return self.unit, self.amount, max(1, round(self.period * 1e9)), self.largest_burst, self.cost
+        period_ns = max(1, round(self.period * 1e9))
+        return self.unit, self.amount, period_ns, self.largest_burst, self.cost, self.is_window

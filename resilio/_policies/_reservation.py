@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resilio._blocks import finish
+from resilio._native import clock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +25,7 @@ class Reservation:
     the call refused, has taken nothing.
     """
 
-    __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_taken")
+    __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_since_ns", "_taken")
 
     def __init__(self, pipeline: Pipeline, gate: LimiterGate, amounts: Amounts) -> None:
         """Remember what to take; nothing is taken yet."""
@@ -32,12 +33,14 @@ class Reservation:
         self._gate = gate
         self._amounts = amounts
         self._permit: Permit | None = None
+        self._since_ns = 0  # when it was taken, at the latest
         self._taken: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Take the estimate, waiting in this thread if the limit queues; raises the refusal."""
         self._once()
         self._permit = self._pipeline.acquire(self._amounts)
+        self._since_ns = clock.now_ns()
         return self
 
     def __exit__(
@@ -50,6 +53,7 @@ class Reservation:
         """Take the estimate, waiting in this task if the limit queues; raises the refusal."""
         self._once()
         self._permit = await self._pipeline.aacquire(self._amounts)
+        self._since_ns = clock.now_ns()
         return self
 
     async def __aexit__(
@@ -76,7 +80,7 @@ class Reservation:
             before = self._taken.get(unit, self._amounts.of(unit))
             self._taken[unit] = checked.of(unit)
             if not self._amounts.shadow:
-                self._gate.adjust(unit, checked.of(unit) - before)
+                self._gate.adjust(unit, checked.of(unit) - before, self._since_ns)
 
     def cancel(self) -> None:
         """Give everything back and end the block's permit: the callee was not called after all."""

@@ -1,17 +1,20 @@
-/* Several token buckets that a call takes from together: of all of them, or of none; and what comes next in a queue.
+/* Several rates that a call takes from together: of all of them, or of none; and what comes next in a queue.
  *
- * Unlike in gcra.h a cost of no tokens is not free: it waits while a bucket is in debt. No Python.h; the owner locks.
+ * A rate is a token bucket (gcra.h) or, where it has a log, an exact sliding window (sliding_log.h). Unlike in gcra.h a cost of no tokens is not free: it waits while a bucket is in debt. No Python.h; the owner locks.
  */
 #ifndef RS_BUCKETS_H
 #define RS_BUCKETS_H
 #include <string.h>
 #include "gcra.h"
+#include "sliding_log.h"
 
 #define RS_MOST_RATES 8
 
 typedef struct rs_buckets {
     int n;
-    rs_gcra bucket[RS_MOST_RATES];
+    int logs;                               /* how many of them are sliding windows */
+    rs_gcra bucket[RS_MOST_RATES];          /* of a window `burst` alone: its limit */
+    rs_log *log[RS_MOST_RATES];             /* owned; NULL: a token bucket */
 } rs_buckets;
 
 /* Nanoseconds until *n* tokens are there. May be more than the bucket ever holds: the sum of what several calls take. */
@@ -31,12 +34,67 @@ static inline int rs_bucket_take(rs_gcra *bucket, int64_t now_ns, int64_t n)
     return 1;
 }
 
+/* ---- one rate, of either kind -------------------------------------------------------------------------------- */
+
+static inline int64_t rs_rate_wait(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
+{
+    return buckets->log[i] ? rs_log_wait(buckets->log[i], now_ns, n) : rs_bucket_wait(&buckets->bucket[i], now_ns, n);
+}
+
+static inline int64_t rs_rate_available(rs_buckets *buckets, int i, int64_t now_ns)
+{
+    return buckets->log[i] ? rs_log_available(buckets->log[i], now_ns) : rs_gcra_available(&buckets->bucket[i], now_ns);
+}
+
+static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
+{
+    if (buckets->log[i])
+        rs_log_debit(buckets->log[i], now_ns, n);
+    else
+        rs_gcra_debit(&buckets->bucket[i], now_ns, n);
+}
+
+/* *taken_ns*: when they were taken, at the latest. */
+static inline void rs_rate_give_back(rs_buckets *buckets, int i, int64_t taken_ns, int64_t n)
+{
+    if (buckets->log[i])
+        rs_log_give_back(buckets->log[i], taken_ns, n);
+    else
+        rs_gcra_give_back(&buckets->bucket[i], n);
+}
+
+static inline void rs_rate_hold(rs_buckets *buckets, int i, int64_t now_ns, int64_t until_ns)
+{
+    if (buckets->log[i])
+        rs_log_hold(buckets->log[i], until_ns);
+    else
+        rs_gcra_hold(&buckets->bucket[i], now_ns, until_ns);
+}
+
+static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
+{
+    if (buckets->log[i])
+        rs_log_clear(buckets->log[i]);
+    else
+        rs_gcra_fill(&buckets->bucket[i], now_ns);
+}
+
+/* Have *tokens* at *now_ns*, at most what the rate holds; fewer than none: a debt. */
+static inline void rs_rate_set(rs_buckets *buckets, int i, int64_t now_ns, int64_t tokens)
+{
+    rs_rate_fill(buckets, i, now_ns);
+    if (tokens < buckets->bucket[i].burst)
+        rs_rate_debit(buckets, i, now_ns, buckets->bucket[i].burst - tokens);
+}
+
+/* ---- all of them --------------------------------------------------------------------------------------------- */
+
 /* Nanoseconds until all have what the call costs. */
 static inline int64_t rs_buckets_wait(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     int64_t longest = 0;
     for (int i = 0; i < buckets->n; i++) {
-        int64_t wait = rs_bucket_wait(&buckets->bucket[i], now_ns, cost[i]);
+        int64_t wait = rs_rate_wait(buckets, i, now_ns, cost[i]);
         longest = wait > longest ? wait : longest;
     }
     return longest;
@@ -45,24 +103,24 @@ static inline int64_t rs_buckets_wait(rs_buckets *buckets, int64_t now_ns, const
 static inline void rs_buckets_debit(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     for (int i = 0; i < buckets->n; i++)
-        rs_gcra_debit(&buckets->bucket[i], now_ns, cost[i]);
+        rs_rate_debit(buckets, i, now_ns, cost[i]);
 }
 
 /* Take of all: 1; or 0, and nothing changes. */
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     if (buckets->n == 1)
-        return rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
+        return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0]) : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
     if (rs_buckets_wait(buckets, now_ns, cost) > 0)
         return 0;
     rs_buckets_debit(buckets, now_ns, cost);
     return 1;
 }
 
-static inline void rs_buckets_give_back(rs_buckets *buckets, const int64_t *cost)
+static inline void rs_buckets_give_back(rs_buckets *buckets, int64_t taken_ns, const int64_t *cost)
 {
     for (int i = 0; i < buckets->n; i++)
-        rs_gcra_give_back(&buckets->bucket[i], cost[i]);
+        rs_rate_give_back(buckets, i, taken_ns, cost[i]);
 }
 
 /* The first bucket that never holds as much, or -1. */
@@ -80,7 +138,7 @@ static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const
     int tightest = 0;
     int64_t longest = -1;
     for (int i = 0; i < buckets->n; i++) {
-        int64_t wait = rs_bucket_wait(&buckets->bucket[i], now_ns, cost[i]);
+        int64_t wait = rs_rate_wait(buckets, i, now_ns, cost[i]);
         if (wait > longest) {
             longest = wait;
             tightest = i;
@@ -89,31 +147,43 @@ static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const
     return tightest;
 }
 
-/* The future of a queue: the buckets as they will be when the last in it has been served. While the first waits for one
- * bucket another fills up and runs over, so no sum over the queue tells it; it is played through, call by call. */
+/* The future of a queue: the token buckets as they will be when the last in it has been served. While the first waits for one
+ * bucket another fills up and runs over, so no sum over the queue tells it; it is played through, call by call. Of a sliding
+ * window the future is the queue itself: what the calls in it will take, and when. */
 typedef struct rs_plan {
     int64_t at_ns;                          /* when the last is served */
-    rs_buckets buckets;
+    int n;
+    uint8_t is_log[RS_MOST_RATES];
+    rs_gcra bucket[RS_MOST_RATES];
 } rs_plan;
 
 static inline void rs_plan_begin(rs_plan *plan, const rs_buckets *buckets, int64_t now_ns)
 {
     plan->at_ns = now_ns;
-    memcpy(&plan->buckets, buckets, sizeof(rs_buckets));
+    plan->n = buckets->n;
+    for (int i = 0; i < buckets->n; i++)
+        plan->is_log[i] = buckets->log[i] != NULL;
+    memcpy(plan->bucket, buckets->bucket, sizeof plan->bucket);
 }
 
-/* When a call that queues now will be served. */
+/* When a call that queues now will have its tokens, as far as token buckets go. */
 static inline int64_t rs_plan_next(const rs_plan *plan, int64_t now_ns, const int64_t *cost)
 {
-    int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns;
-    rs_buckets buckets = plan->buckets;     /* looking moves a bucket's clock on */
-    return start + rs_buckets_wait(&buckets, start, cost);
+    int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns, longest = 0;
+    for (int i = 0; i < plan->n; i++) {
+        rs_gcra bucket = plan->bucket[i];   /* looking moves a bucket's clock on */
+        int64_t wait = plan->is_log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
+        longest = wait > longest ? wait : longest;
+    }
+    return start + longest;
 }
 
 /* It queues, and will be served at *at_ns*. */
 static inline void rs_plan_add(rs_plan *plan, int64_t at_ns, const int64_t *cost)
 {
     plan->at_ns = at_ns;
-    rs_buckets_debit(&plan->buckets, at_ns, cost);
+    for (int i = 0; i < plan->n; i++)
+        if (!plan->is_log[i])
+            rs_gcra_debit(&plan->bucket[i], at_ns, cost[i]);
 }
 #endif

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from fractions import Fraction
 
-__all__ = ["Bucket", "LimiterOracle"]
+__all__ = ["Bucket", "LimiterOracle", "Window"]
 
 Costs = tuple[Fraction, ...]
 
@@ -32,6 +33,64 @@ class Bucket:
         missing = cost - self.tokens
         return max(0, -(-missing // self.per_ns))
 
+    def take(self, cost: Fraction) -> None:
+        """Take *cost*, into debt if it is not there."""
+        self.tokens -= cost
+
+    def give_back(self, cost: Fraction, taken_ns: int | None) -> None:  # noqa: ARG002 - a bucket does not care
+        """Put *cost* back."""
+        self.tokens = min(self.burst, self.tokens + cost)
+
+
+@dataclasses.dataclass
+class Window:
+    """At most *burst* in any *period_ns*; costs are whole numbers."""
+
+    burst: Fraction
+    period_ns: int
+    entries: list[tuple[int, Fraction]] = dataclasses.field(default_factory=list)
+    at_ns: int = 0
+
+    @property
+    def room(self) -> int:
+        """Entries kept, at most: as many as there are tokens, rounded up to a power of two."""
+        return 1 << (max(4, int(self.burst)) - 1).bit_length()
+
+    @property
+    def tokens(self) -> Fraction:
+        return self.burst - sum((amount for _, amount in self.entries), Fraction(0))
+
+    def fill(self, now_ns: int) -> None:
+        self.at_ns = now_ns
+        self.entries = [entry for entry in self.entries if entry[0] > now_ns - self.period_ns]
+
+    def wait_ns(self, cost: Fraction) -> int:
+        """The first time at which what is still in the window leaves room for *cost*."""
+        times = [self.at_ns, *(at_ns + self.period_ns for at_ns, _ in self.entries)]
+        inside = {at: sum(n for t, n in self.entries if t > at - self.period_ns) for at in times}
+        return min((at for at in times if inside[at] + cost <= self.burst), default=max(times)) - self.at_ns
+
+    def take(self, cost: Fraction) -> None:
+        """Take *cost*; with no room for another entry the newest is dated anew."""
+        if cost <= 0:
+            return
+        newest = self.entries[-1] if self.entries else None
+        if newest and (newest[0] == self.at_ns or len(self.entries) == self.room):
+            self.entries[-1] = (self.at_ns, newest[1] + cost)
+        else:
+            self.entries.append((self.at_ns, cost))
+
+    def give_back(self, cost: Fraction, taken_ns: int | None) -> None:
+        """Put *cost* back where it was taken, or else take it off the oldest; what has left the window is back."""
+        if taken_ns is not None and taken_ns <= self.at_ns - self.period_ns:
+            return
+        for entry in sorted(self.entries, key=lambda entry: (entry[0] != taken_ns, entry[0])):
+            part = min(cost, entry[1])
+            cost -= part
+            at = self.entries.index(entry)
+            self.entries[at] = (entry[0], entry[1] - part)
+        self.entries = [entry for entry in self.entries if entry[1]]
+
 
 @dataclasses.dataclass
 class Waiting:
@@ -47,8 +106,9 @@ class LimiterOracle:
     `waits_ns` is how long a call would have had to wait when it came.
     """
 
-    def __init__(self, buckets: list[Bucket], max_queued: int, max_wait_ns: int) -> None:
-        self.buckets = buckets
+    def __init__(self, buckets: Sequence[Bucket | Window], max_queued: int, max_wait_ns: int) -> None:
+        self.buckets = list(buckets)
+        self.taken_ns: dict[int, int] = {}
         self.max_queued = max_queued
         self.max_wait_ns = max_wait_ns
         self.now_ns = 0
@@ -67,7 +127,7 @@ class LimiterOracle:
             return "too_large"
         wait = self.waits_ns[key] = self.wait_ns(costs)
         if not self.queue and wait == 0:
-            self._take(costs)
+            self._take(key, costs)
             return "held"
         if wait > self.max_wait_ns or not self.max_queued:
             return "rate"
@@ -86,7 +146,7 @@ class LimiterOracle:
             now_ns += max(bucket.wait_ns(cost) for bucket, cost in zip(buckets, wanted, strict=True))
             for bucket, cost in zip(buckets, wanted, strict=True):
                 bucket.fill(now_ns)
-                bucket.tokens -= cost
+                bucket.take(cost)
         return now_ns - self.now_ns
 
     def end(self, key: int) -> None:
@@ -96,13 +156,17 @@ class LimiterOracle:
     def cancel(self, key: int) -> None:
         """The callee was never called: what was taken goes back, and who waits in vain leaves."""
         if self.fate.pop(key) == "held":
-            self.adjust(tuple(-cost for cost in self.costs[key]))
+            for bucket, cost in zip(self.buckets, self.costs[key], strict=True):
+                bucket.give_back(cost, self.taken_ns[key])
         self.queue = [waiting for waiting in self.queue if waiting.key != key]
         self._serve()
 
     def adjust(self, costs: Costs) -> None:
         for bucket, cost in zip(self.buckets, costs, strict=True):
-            bucket.tokens = min(bucket.burst, bucket.tokens - cost)
+            if cost < 0:
+                bucket.give_back(-cost, None)
+            else:
+                bucket.take(cost)
         self._serve()
 
     def advance(self, ns: int) -> None:
@@ -116,13 +180,14 @@ class LimiterOracle:
                 self.queue.remove(waiting)
                 self._serve()
 
-    def _take(self, costs: Costs) -> None:
+    def _take(self, key: int, costs: Costs) -> None:
+        self.taken_ns[key] = self.now_ns
         for bucket, cost in zip(self.buckets, costs, strict=True):
-            bucket.tokens -= cost
+            bucket.take(cost)
 
     def _serve(self) -> None:
         while self.queue and all(
             cost <= bucket.tokens for bucket, cost in zip(self.buckets, self.queue[0].costs, strict=True)
         ):
-            self._take(self.queue[0].costs)
+            self._take(self.queue[0].key, self.queue[0].costs)
             self.fate[self.queue.pop(0).key] = "held"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from oracles.limiter import Bucket, LimiterOracle
+from oracles.limiter import Bucket, LimiterOracle, Window
 from oracles.stepping import StepLoop
 from resilio._policies.rate_limit import Rate, rate_limit
 from resilio.errors import RateLimitedError
@@ -18,6 +19,7 @@ from resilio.errors import RateLimitedError
 MS = 1_000_000
 UNITS = ("requests", "tokens", "dollars")
 RATES = [(100, 3), (30, 1), (7, 5), (Fraction(5, 2), 2), (1000, 50)]
+WINDOWS = [None, None, (7, 2), (3, 3), (1, 2), (10, 5)]
 COSTS = st.sampled_from([0, 1, 1, 1, 2, 3, Fraction(1, 4)])
 
 
@@ -26,21 +28,25 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @initialize(
         rates=st.lists(st.sampled_from(RATES), min_size=1, max_size=3),
+        window=st.sampled_from(WINDOWS),
         max_queued=st.sampled_from([0, 2, 8]),
-        max_wait_ms=st.sampled_from([0, 50, 1000]),
+        max_wait_ms=st.sampled_from([0, 50, 1000, 7000]),
     )
-    def begin(self, rates: list[tuple[Any, int]], max_queued: int, max_wait_ms: int) -> None:
+    def begin(
+        self, rates: list[tuple[Any, int]], window: tuple[int, int] | None, max_queued: int, max_wait_ms: int
+    ) -> None:
         self.loop = StepLoop()
         self.units = UNITS[: len(rates)]
-        self.limit = rate_limit(
-            *(
-                Rate(f"{float(amount)}/s", unit=unit, burst=burst, cost=lambda *costs, i=i: float(costs[i]))
-                for i, (unit, (amount, burst)) in enumerate(zip(self.units, rates, strict=True))
-            ),
-            max_queued=max_queued,
-            max_wait=max_wait_ms / 1e3,
-        )
-        buckets = [Bucket(Fraction(amount) / 10**9, Fraction(burst)) for amount, burst in rates]
+        self.whole = window is not None
+        made = [
+            Rate(f"{float(amount)}/s", unit=unit, burst=burst, cost=lambda *costs, i=i: float(costs[i]))
+            for i, (unit, (amount, burst)) in enumerate(zip(self.units, rates, strict=True))
+        ]
+        buckets: list[Bucket | Window] = [Bucket(Fraction(amount) / 10**9, Fraction(burst)) for amount, burst in rates]
+        if window:  # the first rate is one
+            made[0] = Rate("{}/{}s".format(*window), cost=lambda *costs: math.ceil(costs[0]))
+            buckets[0] = Window(Fraction(window[0]), window[1] * 10**9)
+        self.limit = rate_limit(*made, max_queued=max_queued, max_wait=max_wait_ms / 1e3)
         self.oracle = LimiterOracle(buckets, max_queued, max_wait_ms * MS)
         self.tasks: dict[int, asyncio.Future[Any]] = {}
         self.keys = iter(range(10**9))
@@ -57,7 +63,8 @@ class LimiterMachine(RuleBasedStateMachine):
         return [key for key, known in self.oracle.fate.items() if known == fate]
 
     def _costs(self, costs: list[Any]) -> tuple[Fraction, ...]:
-        return tuple(Fraction(cost) for cost in costs[: len(self.units)])
+        first = math.ceil(costs[0]) if self.whole else costs[0]
+        return tuple(Fraction(cost) for cost in [first, *costs[1 : len(self.units)]])
 
     @rule(calls=st.lists(st.lists(COSTS, min_size=3, max_size=3), min_size=1, max_size=4))
     def call(self, calls: list[list[Any]]) -> None:

@@ -474,7 +474,7 @@ def test_amounts_are_made_by_their_gate():
     """What a call costs belongs to the rates of a gate: it cannot be made without one."""
     with pytest.raises(TypeError, match=r"LimiterGate\.amounts"):
         Amounts()
-    gate = LimiterGate(rates=[("requests", 10, 10**9, 10, 1), ("tokens", 10, 10**9, 10, lambda a: a)])
+    gate = LimiterGate(rates=[("requests", 10, 10**9, 10, 1, False), ("tokens", 10, 10**9, 10, lambda a: a, False)])
     amounts = gate.amounts((3,), {}, {"requests": 2})
     assert (amounts.of("requests"), amounts.of("tokens"), amounts.shadow) == (2, 3, False)
     assert gate.amounts((3,), {}, {"requests": Fraction(1, 2)}).of("requests") == 0.5

@@ -47,6 +47,7 @@ cdef extern from "waiters.h" nogil:
     void rs_lock_release(rs_lock *)
 
     ctypedef struct rs_waiter:
+        rs_waiter *prev
         rs_waiter *next
         void *claim
         int64_t amount

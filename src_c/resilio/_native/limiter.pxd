@@ -9,22 +9,35 @@ cdef extern from "told.h" nogil:
         int64_t burst
     int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
     int rs_gcra_reconfigure(rs_gcra *, double, int64_t, int64_t, int64_t)
-    int64_t rs_gcra_available(rs_gcra *, int64_t)
-    void rs_gcra_fill(rs_gcra *, int64_t)
-    void rs_gcra_debit(rs_gcra *, int64_t, int64_t)
-    void rs_gcra_hold(rs_gcra *, int64_t, int64_t)
-    void rs_gcra_give_back(rs_gcra *, int64_t)
+
+    ctypedef struct rs_log:
+        int64_t limit
+        int64_t period_ns
+        uint32_t most
+    rs_log *rs_log_new(int64_t, int64_t, uint32_t)
+    void rs_log_free(rs_log *)
+    void rs_log_set(rs_log *, int64_t, int64_t, uint32_t)
+    int64_t rs_log_fits_at(rs_log *, int64_t, int64_t)
+    int64_t rs_log_memory(const rs_log *)
 
     enum:
         RS_MOST_RATES
     ctypedef struct rs_buckets:
         int n
+        int logs
         rs_gcra bucket[8]
+        rs_log *log[8]
     int64_t rs_bucket_wait(rs_gcra *, int64_t, int64_t)
+    int64_t rs_rate_available(rs_buckets *, int, int64_t)
+    void rs_rate_debit(rs_buckets *, int, int64_t, int64_t)
+    void rs_rate_give_back(rs_buckets *, int, int64_t, int64_t)
+    void rs_rate_hold(rs_buckets *, int, int64_t, int64_t)
+    void rs_rate_fill(rs_buckets *, int, int64_t)
+    void rs_rate_set(rs_buckets *, int, int64_t, int64_t)
     int64_t rs_buckets_wait(rs_buckets *, int64_t, const int64_t *)
     void rs_buckets_debit(rs_buckets *, int64_t, const int64_t *)
     bint rs_buckets_take(rs_buckets *, int64_t, const int64_t *)
-    void rs_buckets_give_back(rs_buckets *, const int64_t *)
+    void rs_buckets_give_back(rs_buckets *, int64_t, const int64_t *)
     int rs_buckets_too_small(const rs_buckets *, const int64_t *)
     int rs_buckets_tightest(rs_buckets *, int64_t, const int64_t *)
     ctypedef struct rs_plan:
@@ -42,7 +55,7 @@ cdef extern from "told.h" nogil:
 # What a call costs, rate by rate. A slot whose amount says it all has none.
 ctypedef struct rs_claim:
     uint32_t version        # of the configuration that the tokens belong to
-    int64_t plan_ns         # when it will be admitted; with several rates only
+    int64_t plan_ns         # when it will be admitted, or was
     int64_t cost[RS_MOST_RATES]
 
 ctypedef struct rs_limiter:
@@ -54,7 +67,7 @@ ctypedef struct rs_limiter:
     int64_t max_wait_ns
     int64_t paused_until_ns         # nothing passes before, whatever is given back meanwhile
     rs_queue queue
-    bint planned                    # the plan holds; with several rates only
+    bint planned                    # the plan holds; with several rates or a window only
     int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned
     rs_plan plan
 

@@ -1,6 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-The rate limit as a gate: a token bucket for each rate, all taken from or none, and a fair queue.
+The rate limit as a gate: a token bucket or a sliding window for each rate, all taken from or none, and a fair queue.
 
 The state machine is in limiter_queue.pxi; here are what calls cost and the class. Tokens are counted in millionths, so
 that rates, bursts and costs may be fractions and every sum is exact.
@@ -107,7 +107,7 @@ cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     if m.queue.head != NULL or now_ns < m.paused_until_ns:
         return False
     for i in range(m.buckets.n):
-        if rs_gcra_available(&m.buckets.bucket[i], now_ns) < m.buckets.bucket[i].burst:
+        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].burst:
             return False
     return True
 
@@ -185,14 +185,24 @@ cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) 
     """Turn what a user says into numbers, before anything is changed."""
     if not 1 <= len(rates) <= RS_MOST_RATES:
         raise ValueError(f"there must be from 1 to {RS_MOST_RATES} rates, not {len(rates)}")
-    for i, (unit, amount, period_ns, burst, cost) in enumerate(rates):
+    for i, (unit, amount, period_ns, burst, cost, window) in enumerate(rates):
         setting[i].amount = amount * _TOKEN
         setting[i].period_ns = period_ns
         setting[i].cost = TOKEN if callable(cost) else _millionths(cost)
         setting[i].kept = i < len(before) and before[i] == unit
         if rs_gcra_init(&setting[i].bucket, setting[i].amount, period_ns, _millionths(burst), now_ns) < 0:
             raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s with a burst of {burst:g} is out of range")
+        if window:
+            setting[i].log = rs_log_new(setting[i].bucket.burst, period_ns, <uint32_t>min(ceil(burst), 1e6))
+            if setting[i].log == NULL:
+                raise MemoryError
     return 0
+
+
+cdef void _free_logs(rs_setting *setting) noexcept nogil:
+    cdef int i
+    for i in range(RS_MOST_RATES):
+        rs_log_free(setting[i].log)
 
 
 cdef class LimiterGate(Gate):
@@ -212,6 +222,21 @@ cdef class LimiterGate(Gate):
         self.ops = &OPS
         self.units = self.functions = ()
 
+    def __dealloc__(self):
+        cdef int i
+        for i in range(RS_MOST_RATES):
+            rs_log_free(self.limiter.buckets.log[i])
+
+    def __sizeof__(self):
+        """Return the bytes held, logs of sliding windows included."""
+        cdef int64_t logs = 0
+        cdef int i
+        rs_lock_acquire(&self.lock)
+        for i in range(RS_MOST_RATES):
+            logs += rs_log_memory(self.limiter.buckets.log[i])
+        rs_lock_release(&self.lock)
+        return Gate.__sizeof__(self) + logs
+
     def __init__(self, *, rates, max_queued=0, max_wait_ns=0):
         """Make a limit with full buckets and the options of :meth:`configure`."""
         self.configure(rates=rates, max_queued=max_queued, max_wait_ns=max_wait_ns)
@@ -224,8 +249,9 @@ cdef class LimiterGate(Gate):
         queue keep what they cost, unless units have changed, and are refused if that is too large now.
 
         Args:
-            rates: 1 to 8 tuples (unit, amount, period_ns, burst, cost): *amount* tokens every *period_ns*, at most
-                *burst* at once, and *cost* a number of tokens or a function of the call's arguments.
+            rates: 1 to 8 tuples (unit, amount, period_ns, burst, cost, window): *amount* tokens every *period_ns*, at
+                most *burst* at once; *cost* a number of tokens or a function of the call's arguments; *window*: at most
+                *burst* in any *period_ns*, exactly.
 
             max_queued: Calls that may wait, >= 0.
 
@@ -241,12 +267,18 @@ cdef class LimiterGate(Gate):
         cdef tuple old_units = self.units, old_functions = self.functions   # freed after the lock is released
         cdef bint variable = any(functions), other_units = units != old_units
         cdef int n = len(rates)
-        _read(setting, rates, old_units, now_ns)
+        memset(setting, 0, sizeof(setting))
+        try:
+            _read(setting, rates, old_units, now_ns)
+        except BaseException:
+            _free_logs(setting)
+            raise
         rs_lock_acquire(&self.lock)
         self.units = units
         self.functions = functions
         _install(<rs_gate *><PyObject *>self, setting, n, other_units, variable, max_queued, max_wait_ns, now_ns)
         rs_lock_release(&self.lock)
+        _free_logs(setting)
         self.deliver()
 
     def amounts(self, tuple args=(), dict kwargs=None, dict given=None):
@@ -281,7 +313,7 @@ cdef class LimiterGate(Gate):
                 amounts.cost[i] = _asked_aside(self, functions[i], args, kwargs or {})
         return amounts
 
-    def adjust(self, str unit, double tokens):
+    def adjust(self, str unit, double tokens, int64_t taken_ns=INT64_MAX):
         """
         Take *tokens* more of *unit*, into debt if they are not there, or give them back if negative.
 
@@ -289,12 +321,14 @@ cdef class LimiterGate(Gate):
             unit: Of one or several rates; all are adjusted.
 
             tokens: Finite.
+
+            taken_ns: When what is given back was taken. A sliding window that it has left has it back already.
         """
         cdef int64_t amount = _checked(unit, abs(tokens))
         cdef int64_t now_ns = clock.now_ns()
         cdef uint32_t mask = _mask(_units(self), unit)
         rs_lock_acquire(&self.lock)
-        _adjust(<rs_gate *><PyObject *>self, mask, amount, tokens < 0, now_ns)
+        _adjust(<rs_gate *><PyObject *>self, mask, amount, tokens < 0, taken_ns, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()
 
@@ -393,7 +427,7 @@ cdef class LimiterGate(Gate):
         rs_lock_acquire(&self.lock)
         units = self.units
         for i in range(self.limiter.buckets.n):
-            tokens[i] = rs_gcra_available(&self.limiter.buckets.bucket[i], now_ns)
+            tokens[i] = rs_rate_available(&self.limiter.buckets, i, now_ns)
         rs_lock_release(&self.lock)
         result = {}
         for i, unit in enumerate(units):

@@ -17,10 +17,11 @@ cdef inline bint _is_reservation(const rs_request *request) noexcept nogil:
     return request.nargs == 1 and <void *>request.args[0].ob_type == _amounts_type
 
 
-cdef rs_claim *_claim(rs_limiter *m, const int64_t *cost) noexcept nogil:
+cdef rs_claim *_claim(rs_limiter *m, const int64_t *cost, int64_t at_ns) noexcept nogil:
     cdef rs_claim *claim = <rs_claim *>malloc(sizeof(rs_claim))
     if claim != NULL:
         claim.version = m.version
+        claim.plan_ns = at_ns
         memcpy(claim.cost, cost, sizeof(claim.cost))
     return claim
 
@@ -31,13 +32,41 @@ cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
     return (<rs_claim *>waiter.claim).cost
 
 
+cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
+    """Whether waits are found by playing the queue through: with several rates, or a sliding window."""
+    return m.buckets.n > 1 or m.buckets.logs != 0
+
+
+cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
+    """When *amount* fits into window *i* behind the queue up to *last*: once the latest of those too many has left it."""
+    cdef rs_log *log = m.buckets.log[i]
+    cdef rs_claim *claim
+    while last != NULL:
+        claim = <rs_claim *>last.claim
+        if amount + claim.cost[i] > log.limit:
+            return claim.plan_ns + log.period_ns
+        amount += claim.cost[i]
+        last = last.prev
+    return rs_log_fits_at(log, now_ns, amount)
+
+
+cdef int64_t _plan_next(rs_limiter *m, rs_waiter *last, const int64_t *cost, int64_t now_ns) noexcept nogil:
+    """When a call will be served behind *last*, the last waiter that the plan knows."""
+    cdef int64_t at_ns = rs_plan_next(&m.plan, now_ns, cost)
+    cdef int i
+    for i in range(m.buckets.n if m.buckets.logs else 0):
+        if m.buckets.log[i] != NULL:
+            at_ns = max(at_ns, _window_fits_at(m, i, last, cost[i], now_ns))
+    return at_ns
+
+
 cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter = m.queue.head
     cdef rs_claim *claim
     rs_plan_begin(&m.plan, &m.buckets, now_ns)
     while waiter != NULL:
         claim = <rs_claim *>waiter.claim
-        claim.plan_ns = rs_plan_next(&m.plan, now_ns, claim.cost)
+        claim.plan_ns = _plan_next(m, waiter.prev, claim.cost, now_ns)
         rs_plan_add(&m.plan, claim.plan_ns, claim.cost)
         waiter = waiter.next
     m.planned = True
@@ -57,21 +86,22 @@ cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) no
     """
     How long a call waits behind the queue, exactly; at least until a pause is over.
 
-    With one rate the tokens ahead are a sum. With several the future is played through; once, unless somebody left the
+    With one token bucket the tokens ahead are a sum. Else the future is played through; once, unless somebody left the
     queue, gave back tokens or was admitted late meanwhile. In a very long queue being late has to add up to something
     before that is worth the time.
     """
-    if m.buckets.n == 1:
+    if not _is_planned(m):
         return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
     if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
         _replan(m, now_ns)
-    return max(_pause_left(m, now_ns), rs_plan_next(&m.plan, now_ns, cost) - now_ns)
+    return max(_pause_left(m, now_ns), _plan_next(m, m.queue.tail, cost, now_ns) - now_ns)
 
 
 cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
     claim.version = m.version
     if now_ns > claim.plan_ns:
         m.late_ns += now_ns - claim.plan_ns
+    claim.plan_ns = now_ns
 
 
 cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
@@ -140,7 +170,7 @@ cdef int _refuse(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns,
         refusal.limit = m.buckets.bucket[culprit].burst / _TOKEN
     else:
         culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
-        refusal.limit = rs_gcra_available(&m.buckets.bucket[culprit], now_ns) / _TOKEN
+        refusal.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN
     refusal.reason = reason
     refusal.measured = cost[culprit] / _TOKEN
     if reason == QUEUE_FULL:
@@ -160,7 +190,7 @@ cdef inline int _taken(rs_limiter *m, rs_slot *slot, const int64_t *cost) noexce
     """The call has its tokens: remember them for its end."""
     slot.generation = 0
     if m.buckets.n > 1 and cost != m.cost:
-        slot.generation = <uint64_t>_claim(m, cost)
+        slot.generation = <uint64_t>_claim(m, cost, slot.admitted_ns)
     slot.amount = cost[0]
     slot.mark = m.version
     return RS_ADMITTED
@@ -171,7 +201,7 @@ cdef int64_t _owed(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept 
     cdef int64_t debt, most = 0
     cdef int i
     for i in range(m.buckets.n):
-        debt = -rs_gcra_available(&m.buckets.bucket[i], now_ns)
+        debt = -rs_rate_available(&m.buckets, i, now_ns)
         if debt > 0 and cost[i] > 0:
             most = max(most, (debt + cost[i] - 1) // cost[i])
     return most
@@ -219,11 +249,11 @@ cdef int _refuse_paused(rs_limiter *m, const rs_request *request, const int64_t 
 
 cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
                   int64_t wait_ns, int64_t gives_up_ns, rs_refusal *refusal) noexcept nogil:
-    cdef rs_claim *claim = _claim(m, cost)
+    cdef rs_claim *claim = _claim(m, cost, now_ns + wait_ns)
     if claim == NULL:                       # no memory: no place to wait
         return _refuse(m, QUEUE_FULL, cost, now_ns, wait_ns, refusal)
-    claim.plan_ns = slot.wake_ns = now_ns + wait_ns
-    if m.buckets.n > 1:
+    slot.wake_ns = claim.plan_ns
+    if _is_planned(m):
         rs_plan_add(&m.plan, claim.plan_ns, cost)
     waiter.claim = claim
     waiter.amount = cost[0]
@@ -315,11 +345,16 @@ cdef inline const int64_t *_held(rs_limiter *m, rs_slot *slot) noexcept nogil:
     return &slot.amount if m.buckets.n == 1 else &m.cost[0]
 
 
-cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost,
+cdef inline int64_t _taken_ns(rs_slot *slot) noexcept nogil:
+    """When that was taken."""
+    return (<rs_claim *>slot.generation).plan_ns if slot.generation != 0 else slot.admitted_ns
+
+
+cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost, int64_t taken_ns,
                          int64_t now_ns) noexcept nogil:
     """Give back what was taken, unless it belongs to another configuration: those tokens are no more."""
     if version == m.version:
-        rs_buckets_give_back(&m.buckets, cost)
+        rs_buckets_give_back(&m.buckets, taken_ns, cost)
         m.planned = False
         _sooner(gate, m, now_ns)
 
@@ -329,13 +364,13 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter = slot.waiter
     cdef rs_claim *claim
     if slot.state == RS_SLOT_HELD:
-        _refund(gate, m, slot.mark, _held(m, slot), now_ns)
+        _refund(gate, m, slot.mark, _held(m, slot), _taken_ns(slot), now_ns)
         free(<void *>slot.generation)
         slot.generation = 0
     elif waiter != NULL:
         claim = <rs_claim *>waiter.claim
         if waiter.state == RS_WAITER_GRANTED:
-            _refund(gate, m, claim.version, claim.cost, now_ns)
+            _refund(gate, m, claim.version, claim.cost, claim.plan_ns, now_ns)
         elif waiter.state == RS_WAITER_QUEUED:
             _leave(gate, m, waiter, now_ns)
         waiter.state = RS_WAITER_IDLE
@@ -355,15 +390,15 @@ cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     m.planned = False
 
 
-cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t now_ns) noexcept nogil:
+cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t taken_ns, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
     cdef int i
     for i in range(m.buckets.n):
         if mask >> i & 1:
             if back:
-                rs_gcra_give_back(&m.buckets.bucket[i], amount)
+                rs_rate_give_back(&m.buckets, i, taken_ns, amount)
             else:
-                rs_gcra_debit(&m.buckets.bucket[i], now_ns, amount)
+                rs_rate_debit(&m.buckets, i, now_ns, amount)
     m.planned = False
     if back:
         _sooner(gate, m, now_ns)
@@ -378,14 +413,14 @@ cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *a
         return
     if m.buckets.n > 1:
         if slot.generation == 0:
-            slot.generation = <uint64_t>_claim(m, m.cost)
+            slot.generation = <uint64_t>_claim(m, m.cost, slot.admitted_ns)
         if slot.generation == 0:            # no memory to remember it: the estimate stays
             return
         held = &(<rs_claim *>slot.generation).cost[0]
     for i in range(m.buckets.n):
         if mask >> i & 1:
-            rs_gcra_debit(&m.buckets.bucket[i], now_ns, actual[i] - held[i])
-            rs_gcra_give_back(&m.buckets.bucket[i], held[i] - actual[i])
+            rs_rate_debit(&m.buckets, i, now_ns, actual[i] - held[i])
+            rs_rate_give_back(&m.buckets, i, _taken_ns(slot), held[i] - actual[i])
             held[i] = actual[i]
     m.planned = False
     _sooner(gate, m, now_ns)
@@ -397,7 +432,7 @@ cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t
     cdef int i
     for i in range(m.buckets.n):
         if mask >> i & 1:
-            rs_gcra_debit(&m.buckets.bucket[i], now_ns, rs_gcra_available(&m.buckets.bucket[i], now_ns) - remaining[i])
+            rs_rate_debit(&m.buckets, i, now_ns, rs_rate_available(&m.buckets, i, now_ns) - remaining[i])
     m.planned = False
 
 
@@ -412,7 +447,7 @@ cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
             waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
             waiter = waiter.next
     for i in range(m.buckets.n):
-        rs_gcra_hold(&m.buckets.bucket[i], now_ns, until_ns)
+        rs_rate_hold(&m.buckets, i, now_ns, until_ns)
     m.planned = False
 
 
@@ -420,7 +455,7 @@ cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
     cdef int i
     for i in range(m.buckets.n):
-        rs_gcra_fill(&m.buckets.bucket[i], now_ns)
+        rs_rate_fill(&m.buckets, i, now_ns)
     m.paused_until_ns = 0
     m.planned = False
     _sooner(gate, m, now_ns)
@@ -434,6 +469,7 @@ ctypedef struct rs_setting:
     int64_t period_ns
     int64_t cost
     rs_gcra bucket              # full
+    rs_log *log                 # of a sliding window, empty; NULL: a token bucket. Owned until it is installed
 
 
 cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nogil:
@@ -456,6 +492,27 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
         waiter = following
 
 
+cdef void _new_rate(rs_buckets *buckets, int i, rs_setting *setting) noexcept nogil:
+    rs_log_free(buckets.log[i])
+    buckets.log[i] = setting.log
+    buckets.bucket[i] = setting.bucket
+    setting.log = NULL
+
+
+cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
+    """Keep what was taken, in a window; else the tokens, up to the new burst."""
+    cdef int64_t tokens
+    if buckets.log[i] != NULL and setting.log != NULL:
+        rs_log_set(buckets.log[i], setting.log.limit, setting.log.period_ns, setting.log.most)
+        buckets.bucket[i] = setting.bucket
+    elif buckets.log[i] == NULL and setting.log == NULL:
+        rs_gcra_reconfigure(&buckets.bucket[i], setting.amount, setting.period_ns, setting.bucket.burst, now_ns)
+    else:
+        tokens = rs_rate_available(buckets, i, now_ns)
+        _new_rate(buckets, i, setting)
+        rs_rate_set(buckets, i, now_ns, tokens)
+
+
 cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_units, bint variable,
                    int64_t most_queued, int64_t max_wait_ns, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
@@ -463,9 +520,15 @@ cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_uni
     for i in range(rates):
         m.cost[i] = setting[i].cost
         if setting[i].kept:
-            rs_gcra_reconfigure(&m.buckets.bucket[i], setting[i].amount, setting[i].period_ns, setting[i].bucket.burst, now_ns)
+            _change_rate(&m.buckets, i, &setting[i], now_ns)
         else:
-            m.buckets.bucket[i] = setting[i].bucket
+            _new_rate(&m.buckets, i, &setting[i])
+    for i in range(rates, m.buckets.n):
+        rs_log_free(m.buckets.log[i])
+        m.buckets.log[i] = NULL
+    m.buckets.logs = 0
+    for i in range(rates):
+        m.buckets.logs += m.buckets.log[i] != NULL
     m.buckets.n = rates
     m.variable = variable
     m.most_queued = most_queued

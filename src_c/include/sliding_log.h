@@ -1,0 +1,185 @@
+/* An exact sliding window: at most `limit` tokens in any `period`, kept as a log of what was taken when.
+ *
+ * An entry leaves the window one period after it was made. A decision looks at the entries that leave and at a sum; the
+ * time until a refused cost fits is that at which enough of the oldest entries have left, so it is exact.
+ *
+ * The log is a ring that grows on use, up to one entry for each whole token of the limit. Where there is no room for
+ * another entry (costs below one, debts, no memory) the newest takes it in and is dated anew: tokens then come back later
+ * than they could, never earlier. No Python.h; the owner locks.
+ */
+#ifndef RS_SLIDING_LOG_H
+#define RS_SLIDING_LOG_H
+#include <stdint.h>
+#include <stdlib.h>
+
+#define RS_LOG_FIRST_ROOM 4
+#define RS_LOG_DEEPEST (INT64_C(1) << 61)   /* a debt is never deeper */
+
+typedef struct rs_log_entry {
+    int64_t at_ns, amount;
+} rs_log_entry;
+
+typedef struct rs_log {
+    int64_t limit, period_ns;
+    int64_t used;                           /* sum of the entries */
+    int64_t now_ns;                         /* the latest time seen */
+    int64_t held_ns;                        /* nothing passes before */
+    uint32_t head, n, room, most;           /* room: 0 or a power of two */
+    rs_log_entry *entry;
+} rs_log;
+
+static inline rs_log_entry *rs_log_at(const rs_log *log, uint32_t i) { return &log->entry[(log->head + i) & (log->room - 1)]; }
+
+/* Set what is allowed; what was taken stays. *most*: entries. */
+static inline void rs_log_set(rs_log *log, int64_t limit, int64_t period_ns, uint32_t most)
+{
+    log->limit = limit;
+    log->period_ns = period_ns;
+    log->most = most > RS_LOG_FIRST_ROOM ? most : RS_LOG_FIRST_ROOM;
+}
+
+/* An empty log, or NULL: no memory. */
+static inline rs_log *rs_log_new(int64_t limit, int64_t period_ns, uint32_t most)
+{
+    rs_log *log = (rs_log *)calloc(1, sizeof(rs_log));
+    if (log)
+        rs_log_set(log, limit, period_ns, most);
+    return log;
+}
+
+static inline void rs_log_free(rs_log *log)
+{
+    if (log)
+        free(log->entry);
+    free(log);
+}
+
+static inline int64_t rs_log_memory(const rs_log *log)
+{
+    return log ? (int64_t)(sizeof(rs_log) + log->room * sizeof(rs_log_entry)) : 0;
+}
+
+/* Move the clock on, and let go of what has left the window. */
+static inline void rs_log_see(rs_log *log, int64_t now_ns)
+{
+    if (now_ns > log->now_ns)
+        log->now_ns = now_ns;
+    while (log->n && rs_log_at(log, 0)->at_ns <= log->now_ns - log->period_ns) {
+        log->used -= rs_log_at(log, 0)->amount;
+        log->head = (log->head + 1) & (log->room - 1);
+        log->n--;
+    }
+}
+
+static inline int64_t rs_log_available(rs_log *log, int64_t now_ns)
+{
+    rs_log_see(log, now_ns);
+    int64_t left = log->limit - log->used;
+    return left > 0 && log->held_ns > log->now_ns ? 0 : left;
+}
+
+/* When *amount* fits into what the log holds now, on the log's clock; more than the limit does not fit within a period. */
+static inline int64_t rs_log_fits_at(rs_log *log, int64_t now_ns, int64_t amount)
+{
+    rs_log_see(log, now_ns);
+    int64_t at = log->held_ns > log->now_ns ? log->held_ns : log->now_ns, used = log->used;
+    for (uint32_t i = 0; i < log->n && used + amount > log->limit; i++) {
+        const rs_log_entry *entry = rs_log_at(log, i);
+        used -= entry->amount;
+        at = entry->at_ns + log->period_ns > at ? entry->at_ns + log->period_ns : at;
+    }
+    return amount > log->limit ? at + log->period_ns : at;
+}
+
+/* Nanoseconds until *amount* fits. */
+static inline int64_t rs_log_wait(rs_log *log, int64_t now_ns, int64_t amount)
+{
+    return rs_log_fits_at(log, now_ns, amount) - log->now_ns;
+}
+
+static inline int rs_log_grow(rs_log *log)
+{
+    uint32_t room = log->room ? 2 * log->room : RS_LOG_FIRST_ROOM;
+    rs_log_entry *entry = log->room < log->most ? (rs_log_entry *)malloc(room * sizeof(rs_log_entry)) : NULL;
+    if (entry == NULL)
+        return 0;
+    for (uint32_t i = 0; i < log->n; i++)
+        entry[i] = *rs_log_at(log, i);
+    free(log->entry);
+    log->entry = entry;
+    log->head = 0;
+    log->room = room;
+    return 1;
+}
+
+/* Take *amount* whether it fits or not: beyond the limit it is a debt. */
+static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
+{
+    rs_log_see(log, now_ns);
+    amount = amount < RS_LOG_DEEPEST - log->used ? amount : RS_LOG_DEEPEST - log->used;
+    if (amount <= 0)
+        return;
+    int is_new = log->n == 0 || rs_log_at(log, log->n - 1)->at_ns != log->now_ns;
+    if (is_new && (log->n < log->room || rs_log_grow(log)))
+        *rs_log_at(log, log->n++) = (rs_log_entry){log->now_ns, 0};
+    if (log->n == 0) {                      /* not even memory for one: nothing passes for a period */
+        log->held_ns = log->now_ns + log->period_ns;
+        return;
+    }
+    rs_log_entry *newest = rs_log_at(log, log->n - 1);
+    newest->at_ns = log->now_ns;
+    newest->amount += amount;
+    log->used += amount;
+}
+
+/* Take *amount* if it fits: 1, or 0 and nothing changes. */
+static inline int rs_log_take(rs_log *log, int64_t now_ns, int64_t amount)
+{
+    rs_log_see(log, now_ns);
+    if (log->used + amount > log->limit || log->held_ns > log->now_ns)
+        return 0;
+    rs_log_debit(log, now_ns, amount);
+    return 1;
+}
+
+/* Lower an entry by up to *amount*, and drop it if nothing is left. What is left of *amount*. */
+static inline int64_t rs_log_lower(rs_log *log, uint32_t at, int64_t amount)
+{
+    rs_log_entry *entry = rs_log_at(log, at);
+    int64_t part = amount < entry->amount ? amount : entry->amount;
+    entry->amount -= part;
+    log->used -= part;
+    if (entry->amount == 0) {
+        log->n--;
+        for (uint32_t i = at; i < log->n; i++)
+            *rs_log_at(log, i) = *rs_log_at(log, i + 1);
+    }
+    return amount - part;
+}
+
+/* Put back *amount*, taken at *taken_ns*. What has left the window meanwhile is back already. Where that entry is not found the
+ * oldest are lowered: what stays in the log is then at least as young as what it stands for. */
+static inline void rs_log_give_back(rs_log *log, int64_t taken_ns, int64_t amount)
+{
+    if (taken_ns <= log->now_ns - log->period_ns)
+        return;
+    for (uint32_t i = log->n; amount > 0 && i > 0; i--)
+        if (rs_log_at(log, i - 1)->at_ns == taken_ns)
+            amount = rs_log_lower(log, i - 1, amount);
+    while (amount > 0 && log->n)
+        amount = rs_log_lower(log, 0, amount);
+}
+
+/* Forget all that was taken. */
+static inline void rs_log_clear(rs_log *log)
+{
+    log->n = 0;
+    log->used = log->held_ns = 0;
+}
+
+/* Let nothing pass before *until_ns*. */
+static inline void rs_log_hold(rs_log *log, int64_t until_ns)
+{
+    log->held_ns = until_ns > log->held_ns ? until_ns : log->held_ns;
+}
+#endif
