@@ -95,9 +95,9 @@ class Rate:
         cost: What a call costs: a number >= 0, or a function of the call's arguments that gives one. One that raises or
             gives something else costs 1.
 
-        burst: Tokens there are at most, so what passes at once after a pause. None: of up to 1,000 requests in more than
-            a second at most that many pass in any such period, all at once if need be; of any other rate, one second's
-            worth, at least 1 and at least what a call costs.
+        burst: Tokens there are at most, so what passes at once after a pause. None: of up to 1,000 requests in more
+            than a second at most that many pass in any such period, all at once if need be; of any other rate, one
+            second's worth, at least 1 and at least what a call costs.
     """
 
     rate: str = option(_text)
@@ -133,7 +133,7 @@ class Rate:
 
     @property
     def largest_burst(self) -> float:
-        """The burst in force: as given; of a window its amount; or one second's worth, at least 1 and what a call costs."""
+        """The burst in force: as given; a window's amount; or one second's worth, at least 1 and what a call costs."""
         if self.burst is not None:
             return self.burst
         if self.is_window:

@@ -1,12 +1,16 @@
 """
-A rate limit lets so many calls, tokens or bytes pass in a time, and queues the rest fairly or refuses them.
+A rate limit lets at most N calls pass in any period of a small limit ("10/min"), or a steady flow of tokens ("100/s").
+
+What does not fit is queued fairly, or refused.
 
 Why: a dependency that counts what it is asked answers with refusals beyond its limit, and those cost a round trip, and
 sometimes a ban. When not: if what hurts the dependency is the number of calls at a time, a bulkhead fits better. What
-it is not: a limit across processes (each process has its own buckets), or a guard of a server against its clients.
+it is not: a limit across processes (each process has its own), or a guard of a server against its clients.
 
-Each rate is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass, so twice a second's worth in
-the first second after a pause. For a strict spacing set `burst` to what a call costs.
+A whole number of up to 1,000 requests in more than a second is an exact sliding window: at most that many in any such
+period, all at once if need be, which satisfies a provider however it counts. Every other rate, and each with `burst`,
+is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass, so twice a second's worth in the first
+second after a pause. For a strict spacing set `burst` to what a call costs.
 
 Source: ITU-T I.371 (generic cell rate algorithm).
 """
@@ -174,12 +178,16 @@ def rate_limit(
     enforce: float = True,
 ) -> RateLimit:
     """
-    Return a limit that lets calls pass at the given rates; with several, a call needs tokens of all, or takes none.
+    Return a limit: "10/min" lets at most ten calls pass in any minute, ten at once; "100/s" a steady flow.
+
+    With several rates a call needs tokens of all, or takes none. Up to 1,000 requests in more than a second, without
+    `burst`, are an exact sliding window; every other rate is a token bucket.
 
     Args:
         rates: 1 to 8 of "100/s", "90000/min", "5/2s", "1000/h", or `Rate("90000/min", unit="tokens", cost=count)`.
-        burst: Tokens that rates given as strings hold at most; one second's worth if None, at least 1 and at least
-            what a call costs. A call that costs more is refused (reason "too_large").
+        burst: Tokens that rates given as strings hold at most, as token buckets. None: windows as said above; of
+            other rates one second's worth, at least 1 and at least what a call costs. A call that costs more is refused
+            (reason "too_large").
         cost: What a call costs of the rates given as strings: a number >= 0, or a function of the call's arguments
             that gives one. A function that raises or gives something else: 1. Fractions count, to a millionth.
         max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once. A

@@ -56,8 +56,8 @@ def _hedge(**options: Any) -> Any:
     return public("hedge")(replay_safe=True, name=fresh_name(), **options)
 
 
-def _eight(tasks: bool = False) -> Sequence[Callable[[Any], Any]]:
-    """Return the recommended stack, outermost first; *tasks*: tasks that a call starts know its deadline."""
+def _eight(tasks: bool = True) -> Sequence[Callable[[Any], Any]]:
+    """Return the recommended stack, outermost first, each policy as it is by default; *tasks* is the deadline's."""
     return [
         fallback(),
         public("deadline")(_LONG, tasks=tasks),
@@ -70,7 +70,7 @@ def _eight(tasks: bool = False) -> Sequence[Callable[[Any], Any]]:
     ]
 
 
-def stack_of_eight(callee: AsyncFunction, tasks: bool = False) -> AsyncFunction:
+def stack_of_eight(callee: AsyncFunction, tasks: bool = True) -> AsyncFunction:
     """Return the function guarded by eight decorators, in the recommended order."""
     guarded: Any = callee
     for policy in reversed(_eight(tasks)):
@@ -235,9 +235,9 @@ def _whole_stack() -> Comparison:
             subject("resilio pipeline of eight", _pipeline_of_eight, "whole_stack_pipeline", "and a door"),
             subject("resilio standard()", _standard, "whole_stack_standard", "and a door; a learned timeout"),
             subject(
-                "resilio, eight decorators, tasks=True",
-                lambda: stack_of_eight(_work.acallee(), tasks=True),
-                note="the deadline is known to tasks that the call starts",
+                "resilio, eight decorators, deadline(tasks=False)",
+                lambda: stack_of_eight(_work.acallee(), tasks=False),
+                note="tasks that the call starts do not know the deadline",
             ),
             subject(
                 "resilio, eight decorators, a phase told",

@@ -37,7 +37,7 @@ class Bucket:
         """Take *cost*, into debt if it is not there."""
         self.tokens -= cost
 
-    def give_back(self, cost: Fraction, taken_ns: int | None) -> None:  # noqa: ARG002 - a bucket does not care
+    def give_back(self, cost: Fraction, taken_ns: int | None) -> None:
         """Put *cost* back."""
         self.tokens = min(self.burst, self.tokens + cost)
 
