@@ -27,7 +27,7 @@ from resilio._misspelt import names_its_options
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options import option
 from resilio._pipeline import Pipeline
-from resilio._policy import Policy, make
+from resilio._policy import Policy, make, policies_made
 from resilio._sameness import differences
 from resilio._snapshot import Health, Snapshot
 
@@ -39,6 +39,10 @@ __all__ = ["Keyed", "KeyedConfig", "KeyedSnapshot", "KeyedStage", "keyed"]
 
 Time = float | timedelta
 P = TypeVar("P", bound=Policy[Any])
+_NOT_NEW = (
+    "factory must make a new policy for each key, and returned one twice: write it as a function that makes one, like "
+    "`lambda: circuit_breaker()`, and put one that keys share around the keyed one"
+)
 OWN = frozenset({"max_keys", "idle"})
 
 
@@ -132,8 +136,10 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         self._config = config
         self._given = name
         self._called_after = None
+        before = policies_made()
         shared = self._new(None, config)
         _refuse_names(shared)
+        self._refuse_one_object(shared, before)
         self._table.begin(shared)
         super().__init__(self._table.stages[0], config, name, gates=self._table.stages)
         self._stages = tuple(KeyedStage(self, stage) for stage in self._table.stages)
@@ -285,10 +291,17 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
                 f"factory must make the same kinds of policies for each key; for {show(key)} it made {made!r}"
             )
         if any(gate.entry is not None or gate in gates for gate in made.gates):
-            raise ValueError(
-                "factory must make a new policy for each key: put one that keys share around the keyed one"
-            )
+            raise ValueError(_NOT_NEW)
         return made
+
+    def _refuse_one_object(self, shared: Policy[Any], before: int) -> None:
+        """Refuse a factory that returns what there was before, or, where it knows no key, the same once more."""
+        old = any(part._number <= before for part in _parts(shared))
+        if not old and not self._takes_key:
+            again = self._new(None, self._config)
+            old = any(gate in shared.gates for gate in again.gates)
+        if old:
+            raise ValueError(_NOT_NEW)
 
     def catch_up(self, entry: Entry) -> None:
         """Give a key the options that have changed while its policy was made."""

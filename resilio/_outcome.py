@@ -9,13 +9,16 @@ KeyboardInterrupt, SystemExit, and a group that holds one, which is a plain Base
 from __future__ import annotations
 
 import enum
+import threading
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from resilio._native.core import Statuses
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["Judge", "Outcome", "is_refusal", "judge_error", "judge_value"]
+__all__ = ["Judge", "Outcome", "is_refusal", "judge_error", "judge_value", "judging_for"]
 
 
 class Outcome(enum.IntEnum):
@@ -30,6 +33,30 @@ Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
 MOST_REPORTED = 100
 """Kinds of subjects and errors that one broken predicate is logged for."""
+
+
+class _Owner(threading.local):
+    """Whose judges this thread makes: their log lines name it."""
+
+    policy: weakref.ref[Any] | None = None
+
+
+_owner = _Owner()
+
+
+@contextmanager
+def judging_for(policy: Any) -> Iterator[None]:
+    """
+    Have judges that are made in the block name a policy when a predicate raises, in the log and on the live page.
+
+    Args:
+        policy: With `kind` and `name`, which may change; held weakly. `_trouble` is set to what has happened.
+    """
+    before, _owner.policy = _owner.policy, weakref.ref(policy)
+    try:
+        yield
+    finally:
+        _owner.policy = before
 
 
 def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: bool = False) -> Judge | None:
@@ -86,7 +113,7 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
     if failed_if is None:
         return None
     success, failure = Outcome.SUCCESS, Outcome.FAILURE
-    reported: set[tuple[str, str]] = set()
+    broken = _Broken("failed_if", _owner.policy)
 
     def judge(value: Any) -> Outcome:  # one frame: each call pays for it
         try:
@@ -95,7 +122,7 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
                 return success
             return answer if isinstance(answer, Outcome) else failure if answer else success
         except Exception as error:  # noqa: BLE001 - a predicate is foreign code
-            return _broken("failed_if", value, error, reported)
+            return broken(value, error)
 
     statuses = getattr(failed_if, "statuses", None)  # of a preset: each answer would pass two frames a gate
     return judge if not isinstance(statuses, frozenset) else Statuses(statuses, judge, success, failure)
@@ -122,32 +149,50 @@ def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
     if isinstance(rule, tuple):
         return lambda error: matched if isinstance(error, rule) else None
 
-    reported: set[tuple[str, str]] = set()
+    broken = _Broken(parameter, _owner.policy)
 
     def ask(subject: Any) -> Outcome | None:
         try:
             answer = rule(subject)
             return answer if isinstance(answer, Outcome) else matched if answer else None
         except Exception as error:  # noqa: BLE001 - a predicate is foreign code
-            return _broken(parameter, subject, error, reported)
+            return broken(subject, error)
 
     return ask
 
 
-def _broken(parameter: str, subject: object, error: Exception, reported: set[tuple[str, str]]) -> Outcome:
+class _Broken:
     """
-    Say that a predicate raises, once for each kind of subject and of error: not in a traceback a call.
+    Says that a predicate raises, once for each kind of subject and of error: not in a traceback a call.
 
     Without this line, one that always raises would be a policy that silently learns nothing.
     """
-    kind = (type(subject).__name__, type(error).__name__)
-    if kind not in reported and len(reported) < MOST_REPORTED:
+
+    __slots__ = ("_parameter", "_policy", "_reported")
+
+    def __init__(self, parameter: str, policy: weakref.ref[Any] | None) -> None:
+        self._parameter = parameter
+        self._policy = policy
+        self._reported: set[tuple[str, str]] = set()
+
+    def __call__(self, subject: object, error: Exception) -> Outcome:
+        kind = (type(subject).__name__, type(error).__name__)
+        if kind not in self._reported and len(self._reported) < MOST_REPORTED:
+            self._reported.add(kind)
+            self._say(*kind, error)
+        return Outcome.IGNORED
+
+    def _say(self, subject: str, kind: str, error: Exception) -> None:
         from resilio import _log
 
-        reported.add(kind)
+        policy = None if self._policy is None else self._policy()
         text = "%s raised for a %s: ignored, and not logged again"
-        _log.say(_log.WARNING, text, parameter, kind[0], error=error)
-    return Outcome.IGNORED
+        if policy is None:
+            _log.say(_log.WARNING, text, self._parameter, subject, error=error)
+            return
+        policy._trouble = f"{self._parameter} raised {kind}"
+        where, fields = _log.describe(policy.kind, policy.name), {"policy": policy.kind, "policy_name": policy.name}
+        _log.say(_log.WARNING, f"%s: {text}", where, self._parameter, subject, fields=fields, error=error)
 
 
 def is_refusal(error: BaseException) -> bool:

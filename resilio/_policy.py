@@ -7,6 +7,7 @@ it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquir
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach
 from resilio._native import core
 from resilio._native.custom import latency_of
-from resilio._outcome import judge_error, judge_value
+from resilio._outcome import judge_error, judge_value, judging_for
 from resilio._rules import ClientRule, client_rule, resolved
 from resilio._snapshot import Health, Snapshot
 
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._shapes import Kind
 
-__all__ = ["Policy", "make", "policy_of", "refuse_bare", "refuse_position"]
+__all__ = ["Policy", "make", "policies_made", "policy_of", "refuse_bare", "refuse_position"]
 
 C = TypeVar("C")
 F = TypeVar("F")
 P = TypeVar("P", bound="Policy[Any]")
 
 _kinds: dict[str, type[Policy[Any]]] = {}
+_made = itertools.count(1)
 
 
 class Policy(core.Pipeline, Generic[C]):
@@ -56,6 +58,7 @@ class Policy(core.Pipeline, Generic[C]):
     """The states in which a call made now has no chance."""
     _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
     """By whose rule it judges answers in a client's pipeline, unless it was given one of its own."""
+    _trouble: str | None = None  # what the live page shows in red: a predicate that raises
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse `CircuitBreaker("payments")`: options are checked by the function of that name."""
@@ -91,10 +94,11 @@ class Policy(core.Pipeline, Generic[C]):
         self._given = name
         self._called_after: str | None = None
         self._blocks = OpenBlocks()
+        self._number = next(_made)
         if gate.policy is None:  # a stack of decorators has no gate of its own
             gate.policy = self
             gate.name = name
-            self._apply_shared(config)
+            self._judge_by(config)
             attach(gate)
 
     @property
@@ -256,7 +260,7 @@ class Policy(core.Pipeline, Generic[C]):
     def _put(self, config: C) -> None:
         """As `_swap`, of a policy that nobody has seen yet."""
         self._apply(config)
-        self._apply_shared(config)
+        self._judge_by(config)
         self._config = config
 
     def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002
@@ -274,6 +278,12 @@ class Policy(core.Pipeline, Generic[C]):
     def _apply(self, config: C) -> None:  # noqa: ARG002
         """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
         raise TypeError(f"a {self.kind} cannot be reconfigured")
+
+    def _judge_by(self, config: Any) -> None:
+        """Let judges made anew be this policy's, which has no trouble with them yet."""
+        self._trouble = None
+        with judging_for(self):
+            self._apply_shared(config)
 
     def _apply_shared(self, config: Any) -> None:
         """Give the gate the options that all share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
@@ -364,6 +374,11 @@ def make(cls: type[P], name: object, config: Any) -> P:
     """
     checked = policy_name("name", name)
     return obtain(cls, checked, config, lambda current: cls(current, checked))
+
+
+def policies_made() -> int:
+    """Return a number that those of policies made so far are below, and those made later above."""
+    return next(_made)
 
 
 def refuse_bare(value: object, factory: str, example: str) -> None:

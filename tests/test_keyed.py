@@ -125,12 +125,32 @@ def test_the_policies_of_all_keys_are_of_one_kind_and_new():
     with pytest.raises(TypeError, match="the same kinds of policies for each key; for 'other' it made <Bulkhead"):
         mixed["other"]
     one = circuit_breaker()
-    same = keyed(lambda: one, key="host")
+    same = keyed(lambda host: circuit_breaker() if host is None else one, key="host")
+    assert same["y"] is one
     with pytest.raises(ValueError, match="a new policy for each key"):
         same["x"]
     assert same(calling)("x") == "x"
     assert same.snapshot().errors == 1
-    assert one.snapshot().calls == 1
+    assert same.overflow.snapshot().calls == 1
+
+
+@pytest.mark.parametrize("policy", [circuit_breaker, lambda: pipeline(circuit_breaker(), bulkhead(3))])
+def test_a_factory_that_returns_one_object_twice_is_refused(policy):
+    """`keyed(lambda: breaker, key="host")` was accepted, and all hosts shared one breaker with a line in the log."""
+    one, kept = policy(), []
+
+    def cached():
+        kept.append(policy()) if not kept else None
+        return kept[0]
+
+    for factory in (lambda: one, lambda host: one, cached):
+        with pytest.raises(ValueError, match=r"returned one twice: write it as a function that makes one"):
+            keyed(factory, key="host")
+    shared = circuit_breaker()
+    with pytest.raises(ValueError, match="returned one twice"):
+        keyed(lambda: pipeline(shared, bulkhead(3)), key="host")
+    by_key = functools.cache(lambda host: policy())
+    assert keyed(by_key, key="host")["a"] is by_key("a")
 
 
 def test_one_name_is_one_keyed_policy():

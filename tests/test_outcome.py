@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from resilio import adaptive_limit, circuit_breaker, keyed, retry
 from resilio._outcome import Outcome, judge_error, judge_value
 from resilio.errors import BulkheadFullError, CircuitOpenError, RejectedError
 
@@ -129,3 +130,21 @@ def test_results_are_judged_by_failed_if_alone():
     assert judge(503) is FAILURE
     assert judge(404) is SUCCESS
     assert judge_value(lambda _: IGNORED)(429) is IGNORED
+
+
+def test_a_predicate_that_raises_names_its_policy(caplog: pytest.LogCaptureFixture) -> None:
+    """With fifty breakers in a process "failed_if raised" did not say where to look."""
+    caplog.set_level(logging.WARNING, logger="resilio")
+    breaker = circuit_breaker("payments", failed_if=broken)
+    breaker.call(int)
+    retry(on=broken, name="search").attempt(int, "x")
+    adaptive_limit(name="limit", failed_if=broken).call(int)
+    keyed(lambda: circuit_breaker(failed_if=broken), key="host", name="hosts")(lambda host: host)("a")
+    assert caplog.messages == [
+        "circuit_breaker 'payments': failed_if raised for a int: ignored, and not logged again",
+        "retry 'search': on raised for a ValueError: ignored, and not logged again",
+        "adaptive_limit 'limit': failed_if raised for a int: ignored, and not logged again",
+        "circuit_breaker 'hosts': failed_if raised for a str: ignored, and not logged again",
+    ]
+    fields = vars(caplog.records[0])
+    assert (fields["policy"], fields["policy_name"]) == ("circuit_breaker", "payments")

@@ -93,7 +93,7 @@ class Row:
             return {}
         begun = thread_time_ns()
         try:
-            news, trouble = self._news(policy, now_ns), None
+            news, trouble = self._news(policy, now_ns), policy._trouble
         except Exception as error:  # noqa: BLE001 - a policy of somebody's own: the others are shown all the same
             news, trouble = {}, type(error).__name__
         self._pause = min(_SELDOM, (thread_time_ns() - begun) // _COSTLY_NS)

@@ -214,7 +214,8 @@ def test_a_predicate_that_always_raises_is_one_line(lines: Any) -> None:
     policy = circuit_breaker("payments", on=lambda error: 1 / 0)
     for _ in range(100):
         policy.attempt(boom)
-    assert lines() == [("WARNING", "on raised for a OSError: ignored, and not logged again")]
+    text = "circuit_breaker 'payments': on raised for a OSError: ignored, and not logged again"
+    assert lines() == [("WARNING", text)]
     policy.attempt(int, "x")
     assert len(lines()) == 2
 
