@@ -217,7 +217,7 @@ def backoff_option(name: str, value: object) -> Any:
     if any(value is factory for factory in _FACTORIES):
         refuse(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
     if callable(value):
-        return function(name, value, none_ok=False)
+        return function(name, value, none_ok=False, takes=("attempt",))
     if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
         refuse(name, value, right, TypeError)
     return _constant(name, value)

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
+from resilio._arity import check_arity
+
 __all__ = [
     "ABSURD_SECONDS",
     "choice",
@@ -247,8 +249,22 @@ def parse_duration(name: str, value: str) -> float:
     return result
 
 
-def function(name: str, value: object, *, none_ok: bool = True) -> Any:
-    """Return `value`, which must be a plain callable (its answer is needed at once), or None where `none_ok`."""
+def function(name: str, value: object, *, none_ok: bool = True, takes: tuple[str, ...] | None = None) -> Any:
+    """
+    Return `value`, which must be a plain callable (its answer is needed at once), or None where `none_ok`.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: The function.
+
+        none_ok: Whether there may be none.
+
+        takes: What it is called with, in words; None: the arguments of a call, whatever they are.
+
+    Raises:
+        TypeError: No function, an async one, or one that cannot be called so.
+    """
     if value is None and none_ok:
         return None
     right = "a function" + (" or None" if none_ok else "")
@@ -256,6 +272,8 @@ def function(name: str, value: object, *, none_ok: bool = True) -> Any:
         refuse(name, value, right, TypeError)
     if _is_async(value):
         refuse(name, value, right + " that answers at once (an async function answers later)", TypeError)
+    if takes is not None:
+        check_arity(name, value, takes)
     return value
 
 
@@ -308,4 +326,4 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True, presets_o
         return tuple(value)
     if not predicate_ok or not callable(value) or isinstance(value, type):
         refuse(name, value, right, TypeError)
-    return function(name, value, none_ok=False)
+    return function(name, value, none_ok=False, takes=("exception",))

@@ -126,8 +126,19 @@ class Pipeline(Policy[PipelineConfig]):
     def _state(self) -> str | None:
         return self._gate.state
 
-    def _start_over(self) -> None:
+    def reset(self) -> None:
+        """Let calls in again, and reset each policy in it that can be, for all who share it; counters stay."""
+        self._let_in()
+        for policy in self.policies:
+            reset = getattr(policy, "reset", None)
+            if callable(reset):
+                reset()
+
+    def _let_in(self) -> None:
         self.resume()
+
+    def _start_over(self) -> None:
+        self._let_in()
         for policy in self.policies:  # nobody else has those of a key
             policy._start_over()
 
@@ -165,6 +176,9 @@ class Stack(Pipeline):
     def resume(self) -> None:
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         self.drain()
+
+    def _let_in(self) -> None:
+        """Nothing: it has no door."""
 
     def _state(self) -> None:
         return None

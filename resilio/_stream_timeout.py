@@ -166,4 +166,4 @@ def stream_timeout(
     if not any(time is not None for time in times.values()):
         refuse("first", first, "seconds, unless `idle` or `total` is given", TypeError)
     checked = {name: seconds(name, time, none_ok=True) for name, time in times.items()}
-    return StreamTimeout(stream, counts=function("counts", counts), **checked)
+    return StreamTimeout(stream, counts=function("counts", counts, takes=("item",)), **checked)

@@ -119,7 +119,7 @@ class CustomGateConfig:
     reasons: tuple[str, ...] = option(_reasons, default=("refused",))
     on: Any = option(_config.exceptions, default=Exception)
     ignore: Any = option(_config.exceptions, default=())
-    failed_if: Any = option(_config.function, default=None)
+    failed_if: Any = option(_config.function, default=None, takes=("result",))
     enforce: float = option(_config.enforce, default=True)
 
 

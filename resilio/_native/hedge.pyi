@@ -33,6 +33,7 @@ class HedgeGate(Gate):
         discard: Callable[[Any], Any] | None,
         replay_safe: bool | Callable[..., object],
     ) -> None: ...
+    def reset(self) -> None: ...
     def configure(
         self,
         *,

@@ -35,6 +35,7 @@ class TimeoutGate(Gate):
         ceiling_ns: int = ...,
         threads: bool = False,
     ) -> None: ...
+    def reset(self) -> None: ...
     def configure(
         self,
         *,

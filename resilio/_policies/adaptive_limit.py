@@ -58,7 +58,7 @@ class AdaptiveLimitConfig:
     max_wait: float | None = option(seconds, default=None, zero_ok=True, none_ok=True)
     on: Any = option(rule, default=DROPS)
     ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     enforce: float = option(enforce, default=True)
 
     def __attrs_post_init__(self) -> None:

@@ -112,7 +112,7 @@ class CircuitBreakerConfig:
     mode: str = option(choice, default="window", options=("window", "probabilistic"))
     on: Any = option(rule, default=Exception)
     ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     enforce: float = option(enforce, default=True)
     initial: str = option(choice, default="closed", options=("closed", "forced_open", "forced_closed", "disabled"))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from resilio._arity import check_arity
 from resilio._config import exceptions, function, refuse, seconds, show
 from resilio._misspelt import names_its_options
 from resilio._native import clock, core
@@ -58,6 +59,8 @@ def _callable(name: str, value: Any) -> Any:
 def _handler(name: str, value: object) -> Any:
     if value is not None and (not callable(value) or isinstance(value, core.Pipeline)):
         refuse(name, value, "a function of the exception, or None", TypeError)
+    if value is not None:
+        check_arity(name, value, ("exception",))
     return value
 
 
@@ -68,7 +71,7 @@ class FallbackConfig:
     targets: tuple[Callable[..., Any], ...] = option(_targets, default=())
     on: Any = option(rule)
     ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     default: Any = UNSET
     handler: Callable[[Any], Any] | None = option(_handler, default=None)
     memory: float = option(seconds, default=5.0, zero_ok=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from resilio._arity import check_arity
 from resilio._config import exceptions, function, number, positive_int, refuse, seconds
 from resilio._misspelt import names_its_options
 from resilio._native.hedge import HedgeGate
@@ -93,6 +94,8 @@ def _targets(name: str, value: object) -> Any:
 def _discard(name: str, value: object) -> Any:
     if value is not None and not callable(value):
         refuse(name, value, "a function of a result, which may be async, or None", TypeError)
+    if value is not None:
+        check_arity(name, value, ("result",))
     return value
 
 
@@ -103,7 +106,7 @@ class HedgeConfig:
     replay_safe: Any = option(_replay_safe)
     on: Any = option(rule, default=Exception)
     ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     after: Any = option(_after, default="p95")
     to: tuple[Callable[..., Any], ...] = option(_targets, default=None)
     max_hedges: int | None = option(positive_int, default=None, none_ok=True, high=MOST_HEDGES)
@@ -167,6 +170,10 @@ class Hedge(Policy[HedgeConfig]):
     def __init__(self, config: HedgeConfig, name: str | None = None) -> None:
         """Make a hedge that has measured nothing."""
         super().__init__(HedgeGate(**config.native()), config, name)
+
+    def reset(self) -> None:
+        """Forget what was measured of primaries and copies: nothing starts until enough is known. Counters stay."""
+        self._gate.reset()
 
     def _apply(self, config: HedgeConfig) -> None:
         self._gate.configure(**config.native())

@@ -63,7 +63,7 @@ class RetryConfig:
 
     on: Any = option(rule)
     ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None)
+    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     attempts: int | None = option(positive_int, default=3, none_ok=True)
     backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter())
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
@@ -129,7 +129,8 @@ class Retry(Policy[RetryConfig]):
             self._own = other._own
             self._apply(self._config)
 
-    def _start_over(self) -> None:
+    def reset(self) -> None:
+        """Fill the policy's own budget as at the beginning; one that is shared, by name or as an object, stays."""
         self._own.reset()
 
     def _paying(self, config: RetryConfig) -> RetryBudget | None:

@@ -106,6 +106,10 @@ class Timeout(Policy[TimeoutConfig]):
         law = f"learned, {config.total} of the recent successes, {floor}at most {config.ceiling:g} s"
         return f"{law}; {self.seconds:.3g} s now, from {self.learned_from} calls"
 
+    def reset(self) -> None:
+        """Forget what was learned: a call gets the ceiling until enough is known. Counters stay."""
+        self._gate.reset()
+
     def _apply(self, config: TimeoutConfig) -> None:
         self._gate.configure(**config.native())
 

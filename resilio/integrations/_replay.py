@@ -41,7 +41,7 @@ def checked(value: Any) -> Rule:
     if value is None or isinstance(value, bool):
         return value
     if callable(value):
-        return safely("replay_safe", function("replay_safe", value), default=False)
+        return safely("replay_safe", function("replay_safe", value, takes=("request",)), default=False)
     return refuse(
         "replay_safe", value, "True, False, a function of the request, or None for the rule of HTTP", TypeError
     )

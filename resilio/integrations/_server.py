@@ -166,8 +166,12 @@ class Server:
             trusts=trust_of("trust", options["trust"], address_of),
             paths=frozenset(path for path in paths if not path.endswith("*")),
             prefixes=tuple(path[:-1] for path in paths if path.endswith("*")),
-            exempts=safely("exempt", function("exempt", exempt), default=False) if by_function else None,
-            respond=None if respond is None else safely("respond", function("respond", respond), default=None),
+            exempts=safely("exempt", function("exempt", exempt, takes=("request",)), default=False)
+            if by_function
+            else None,
+            respond=None
+            if respond is None
+            else safely("respond", function("respond", respond, takes=("request", "error")), default=None),
             server_timing=flag("server_timing", options["server_timing"]),
         )
 

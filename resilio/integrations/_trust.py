@@ -37,7 +37,9 @@ def trust_of(name: str, value: object, address_of: Callable[[Any], str | None]) 
     if isinstance(value, bool):
         return _everybody if value else _nobody
     if callable(value):
-        return safely(name, function(name, value), default=False)  # a coroutine would be as good as True
+        return safely(
+            name, function(name, value, takes=("request",)), default=False
+        )  # a coroutine would be as good as True
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable):

@@ -91,6 +91,19 @@ static inline void rs_hedging_free(rs_hedging *hedging)
     rs_histogram_free(&hedging->stopped);
 }
 
+/* Forget all that was learned, and what calls have paid in; options and counts stay. */
+static inline void rs_hedging_reset(rs_hedging *hedging)
+{
+    rs_hedging kept = *hedging;
+    rs_hedging_free(hedging);
+    rs_hedging_init(hedging, kept.quantile, kept.fixed_ns, 0.0);
+    hedging->least_ns = kept.least_ns;
+    hedging->most_ns = kept.most_ns;
+    hedging->max_extra = kept.max_extra;
+    hedging->needed = kept.needed;
+    memcpy(hedging->answers, kept.answers, sizeof kept.answers);
+}
+
 static inline uint64_t rs_hedging_weight(const rs_histogram *histogram, int page)
 {
     return histogram->page[page] ? histogram->page[page]->total : 0;

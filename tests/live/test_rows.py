@@ -152,7 +152,7 @@ def test_a_pipeline_names_its_parts() -> None:
     page = sampler()
     news = changed(page.read())
     assert news["whole"]["parts"] == [news["a"]["id"], news["b"]["id"]]
-    assert operations_of(whole) == ["resume"]
+    assert operations_of(whole) == ["reset", "resume"]
     assert operations_of(circuit_breaker("a")) == ["force_open", "force_closed", "disable", "reset", "reconfigure"]
 
 
@@ -287,3 +287,17 @@ def test_events_are_written_down_while_others_are_read() -> None:
         assert len({event["id"] for event in page.journal.since(0)}) <= KEPT
     assert [event["id"] for event in told] == sorted({event["id"] for event in told})
     assert page.journal.since(0)[-1]["id"] == 2000
+
+
+def test_a_predicate_that_raises_is_trouble_of_its_policy() -> None:
+    """The page shows it in red, by its name, until the options change."""
+    policy, page = circuit_breaker("payments", failed_if=lambda value: 1 / 0), sampler()
+
+    def news() -> list[str | None]:
+        return [row["trouble"] for row in page.read().changed if "trouble" in row]
+
+    page.read()
+    policy.call(int)
+    assert news() == ["failed_if raised ZeroDivisionError"]
+    policy.reconfigure(failed_if=None)
+    assert news() == [None]

@@ -37,6 +37,7 @@ cdef extern from "hedging.h" nogil:
         uint64_t answers[6]
     void rs_hedging_init(rs_hedging *, double, int64_t, double)
     void rs_hedging_free(rs_hedging *)
+    void rs_hedging_reset(rs_hedging *)
     void rs_hedging_refresh(rs_hedging *)
     void rs_hedging_begin(rs_hedging *, int64_t)
     void rs_hedging_sample(rs_hedging *, int64_t, int, int64_t)
@@ -173,6 +174,13 @@ cdef class HedgeGate(Gate):
             rs_hedging_refresh(&self.hedging)
         else:
             self.hedging.delay_ns = RS_HEDGING_NEVER
+        rs_lock_release(&gate.lock)
+
+    def reset(self):
+        """Forget all that was learned of primaries and copies; counters stay."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        rs_hedging_reset(&self.hedging)
         rs_lock_release(&gate.lock)
 
     cdef _Options current(self):

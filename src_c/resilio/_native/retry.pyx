@@ -136,7 +136,8 @@ cdef class RetryGate(Gate):
         new.attempts = UNLIMITED if attempts is None else attempts
         new.max_retry_after_ns = <int64_t>(max_retry_after * 1e9)
         new.backoff = backoff
-        new.native = getattr(backoff, "native", None)
+        native = getattr(backoff, "native", None)   # which a function of the user's, a mock say, may have too
+        new.native = native if isinstance(native, Backoff) else None
         new.budget = budget
         new.replayable = replayable
         new.named = named

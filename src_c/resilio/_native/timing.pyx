@@ -271,6 +271,19 @@ cdef class TimeoutGate(Gate):
         rs_samples_free(&self.timeout.recent)
         rs_samples_free(&self.timeout.before)
 
+    def reset(self):
+        """Forget what was learned: a call gets the ceiling until enough is known again. Counters stay."""
+        cdef rs_timeout *t = &self.timeout
+        rs_lock_acquire(&self.lock)
+        rs_samples_free(&t.recent)
+        rs_samples_free(&t.before)
+        rs_samples_init(&t.recent)
+        rs_samples_init(&t.before)
+        t.unlearned = t.learned_at_ns = t.turned_at_ns = t.sampled_ns = 0
+        if t.q:
+            t.total_ns = t.ceiling_ns
+        rs_lock_release(&self.lock)
+
     def configure(self, *, int64_t total_ns=RS_NEVER, int64_t first_ns=RS_NEVER, int64_t idle_ns=RS_NEVER, double q=0.0,
                   double factor=1.0, int64_t floor_ns=0, int64_t ceiling_ns=RS_NEVER, bint threads=False):
         """
