@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-__all__ = ["check_arity"]
+__all__ = ["check_arity", "check_for_calls"]
 
-_VARARGS = 0x04
+_VARARGS, _VARKEYWORDS = 0x04, 0x08
+_OF_CALLS = ("key", "cost", "weight", "tenant", "task", "replay_safe")
 
 
 def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...]) -> None:
@@ -38,6 +39,49 @@ def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...
     except TypeError:
         expected = f"{name}({', '.join(parameters)})"
         raise TypeError(f"{name} is called as {expected}: {show(value)} takes {signature}") from None
+
+
+def check_for_calls(policy: Any, fn: Any) -> None:
+    """
+    Refuse a function of the call's arguments that can take no call of `fn`: a `key`, a cost, a weight, a tenant.
+
+    Only of Python functions, and only where no call can go well: what is called otherwise is the caller's affair.
+
+    Args:
+        policy: The policy, or a pipeline of several.
+
+        fn: The function that is guarded.
+
+    Raises:
+        TypeError: It needs more arguments than `fn` has, or has fewer than `fn` needs.
+    """
+    if type(fn) is not FunctionType:
+        return
+    least, most = _counts(fn)
+    for kind, name, function in _functions_of_calls(policy):
+        needed, room = _counts(function)
+        if needed > most or least > room:
+            raise TypeError(
+                f"{name} of a {kind} is called with the arguments of {fn.__qualname__}{_signature(fn)}, and takes "
+                f"{_signature(function)}"
+            )
+
+
+def _functions_of_calls(policy: Any) -> Iterator[tuple[str, str, FunctionType]]:
+    for part in getattr(policy, "policies", (policy,)):
+        options = [(name, getattr(part.config, name, None)) for name in _OF_CALLS]
+        costs = [("cost", getattr(rate, "cost", None)) for rate in getattr(part.config, "rates", ())]
+        for name, value in (*options, *costs):
+            if type(value) is FunctionType:
+                yield part.kind, name, value
+
+
+def _counts(function: FunctionType) -> tuple[int, int]:
+    """Return how many arguments each call gives at least by position, and how many one can give at most."""
+    code = function.__code__
+    many = code.co_flags & (_VARARGS | _VARKEYWORDS)
+    most = sys.maxsize if many else code.co_argcount + code.co_kwonlyargcount
+    return code.co_argcount - len(function.__defaults__ or ()), most
 
 
 def _is_plain(value: Any, count: int) -> bool:

@@ -17,6 +17,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from resilio import _streams
+from resilio._arity import check_for_calls
 from resilio._native import core
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def guard(policy: Policy[Any], fn: Any) -> Any:
 
 def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> Guarded:
     kind = kind_of(fn)
+    check_for_calls(policy, fn)
     policy = policy._fit(kind, fn)
     if kind == "generator":
         guarded = core.Guard(policy, fn, kind, _streams.stream(policy, fn))

@@ -109,3 +109,43 @@ def test_the_message_shows_what_is_expected_and_what_was_given() -> None:
         TypeError, match=r"backoff is called as backoff\(attempt\): <function two at .*> takes \(subject: "
     ):
         policy.reconfigure(backoff=two)
+
+
+OF_CALLS: dict[str, Callable[..., Any]] = {
+    "key": lambda f: resilio.keyed(resilio.circuit_breaker, key=f),
+    "cost": lambda f: resilio.rate_limit("9/s", cost=f),
+    "cost of a rate": lambda f: resilio.rate_limit(resilio.Rate("9/s", cost=f)),
+    "weight": lambda f: resilio.pipeline(resilio.circuit_breaker(), resilio.bulkhead(9, weight=f)),
+    "tenant": lambda f: resilio.load_shed(tenant=f),
+    "replay_safe": lambda f: resilio.hedge(replay_safe=f),
+}
+
+
+@pytest.mark.parametrize("option", OF_CALLS)
+def test_a_function_of_the_calls_arguments_that_fits_no_call_is_refused(option: str) -> None:
+    """`key=lambda: ...` of a function with arguments had no key in any call, and all shared one policy."""
+
+    async def none() -> None: ...
+
+    async def both(host: str, path: str = "/") -> None: ...
+
+    async def any_of(*args: Any, **more: Any) -> None: ...
+
+    async def named(*, host: str) -> None: ...
+
+    for wrong, fn in ((lambda: 1, both), (lambda a, b, c: 1, both), (lambda a: 1, none), (lambda a, b: 1, named)):
+        with pytest.raises(
+            TypeError, match=rf"{option.split(maxsplit=1)[0]} of a \w+ is called with the arguments of .*and takes"
+        ):
+            OF_CALLS[option](wrong)(fn)
+    for right, fn in (
+        (lambda host: 1, both),
+        (lambda host, path: 1, both),
+        (lambda host="", path="", more="": 1, both),
+        (lambda *args, **more: 1, both),
+        (lambda: 1, none),
+        (lambda a, b, c: 1, any_of),
+        (lambda host: 1, named),
+        (len, both),
+    ):
+        OF_CALLS[option](right)(fn)

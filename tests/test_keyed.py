@@ -270,7 +270,12 @@ def test_keyed_by_self_each_instance_has_its_own():
 
 @pytest.mark.parametrize(
     ("key", "args"),
-    [(lambda host: [host], ("a",)), (lambda host: 1 / 0, ("a",)), (lambda: 0, ("a",)), ("host", ([],))],
+    [
+        (lambda host: [host], ("a",)),
+        (lambda host: 1 / 0, ("a",)),
+        (functools.partial(lambda: 0), ("a",)),
+        ("host", ([],)),
+    ],
     ids=["unhashable", "raises", "takes no arguments", "unhashable argument"],
 )
 def test_a_call_without_a_key_shares_a_policy_and_is_logged_once(caplog, key, args):
