@@ -329,9 +329,9 @@ async def test_a_call_has_no_more_time_than_the_deadline_leaves(served: Served, 
             await echo(b"a", timeout=9000.0)
     first, second, third, fourth = served.service.remaining
     assert first is None
-    assert 1001 < second <= 3601
-    assert third <= 1001
-    assert 1001 < fourth <= 3601
+    assert 1011 < second <= 3611  # grpcio rounds long times up to ten seconds
+    assert third <= 1011
+    assert 1011 < fourth <= 3611  # grpcio rounds long times up to ten seconds
 
 
 async def test_a_deadline_that_passes_is_one_of_the_callers(served: Served, breaker: Any) -> None:
