@@ -61,6 +61,9 @@ class ModelCall:
 class OneShotCall(ModelCall):
     """A call whose body can be sent once only, an upload's: like an iterator it is not for a second attempt."""
 
+    _resilio_replay = False
+    """Not for one either where a retry says `replayable=True`: the body would be empty."""
+
     def __next__(self) -> None:
         """Have nothing: what marks an argument as used up is that it has this method."""
         raise StopIteration

@@ -65,7 +65,7 @@ class Estimates:
         with self._lock:
             known = self._model(model)
             asked, answer = known.input_a_byte * size, known.output
-        answer = answer if most is None else min(answer, float(most))
+        answer = answer if most is None else float(min(answer, most))
         return {"input_tokens": asked, "output_tokens": answer, "tokens": asked + answer}
 
     def learn(self, model: str | None, size: int, usage: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit
+from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit, retry
 from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, refusal_of, token_rate, trail_of
 from resilio.integrations.llm._call import OneShotCall, call_of
 from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
@@ -225,6 +225,7 @@ def request(content: bytes | None, method: str = "POST", kind: str = "applicatio
     [
         (request(b'{"model": "m", "max_tokens": 9}', path="/v1/messages"), "m", True, False, 9),
         (request(b'{"model": "m", "stream": true}', path="/v1/messages"), "m", False, True, None),
+        (request(b'{"model": "m", "max_tokens": 1' + b"0" * 400 + b"}"), "m", False, False, 10**400),
         (request(b'{"model": 3}', path="/v1/audio/speech"), None, False, False, None),
         (request(b"{broken"), None, False, False, None),
         (request(b"[]"), None, False, False, None),
@@ -245,6 +246,21 @@ def test_a_body_that_is_a_stream_is_for_one_attempt() -> None:
     assert isinstance(call, OneShotCall)
     with pytest.raises(StopIteration):
         next(call)
+
+
+@pytest.mark.parametrize("rule", [None, True])
+def test_a_body_that_is_a_stream_is_sent_once_whatever_the_retry_says(rule: bool | None) -> None:
+    """`replayable=True` is for arguments that can be passed again: the body of an upload is gone."""
+    call, sent = OneShotCall("openai", "host", "/v1/files"), []
+
+    def send(call: ModelCall) -> None:
+        sent.append(call)
+        raise ConnectionError("reset")
+
+    with pytest.raises(ConnectionError) as caught:
+        retry(on=ConnectionError, attempts=3, replayable=rule).call(send, call)
+    assert len(sent) == 1
+    assert caught.value.resilio.stop_reason == "not_replayable"
 
 
 def test_a_token_rate_holds_a_whole_period() -> None:
