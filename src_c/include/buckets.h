@@ -113,7 +113,11 @@ static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int
         return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0]) : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
     if (rs_buckets_wait(buckets, now_ns, cost) > 0)
         return 0;
-    rs_buckets_debit(buckets, now_ns, cost);
+    for (int i = 0; i < buckets->n; i++)
+        if (buckets->log[i])
+            rs_log_take(buckets->log[i], now_ns, cost[i]);
+        else
+            rs_gcra_debit(&buckets->bucket[i], now_ns, cost[i]);
     return 1;
 }
 

@@ -24,6 +24,7 @@ typedef struct rs_log {
     int64_t used;                           /* sum of the entries */
     int64_t now_ns;                         /* the latest time seen */
     int64_t held_ns;                        /* nothing passes before */
+    int64_t paced_ns, last_ns;              /* until then tokens pass at the rate, counted from the last that did */
     uint32_t head, n, room, most;           /* room: 0 or a power of two */
     rs_log_entry *entry;
 } rs_log;
@@ -78,6 +79,12 @@ static inline int64_t rs_log_available(rs_log *log, int64_t now_ns)
     return left > 0 && log->held_ns > log->now_ns ? 0 : left;
 }
 
+/* When *amount* may follow on what passed at *last_ns*: after a pause at the rate, else at once. */
+static inline int64_t rs_log_paced_at(const rs_log *log, int64_t last_ns, int64_t amount)
+{
+    return last_ns < log->paced_ns ? last_ns + (int64_t)((__int128)log->period_ns * amount / log->limit) : last_ns;
+}
+
 /* When *amount* fits into what the log holds now, on the log's clock; more than the limit does not fit within a period. */
 static inline int64_t rs_log_fits_at(rs_log *log, int64_t now_ns, int64_t amount)
 {
@@ -94,7 +101,8 @@ static inline int64_t rs_log_fits_at(rs_log *log, int64_t now_ns, int64_t amount
 /* Nanoseconds until *amount* fits. */
 static inline int64_t rs_log_wait(rs_log *log, int64_t now_ns, int64_t amount)
 {
-    return rs_log_fits_at(log, now_ns, amount) - log->now_ns;
+    int64_t fits = rs_log_fits_at(log, now_ns, amount), paced = rs_log_paced_at(log, log->last_ns, amount);
+    return (fits > paced ? fits : paced) - log->now_ns;
 }
 
 static inline int rs_log_grow(rs_log *log)
@@ -136,8 +144,10 @@ static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
 static inline int rs_log_take(rs_log *log, int64_t now_ns, int64_t amount)
 {
     rs_log_see(log, now_ns);
-    if (log->used + amount > log->limit || log->held_ns > log->now_ns)
+    if (log->used + amount > log->limit || log->held_ns > log->now_ns || rs_log_paced_at(log, log->last_ns, amount) > log->now_ns)
         return 0;
+    if (log->last_ns < log->paced_ns)
+        log->last_ns = log->now_ns;
     rs_log_debit(log, now_ns, amount);
     return 1;
 }
@@ -174,12 +184,15 @@ static inline void rs_log_give_back(rs_log *log, int64_t taken_ns, int64_t amoun
 static inline void rs_log_clear(rs_log *log)
 {
     log->n = 0;
-    log->used = log->held_ns = 0;
+    log->used = log->held_ns = log->paced_ns = log->last_ns = 0;
 }
 
-/* Let nothing pass before *until_ns*. */
+/* Let nothing pass before *until_ns*, and then at the rate for a period: a server that asks for a pause is not met by all at once. */
 static inline void rs_log_hold(rs_log *log, int64_t until_ns)
 {
-    log->held_ns = until_ns > log->held_ns ? until_ns : log->held_ns;
+    if (until_ns <= log->held_ns)
+        return;
+    log->held_ns = log->last_ns = until_ns;
+    log->paced_ns = until_ns + log->period_ns;
 }
 #endif

@@ -78,6 +78,28 @@ def test_no_period_has_more_than_the_count(steps):
 
 
 @BACKENDS
+def test_after_a_pause_waiters_pass_at_the_rate(vt, backend):
+    """A server that has asked for a pause is not met by ten calls at once when it is over."""
+    limit = rate_limit("10/min", max_wait=600)
+    served: list[float] = []
+
+    async def call() -> None:
+        async with limit:
+            served.append(vt.now)
+
+    async def main() -> None:
+        limit.pause(30)
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(call)
+            await anyio.sleep(1)
+            assert limit.peek() == 30 + 5 * 6 - 1
+
+    vt.run(main, backend=backend)
+    assert served == [36, 42, 48, 54]
+
+
+@BACKENDS
 def test_waiters_come_in_order_at_the_times_that_were_computed(vt, backend):
     """Six wait behind three a minute: each knows on arrival when it will pass, and one that leaves makes room."""
     limit = rate_limit("3/min", max_wait=600)
@@ -134,9 +156,12 @@ def test_costs_debts_and_what_a_server_says(vt):
     assert passes(limit, 5) == 2
     limit.reset()
     limit.pause(5)
-    assert (passes(limit, 1), limit.peek()) == (0, 5)
-    vt.advance(5)
-    assert passes(limit, 11) == 10
+    assert (passes(limit, 1), limit.peek()) == (0, 11)
+    for _ in range(10):
+        vt.advance(11 if limit.peek() == 11 else 6)
+        assert passes(limit, 3) == 1
+    vt.advance(60)
+    assert passes(limit, 20) == 10
 
 
 def test_a_change_of_the_rate_keeps_what_was_taken(vt):

@@ -14,10 +14,12 @@ cdef extern from "told.h" nogil:
         int64_t limit
         int64_t period_ns
         uint32_t most
+        int64_t last_ns
     rs_log *rs_log_new(int64_t, int64_t, uint32_t)
     void rs_log_free(rs_log *)
     void rs_log_set(rs_log *, int64_t, int64_t, uint32_t)
     int64_t rs_log_fits_at(rs_log *, int64_t, int64_t)
+    int64_t rs_log_paced_at(const rs_log *, int64_t, int64_t)
     int64_t rs_log_memory(const rs_log *)
 
     enum:

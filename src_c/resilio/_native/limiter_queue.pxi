@@ -40,14 +40,16 @@ cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
 cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
     """When *amount* fits into window *i* behind the queue up to *last*: once the latest of those too many has left it."""
     cdef rs_log *log = m.buckets.log[i]
+    cdef int64_t last_ns = (<rs_claim *>last.claim).plan_ns if last != NULL else log.last_ns
+    cdef int64_t paced_ns = rs_log_paced_at(log, last_ns, amount)
     cdef rs_claim *claim
     while last != NULL:
         claim = <rs_claim *>last.claim
         if amount + claim.cost[i] > log.limit:
-            return claim.plan_ns + log.period_ns
+            return max(paced_ns, claim.plan_ns + log.period_ns)
         amount += claim.cost[i]
         last = last.prev
-    return rs_log_fits_at(log, now_ns, amount)
+    return max(paced_ns, rs_log_fits_at(log, now_ns, amount))
 
 
 cdef int64_t _plan_next(rs_limiter *m, rs_waiter *last, const int64_t *cost, int64_t now_ns) noexcept nogil:
