@@ -50,7 +50,7 @@ typedef struct rs_waiter rs_waiter;
 typedef struct rs_slot {
     rs_gate *gate;                  /* whose slot it is; set by core */
     uint64_t generation;            /* a result of an older generation is dropped by the gate */
-    int64_t amount;                 /* cost or weight taken */
+    int64_t amount;                 /* cost or weight taken; of a strategy, before `prepare`: the deadline of what is inside, or RS_NEVER */
     int64_t admitted_ns;            /* set by core */
     int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
     int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */

@@ -68,7 +68,6 @@ typedef struct rs_core_api {
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
     int64_t (*deadline_ns)(void);   /* the ambient deadline, RS_NEVER if there is none */
-    int64_t (*deadline_of)(PyObject *call, int stage);  /* that of the stages of this call outside of *stage*, or RS_NEVER */
     int64_t (*now_ns)(void);
     int (*may_block)(void);         /* may this thread sleep: does it run no event loop? -1 with an exception */
     /* 0: an argument, other than the `self` of *func*, is or holds an iterator, a file, a coroutine: gone once used. *at_once*:

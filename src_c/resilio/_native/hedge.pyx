@@ -79,7 +79,7 @@ cdef enum:                              # slot.mark
 
 cdef enum:                              # slot.generation
     UNRACED = 0                         # nothing had been measured when it began, or there is no task: nothing is copied
-    RACED = 1                           # slot.amount is the ambient deadline, and the call has a copy of its caller's context
+    RACED = 1                           # the call has a copy of its caller's context
 
 
 include "strategy_fault.pxi"
@@ -235,14 +235,12 @@ cdef class HedgeGate(Gate):
 
     cdef object race_of(self, rs_slot *slot, object call, int stage):
         global race_type
-        cdef int64_t until_ns
         if race_type is None:
             from resilio._strategies.race_asyncio import AsyncioRace
 
             race_type = AsyncioRace
         if slot.extra == NULL:
-            until_ns = min(slot.amount, api.deadline_of(<PyObject *>call, stage))
-            race = race_type(self, call, stage, self.budget_of(call, stage), until_ns)
+            race = race_type(self, call, stage, self.budget_of(call, stage), slot.amount)
             Py_INCREF(race)
             slot.extra = <PyObject *>race
         return <object>slot.extra

@@ -16,7 +16,6 @@ cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) 
         PyErr_Clear()                   # no memory: nothing is copied
     else:
         slot.generation = RACED
-        slot.amount = api.deadline_ns()
     Py_XDECREF(before)
     return 0
 

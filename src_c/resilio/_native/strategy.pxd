@@ -61,7 +61,6 @@ cdef extern from "strategy.h":
         int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
         rs_gate *(*outside)(PyObject *, int, const char *) noexcept
         int64_t (*deadline_ns)() noexcept
-        int64_t (*deadline_of)(PyObject *, int) noexcept
         int64_t (*now_ns)() noexcept
         int (*may_block)() except -1
         int (*replayable)(const rs_request *, PyObject *, int) noexcept

@@ -121,6 +121,7 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     rs_gate *gate = slot->gate;
     const rs_gate_ops *ops = gate->ops;
     slot->mark = (uint32_t)(at - run->base);
+    slot->amount = run->deadline_ns;
     if (ops->prepare)
         ops->prepare(gate, slot, request);
     slot->state = RS_SLOT_HELD;

@@ -31,8 +31,6 @@ static rs_gate *outside(PyObject *call, int stage, const char *kind)
 
 static int64_t deadline_ns(void) { return rs_deadline_ns(); }
 
-static int64_t deadline_of(PyObject *call, int stage) { return rs_run_deadline(&((CallObject *)call)->run, stage); }
-
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 
 /* Without threads that share a container there is nothing to keep from changing while it is looked at. */
@@ -107,6 +105,6 @@ static int replayable(const rs_request *request, PyObject *func, int at_once)
     return 1;
 }
 
-const rs_core_api rs_api = {outer, outside, deadline_ns, deadline_of, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget,
+const rs_core_api rs_api = {outer, outside, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget,
                              &rs_priority_count, rs_priority_here, rs_phase_all, rs_permit_answered, rs_permit_end_as,
                              rs_gate_judge};

@@ -88,7 +88,6 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
-int64_t rs_run_deadline(const rs_run *run, int stage);
 void rs_run_forget_refused(rs_run *run);
 int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject, int status);
 /* Does this gate, in this pipeline, look at answers at all? */

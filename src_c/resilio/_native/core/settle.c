@@ -293,7 +293,7 @@ int rs_run_succeeded(rs_run *run)
 }
 
 /* The deadline that the stages of this run outside of *stage* have set, RS_NEVER if none has. */
-int64_t rs_run_deadline(const rs_run *run, int stage)
+static int64_t deadline_outside(const rs_run *run, int stage)
 {
     int64_t until_ns = RS_NEVER;
     for (int i = run->base; i < stage; i++) {
@@ -309,7 +309,7 @@ int64_t rs_run_deadline(const rs_run *run, int stage)
 static void leave_deadlines(rs_run *run, int stage)
 {
     if (RS_UNLIKELY(run->deadline_ns != RS_NEVER))
-        run->deadline_ns = Py_MIN(rs_run_deadline(run, stage), rs_deadline_ns());
+        run->deadline_ns = Py_MIN(deadline_outside(run, stage), rs_deadline_ns());
 }
 
 /* The call is over for the gates from *first* on, which are neighbours; of what has been answered there may be more to come. What
