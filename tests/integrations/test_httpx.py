@@ -853,6 +853,24 @@ async def test_copies_of_a_hedge_are_known_as_such_to_the_gates_inside(
 
 @UNCLOSED
 @pytest.mark.anyio
+@pytest.mark.parametrize("primary", [503, 404])
+async def test_a_hedge_copies_a_503_at_once_and_never_a_404(client: Any, server: Misbehaving, primary: int) -> None:
+    """A 503 won the race, and its connection would stay open; an answer that is no failure is the caller's at once."""
+    statuses = [primary, 200]
+
+    async def by_turns(exchange: Any) -> None:
+        await exchange.answer(b"answer", statuses.pop(0))
+
+    server.routes["/turns"] = by_turns
+    policy = measured(after=LONGEST_WAIT, failed_if=lambda response: response.status_code == 503)
+    async with opened(client, policy) as http:
+        response = await http.get(server.url + "/turns")
+    assert response.status_code == (200 if primary == 503 else 404)
+    assert server.requests["/turns"] == (2 if primary == 503 else 1)
+
+
+@UNCLOSED
+@pytest.mark.anyio
 async def test_a_copy_that_answers_too_late_is_closed(client: Any, server: Misbehaving) -> None:
     """Two copies that both answer: the loser's response, which nobody sees, holds nothing."""
     room = bulkhead(5)

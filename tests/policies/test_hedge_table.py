@@ -14,7 +14,7 @@ import attrs
 import pytest
 from measured import measured
 
-from resilio import RetryBudget, bulkhead, current, deadline, events, hedge, pipeline, remaining, retry
+from resilio import RetryBudget, bulkhead, current, deadline, events, hedge, pipeline, remaining, retry, standard
 from resilio.errors import BulkheadFullError
 from resilio.testing import VirtualTime, assert_no_leaks
 
@@ -484,6 +484,14 @@ def test_an_error_leaves_no_cycle(vt: VirtualTime, backend: Any) -> None:
             gc.enable()
 
     vt.run(main, backend=backend)
+
+
+def test_the_hedge_of_a_standard_stack_goes_by_its_preset() -> None:
+    """What another attempt may not meet starts a copy, and no 503 or 429 wins; a 404 does."""
+    stack = standard("site", on="http", idempotent=True)
+    gate: Any = next(part for part in stack.policies if part.kind == "hedge")._gate
+    assert [gate.outcome_of(Answer("", status), None) for status in (200, 404, 429, 503)] == [0, 0, 1, 1]
+    assert [gate.outcome_of(None, error) for error in (ConnectionError(), LookupError())] == [1, 0]
 
 
 @BACKENDS

@@ -249,14 +249,10 @@ cdef class HedgeGate(Gate):
         cdef rs_gate *retry = api.outside(<PyObject *>call, stage, "retry")
         return None if retry == NULL else (<object><PyObject *>retry).budget
 
-    # -- what is learned, and by whom it is told
+    # -- what is learned
 
     def may_start(self, int64_t until_ns):
-        """
-        Whether a hedge may start now; if so, it counts as started.
-
-        Not if it would end after *until_ns*, should it take as long as half of the calls; that is not counted.
-        """
+        """Whether a hedge may start now, and counts as started: not if half of the calls take longer than until then."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         if until_ns != RS_NEVER and until_ns - api.now_ns() < self.hedging.recent_ns:
             return False
@@ -284,9 +280,7 @@ cdef class HedgeGate(Gate):
 
         Args:
             seconds: Since it began.
-
             stopped: It was ended by resilio at that time, and would have taken longer.
-
             failed: It failed; of that one no time is learned unless it was stopped.
         """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
@@ -299,7 +293,7 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def learn_end(self, double seconds, error, int outcome):
-        """Tell how a primary has ended that was not superseded: a refusal counts as a failure, a cancellation as nothing."""
+        """Tell how a primary has ended that was not superseded. A refusal counts as a failure."""
         if outcome == RS_SUCCESS:
             self.learn(seconds)
         elif error is not None and not isinstance(error, Exception):
