@@ -14,6 +14,11 @@ import pytest
 from resilio import BulkheadFullError, Policy, bulkhead
 from resilio._native import core
 
+pytestmark = pytest.mark.skipif(
+    core._private_state()["with_order"] != "in use",
+    reason="no block is taken for one of `with` here: all are found again by where they are",
+)
+
 
 @pytest.fixture
 def pool() -> Any:
@@ -38,8 +43,13 @@ def test_an_exit_that_is_fetched_again_finds_the_block(pool: Any) -> None:
 
 
 def test_an_exit_fetched_long_before_is_not_the_blocks_own(pool: Any) -> None:
-    """Only the exit fetched between the entry and its call belongs to that."""
+    """
+    Only the exit fetched between the entry and its call belongs to that.
+
+    From 3.14 on `with` fetches the exit first: then it is the one fetched just before the entry.
+    """
     early = pool.__exit__
+    assert hasattr(bulkhead(1), "__enter__")  # another one's, fetched meanwhile
     pool.__enter__()
     pool.__exit__(None, None, None)
     assert pool.used == 0

@@ -4,7 +4,8 @@
 # that runs once a request is cold.
 
 from cpython.object cimport PyObject
-from resilio._native.core import Permit
+from cpython.ref cimport Py_INCREF
+from resilio._native.core import Permit, _private_state
 
 ctypedef PyObject *(*nullary)(PyObject *, PyObject *) except NULL
 
@@ -27,14 +28,21 @@ cdef extern from "Python.h":
     object PyMethod_New(object, object)
     void Py_DECREF(PyObject *)
 
-cdef nullary _success = <nullary>(<Descriptor *>Permit.success).d_method.ml_meth
+cdef PyObject *_end_well(PyObject *permit, PyObject *nothing) except NULL:
+    ended = (<object>permit).success()
+    Py_INCREF(ended)
+    return <PyObject *>ended
+
+
+cdef bint _known = _private_state()["method"] == "in use"      # what a method in C looks like
+cdef nullary _success = <nullary>(<Descriptor *>Permit.success).d_method.ml_meth if _known else _end_well
 cdef type _Permit = Permit
 cdef type _Descriptor = type(Permit.success)
 
 
 cdef object bound(method, instance):
     """Bind a method; one in C as what the interpreter calls without a detour."""
-    if type(method) is _Descriptor:
+    if _known and type(method) is _Descriptor:
         return PyCFunction_NewEx((<Descriptor *>method).d_method, instance, NULL)
     return PyMethod_New(method, instance)
 

@@ -197,7 +197,7 @@ static PyObject *generator_here(void)
     if (RS_UNLIKELY(frame == NULL))
         return Py_NewRef(Py_None);
     PyCodeObject *code = PyFrame_GetCode(frame);
-    int flags = code->co_flags;
+    long flags = rs_code_flags((PyObject *)code);
     Py_DECREF(code);
     if (RS_LIKELY(!(flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))))
         return Py_NewRef(Py_None);

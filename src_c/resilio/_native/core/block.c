@@ -1,7 +1,8 @@
 /* Blocks: `with` and `async with`. What they hold, a policy's permit or what they have set in their context, has an owner at
  * every moment, also for a Ctrl-C.
  *
- * The interpreter fetches __enter__ and __exit__ from the class before it calls __enter__, and keeps the bound __exit__
+ * The interpreter fetches __enter__ and __exit__ from the class before it calls __enter__ (since 3.14 the exit first: which is first,
+ * is seen at import), and keeps the bound __exit__
  * on the stack of the frame until the block is left. So each fetch of __exit__ makes a step, and the one that belongs to
  * a `with` statement owns what the block holds: that is given back when the step is called, or else when it dies with the
  * frame. From the one to the other no bytecode is run at which a signal could come in between.
@@ -34,6 +35,7 @@ typedef struct {                    /* what is fetched from an instance: a bound
 } StepObject;
 
 static PyTypeObject method_type, step_type;
+static int entry_first;             /* of the two that `with` fetches */
 static PyObject *nothing;           /* the entry that is awaited at a block's end */
 static PyObject *name_acquire, *name_aacquire;
 
@@ -72,6 +74,14 @@ static void pending_died(StepObject *step)
         pending = NULL;
 }
 #endif
+
+static int pending_is_of(PyObject *policy)
+{
+    StepObject *step = pending_get();
+    int is_of = step && step->policy == policy;
+    Py_XDECREF((PyObject *)step);
+    return is_of;
+}
 
 /* The exit of the `with` statement that calls this entry, a new reference; NULL: it is not called by one. */
 static StepObject *exit_of(const StepObject *entry)
@@ -166,7 +176,7 @@ static PyObject *step_call(StepObject *self, PyObject *const *args, size_t nargs
 
 /* ---- the bound method --------------------------------------------------------------------------------------- */
 
-#ifdef Py_GIL_DISABLED
+#if defined(Py_GIL_DISABLED) || defined(RS_PUBLIC_ONLY)
 static StepObject *step_alloc(void) { return PyObject_GC_New(StepObject, &step_type); }
 static void step_free(StepObject *self) { PyObject_GC_Del(self); }
 #else
@@ -184,7 +194,7 @@ static StepObject *step_alloc(void)
 
 static void step_free(StepObject *self)
 {
-    if (RS_LIKELY(n_free < RS_FREE_STEPS))
+    if (RS_LIKELY(n_free < RS_FREE_STEPS) && RS_USES(spare_steps))
         free_steps[n_free++] = self;
     else
         PyObject_GC_Del(self);
@@ -205,12 +215,12 @@ static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *ow
     step->weakrefs = NULL;
     step->thread = PyThread_get_thread_ident();
     PyObject_GC_Track(step);
+    if (RS_UNLIKELY(!RS_USES(with_order)))
+        return (PyObject *)step;
     if (self->part == EXIT || self->part == AEXIT)
         pending_set(step);
-#if PY_VERSION_HEX < 0x030E0000                 /* up to 3.13 the entry is fetched before the exit */
-    else
+    else if (entry_first || !pending_is_of(instance))
         pending_forget();
-#endif
     return (PyObject *)step;
 }
 
@@ -251,9 +261,18 @@ static PyObject *step_compare(StepObject *self, PyObject *other, int op)
     return PyBool_FromLong(same == (op == Py_EQ));
 }
 
+static Py_hash_t hash_of(const void *object)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_HashPointer(object);
+#else
+    return _Py_HashPointer(object);
+#endif
+}
+
 static Py_hash_t step_hash(StepObject *self)
 {
-    Py_hash_t hash = _Py_HashPointer(self->policy) ^ _Py_HashPointer(self->method);
+    Py_hash_t hash = hash_of(self->policy) ^ hash_of(self->method);
     return hash == -1 ? -2 : hash;
 }
 
@@ -361,8 +380,25 @@ static PyMethodDef functions[] = {
      "with *function* for those who call it by hand. The block begins by _begin_block(setting, generator, enforced)."},
     {NULL}};
 
+/* Which of the two `with` fetches first. If it is neither alone, no block is taken for one. */
+static int see_order(void)
+{
+    static PyObject *with_order;
+    PyObject *ask = rs_python("resilio._private_proofs", "with_order", &with_order);
+    PyObject *order = ask ? PyObject_CallNoArgs(ask) : NULL;
+    const char *first = NULL, *second = NULL;
+    if (order && order != Py_None && !PyArg_ParseTuple(order, "ss", &first, &second))
+        PyErr_Clear();                  /* it fetches more, or less */
+    Py_XDECREF(order);
+    entry_first = second && strcmp(first, "entry") == 0 && strcmp(second, "exit") == 0;
+    rs_private_proved(RS_PRIVATE_with_order, entry_first || (second && strcmp(first, "exit") == 0 && strcmp(second, "entry") == 0));
+    return ask ? 0 : -1;
+}
+
 int rs_block_add(PyObject *module)
 {
+    if (rs_private_may(RS_PRIVATE_with_order) && see_order() < 0)
+        return -1;
     if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0 || PyType_Ready(&rs_BlockEntryType) < 0)
         return -1;
     name_acquire = PyUnicode_InternFromString("acquire");

@@ -62,7 +62,7 @@ static PyObject *entry_next(EntryObject *self)
             return item;
         PyObject *error = PyErr_GetRaisedException();
         PyObject *permit = error && PyErr_GivenExceptionMatches(error, PyExc_StopIteration)
-            ? Py_XNewRef(((PyStopIterationObject *)error)->value) : NULL;
+            ? rs_stop_value(error) : NULL;
         int owned = entry_after(self, permit ? PYGEN_RETURN : PYGEN_ERROR, &permit) == PYGEN_RETURN;
         Py_XDECREF(permit);
         if (owned || !PyErr_Occurred())
@@ -83,7 +83,7 @@ static PySendResult caught(PyObject **result)
         return PYGEN_ERROR;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    *result = Py_XNewRef(((PyStopIterationObject *)error)->value);
+    *result = rs_stop_value(error);
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);

@@ -11,7 +11,7 @@
 /* Calls to come. What lies here stays tracked by the collector, and what keeps it is the reference that the next caller gets:
    counting, tracking and untracking took a tenth of a short one. It is empty: all that a fresh call needs empty, and what the
    collector visits. */
-#if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG)
+#if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG) && !defined(RS_PUBLIC_ONLY)
 #define RS_KEEP_CALLS
 static CallObject *free_calls[RS_FREE_CALLS];
 static int n_free;
@@ -45,7 +45,7 @@ static CallObject *call_alloc(void)
 static inline void call_free(CallObject *self)
 {
 #ifdef RS_KEEP_CALLS
-    if (RS_LIKELY(n_free < RS_FREE_CALLS)) {
+    if (RS_LIKELY(n_free < RS_FREE_CALLS) && RS_USES(spare_calls)) {
         free_calls[n_free++] = self;
         return;
     }
@@ -62,11 +62,14 @@ static PyObject *call_origin(int depth)
     PyObject *origin = PyList_New(0);
     PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
     for (; origin && frame && depth > 0; depth--) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-        PyObject *entry = Py_BuildValue("(OiO)", code->co_filename, PyFrame_GetLineNumber(frame), code->co_name);
+        PyObject *code = (PyObject *)PyFrame_GetCode(frame);
+        PyObject *file = PyObject_GetAttrString(code, "co_filename"), *name = PyObject_GetAttrString(code, "co_name");
+        PyObject *entry = file && name ? Py_BuildValue("(OiO)", file, PyFrame_GetLineNumber(frame), name) : NULL;
         if (entry == NULL || PyList_Append(origin, entry) < 0)
             Py_CLEAR(origin);
         Py_XDECREF(entry);
+        Py_XDECREF(name);
+        Py_XDECREF(file);
         Py_DECREF(code);
         PyFrameObject *back = PyFrame_GetBack(frame);
         Py_DECREF(frame);
@@ -149,7 +152,7 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
         self->run.slots = rs_slots_new(pipe);
     if (RS_UNLIKELY(self->run.slots == NULL || keep_args(self, args, PyVectorcall_NARGS(nargsf), kwnames) < 0))
         return call_unmade(self);
-    int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
+    int depth = rs_origin_depth();
     if (RS_UNLIKELY(depth > 0) && (self->origin = call_origin(depth)) == NULL)
         PyErr_Clear();
     return (PyObject *)self;

@@ -147,7 +147,7 @@ PySendResult rs_call_wait(CallObject *self, PyObject **result)
     return RS_LIKELY(sent == PYGEN_NEXT) ? rs_call_after(self, send_inner(self, Py_None, result), result) : sent;
 }
 
-#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(RS_PUBLIC_ONLY)
 static PyObject *spare_stop;        /* one StopIteration that nobody else holds */
 
 /* May this StopIteration be used again? Only if nobody kept it or wrote anything on it. */
@@ -194,7 +194,9 @@ PyObject *rs_call_iternext(CallObject *self)
         Py_DECREF(result);
         return NULL;                /* the end without an exception means None */
     }
-#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(RS_PUBLIC_ONLY)
+    if (RS_UNLIKELY(!RS_USES(stop_iteration)))
+        return rs_call_raise_stop(result);
     PyObject *stop = spare_stop;
     spare_stop = NULL;
     if (stop == NULL)

@@ -44,15 +44,20 @@ int64_t rs_call_due(const CallObject *self)
 static PyObject *task_of(PyObject *loop)
 {
 #if PY_VERSION_HEX < 0x030C0000
-    PyObject *tasks = rs_python("asyncio.tasks", "_current_tasks", &current_tasks);
-    if (tasks && PyDict_CheckExact(tasks))
-        return Py_XNewRef(PyDict_GetItemWithError(tasks, loop));
-    PyErr_Clear();
+    if (rs_private_is[RS_PRIVATE_current_tasks] == RS_IN_USE)
+        return Py_XNewRef(PyDict_GetItemWithError(current_tasks, loop));
 #endif
     PyObject *hook = rs_python("asyncio", "current_task", &current_task);
     PyObject *task = hook ? PyObject_CallOneArg(hook, loop) : NULL;
     if (task == Py_None)
         Py_CLEAR(task);
+#if PY_VERSION_HEX < 0x030C0000
+    if (task && rs_private_is[RS_PRIVATE_current_tasks] == RS_UNUSED) {
+        PyObject *tasks = rs_python("asyncio.tasks", "_current_tasks", &current_tasks);
+        rs_private_proved(RS_PRIVATE_current_tasks, tasks && PyDict_CheckExact(tasks) && PyDict_GetItemWithError(tasks, loop) == task);
+        PyErr_Clear();
+    }
+#endif
     return task;
 }
 

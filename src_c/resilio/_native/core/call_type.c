@@ -49,9 +49,7 @@ static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssiz
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    PyObject *value = PyObject_TypeCheck(error, (PyTypeObject *)PyExc_StopIteration)
-        ? ((PyStopIterationObject *)error)->value : NULL;
-    *result = Py_NewRef(value ? value : Py_None);       /* made without __init__, it has none */
+    *result = PyObject_TypeCheck(error, (PyTypeObject *)PyExc_StopIteration) ? rs_stop_value(error) : Py_NewRef(Py_None);
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);

@@ -12,6 +12,7 @@
 #include "gate.h"
 #include "ledger.h"
 #include "pipeline.h"
+#include "private.h"
 #include "strategy.h"
 #include "waiters.h"
 
@@ -320,8 +321,13 @@ void rs_drop_error(void);           /* the pending exception, if any; a Ctrl-C i
    Whatever else it is may be a guard again, and the interpreter counts only its own frames. */
 static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    if (RS_LIKELY(PyFunction_Check(func)))
-        return ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames);
+    if (RS_LIKELY(PyFunction_Check(func))) {
+#ifndef RS_PUBLIC_ONLY
+        if (RS_USES(function))
+            return ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames);
+#endif
+        return PyObject_Vectorcall(func, args, nargsf, kwnames);
+    }
     if (Py_EnterRecursiveCall(" in a guarded call"))
         return NULL;
     PyObject *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
@@ -338,13 +344,13 @@ static inline int rs_is_awaitable(PyObject *object)
     if (RS_LIKELY(!PyGen_CheckExact(object)))
         return 0;
 #if PY_VERSION_HEX >= 0x030C0000
-    PyCodeObject *code = PyGen_GetCode((PyGenObject *)object);
-    int iterable_coroutine = (code->co_flags & CO_ITERABLE_COROUTINE) != 0;
+    PyObject *code = (PyObject *)PyGen_GetCode((PyGenObject *)object);
+#else
+    PyObject *code = Py_NewRef((PyObject *)((PyGenObject *)object)->gi_code);
+#endif
+    int iterable_coroutine = (rs_code_flags(code) & CO_ITERABLE_COROUTINE) != 0;
     Py_DECREF(code);
     return iterable_coroutine;
-#else
-    return (((PyGenObject *)object)->gi_code->co_flags & CO_ITERABLE_COROUTINE) != 0;
-#endif
 }
 
 /* What a slot holds beside its gate's share of the call is dropped when the stage is left. Keeps a pending exception. */

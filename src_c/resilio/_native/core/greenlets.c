@@ -16,7 +16,8 @@ typedef struct {
 int rs_greenlets;
 PyObject *rs_modules;
 Py_ssize_t rs_modules_seen = -1;
-static PyObject *(*current)(void);
+static PyObject *(*current)(void);   /* greenlet's own function, or by its public one */
+static PyObject *getcurrent;
 static PyObject *kept_as;
 
 static RS_THREAD_LOCAL PyObject *running;       /* the greenlet whose chain the thread's is: compared, nothing else */
@@ -130,6 +131,34 @@ void rs_greenlet_runs(void)
     Py_XDECREF(greenlet);
 }
 
+static PyObject *ask_current(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *greenlet = PyObject_CallNoArgs(getcurrent);
+    rs_drop_error();
+    PyErr_Restore(type, value, traceback);
+    return greenlet;
+}
+
+/* The fifth of the table in greenlet's capsule is PyGreenlet_GetCurrent, since greenlet 0.4: if it says the same. */
+static int has_table(PyObject *module)
+{
+    PyObject *capsule = PyObject_GetAttrString(module, "_C_API");
+    void **api = capsule && PyCapsule_IsValid(capsule, "greenlet._C_API") ? PyCapsule_GetPointer(capsule, "greenlet._C_API") : NULL;
+    PyObject *here = api ? ask_current() : NULL, *same = NULL;
+    if (here) {
+        current = (PyObject * (*)(void)) api[4];
+        same = current();
+    }
+    int holds = here && here == same;
+    Py_XDECREF(here);
+    Py_XDECREF(same);
+    Py_XDECREF(capsule);
+    rs_drop_error();
+    return holds;
+}
+
 /* Modules have come or gone. */
 int rs_greenlets_loaded(void)
 {
@@ -137,15 +166,16 @@ int rs_greenlets_loaded(void)
     PyErr_Fetch(&type, &value, &traceback);
     rs_modules_seen = PyDict_GET_SIZE(rs_modules);
     PyObject *module = Py_XNewRef(PyDict_GetItemString(rs_modules, "greenlet"));
-    PyObject *capsule = module ? PyObject_GetAttrString(module, "_C_API") : NULL;
-    void **api = capsule ? PyCapsule_GetPointer(capsule, "greenlet._C_API") : NULL;
-    if (api) {
-        current = (PyObject * (*)(void)) api[4];    /* PyGreenlet_GetCurrent, there since greenlet 0.4 */
+    getcurrent = module ? PyObject_GetAttrString(module, "getcurrent") : NULL;
+    if (getcurrent) {
+        if (rs_private_may(RS_PRIVATE_greenlet))
+            rs_private_proved(RS_PRIVATE_greenlet, has_table(module));
+        if (rs_private_is[RS_PRIVATE_greenlet] != RS_IN_USE)
+            current = ask_current;
         rs_greenlets = 1;
     }
     else if (module)
         rs_modules_seen = -1;       /* it is being imported just now */
-    Py_XDECREF(capsule);
     Py_XDECREF(module);
     rs_drop_error();
     PyErr_Restore(type, value, traceback);

@@ -41,7 +41,7 @@ static int is_async_context_manager(PyObject *result)
     static PyObject *aenter;
     if (aenter == NULL && (aenter = PyUnicode_InternFromString("__aenter__")) == NULL)
         return 0;
-    return _PyType_Lookup(Py_TYPE(result), aenter) != NULL;
+    return rs_type_has(Py_TYPE(result), aenter);
 }
 
 static PyObject *returned(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode, GuardObject *guard)

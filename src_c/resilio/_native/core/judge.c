@@ -57,13 +57,14 @@ static int is_refusal(PyObject *error)
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
-    PyObject *leaves = ((PyBaseExceptionGroupObject *)error)->excs;     /* the attribute may say anything, of itself too */
+    PyObject *leaves = rs_group_leaves(error);      /* the attribute may say anything, of itself too */
     int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
-    if (!all)
-        return 0;
-    for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
-        all = is_refusal(PyTuple_GET_ITEM(leaves, i));
-    Py_LeaveRecursiveCall();
+    if (all) {
+        for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
+            all = is_refusal(PyTuple_GET_ITEM(leaves, i));
+        Py_LeaveRecursiveCall();
+    }
+    Py_XDECREF(leaves);
     return all;
 }
 

@@ -94,6 +94,8 @@ static PyMethodDef methods[] = {
      "is_whole(response, fails_from, /)\n--\n\nHas a response of aiohttp's surely ended well with its head? False: it may have."},
     {"is_one_shot", rs_is_one_shot, METH_O,
      "is_one_shot(value, /)\n--\n\nIs an argument gone once used, an iterator, a file or a coroutine, or does it hold one?"},
+    {"_private_state", rs_private_report, METH_NOARGS,
+     "_private_state()\n--\n\nWhat of the private names that the core knows is in use, refused, not applicable or unused so far."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 
@@ -123,7 +125,7 @@ static int exec_module(PyObject *module)
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
                              &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
-    if ((rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
+    if (rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)

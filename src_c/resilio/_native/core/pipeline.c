@@ -94,7 +94,7 @@ static void pipeline_dealloc(rs_pipeline *self)
 int rs_is_coroutine_function(PyObject *callable)
 {
     if (RS_LIKELY(PyFunction_Check(callable)))
-        return (((PyCodeObject *)PyFunction_GET_CODE(callable))->co_flags & CO_COROUTINE) != 0;
+        return (rs_code_flags(PyFunction_GetCode(callable)) & CO_COROUTINE) != 0;
     if (Py_TYPE(callable) == &rs_GuardType)
         return ((GuardObject *)callable)->shape == RS_KIND_COROUTINE;
     if (PyMethod_Check(callable))

@@ -1,12 +1,12 @@
 /* Which asyncio loop runs in this thread, as cheap as it can be known. */
 #include "core.h"
 #include "timers.h"
-#if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000
+#if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000 && !defined(RS_PUBLIC_ONLY)
 #include <unistd.h>
 #define RS_READ_HOLDER 1
 #endif
 
-static PyObject *get_running;       /* asyncio.events._get_running_loop, kept for the life of the process */
+static PyObject *get_running;       /* asyncio.events._get_running_loop, or get_running_loop, kept for the life of the process */
 
 static PyObject *not_running(void)
 {
@@ -19,7 +19,14 @@ static PyObject *not_running(void)
 static PyObject *find(void)
 {
     PyObject *name = PyUnicode_FromString("asyncio.events"), *events = name ? PyImport_GetModule(name) : NULL;
-    PyObject *found = events ? PyObject_GetAttrString(events, "_get_running_loop") : NULL;
+    PyObject *found = NULL;
+    if (events && rs_private_may(RS_PRIVATE_running_loop)) {
+        if ((found = PyObject_GetAttrString(events, "_get_running_loop")) == NULL)
+            PyErr_Clear();
+        rs_private_proved(RS_PRIVATE_running_loop, found != NULL);
+    }
+    if (events && found == NULL)
+        found = PyObject_GetAttrString(events, "get_running_loop");     /* raises where none runs */
     if (found)
         __atomic_store_n(&get_running, found, __ATOMIC_RELEASE);
     Py_XDECREF(name);
@@ -65,6 +72,8 @@ static inline PyObject *read_holder(void)
 
 static void learn_holder(PyObject *loop)
 {
+    if (!rs_private_may(RS_PRIVATE_running_loop_holder))
+        return;
     if (key == NULL && (key = PyUnicode_InternFromString("__asyncio_running_event_loop__")) == NULL) {
         PyErr_Clear();
         return;
@@ -74,6 +83,7 @@ static void learn_holder(PyObject *loop)
         process = found->pid;
         holder_type = Py_TYPE(found);
     }
+    rs_private_proved(RS_PRIVATE_running_loop_holder, holder_type != NULL);
 }
 
 void rs_running_loop_after_fork(void) { process = getpid(); }

@@ -1,0 +1,167 @@
+"""Of clients and servers that the integrations plug into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilio._private_names._record import Private, State, attribute, of_module
+
+__all__ = ["CLIENTS"]
+
+
+def _httpx(found: Any) -> bool:
+    with found.Client() as client:
+        pool = client._transport._pool
+        return isinstance(client._mounts, dict) and pool._network_backend is not None
+
+
+def _either(*modules: str) -> State:
+    states = [of_module(module, _httpx)() for module in modules]
+    return next((state for state in ("refused", "in use") if state in states), "not applicable")
+
+
+def _sdks() -> State:
+    def holds(found: Any) -> bool:
+        client = (getattr(found, "OpenAI", None) or found.Anthropic)(api_key="none")
+        return hasattr(client._client, "_transport") and callable(client._make_status_error_from_response)
+
+    states = [of_module(module, holds)() for module in ("openai", "anthropic")]
+    return next((state for state in ("refused", "in use") if state in states), "not applicable")
+
+
+def _requests(found: Any) -> bool:
+    request = found.Request("GET", "http://localhost").prepare()
+    return request._body_position is None and found.Response()._content is False
+
+
+def _sqlalchemy(found: Any) -> bool:
+    return "_max_overflow" in found.QueuePool(lambda: None).__dict__
+
+
+def _aiohttp(found: Any) -> bool:
+    reader, response = found.StreamReader, found.ClientResponse
+    kept = reader.__init__.__code__.co_names
+    return (
+        {"_exception", "_eof_callbacks"} <= {*kept}
+        and response._connection is None
+        and callable(response._response_eof)
+    )
+
+
+def _grpc(found: Any) -> bool:
+    channel, call = found._channel._BaseMultiCallable, found._call.Call
+    return all(
+        name in kind.__init__.__code__.co_names for kind, name in ((channel, "_interceptors"), (call, "_cython_call"))
+    )
+
+
+CLIENTS = (
+    Private(
+        name="`_transport` and `_mounts` of a client of httpx",
+        of="httpx, httpx2",
+        words=("_transport", "_mounts"),
+        where=("resilio/integrations/httpx.py", "resilio/integrations/llm/_guard.py"),
+        versions="httpx 0.27 and 0.28, httpx2 2",
+        check="when a client is guarded",
+        otherwise="`guard_client` refuses; `Client(transport=Transport(policy))` needs neither",
+        state=lambda: _either("httpx", "httpx2"),
+    ),
+    Private(
+        name="`_pool` of its transport, `_network_backend` of httpcore's pool",
+        of="httpx, httpx2",
+        words=("_pool", "_network_backend"),
+        where=("resilio/integrations/_connecting.py",),
+        versions="httpx 0.27 and 0.28, httpx2 2",
+        check="when a transport is put under guard",
+        otherwise="connecting counts as `first_byte` in the ledger",
+        state=lambda: _either("httpx", "httpx2"),
+    ),
+    Private(
+        name="`_send_request_body`, which httpcore's tracebacks show; `_request` of an exception of httpx",
+        of="httpx, httpx2",
+        words=("_send_request_body", "_request"),
+        where=(
+            "resilio/integrations/_httpx.py",
+            "resilio/integrations/_refusals.py",
+            "resilio/integrations/llm/_said.py",
+        ),
+        versions="httpx 0.27 and 0.28, httpx2 2",
+        check="at each exception",
+        otherwise="an error of the request's own body counts against the server; `e.resilio` says less",
+        state=lambda: _either("httpx", "httpx2"),
+    ),
+    Private(
+        name="`_client` of a client of openai or anthropic, `_make_status_error_from_response`",
+        of="openai, anthropic",
+        words=("_client", "_make_status_error_from_response"),
+        where=("resilio/integrations/llm/_guard.py", "resilio/integrations/llm/_exchange.py"),
+        versions="openai 1.54 to 3, anthropic 0.40 to 2",
+        check="when a client is guarded",
+        otherwise="`guard_client` refuses; a transport under `http_client=` needs neither",
+        state=_sdks,
+    ),
+    Private(
+        name="`_body_position` of a request, `_content` of a response; the local `chunks` in urllib3's `request`",
+        of="requests",
+        words=("_body_position", "_content", "chunks"),
+        where=("resilio/integrations/requests.py",),
+        versions="requests 2.31 to 2.34",
+        check="at each request",
+        otherwise="AttributeError from the adapter: nothing is sent unguarded",
+        state=of_module("requests", _requests),
+    ),
+    Private(
+        name="`_body` of a request; `_connection`, `_response_eof` of a response; its content's `_exception`, `_eof_callbacks`",
+        of="aiohttp",
+        words=("_connection", "_exception", "_response_eof", "_eof_callbacks", "_body"),
+        where=(
+            "src_c/resilio/_native/core/admission.c",
+            "src_c/resilio/_native/core/exchange.c",
+            "resilio/integrations/_aiohttp_body.py",
+        ),
+        versions="aiohttp 3.12 to 3.14",
+        check="at each response",
+        otherwise="the public properties are asked; a response that is dropped unread keeps its permit until its end",
+        state=of_module("aiohttp", _aiohttp),
+    ),
+    Private(
+        name="`_timer._cancelled` of a request; functions of a traceback: `_wait_for_available_connection`",
+        of="aiohttp",
+        words=("_timer", "_cancelled", "_wait_for_available_connection"),
+        where=("resilio/integrations/_aiohttp_blame.py",),
+        versions="aiohttp 3.12 to 3.14",
+        check="at each cancellation",
+        otherwise="aiohttp's own total timeout counts as a cancellation, which says nothing of the server",
+        state=attribute("aiohttp.connector", "BaseConnector._wait_for_available_connection"),
+    ),
+    Private(
+        name="`_cython_call` of a call; `_interceptors` of what makes calls",
+        of="grpc",
+        words=("_cython_call", "_interceptors"),
+        where=("src_c/resilio/_native/core/direct.c", "resilio/integrations/_grpc_direct.py"),
+        versions="grpcio 1.62 to 1.85",
+        check="at each call, when a method is made",
+        otherwise="the call's own methods; calls pass all interceptors",
+        state=of_module("grpc.aio", _grpc),
+    ),
+    Private(
+        name="`_proxy_writes_as_request_iterator`, a generator; `_context` of a servicer's context",
+        of="grpc",
+        words=("_proxy_writes_as_request_iterator", "_context"),
+        where=("resilio/integrations/_grpc_relay.py", "resilio/integrations/_grpc_server.py"),
+        versions="grpcio 1.62 to 1.85",
+        check="at each stream, at each answer",
+        otherwise="messages are passed on as they are; the status that a handler sets counts as not known",
+        state=attribute("grpc.aio._interceptor", "_InterceptedStreamRequestMixin._proxy_writes_as_request_iterator"),
+    ),
+    Private(
+        name="`_max_overflow` of a pool",
+        of="sqlalchemy",
+        words=("_max_overflow",),
+        where=("resilio/integrations/sqlalchemy.py",),
+        versions="SQLAlchemy 2.0.25 to 2.1",
+        check="when a pool's size is asked",
+        otherwise="the pool counts as one without overflow",
+        state=of_module("sqlalchemy", _sqlalchemy),
+    ),
+)
