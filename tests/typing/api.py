@@ -38,6 +38,7 @@ from resilio import (
     custom_gate,
     deadline,
     detached,
+    hedge,
     phase,
     pipeline,
     policy_of,
