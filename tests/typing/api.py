@@ -291,6 +291,9 @@ custom_gate(object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumen
 
 circuit_breaker(on=lambda error: isinstance(error, OSError))
 circuit_breaker(failed_if=lambda result: Outcome.FAILURE)
+circuit_breaker(on="http")
+circuit_breaker(on=resilio.presets.model)
+circuit_breaker(on="htp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 hedge(replay_safe=True, on=OSError, ignore=(TimeoutError,), failed_if=lambda answer: answer is None)
 circuit_breaker(open_fore=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 circuit_breaker(window=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
