@@ -162,7 +162,8 @@ def _from_text(text: str, date: Any) -> float | None:
     then = _date(text)
     if then is None:
         return None
-    return (then - (_date(date) or datetime.now(UTC))).total_seconds()
+    now = _date(date) or datetime.now(UTC)  # wall clock: a date without a Date header beside it has no other reference
+    return (then - now).total_seconds()
 
 
 def _date(text: Any) -> datetime | None:
