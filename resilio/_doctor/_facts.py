@@ -13,6 +13,8 @@ from typing import Any
 
 from resilio._native import clock
 from resilio._native.build_facts import build_facts
+from resilio._private_names import PRIVATE_NAMES
+from resilio._private_names._interpreter import INTERPRETER
 
 __all__ = ["facts"]
 
@@ -22,8 +24,13 @@ _NAME = re.compile(r"[\w.-]+")
 _CALIBRATION = 0.02  # two readings so far apart tell the rate of the processor's counter
 
 
-def facts() -> dict[str, Any]:
-    """Return all that a reader of a bug report would like to know; the keys are those of `--json`."""
+def facts(*, of_clients: bool = False) -> dict[str, Any]:
+    """
+    Return all that a reader of a bug report would like to know; the keys are those of `--json`.
+
+    Args:
+        of_clients: Look at what is not public of clients too: that imports each, which takes seconds.
+    """
     source, why = _clock()
     return {
         "resilio": _version(_DISTRIBUTION) or "not installed: a source tree",
@@ -38,6 +45,10 @@ def facts() -> dict[str, Any]:
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},
         "needs": _versions(["anyio", "attrs"]),
         "clients": _versions(_optional()),
+        "private": [
+            {"name": entry.name, "of": entry.of, "state": entry.state()}
+            for entry in (PRIVATE_NAMES if of_clients else INTERPRETER)
+        ],
     }
 
 

@@ -18,7 +18,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str]) -> int:
     """Print what is here and whether each protection fires; return 1 if one does not."""
     options = _parser().parse_args(argv)
-    found = facts()
+    found = facts(of_clients=options.json)
     if not options.json:
         print("\n".join([*describe(found), ""]), flush=True)
     seen = list(verdicts(options.patience))

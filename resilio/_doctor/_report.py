@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,20 @@ def describe(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'clock':<9}{clock['source']}: {clock['why']}"
     for title in ("loops", "needs", "clients"):
         listed = ", ".join(name if name == "asyncio" else f"{name} {number}" for name, number in facts[title].items())
-        yield from textwrap.wrap(f"{title:<9}{listed or 'none found'}", 100, subsequent_indent=" " * 9)
+        yield from _wrapped(title, listed or "none found")
+    yield from _wrapped("private", _private(facts["private"]))
+
+
+def _wrapped(title: str, text: str) -> list[str]:
+    return textwrap.wrap(f"{title:<9}{text}", 100, subsequent_indent=" " * 9)
+
+
+def _private(names: Sequence[Mapping[str, str]]) -> str:
+    """Say how many of the names that are not public are in use, and which the library has refused to rely on."""
+    counts = Counter(name["state"] for name in names)
+    refused = ", ".join(f"{name['name']} ({name['of']})" for name in names if name["state"] == "refused")
+    ways = f"; refused, so the public way is taken: {refused}" if refused else ""
+    return f"{counts['in use']} names of Python and its loops that are not public are in use, each proved{ways}"
 
 
 def _slow(build: Mapping[str, Any]) -> Iterator[str]:
