@@ -57,7 +57,7 @@ class _Names(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         of = node.value.id if isinstance(node.value, ast.Name) else ""
         own = of in ("self", "cls")
-        if not _is_private(of):  # a module of ours
+        if not _is_private(of) and of != "cls":  # a module or a class of ours
             (self.defined if own and isinstance(node.ctx, ast.Store) else self.read).add(node.attr)
         self.generic_visit(node)
 

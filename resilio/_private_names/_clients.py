@@ -111,7 +111,7 @@ CLIENTS = (
         state=of_module("requests", _requests),
     ),
     Private(
-        name="`_body` of a request; a response's `_connection`, `_response_eof`; its content's `_exception`, `_eof_callbacks`",
+        name="`_body` of a request; `_connection`, `_response_eof`; `_exception`, `_eof_callbacks` of a content",
         of="aiohttp",
         words=("_connection", "_exception", "_response_eof", "_eof_callbacks", "_body"),
         where=(
