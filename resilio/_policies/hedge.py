@@ -22,8 +22,9 @@ from resilio._config import exceptions, function, number, positive_int, refuse, 
 from resilio._misspelt import names_its_options
 from resilio._native.hedge import HedgeGate
 from resilio._options import option
+from resilio._outcome import judge_error, judge_value
 from resilio._policy import Policy, make, refuse_position
-from resilio._rules import rule
+from resilio._rules import resolved, rule
 from resilio._snapshot import Snapshot
 from resilio._stand_in import instead_of
 
@@ -177,6 +178,11 @@ class Hedge(Policy[HedgeConfig]):
 
     def _apply(self, config: HedgeConfig) -> None:
         self._gate.configure(**config.native())
+
+    def _apply_shared(self, config: HedgeConfig) -> None:
+        super()._apply_shared(config)
+        on, failed_if = resolved(config, "momentary")  # what another attempt may not meet beats none that still runs
+        self._gate.judge_error, self._gate.judge_value = judge_error(on, config.ignore), judge_value(failed_if)
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         if kind == "sync":
