@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from resilio import PermitWarning, bulkhead, circuit_breaker, keyed, pipeline, rate_limit
+from resilio._native import core
 from resilio.testing import virtual_time
 
 
@@ -154,3 +155,17 @@ def test_in_virtual_time_it_warns_as_ever() -> None:
     """And nothing of the clock is needed."""
     with virtual_time(), pytest.warns(PermitWarning):
         in_a_statement(bulkhead(1))
+
+
+def test_a_permit_of_a_bare_native_pipeline_warns_without_a_name() -> None:
+    """The warning asked a pipeline of gates for a name that only policies have: AttributeError in a finaliser."""
+    bare = core.Pipeline(bulkhead(2).gates)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        in_a_statement_by_hand(bare)
+    assert [one.category for one in caught] == [PermitWarning]
+
+
+def in_a_statement_by_hand(bare: Any) -> None:
+    """Drop what `try_acquire` returns."""
+    bare.try_acquire()
