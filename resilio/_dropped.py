@@ -45,8 +45,8 @@ def warn_if_at_once(policy: Any) -> None:
     name = getattr(policy, "name", None)  # a bare native pipeline has none
     what = getattr(policy, "kind", "pipeline") + ("" if name is None else f" {name!r}")
     text = (
-        f"the permit of {what} was dropped where it was taken, so it guards nothing: keep it in a variable and end it by "
-        "success(), failure() or ignore(), or write `with policy.permit():`"
+        f"the permit of {what} was dropped where it was taken, so it guards nothing: keep it in a variable and end it "
+        "by success(), failure() or ignore(), or write `with policy.permit():`"
     )
     warnings.warn(text, PermitWarning, stacklevel=2)
 
