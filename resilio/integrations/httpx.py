@@ -20,6 +20,7 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedErro
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
+from resilio.integrations._inside import require_inside
 from resilio.integrations._judges import HTTP
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._socket_time import BodyTimes, end_late
@@ -388,7 +389,7 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
         options: The others, as for `AsyncTransport`.
 
     Raises:
-        TypeError: Another client.
+        TypeError: Another client, or a version of it that keeps its transports elsewhere.
 
         ValueError: It is guarded already.
     """
@@ -396,6 +397,7 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
     if kind is Transport and _httpx.client_of(client, "Client") is None:
         refuse("client", client, "an AsyncClient or a Client of httpx or httpx2", TypeError)
     held: Any = client
+    require_inside(held, "_transport", "_mounts", instead=f"{kind.__name__}(policy) as the client's `transport=`")
     transports = [held._transport, *held._mounts.values()]
     if any(isinstance(one, _Guarding) for one in transports):
         raise ValueError("this client is guarded already: a second guard would take two permits for each request")

@@ -24,6 +24,7 @@ from resilio._stand_in import mark_as_heeding_time
 from resilio._standard import Standard, _fits, _Part
 from resilio.integrations import _body
 from resilio.integrations._connecting import time_connects
+from resilio.integrations._inside import require_inside
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm import _attempts
 from resilio.integrations.llm._estimate import Estimates
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["InnerRetryWarning", "ModelGuard", "guard_client", "guard_of"]
 
 C = TypeVar("C")
+_INSTEAD = "a transport of resilio.integrations.httpx in its `http_client=`"
 
 
 class InnerRetryWarning(UserWarning):
@@ -205,6 +207,11 @@ def guard_client(
         whole_answers: See `ModelGuard`.
 
         max_pause: See `ModelGuard`.
+
+    Raises:
+        TypeError: The policy is none, or this version of the client keeps its HTTP client elsewhere.
+
+        ValueError: The policy has a fallback, or the client is guarded already.
     """
     if not isinstance(policy, Policy):
         refuse("policy", policy, "a policy, like standard('openai', on='model')", TypeError)
@@ -213,6 +220,8 @@ def guard_client(
     checked = flag("whole_answers", whole_answers), seconds("max_pause", max_pause, zero_ok=True)
     if guard_of(client) is not None:
         refuse("client", client, "a client that is not guarded yet")
+    require_inside(client, "_client", "_make_status_error_from_response", instead=_INSTEAD)
+    require_inside(cast("Any", client)._client, "_transport", "_mounts", instead=_INSTEAD)
     ModelGuard(client, policy, dialect, sdk, *checked).install()
     return client
 
