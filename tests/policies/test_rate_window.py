@@ -139,7 +139,7 @@ def test_what_a_call_gives_back_is_its_own(vt):
 
 def test_costs_debts_and_what_a_server_says(vt):
     """Costs are numbers of calls; a debt is waited out; `observe` and `pause` hold as they do for a token bucket."""
-    limit = rate_limit("10/min", cost=lambda n=1: n)
+    limit = rate_limit("10/min", cost=lambda n=1, used=0: n)
 
     @limit
     def ask(n: int, used: int) -> None:
