@@ -26,10 +26,12 @@ newer Python has other names, nothing is found: then there is no warning."""
 _SOURCES = ("CALL", "PRECALL", "END_SEND", "JUMP_BACKWARD_NO_INTERRUPT", "TO_BOOL")
 """Instructions that end a call or an await: what comes before. An exception that goes, with frames that held a permit,
 has others before it."""
+_FROM_ELSEWHERE = ("pop", "popleft", "popitem", "get", "get_nowait")
+"""Methods that give what was kept until then: a permit that they return was taken before."""
 SPENT = "rate_limit"
 """Tokens are spent when they are taken: a permit of nothing else need not be held."""
 MOST_KNOWN = 256
-_known: dict[tuple[str, int, int], bool] = {}
+_known: dict[tuple[CodeType, int], bool] = {}
 
 
 def warn_if_at_once(policy: Any) -> None:
@@ -54,7 +56,7 @@ def warn_if_at_once(policy: Any) -> None:
 def _at_once(frame: FrameType) -> bool:
     """Tell whether the instruction that runs now uses up a value; remembered, for to look takes long."""
     code, at = frame.f_code, frame.f_lasti
-    place = (code.co_filename, code.co_firstlineno, at)
+    place = (code, at)  # the code itself: what is typed at a prompt has the file and line of what was typed before
     if place not in _known:
         if len(_known) >= MOST_KNOWN:
             _known.clear()
@@ -65,9 +67,12 @@ def _at_once(frame: FrameType) -> bool:
 def _uses_up(code: CodeType, at: int) -> bool:
     import dis
 
-    before = ""
+    before = method = ""
     for instruction in dis.get_instructions(code):
+        name = instruction.opname
         if instruction.offset == at:
-            return instruction.opname.startswith(_SINKS) and before.startswith(_SOURCES)
-        before = instruction.opname
+            return name.startswith(_SINKS) and before.startswith(_SOURCES) and method not in _FROM_ELSEWHERE
+        if name in ("LOAD_ATTR", "LOAD_METHOD"):
+            method = instruction.argval
+        before = name
     return False

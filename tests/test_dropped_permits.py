@@ -115,6 +115,31 @@ def test_a_permit_that_is_kept_does_not_warn() -> None:
     assert policy.snapshot().inflight == 0
 
 
+def test_a_permit_that_was_kept_in_a_list_does_not_warn() -> None:
+    """`held.pop()` gives back a permit that has guarded something, and was told that it never had."""
+    held = [bulkhead(9).try_acquire() for _ in range(2)]
+    by_key = {"a": held[0]}
+
+    def run() -> None:
+        held.pop()
+        held.clear()
+        if by_key.pop("a"):
+            pass
+
+    assert warned(run) == []
+
+
+def test_code_of_the_same_place_is_not_taken_for_what_stood_there_before() -> None:
+    """What is typed at a prompt is line 1 of "<stdin>" each time: a place that has warned made another one warn."""
+
+    def run(source: str) -> None:
+        pool = bulkhead(9)
+        exec(compile(source, "<stdin>", "exec"), {"pool": pool, "held": pool.try_acquire()})
+
+    assert warned(lambda: run("pool.acquire()")) == [("<stdin>", 1)]
+    assert warned(lambda: run("held = pool.snapshot()")) == []
+
+
 def test_refusals_do_not_warn() -> None:
     """There is nothing to hold."""
     breaker = circuit_breaker()
