@@ -4,8 +4,8 @@
  * time until a refused cost fits is that at which enough of the oldest entries have left, so it is exact.
  *
  * The log is a ring that grows on use, up to one entry for each whole token of the limit. Where there is no room for
- * another entry (costs below one, debts, no memory) the newest takes it in and is dated anew: tokens then come back later
- * than they could, never earlier. No Python.h; the owner locks.
+ * another entry (costs below one, debts, no memory) those of one grain of time, at most a 32nd of the period, become one
+ * that is dated as its last: tokens then come back later than they could, never earlier. No Python.h; the owner locks.
  */
 #ifndef RS_SLIDING_LOG_H
 #define RS_SLIDING_LOG_H
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define RS_LOG_FIRST_ROOM 4
+#define RS_LOG_LEAST_MOST 64                /* entries, so that grains are fine where costs are below one */
 #define RS_LOG_DEEPEST (INT64_C(1) << 61)   /* a debt is never deeper */
 
 typedef struct rs_log_entry {
@@ -36,7 +37,7 @@ static inline void rs_log_set(rs_log *log, int64_t limit, int64_t period_ns, uin
 {
     log->limit = limit;
     log->period_ns = period_ns;
-    log->most = most > RS_LOG_FIRST_ROOM ? most : RS_LOG_FIRST_ROOM;
+    log->most = most > RS_LOG_LEAST_MOST ? most : RS_LOG_LEAST_MOST;
 }
 
 /* An empty log, or NULL: no memory. */
@@ -120,6 +121,31 @@ static inline int rs_log_grow(rs_log *log)
     return 1;
 }
 
+/* Make room. Grains stay where they are, so that an entry never moves by more than one, however often this is done. */
+static inline void rs_log_compact(rs_log *log)
+{
+    int64_t grain = log->period_ns / (log->room / 2) + 1;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < log->n; i++) {
+        const rs_log_entry entry = *rs_log_at(log, i);
+        if (n && rs_log_at(log, n - 1)->at_ns / grain == entry.at_ns / grain)
+            rs_log_at(log, n - 1)->amount += entry.amount;
+        else
+            rs_log_at(log, n++)->amount = entry.amount;
+        rs_log_at(log, n - 1)->at_ns = entry.at_ns;
+    }
+    log->n = n;
+}
+
+/* Begin an entry, if there is memory for one. */
+static inline void rs_log_begin(rs_log *log)
+{
+    if (log->n == log->room && !rs_log_grow(log) && log->n)
+        rs_log_compact(log);
+    if (log->n < log->room)
+        *rs_log_at(log, log->n++) = (rs_log_entry){log->now_ns, 0};
+}
+
 /* Take *amount* whether it fits or not: beyond the limit it is a debt. */
 static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
 {
@@ -127,9 +153,8 @@ static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
     amount = amount < RS_LOG_DEEPEST - log->used ? amount : RS_LOG_DEEPEST - log->used;
     if (amount <= 0)
         return;
-    int is_new = log->n == 0 || rs_log_at(log, log->n - 1)->at_ns != log->now_ns;
-    if (is_new && (log->n < log->room || rs_log_grow(log)))
-        *rs_log_at(log, log->n++) = (rs_log_entry){log->now_ns, 0};
+    if (log->n == 0 || rs_log_at(log, log->n - 1)->at_ns != log->now_ns)
+        rs_log_begin(log);
     if (log->n == 0) {                      /* not even memory for one: nothing passes for a period */
         log->held_ns = log->now_ns + log->period_ns;
         return;
@@ -146,7 +171,7 @@ static inline int rs_log_take(rs_log *log, int64_t now_ns, int64_t amount)
     rs_log_see(log, now_ns);
     if (log->used + amount > log->limit || log->held_ns > log->now_ns || rs_log_paced_at(log, log->last_ns, amount) > log->now_ns)
         return 0;
-    if (log->last_ns < log->paced_ns)
+    if (amount > 0 && log->last_ns < log->paced_ns)     /* what is free of charge delays nothing */
         log->last_ns = log->now_ns;
     rs_log_debit(log, now_ns, amount);
     return 1;

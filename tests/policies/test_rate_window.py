@@ -192,7 +192,86 @@ def test_many_small_costs_are_counted_in_little_room_and_never_too_few(vt):
     assert not limit.try_acquire(0.1)
     vt.advance(61)
     assert limit.available == {"requests": 4}
-    assert sys.getsizeof(limit._gate) - sys.getsizeof(rate_limit("4/s")._gate) <= 256
+    assert sys.getsizeof(limit._gate) - sys.getsizeof(rate_limit("4/s")._gate) <= 1200
+
+
+def test_many_small_costs_below_the_limit_all_pass(vt):
+    """
+    Dollars against "10/h": nine an hour, spent in cents, were refused for five hours after the first.
+
+    All cents but the first few shared one entry, which was dated anew at each of them, so nothing left the window.
+    """
+    limit = rate_limit("10/h", cost=lambda dollars=1.0: dollars)
+    for _ in range(4 * 360):
+        vt.advance(10)
+        assert limit.try_acquire(0.025)
+
+
+@given(steps=st.lists(st.tuples(st.integers(1, 100), st.integers(1, 60)), min_size=100, max_size=300))
+def test_small_costs_are_never_too_many_and_hardly_too_few(steps):
+    """In any period at most the limit; and what is refused would not have fit into one that is a 32nd longer."""
+    with virtual_time() as vt:
+        limit = rate_limit("2/10s", cost=lambda cents=1: cents / 100)
+        passed: list[tuple[int, int]] = []
+        for wait, cents in steps:
+            vt.advance(wait / 1000)
+            now = round(vt.now * 1000)
+            if limit.try_acquire(cents):
+                passed.append((now, cents))
+                assert sum(n for at, n in passed if at > now - 10_000) <= 200
+            else:
+                assert sum(n for at, n in passed if at > now - 10_000 - 10_000 / 32 - 1) + cents > 200
+
+
+def test_calls_that_cost_nothing_delay_no_others_after_a_pause(vt):
+    """They pass freely, and put off a call that costs something for as long as they came."""
+    limit = rate_limit("10/min", cost=lambda n=1: n, max_wait=60)
+    limit.pause(5)
+    vt.advance(5)
+    for _ in range(11):
+        assert (limit.peek(1), bool(limit.try_acquire(0))) == (pytest.approx(11 - vt.now), True)
+        vt.advance(0.5)
+    vt.advance(0.5)
+    assert limit.try_acquire(1)
+
+
+@BACKENDS
+def test_waiters_that_cost_nothing_delay_no_others_after_a_pause(vt, backend):
+    """What each will wait for is computed as it comes to pass."""
+    limit = rate_limit("10/min", cost=lambda n=1: n, max_wait=60)
+    served: list[tuple[int, float]] = []
+
+    @limit
+    async def call(cost: int) -> None:
+        served.append((cost, vt.now))
+
+    async def main() -> None:
+        limit.pause(5)
+        async with anyio.create_task_group() as group:
+            for cost in (1, 0, 1):
+                group.start_soon(call, cost)
+                for _ in range(4):
+                    await anyio.lowlevel.checkpoint()
+            assert limit.peek(1) == 5 + 3 * 6
+
+    vt.run(main, backend=backend)
+    assert sorted(served) == [(0, 11.0), (1, 11.0), (1, 17.0)]
+
+
+@pytest.mark.parametrize("after", ["100/s", "10/s", "20/min"])
+@pytest.mark.parametrize("before", ["100/s", "10/s", "10/min"])
+def test_a_change_during_a_pause_keeps_the_pause(vt, before, after):
+    """Nothing passes before its end, and then at the new rate: a full burst did, or nothing for minutes."""
+    limit = rate_limit(before)
+    limit.pause(30)
+    vt.advance(10)
+    limit.reconfigure(rates=(after,))
+    each = {"100/s": 0.01, "10/s": 0.1, "20/min": 3.0}[after]
+    assert passes(limit, 1) == 0
+    vt.advance(20 + 0.99 * each)
+    assert passes(limit, 5) == 0
+    vt.advance(0.02 * each)
+    assert passes(limit, 5) == 1
 
 
 def test_memory_grows_with_use(vt):

@@ -8,12 +8,14 @@ cdef extern from "told.h" nogil:
     ctypedef struct rs_gcra:
         int64_t burst
     int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
+    int64_t rs_gcra_available(rs_gcra *, int64_t)
     int rs_gcra_reconfigure(rs_gcra *, double, int64_t, int64_t, int64_t)
 
     ctypedef struct rs_log:
         int64_t limit
         int64_t period_ns
         uint32_t most
+        int64_t used
         int64_t last_ns
     rs_log *rs_log_new(int64_t, int64_t, uint32_t)
     void rs_log_free(rs_log *)

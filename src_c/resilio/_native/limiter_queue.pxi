@@ -37,11 +37,17 @@ cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
     return m.buckets.n > 1 or m.buckets.logs != 0
 
 
+cdef int64_t _last_ns(rs_limiter *m, int i, rs_waiter *last) noexcept nogil:
+    """When the last call up to *last* passes that takes tokens from window *i*."""
+    while last != NULL and (<rs_claim *>last.claim).cost[i] == 0:
+        last = last.prev
+    return (<rs_claim *>last.claim).plan_ns if last != NULL else m.buckets.log[i].last_ns
+
+
 cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
     """When *amount* fits into window *i* behind the queue up to *last*: once the latest of those too many has left it."""
     cdef rs_log *log = m.buckets.log[i]
-    cdef int64_t last_ns = (<rs_claim *>last.claim).plan_ns if last != NULL else log.last_ns
-    cdef int64_t paced_ns = rs_log_paced_at(log, last_ns, amount)
+    cdef int64_t paced_ns = rs_log_paced_at(log, _last_ns(m, i, last), amount)
     cdef rs_claim *claim
     while last != NULL:
         claim = <rs_claim *>last.claim
@@ -515,16 +521,30 @@ cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t 
         rs_rate_set(buckets, i, now_ns, tokens)
 
 
+cdef void _change_paused(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
+    """As at the pause's end: the new rate has no token then, and what is owed beyond the pause stays."""
+    cdef rs_log *log = m.buckets.log[i]
+    cdef rs_gcra bucket = m.buckets.bucket[i]
+    cdef int64_t owed = log.used - log.limit if log != NULL else -rs_gcra_available(&bucket, m.paused_until_ns)
+    _new_rate(&m.buckets, i, setting)
+    rs_rate_hold(&m.buckets, i, now_ns, m.paused_until_ns)
+    rs_rate_debit(&m.buckets, i, now_ns, max(owed, 0))
+
+
 cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_units, bint variable,
                    int64_t most_queued, int64_t max_wait_ns, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
     cdef int i
     for i in range(rates):
         m.cost[i] = setting[i].cost
-        if setting[i].kept:
+        if setting[i].kept and now_ns < m.paused_until_ns and (m.buckets.log[i] == NULL or setting[i].log == NULL):
+            _change_paused(m, i, &setting[i], now_ns)
+        elif setting[i].kept:
             _change_rate(&m.buckets, i, &setting[i], now_ns)
         else:
             _new_rate(&m.buckets, i, &setting[i])
+            if now_ns < m.paused_until_ns:
+                rs_rate_hold(&m.buckets, i, now_ns, m.paused_until_ns)
     for i in range(rates, m.buckets.n):
         rs_log_free(m.buckets.log[i])
         m.buckets.log[i] = NULL
