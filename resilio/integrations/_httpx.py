@@ -313,14 +313,13 @@ class Body(body.Body):
 class TimedBody(Body):
     """One whose parts have to come in time."""
 
-    __slots__ = ("_time",)
+    __slots__ = ("_request", "_time")
+    _request: Any
     _time: BodyTime | None
 
     def limit(self, request: Any, time: BodyTime | None) -> None:
         """Have the body come in its time; a socket that is not ours waits no longer than is allowed for any part."""
-        self._time = time
-        if time is not None:
-            narrow_reads(request, time.longest_wait)
+        self._request, self._time = request, time
 
     def __next__(self) -> bytes:
         time, iterator = getattr(self, "_time", None), self._iterator
@@ -328,7 +327,7 @@ class TimedBody(Body):
             return super().__next__()
         with time.step():
             try:
-                part: bytes = next(iterator)
+                part: bytes = self._next_part(iterator, time.longest_wait)
             except StopIteration:
                 self.at_end()
                 raise
@@ -341,6 +340,15 @@ class TimedBody(Body):
         late = time.late()
         if late is not None:
             raise self._broken(late)
+        return part
+
+    def _next_part(self, iterator: Any, seconds: float) -> bytes:
+        said = self._request.extensions
+        given = narrow_reads(self._request, seconds)
+        try:
+            part: bytes = next(iterator)
+        finally:
+            said["timeout"] = {} if given is None else given
         return part
 
     def _broken(self, late: Exception) -> Exception:

@@ -89,7 +89,7 @@ def late_of(error: BaseException) -> Exception | None:
     return late_error() if names & _TIMEOUTS else None
 
 
-def narrow_reads(request: Any, seconds: float) -> None:
+def narrow_reads(request: Any, seconds: float) -> Any:
     """
     Have a client of httpx wait no longer for the next bytes, by what a request says to any transport.
 
@@ -97,11 +97,17 @@ def narrow_reads(request: Any, seconds: float) -> None:
         request: Of httpx or httpx2.
 
         seconds: The most that its read timeout may be.
+
+    Returns:
+        What it said before, None if nothing: the same request may be sent again, or be followed by one that takes over
+        what it says.
     """
-    times = dict(request.extensions.get("timeout") or {})
+    given = request.extensions.get("timeout")
+    times = dict(given or {})
     before = times.get("read")
     times["read"] = seconds if before is None else min(before, seconds)
     request.extensions["timeout"] = times
+    return given
 
 
 def end_late(permit: Permit, error: BaseException) -> bool:

@@ -90,8 +90,28 @@ async def trickle_headers(exchange: Exchange) -> None:
 def server(server: Misbehaving) -> Misbehaving:
     """With headers that trickle, and a quick answer."""
     server.routes["/trickle-headers"] = trickle_headers
-    server.routes["/quick"] = quick
+    server.routes.update({"/quick": quick, "/busy-then-slow": busy_then_slow, "/elsewhere": elsewhere, "/slow": slow})
     return server
+
+
+async def busy_then_slow(exchange: Exchange) -> None:
+    """Answer 503 with a body, and the next time after a while."""
+    if exchange.server.requests[exchange.path] == 1:
+        await exchange.raw(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy")
+        return
+    await asyncio.sleep(0.9)
+    await quick(exchange)
+
+
+async def elsewhere(exchange: Exchange) -> None:
+    """Redirect, with a body, to an answer that takes a while."""
+    await exchange.raw(b"HTTP/1.1 302 Found\r\nlocation: /slow\r\ncontent-length: 4\r\n\r\nback")
+
+
+async def slow(exchange: Exchange) -> None:
+    """Answer after a while."""
+    await asyncio.sleep(0.9)
+    await quick(exchange)
 
 
 HANGS = ["/refuse-headers", "/hang-mid-body", "/drip?n=0&every=0.02", "/trickle-headers"]
@@ -190,6 +210,25 @@ def test_a_wait_inside_of_a_timeout_ends_with_it(client: Any, server: Misbehavin
         get(server.url + "/ok")
     permit.success()
     assert server.requests["/ok"] == 0
+
+
+@pytest.mark.parametrize("path", ["/busy-then-slow", "/elsewhere"])
+def test_the_time_of_a_body_does_not_bound_what_follows_it(client: Any, server: Misbehaving, path: str) -> None:
+    """After a body under an `idle` clock a retry, or the request to where it redirects, had that for its headers."""
+    again = resilio.retry(on="http", attempts=2, backoff=0.0, budget=None)
+    with client.opened(pipeline(again, timeout(first=FOREVER, idle=0.3))) as get:
+        options = {} if client.name == "requests" else {"follow_redirects": True}
+        assert get(server.url + path, **options).text == "ok"
+
+
+def test_a_connection_whose_call_was_ended_is_not_lost(server: Misbehaving) -> None:
+    """A pool of one connection that blocks: after each end by a clock the next request has one, and its full time."""
+    with requests.Session() as session:
+        session.mount("http://", Adapter(timeout(0.2), pool_maxsize=1, pool_block=True))
+        for path in ["/drip?n=0&every=0.02", "/refuse-headers", "/trickle-headers", "/hang-mid-body"]:
+            with pytest.raises(CallTimeoutError):
+                session.get(server.url + path)
+            assert session.get(server.url + "/quick").text == "ok"
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ class Exchange:
     What policies see of it, the call, leads to it, and not back: so all of it goes as soon as nobody needs it.
     """
 
-    __slots__ = ("_attempts", "begun_ns", "guard", "incoming", "inner", "request", "said")
+    __slots__ = ("_attempts", "_timeout", "begun_ns", "guard", "incoming", "inner", "request", "said")
 
     def __init__(self, guard: ModelGuard, inner: Any, request: Any) -> None:
         """Have sent nothing."""
@@ -64,6 +64,7 @@ class Exchange:
         self.said = request.extensions[KEY] = Said()
         self.incoming: Any = None
         self._attempts = 0
+        self._timeout = request.extensions.get("timeout")
         guard.count_inner_retry(request)
 
     def call(self) -> ModelCall:
@@ -74,6 +75,8 @@ class Exchange:
         """Return the request of the next attempt, which begins."""
         phase("first_byte")
         self._attempts += 1
+        if self._timeout is not None:  # which the attempt before may have narrowed
+            self.request.extensions["timeout"] = self._timeout
         if self._attempts > 1 and "x-stainless-retry-count" in self.request.headers:
             self.request.headers["x-stainless-retry-count"] = str(self._attempts - 1)
         return self.request

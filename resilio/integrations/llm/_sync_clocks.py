@@ -34,23 +34,26 @@ def clocks_in(parts: Iterable[Policy[Any]]) -> Timeout | None:
 class SyncClocks:
     """The clocks of one attempt."""
 
-    __slots__ = ("_any", "_began_ns", "_of", "_since_ns")
+    __slots__ = ("_any", "_began_ns", "_given", "_of", "_since_ns")
 
     def __init__(self, of: Timeout | None) -> None:
         """Begin with the request."""
         self._of = of
         self._any = False
+        self._given: Any = None
         self._began_ns = self._since_ns = clock.now_ns()
 
     def narrow(self, request: Any, *, body: bool) -> None:
         """Let no read of the client's take longer than the clocks allow, until the headers or in the body."""
         if self._of is None:
             return
+        if self._given is not None:  # the body has a time of its own
+            request.extensions["timeout"] = self._given
         config = self._of.config
         clocks = [config.first, config.idle] if body else [config.first]
         known = [limit for limit in clocks if limit is not None]
         if len(known) == len(clocks):
-            narrow_reads(request, max(known))
+            self._given = narrow_reads(request, max(known))
 
     def step(self) -> AbstractContextManager[None]:
         """Return the time that the next step has, to be entered around it."""

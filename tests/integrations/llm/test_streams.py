@@ -573,6 +573,23 @@ def test_sync_clocks(sdk: Sdk, server: Misbehaving, behaviour: Any, which: str, 
     assert next(error.clock for error in errors if hasattr(error, "clock")) == which
 
 
+@pytest.mark.parametrize("clocks", [timeout(first=0.5, idle=9.0), timeout(first=0.5)], ids=["both", "first"])
+def test_the_sync_clock_of_the_headers_does_not_bound_the_body(sdk: Sdk, server: Misbehaving, clocks: Any) -> None:
+    """The client's read timeout stayed that of the headers: a stream that pauses was cut after it, whatever `idle`."""
+
+    async def pauses(exchange: Any, wire: Any) -> None:
+        await exchange.head(headers={"content-type": "text/event-stream"})
+        for piece in [*wire.opening((7, 5)), wire.delta("a")]:
+            await exchange.chunk(piece)
+        await asyncio.sleep(1.0)
+        for piece in [wire.delta("b"), *wire.closing((7, 5)), b""]:
+            await exchange.chunk(piece)
+
+    provide(server, sdk.wire, pauses)
+    with sdk.sync_client(server, clocks) as client:
+        assert "".join(map(sdk.said, sdk.stream(client.with_options(max_retries=0)))) == "ab"
+
+
 @pytest.mark.parametrize("behaviour", [streams("a", end="pings"), streams("a", end="hang"), hangs])
 @pytest.mark.parametrize("ambient", [False, True], ids=["timeout", "deadline"])
 def test_a_time_that_was_given_ends_a_thread(sdk: Sdk, server: Misbehaving, behaviour: Any, ambient: bool) -> None:
