@@ -8,14 +8,15 @@ when the primary has cleaned up. Copies that lose are cancelled, and only a call
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from anyio import CancelScope
+from anyio import CancelScope, current_effective_deadline
 
 from resilio._native.core import Timer
 from resilio._outcome import Outcome
@@ -133,10 +134,9 @@ class AsyncioRace(Race):
 
     async def _copies_end(self, error: BaseException | None) -> Any:
         """Wait until all copies have ended, however often the caller is cancelled; then go on with that."""
-        with CancelScope(shield=True):  # anyio would cancel once more in each turn of the loop
-            while self._tasks:
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait(list(self._tasks))
+        while self._tasks:
+            with _shield(), suppress(asyncio.CancelledError):
+                await asyncio.wait(list(self._tasks))
         try:
             return End(None, error, Outcome.IGNORED).give()
         finally:
@@ -169,6 +169,15 @@ class AsyncioRace(Race):
     def __del__(self) -> None:
         """Before the collector empties anything of a cycle, in whichever order it does so."""
         self.dropped()
+
+
+def _shield() -> AbstractContextManager[Any]:
+    """
+    Return a shield where anyio has cancelled the task, which it would do once more in each turn of the loop.
+
+    Not elsewhere: anyio keeps a task that is in a scope for ever, also when its loop is closed, and so its permits.
+    """
+    return CancelScope(shield=True) if current_effective_deadline() == -math.inf else nullcontext()
 
 
 def _forgotten(

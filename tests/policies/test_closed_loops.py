@@ -49,6 +49,15 @@ async def losing() -> None:
     await asyncio.sleep(0.005)
 
 
+async def cancelled() -> None:
+    """Be a copy that still cleans up when the caller has been cancelled, and waits for it."""
+    if current().hedge:  # type: ignore[union-attr]
+        await cleaning()
+    await asyncio.sleep(0.01)
+    asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+    await asyncio.sleep(100)
+
+
 STACKS: dict[str, tuple[Callable[[Any], Callable[[Work], Work]], Work]] = {
     "asyncio.timeout": (lambda pool: pool, in_asyncios),
     "timeout": (lambda pool: pipeline(pool, timeout(0.001)), cleaning),
@@ -57,6 +66,7 @@ STACKS: dict[str, tuple[Callable[[Any], Callable[[Work], Work]], Work]] = {
     "standard": (lambda pool: lambda work: standard("closing", on=Exception, timeout=0.001)(pool(work)), cleaning),
     "superseded": (lambda pool: pipeline(measured(0.001), pool), superseded),
     "losing copy": (lambda pool: pipeline(measured(0.001), pool), losing),
+    "cancelled caller": (lambda pool: pipeline(measured(0.001), pool), cancelled),
 }
 
 
@@ -68,7 +78,8 @@ def test_a_loop_that_is_closed_during_a_cleanup_loses_no_permit(
     """
     A call is interrupted, and its loop closed while it cleans up.
 
-    Its task lay in a set of all tasks that were being interrupted, for ever, and with it its place in a pool.
+    Its task lay in a set of all tasks that were being interrupted, for ever, and with it its place in a pool; and that
+    of a cancelled caller which waited for its copies in a scope of anyio's, which keeps its task.
     """
     caplog.set_level(logging.CRITICAL)  # asyncio complains of the task
     loop = pytest.importorskip("uvloop").new_event_loop() if new_loop == "uvloop" else asyncio.new_event_loop()
