@@ -12,11 +12,12 @@ _MOST_NOTES = 8
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Note on an exception what is to be read under it, unless it has enough of that; it may forbid notes."""
+    """Add a note to an exception, once, unless it has enough of them; it may forbid notes."""
+    note = f"resilio: {text}"
     with suppress(Exception):
-        notes = getattr(error, "__notes__", ())
-        if sum(one.startswith("resilio: ") for one in notes) < _MOST_NOTES:
-            error.add_note(f"resilio: {text}")
+        ours = [one for one in getattr(error, "__notes__", ()) if one.startswith("resilio: ")]
+        if note not in ours and len(ours) < _MOST_NOTES:
+            error.add_note(note)
 
 
 def as_text(error: object) -> str:

@@ -160,6 +160,16 @@ def test_a_deadline_ends_a_request_to_its_last_byte(client: Any, server: Misbeha
     assert counted(room) == {"ignored": 1}
 
 
+def test_a_note_of_a_broken_body_is_added_once(client: Any, server: Misbehaving) -> None:
+    """A stack noted the time of the attempt and of the call around it, word for word the same."""
+    stack = standard(f"noted {client.name}", on="http", timeout=0.2, attempts=1)
+    with client.opened(stack) as get, pytest.raises(CallTimeoutError) as caught:
+        get(server.url + "/hang-mid-body")
+    notes = caught.value.__notes__
+    assert any("body" in note for note in notes)
+    assert len(notes) == len(set(notes))
+
+
 def test_a_deadline_that_was_ample_is_a_failure(client: Any, server: Misbehaving) -> None:
     """As for calls that can be interrupted: one that had as much time as 99 % of the successes took has failed."""
     breaker = circuit_breaker()
