@@ -17,8 +17,10 @@ _ELSEWHERE = {
     "expected_exception": "on",
     "fail_max": "consecutive",
     "failure_threshold": "consecutive",
+    "idempotent": "replay_safe",
     "max_tries": "attempts",
     "recovery_timeout": "open_for",
+    "replay_safe": "idempotent",
     "reset_timeout": "open_for",
     "retries": "attempts",
     "stop": "attempts",
@@ -26,7 +28,7 @@ _ELSEWHERE = {
     "wait": "backoff",
     "wait_gen": "backoff",
 }
-"""What other libraries call it, where the letters alone would lead astray or nowhere."""
+"""Names of other libraries, and of other policies here, where the letters alone would lead astray or nowhere."""
 
 
 def names_its_options(factory: F) -> F:
