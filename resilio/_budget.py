@@ -78,7 +78,7 @@ class RetryBudget(native.RetryBudget):
     budget; one without a name is its own. In the child of a fork it holds at most `initial`.
 
     Args:
-        name: What it is called, unique among budgets and policies; None: it has none.
+        name: What it is called, unique among budgets; None: it has none.
 
         ratio: What one successful call pays in, 0 to 1: the share of extra load in the long run.
 

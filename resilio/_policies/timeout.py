@@ -163,7 +163,7 @@ def timeout(
     well. A call that ends by itself at that moment, or is cancelled from outside, ends so.
 
     Args:
-        total: Seconds for the whole call, > 0, or "p99*3": so many times that quantile of the successes of late. What
+        total: Seconds for the whole call, > 0, or "p99*3": so many times that quantile of the recent successes. What
             is cut short counts as `ceiling` there, so that a slowdown is learned.
         first: Of an async generator: seconds until its first item.
         idle: Of an async generator: seconds between two items, the time that its consumer takes apart.
