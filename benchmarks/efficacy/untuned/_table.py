@@ -14,25 +14,10 @@ from benchmarks.efficacy.untuned._judge import MUSTS, Seen, Verdict, verdicts
 
 __all__ = ["Row", "as_json", "report", "rows"]
 
+_ENDS = ("/ n", "/ b", "missed")
 _HEADERS = {
-    "standard": (
-        *("cell", "nothing", "naive"),
-        *PEERS,
-        *("oracle", "standard", "sent", "p99"),
-        *("/ n", "/ p", "missed"),
-    ),
-    "load_shed()": (
-        "cell",
-        "nothing",
-        "best of seven",
-        "oracle",
-        "load_shed()",
-        "p99",
-        "others",
-        "/ n",
-        "/ b",
-        "missed",
-    ),
+    "standard": ("cell", "nothing", "naive", *PEERS, "others", "oracle", "standard", "sent", "p99", *_ENDS),
+    "load_shed()": ("cell", "nothing", "best of seven", "oracle", "load_shed()", "p99", "others", *_ENDS),
     "hedge()": ("cell", "nothing, p99", "no cap", "hedge()", "standard", "p99 over nothing's", "missed"),
 }
 
