@@ -31,6 +31,8 @@
 #define RS_SHED_SHORT 11            /* calls that may wait under overload; some more with one worker */
 #define RS_SHED_LEAST 2             /* calls that may wait in any case */
 #define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
+#define RS_SHED_SLOWEST 0.1         /* of successes: a failure that takes as long as these is an answer that never came */
+#define RS_SHED_QUEUED 1.5          /* times what a call takes where none waits: it waited */
 #define RS_SHED_STALE_NS INT64_C(600000000000)     /* what was learnt before a pause of this is forgotten */
 #define RS_SHED_UNKNOWN_NS INT64_C(100000000)      /* how long a call takes, before one has ended */
 #define RS_SHED_SHORTEST_WAIT_NS INT64_C(1000000000)
@@ -39,6 +41,7 @@ typedef struct rs_shed_state {
     double shed;                    /* share of the last arrivals that was shed */
     double mean_ns;                 /* how long a permit is held */
     double median_ns;               /* latency of successes */
+    double slow_ns;                 /* that nine of ten of them do not exceed */
     uint64_t samples, successes;
     int64_t target_ns;              /* the longest wait that is normal; 0: as learnt */
     int64_t last_shed_ns, last_end_ns;
@@ -127,9 +130,23 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     state->successes++;
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
     if (state->successes == 1)
-        state->median_ns = latency;
-    else        /* a branch here would be guessed wrong half the time */
+        state->median_ns = state->slow_ns = latency;
+    else {      /* a branch here would be guessed wrong half the time */
         state->median_ns *= 1.0 - step + (double)(latency > state->median_ns) * 2.0 * step;
+        double quicker = state->slow_ns * (1.0 - 2.0 * step * RS_SHED_SLOWEST), slower = state->slow_ns * (1.0 + 2.0 * step);
+        state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower;     /* never above what it took */
+    }
+}
+
+/* Is a failure an answer that never came? *alone_ns*: what a call takes where none waits, 0: not known. Beside twice the
+ * median, which overloaded may exceed what callers wait for: as slow as the slowest successes, and there was a queue. */
+static inline int rs_shed_lost(const rs_shed_state *state, int64_t latency_ns, double alone_ns)
+{
+    double latency = (double)latency_ns;
+    if (state->successes == 0)
+        return 0;
+    double alone = alone_ns > 0.0 ? alone_ns : state->median_ns;
+    return latency >= 2.0 * state->median_ns || (latency >= state->slow_ns && latency >= RS_SHED_QUEUED * alone);
 }
 
 /* How long a permit is held, on average; > 0. */

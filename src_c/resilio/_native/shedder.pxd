@@ -9,6 +9,7 @@ cdef extern from "shedding.h" nogil:
         double shed
         double mean_ns
         double median_ns
+        double slow_ns
         uint64_t samples
         uint64_t successes
         int64_t target_ns
@@ -24,6 +25,7 @@ cdef extern from "shedding.h" nogil:
     int rs_shed_newest_first(const rs_shed_state *)
     void rs_shed_learn(rs_shed_state *, int64_t, int64_t, int64_t)
     int rs_shed_knows(const rs_shed_state *, int64_t)
+    int rs_shed_lost(const rs_shed_state *, int64_t, double)
     double rs_shed_usual_ns(const rs_shed_state *)
     double rs_shed_median_ns(const rs_shed_state *)
     const int RS_SHED_SHORT

@@ -108,10 +108,10 @@ cdef void _set_limit(rs_shedder *s, int64_t limit) noexcept nogil:
 
 
 cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t latency_ns) noexcept nogil:
-    """A failure that was quick says nothing about the load; one that took long is an answer that never came."""
+    """A quick failure says nothing about the load; one as slow as successes get is an answer that never came."""
     cdef bint dropped = outcome == RS_FAILURE
     cdef int64_t limit
-    if dropped and (s.state.successes == 0 or <double>latency_ns < 2.0 * s.state.median_ns):
+    if dropped and not rs_shed_lost(&s.state, latency_ns, rs_law_baseline(&s.law)):
         return
     rs_law_learn(&s.law, latency_ns, slot.mark >> 8, dropped)
     limit = <int64_t>s.law.limit

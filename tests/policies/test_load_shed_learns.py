@@ -1,0 +1,100 @@
+"""What a load shedder learns of the server behind it: when workers are lost, and their callers' calls time out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+
+import anyio
+import pytest
+
+from resilio import CallTimeoutError, OverloadedError, load_shed, timeout
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def vt(resilio_virtual_time):
+    """Virtual time for the whole test."""
+    return resilio_virtual_time
+
+
+class Server:
+    """Workers with a queue that works on for callers who have gone; some of them are lost at a time."""
+
+    def __init__(self, vt, workers, mean, seed):
+        self.vt, self.workers, self.mean = vt, workers, mean
+        self.draw = random.Random(seed)
+        self.give, self.take = anyio.create_memory_object_stream(math.inf)
+        self.ends = []
+
+    async def work(self, number):
+        while number < self.workers:
+            done = await self.take.receive()
+            await anyio.sleep(self.draw.expovariate(1 / self.mean))
+            done.set()
+
+    async def serve(self):
+        done = anyio.Event()
+        await self.give.send(done)
+        await done.wait()
+
+
+@BACKENDS
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_shedder_does_not_freeze_when_workers_are_lost(vt, backend, seed):
+    """Twelve of a hundred workers are left: timeouts shrink the limit, and what twelve can do is served.
+
+    The median of successes is then over half of the timeout; failures up to twice it passed for quick, for good.
+    """
+    server, served, start = Server(vt, 100, 0.1, seed), [], []
+    guarded = load_shed()(timeout(1.0)(server.serve))
+
+    async def one():
+        try:
+            await guarded()
+        except (OverloadedError, CallTimeoutError):
+            return
+        served.append(vt.now)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(server.work, number)
+            start.append(vt.now)
+            while vt.now < start[0] + 25:
+                if vt.now > start[0] + 5:
+                    server.workers = 12
+                group.start_soon(one)
+                await anyio.sleep(server.draw.expovariate(800))
+            group.cancel_scope.cancel()
+        server.give.close()
+        server.take.close()
+
+    vt.run(main, backend=backend)
+    assert sum(at > start[0] + 17 for at in served) > 0.85 * 8 * 120
+
+
+def test_failures_that_take_as_long_as_successes_shrink_nothing(vt):
+    """Two of three calls fail, by what they ask for and after the same time as the others: that is no sign of load."""
+    shed = load_shed()
+
+    @shed
+    async def serve(number):
+        await anyio.sleep(0.1)
+        if number % 3:
+            raise ValueError
+
+    async def one(number):
+        with contextlib.suppress(ValueError):
+            await serve(number)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(3000):
+                group.start_soon(one, number)
+                await anyio.sleep(0.01)
+
+    vt.run(main)
+    assert shed.limit >= 20
