@@ -163,7 +163,7 @@ class CircuitBreakerSnapshot(Snapshot):
 
         window_slow: Those that were slow.
 
-        consecutive: Failures since the last success.
+        consecutive: Failures of calls that began after every call that has succeeded.
 
         open_for: The present or last open time before jitter, in seconds; 0 if it never opened.
 
@@ -343,7 +343,8 @@ def circuit_breaker(
         failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never.
         window: How far back the rates look: calls (an int), time ("30s", a timedelta), or a pair of both.
         min_calls: Calls in the window before a rate counts, >= 1.
-        consecutive: Opens at this many failures in a row, >= 1; None for never.
+        consecutive: Opens at this many failures in a row, >= 1, by when calls began: those under way weigh against it;
+            None for never.
         slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
         slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
         open_for: How long it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.

@@ -54,6 +54,7 @@ class Ticket:
     lease: int = 0
     ramped: bool = False
     shadow: bool = False
+    number: int = 0  # in the order in which calls began; 0: a probe
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,34 @@ class Refused:
 
     reason: str
     retry_after_ns: int | None
+
+
+@dataclass
+class Span:
+    """Calls by their numbers, from one that has failed to the latest-begun one that has ended since."""
+
+    first: int
+    since_ns: int
+    ended: dict[int, bool] = field(default_factory=dict)  # number -> failed
+
+    def add(self, number: int, *, failed: bool) -> None:
+        """Note the end of a call; one that began before the first is none of them."""
+        if number >= self.first:
+            self.ended[number] = failed
+
+    @property
+    def calls(self) -> int:
+        """How many began in it."""
+        return max(self.ended, default=self.first) - self.first + 1
+
+    @property
+    def failed(self) -> int:
+        """How many of them have failed."""
+        return sum(self.ended.values())
+
+    def pending(self, inflight: int) -> int:
+        """How many of them may be under way."""
+        return min(self.calls - len(self.ended), inflight)
 
 
 @dataclass
@@ -83,6 +112,13 @@ class BreakerOracle:
     ramp_credit: int = 0
     outcomes: list[tuple[int, bool, bool]] = field(default_factory=list)  # recorded at, failed, slow
     proof: int = 2  # successful probes that close
+    p99_ns: Callable[[], int] = int
+    begun: int = 0  # the number of the latest-begun call
+    good: int = 0  # that of the latest-begun one that has succeeded
+    row: Span | None = None  # of the failures in a row
+    wave: Span | None = None  # of the calls by which the rate is judged while they overlap
+    inflight: int = 0
+    successes: int = 0
     leases: dict[int, int] = field(default_factory=dict)  # lease -> when it ends
     changes: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -97,6 +133,12 @@ class BreakerOracle:
 
     def admit(self, now_ns: int) -> Ticket | Refused:
         """Decide about a call at `now_ns`."""
+        answer = self._admitted(now_ns)
+        if isinstance(answer, Ticket) and not answer.shadow:
+            self.inflight += 1
+        return answer
+
+    def _admitted(self, now_ns: int) -> Ticket | Refused:
         if self.state == "open" and now_ns >= self.until_ns:
             self._enter("half_open", "elapsed")
         if self.state == "open":
@@ -107,28 +149,40 @@ class BreakerOracle:
             return self._probe(now_ns)
         if self.ramp_end_ns is not None:
             return self._ramp(now_ns)
-        return Ticket(self.generation)
+        return self._ticket()
+
+    def _ticket(self, *, ramped: bool = False) -> Ticket:
+        self.begun += 1
+        return Ticket(self.generation, ramped=ramped, number=self.begun)
 
     def settle(self, ticket: Ticket, outcome: Outcome, latency_ns: int, now_ns: int) -> None:
         """Learn from how an admitted call ended."""
+        self.successes += outcome == "success"
         if ticket.shadow:
             return
+        self.inflight -= 1
         if ticket.generation != self.generation:
             self.stale += 1
             return
         self.leases.pop(ticket.lease, None)
         if outcome == "ignored" or self.state == "disabled":
+            if ticket.number:
+                self._end_silently(ticket.number)
             return
         slow = self.options.slow_ns is not None and latency_ns > self.options.slow_ns
         if self.state == "half_open":
             self._verdict(outcome == "success" and not slow, now_ns)
         else:
+            self._follow(ticket.number, outcome == "failure", now_ns)
             self._record(outcome == "failure", slow, now_ns)
 
     def cancel(self, ticket: Ticket) -> None:
         """Take back an admission: the callee was never called."""
+        self.inflight -= not ticket.shadow
         if ticket.generation == self.generation and not ticket.shadow:
             self.leases.pop(ticket.lease, None)
+            if ticket.number:
+                self._end_silently(ticket.number)
             if ticket.ramped and self.ramp_end_ns is not None:
                 self.ramp_credit = min(self.ramp_credit + SECOND, SECOND)
 
@@ -156,6 +210,7 @@ class BreakerOracle:
         self.leases = {}
         self.proven = 0
         self.ramp_end_ns = None
+        self.row = self.wave = None
 
     def _start_over(self) -> None:
         self.outcomes = []
@@ -194,16 +249,59 @@ class BreakerOracle:
         left = self.ramp_end_ns - now_ns
         if left <= 0:
             self.ramp_end_ns = None
-            return Ticket(self.generation)
+            return self._ticket()
         self.ramp_credit += SECOND - int((SECOND - SECOND // 10) * min(1.0, left / self.options.ramp_ns))
         if self.ramp_credit < SECOND:
             return self._refuse("ramp", min(left, self.options.open_ns))
         self.ramp_credit -= SECOND
-        return Ticket(self.generation, ramped=True)
+        return self._ticket(ramped=True)
+
+    def _spans(self) -> list[Span]:
+        return [span for span in (self.row, self.wave) if span is not None]
+
+    def _end_silently(self, number: int) -> None:
+        for span in self._spans():
+            if number < span.first + span.calls:
+                span.add(number, failed=False)
+
+    def _follow(self, number: int, failed: bool, now_ns: int) -> None:
+        """Keep the row, which only a success of a call that began in it ends, and the wave."""
+        if failed:
+            if self.wave is None or now_ns - self.wave.since_ns > self._patience_ns():
+                self.wave = Span(number, now_ns)
+            self.wave.add(number, failed=True)
+            if number >= self.good:
+                self.row = self.row or Span(number, now_ns)
+                self.row.add(number, failed=True)
+                self.in_a_row += 1
+            return
+        self.good = max(self.good, number)
+        if self.row is None or number >= self.row.first:
+            self.row, self.in_a_row = None, 0
+        if self.wave is not None:
+            self.wave.add(number, failed=False)
+            if 8 * self.wave.pending(self.inflight) <= self.wave.calls:
+                self.wave = None
+
+    def _patience_ns(self) -> int:
+        return 60 * SECOND if self.successes < 20 else min(max(SECOND // 4, 2 * self.p99_ns()), 60 * SECOND)
+
+    def _run(self, now_ns: int) -> int:
+        """Failures in a row, less what may still prove them wrong."""
+        if self.row is None or now_ns - self.row.since_ns > self._patience_ns():
+            return self.in_a_row
+        return self.in_a_row - self.row.pending(self.inflight)
+
+    def _early(self, window: int, now_ns: int) -> bool:
+        """Whether successes of the calls of which the window holds the failures are under way, or no longer in it."""
+        wave = self.wave
+        if wave is None or self.options.failure_rate is None or wave.failed / wave.calls >= self.options.failure_rate:
+            return False
+        overlap = wave.calls >= window or 8 * wave.pending(self.inflight) > window
+        return overlap and now_ns - wave.since_ns <= self._patience_ns()
 
     def _record(self, failed: bool, slow: bool, now_ns: int) -> None:
         self.outcomes.append((now_ns, failed, slow))
-        self.in_a_row = self.in_a_row + 1 if failed else 0
         if self.state != "closed":
             return
         reason = self._reason(now_ns)
@@ -212,12 +310,13 @@ class BreakerOracle:
 
     def _reason(self, now_ns: int) -> str | None:
         seen = self.window(now_ns)
-        if self.options.consecutive is not None and self.in_a_row >= self.options.consecutive:
+        if self.options.consecutive is not None and self._run(now_ns) >= self.options.consecutive:
             return "consecutive"
         if len(seen) < self.options.min_calls:
             return None
         limit = self.options.failure_rate
-        if limit is not None and sum(failed for _, failed, _ in seen) / len(seen) >= limit:
+        high = limit is not None and sum(failed for _, failed, _ in seen) / len(seen) >= limit
+        if high and not self._early(len(seen), now_ns):
             return "failure_rate"
         if self.options.slow_ns is not None and sum(slow for *_, slow in seen) / len(seen) >= self.options.slow_rate:
             return "slow_rate"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from oracles.breaker import SECOND, BreakerOracle, Outcome, Refused, Ticket
@@ -16,22 +15,21 @@ LONGEST_NS = 60 * SECOND
 
 @dataclass(frozen=True)
 class Followed(Ticket):
-    """A call that is looked after; its number is never 0."""
+    """A call that is looked after; its place is never 0."""
 
-    number: int = 0
+    place: int = 0
 
 
 @dataclass
 class ThrottleOracle(BreakerOracle):
     """As the breaker, but that a rate throttles: in the state "throttling", which the native one calls half open."""
 
-    p99_ns: Callable[[], int] = int
     proof: int = 1
     good_in_a_row: int = 0
     sent_ns: int = 0
     half: int = 0
     half_end_ns: int = 0
-    last_number: int = 0
+    last_place: int = 0
     under_way: dict[int, int] = field(default_factory=dict)  # call -> half-period in which it began
     answered: Counter[int] = field(default_factory=Counter)  # half-period -> answers that came in it
 
@@ -68,9 +66,9 @@ class ThrottleOracle(BreakerOracle):
         answer = super().admit(now_ns)
         if isinstance(answer, Refused) or answer.shadow or self.state not in ("closed", "throttling"):
             return answer
-        self.last_number += 1
-        self.under_way[self.last_number] = self.half
-        return Followed(answer.generation, ramped=answer.ramped, number=self.last_number)
+        self.last_place += 1
+        self.under_way[self.last_place] = self.half
+        return Followed(answer.generation, ramped=answer.ramped, number=answer.number, place=self.last_place)
 
     def settle(self, ticket: Ticket, outcome: Outcome, latency_ns: int, now_ns: int) -> None:
         """Learn from how an admitted call ended."""
@@ -84,7 +82,7 @@ class ThrottleOracle(BreakerOracle):
         super().cancel(ticket)
 
     def _forget(self, ticket: Ticket) -> bool:
-        return isinstance(ticket, Followed) and self.under_way.pop(ticket.number, None) is not None
+        return isinstance(ticket, Followed) and self.under_way.pop(ticket.place, None) is not None
 
     def _turn(self, now_ns: int) -> None:
         after_ns = min(max(SECOND, 2 * self.p99_ns(), self.options.slow_ns or 0), LONGEST_NS)
@@ -102,11 +100,10 @@ class ThrottleOracle(BreakerOracle):
 
     def _record(self, failed: bool, slow: bool, now_ns: int) -> None:
         self.outcomes.append((now_ns, failed, slow))
-        self.in_a_row = self.in_a_row + 1 if failed else 0
         if self.state not in ("closed", "throttling"):
             return
         self.good_in_a_row = 0 if failed or slow else self.good_in_a_row + 1
-        if failed and self._all_fail(self.in_a_row, now_ns):
+        if failed and self._all_fail(self._run(now_ns), now_ns):
             return
         if self.state == "throttling" and self._all_succeed(now_ns):
             self.outcomes = []

@@ -86,11 +86,16 @@ class BreakerMachine(RuleBasedStateMachine):
         seed=st.integers(1, 2**64 - 1),
     )
     def make(self, chosen, enforce, initial, seed):
-        self.oracle = BreakerOracle(chosen, xorshift(seed), enforce=enforce, state=initial)
+        self.oracle = BreakerOracle(chosen, xorshift(seed), enforce=enforce, state=initial, p99_ns=self.p99_ns)
         self.breaker = CircuitBreaker(configuration(chosen, enforce, initial))
         self.breaker._gate._seed(seed)
         self.events = []
         self.unsubscribe = self.breaker.on_event(self.events.append)
+
+    def p99_ns(self):
+        """The 99th percentile of the latencies that the breaker has seen."""
+        seen = self.breaker.latency
+        return round(seen.quantile(0.99) * SECOND) if seen.count else 0
 
     def teardown(self):
         if hasattr(self, "unsubscribe"):
@@ -146,8 +151,8 @@ class BreakerMachine(RuleBasedStateMachine):
         if call is None:
             return
         permit, ticket, since_ns = call
-        self.oracle.settle(ticket, outcome, self.now_ns - since_ns, self.now_ns)
         {"success": permit.success, "failure": permit.failure, "ignored": permit.ignore}[outcome]()
+        self.oracle.settle(ticket, outcome, self.now_ns - since_ns, self.now_ns)  # after: it knows this latency too
 
     @rule(outcome=st.sampled_from(["success", "failure"]), times=st.integers(2, 12))
     def several_calls(self, outcome, times):
@@ -171,8 +176,24 @@ class BreakerMachine(RuleBasedStateMachine):
         for call in together:
             self.end(call, outcome)
 
+    @rule(
+        outcomes=st.lists(st.sampled_from(["success", "failure", "failure", "ignored", None]), min_size=2, max_size=30),
+        order=st.randoms(use_true_random=False),
+        apart=st.sampled_from([0, MS, 200 * MS]),
+    )
+    def calls_that_overlap(self, outcomes, order, apart):
+        together = [(self.ask(), outcome) for outcome in outcomes]
+        order.shuffle(together)
+        for call, outcome in together:
+            self.now_ns += apart
+            clock.set_virtual(self.now_ns)
+            self.give_up(call) if outcome is None else self.end(call, outcome)
+
     @rule(call=consumes(calls))
     def cancel(self, call):
+        self.give_up(call)
+
+    def give_up(self, call):
         if call is not None:
             permit, ticket, _ = call
             self.oracle.cancel(ticket)

@@ -35,11 +35,6 @@ class ThrottleMachine(BreakerMachine):
         self.events = []
         self.unsubscribe = self.breaker.on_event(self.events.append)
 
-    def p99_ns(self):
-        """The 99th percentile of the latencies that the breaker has seen."""
-        seen = self.breaker.latency
-        return round(seen.quantile(0.99) * SECOND) if seen.count else 0
-
     @rule(outcomes=st.lists(st.sampled_from(["success", "failure", "failure"]), min_size=5, max_size=30))
     def a_partial_failure(self, outcomes):
         for outcome in outcomes:

@@ -327,9 +327,10 @@ def test_cb10_blocks_enforce_and_keep_their_own_tokens(vt, backend):
     """CB-10: a block does not run while open; overlapping blocks of several tasks settle each its own permit."""
     breaker = circuit_breaker(consecutive=2, open_for=1.0)
 
-    async def block(seconds, error):
+    async def block(seconds, error, *, task_status):
         try:
             async with breaker:
+                task_status.started()
                 await anyio.sleep(seconds)
                 if error:
                     raise Broken
@@ -339,7 +340,7 @@ def test_cb10_blocks_enforce_and_keep_their_own_tokens(vt, backend):
     async def main():
         async with anyio.create_task_group() as tasks:
             for seconds, error in ((1, False), (2, True), (3, False), (4, True), (5, True)):
-                tasks.start_soon(block, seconds, error)
+                await tasks.start(block, seconds, error)  # one after the other: what is in a row goes by the beginning
         with pytest.raises(CircuitOpenError):
             async with breaker:
                 pytest.fail("the block ran while open")

@@ -29,6 +29,19 @@ cdef extern from "throttle.h" nogil:
     void rs_overdue_end(rs_overdue *, int64_t)
     bint rs_overdue_silent(const rs_overdue *)
 
+cdef extern from "span.h" nogil:
+    ctypedef struct rs_span:
+        int64_t since_ns
+        uint32_t first
+        uint32_t last
+        uint32_t failed
+        uint32_t on
+    bint rs_span_before(uint32_t, uint32_t)
+    void rs_span_begin(rs_span *, uint32_t, int64_t)
+    void rs_span_add(rs_span *, uint32_t, bint)
+    uint64_t rs_span_calls(const rs_span *)
+    int64_t rs_span_pending(const rs_span *, int64_t)
+
 cdef enum:
     MOST_PROBES = 16
 
@@ -57,7 +70,11 @@ ctypedef struct rs_breaker:
     uint8_t passing         # every call is admitted without a look at the clock
     rs_breaker_options options
     rs_window window
-    int64_t in_a_row        # failures since the last success
+    int64_t in_a_row        # failures of calls that began after every one that has succeeded
+    uint32_t begun          # the number of the call that was admitted last, while closed
+    uint32_t good           # that of the latest-begun call that has succeeded
+    rs_span row             # of the failures in a row
+    rs_span wave            # of the calls by which the rate is judged while they overlap
     int64_t good_in_a_row   # while throttling: calls since the last that was failed or slow
     int64_t sent_ns         # while throttling: when the last call passed
     rs_overdue overdue      # in the probabilistic mode: calls under way

@@ -2,8 +2,8 @@
 """
 The circuit breaker as a gate: trips on what it sees, or throttles, probes carefully, drops results that are stale.
 
-The state machine is in breaker_machine.pxi, what the probabilistic mode adds in breaker_throttle.pxi; here are the options
-and the class.
+The state machine is in breaker_machine.pxi, what failures say where calls overlap in breaker_rows.pxi, what the
+probabilistic mode adds in breaker_throttle.pxi; here are the options and the class.
 """
 
 from libc.math cimport NAN
@@ -40,6 +40,9 @@ cdef enum:
     CLOCK_JUMP_NS = 1_000_000_000           # a step back beyond this is another clock, not a race between two threads
     LONGEST_LEASE_NS = 60_000_000_000
     SHORTEST_OVERDUE_NS = 1_000_000_000     # a pause of less is no failure
+    SHORTEST_PATIENCE_NS = 250_000_000      # nor is a call under way that is no older than that
+    ENOUGH = 20                             # successes before their latency says anything
+    FEW = 8                                 # calls under way are few where they are at most one in so many
     WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere
     FIRST_SHARE = 100_000_000               # of a ramp
 cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1

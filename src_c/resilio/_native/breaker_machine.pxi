@@ -2,8 +2,8 @@
 The circuit breaker's state machine, part of breaker.pyx: all that runs with the gate's lock held, C arithmetic only.
 
 The hot path is `_admit` and `_settle` while the breaker is closed; all else is rare. A slot's generation is the breaker's
-at admission; its mark is the lease of a probe, or 1 for a call that the ramp let through; its amount the half-period in
-which a call began that is followed (see throttle.h), or 0.
+at admission; its mark is the lease of a probe, else the number of the call, 0 for one that is let through in shadow; its
+amount the half-period in which a call began that is followed (see throttle.h), or 0.
 """
 
 cdef inline rs_breaker *_of(rs_gate *gate) noexcept nogil:
@@ -20,6 +20,8 @@ cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
         b.until_ns += step
         b.sent_ns += step
         b.overdue.end_ns += step
+        b.row.since_ns += step
+        b.wave.since_ns += step
         if b.ramp_end_ns:
             b.ramp_end_ns += step
         for i in range(b.leases):
@@ -54,6 +56,7 @@ cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, in
     b.proven = 0
     b.ramp_end_ns = 0
     b.good_in_a_row = 0
+    b.row.on = b.wave.on = False
     rs_overdue_reset(&b.overdue)
     b.passing = _passes(b)
 
@@ -148,11 +151,15 @@ cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_r
     if b.ramp_credit < WHOLE:
         return _refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(left, b.options.open_ns))
     b.ramp_credit -= WHOLE
-    slot.mark = 1
     return RS_ADMITTED
 
 
 include "breaker_throttle.pxi"
+
+
+cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    b.begun += 1
+    slot.mark = b.begun
 
 
 cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
@@ -163,8 +170,10 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
     if hedge and b.ramp_end_ns > now_ns:                                                    # nor that of a call in a ramp
         return _refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
     verdict = _ramp(gate, b, slot, now_ns, refusal)
-    if b.options.throttle and verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
-        slot.amount = rs_overdue_begin(&b.overdue)
+    if verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
+        _number(b, slot)
+        if b.options.throttle:
+            slot.amount = rs_overdue_begin(&b.overdue)
     return verdict
 
 
@@ -194,10 +203,11 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
                 rs_refusal *refusal) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
     slot.generation = b.generation
-    slot.mark = 0
     slot.amount = 0
     if b.passing:
+        _number(b, slot)
         return RS_ADMITTED
+    slot.mark = 0
     return _decide(gate, slot, request, now_ns, refusal)
 
 
@@ -241,21 +251,27 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
     _return_lease(b, slot)
     _no_longer_followed(b, slot)
-    if b.ramp_end_ns and slot.mark and slot.generation == b.generation:
+    if slot.generation != b.generation or b.state == HALF_OPEN:
+        return
+    _note_other(b, slot.mark)
+    if b.ramp_end_ns and slot.mark:
         b.ramp_credit = min(b.ramp_credit + WHOLE, <int64_t>WHOLE)
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------
 
+include "breaker_rows.pxi"
+
+
 cdef void _look(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Trip if what the window holds says so."""
     cdef double total = b.window.total
-    if b.in_a_row >= b.options.consecutive:
+    if b.in_a_row >= b.options.consecutive and _run(gate, b, now_ns) >= b.options.consecutive:
         _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
     elif b.window.total < b.options.min_calls:
         return
     # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
-    elif b.window.failed / total >= b.options.failure_rate:
+    elif b.window.failed / total >= b.options.failure_rate and not _is_early(gate, b, now_ns):
         _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
     elif b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate:
         _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
@@ -293,9 +309,16 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
         _no_longer_followed(b, slot)
         b.overdue.answered += not failed
     if outcome == RS_IGNORED or b.state == DISABLED:
+        _note_other(b, slot.mark)
         return
     rs_window_record(&b.window, now_ns, failed, slow)
-    b.in_a_row = b.in_a_row + 1 if failed else 0
+    if failed:
+        _note_failure(gate, b, slot.mark, now_ns)
+    else:
+        if rs_span_before(b.good, slot.mark):
+            b.good = slot.mark
+        if b.in_a_row or b.wave.on:
+            _note_good(gate, b, slot.mark)
     if b.state == CLOSED and not b.options.throttle:
         if b.window.failed or b.window.slow:
             _look(gate, b, now_ns)
@@ -317,11 +340,12 @@ cdef void _first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t 
 
 
 cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """In the child of a fork: no probe is under way here, and the jitter must not be the parent's."""
+    """In the child of a fork: nothing is under way here, and the jitter must not be the parent's."""
     cdef rs_breaker *b = _of(gate)
     b.generation += 1
     b.leases = 0
     b.proven = 0
+    b.row.on = b.wave.on = False
     rs_overdue_reset(&b.overdue)
     b.random ^= <uint64_t>getpid() * <uint64_t>0x9E3779B97F4A7C15
     b.random |= b.random == 0

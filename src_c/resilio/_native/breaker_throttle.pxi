@@ -96,7 +96,7 @@ cdef bint _draws_refusal(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nog
 cdef void _learn(rs_gate *gate, rs_breaker *b, bint failed, bint slow, int64_t now_ns) noexcept nogil:
     """After the window has recorded one more call of this generation."""
     b.good_in_a_row = 0 if failed or slow else b.good_in_a_row + 1
-    if failed and _trip_if_all_fails(gate, b, b.in_a_row, now_ns):
+    if failed and b.in_a_row >= b.options.consecutive and _trip_if_all_fails(gate, b, _run(gate, b, now_ns), now_ns):
         return
     if (b.state == THROTTLING and b.good_in_a_row >= b.options.consecutive
             and rs_throttle_proof(b.good_in_a_row, b.window.total - max(b.window.failed, b.window.slow), b.window.total)):
