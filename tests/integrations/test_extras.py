@@ -126,8 +126,8 @@ def _imports(node: ast.AST, *, guarded: bool) -> Iterator[tuple[ast.Import | ast
         yield node, guarded
     if isinstance(node, ast.Try):
         guarded = guarded or any(_catches(handler) for handler in node.handlers)
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        guarded = True
+    if isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in ("TYPE_CHECKING", "version_info")):
+        guarded = True  # a part of the standard library that came later is asked for by version
     for child in ast.iter_child_nodes(node):
         yield from _imports(child, guarded=guarded)
 

@@ -24,6 +24,7 @@ from resilio import (
     fallback,
     hedge,
     keyed,
+    override,
     pipeline,
     rate_limit,
     retry,
@@ -515,7 +516,9 @@ def test_a_standard_stack_guards_a_session(server: Misbehaving) -> None:
     assert counted(stack) == {"successes": 1}
 
 
-@pytest.mark.parametrize("around", [lambda policy: policy, pipeline, lambda policy: keyed(lambda: policy, key=host)])
+@pytest.mark.parametrize(
+    "around", [lambda policy: policy, pipeline, lambda policy: keyed(lambda: override(policy), key=host)]
+)
 def test_what_cannot_guard_a_session_says_so_of_the_session(around: Any) -> None:
     """It named a function of ours, at an address, and said to make that async; timeouts can, by its sockets."""
     Adapter(around(timeout(1.0))).close()

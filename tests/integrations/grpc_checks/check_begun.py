@@ -348,15 +348,15 @@ def broken(*_: Any) -> bool:
 
 async def test_what_rules_of_a_user_raise_is_contained(served: Served) -> None:
     """A call goes on without their word, and holds nothing."""
-    inner = resilio.bulkhead(5)
     tries = resilio.retry(on=broken, failed_if=broken, backoff=0.0, budget=None)
-    policy = resilio.pipeline(tries, resilio.keyed(lambda: inner, key=broken))
+    inner = resilio.keyed(lambda: resilio.bulkhead(5), key=broken)
+    policy = resilio.pipeline(tries, inner)
     async with channel(served, policy, replay_safe=broken) as way:
         assert await way.unary_unary("/s/echo")(b"a") == b"a"
         with pytest.raises(aio.AioRpcError):
             await way.unary_unary("/s/aborts")(b"UNAVAILABLE")
     assert served.service.calls["aborts"] == 1
-    assert inner.snapshot().inflight == 0
+    assert inner.overflow.snapshot().inflight == 0
 
 
 async def test_a_storm_of_calls_leaves_nothing_held(served: Served) -> None:

@@ -7,20 +7,18 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Tell a caller whose permit is gone with the statement that took it. A warning made an error cannot be raised here. */
+/* Warn a caller whose permit is gone with the statement that took it. A warning made an error cannot be raised here.
+   Where an exception is on its way, the permit goes with a frame that held it: no Python runs, which an interrupt could hit. */
 static void warn_if_at_once(PermitObject *self)
 {
     static PyObject *hook;
-    PyObject *type, *error, *traceback;
-    if (rs_finalizing())
+    if (rs_finalizing() || PyErr_Occurred())
         return;
-    PyErr_Fetch(&type, &error, &traceback);
     PyObject *warn = rs_python("resilio._dropped", "warn_if_at_once", &hook);
     PyObject *done = warn ? PyObject_CallOneArg(warn, (PyObject *)self->pipe) : NULL;
     if (done == NULL)
         PyErr_WriteUnraisable((PyObject *)self->pipe);
     Py_XDECREF(done);
-    PyErr_Restore(type, error, traceback);
 }
 
 static void permit_dealloc(PermitObject *self)
