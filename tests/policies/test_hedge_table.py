@@ -300,7 +300,9 @@ class Race:
         self.inside = () if case.inside is None else (case.inside(),)
         self.held = self.inside[0].try_acquire() if case.full else None
         kinds = (events.HedgeStarted, events.HedgeWon)
-        self.hedge.on_event(lambda event: self.happened.append((type(event).__name__, event.number)), kinds=kinds)
+        self.unsubscribe = self.hedge.on_event(
+            lambda event: self.happened.append((type(event).__name__, event.number)), kinds=kinds
+        )
 
     def counted(self) -> list[int]:
         """Return what the hedge has counted."""
@@ -362,6 +364,7 @@ def test_a_race(vt: VirtualTime, backend: Any, name: str) -> None:
     started = [("HedgeStarted", number) for number in race.numbers[1:]]
     started += [("HedgeStarted", 1)] * case.counted[5] * (case.inside is not None)
     assert race.happened == started + [("HedgeWon", len(race.numbers) - 1)] * case.counted[4]
+    race.unsubscribe()
     if race.held is not None:
         race.held.ignore()
     assert_no_leaks(race.hedge, *race.inside)
