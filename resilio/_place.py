@@ -20,7 +20,7 @@ __all__ = ["Place", "here"]
 
 MODULE = "<module>"
 _ALIKE = ("<lambda>", "<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
-"""Names that several functions at one place have: their lines tell them apart."""
+"""Names that several functions at one place have: their lines tell them apart, and the columns in a line."""
 
 
 class Place:
@@ -86,8 +86,11 @@ def _file_of(frame: FrameType) -> tuple[str, object]:
     return _module_of(frame), frame.f_globals.get("__file__")
 
 
-def _function(code: CodeType) -> tuple[str, int]:
-    return code.co_qualname, code.co_firstlineno if code.co_name in _ALIKE else 0
+def _function(code: CodeType) -> tuple[str, int, int]:
+    if code.co_name not in _ALIKE:
+        return code.co_qualname, 0, 0
+    column = next((begins for _, _, begins, _ in code.co_positions() if begins), 0)
+    return code.co_qualname, code.co_firstlineno, column
 
 
 def _around(frame: FrameType | None) -> FrameType | None:

@@ -123,6 +123,17 @@ def test_one_run_with_two_definitions_is_refused(cell: Cell) -> None:
         cell("import resilio\nfor seconds in (1, 2): resilio.circuit_breaker('payments', open_for=seconds)")
 
 
+def test_two_lambdas_of_one_line_are_two_definitions(cell: Cell) -> None:
+    """The second took over the first one's breaker as if it were the same one, edited."""
+    one, other = (f"lambda: resilio.circuit_breaker('x', open_for={seconds})" for seconds in (1, 2))
+    source = f"import resilio\nmake = [{one}, {other}]"
+    names = cell(source)
+    first = names["make"][0]()
+    with pytest.raises(ValueError, match=r"open_for=1\.0 against 2\.0"):
+        names["make"][1]()
+    assert cell(source)["make"][0]() is first
+
+
 # ---- scripts that run again ------------------------------------------------------------------------------------------
 
 
