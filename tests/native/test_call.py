@@ -59,8 +59,29 @@ def test_a_call_is_a_coroutine_to_inspection(breaker: Any) -> None:
     assert call.cr_code is fetch.__wrapped__.__code__
     assert str(inspect.signature(fetch)) == "(x: 'int') -> 'int'"
     assert "fetch" in repr(call)
+    assert call.cr_state == inspect.CORO_CREATED
     call.close()
-    assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
+    assert inspect.getcoroutinestate(call) == call.cr_state == inspect.CORO_CLOSED
+
+
+def test_a_call_says_its_state_as_coroutines_do_since_3_15(breaker: Any) -> None:
+    """`inspect.getcoroutinestate` reads `cr_state` since 3.15; guarded calls had none, and it raised AttributeError."""
+    seen = []
+
+    @types.coroutine
+    def pause() -> Any:
+        yield
+
+    @breaker
+    async def fetch() -> None:
+        seen.append(call.cr_state)
+        await pause()
+
+    call = fetch()
+    call.send(None)
+    seen.append(call.cr_state)
+    call.close()
+    assert seen == [inspect.CORO_RUNNING, inspect.CORO_SUSPENDED]
 
 
 def test_nothing_is_admitted_before_the_first_send(breaker: Any) -> None:

@@ -157,6 +157,14 @@ static PyObject *call_mirror(CallObject *self, void *attribute)
 
 static PyObject *call_get_running(CallObject *self, void *unused) { return PyBool_FromLong(self->running); }
 
+/* What inspect.getcoroutinestate reads since 3.15. */
+static PyObject *call_get_state(CallObject *self, void *unused)
+{
+    const char *state = self->running ? "CORO_RUNNING" : self->state == CREATED ? "CORO_CREATED"
+        : self->state == DONE ? "CORO_CLOSED" : "CORO_SUSPENDED";
+    return PyUnicode_InternFromString(state);
+}
+
 static PyObject *call_get_suspended(CallObject *self, void *unused)
 {
     return PyBool_FromLong(!self->running && self->state != CREATED && self->state != DONE);
@@ -223,6 +231,7 @@ static PyGetSetDef call_getset[] = {
     {"cr_await", (getter)call_mirror, NULL, "What the user's coroutine awaits, or None.", "cr_await"},
     {"cr_running", (getter)call_get_running, NULL, NULL},
     {"cr_suspended", (getter)call_get_suspended, NULL, NULL},
+    {"cr_state", (getter)call_get_state, NULL, NULL},
     {"cr_origin", (getter)call_get_origin, NULL, NULL},
     {"cr_code", (getter)call_get_code, NULL, NULL},
     {"_spare", (getter)call_get_spare, NULL, "Whether it is none: kept for a call to come, where only the collector's lists show it.", NULL},
