@@ -3,6 +3,12 @@
  * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
  * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but the balance in a total outage.
  *
+ * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
+ * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
+ * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do.
+ *
+ * A retry that the dependency asked for (Retry-After) takes a quarter: the dependency decides when it comes.
+ *
  * What has been saved above `initial` decays with a time constant: successes of an hour ago do not pay for a storm now,
  * and who calls once an hour has what a new client has.
  *
@@ -22,12 +28,13 @@
 #include <stdint.h>
 
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
+#define RS_BUDGET_ASKED_FOR INT64_C(250000000)     /* one that the dependency asked for */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
 #define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
 
 typedef struct rs_budget {
-    int64_t balance;                        /* 0 to cap */
+    int64_t balance;                        /* up to cap; below 0: a debt to calls under way */
     int64_t ratio;                          /* of a deposit */
     int64_t cap;
     int64_t initial;
@@ -51,9 +58,9 @@ static inline void rs_budget_decay(rs_budget *b, int64_t passed_ns)
     }
     int64_t ticks = passed_ns / b->tick_ns;
     b->aged_ns += ticks * b->tick_ns;
-    int64_t above = b->balance - b->initial;
-    if (above > 0)
-        b->balance = b->initial + (int64_t)((double)above * exp((double)ticks * (-1.0 / RS_BUDGET_TICKS)));
+    int64_t stays = b->balance < 0 ? 0 : b->initial, above = b->balance - stays;
+    if (above > 0 || b->balance < 0)
+        b->balance = stays + (int64_t)((double)above * exp((double)ticks * (-1.0 / RS_BUDGET_TICKS)));
 }
 
 static inline void rs_budget_age(rs_budget *b, int64_t now_ns)
@@ -88,12 +95,12 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
     return 1;
 }
 
-/* 1: the caller may retry, or hedge; 0: it may not. */
-static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
+/* 1: the caller may make what costs *price*; 0: it may not. *lenders*: calls under way. */
+static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders)
 {
     rs_budget_age(b, now_ns);
-    if (b->balance >= RS_BUDGET_ONE)
-        b->balance -= RS_BUDGET_ONE;
+    if (b->balance >= price || b->balance - price >= -b->ratio * lenders)
+        b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns)) {
         b->refused++;
         return 0;
@@ -103,15 +110,23 @@ static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
     return 1;
 }
 
-/* A withdrawal was not used: put it back, whichever it came from. One too many changes nothing. */
-static inline void rs_budget_refund(rs_budget *b)
+/* 1: the caller may retry, or hedge; 0: it may not. */
+static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
+{
+    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0);
+}
+
+/* What was taken for *price* was not used: put it back, whichever it came from. One too many changes nothing. */
+static inline void rs_budget_put_back(rs_budget *b, int64_t price)
 {
     if (b->refunds == b->withdrawals)
         return;
-    int64_t balance = b->balance + RS_BUDGET_ONE;
+    int64_t balance = b->balance + price;
     b->balance = balance < b->cap ? balance : b->cap;
     b->refunds++;
 }
+
+static inline void rs_budget_refund(rs_budget *b) { rs_budget_put_back(b, RS_BUDGET_ONE); }
 
 /* What is there now. */
 static inline double rs_budget_balance(rs_budget *b, int64_t now_ns)
@@ -144,7 +159,7 @@ static inline int rs_budget_is_new(rs_budget *b, int64_t now_ns)
 /* In the child of a fork: another client, which starts with no more than one starts with. */
 static inline void rs_budget_forget(rs_budget *b)
 {
-    b->balance = b->balance < b->initial ? b->balance : b->initial;
+    b->balance = b->balance < 0 ? 0 : b->balance < b->initial ? b->balance : b->initial;
     b->armed = 0;
     b->refunds = b->withdrawals;            /* those under way are the parent's */
 }

@@ -13,6 +13,8 @@ cdef extern from "rs_lock.h":
 
 cdef extern from "budget.h":
     const int64_t RS_BUDGET_NEVER
+    const int64_t RS_BUDGET_ONE
+    const int64_t RS_BUDGET_ASKED_FOR
     ctypedef struct rs_budget:
         int64_t balance, ratio, cap, initial
         int64_t tick_ns, aged_ns
@@ -21,6 +23,8 @@ cdef extern from "budget.h":
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
+    int rs_budget_take(rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders) noexcept nogil
+    void rs_budget_put_back(rs_budget *budget, int64_t price) noexcept nogil
     void rs_budget_refund(rs_budget *budget) noexcept nogil
     double rs_budget_balance(rs_budget *budget, int64_t now_ns) noexcept nogil
     void rs_budget_reset(rs_budget *budget, int64_t now_ns) noexcept nogil

@@ -14,7 +14,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.budget cimport (
-    Backoff, RetryBudget, rs_backoff_delay, rs_budget_deposit, rs_budget_object, spread_ns,
+    RS_BUDGET_ASKED_FOR, RS_BUDGET_ONE, Backoff, RetryBudget, rs_backoff_delay, rs_budget_deposit, rs_budget_object,
+    rs_budget_put_back, rs_budget_take, spread_ns,
     rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
@@ -250,16 +251,27 @@ cdef class RetryGate(Gate):
         if delay > 0 and threaded and not api.may_block():
             return WOULD_BLOCK
         tries.delay_ns = delay
-        return GO if self.pay(tries, options, slot, end) else BUDGET
+        return GO if self.pay(tries, options, slot, end, RS_BUDGET_ASKED_FOR if asked else RS_BUDGET_ONE, now) else BUDGET
 
-    cdef bint pay(self, Tries tries, Options options, rs_slot *slot, rs_end *end) except -1:
-        """Nested retries draw on the budget that their success pays in to: the outermost."""
+    cdef bint pay(self, Tries tries, Options options, rs_slot *slot, rs_end *end, int64_t price, int64_t now) except -1:
+        """Nested retries draw on the budget that their success pays in to: the outermost. Calls under way here lend to it."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t lenders
+        cdef bint taken
         cdef RetryBudget budget = _payer(NULL if end == NULL else end.run, slot, tries.scope)
         if budget is None:
             budget = options.budget
-        if budget is not None and not budget.withdraw():
-            return False
+        if budget is not None:
+            rs_lock_acquire(&gate.lock)
+            lenders = gate.counters.inflight
+            rs_lock_release(&gate.lock)
+            budget_acquire(&budget.lock)
+            taken = rs_budget_take(&budget.budget, now, price, lenders)
+            budget_release(&budget.lock)
+            if not taken:
+                return False
         tries.paid_by = budget
+        tries.price = price
         return True
 
     cdef int64_t median_ns(self) noexcept:

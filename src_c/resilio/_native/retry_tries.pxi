@@ -19,6 +19,7 @@ cdef class Tries:
     cdef list ended                     # of each attempt that was followed by another: error, end, wait; None: none yet
     cdef Scope scope
     cdef RetryBudget paid_by            # what the last retry was taken out of; None: it was free
+    cdef int64_t price                  # and how much
     cdef int64_t began_ns, delay_ns, resume_ns
     cdef uint64_t attempt               # how many have ended
     cdef bint releasing                 # what is awaited is the end of a failed result
@@ -118,7 +119,9 @@ cdef class Tries:
 
     cdef int give_back(self) except -1:
         if self.paid_by is not None:
-            self.paid_by.refund()
+            budget_acquire(&self.paid_by.lock)
+            rs_budget_put_back(&self.paid_by.budget, self.price)
+            budget_release(&self.paid_by.lock)
             self.paid_by = None
         return 0
 
