@@ -6,10 +6,10 @@ of a dependency that is its own (a file, a local process) the number of attempts
 rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
 
 It is paid by successes, not by requests: with a share `f` failing for good, the load is at most 1 / (1 - ratio (1 - f))
-times that of the first attempts, and in a total outage nothing but what was saved. Savings above `initial` decay, and
+times that of the first attempts, and in a total outage what was saved and lent. Savings above `initial` decay, and
 the reserve is armed only by a success, because both multiply by the number of clients. `initial` does not: who calls
-once an hour has the retries of a new client. Calls under way lend what they will pay in if they succeed, so that a burst can
-retry; successes pay that back first. A retry that the dependency asked for takes a quarter.
+once an hour has the retries of a new client. Calls under way lend what they will pay in if they succeed, so that a
+burst can retry; successes pay that back first. A retry that the dependency asked for takes a quarter.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class RetryBudgetSnapshot(Snapshot):
 
 class RetryBudget(native.RetryBudget):
     """
-    Tokens for retries and hedges: each success pays in `ratio`, each retry or hedge takes 1, a retry that the dependency
-    asked for by Retry-After a quarter. A retry may be lent its token by calls under way, `ratio` each.
+    Tokens for retries and hedges: each success pays in `ratio`, each retry or hedge takes 1.
+
+    A retry that the dependency asked for by Retry-After takes a quarter. Calls under way lend, `ratio` each.
 
     One budget may serve any number of policies, threads and event loops. The same name and options give the same
     budget; one without a name is its own. In the child of a fork it holds at most `initial`.

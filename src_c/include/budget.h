@@ -1,7 +1,7 @@
 /* A retry budget: tokens that successes pay in and that retries and hedges take out.
  *
  * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
- * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but the balance in a total outage.
+ * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but what is saved and lent in a total outage.
  *
  * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
  * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
