@@ -272,6 +272,8 @@ class BreakerOracle:
             self.wave.add(number, failed=True)
             if number >= self.good:
                 self.row = self.row or Span(number, now_ns)
+                if self.row.pending(self.inflight) == 0:
+                    self.row.since_ns = now_ns  # what will be under way in it is young
                 self.row.add(number, failed=True)
                 self.in_a_row += 1
             return

@@ -108,3 +108,19 @@ def test_a_success_of_a_call_that_began_in_the_row_ends_it(vt):
     assert breaker.snapshot().consecutive == 0
     breaker.try_acquire().failure()
     assert (breaker.snapshot().consecutive, breaker.state) == (1, "closed")
+
+
+@pytest.mark.parametrize("pause", [0.3, 1.0, 30.0])
+def test_a_row_that_a_pause_interrupts_waits_for_the_calls_after_it(vt, pause):
+    """The last call of one batch failed, and a second later nine of the next at once: its calls were taken for overdue."""
+    breaker = circuit_breaker()
+    for _ in range(100):
+        permit = breaker.try_acquire()
+        vt.advance(0.02)
+        permit.success()
+    breaker.try_acquire().failure()
+    vt.advance(pause)
+    batch = [breaker.try_acquire() for _ in range(200)]
+    for permit in batch[::10]:
+        permit.failure()
+    assert breaker.state == "closed"

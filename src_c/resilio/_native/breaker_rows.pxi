@@ -40,6 +40,8 @@ cdef void _note_failure(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t n
         return                              # a call that began later has succeeded: old news
     if not b.row.on:
         rs_span_begin(&b.row, number, now_ns)
+    elif rs_span_pending(&b.row, gate.counters.inflight) == 0:
+        b.row.since_ns = now_ns             # what will be under way in it began after a pause, and is young
     rs_span_add(&b.row, number, True)
     b.in_a_row += 1
 
