@@ -112,7 +112,7 @@ def test_a_success_of_a_call_that_began_in_the_row_ends_it(vt):
 
 @pytest.mark.parametrize("pause", [0.3, 1.0, 30.0])
 def test_a_row_that_a_pause_interrupts_waits_for_the_calls_after_it(vt, pause):
-    """The last call of one batch failed, and a second later nine of the next at once: its calls were taken for overdue."""
+    """The last call of one batch failed, a second later nine of the next at once: its calls were taken for overdue."""
     breaker = circuit_breaker()
     for _ in range(100):
         permit = breaker.try_acquire()
