@@ -117,8 +117,9 @@ def _header(headers: Any, name: str) -> Any:
     value = get(name)
     if value is None and isinstance(headers, dict):  # which tells cases apart
         value = next((said for key, said in headers.items() if _folded(key) == name), None)
-    if value is not None and hasattr(headers, "getall"):  # aiohttp's `get` gives the first alone
-        value = ",".join(headers.getall(name))
+    every = getattr(headers, "getall", None)  # aiohttp's `get` gives the first alone
+    if value is not None and every is not None:
+        value = ",".join(every(name))
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 

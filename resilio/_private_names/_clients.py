@@ -16,8 +16,14 @@ def _httpx(found: Any) -> bool:
 
 
 def _either(*modules: str) -> State:
-    states = [of_module(module, _httpx)() for module in modules]
-    return next((state for state in ("refused", "in use") if state in states), "not applicable")
+    states: list[State] = [of_module(module, _httpx)() for module in modules]
+    return _of_either(states)
+
+
+def _of_either(states: list[State]) -> State:
+    if "refused" in states:
+        return "refused"
+    return "in use" if "in use" in states else "not applicable"
 
 
 def _sdks() -> State:
@@ -25,8 +31,8 @@ def _sdks() -> State:
         client = (getattr(found, "OpenAI", None) or found.Anthropic)(api_key="none")
         return hasattr(client._client, "_transport") and callable(client._make_status_error_from_response)
 
-    states = [of_module(module, holds)() for module in ("openai", "anthropic")]
-    return next((state for state in ("refused", "in use") if state in states), "not applicable")
+    states: list[State] = [of_module(module, holds)() for module in ("openai", "anthropic")]
+    return _of_either(states)
 
 
 def _requests(found: Any) -> bool:

@@ -149,10 +149,10 @@ class Race:
 
     def _start_next(self) -> bool:
         paid = started = False
+        number = self._started + 1
         try:
             paid = may_copy(self.gate, self._rest) and (self._budget is None or bool(self._budget.withdraw()))
             if paid:
-                number = self._started + 1
                 self.start(number, copy_of(self.gate, self._rest, number))
                 started = True
         except Exception:  # noqa: BLE001 - foreign code
