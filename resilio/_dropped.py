@@ -41,13 +41,14 @@ def warn_if_at_once(policy: Any) -> None:
     Args:
         policy: What granted it.
     """
+    if not hasattr(policy, "name"):
+        return  # a bare native pipeline: a part of the library holds its permit
     frame = sys._getframe(1)
     if outside(frame)[1] is not frame or all(gate.kind == SPENT for gate in policy.gates) or not _at_once(frame):
         return
-    name = getattr(policy, "name", None)  # a bare native pipeline has none
-    what = getattr(policy, "kind", "pipeline") + ("" if name is None else f" {name!r}")
+    name = "" if policy.name is None else f" {policy.name!r}"
     text = (
-        f"the permit of {what} was dropped where it was taken, so it guards nothing: keep it in a variable and end it "
+        f"the permit of {policy.kind}{name} was dropped where it was taken, so it guards nothing: keep it in a variable and end it "
         "by success(), failure() or ignore(), or write `with policy.permit():`"
     )
     warnings.warn(text, PermitWarning, stacklevel=2)
