@@ -48,8 +48,8 @@ def warn_if_at_once(policy: Any) -> None:
         return
     name = "" if policy.name is None else f" {policy.name!r}"
     text = (
-        f"the permit of {policy.kind}{name} was dropped where it was taken, so it guards nothing: keep it in a variable and end it "
-        "by success(), failure() or ignore(), or write `with policy.permit():`"
+        f"the permit of {policy.kind}{name} was dropped where it was taken, so it guards nothing: keep it in a "
+        "variable and end it by success(), failure() or ignore(), or write `with policy.permit():`"
     )
     warnings.warn(text, PermitWarning, stacklevel=2)
 

@@ -215,6 +215,7 @@ def recipe(tmp_path: Path, payments: int) -> Iterator[tuple[int, Path]]:
             served.wait()
 
 
+@pytest.mark.untraced  # a tracer prints tracebacks of its own into what the server prints
 def test_the_recipe_keeps_metrics_up_while_it_sheds(tmp_path: Path) -> None:
     """Under overload, with every call upstream hanging, the same process answers `/metrics` and health checks."""
     for library in ("fastapi", "httpx2", "uvicorn"):

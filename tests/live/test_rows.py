@@ -293,12 +293,12 @@ def test_a_predicate_that_raises_is_trouble_of_its_policy() -> None:
     """The page shows it in red, by its name, until the options change."""
     policy, page = circuit_breaker("payments", failed_if=lambda value: 1 / 0), sampler()
 
-    def news() -> list[str | None]:
-        return [row["trouble"] for row in page.read().changed if "trouble" in row]
+    def news(tick: Any) -> list[str | None]:
+        return [row["trouble"] for row in tick.changed if "trouble" in row]
 
     page.read()
     policy.call(int)
-    assert news() == ["failed_if raised ZeroDivisionError"]
+    assert news(page.read()) == ["failed_if raised ZeroDivisionError"]
     policy.reconfigure(failed_if=None)
-    assert news() == [None]
+    assert news(page.read()) == [None]
     del page  # its subscriptions end with it; a record of the log keeps this frame
