@@ -145,6 +145,7 @@ static int has_lookup(void)
     return holds;
 }
 
+#ifndef Py_GIL_DISABLED
 static int nothing_inside(PyObject *self, visitproc visit, void *arg) { return 0; }
 
 /* Types whose objects are kept for the next, as calls and the steps of blocks are. */
@@ -177,6 +178,7 @@ static int has_spare(destructor dealloc, int renewed)
     }
     return holds;
 }
+#endif
 
 static int prove_all(void)
 {
