@@ -21,7 +21,7 @@ _HEAD = """# What is not public
 resilio relies on some names, layouts and behaviours that their owners do not promise: for speed, or because there is no
 public way to know. Each is proved before it is used, and has a way beside it that is taken where the proof fails.
 
-- A Python newer than those tested (3.11 to 3.15) gets the public ways alone: the core looks at nobody's layout there.
+- A Python newer than those tested (3.11 to 3.15) gets the public ways alone: the core reads no private layout there.
 - `RESILIO_PUBLIC_ONLY=1` in the environment does the same on any Python, when the process starts: a way to see whether
   one of these is behind a trouble. Calls cost more then, and a Ctrl-C between the entry of a `with policy:` and its
   body may keep a permit.
