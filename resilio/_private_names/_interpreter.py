@@ -112,7 +112,7 @@ INTERPRETER = (
         words=("value", "traceback", "context", "cause", "notes", "dict"),
         where=(_CORE + "call_drive.c", _CORE + "private.c"),
         versions="3.11 to 3.15; used again from 3.12 on, with the GIL",
-        check="at import, one is made and filled, and its fields must say so; at each use, that no other reference exists",
+        check="at import, one is made and filled, and its fields must say so; at each use, that it is not shared",
         otherwise="a new StopIteration for each result",
         state=in_core("stop_iteration"),
     ),
