@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -211,14 +212,22 @@ def serve(front: Front, plan: Plan) -> Results:
 
 def exponential(mean: float) -> Draw:
     """Return how to draw from the exponential law."""
-    return lambda draw: draw.expovariate(1.0) * mean
+    return partial(_exponential, mean)
 
 
 def lognormal(mean: float, cv: float) -> Draw:
     """Return how to draw from the lognormal law with a coefficient of variation."""
     sigma = math.sqrt(math.log(1 + cv * cv))
     mu = math.log(mean) - sigma * sigma / 2
-    return lambda draw: math.exp(draw.gauss(mu, sigma))
+    return partial(_lognormal, mu, sigma)
+
+
+def _exponential(mean: float, draw: random.Random) -> float:
+    return draw.expovariate(1.0) * mean
+
+
+def _lognormal(mu: float, sigma: float, draw: random.Random) -> float:
+    return math.exp(draw.gauss(mu, sigma))
 
 
 def plan(

@@ -195,3 +195,43 @@ def test_clients_of_models_wait_longer_each_time(peers, failing, name, longest):
     assert len(send.waits) == len(longest)
     for wait, most in zip(send.waits, longest, strict=True):
         assert (0.75 * most if name == "OpenAI" else 0.0) <= wait <= most
+
+
+@pytest.fixture(scope="module")
+def a_row(untuned):
+    """A cell of low traffic, run by all stacks."""
+    cell = next(cell for cell in untuned("cells").CELLS if cell.name == "1 call in 10 s, 5 % fail")
+    return untuned("_table").rows([(cell, untuned("_run").compared(cell))])
+
+
+def test_a_record_replaces_the_tables_and_leaves_the_words(untuned, a_row, tmp_path):
+    """A second record gives the same bytes; what stands around the tables of the report and of the page stays."""
+    report, page = tmp_path / "RESULTS.md", tmp_path / "defaults.md"
+    report.write_text("# Figures\n\nmeasured\n")
+    page.write_text(
+        "Before.\n\n<!-- untuned: declared -->\nold\n<!-- end -->\n\nBetween.\n\n<!-- untuned: drawn -->\n<!-- end -->\n"
+    )
+    for _ in range(2):
+        untuned("_record").record(a_row, 1, 2, report, page)
+        written = report.read_text(), page.read_text()
+    assert (report.read_text(), page.read_text()) == written
+    assert written[0].startswith("# Figures\n\nmeasured\n")
+    assert "## Untuned cells\n\nSeed 1 of the calls." in written[0]
+    assert written[0].count("low traffic: 1 call in 10 s, 5 % fail") == 1
+    assert "old" not in written[1]
+    assert "| low traffic, `standard` | 1 | - | 1 call in 10 s, 5 % fail |" in written[1]
+    assert written[1].startswith("Before.\n\n<!-- untuned: declared -->\nOf 1 comparisons 0 miss a must.")
+    assert "<!-- end -->\n\nBetween.\n\n" in written[1]
+
+
+def test_processes_answer_as_one_does(untuned, a_row):
+    """Cells travel to processes of their own; what comes back is what this one finds."""
+    [elsewhere] = untuned("__main__")._run([a_row[0].cell], 1, 1)
+    assert elsewhere[1] == a_row[0].seen
+
+
+def test_only_a_run_of_all_cells_is_recorded(untuned, capsys):
+    """Otherwise the report would lose the cells that were left out."""
+    with pytest.raises(SystemExit):
+        untuned("__main__").main(["--record", "--family", "low traffic"])
+    assert "--record is for a run of all cells" in capsys.readouterr().err

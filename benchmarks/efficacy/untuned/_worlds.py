@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.efficacy.untuned._cell import Call, Draw, Send, StatusError
 
@@ -26,7 +27,11 @@ Span = tuple[float, float]
 
 def between(low: float, high: float) -> Draw:
     """Return how to draw evenly between two times."""
-    return lambda draw: draw.uniform(low, high)
+    return partial(_between, low, high)
+
+
+def _between(low: float, high: float, draw: random.Random) -> float:
+    return draw.uniform(low, high)
 
 
 _QUICK, _AT_ONCE, _MODEL = between(0.01, 0.03), between(0.001, 0.001), between(0.5, 3.0)
@@ -38,7 +43,11 @@ def _full(now: float) -> float:  # noqa: ARG001
 
 def warming(at: float, start: float, seconds: float) -> Callable[[float], float]:
     """Return the speed of a server that comes up at a time with a share of its speed and has all after so long."""
-    return lambda now: min(1.0, start + (1.0 - start) * max(0.0, now - at) / seconds)
+    return partial(_warm, at, start, seconds)
+
+
+def _warm(at: float, start: float, seconds: float, now: float) -> float:
+    return min(1.0, start + (1.0 - start) * max(0.0, now - at) / seconds)
 
 
 @dataclass(eq=False, kw_only=True)
