@@ -209,7 +209,8 @@ def test_a_record_replaces_the_tables_and_leaves_the_words(untuned, a_row, tmp_p
     report, page = tmp_path / "RESULTS.md", tmp_path / "defaults.md"
     report.write_text("# Figures\n\nmeasured\n")
     page.write_text(
-        "Before.\n\n<!-- untuned: declared -->\nold\n<!-- end -->\n\nBetween.\n\n<!-- untuned: drawn -->\n<!-- end -->\n"
+        "Before.\n\n<!-- untuned: declared -->\nold\n<!-- end -->\n\n"
+        "Between.\n\n<!-- untuned: drawn -->\nold\n<!-- end -->\n"
     )
     for _ in range(2):
         untuned("_record").record(a_row, 1, 2, report, page)
