@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib.util
 import itertools
@@ -9,6 +10,7 @@ import os
 import pickle
 import signal
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from resilio.testing import VirtualTime, virtual_time
 _SUITE = os.getpid()
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
+_PROGRESS = os.environ.get("RESILIO_TEST_PROGRESS")  # where `make test` looks up what ended a run without a report
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 
@@ -72,10 +75,16 @@ def in_child() -> Callable[[Callable[[], Any]], Any]:
     return _in_child
 
 
+_LONGEST_CHILD = 200
+"""Seconds until a child that hangs shows its stacks and ends: its test fails, and not the whole run a bit later."""
+
+
 def _in_child(function: Callable[[], Any]) -> Any:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover - another process
+        faulthandler.register(signal.SIGALRM, chain=True)
+        signal.alarm(_LONGEST_CHILD)
         try:
             answer = pickle.dumps((function(), None))
         except BaseException:
@@ -104,6 +113,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 _ended = itertools.count(1)
+_folders: deque[str] = deque(maxlen=1)
 
 
 def pytest_runtest_logfinish() -> None:
@@ -111,6 +121,35 @@ def pytest_runtest_logfinish() -> None:
     if next(_ended) % 20 == 0:
         gc.collect()
         gc.freeze()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what has failed, before a later test ends the run."""
+    if report.failed:
+        _note("failed", report.nodeid)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """
+    Note which test begins.
+
+    Collect at each new folder what was in use when it was frozen, and is garbage since.
+
+    A page of the tests of `live` listened to all policies for the rest of the run: no collection saw it any more.
+    """
+    _note("begun", nodeid)
+    folder = nodeid.partition("::")[0].rpartition("/")[0]
+    if folder not in _folders:
+        _folders.append(folder)
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+
+def _note(what: str, nodeid: str) -> None:
+    if _PROGRESS:
+        with Path(_PROGRESS).open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{what} {nodeid}\n")
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m

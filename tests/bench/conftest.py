@@ -14,15 +14,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _collected_at_the_end() -> Iterator[None]:
-    """Leave no garbage in the frozen heap for the tests that follow."""
-    yield
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "unfreeze", lambda: None)

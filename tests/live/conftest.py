@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from resilio import registry
+from resilio.live import _hub
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +16,14 @@ def _nobody_else() -> Iterator[None]:
     with registry.isolated():
         registry.clear()
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_hub_goes_on() -> Iterator[None]:
+    """No thread reads for a page whose test is over: it would for three more intervals, and sample others' refusals."""
+    yield
+    for hub in list(_hub._hubs):
+        thread, hub._thread = hub._thread, None
+        if thread is not None:
+            hub._asked.set()
+            thread.join()

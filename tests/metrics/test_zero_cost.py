@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from resilio import adaptive_limit, bulkhead, circuit_breaker, load_shed, pipeline, rate_limit, registry, retry
+from resilio import (
+    _event_subscriptions,
+    adaptive_limit,
+    bulkhead,
+    circuit_breaker,
+    load_shed,
+    pipeline,
+    rate_limit,
+    registry,
+    retry,
+)
+from resilio.events import StateChanged
 from resilio.metrics import logging as resilio_logging
 
 
@@ -73,12 +84,13 @@ def test_the_same_code_runs_for_a_call_with_all_exporters_on(request: Any) -> No
     calls = (guarded, lambda: whole.attempt(boom))
     for call in calls * 3:
         call()
-    before = [seen(call) for call in calls]
+    before, listeners = [seen(call) for call in calls], set(_event_subscriptions.current())
     request.getfixturevalue("_exported")
     for call in calls * 3:
         call()
     assert [seen(call) for call in calls] == before
-    assert {gate.listening for gate in whole.gates} == {0}
+    added = set(_event_subscriptions.current()) - listeners
+    assert {kind for one in added for kind in one.kinds} <= {StateChanged}
     _says_nothing_of_a_call_that_goes_well(guarded, before[0])
     registry.clear()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, pipeline
+from resilio import _event_subscriptions, bulkhead, circuit_breaker, pipeline
 from resilio.metrics import logging as refusal_logging
 
 prometheus_client = pytest.importorskip("prometheus_client")
@@ -115,13 +114,12 @@ def lines(caplog: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def quiet(caplog: Any, monkeypatch: Any) -> Any:
-    """All that resilio logs with the logger at INFO, and refusals not asked for."""
-    from resilio import _event_subscriptions
-
+def quiet(caplog: Any, monkeypatch: Any) -> Iterator[Any]:
+    """All that resilio logs with the logger at INFO, and refusals not asked for, then and afterwards."""
     monkeypatch.setattr(_event_subscriptions, "_refusals_logged", None)
     caplog.set_level(logging.INFO, "resilio")
-    return lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
+    yield lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
+    refusal_logging.disable()
 
 
 def outage(policy: Any) -> None:
@@ -159,15 +157,20 @@ def test_ob02_ten_thousand_refusals_of_an_open_breaker_are_two_lines(quiet: Any,
 
 def test_ob02_refusals_are_debug_and_only_when_enabled(quiet: Any, caplog: Any) -> None:
     """OB-02: enabled, each is a line at DEBUG; before and after, a refusal does no work for it."""
-    gc.collect()  # pages of other tests listen until they are collected
     pool = bulkhead(1, name="pool")
     caplog.set_level(logging.DEBUG, "resilio")
+
+    def asked() -> bool:
+        return _event_subscriptions._REFUSALS in _event_subscriptions.covering(pool.gates[0])
+
     with pool:
         pool.attempt(boom)
-        assert pool.gates[0].listening == 0
+        assert not asked()
         refusal_logging.enable()
+        assert asked()
         pool.attempt(boom, "secret")
         refusal_logging.disable()
+        assert not asked()
         pool.attempt(boom)
     assert quiet() == [("DEBUG", "bulkhead 'pool' refused a call: full")]
 
