@@ -151,14 +151,14 @@ class Hub:
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=_REPLAY)
         self._seq = 0
         self._full: bytes | None = None
-        self._asked = threading.Event()
         self._thread: threading.Thread | None = None
         self._blamed: set[type[Exception]] = set()
         self._begin()
         _hubs.add(self)
 
     def _begin(self) -> None:
-        """The locks, and no thread: at the start and in a forked child."""
+        """The locks, and no thread: at the start and in a forked child, where the thread may have held any of them."""
+        self._asked = threading.Event()
         self._lock = threading.RLock()
         self._reading = threading.Lock()
         self._thread = None

@@ -262,6 +262,15 @@ def test_a_forked_child_has_viewers_of_its_own(hub: Hub, in_child: Callable[[Cal
     hub.leave(viewer)
 
 
+def test_a_forked_child_waits_for_no_lock_of_the_thread_that_stayed_behind(
+    hub: Hub, in_child: Callable[[Callable[[], Any]], Any]
+) -> None:
+    """The thread was just looking whether it was asked for something: the first viewer in the child hung."""
+    with hub._asked._cond:
+        assert in_child(lambda: hub.running) is False
+        assert in_child(lambda: frames(hub.join())[0][0]) == "snapshot"
+
+
 @pytest.mark.parametrize("trouble", ["viewer never reads", "sampler raises", "everybody leaves"])
 def test_no_trouble_of_the_page_touches_a_call(trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never reads, a reading that raises, viewers that vanish: calls go on as without a page."""
