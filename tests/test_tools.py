@@ -125,3 +125,63 @@ def test_leg_fails_where_doctor_does(tools, tmp_path: Path) -> None:
     assert suite._doctor(leg, tmp_path) == "NOT PROTECTED: timeout on asyncio. -m resilio doctor --patience=120\n"
     assert leg.problem == "resilio doctor says that something does not protect"
     assert suite._summary([leg]) == 1
+
+
+# ---- what failed in a run --------------------------------------------------------------------------------------------
+
+DUMP = """
+tests/test_a.py .F...Timeout (0:05:00)!
+Thread 0x1 [misbehaving] (most recent call first):
+  File "/usr/lib/python3.14/selectors.py", line 452 in select
+  File "/run-3.14-wheel/tests/servers/misbehaving.py", line 195 in _run
+Thread 0x2 [MainThread] (most recent call first):
+  File "/usr/lib/python3.14/threading.py", line 1100 in join
+  File "/venv/site-packages/resilio/live/_serve.py", line 160 in _thread
+  File "/run-3.14-wheel/tests/test_a.py", line 9 in test_two
+  File "/venv/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call
+Thread 0x3 [pool] (most recent call first):
+  File "/usr/lib/python3.14/threading.py", line 300 in wait
+"""
+NOTED = "begun tests/test_a.py::test_one\nfailed tests/test_a.py::test_one\nbegun tests/test_a.py::test_two[a b]\n"
+
+
+def test_a_run_that_hung_names_its_test_and_where_it_waits(tools: Any, tmp_path: Path) -> None:
+    """A leg that hung was "nothing ran": neither the test that hung nor those that had failed before it were named."""
+    progress, log = tmp_path / "progress", tmp_path / "log"
+    progress.write_text(NOTED)
+    log.write_text("Timeout (0:00:01)!\nof a child\n" + DUMP)
+    failed = tools("what_failed").what_failed(progress, log, reported=False)
+    assert list(failed.lines()) == [
+        "tests/test_a.py::test_one",
+        "tests/test_a.py::test_two[a b] (the run ended here)",
+        "Timeout (0:05:00)!",
+        *DUMP.splitlines()[2:9],
+    ]
+    failed = tools("what_failed").what_failed(progress, log, reported=True)
+    assert list(failed.lines()) == ["tests/test_a.py::test_one"]
+
+
+def test_a_run_that_ended_before_its_first_test_says_so(tools: Any, tmp_path: Path) -> None:
+    """A syntax error, or a lack of memory: nothing is noted, and nothing is dumped."""
+    (tmp_path / "log").write_text("INTERNALERROR\n")
+    failed = tools("what_failed").what_failed(tmp_path / "progress", tmp_path / "log", reported=False)
+    assert list(failed.lines()) == ["before the first test (the run ended here)"]
+
+
+def test_the_summary_ends_with_what_failed_in_each_leg(tools: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last lines of the output are the ones that are looked at."""
+    suite, what_failed = tools("suite"), tools("what_failed")
+    good = SimpleNamespace(
+        title="3.11 wheel", problem="", counts={"passed": 9}, seconds={}, failed=what_failed.Failed()
+    )
+    hung = what_failed.Failed(["tests/a.py::test_one"], "tests/a.py::test_two", ["Timeout (0:05:00)!"])
+    bad = SimpleNamespace(
+        title="3.14 wheel", problem="pytest ended with exit code 1", counts={}, seconds={}, failed=hung
+    )
+    assert suite._summary([good, bad]) == 1
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "9 passed, 0 failed, 0 skipped",
+        "3.14 wheel: tests/a.py::test_one",
+        "3.14 wheel: tests/a.py::test_two (the run ended here)",
+        "3.14 wheel: Timeout (0:05:00)!",
+    ]

@@ -24,6 +24,7 @@ import wheels
 from coverage_gate import check_coverage
 from environments import ROOT, Environment
 from interpreters import Interpreter
+from what_failed import PROGRESS, Failed, what_failed
 
 _PRINTING = threading.Lock()
 _INSTALLING: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # two legs may share an environment
@@ -52,6 +53,7 @@ class Leg:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+    failed: Failed = field(default_factory=Failed)
     wheel: Path = Path()
     _environment: Environment | None = None
 
@@ -201,21 +203,21 @@ def _doctor(leg: Leg, tree: Path) -> str:
 
 
 def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
-    report = tree / "junit.xml"
-    report.unlink(missing_ok=True)
+    report, progress, printed = tree / "junit.xml", tree / "progress.txt", tree / "pytest.log"
     runner = ["-m", "coverage", "run", "-m", "pytest"] if leg.kind == "coverage" else ["-m", "pytest"]
     command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", "--durations=10", *arguments]
     settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
     settings["RESILIO_COVERAGE"] = "1" if leg.kind == "coverage" else "0"
     settings["RESILIO_TEST_EXAMPLES"] = str(leg.examples)
+    settings[PROGRESS] = str(progress)
     settings.pop("PYTHONPATH", None)
-    with (tree / "pytest.log").open("wb") as log:
+    with printed.open("wb") as log:
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
         child = subprocess.Popen(command, cwd=tree, env=settings, **streams)
         _, status, usage = os.wait4(child.pid, 0)
     code = child.returncode = os.waitstatus_to_exitcode(status)
     leg.seconds["their CPU"] = usage.ru_utime + usage.ru_stime
-    leg.counts = _counts(report)
+    leg.counts, leg.failed = _counts(report), what_failed(progress, printed, reported=report.exists())
     if code == 5 and arguments:  # what was asked for may run on one Python only; the summary says if it ran on none
         return
     if code:
@@ -237,9 +239,12 @@ def _counts(report: Path) -> dict[str, int]:
 def _summary(legs: list[Leg]) -> int:
     print("\n=== summary")
     for leg in legs:
-        counts = ", ".join(f"{count} {what}" for what, count in leg.counts.items()) or "nothing ran"
+        counts = ", ".join(f"{count} {what}" for what, count in leg.counts.items()) or "no report"
         times = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in leg.seconds.items())
         print(f"{leg.title:<16} {'FAILED' if leg.problem else 'ok':<7} {counts} ({times}) {leg.problem}")
     total = {what: sum(leg.counts.get(what, 0) for leg in legs) for what in ("passed", "failed", "skipped")}
     print(", ".join(f"{count} {what}" for what, count in total.items()), flush=True)
+    for leg in legs:
+        for line in leg.failed.lines():
+            print(f"{leg.title}: {line}", flush=True)
     return int(any(leg.problem for leg in legs) or not total["passed"])
