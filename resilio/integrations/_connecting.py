@@ -90,8 +90,12 @@ class _Stream(_Heeding):
         wait(self._inner.write, timeout, self._told, buffer)
 
     def start_tls(self, *args: Any, **options: Any) -> Any:
-        """Begin TLS, as the connection inside."""
-        return self._connect(self._inner.start_tls, *args, **options)
+        """Begin TLS, as the connection inside, which is closed where that fails: also where no time is left for it."""
+        try:
+            return self._connect(self._inner.start_tls, *args, **options)
+        except BaseException:
+            self._inner.close()
+            raise
 
 
 class _AsyncBackend(_Wrapped):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +26,7 @@ from resilio import (
     standard,
     timeout,
 )
+from resilio._native.core import seconds_left
 from resilio.integrations.httpx import Transport
 from resilio.integrations.requests import Adapter
 
@@ -280,18 +281,31 @@ def test_streams_in_threads_have_their_clocks(client: Any, server: Misbehaving) 
 
 
 def test_a_handshake_that_stalls_is_ended(client: Any) -> None:
-    """A server that accepts, and never says a word of TLS."""
+    """A server whose system accepts, and that never says a word of TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        accepted: list[socket.socket] = []
-        thread = threading.Thread(target=lambda: accepted.append(listener.accept()[0]))
-        thread.start()
         breaker = circuit_breaker()
         with client.opened(pipeline(breaker, timeout(0.2))) as get, pytest.raises(CallTimeoutError) as caught:
             get(f"https://127.0.0.1:{listener.getsockname()[1]}/")
-        thread.join()
-        accepted[0].close()
     assert isinstance(caught.value, client.timeout)
     assert counted(breaker) == {"failures": 1}
+
+
+def test_a_connection_that_has_no_time_for_tls_is_closed(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time was up as soon as it was connected, httpx's sockets stayed open until they were collected."""
+    connected: list[socket.socket] = []
+    connect = socket.socket.connect
+
+    def at_last(sock: socket.socket, address: Any) -> None:
+        connect(sock, address)
+        connected.append(sock)
+        while seconds_left():
+            time.sleep(0.001)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(socket.socket, "connect", at_last)
+        with client.opened(timeout(0.2)) as get, pytest.raises(CallTimeoutError):
+            get(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+    assert [sock.fileno() for sock in connected] in ([-1], [])  # none: a busy machine was late before
 
 
 def test_a_passed_deadline_may_be_answered(client: Any, server: Misbehaving) -> None:
