@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 from resilio import _backends, _context
 from resilio._backoff import BackoffLike
 from resilio._frames import entered_in, generator_behind
-from resilio._native.retry import Tries, release
+from resilio._native.retry import TriedBlock, Tries, release
 from resilio._outcome import Outcome
 from resilio._policies.retry import Retry, Time, retry
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType, TracebackType
+    from types import CodeType, FrameType
 
     from resilio._budget import RetryBudget
     from resilio._native.core import Permit
@@ -59,18 +59,19 @@ class Retrying:
         return f"retrying({self._policy!r})"
 
 
-class RetryAttempt:
+class RetryAttempt(TriedBlock):
     """
     One run of the block: `with attempt:`. What the block raises is swallowed if there is another attempt.
 
     A block that raises nothing has succeeded, unless its result was given to :meth:`result` and is judged a failure.
     """
 
-    __slots__ = ("_loop", "_number")
+    __slots__ = ("_number",)
 
-    def __init__(self, loop: _Loop, number: int) -> None:
+    _loop: _Loop
+
+    def __init__(self, loop: _Loop, number: int) -> None:  # noqa: ARG002 - the core keeps it
         """Belong to a loop, which makes one for each turn."""
-        self._loop = loop
         self._number = number
 
     @property
@@ -94,12 +95,6 @@ class RetryAttempt:
         """Begin the attempt."""
         self._loop.enter(generator_behind(entered_in(sys._getframe(1))))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        """End the attempt: True, and what was raised is swallowed, if there is another one."""
-        return self._loop.leave(error)
 
     def __repr__(self) -> str:
         return f"<RetryAttempt {self._number}>"
@@ -136,8 +131,13 @@ class _Loop:
             raise RuntimeError("each attempt is for one block: write `for attempt in retrying(...): with attempt: ...`")
         self._state = "open"
         self._failed, self._wait = (), None
-        if not self._bypassed:
+        if self._bypassed:
+            return
+        try:
             self._tries.enter(generator)
+        except BaseException:  # a Ctrl-C, when all was done
+            self._tries.leave()
+            raise
 
     def judge(self, value: object) -> None:
         """Keep a result that is a failure."""
@@ -150,7 +150,6 @@ class _Loop:
     def leave(self, error: BaseException | None) -> bool:
         """End the attempt; True: there is another."""
         self._state = "left"
-        self._tries.leave()
         if error is None:
             if self._failed:
                 self._at("own")

@@ -11,15 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilio import _context
+from resilio._ambient_block import Block
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline
 from resilio._stand_in import returns_with_headers
 from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
-    from contextvars import Token
-
-    from resilio._native.core import Rest
+    from resilio._native.core import AmbientSetting, Rest
     from resilio._native.timing import TimeoutGate
 
 __all__ = ["NEVER_NS", "TimeLimit", "late_error", "timed"]
@@ -27,7 +26,7 @@ __all__ = ["NEVER_NS", "TimeLimit", "late_error", "timed"]
 NEVER_NS = 2**63 - 1
 
 
-class TimeLimit:
+class TimeLimit(Block):
     """
     A time by which a call has to end: entered around the call, once or step by step.
 
@@ -47,7 +46,7 @@ class TimeLimit:
         around: The ambient deadline that no limit has set.
     """
 
-    __slots__ = ("_tokens", "around", "clock", "gate", "late", "outer", "seconds", "until_ns")
+    __slots__ = ("around", "clock", "gate", "late", "outer", "seconds", "until_ns")
 
     def __init__(self, gate: TimeoutGate | None, until_ns: int, seconds: float, clock: str = "total") -> None:
         """Begin nothing yet."""
@@ -58,22 +57,15 @@ class TimeLimit:
         self.late = False
         self.around: AmbientDeadline | None = None
         self.outer: TimeLimit | None = None
-        self._tokens: list[Token[Any]] = []
 
-    def __enter__(self) -> None:
+    def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         """Set the limit; the ambient deadline becomes this time if that is not nearer."""
         outer, ambient = _context.time_limit.get(), ambient_deadline()
         self.outer, self.around = outer, ambient if outer is None else outer.around
-        self._tokens.append(_context.time_limit.set(self))
+        setting.set(_context.time_limit, self)
         if ambient is None or self.until_ns < ambient.until_ns:
             deadline = AmbientDeadline(self.until_ns, round(self.seconds * 1e9), _context.deadline.get())
-            self._tokens.append(_context.deadline.set(deadline))
-
-    def __exit__(self, *error: object) -> None:
-        """Take it back."""
-        while self._tokens:
-            token = self._tokens.pop()
-            token.var.reset(token)
+            setting.set(_context.deadline, deadline)
 
     @property
     def cancel_called(self) -> bool:

@@ -1,5 +1,6 @@
 from collections.abc import AsyncGenerator, Awaitable, Generator
-from typing import Any, final
+from types import TracebackType
+from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -9,7 +10,7 @@ from resilio._native.core import Gate
 from resilio._replayable import Replayable
 from resilio._streams import Inside
 
-__all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
+__all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
 
 STOP_REASONS: tuple[str, ...]
 
@@ -49,6 +50,17 @@ class RetryGate(Gate):
 @final
 class Scope:
     """One retry under way: whose it is, and who pays for retries inside of it."""
+
+@disjoint_base
+class TriedBlock:
+    """A block that is one attempt of a loop."""
+
+    @property
+    def _loop(self) -> Any: ...
+    def __new__(cls, loop: Any, *rest: Any) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool: ...
 
 @final
 class Tries:

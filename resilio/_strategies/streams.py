@@ -104,8 +104,8 @@ class _Retried(_Decision, Generator[Any, Any, Any]):
                 return item
 
     def _first(self, inner: Any) -> Any:
-        self._tries.enter()
         try:
+            self._tries.enter()
             return next(inner)
         finally:
             self._tries.leave()
@@ -150,8 +150,8 @@ class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
                 return item
 
     async def _first(self, inner: Any, custody: Custody) -> Any:
-        self._tries.enter()
         try:
+            self._tries.enter()
             return await custody.first(inner)
         finally:
             self._tries.leave()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from contextvars import copy_context
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from resilio import RetryBudget, deadline, retry, retrying
+from resilio import RetryBudget, _context, deadline, retry, retrying
 from resilio.testing import assert_no_leaks, disabled, no_wait
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -198,6 +199,37 @@ def test_a_ctrl_c_passes(vt, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         block(policy, 1)
     assert (policy.snapshot().ignored, policy.budget.balance) == (2, 3.0)
+
+
+def test_a_loop_that_the_collector_finds_leaves_nothing():
+    """An attempt dropped in a cycle with the error before it: retries in that context stood aside for it, for ever."""
+    policy, other = retry(on=ConnectionError, backoff=0.0, budget=None), retry(on=ConnectionError, backoff=0.0)
+
+    def abandon():
+        loop = iter(policy.retrying())
+        with next(loop):
+            raise ConnectionError  # leads to this frame, which leads to the loop
+        next(loop).__enter__()
+
+    gc.disable()
+    abandon()
+    assert _context.retry_scope.get() is not None
+    gc.enable()
+    gc.collect()
+    assert _context.retry_scope.get() is None
+    assert block(other, 2) == 3
+
+
+def test_a_copied_context_does_not_keep_what_has_ended():
+    """A task that a block has started kept its retry for good, and each of its calls looked for retries around."""
+    policy, other = retry(on=ConnectionError, budget=None), retry(on=ConnectionError, budget=None)
+    for attempt in policy.retrying():
+        with attempt:
+            context = copy_context()
+    del attempt
+    assert context.run(_context.retry_scope.get) is not None
+    context.run(other.call, int)
+    assert context.run(_context.retry_scope.get) is None
 
 
 def test_retries_inside_stand_aside(vt):

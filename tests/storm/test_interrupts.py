@@ -31,6 +31,7 @@ from resilio import (
     retry,
     timeout,
 )
+from resilio._stand_in import mark_as_heeding_time
 from resilio._strategies import threads
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import assert_no_leaks, record_events
@@ -208,6 +209,11 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
     assert_no_leaks()
 
 
+def left_behind() -> list[str]:
+    """Return the names of what is ambient here, where nothing is under way."""
+    return [variable.name for variable in _context.AMBIENT if variable.get() is not None]
+
+
 def interrupted(number: int, block: Any) -> bool:
     """Run a block with a Ctrl-C as that function begins; tell whether it has come out, False: it ended before."""
     before, interrupter = sys.gettrace(), InterrupterOfCalls(number)
@@ -261,15 +267,31 @@ def calls_in_threads() -> Any:
     return call
 
 
+def calls_that_heed_their_time() -> Any:
+    """Return a call of a client's that is told how much time its timeout leaves: within a limit, and a deadline."""
+
+    def limited() -> None:
+        assert _context.time_limit.get() is not None
+
+    return timeout(30.0)(mark_as_heeding_time(limited))
+
+
 @pytest.mark.untraced
 @pytest.mark.usefixtures("unlogged", "uncollected")
-@pytest.mark.parametrize("make", [retried_blocks, nested_retries, calls_without_a_key, calls_in_threads])
+@pytest.mark.parametrize(
+    "make", [retried_blocks, nested_retries, calls_without_a_key, calls_in_threads, calls_that_heed_their_time]
+)
 def test_an_interrupt_of_a_strategy_comes_out_as_one(make: Any) -> None:
-    """A Ctrl-C as each function in turn begins, strategies' own too: that is what is raised, and nothing is held."""
+    """
+    A Ctrl-C as each function in turn begins, strategies' own too: that is what is raised, and nothing is held.
+
+    A block's scope, and the deadline of a call that had a time limit, stayed behind in the thread's context for good.
+    """
     make()()  # imports what it needs
     for number in range(1000):
         if not interrupted(number, make()):
             break
+        assert left_behind() == [], f"interrupted at function {number}"
     assert 3 < number < 999
     assert_no_leaks()
 
@@ -350,7 +372,7 @@ def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupt
             ended[how] += 1
     unsubscribe()
     print(f"interrupts: {dict(ended)}")
-    assert (_context.deadline.get(), _context.priority.get()) == (None, None)
+    assert left_behind() == []
     assert min(ended["interrupted"], ended["returned"]) > 100, ended
     with record_events(breaker) as recorded:
         breaker.force_open()

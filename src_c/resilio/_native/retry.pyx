@@ -38,7 +38,7 @@ from resilio._replayable import used_up
 from resilio._trail import attach
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["STOP_REASONS", "RetryGate", "Scope", "Tries"]
+__all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
 
 STOP_REASONS = (
     "attempts", "budget", "deadline", "refused", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",

@@ -29,6 +29,7 @@ cdef class Scope:
     cdef object generator               # weak reference: holds only while this one runs; None: always
     cdef object token
     cdef bint closed
+    cdef bint over                      # closed for good: the call that it was of is gone
 
     def __cinit__(self):
         rs_scopes_add(1)
@@ -77,6 +78,13 @@ cdef class Scope:
                 pass
         return 0
 
+    cdef int end(self) except -1:
+        """Close it for good, also where an interrupt came before `close`. A context that still has it, lets go of it."""
+        self.close()
+        self.over = True
+        _still_set()
+        return 0
+
 
 cdef object _value():
     cdef PyObject *found = NULL
@@ -88,12 +96,21 @@ cdef object _value():
     return value
 
 
+cdef Scope _still_set():
+    """The scope that is set here, or None. One that is over is taken out: it would be kept, and looked at, for ever."""
+    value = _value()
+    cdef Scope scope = value if isinstance(value, Scope) else None
+    if scope is not None and scope.over:
+        scope = _not_closed(scope)
+        PyContextVar_Set(_variable, scope)
+    return scope
+
+
 cdef Scope _visible(Scope own):
     """The nearest scope here that is not *own*, or None."""
     if not rs_scopes_alive():
         return None
-    value = _value()
-    cdef Scope scope = value if isinstance(value, Scope) else None
+    cdef Scope scope = _still_set()
     while scope is not None and (scope is own or not scope.holds()):
         scope = scope.outside()
     return scope

@@ -7,6 +7,7 @@ The stage keeps one from a call's first failure on; a block or a stream that is 
 
 @cython.final
 @cython.freelist(16)
+@cython.no_gc_clear                     # its end needs the scope, which no cycle leads back from
 cdef class Tries:
     """
     The attempts of one call. For blocks and streams: report how each attempt has ended, and it says what is next.
@@ -34,7 +35,7 @@ cdef class Tries:
 
     def __dealloc__(self):
         if self.scope is not None:
-            self.scope.closed = True
+            self.scope.end()
 
     @property
     def number(self):
@@ -162,6 +163,27 @@ cdef class Tries:
             if earlier is not None and not isinstance(earlier, (RejectedError, DeadlineExceededError)):
                 return earlier
         return error
+
+
+cdef class TriedBlock:
+    """
+    A block that is one attempt of a loop. Its exit is none of Python's functions, as which begin Python raises a Ctrl-C.
+
+    Args:
+        loop: What has the tries, as `_tries`, and is told how a block has ended, by `leave(error)`.
+    """
+
+    cdef readonly object _loop
+    cdef Tries tries
+
+    def __cinit__(self, loop, *rest):
+        self._loop = loop
+        self.tries = loop._tries
+
+    def __exit__(self, kind, error, traceback):
+        """End the attempt: True, and what was raised is swallowed, if there is another one."""
+        self.tries.leave()
+        return self._loop.leave(error)
 
 
 cdef str _one_shot(RetryGate gate, object rule, rs_end *end):
