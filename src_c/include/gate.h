@@ -23,6 +23,7 @@
 #include "segments.h"
 
 #define RS_NEVER INT64_MAX          /* a time that does not come */
+#define RS_APART __attribute__((noinline))      /* the slow part of a fast function: inlined, it costs each call registers to save */
 
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
 typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;

@@ -141,10 +141,15 @@ static inline void rs_window_advance(rs_window *window, int64_t now_ns)
         rs_window_rotate(window);
 }
 
-/* One more outcome, at *now_ns*. */
-static inline void rs_window_record(rs_window *window, int64_t now_ns, int failed, int slow)
+/* Is nothing in it too old now? */
+static inline int rs_window_is_current(const rs_window *window, int64_t now_ns)
 {
-    rs_window_advance(window, now_ns);
+    return window->width_ns == 0 || (uint64_t)(now_ns - window->start_ns) < (uint64_t)window->width_ns;
+}
+
+/* One more outcome; the window is current. */
+static inline void rs_window_add(rs_window *window, int failed, int slow)
+{
     if (window->ring) {
         uint8_t bits = (uint8_t)((failed ? RS_WINDOW_FAILED : 0) | (slow ? RS_WINDOW_SLOW : 0));
         if (window->total == window->capacity) {
@@ -168,6 +173,13 @@ static inline void rs_window_record(rs_window *window, int64_t now_ns, int faile
         window->failed += failed != 0;      /* for the store of the last one */
         window->slow += slow != 0;
     }
+}
+
+/* One more outcome, at *now_ns*. */
+static inline void rs_window_record(rs_window *window, int64_t now_ns, int failed, int slow)
+{
+    rs_window_advance(window, now_ns);
+    rs_window_add(window, failed, slow);
 }
 
 /* Bytes it holds, its own struct included. */

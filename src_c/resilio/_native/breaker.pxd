@@ -10,6 +10,8 @@ cdef extern from "window.h" nogil:
         uint64_t slow
     int rs_window_init(rs_window *, uint32_t, int64_t)
     void rs_window_record(rs_window *, int64_t, int, int)
+    bint rs_window_is_current(const rs_window *, int64_t)
+    void rs_window_add(rs_window *, bint, bint)
     void rs_window_advance(rs_window *, int64_t)
     void rs_window_reset(rs_window *)
     void rs_window_free(rs_window *)

@@ -13,7 +13,7 @@ from posix.unistd cimport getpid
 from resilio._entropy import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, Gate, rs_counters, rs_gate, rs_gate_change,
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate, rs_gate_change,
     rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
 
@@ -48,6 +48,12 @@ cdef enum:
 cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1
 cdef double JITTER = 0.1                    # an open time is at most this share shorter
 
+
+cdef extern from *:
+    """
+    static RS_APART int rs_breaker_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART void rs_breaker_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
+    """
 
 include "breaker_machine.pxi"
 

@@ -177,8 +177,8 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
     return verdict
 
 
-cdef int _decide(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                 rs_refusal *refusal) noexcept nogil:
+cdef int _decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                                     rs_refusal *refusal) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
     cdef bint hedge = request != NULL and request.hedge
     now_ns = _monotone(b, now_ns)
@@ -293,7 +293,29 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
         b.ramp_credit = WHOLE - FIRST_SHARE # the first call passes
 
 
+cdef inline bint _is_well(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """Closed, with nothing to weigh: neither in what the window holds nor in this call, if it was quick and succeeded."""
+    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.amount)) == 0
+
+
+cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
+    if rs_span_before(b.good, number):
+        b.good = number
+
+
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """While all is well a success is counted, and no more."""
+    cdef rs_breaker *b = _of(gate)
+    if (outcome != RS_SUCCESS or slot.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
+            or not rs_window_is_current(&b.window, now_ns)):
+        _weigh(gate, slot, outcome, latency_ns, now_ns)
+        return
+    rs_window_add(&b.window, False, False)
+    _note_latest(b, slot.mark)
+
+
+cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
+                                    int64_t now_ns) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
     cdef bint failed = outcome == RS_FAILURE
     cdef bint slow = latency_ns > b.options.slow_ns
@@ -315,8 +337,7 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     if failed:
         _note_failure(gate, b, slot.mark, now_ns)
     else:
-        if rs_span_before(b.good, slot.mark):
-            b.good = slot.mark
+        _note_latest(b, slot.mark)
         if b.in_a_row or b.wave.on:
             _note_good(gate, b, slot.mark)
     if b.state == CLOSED and not b.options.throttle:
