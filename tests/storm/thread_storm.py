@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import resilio
@@ -77,7 +77,7 @@ class _Storm:
     def __init__(self, world: World) -> None:
         self.world = world
         self.lock = threading.RLock()  # a finaliser may come in between
-        self.targets: set[int] = set()
+        self.targets: dict[int, _Target] = {}
         self.handed_over: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.failures: list[str] = []
         self.over = False
@@ -205,25 +205,31 @@ class _Storm:
             gc.collect(0)
 
     def call_interrupted(self, plan: Plan, rng: random.Random) -> None:
-        """Be hit by an exception from outside, anywhere in the call: at the queue, in the callee, in between."""
-        me = threading.get_ident()
+        """
+        Be hit by an exception from outside, anywhere in the call: at the queue, in the callee, in between.
+
+        Without a lock: on 3.14 an exception that comes as `with lock` has just taken it leaves it taken for ever
+        (python/cpython#148874). That hung the storm, on a busy machine.
+        """
+        me, target = threading.get_ident(), _Target()
         try:
-            with self.lock:
-                self.targets.add(me)
+            self.targets[me] = target
             self.guards[plan.stack, "sleep"](plan)
         finally:
-            with self.lock:
-                self.targets.discard(me)
+            if self.targets.pop(me, None) is None:
+                while not target.hit:
+                    time.sleep(0)
             for _ in range(20):  # one that was sent just now arrives here
                 pass
 
     def reap(self) -> None:
         """Interrupt threads that allow it, each once."""
         while not self.over:
-            with self.lock:
-                if self.targets:
-                    ident = self.targets.pop()
+            if self.targets:
+                with suppress(KeyError):  # it has just ended
+                    ident, target = self.targets.popitem()
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Cut))
+                    target.hit = True
             time.sleep(0.0002)
 
     def business(self, plan: Plan, rng: random.Random) -> str:
@@ -255,6 +261,13 @@ class _Storm:
         """Take a moment, in steps so that an interruption comes in between."""
         for _ in range(5):
             time.sleep(0.0001)
+
+
+class _Target:
+    """One call that may be hit."""
+
+    def __init__(self) -> None:
+        self.hit = False
 
 
 class _Dropped:
