@@ -106,6 +106,12 @@ static inline void rs_buckets_debit(rs_buckets *buckets, int64_t now_ns, const i
         rs_rate_debit(buckets, i, now_ns, cost[i]);
 }
 
+/* The same as below of a single token bucket; 0 too where there is more to look at. */
+static inline int rs_buckets_take_at_once(rs_buckets *buckets, int64_t now_ns, int64_t cost)
+{
+    return buckets->n == 1 && !buckets->logs && rs_bucket_take(&buckets->bucket[0], now_ns, cost);
+}
+
 /* Take of all: 1; or 0, and nothing changes. */
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {

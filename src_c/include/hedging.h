@@ -202,7 +202,7 @@ static inline void rs_hedging_refresh(rs_hedging *hedging)
  * fewer than n samples the steps are larger. */
 static inline int64_t rs_hedging_follow(int64_t median_ns, int64_t ns, int stopped, int64_t samples, int64_t n)
 {
-    int64_t step = median_ns / (samples < n ? samples + 1 : n) + 1;
+    int64_t step = (samples < n ? median_ns / (samples + 1) : median_ns / n) + 1;     /* n is known here: no division */
     if (ns > median_ns)
         return median_ns + step;
     return stopped || median_ns <= step ? median_ns : median_ns - step;

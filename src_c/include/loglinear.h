@@ -79,9 +79,10 @@ static inline size_t rs_histogram_memory(const rs_histogram *histogram)
 /* The page of a clamped value, and in *cell its cell. */
 static inline int rs_histogram_locate(int64_t ns, int *cell)
 {
-    int page = 63 - RS_HISTOGRAM_CELL_BITS + 1 - __builtin_clzll((uint64_t)ns | (RS_HISTOGRAM_CELLS - 1));
-    *cell = (int)(ns >> (page - (page > 0))) & (RS_HISTOGRAM_CELLS - 1);
-    return page;
+    int shift = (63 ^ __builtin_clzll((uint64_t)ns | RS_HISTOGRAM_CELLS)) - RS_HISTOGRAM_CELL_BITS;
+    uint64_t top = (uint64_t)ns >> shift;           /* below the number of cells on page 0 only */
+    *cell = (int)(top & (RS_HISTOGRAM_CELLS - 1));
+    return shift + (int)(top >> RS_HISTOGRAM_CELL_BITS);
 }
 
 /* The middle of a cell. */

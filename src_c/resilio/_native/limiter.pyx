@@ -38,6 +38,12 @@ cdef double _TOKEN = 1e6
 cdef void *_amounts_type = NULL                 # the class Amounts, known at the end of this module
 
 
+cdef extern from *:
+    """
+    static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART int rs_limiter_price(rs_gate *, rs_slot *, const rs_request *);
+    """
+
 include "limiter_queue.pxi"
 
 
@@ -91,11 +97,16 @@ cdef void _ask_all(LimiterGate self, rs_slot *slot, const rs_request *request):
 
 cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.mark = 0
+    return _price(gate, slot, request) if _is_reservation(request) or _of(gate).variable else 0
+
+
+cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """What this call costs is not what every call does."""
     if _is_reservation(request):
         # Made before a change of configuration it means nothing: then the call costs what any call costs.
         if (<rs_amounts_object *>request.args[0]).version == _of(gate).version:
             _tell(slot, _of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
-    elif _of(gate).variable:
+    else:
         _ask_all(<LimiterGate><PyObject *>gate, slot, request)
     return 0
 

@@ -297,6 +297,19 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
 
 cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
+    """A call like every other takes its tokens, where they are there and no call waits."""
+    cdef rs_limiter *m = _of(gate)
+    if (slot.mark != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
+            or not rs_buckets_take_at_once(&m.buckets, now_ns, m.cost[0])):
+        return _decide(gate, slot, request, now_ns, refusal)
+    slot.generation = 0
+    slot.amount = m.cost[0]
+    slot.mark = m.version
+    return RS_ADMITTED
+
+
+cdef int _decide "rs_limiter_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                                     rs_refusal *refusal) noexcept nogil:
     cdef rs_limiter *m = _of(gate)
     cdef const int64_t *cost = _asked(m, slot)
     if m.queue.head != NULL:

@@ -5,20 +5,10 @@ uint32_t rs_epoch = 1;
 int rs_bypass_count, rs_no_wait_count;
 static PyObject *backend_park_sync, *backend_can_block, *context_bypass, *context_no_wait;
 
-static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_refusal *why)
+/* It waits, or has been refused. *final*: it will not be asked once more. Lock held. */
+static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_refusal *why)
 {
-    slot->state = RS_SLOT_HELD;
-    rs_gate_lock(gate);
-    uint32_t credit = gate->enforce_credit;
-    rs_gate_let_go(gate);
-    int verdict = gate->ops->admit(gate, slot, request, now, why);
-    rs_gate_take_back(gate);
-    if (RS_LIKELY(verdict == RS_ADMITTED)) {
-        gate->counters.calls++;
-        if (RS_LIKELY(slot->state == RS_SLOT_HELD))
-            gate->counters.inflight++;
-    }
-    else if (verdict == RS_WAIT) {
+    if (verdict == RS_WAIT) {
         gate->counters.calls++;
         gate->counters.queued++;
         slot->state = RS_SLOT_WAITING;
@@ -33,12 +23,28 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
         gate->enforce_credit = credit;      /* the second question must get the same share */
         slot->state = RS_SLOT_EMPTY;
     }
+}
+
+static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_refusal *why)
+{
+    slot->state = RS_SLOT_HELD;
+    rs_gate_lock(gate);
+    uint32_t credit = gate->enforce_credit;
+    rs_gate_let_go(gate);
+    int verdict = gate->ops->admit(gate, slot, request, now, why);
+    rs_gate_take_back(gate);
+    if (RS_LIKELY(verdict == RS_ADMITTED)) {
+        gate->counters.calls++;
+        gate->counters.inflight += slot->state == RS_SLOT_HELD;
+    }
+    else
+        note_not_admitted(gate, slot, verdict, final, credit, why);
     rs_gate_unlock(gate);
     return verdict;
 }
 
 /* Ask with a waiter, now that the gate refused to admit at once. */
-static int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
+static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
 {
     rs_request waiting = *request;
     waiting.waiter = rs_waiter_new();
@@ -71,7 +77,7 @@ void rs_run_forget_refused(rs_run *run)
     rs_slot_leave(&run->slots[run->cursor]);
 }
 
-static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
+static RS_APART int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
 {
     rs_gate *gate = run->slots[at].gate;
     run->cursor = (int16_t)at;
@@ -87,7 +93,7 @@ static int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
 }
 
 /* The deadline has passed: the gate at *at* is not even asked. Shadow mode refuses nothing, so a gate in it does not either. */
-static int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
+static RS_APART int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
 {
     rs_gate *gate = run->slots[at].gate;
     *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
@@ -100,7 +106,7 @@ static int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
 }
 
 /* The same where no gate stands between the last strategy and the function. -1. */
-static int raise_late(void)
+static RS_APART int raise_late(void)
 {
     static PyObject *class;
     PyObject *args[2] = {rs_deadline_allowed(), PyFloat_FromDouble(0.0)}, *error = NULL;

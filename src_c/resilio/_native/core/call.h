@@ -112,7 +112,7 @@ static inline void rs_call_end(CallObject *self)
 {
     self->state = DONE;
     self->running = 0;
-    if (RS_UNLIKELY(self->in_use || self->frame.view || self->context))
+    if (RS_UNLIKELY(((uintptr_t)self->frame.view | (uintptr_t)self->context | self->in_use) != 0))
         rs_call_end_slowly(self);
 }
 

@@ -7,6 +7,7 @@
  * call that begins within the cleanup has that count from its start, so its own timeout ends it.
  */
 #include "call.h"
+#include "loop_wheel.h"
 
 static PyObject *name_cancelling, *name_uncancel;
 static PyObject *current_task;
@@ -67,10 +68,12 @@ static long cancelling_of(PyObject *task, const char *method, PyObject **name)
     if (RS_UNLIKELY(*name == NULL))
         *name = PyUnicode_InternFromString(method);
     PyObject *count = *name ? PyObject_CallMethodNoArgs(task, *name) : NULL;
-    long n = count ? PyLong_AsLong(count) : 0;
+    long n = count ? PyLong_AsLong(count) : -1;
     Py_XDECREF(count);
+    if (RS_LIKELY(n >= 0))
+        return n;
     rs_drop_error();
-    return n;
+    return 0;
 }
 
 static void call_expired(rs_timer *timer);
@@ -98,22 +101,26 @@ void rs_call_arm(CallObject *self)
     self->in_use = 1;
     if (self->task == NULL && (self->task = task_of(loop)) != NULL)
         self->cancelling = cancelling_of(self->task, "cancelling", &name_cancelling);
-    if (self->task && self->keep.keeper == NULL)
-        rs_keep_begin(&self->keep, loop, self->task);
-    rs_drop_error();
+    if (RS_UNLIKELY(self->task == NULL))
+        rs_drop_error();
+    else if (self->keep.keeper == NULL)
+        rs_keep_begin(&self->keep, loop, rs_wheel_of(&self->timer), self->task);
 }
 
 void rs_call_end_timer(CallObject *self)
 {
     PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
+    int raises = PyErr_Occurred() != NULL;
+    if (raises)
+        PyErr_Fetch(&type, &value, &traceback);
     rs_timer_disarm(&self->timer);
     self->in_use = 0;
     self->run.interrupt = RS_UNINTERRUPTED;
     rs_keep_end(&self->keep);
     Py_CLEAR(self->task);
     Py_CLEAR(self->context);
-    PyErr_Restore(type, value, traceback);
+    if (raises)
+        PyErr_Restore(type, value, traceback);
 }
 
 /* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */

@@ -8,6 +8,7 @@
 #include <Python.h>
 #include <stddef.h>
 #include <structmember.h>
+#pragma GCC visibility push(hidden)     /* what is declared from here on is of this module: read in one step, not by its address */
 #include "clock.h"
 #include "gate.h"
 #include "ledger.h"
@@ -134,6 +135,11 @@ static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
     PyObject *owned = Py_XNewRef(*field);
     rs_lock_release(&gate->lock);
     return owned;
+}
+/* Has it something to deliver, or to tell those who listen to *events*? */
+static inline int rs_gate_has_news(const rs_gate *gate, uint32_t events)
+{
+    return RS_UNLIKELY(((uintptr_t)gate->woken | gate->changes | (gate->listening & events)) != 0);
 }
 /* The operations of a gate written in Python call Python: the lock is let go around them, and held for the counters. */
 static inline void rs_gate_let_go(rs_gate *gate)
@@ -357,7 +363,7 @@ static inline int rs_is_awaitable(PyObject *object)
 void rs_slot_leave_slowly(rs_slot *slot);
 static inline void rs_slot_leave(rs_slot *slot)
 {
-    if (RS_UNLIKELY((slot->extra != NULL) | slot->resolved))
+    if (RS_UNLIKELY(((uintptr_t)slot->extra | slot->resolved) != 0))
         rs_slot_leave_slowly(slot);
 }
 
@@ -372,4 +378,5 @@ static inline void rs_slots_free(rs_slot *slots, rs_slot *inline_slots)
     if (RS_UNLIKELY(slots != inline_slots))
         PyMem_Free(slots);
 }
+#pragma GCC visibility pop
 #endif

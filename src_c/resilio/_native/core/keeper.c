@@ -9,9 +9,10 @@
 #include "loop_wheel.h"
 #include "keeper.h"
 
-typedef struct {
+typedef struct rs_keeper {
     PyObject_HEAD
     rs_keep head;                   /* of a ring */
+    WheelObject *wheel;             /* which finds it without asking the loop; owned, NULL before it was asked for by one */
     rs_lock lock;
     uint32_t epoch;
 } KeeperObject;
@@ -42,6 +43,7 @@ static int keeper_traverse(KeeperObject *self, visitproc visit, void *arg)
 {
     for (rs_keep *node = self->head.next; node != &self->head && !is_left_alone(self); node = node->next)
         Py_VISIT(node->kept);
+    Py_VISIT(self->wheel);
     return 0;
 }
 
@@ -65,11 +67,24 @@ static PyObject *unlink_node(KeeperObject *self, rs_keep *node)
     return kept;
 }
 
+/* Have this wheel find it, and no other one: a loop that runs in another thread later on gets another wheel there. */
+static void be_found_by(KeeperObject *self, WheelObject *wheel)
+{
+    WheelObject *before = self->wheel;
+    if (before)
+        before->keeper = NULL;
+    if (wheel)
+        wheel->keeper = self;
+    self->wheel = (WheelObject *)Py_XNewRef((PyObject *)wheel);
+    Py_XDECREF((PyObject *)before);
+}
+
 static int keeper_clear(KeeperObject *self)
 {
     PyObject *kept;
     while ((kept = unlink_node(self, NULL)) != NULL)
         Py_DECREF(kept);
+    be_found_by(self, NULL);
     return 0;
 }
 
@@ -77,6 +92,7 @@ static int keeper_clear(KeeperObject *self)
 static void keeper_dealloc(KeeperObject *self)
 {
     PyObject_GC_UnTrack(self);
+    be_found_by(self, NULL);
     PyObject_GC_Del(self);
 }
 
@@ -110,13 +126,15 @@ static KeeperObject *keeper_of(PyObject *loop)
     return made;
 }
 
-void rs_keep_begin(rs_keep *node, PyObject *loop, PyObject *kept)
+void rs_keep_begin(rs_keep *node, PyObject *loop, WheelObject *wheel, PyObject *kept)
 {
-    KeeperObject *self = keeper_of(loop);
+    KeeperObject *self = wheel && wheel->keeper ? (KeeperObject *)Py_NewRef((PyObject *)wheel->keeper) : keeper_of(loop);
     if (self == NULL) {
         rs_drop_error();
         return;
     }
+    if (RS_UNLIKELY(wheel && wheel->keeper != self))
+        be_found_by(self, wheel);
     node->keeper = (PyObject *)self;
     node->kept = Py_NewRef(kept);
     rs_lock_acquire(&self->lock);

@@ -6,11 +6,12 @@
 
 #define RS_WHEEL_LOCKS 64
 
-typedef struct {
+typedef struct rs_loop_wheel {
     PyObject_HEAD
     rs_wheel wheel;
     PyObject *loop;                 /* a weak reference, or the loop if it allows none */
     PyObject *alarm;                /* a weak reference to the loop's timer, or NULL */
+    struct rs_keeper *keeper;       /* the loop's, which has it: taken back when that is freed; NULL: to be looked for */
     int64_t alarm_ns;               /* when it is to fire, in the wheel's time; RS_WHEEL_NEVER: there is none */
     int64_t set_ns;                 /* when it was set */
     int64_t ahead_ns;               /* the wheel's time is the library's clock and this */
@@ -31,6 +32,12 @@ static inline int64_t later(int64_t ns, int64_t by) { return ns > INT64_MAX - by
 static inline int64_t now_in(const WheelObject *self) { return later(rs_clock_now(rs_clk), self->ahead_ns); }
 static inline void lock_wheel(WheelObject *self) { rs_lock_acquire(&rs_wheel_locks[self->lock]); }
 static inline void unlock_wheel(WheelObject *self) { rs_lock_release(&rs_wheel_locks[self->lock]); }
+
+/* The wheel that an armed timer is in. */
+static inline WheelObject *rs_wheel_of(const rs_timer *timer)
+{
+    return (WheelObject *)((char *)timer->wheel - offsetof(WheelObject, wheel));
+}
 
 /* Was it made before a fork? Another thread may then have been in the midst of its lists: they are left alone. */
 static inline int is_from_before_fork(const WheelObject *self)

@@ -75,6 +75,14 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
     rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
+static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject, int64_t latency, int in_finaliser)
+{
+    if (gate->changes || gate->woken)
+        rs_gate_deliver(gate, subject, in_finaliser);
+    if (gate->listening & RS_LISTEN_SETTLED && !in_finaliser)
+        rs_tell_settled(gate, outcome, latency);
+}
+
 /* *subject*: what has been raised or returned, or what is left to tell of it; or NULL. */
 static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
@@ -100,10 +108,8 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
-    if (RS_UNLIKELY(gate->changes || gate->woken))
-        rs_gate_deliver(gate, subject, in_finaliser);
-    if (RS_UNLIKELY(gate->listening & RS_LISTEN_SETTLED) && !in_finaliser)
-        rs_tell_settled(gate, outcome, latency);
+    if (rs_gate_has_news(gate, RS_LISTEN_SETTLED))
+        tell_settled(gate, outcome, subject, latency, in_finaliser);
     rs_slot_leave(slot);
 }
 
@@ -144,7 +150,9 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
 
 void rs_drop_error(void)
 {
-    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (RS_LIKELY(!PyErr_Occurred()))
+        return;
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
         PyErr_SetInterrupt();
     PyErr_Clear();
 }

@@ -84,7 +84,7 @@ static PyObject *timer_keep(TimerObject *self, PyObject *const *given, Py_ssize_
     if (nargs != 2)
         return PyErr_Format(PyExc_TypeError, "keep() takes 2 arguments, not %zd", nargs);
     rs_keep_end(&self->keep);
-    rs_keep_begin(&self->keep, given[0], given[1]);
+    rs_keep_begin(&self->keep, given[0], NULL, given[1]);
     Py_RETURN_NONE;
 }
 

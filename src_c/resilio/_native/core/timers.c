@@ -173,7 +173,7 @@ static inline WheelObject *unlink_timer(rs_timer *timer, int *is_empty)
         uint16_t at = __atomic_load_n(&timer->lock, __ATOMIC_RELAXED);
         rs_lock_acquire(&rs_wheel_locks[at]);
         if (RS_LIKELY(timer->wheel && timer->lock == at)) {
-            self = (WheelObject *)((char *)timer->wheel - offsetof(WheelObject, wheel));
+            self = rs_wheel_of(timer);
             if (is_from_before_fork(self))
                 __atomic_store_n(&timer->wheel, NULL, __ATOMIC_RELEASE);
             else
