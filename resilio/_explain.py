@@ -152,8 +152,13 @@ def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
 def _options(config: Any) -> Iterator[tuple[str, Any]]:
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
-        if value != _default(field):
+        key: Any = field.eq_key or _itself
+        if key(value) != key(_default(field)):
             yield field.name, value
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:

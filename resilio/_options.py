@@ -69,7 +69,12 @@ def _checked_window(name: str, window: Window) -> Window:
 
 
 def option(
-    validator: Callable[..., Any], *, default: Any = attrs.NOTHING, kw_only: bool | None = None, **limits: Any
+    validator: Callable[..., Any],
+    *,
+    default: Any = attrs.NOTHING,
+    kw_only: bool | None = None,
+    eq: Any = None,
+    **limits: Any,
 ) -> Any:
     """
     Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
@@ -81,6 +86,8 @@ def option(
 
         kw_only: Whether the record takes it by keyword only; None: as the record says.
 
+        eq: As `attrs.field` takes it: a function of the value by whose result records are compared.
+
         limits: Passed on to the validator.
     """
 
@@ -90,4 +97,4 @@ def option(
         return validator(field.name, value, **limits)
 
     converter = attrs.Converter(convert, takes_field=True)
-    return attrs.field(default=default, kw_only=kw_only, converter=converter, metadata={"check": convert})
+    return attrs.field(default=default, kw_only=kw_only, eq=eq, converter=converter, metadata={"check": convert})

@@ -168,7 +168,7 @@ def test_explain_is_data_that_prints_as_a_table() -> None:
             "refuses_with": "BulkheadFullError",
         },
     ]
-    assert str(explained).splitlines() == [
+    assert str(explained).splitlines()[:3] == [
         "   policy           name      options            refuses with",
         "1  circuit_breaker  payments  open_for=2.0       CircuitOpenError",
         "2  bulkhead         pool      max_concurrent=10  BulkheadFullError",
@@ -181,8 +181,9 @@ def test_explain_says_what_is_default_unnamed_and_wrong() -> None:
         both = pipeline(bulkhead(10), circuit_breaker())
     lines = str(both.explain()).splitlines()
     assert lines[2].split() == ["2", "circuit_breaker", "-", "defaults", "CircuitOpenError"]
-    assert lines[3].startswith("warning: bulkhead (1) around circuit_breaker (2): ")
-    assert lines[3].endswith("[bulkhead-outside-breaker]")
+    assert lines[3].startswith("note: circuit_breaker (2): opens where next to nothing works")
+    assert lines[4].startswith("warning: bulkhead (1) around circuit_breaker (2): ")
+    assert lines[4].endswith("[bulkhead-outside-breaker]")
 
 
 def rules(*policies: Any) -> list[tuple[str, int, int]]:

@@ -339,7 +339,7 @@ def test_an_option_is_turned_off_by_the_word_none() -> None:
     assert (breaker.config.consecutive, breaker.config.slow_call) == (None, None)
     with pytest.raises(ValueError, match="leave no rule that opens the breaker"):
         configure({"payments": {"failure_rate": "none"}})
-    assert breaker.config.failure_rate == 0.5
+    assert breaker.config.failure_rate == 0.9
 
 
 def test_a_shared_name_is_configured_with_its_kind() -> None:

@@ -49,6 +49,7 @@ def ours(mode: Mode, **options: Any) -> Make:
 OURS: dict[str, Make] = {"circuit_breaker()": ours("window"), "the same, probabilistic": ours("probabilistic")}
 GUARDS: dict[str, Make] = {
     **OURS,
+    "the same, failure_rate=0.5": ours("window", failure_rate=0.5),
     "client throttle, K=2": lambda seed: ClientThrottle(seed, 2.0),
     "client throttle, K=1.1": lambda seed: ClientThrottle(seed, 1.1),
     "Kratos": Kratos,

@@ -17,25 +17,18 @@ import attrs
 
 from resilio import events
 from resilio._backoff import spread
-from resilio._config import (
-    choice,
-    enforce,
-    exceptions,
-    fraction,
-    function,
-    parse_duration,
-    positive_int,
-    refuse,
-    seconds,
-    show,
-    total_seconds,
-)
 from resilio._misspelt import names_its_options
 from resilio._native.breaker import BreakerGate
-from resilio._options import Window, option, parse_window
+from resilio._policies._breaker_config import (
+    CONSECUTIVE,
+    FAILURE_RATE,
+    MAX_OPEN_FOR,
+    MIN_CALLS,
+    PROBES,
+    CircuitBreakerConfig,
+)
 from resilio._policy import Policy, make
 from resilio._retry_after import retry_after_of
-from resilio._rules import rule
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
@@ -51,104 +44,6 @@ Time = float | timedelta
 
 RETRY_AFTER_CAP = 60.0
 """The longest time in seconds that one failure's Retry-After keeps a breaker open: the next probe may ask again."""
-
-MOST_PROBES = 16
-MOST_CALLS = 1_000_000
-SHORTEST_WINDOW = 0.001
-MIN_CALLS = 20
-LONGEST_OPEN = 3600.0
-NEVER = 1e9
-"""A rate that nothing reaches, as the gate takes one that is off."""
-
-
-class _Default(float):
-    """A number that is known as the default by its identity: the same number written out by the user is another."""
-
-
-MAX_OPEN_FOR = _Default(3.0)
-
-
-def _open_time(name: str, value: object) -> Any:
-    """Return how long a breaker is open, in seconds: a longer time than an hour was meant in milliseconds."""
-    if value is MAX_OPEN_FOR:
-        return value
-    time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
-    if time > LONGEST_OPEN:
-        in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
-        meant = f": did you mean '{time / 1000:g}s'?" if in_ms else ""
-        raise ValueError(f"{name} must be at most an hour ({LONGEST_OPEN:g} s), not {show(value)}{meant}")
-    return time
-
-
-def _window(name: str, value: object) -> Window:
-    window = parse_window(name, value)
-    if window.calls is not None and window.calls > MOST_CALLS:
-        refuse(name, value, f"at most {MOST_CALLS} calls (each takes a byte)")
-    if window.seconds is not None and window.seconds < SHORTEST_WINDOW:
-        refuse(name, value, f"a time of at least {SHORTEST_WINDOW:g} s")
-    return window
-
-
-@attrs.frozen(kw_only=True)
-class CircuitBreakerConfig:
-    """
-    The options of a circuit breaker, checked; :func:`circuit_breaker` says what each means.
-
-    Two defaults give way to what the user sets beside them: `min_calls` to a shorter window, `max_open_for` to a longer
-    `open_for`. Any other value that contradicts is refused, and so is a breaker without a rule that opens it.
-    """
-
-    failure_rate: float | None = option(fraction, default=0.5, none_ok=True)
-    window: Window = option(_window, default=(200, "60s"))
-    min_calls: int = option(positive_int, default=MIN_CALLS)
-    consecutive: int | None = option(positive_int, default=10, none_ok=True)
-    slow_call: float | None = option(seconds, default=None, none_ok=True)
-    slow_rate: float | None = option(fraction, default=0.5, none_ok=True)
-    open_for: float = option(_open_time, default=0.2)
-    max_open_for: float = option(_open_time, default=MAX_OPEN_FOR)
-    probes: int = option(positive_int, default=3, high=MOST_PROBES)
-    probe_lease: float | None = option(seconds, default=None, none_ok=True)
-    ramp: float | None = option(seconds, default=None, none_ok=True)
-    mode: str = option(choice, default="window", options=("window", "probabilistic"))
-    on: Any = option(rule, default=Exception)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
-    enforce: float = option(enforce, default=True)
-    initial: str = option(choice, default="closed", options=("closed", "forced_open", "forced_closed", "disabled"))
-
-    def __attrs_post_init__(self) -> None:
-        if self.max_open_for < self.open_for and self.max_open_for is not MAX_OPEN_FOR:
-            refuse("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
-        calls = self.window.calls
-        if calls is not None and self.min_calls > calls and self.min_calls != MIN_CALLS:
-            refuse("min_calls", self.min_calls, f"at most the calls of the window, which are {calls}")
-        if self.failure_rate is None and self.consecutive is None and None in (self.slow_rate, self.slow_call):
-            raise ValueError(
-                "failure_rate=None and consecutive=None leave no rule that opens the breaker: give one of them, or "
-                "slow_call with a slow_rate"
-            )
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them: nanoseconds, and 0 for what is off."""
-        return {
-            "failure_rate": NEVER if self.failure_rate is None else self.failure_rate,
-            "slow_rate": NEVER if self.slow_rate is None else self.slow_rate,
-            "min_calls": min(self.min_calls, self.window.calls or MOST_CALLS * MOST_CALLS),
-            "consecutive": self.consecutive or 0,
-            "slow_ns": _ns(self.slow_call),
-            "open_ns": _ns(self.open_for),
-            "max_open_ns": _ns(max(self.open_for, self.max_open_for)),
-            "lease_ns": _ns(self.probe_lease),
-            "ramp_ns": _ns(self.ramp),
-            "probes": self.probes,
-            "window_calls": self.window.calls or 0,
-            "window_ns": _ns(self.window.seconds),
-            "throttle": self.mode == "probabilistic",
-        }
-
-
-def _ns(time: float | None) -> int:
-    return 0 if time is None else max(1, round(time * 1e9))
 
 
 @attrs.frozen(kw_only=True)
@@ -265,6 +160,21 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
             return Health(ready=True)
         return super().health()
 
+    def _explained(self) -> str:
+        config = self._config
+        if config.mode == "probabilistic":
+            return f"refuses a share of the calls above {config.failure_rate:.0%} of failures; opens where all fail"
+        slow = None if config.slow_call is None or config.slow_rate is None else f"{config.slow_rate:.0%} of slow calls"
+        row = None if config.consecutive is None else f"{config.consecutive} failures in a row"
+        rate = None if config.failure_rate is None else f"{config.failure_rate:.0%} of failures in the window"
+        if not config.sure:
+            return f"opens at {', or at '.join(rule for rule in (row, rate, slow) if rule)}"
+        slow = f"; and at {slow}" if slow else ""
+        return (
+            f"opens where next to nothing works: at {row}, more where many fail anyway, or at a sure {rate}{slow}; "
+            "what fails in part is not refused"
+        )
+
     def _start_over(self) -> None:
         self.reset()
         if self._config.initial != "closed":
@@ -317,15 +227,15 @@ def circuit_breaker(
 def circuit_breaker(
     name: Any = None,
     *,
-    failure_rate: float | None = 0.5,
+    failure_rate: float | None = FAILURE_RATE,
     window: Span | tuple[Span, Span] = (200, "60s"),
     min_calls: int = MIN_CALLS,
-    consecutive: int | None = 10,
+    consecutive: int | None = CONSECUTIVE,
     slow_call: Time | None = None,
     slow_rate: float | None = 0.5,
     open_for: Time | str = 0.2,
     max_open_for: Time | str = MAX_OPEN_FOR,
-    probes: int = 3,
+    probes: int = PROBES,
     probe_lease: Time | None = None,
     ramp: Time | None = None,
     mode: Mode = "window",
@@ -336,24 +246,28 @@ def circuit_breaker(
     initial: Initial = "closed",
 ) -> Any:
     """
-    Return a breaker that opens when its dependency fails, and closes when careful probes succeed.
+    Return a breaker that opens when next to nothing of its dependency works, and closes when a careful probe succeeds.
 
     Args:
         name: What it is called; the same name and options give the same breaker. Or the function, used bare.
-        failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never.
+        failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never. Left out together with
+            `consecutive`, it opens only where next to nothing works: see `consecutive`.
         window: How far back the rates look: calls (an int), time ("30s", a timedelta), or a pair of both.
         min_calls: Calls in the window before a rate counts, >= 1.
         consecutive: Opens at this many failures in a row, >= 1, by when calls began: those under way weigh against it;
-            None for never.
+            None for never. Left out together with `failure_rate`, the row has to be no chance (less than one in a
+            million) at the failure rate of before, and a failure rate of 0.9 has to be sure.
         slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
         slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
         open_for: How long it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
         max_open_for: The longest it is open before the next probe, at most an hour; the default gives way to a longer
             `open_for`.
-        probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close.
+        probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close, of one
+            probe one. The default is 3 where `failure_rate` or `consecutive` is given.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
-        mode: "window": a rate opens it; "probabilistic": a rate refuses a share of the calls, a total failure opens it.
+        mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) refuses a share of the calls, a
+            total failure opens it.
         on: What counts as a failure: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
             "model", "database", "redis". Left out: every exception, and in a client's transport what its answers say.
         ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.

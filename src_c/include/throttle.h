@@ -20,14 +20,20 @@
 #define RS_THROTTLE_PRIOR 0.25          /* of one call, before the first: ten equal outcomes are enough for a new breaker */
 #define RS_THROTTLE_RELIEF 0.8          /* it ends below this share of the limit, so that it does not flutter there */
 
+/* What is sure of the ratio of *bad* calls to *total*, which is above 0: so many standard errors less than what was seen. */
+static inline double rs_throttle_sure(uint64_t bad, uint64_t total, double errors)
+{
+    double ratio = (double)bad / (double)total;
+    return ratio - errors * sqrt(ratio * (1.0 - ratio) / (double)total);
+}
+
 /* The share of calls that may pass when *bad* of *total* have failed, in [0, 1]. Only what is sure is held against the
  * dependency: one standard error of the ratio is in its favour. */
 static inline double rs_throttle_share(uint64_t bad, uint64_t total, double limit)
 {
     if (total == 0 || limit >= 1.0)
         return 1.0;
-    double ratio = (double)bad / (double)total;
-    double sure = ratio - sqrt(ratio * (1.0 - ratio) / (double)total);
+    double sure = rs_throttle_sure(bad, total, 1.0);
     return sure <= limit ? 1.0 : (1.0 - sure) / (1.0 - limit);
 }
 

@@ -57,19 +57,19 @@ def test_few_calls_are_sent_into_an_outage_and_it_recovers_soon(simulation, late
         (4.9, 1.0, "rate alone", 0.06),
         (0.94, 1.0, "defaults", 0.15),
         (8.2, 0.6, "rate alone", 0.06),
-        (16.4, 0.6, "defaults", 0.15),  # "about double" the figure at window 100
+        (16.4, 0.6, "half", 0.15),  # "about double" the figure at window 100
     ],
 )
 def test_detection_takes_as_many_calls_as_published(simulation, rate, published, after, options, tolerance):
     """A total failure, and a step from 1 to 60 %, are detected in the published time at 10, 100 and 1,000 calls/s."""
-    chosen = simulation.RATE_ALONE if options == "rate alone" else {}
+    chosen = {"rate alone": simulation.RATE_ALONE, "half": simulation.HALF, "defaults": {}}[options]
     seconds = [simulation.detection(rate, seed, before=0.01, after=after, **chosen) for seed in range(rate, rate + 60)]
     assert statistics.median(seconds) == pytest.approx(published * 10 / rate, rel=tolerance)
 
 
 def test_false_trips_at_forty_percent_failures_refuse_little(simulation):
     """A failure rate below the threshold: 5,300 openings a day and 4.3 % refused; here over an hour, within 20 %."""
-    openings, refused = simulation.false_trips(0.4, 1, seconds=3600)
+    openings, refused = simulation.false_trips(0.4, 1, seconds=3600, **simulation.HALF)
     assert openings == pytest.approx(5300, rel=0.2)
     assert refused == pytest.approx(0.043, rel=0.2)
 
@@ -77,8 +77,16 @@ def test_false_trips_at_forty_percent_failures_refuse_little(simulation):
 @pytest.mark.parametrize(("failing", "published", "chance"), [(0.2, 1.8, 6), (0.3, 75, 55)])
 def test_false_trips_a_day(simulation, failing, published, chance):
     """20 and 30 % of failures: 1.8 and 75 openings a day; here half a day, within three standard deviations."""
-    openings, _ = simulation.false_trips(failing, 1, seconds=43_200)
+    openings, _ = simulation.false_trips(failing, 1, seconds=43_200, **simulation.HALF)
     assert openings == pytest.approx(published, abs=chance)
+
+
+@pytest.mark.parametrize("failing", [0.2, 0.4, 0.6])
+def test_the_default_law_trips_at_no_share_that_leaves_calls_to_succeed(simulation, failing):
+    """At 40 % of failures it opened 5,270 times a day, and at half nearly all calls were refused; here half a day."""
+    openings, refused = simulation.false_trips(failing, 1, seconds=43_200)
+    assert openings <= 60
+    assert refused <= 0.0002
 
 
 def test_a_breaker_that_looks_at_the_rate_alone_trips_far_more_often(simulation):

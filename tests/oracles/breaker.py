@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["BreakerOracle", "Options", "Refused", "Ticket", "xorshift"]
+__all__ = ["BreakerOracle", "Options", "Refused", "Ticket", "is_proof", "xorshift"]
 
 Outcome = Literal["success", "failure", "ignored"]
 SECOND = 1_000_000_000
@@ -44,6 +45,7 @@ class Options:
     probes: int = 3
     window_calls: int | None = 200
     window_ns: int | None = 60 * SECOND
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -310,16 +312,33 @@ class BreakerOracle:
         if reason is not None:
             self._open(reason, now_ns)
 
+    def _row_opens(self, seen: list[tuple[int, bool, bool]], run: int) -> bool:
+        if self.options.consecutive is None or run < self.options.consecutive:
+            return False
+        return not self.options.sure or is_proof(run, sum(failed for _, failed, _ in seen), len(seen))
+
+    def _rate_opens(self, seen: list[tuple[int, bool, bool]]) -> bool:
+        limit = self.options.failure_rate
+        if limit is None:
+            return False
+        ratio = sum(failed for _, failed, _ in seen) / len(seen)
+        sure = ratio - 2.0 * math.sqrt(ratio * (1 - ratio) / len(seen))
+        return ratio >= limit and (sure >= limit or not self.options.sure)
+
     def _reason(self, now_ns: int) -> str | None:
         seen = self.window(now_ns)
-        if self.options.consecutive is not None and self._run(now_ns) >= self.options.consecutive:
+        if self._row_opens(seen, self._run(now_ns)):
             return "consecutive"
         if len(seen) < self.options.min_calls:
             return None
-        limit = self.options.failure_rate
-        high = limit is not None and sum(failed for _, failed, _ in seen) / len(seen) >= limit
-        if high and not self._early(len(seen), now_ns):
+        if self._rate_opens(seen) and not self._early(len(seen), now_ns):
             return "failure_rate"
         if self.options.slow_ns is not None and sum(slow for *_, slow in seen) / len(seen) >= self.options.slow_rate:
             return "slow_rate"
         return None
+
+
+def is_proof(run: int, equal: int, total: int) -> bool:
+    """Return whether so many equal outcomes at the end of `total` are less likely than one in a million by chance."""
+    before = max(0, equal - run) + 0.25, max(0, total - run) + 1.0
+    return run * math.log(before[0] / before[1]) <= -13.8155

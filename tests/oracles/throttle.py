@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from oracles.breaker import SECOND, BreakerOracle, Outcome, Refused, Ticket
+from oracles.breaker import SECOND, BreakerOracle, Outcome, Refused, Ticket, is_proof
 
 __all__ = ["Followed", "ThrottleOracle"]
 
@@ -115,7 +115,7 @@ class ThrottleOracle(BreakerOracle):
         failed = sum(failed for _, failed, _ in seen) + late
         if self.options.consecutive is None or run < self.options.consecutive:
             return False
-        if not _proof(run, failed, len(seen) + late):
+        if not is_proof(run, failed, len(seen) + late):
             return False
         self._open("consecutive", now_ns)
         return True
@@ -123,7 +123,9 @@ class ThrottleOracle(BreakerOracle):
     def _all_succeed(self, now_ns: int) -> bool:
         seen, run = self.window(now_ns), self.good_in_a_row
         good = len(seen) - max(sum(failed for _, failed, _ in seen), sum(slow for *_, slow in seen))
-        return self.options.consecutive is not None and run >= self.options.consecutive and _proof(run, good, len(seen))
+        return (
+            self.options.consecutive is not None and run >= self.options.consecutive and is_proof(run, good, len(seen))
+        )
 
     def _throttle(self, now_ns: int) -> None:
         share = self.share(now_ns)
@@ -161,8 +163,3 @@ def _share(bad: int, total: int, limit: float) -> float:
     ratio = bad / total
     sure = ratio - math.sqrt(ratio * (1 - ratio) / total)
     return 1.0 if sure <= limit else (1 - sure) / (1 - limit)
-
-
-def _proof(run: int, equal: int, total: int) -> bool:
-    before = max(0, equal - run) + 0.25, max(0, total - run) + 1.0
-    return run * math.log(before[0] / before[1]) <= -13.8155

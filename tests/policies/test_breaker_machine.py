@@ -39,6 +39,16 @@ any_options = st.builds(
     window_calls=st.none(),
     window_ns=st.sampled_from([400 * MS, 2 * SECOND]),
 )
+sure_options = st.builds(
+    Options,
+    sure=st.just(True),
+    failure_rate=st.just(0.9),
+    min_calls=st.integers(1, 30),
+    lease_ns=st.just(SECOND),
+    probes=st.integers(1, 4),
+    window_calls=st.sampled_from([20, 200]),
+    window_ns=maybe(st.sampled_from([400 * MS, 60 * SECOND])),
+)
 options = any_options.filter(lambda chosen: chosen.failure_rate or chosen.consecutive or chosen.slow_ns)
 
 
@@ -46,11 +56,11 @@ def configuration(chosen, enforce, initial, mode="window"):
     """The oracle's options as the policy's."""
     calls, ns = chosen.window_calls, chosen.window_ns
     window = calls if ns is None else f"{ns}ns" if calls is None else (calls, f"{ns}ns")
+    rules = {} if chosen.sure else {"failure_rate": chosen.failure_rate, "consecutive": chosen.consecutive}
     return CircuitBreakerConfig(
-        failure_rate=chosen.failure_rate,
+        **rules,
         slow_rate=chosen.slow_rate,
         min_calls=chosen.min_calls,
-        consecutive=chosen.consecutive,
         slow_call=seconds(chosen.slow_ns),
         open_for=seconds(chosen.open_ns),
         max_open_for=seconds(chosen.max_open_ns),
@@ -80,7 +90,7 @@ class BreakerMachine(RuleBasedStateMachine):
         clock.set_virtual(self.now_ns)
 
     @initialize(
-        chosen=options,
+        chosen=options | sure_options,
         enforce=st.sampled_from([True, True, True, False]),
         initial=st.sampled_from(["closed"] * 4 + ["forced_open", "forced_closed", "disabled"]),
         seed=st.integers(1, 2**64 - 1),
@@ -158,6 +168,12 @@ class BreakerMachine(RuleBasedStateMachine):
     def several_calls(self, outcome, times):
         for _ in range(times):
             self.end(self.ask(), outcome)
+
+    @precondition(lambda self: self.oracle.options.sure)
+    @rule(failing=st.sampled_from([0.3, 0.5, 0.8, 0.95, 1.0]), times=st.integers(10, 80), draw=st.randoms())
+    def calls_of_which_a_part_fails(self, failing, times, draw):
+        for _ in range(times):
+            self.end(self.ask(), "failure" if draw.random() < failing else "success")
 
     @precondition(lambda self: self.oracle.state == "open")
     @rule(outcomes=st.lists(st.sampled_from(["success", "success", "success", "failure", "ignored"]), max_size=4))

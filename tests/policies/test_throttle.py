@@ -93,7 +93,7 @@ def test_it_refuses_in_proportion_to_what_fails(vt, failing, least, most):
 def test_a_half_that_fails_costs_the_other_half_next_to_nothing(vt):
     """Where a breaker that opens at a rate refuses nearly all of the good half, this one refuses 2 % of it."""
     draw = random.Random(1)
-    window = circuit_breaker(consecutive=None)
+    window = circuit_breaker(failure_rate=0.5, consecutive=None)
     opened = send(window, 0.5, 5000, draw)[0]
     assert send(throttle(), 0.5, 5000, draw)[0] < 0.02
     assert opened > 0.9
@@ -390,7 +390,7 @@ def test_modes_change_while_it_runs(vt):
     breaker = throttled()
     hanging = [permit for permit in (breaker.try_acquire() for _ in range(40)) if permit.admitted]
     with record_events(breaker, kinds=(StateChanged,)) as events:
-        breaker.reconfigure(mode="window")
+        breaker.reconfigure(mode="window", failure_rate=0.5)
         assert breaker.state == "closed"
         assert changes(events) == [("half_open", "closed", "manual")]
         assert breaker.try_acquire().admitted

@@ -24,6 +24,7 @@ cdef extern from "throttle.h" nogil:
         int64_t end_ns
     double RS_THROTTLE_RELIEF
     double rs_throttle_share(uint64_t, uint64_t, double)
+    double rs_throttle_sure(uint64_t, uint64_t, double)
     bint rs_throttle_proof(int64_t, uint64_t, uint64_t)
     void rs_overdue_reset(rs_overdue *)
     void rs_overdue_turn(rs_overdue *, int64_t, int64_t)
@@ -65,6 +66,7 @@ ctypedef struct rs_breaker_options:
     uint32_t probes
     uint32_t window_calls   # 0: any number
     uint32_t throttle       # the probabilistic mode
+    uint32_t sure           # the default law: failures open it only where that is no chance
 
 ctypedef struct rs_breaker:
     uint64_t generation     # grows with every change of state: what was admitted before it is stale

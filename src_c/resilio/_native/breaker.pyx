@@ -47,6 +47,7 @@ cdef enum:
     WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere
     FIRST_SHARE = 100_000_000               # of a ramp
 cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1
+cdef double SURE = 2.0                      # standard errors by which a failure rate has to be above its limit to be sure
 cdef double JITTER = 0.1                    # an open time is at most this share shorter
 
 
@@ -169,7 +170,7 @@ cdef class BreakerGate(Gate):
 
     def configure(self, *, double failure_rate, double slow_rate, uint64_t min_calls, int64_t consecutive, int64_t slow_ns,
                   int64_t open_ns, int64_t max_open_ns, int64_t lease_ns, int64_t ramp_ns, uint32_t probes,
-                  uint32_t window_calls, int64_t window_ns, bint throttle=False):
+                  uint32_t window_calls, int64_t window_ns, bint throttle=False, bint sure=False):
         """
         Replace every option at once and keep the state; a window of another size begins empty.
 
@@ -200,6 +201,8 @@ cdef class BreakerGate(Gate):
 
             throttle: Whether failure and slow rates refuse a share instead of opening.
 
+            sure: Whether failures open only where it is sure, not likely, that they are as many as the rules say.
+
         Raises:
             ValueError: *probes* is out of range.
 
@@ -211,7 +214,7 @@ cdef class BreakerGate(Gate):
             raise ValueError(f"probes must be from 1 to {MOST_PROBES}, not {probes}")
         options = rs_breaker_options(
             failure_rate, slow_rate, min_calls, consecutive or INT64_MAX, slow_ns or RS_NEVER, open_ns, max_open_ns,
-            lease_ns, ramp_ns, window_ns, probes, window_calls, throttle,
+            lease_ns, ramp_ns, window_ns, probes, window_calls, throttle, sure,
         )
         if rs_window_init(&window, window_calls, window_ns) < 0:
             raise MemoryError(f"no room for a window of {window_calls} calls and {window_ns} ns")

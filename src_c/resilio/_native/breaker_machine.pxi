@@ -263,15 +263,27 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
 include "breaker_rows.pxi"
 
 
+cdef bint _row_opens(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Ten in a row are no news where every other call fails: by the default law as many are needed as are no chance."""
+    cdef int64_t run = _run(gate, b, now_ns)
+    return run >= b.options.consecutive and (not b.options.sure or rs_throttle_proof(run, b.window.failed, b.window.total))
+
+
+cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
+    # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
+    if b.window.failed / <double>b.window.total < b.options.failure_rate:
+        return False
+    return not b.options.sure or rs_throttle_sure(b.window.failed, b.window.total, SURE) >= b.options.failure_rate
+
+
 cdef void _look(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Trip if what the window holds says so."""
     cdef double total = b.window.total
-    if b.in_a_row >= b.options.consecutive and _run(gate, b, now_ns) >= b.options.consecutive:
+    if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
         _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
     elif b.window.total < b.options.min_calls:
         return
-    # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
-    elif b.window.failed / total >= b.options.failure_rate and not _is_early(gate, b, now_ns):
+    elif _rate_opens(b) and not _is_early(gate, b, now_ns):
         _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
     elif b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate:
         _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
