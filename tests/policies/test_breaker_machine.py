@@ -43,7 +43,7 @@ sure_options = st.builds(
     Options,
     sure=st.just(True),
     failure_rate=st.just(0.9),
-    min_calls=st.integers(1, 30),
+    min_calls=st.integers(1, 20),
     lease_ns=st.just(SECOND),
     probes=st.integers(1, 4),
     window_calls=st.sampled_from([20, 200]),
