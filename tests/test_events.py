@@ -224,7 +224,7 @@ def test_what_is_no_subscription_is_refused(listener: Any, options: Any) -> None
 
 def test_cb17_a_raising_listener_changes_no_result_and_is_logged_once(caplog: Any) -> None:
     """CB-17: the call, the state and the other listeners are as without it; its errors are counted."""
-    policy, heard = circuit_breaker("payments"), []
+    policy, heard = circuit_breaker("payments", consecutive=10), []
 
     def bad(event: Any) -> None:
         raise RuntimeError("listener's own")
