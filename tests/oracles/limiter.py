@@ -112,19 +112,31 @@ class LimiterOracle:
         self.waits_ns: dict[int, int] = {}
         self.queue: list[Waiting] = []
 
-    def arrive(self, key: int, costs: Costs, *, waits: bool) -> None:
+    def arrive(self, key: int, costs: Costs, *, waits: bool, seen: str) -> None:
+        """
+        Decide on a call.
+
+        Whether its wait is too long where that is a matter of rounding, the limiter decides: what it did is `seen`.
+        """
         self.costs[key] = costs
         self._serve()
-        self.fate[key] = self._decide(key, costs, waits)
+        self.fate[key] = self._decide(key, costs, waits, seen)
 
-    def _decide(self, key: int, costs: Costs, waits: bool) -> str:
+    @property
+    def rounding_ns(self) -> int:
+        """A nanosecond for each who is served before: service begins on whole ones, and a full bucket runs over."""
+        return 1 + len(self.queue)
+
+    def _decide(self, key: int, costs: Costs, waits: bool, seen: str) -> str:
         if any(cost > bucket.burst for cost, bucket in zip(costs, self.buckets, strict=True)):
             return "too_large"
         wait = self.waits_ns[key] = self.wait_ns(costs)
         if not self.queue and wait == 0:
             self._take(key, costs)
             return "held"
-        if wait > self.max_wait_ns or not self.max_queued:
+        over = wait - self.max_wait_ns
+        late = seen == "rate" if abs(over) <= self.rounding_ns else over > 0
+        if late or not self.max_queued:
             return "rate"
         if len(self.queue) >= self.max_queued:
             return "queue_full"
