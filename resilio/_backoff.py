@@ -47,7 +47,9 @@ _SHAPES = {
 
 
 def _compiled(backoff: Backoff) -> NativeBackoff:
-    return NativeBackoff(backoff.kind, round(backoff.base * 1e9), round(backoff.cap * 1e9), backoff.factor)
+    return NativeBackoff(
+        backoff.kind, round(backoff.base * 1e9), round(backoff.cap * 1e9), backoff.factor, backoff.reach
+    )
 
 
 @attrs.frozen(repr=False)
@@ -64,6 +66,8 @@ class Backoff:
 
         factor: What a wait grows by.
 
+        reach: The share of the time left that a call waits to which nothing answers.
+
         native: The same for native code.
     """
 
@@ -71,6 +75,7 @@ class Backoff:
     base: float
     cap: float
     factor: float
+    reach: float = 0.0
     native: NativeBackoff = attrs.field(init=False, eq=False, default=attrs.Factory(_compiled, takes_self=True))
 
     def __call__(self, attempt: int, previous: Time = 0.0, random: Callable[[], float] | None = None) -> float:
@@ -93,10 +98,13 @@ class Backoff:
     def __repr__(self) -> str:
         if self.kind == "constant":
             return f"constant({self.base!r})"
-        return f"{self.kind}({', '.join(f'{name}={getattr(self, name)!r}' for name in _SHAPES[self.kind])})"
+        return f"{self.kind}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names())})"
+
+    def _names(self) -> tuple[str, ...]:
+        return (*_SHAPES[self.kind], "reach") if self.reach else _SHAPES[self.kind]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return globals()[self.kind], tuple(getattr(self, name) for name in _SHAPES[self.kind])
+        return globals()[self.kind], tuple(getattr(self, name) for name in self._names())
 
 
 @attrs.frozen(repr=False)
@@ -113,15 +121,15 @@ class Schedule:
         return repr(list(self.delays))
 
 
-def _grown(kind: str, base: Time, cap: Time, factor: float) -> Backoff:
+def _grown(kind: str, base: Time, cap: Time, factor: float, reach: float = 0.0) -> Backoff:
     first = seconds("base", base)
     longest = seconds("cap", cap, high=_LONGEST)
     if first > longest:
         refuse("base", base, f"at most cap={longest:g}")
-    return Backoff(kind, first, longest, number("factor", factor, low=1.0, high=_MOST_FACTOR))
+    return Backoff(kind, first, longest, number("factor", factor, low=1.0, high=_MOST_FACTOR), reach)
 
 
-def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:
+def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0, reach: float = 0.0) -> Backoff:
     """
     Wait anywhere from 0 to base, then to base * factor, and so on, up to cap: the fewest calls under contention.
 
@@ -132,6 +140,10 @@ def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Back
 
         factor: What the range grows by, 1 to 1e6.
 
+        reach: The share of the deadline's rest, 0 to 1, half to all of which a retry waits from a call's second one on,
+            at most `cap`, while nothing has succeeded since the call began: attempts are not used up at once where
+            a dependency is away. 0: never.
+
     Raises:
         TypeError: A wrong type; the message names it and the value.
 
@@ -139,7 +151,7 @@ def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Back
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
-    return _grown("full_jitter", base, cap, factor)
+    return _grown("full_jitter", base, cap, factor, number("reach", reach, low=0.0, high=1.0))
 
 
 def equal_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:

@@ -5,11 +5,16 @@ Why: three attempts triple the load just when the dependency is failing, and lay
 of a dependency that is its own (a file, a local process) the number of attempts is bound enough. What it is not: a
 rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
 
-It is paid by successes, not by requests: with a share `f` failing for good, the load is at most 1 / (1 - ratio (1 - f))
-times that of the first attempts, and in a total outage what was saved and lent. Savings above `initial` decay, and
-the reserve is armed only by a success, because both multiply by the number of clients. `initial` does not: who calls
-once an hour has the retries of a new client. Calls under way lend what they will pay in if they succeed, so that a
-burst can retry; successes pay that back first. A retry that the dependency asked for takes a quarter.
+It is paid by successes, not by requests, so a total outage gets what was saved and lent. A retry costs what the failed
+attempt has cost the dependency: a timeout a token, what was refused at once a twentieth, since trying again
+adds next to no work. What a call has taken comes back when it succeeds, while at most three in ten attempts fail. So
+failures by chance, and a replica that is down, are tried again as often as `attempts` says, and an overload is not: its
+failures are slow, or its successes are. With half of the attempts failing slowly the load is at most
+1 / (1 - ratio / 2).
+
+Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
+clients. `initial` does not: a client that calls once an hour has the retries of a new one. Calls under way lend what
+they will pay in if they succeed, so that a burst can retry; successes pay that back first.
 """
 
 from __future__ import annotations
@@ -65,17 +70,25 @@ class RetryBudgetSnapshot(Snapshot):
         balance: Tokens there, the reserve not counted; below 0: what calls under way have lent.
 
         reserved: Withdrawals that the reserve paid for.
+
+        failing: The share of the latest attempts that failed, 0 to 1; a half before there were any.
+
+        repaid: Calls that succeeded in the end, and had something of what their retries took come back.
     """
 
     balance: float
     reserved: int
+    failing: float
+    repaid: int
 
 
 class RetryBudget(native.RetryBudget):
     """
-    Tokens for retries and hedges: each success pays in `ratio`, each retry or hedge takes 1.
+    Tokens for retries and hedges: each success pays in `ratio`, a hedge takes 1, a retry what the failed attempt cost.
 
-    A retry that the dependency asked for by Retry-After takes a quarter. Calls under way lend, `ratio` each.
+    That is the share of a success's time that it took, at least a twentieth, and 1 where next to nothing succeeds. A
+    retry that the dependency asked for by Retry-After takes a quarter at most. What a call has taken comes back when it
+    succeeds, while at most three in ten attempts fail. Calls under way lend, `ratio` each.
 
     One budget may serve any number of policies, threads and event loops. The same name and options give the same
     budget; one without a name is its own. In the child of a fork it holds at most `initial`.
@@ -184,6 +197,8 @@ class RetryBudget(native.RetryBudget):
             cancelled=status["refunds"],
             balance=status["balance"],
             reserved=status["reserved"],
+            failing=status["failing"],
+            repaid=status["repaid"],
         )
 
     def __repr__(self) -> str:

@@ -154,6 +154,7 @@ class _Loop:
             if self._failed:
                 self._at("own")
             else:
+                self._tries.succeeded()
                 self._ended().success()
             return False
         if isinstance(error, Exception) and not self._bypassed:

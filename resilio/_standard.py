@@ -173,7 +173,7 @@ def standard(
     fallback: Fallback | None = None,
     deadline: Time | None = OF_PRESET,
     attempts: int = 3,
-    backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
+    backoff: BackoffLike = full_jitter(reach=0.125),  # noqa: B008 - frozen
     budget: RetryBudget | str | None = OF_PRESET,
     rates: str | Rate | Sequence[str | Rate] = (),
     max_concurrent: int | None = MOST_CONCURRENT,
@@ -198,7 +198,8 @@ def standard(
         attempts: How often a call is tried in all, >= 1.
         backoff: How long to wait between attempts, as for :func:`resilio.retry`.
         budget: What pays for retries and hedges; the default is one called "name.budget"; None: they are free.
-        rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second.
+        rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
+            of models as long as its deadline lets it.
         max_concurrent: Calls at a time; None for no limit.
         timeout: Seconds that an attempt may take. "p99*3" learns them: so many times that quantile of the recent
             successes, at most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total":
@@ -264,7 +265,7 @@ def _policies(
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=deadline is not OF_PRESET),
         retry(on=preset, idempotent=replay, **tries, budget=paid, name=f"{name}.retry"),
         hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if replay else None,
-        _limit(name, rates, enforce),
+        _limit(name, rates, preset.max_wait, enforce),
         circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
         None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),
         None if timeout is None else make(Timeout, f"{name}.timeout", timeout),
@@ -281,8 +282,9 @@ def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
     return stage
 
 
-def _limit(name: str, rates: Any, enforce: float) -> Policy[Any] | None:
-    return rate_limit(*rates, max_wait=1.0, name=f"{name}.rate_limit", enforce=enforce) if rates else None
+def _limit(name: str, rates: Any, max_wait: float, enforce: float) -> Policy[Any] | None:
+    options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, "enforce": enforce}
+    return rate_limit(*rates, **options, name=f"{name}.rate_limit") if rates else None
 
 
 def override(policy: P, **changes: Any) -> P:

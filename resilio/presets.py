@@ -209,6 +209,8 @@ class Preset:
         idle: Seconds between two items of a stream; None: without limit.
 
         deadline: Seconds that a call may take, all attempts and waits included.
+
+        max_wait: Seconds that a call may wait for its turn where there are `rates`.
     """
 
     failing: Rule
@@ -224,6 +226,7 @@ class Preset:
     first: float | None = None
     idle: float | None = None
     deadline: float = 30.0
+    max_wait: float = 1.0
 
     def part(self, name: Part) -> tuple[Rule, Says | None]:
         """
@@ -275,6 +278,7 @@ model = attrs.evolve(
     first=60.0,
     idle=30.0,
     deadline=600.0,
+    max_wait=600.0,
 )
 """
 Calls of models: as HTTP, with more time. A quota that is used up for good is not tried again, an error in the middle of

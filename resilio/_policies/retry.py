@@ -65,7 +65,7 @@ class RetryConfig:
     ignore: Any = option(exceptions, default=())
     failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
     attempts: int | None = option(positive_int, default=3, none_ok=True)
-    backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter())
+    backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter(reach=0.125))
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
     budget: RetryBudget | str | None = option(_budget, default=OWN)
     replayable: Replayable = option(replayable_option, default=None)
@@ -129,6 +129,16 @@ class Retry(Policy[RetryConfig]):
             self._own = other._own
             self._apply(self._config)
 
+    def _explained(self) -> str | None:
+        paying = self.budget
+        if paying is None:
+            return "retries are free: what they add to an overload has no bound but `attempts`"
+        latest, usual = self._gate.pace
+        if not latest:
+            return "a retry costs a token until it is known what a success takes"
+        failing = paying.snapshot().failing
+        return f"{_price(failing, latest, usual)}; {_refund(failing)}; {failing:.0%} of the latest attempts fail"
+
     def reset(self) -> None:
         """Fill the policy's own budget as at the beginning; one that is shared, by name or as an object, stays."""
         self._own.reset()
@@ -171,6 +181,22 @@ def _judges(config: RetryConfig, part: Part) -> tuple[Judge | None, Judge | None
     return judge_error(on, config.ignore, every=True), judge_value(failed_if)
 
 
+def _price(failing: float, latest: float, usual: float) -> str:
+    """Say what a retry costs now, and why: the law is budget.h's and pace.h's."""
+    if latest > 1.5 * usual:
+        return f"a retry costs a token: successes are slow, {latest:.3g} s instead of {usual:.3g} s"
+    if failing >= 0.9:
+        return "a retry costs a token: next to nothing succeeds"
+    dearer = ", more since most fail" if failing > 0.7 else ""
+    return f"a retry costs the share of a success's {latest:.3g} s that the failed attempt took{dearer}"
+
+
+def _refund(failing: float) -> str:
+    if failing >= 0.4:
+        return "none comes back"
+    return "it comes back if the call succeeds" if failing <= 0.3 else "some comes back if the call succeeds"
+
+
 @overload
 def retry(bare: Callable[..., Any], /) -> NoReturn: ...
 @overload
@@ -197,7 +223,7 @@ def retry(
     failed_if: Callable[[Any], object] | None = None,
     idempotent: bool = False,
     attempts: int | None = 3,
-    backoff: BackoffLike = full_jitter(),  # noqa: B008 - frozen
+    backoff: BackoffLike = full_jitter(reach=0.125),  # noqa: B008 - frozen
     max_retry_after: Time = 60.0,
     budget: RetryBudget | str | None = OWN,
     replayable: Replayable = None,

@@ -100,6 +100,7 @@ class _Retried(_Decision, Generator[Any, Any, Any]):
                 self._pause(self._wait_after(error, True))
                 self._go_on()
             else:
+                self._tries.succeeded()
                 self._inner = inner
                 return item
 
@@ -146,6 +147,7 @@ class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
                 await self._pause(self._wait_after(error, False))
                 self._go_on()
             else:
+                self._tries.succeeded()
                 self._inner = inner
                 return item
 

@@ -35,6 +35,8 @@ BUDGET_EVENTS = {
     "refused": "refused",
     "refunded": "refunds",
     "reserved": "reserved",
+    "repaid": "repaid",
+    "failed": "failures",
 }
 _COUNTERS = frozenset(name for name, instrument in CATALOGUE.items() if instrument.type == "counter")
 Numbers = dict[tuple[str, ...], float]

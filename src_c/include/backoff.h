@@ -33,6 +33,7 @@ typedef struct rs_backoff {
     int64_t base_ns;                        /* >= 0; > 0 but for a constant */
     int64_t cap_ns;                         /* >= base_ns */
     double factor;                          /* >= 1 */
+    double reach;                           /* share of the time that is left, 0 to 1 */
     rs_random *random;                      /* shared, and not owned */
 } rs_backoff;
 
@@ -83,6 +84,13 @@ static inline int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attem
 static inline int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns)
 {
     return rs_backoff_drawn(backoff, attempt, previous_ns, rs_random_uniform(backoff->random));
+}
+
+/* A wait that reaches into the time that is left: at least half of that share of it. */
+static inline int64_t rs_backoff_reach(const rs_backoff *backoff, int64_t left_ns)
+{
+    double most = backoff->reach * (double)left_ns, cap = (double)backoff->cap_ns;
+    return (int64_t)((0.5 + 0.5 * rs_random_uniform(backoff->random)) * (most < cap ? most : cap));
 }
 
 /* A wait that the callee has asked for, and anywhere up to as long again, but no more than *room_ns*: never early, so that what it

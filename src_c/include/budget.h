@@ -1,13 +1,25 @@
 /* A retry budget: tokens that successes pay in and that retries and hedges take out.
  *
- * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets at most
- * 1 / (1 - ratio * (1 - failing)) times its load in the long run, and nothing but what is saved and lent in a total outage.
+ * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets nothing but what is
+ * saved and lent in a total outage, and where half of the attempts fail, as slowly as others succeed, at most
+ * 1 / (1 - ratio / 2) times its load in the long run.
  *
  * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
  * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
  * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do.
  *
- * A retry that the dependency asked for (Retry-After) takes a quarter: the dependency decides when it comes.
+ * The price of a retry is what the failed attempt has cost the dependency: the share of a success's time that it took, at
+ * least 1/20. What is refused at once has cost next to nothing, and its retry adds no work to that of a call; what has
+ * timed out has cost all. That holds while something is served: where more than seven in ten of the latest attempts fail the
+ * price rises, to 1 at nine in ten. A retry that the dependency asked for (Retry-After) takes a quarter at most, and less
+ * where it asks for more than a second: the dependency decides when it comes.
+ *
+ * Refunds: what the retries of a call have taken comes back when the call succeeds, while at most three in ten of the latest
+ * attempts fail, and less and less up to four in ten. So what fails by chance is tried again as often as it may be. Slow
+ * failures of a half, which are those of an overload, get nothing back.
+ *
+ * The latest attempts are some 32, or as many as there are calls under way, up to 1024: those of a batch that fail come back
+ * first, or last.
  *
  * What has been saved above `initial` decays with a time constant: successes of an hour ago do not pay for a storm now,
  * and who calls once an hour has what a new client has.
@@ -28,7 +40,15 @@
 #include <stdint.h>
 
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
-#define RS_BUDGET_ASKED_FOR INT64_C(250000000)     /* one that the dependency asked for */
+#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* the most for one that the dependency asked for */
+#define RS_BUDGET_LEAST INT64_C(50000000)           /* the least for any other */
+#define RS_BUDGET_SERVES INT64_C(700000000)         /* up to this share that fails, cheap failures have cheap retries; */
+#define RS_BUDGET_IS_DOWN INT64_C(900000000)        /* from this one on, none has */
+#define RS_BUDGET_IS_WELL INT64_C(300000000)        /* up to this share that fails, a success has all refunded; */
+#define RS_BUDGET_IS_UNWELL INT64_C(400000000)      /* from this one on, nothing */
+#define RS_BUDGET_FIRST 3                           /* bits of the attempts that a new one remembers, */
+#define RS_BUDGET_REMEMBERED 32                     /* how many it remembers later, if fewer calls are under way, */
+#define RS_BUDGET_MOST 10                           /* and bits of the most */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
 #define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
@@ -42,7 +62,11 @@ typedef struct rs_budget {
     int64_t aged_ns;                        /* the decay is applied up to here */
     int64_t reserve_gap_ns;                 /* between a withdrawal and a use of the reserve */
     int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
+    int64_t failing;                        /* share of the latest attempts that failed, of some 2^memory; at first a half */
+    int64_t success_ns;                     /* the last deposit */
     uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
+    uint64_t failures, repaid;              /* attempts that failed; calls to which something came back */
+    uint8_t memory;
     uint8_t armed;                          /* a success since the reserve was last used */
 } rs_budget;
 
@@ -70,12 +94,67 @@ static inline void rs_budget_age(rs_budget *b, int64_t now_ns)
         rs_budget_decay(b, passed_ns);
 }
 
+/* How far *share* is from *none* on the way to *all*, 0 to 1. */
+static inline int64_t rs_budget_part(int64_t share, int64_t none, int64_t all)
+{
+    if (share >= none)
+        return 0;
+    return share <= all ? RS_BUDGET_ONE : (int64_t)((double)(none - share) / (double)(none - all) * (double)RS_BUDGET_ONE);
+}
+
+static inline int64_t rs_budget_times(int64_t amount, int64_t part)
+{
+    return (int64_t)((double)amount * ((double)part / (double)RS_BUDGET_ONE));
+}
+
+static inline void rs_budget_add(rs_budget *b, int64_t amount)
+{
+    int64_t balance = b->balance + amount;
+    b->balance = balance < b->cap ? balance : b->cap;
+}
+
+/* An attempt has failed, while so many calls were under way. */
+static inline void rs_budget_failed(rs_budget *b, int64_t underway)
+{
+    uint64_t seen = b->deposits + b->failures++;
+    uint64_t most = underway > RS_BUDGET_REMEMBERED ? (uint64_t)underway : RS_BUDGET_REMEMBERED;
+    uint8_t memory = RS_BUDGET_FIRST;
+    while (memory < RS_BUDGET_MOST && seen >> memory && most >> memory)
+        memory++;
+    b->memory = memory;
+    b->failing += (RS_BUDGET_ONE - b->failing) >> memory;
+}
+
+/* What a retry costs after an attempt that has cost *share* of what a success costs, 0 to 1; *asked_ns*: what the dependency
+ * has asked for, 0: nothing. */
+static inline int64_t rs_budget_price(const rs_budget *b, int64_t share, int64_t asked_ns)
+{
+    int64_t serves = rs_budget_part(b->failing, RS_BUDGET_IS_DOWN, RS_BUDGET_SERVES);
+    int64_t price = RS_BUDGET_ONE - rs_budget_times(RS_BUDGET_ONE - share, serves);
+    price = price > RS_BUDGET_LEAST ? price : RS_BUDGET_LEAST;
+    if (asked_ns <= 0)
+        return price;
+    int64_t asked = RS_BUDGET_ASKED_FOR;
+    if (asked_ns > INT64_C(1000000000))     /* of a call that comes back in a minute a server sees little in a second */
+        asked = (int64_t)((double)asked * 1e9 / (double)asked_ns);
+    return asked < price ? asked : price;
+}
+
+/* A call has succeeded after retries that took *taken* together. */
+static inline void rs_budget_repay(rs_budget *b, int64_t taken)
+{
+    int64_t comes_back = rs_budget_times(taken, rs_budget_part(b->failing, RS_BUDGET_IS_UNWELL, RS_BUDGET_IS_WELL));
+    rs_budget_add(b, comes_back);
+    b->repaid += comes_back > 0;
+}
+
 /* A success: at most one for each logical call. */
 static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
-    int64_t balance = b->balance + b->ratio;
-    b->balance = balance < b->cap ? balance : b->cap;
+    rs_budget_add(b, b->ratio);
+    b->failing -= b->failing >> b->memory;
+    b->success_ns = now_ns;
     b->armed = 1;
     b->deposits++;
 }
@@ -121,8 +200,7 @@ static inline void rs_budget_put_back(rs_budget *b, int64_t price)
 {
     if (b->refunds == b->withdrawals)
         return;
-    int64_t balance = b->balance + price;
-    b->balance = balance < b->cap ? balance : b->cap;
+    rs_budget_add(b, price);
     b->refunds++;
 }
 
@@ -141,6 +219,9 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->balance = b->initial;
     b->aged_ns = now_ns;
     b->reserve_ns = RS_BUDGET_LONG_AGO;
+    b->failing = RS_BUDGET_ONE / 2;
+    b->memory = RS_BUDGET_FIRST;
+    b->success_ns = RS_BUDGET_LONG_AGO;
     b->armed = 0;
 }
 

@@ -45,6 +45,7 @@ TOLD = {
     "stopped": "retry_stopped",
     "balance": "retry_budget",
     "reserved": "retry_budget_events",
+    "repaid": "retry_budget_events",
     # hedge
     "delay": "hedge_delay_seconds",
     "hedges": "hedges",
@@ -68,6 +69,7 @@ TOLD = {
 ELSEWHERE = {
     "kind": "a label of all numbers",
     "name": "a label of all numbers",
+    "failing": "retry_budget_events says it of any time: what has failed beside what was deposited",
     "parts": "each part has numbers of its own",
     "ramping": "admitted_share is between 0 and 1 then",
     "probes_succeeded": "of one round of half a second: a scrape would see it by chance",

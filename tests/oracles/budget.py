@@ -10,15 +10,25 @@ __all__ = ["BudgetOracle"]
 TICKS = 1024
 
 
+def part(share: Fraction, none: Fraction, every: Fraction) -> Fraction:
+    """How far a share is from `none` on the way to `every`, 0 to 1."""
+    return min(Fraction(1), max(Fraction(0), (none - share) / (none - every)))
+
+
 class BudgetOracle:
-    """Savings, above `initial` decayed in ticks of 1/1024 of the time constant, and a floor that a success arms."""
+    """
+    Savings, above `initial` decayed in ticks of 1/1024 of the time constant, and a floor that a success arms.
+
+    Calls under way lend. A retry costs what the failed attempt did, and what a call took comes back if it succeeds; how
+    much of both depends on the share of the latest attempts that failed.
+    """
 
     def __init__(
         self, now_ns: int, ratio: Fraction, cap: Fraction, initial: Fraction, decay: float | None, reserve: Fraction
     ) -> None:
         self.now_ns = now_ns
         self.configure(ratio, cap, initial, decay, reserve)
-        self.deposits = self.withdrawals = self.reserved = self.refused = self.refunds = 0
+        self.deposits = self.withdrawals = self.reserved = self.refused = self.refunds = self.failures = 0
         self.reset()
 
     def configure(
@@ -37,6 +47,7 @@ class BudgetOracle:
         self.aged_ns = self.now_ns
         self.reserve_ns: int | None = None
         self.armed = False
+        self.failing, self.memory = Fraction(1, 2), 3
 
     def advance(self, ns: int) -> None:
         """Let time pass."""
@@ -44,19 +55,41 @@ class BudgetOracle:
         if self.tick_ns is not None:
             ticks = (self.now_ns - self.aged_ns) // self.tick_ns
             self.aged_ns += ticks * self.tick_ns
-            above = max(Fraction(0), self.balance - self.initial)
-            self.balance -= above * (1 - Fraction(math.exp(-ticks / TICKS)))
+            fades = self.balance if self.balance < 0 else max(Fraction(0), self.balance - self.initial)
+            self.balance -= fades * (1 - Fraction(math.exp(-ticks / TICKS)))
 
     def deposit(self) -> None:
         """A success."""
         self.balance = min(self.cap, self.balance + self.ratio)
+        self.failing -= self.failing / 2**self.memory
         self.armed = True
         self.deposits += 1
 
+    def attempt_failed(self, underway: int) -> None:
+        """An attempt has failed: the share is of 8 attempts at first, later of 32, or of as many as are under way."""
+        seen, most = self.deposits + self.failures, max(32, underway)
+        self.failures += 1
+        self.memory = next(bits for bits in range(3, 11) if bits == 10 or 2**bits > min(seen, most))
+        self.failing += (1 - self.failing) / 2**self.memory
+
+    def price(self, share: Fraction, asked: Fraction) -> Fraction:
+        """What a retry costs after an attempt that cost such a share of a success; `asked`: seconds of Retry-After."""
+        serves = part(self.failing, Fraction(9, 10), Fraction(7, 10))
+        price = max(Fraction(1, 20), 1 - serves * (1 - share))
+        return min(price, Fraction(1, 4) / max(1, asked)) if asked else price
+
+    def repay(self, taken: Fraction) -> None:
+        """A call has succeeded whose retries took so much."""
+        self.balance = min(self.cap, self.balance + taken * part(self.failing, Fraction(4, 10), Fraction(3, 10)))
+
     def withdraw(self) -> bool:
         """Ask for one retry."""
-        if self.balance >= 1:
-            self.balance -= 1
+        return self.take(Fraction(1), 0)
+
+    def take(self, price: Fraction, lenders: int) -> bool:
+        """Ask for what costs so much."""
+        if self.balance >= price or self.balance - price >= -self.ratio * lenders:
+            self.balance -= price
         elif self._reserve_is_ready():
             self.armed = False
             self.reserved += 1

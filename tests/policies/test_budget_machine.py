@@ -1,4 +1,4 @@
-"""The retry budget against its oracle: any sequence of successes, retries, refunds, changes and time."""
+"""The retry budget against its oracle: any sequence of successes, failures, retries, refunds, changes and time."""
 
 from __future__ import annotations
 
@@ -59,9 +59,37 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule()
     def retry(self):
-        if abs(self.oracle.balance - 1) < CLOSE:  # a hair from one: which side of it is a question of rounding
-            self.oracle.balance = Fraction(round(self.budget.balance * SECOND), SECOND)
+        self.take_sides(Fraction(1), 0)
         assert self.budget.withdraw() == self.oracle.withdraw()
+
+    def take_sides(self, price, lenders):
+        """A hair from where it may be taken: which side of it is a question of rounding."""
+        oracle = self.oracle
+        if min(abs(oracle.balance - price), abs(oracle.balance - price + oracle.ratio * lenders)) < CLOSE:
+            oracle.balance = Fraction(round(self.budget.balance * SECOND), SECOND)
+
+    @rule(count=st.integers(1, 40), underway=st.sampled_from([1, 31, 32, 200, 5000]))
+    def fail(self, count, underway):
+        for _ in range(count):
+            self.oracle.attempt_failed(underway)
+            self.budget._attempt_failed(underway)
+
+    @rule(
+        share=st.sampled_from([Fraction(0), Fraction(1, 50), Fraction(1, 4), Fraction(1)]),
+        asked=st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(1), Fraction(60)]),
+        lenders=st.sampled_from([0, 1, 3, 100]),
+        succeeds=st.booleans(),
+    )
+    def retry_at_its_price(self, share, asked, lenders, succeeds):
+        price = self.oracle.price(share, asked)
+        self.take_sides(price, lenders)
+        taken = self.budget._take(float(share), int(asked * SECOND), lenders)
+        assert (taken is not None) == self.oracle.take(price, lenders)
+        if taken is not None:
+            assert abs(taken - price) < CLOSE
+            if succeeds:
+                self.budget._repay(taken)
+                self.oracle.repay(price)
 
     @rule()
     def refund(self):
@@ -86,7 +114,8 @@ class BudgetMachine(RuleBasedStateMachine):
         assert (seen.successes, seen.rejected) == (oracle.deposits, oracle.refused)
         assert (seen.calls - seen.rejected, seen.reserved) == (oracle.withdrawals, oracle.reserved)
         assert seen.cancelled == oracle.refunds
-        assert 0 <= seen.balance <= self.budget.config.cap
+        assert abs(seen.failing - oracle.failing) < CLOSE
+        assert seen.balance <= self.budget.config.cap
 
     @precondition(lambda self: hasattr(self, "budget"))
     @invariant()

@@ -37,13 +37,16 @@ cdef class Backoff:
         cap_ns: The longest wait, >= *base_ns*.
 
         factor: What a wait grows by, >= 1.
+
+        reach: The share of the time left that a retry waits whose dependency has not answered since, 0 to 1.
     """
 
-    def __cinit__(self, str kind, int64_t base_ns, int64_t cap_ns, double factor):
+    def __cinit__(self, str kind, int64_t base_ns, int64_t cap_ns, double factor, double reach=0.0):
         self.backoff.kind = _KINDS[kind]
         self.backoff.base_ns = base_ns
         self.backoff.cap_ns = cap_ns
         self.backoff.factor = factor
+        self.backoff.reach = reach
         self.backoff.random = &_random
 
     def delay_ns(self, uint64_t attempt, int64_t previous_ns=0, draw=None):

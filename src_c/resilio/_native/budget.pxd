@@ -14,16 +14,19 @@ cdef extern from "rs_lock.h":
 cdef extern from "budget.h":
     const int64_t RS_BUDGET_NEVER
     const int64_t RS_BUDGET_ONE
-    const int64_t RS_BUDGET_ASKED_FOR
     ctypedef struct rs_budget:
         int64_t balance, ratio, cap, initial
         int64_t tick_ns, aged_ns
         int64_t reserve_gap_ns, reserve_ns
-        uint64_t deposits, withdrawals, reserved, refused, refunds
+        int64_t failing, success_ns
+        uint64_t deposits, withdrawals, reserved, refused, refunds, failures, repaid
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_take(rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders) noexcept nogil
+    void rs_budget_failed(rs_budget *budget, int64_t underway) noexcept nogil
+    int64_t rs_budget_price(const rs_budget *budget, int64_t share, int64_t asked_ns) noexcept nogil
+    void rs_budget_repay(rs_budget *budget, int64_t taken) noexcept nogil
     void rs_budget_put_back(rs_budget *budget, int64_t price) noexcept nogil
     void rs_budget_refund(rs_budget *budget) noexcept nogil
     double rs_budget_balance(rs_budget *budget, int64_t now_ns) noexcept nogil
@@ -52,11 +55,12 @@ cdef extern from "backoff.h":
     ctypedef struct rs_backoff:
         uint8_t kind
         int64_t base_ns, cap_ns
-        double factor
+        double factor, reach
         rs_random *random
     uint64_t rs_random_reseed(rs_random *random, uint64_t state) noexcept nogil
     int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns, double draw) noexcept nogil
     int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns) noexcept nogil
+    int64_t rs_backoff_reach(const rs_backoff *backoff, int64_t left_ns) noexcept nogil
     int64_t rs_backoff_spread(rs_random *random, int64_t asked_ns, int64_t room_ns) noexcept nogil
 
 

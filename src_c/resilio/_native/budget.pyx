@@ -107,6 +107,39 @@ cdef class RetryBudget:
         rs_budget_refund(&self.budget)
         rs_lock_release(&self.lock)
 
+    def _attempt_failed(self, int64_t underway=1):
+        """Take note of an attempt that has failed, while so many calls were under way."""
+        rs_lock_acquire(&self.lock)
+        rs_budget_failed(&self.budget, underway)
+        rs_lock_release(&self.lock)
+
+    def _take(self, double share=1.0, int64_t asked_ns=0, int64_t underway=0):
+        """
+        Take what a retry costs, as `withdraw` takes 1.
+
+        Args:
+            share: What the failed attempt has cost, of what a success costs, 0 to 1.
+
+            asked_ns: What the dependency has asked for; 0: nothing.
+
+            underway: Calls under way, which lend.
+
+        Returns:
+            What was taken; None: there is none.
+        """
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        cdef int64_t price = rs_budget_price(&self.budget, <int64_t>(share * RS_BUDGET_ONE), asked_ns)
+        cdef bint taken = rs_budget_take(&self.budget, now_ns, price, underway)
+        rs_lock_release(&self.lock)
+        return price / 1e9 if taken else None
+
+    def _repay(self, double taken):
+        """Give back of what the retries of a call took that has succeeded."""
+        rs_lock_acquire(&self.lock)
+        rs_budget_repay(&self.budget, <int64_t>(taken * RS_BUDGET_ONE + 0.5))
+        rs_lock_release(&self.lock)
+
     def reset(self):
         """Begin again with the initial balance; the counters stay."""
         cdef int64_t now_ns = rs_clock_now(_clock)
@@ -160,6 +193,9 @@ cdef class RetryBudget:
             "reserved": copy.reserved,
             "refused": copy.refused,
             "refunds": copy.refunds,
+            "failing": copy.failing / 1e9,
+            "failures": copy.failures,
+            "repaid": copy.repaid,
         }
 
 

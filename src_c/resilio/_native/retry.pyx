@@ -14,8 +14,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.budget cimport (
-    RS_BUDGET_ASKED_FOR, RS_BUDGET_ONE, Backoff, RetryBudget, rs_backoff_delay, rs_budget_deposit, rs_budget_object,
-    rs_budget_put_back, rs_budget_take, spread_ns,
+    Backoff, RetryBudget, rs_backoff_delay, rs_backoff_reach, rs_budget_deposit, rs_budget_failed, rs_budget_object,
+    rs_budget_price, rs_budget_put_back, rs_budget_repay, rs_budget_take, spread_ns,
     rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
@@ -50,13 +50,21 @@ cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
     object PyContextVar_Set(object, object)
 
+cdef extern from "pace.h":
+    ctypedef struct rs_pace:
+        int64_t latest, usual
+    void rs_pace_saw(rs_pace *pace, int64_t took_ns) noexcept nogil
+    int rs_pace_is_slow(const rs_pace *pace) noexcept nogil
+    int64_t rs_pace_share(const rs_pace *pace, int64_t took_ns) noexcept nogil
+
 cdef extern from *:
     """
     #include "budget_object.h"
+    #include "pace.h"
     #include "strategy.h"
     typedef struct rs_run rs_run;
     typedef int (*rs_asked)(rs_gate *, rs_slot *, void *);
-    typedef struct { rs_gate gate; void *methods; rs_budget_object *budget; } rs_retry;
+    typedef struct { rs_gate gate; void *methods; rs_budget_object *budget; rs_pace pace; } rs_retry;
     """
     enum:
         RS_LISTEN_RETRIED
@@ -64,6 +72,7 @@ cdef extern from *:
     ctypedef int (*rs_asked)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_retry:
         rs_budget_object *budget
+        rs_pace pace
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef uint64_t UNLIMITED = 2147483647
@@ -90,6 +99,9 @@ cdef class Options:
     cdef object replayable          # may arguments be passed again? None: as they look
     cdef tuple named                # refusals and passed deadlines that `on` lists by class
 
+    cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
+        return 0 if self.native is None else rs_backoff_reach(&self.native.backoff, left_ns)
+
     cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
         if self.native is not None:
             return rs_backoff_delay(&self.native.backoff, attempt, previous)
@@ -100,6 +112,8 @@ cdef class RetryGate(Gate):
     """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
 
     cdef rs_budget_object *paid     # the budget as C sees it, which looks for it here: first
+    cdef rs_pace pace_              # of attempts that succeed
+    cdef int64_t troubled           # calls under way of which an attempt has failed
     cdef Options _options
     cdef uint64_t retries
     cdef uint64_t stops[10]
@@ -171,6 +185,15 @@ cdef class RetryGate(Gate):
         return self.options().budget
 
     @property
+    def pace(self):
+        """What attempts take that succeed, in seconds: the latest, and as a rule; 0: not known."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        cdef rs_pace copy = self.pace_
+        rs_lock_release(&gate.lock)
+        return copy.latest / 1e9, copy.usual / 1e9
+
+    @property
     def replayable(self):
         """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
         return self.options().replayable
@@ -206,15 +229,11 @@ cdef class RetryGate(Gate):
     ) except -1:
         """Why what has ended so is not tried again; GO: it is, after tries.delay_ns, and that is paid for."""
         cdef Options options = self.options()
-        if error is not None:
-            if unnamed(options, error):
-                return DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
-            if outcome != RS_FAILURE:
-                return NOT_RETRYABLE
-            if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
-                return NESTED
-            if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
-                return NESTED
+        cdef int reason = GO if error is None else self.concerns(tries, options, error, outcome, slot, end)
+        if reason != GO:
+            return reason
+        cdef RetryBudget budget = payer(options, tries, slot, end)
+        note_failure(self, tries, budget, error)
         if tries.attempt >= options.attempts:
             return ATTEMPTS
         subject = value if error is None else error
@@ -231,57 +250,27 @@ cdef class RetryGate(Gate):
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0
-        cdef int64_t left
         cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline <= now:             # whatever was asked for: the attempt has ended after it
             return DEADLINE
-        if asked > options.max_retry_after_ns:
-            tries.delay_ns = asked
-            return RETRY_AFTER
-        cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
-        cdef int64_t room = options.max_retry_after_ns - asked
-        if deadline != RS_NEVER:
-            left = deadline - now - self.median_ns()
-            if left < delay:
-                tries.delay_ns = asked
-                return RETRY_AFTER if deadline - now < asked else DEADLINE
-            room = min(room, (left - asked) // 2)   # the attempt needs time too
-        if asked:
-            delay = max(delay, spread_ns(asked, room))
-        if delay > 0 and threaded and not api.may_block():
+        reason = plan(self, tries, options, budget, asked, deadline, now)
+        if reason != GO:
+            return reason
+        if tries.delay_ns > 0 and threaded and not api.may_block():
             return WOULD_BLOCK
-        tries.delay_ns = delay
-        return GO if self.pay(tries, options, slot, end, RS_BUDGET_ASKED_FOR if asked else RS_BUDGET_ONE, now) else BUDGET
+        return GO if pay(self, tries, budget, asked, now) else BUDGET
 
-    cdef bint pay(self, Tries tries, Options options, rs_slot *slot, rs_end *end, int64_t price, int64_t now) except -1:
-        """Nested retries draw on the budget that their success pays in to: the outermost. Calls under way here lend to it."""
-        cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        cdef int64_t lenders
-        cdef bint taken
-        cdef RetryBudget budget = _payer(NULL if end == NULL else end.run, slot, tries.scope)
-        if budget is None:
-            budget = options.budget
-        if budget is not None:
-            rs_lock_acquire(&gate.lock)
-            lenders = gate.counters.inflight
-            rs_lock_release(&gate.lock)
-            budget_acquire(&budget.lock)
-            taken = rs_budget_take(&budget.budget, now, price, lenders)
-            budget_release(&budget.lock)
-            if not taken:
-                return False
-        tries.paid_by = budget
-        tries.price = price
-        return True
-
-    cdef int64_t median_ns(self) noexcept:
-        cdef int64_t median = 0
-        cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        rs_lock_acquire(&gate.lock)
-        if gate.counters.successes >= ENOUGH:
-            median = rs_histogram_quantile(&gate.latency, 0.5)
-        rs_lock_release(&gate.lock)
-        return median
+    cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot, rs_end *end) except -1:
+        """GO: such an error is this retry's to try again; else why it is not."""
+        if unnamed(options, error):
+            return DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
+        if outcome != RS_FAILURE:
+            return NOT_RETRYABLE
+        if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
+            return NESTED
+        if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
+            return NESTED
+        return GO
 
     cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
         cdef Tries tries = None if slot.extra == NULL else <Tries>slot.extra
@@ -299,16 +288,18 @@ cdef class RetryGate(Gate):
             return RS_AGAIN
         if error is None and end.outcome != RS_FAILURE:    # what `failed_if` cannot judge is no reason to do it again
             if tries is not None:
+                tries.answered(end.now_ns)
                 tries.leave()
             return RS_PASS
         if tries is None:
             tries = Tries(self)
-            tries.began_ns = slot.admitted_ns
+            tries.began_ns = tries.attempt_ns = slot.admitted_ns
             Py_INCREF(tries)
             slot.extra = <PyObject *>tries
         elif not end.called:            # refused inside: the retry has not reached the callee
             tries.give_back()
         tries.attempt += 1
+        tries.trouble()
         value = None if end.value == NULL else <object>end.value
         reason = self.decide(
             tries, error, value, end.outcome, slot, end, end.place == RS_IN_THREAD and end.call == NULL, end.now_ns
@@ -404,4 +395,5 @@ def release(value, bint may_await):
 
 
 include "retry_scopes.pxi"
+include "retry_paying.pxi"
 include "retry_tries.pxi"

@@ -24,6 +24,7 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.generation = <uint64_t>slot.mark << 1
+    slot.amount = request.func != NULL  # of blocks, as of streams, their Tries know what an attempt takes
     if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
         slot.generation |= PAID_OUTSIDE
     return 0
@@ -43,6 +44,8 @@ cdef int retry_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, in
 cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
     """A success pays in, once for a call however many retries are around it."""
     cdef rs_budget_object *budget = (<rs_retry *>gate).budget
+    if outcome == RS_SUCCESS and slot.extra == NULL and slot.amount and slot.first_ns == 0:
+        rs_pace_saw(&(<rs_retry *>gate).pace, latency)
     if outcome == RS_SUCCESS and not slot.generation & PAID_OUTSIDE and budget != NULL:
         budget_acquire(&budget.lock)
         rs_budget_deposit(&budget.budget, now)

@@ -21,8 +21,11 @@ cdef class Tries:
     cdef Scope scope
     cdef RetryBudget paid_by            # what the last retry was taken out of; None: it was free
     cdef int64_t price                  # and how much
+    cdef int64_t taken                  # by all retries of the call
     cdef int64_t began_ns, delay_ns, resume_ns
+    cdef int64_t attempt_ns             # when the attempt under way began
     cdef uint64_t attempt               # how many have ended
+    cdef bint troubled                  # counted among the gate's
     cdef bint releasing                 # what is awaited is the end of a failed result
     cdef int reason
     cdef str one_shot                   # the argument that the first attempt has used up; empty: none may be passed again
@@ -31,11 +34,13 @@ cdef class Tries:
     def __cinit__(self, RetryGate gate):
         self.gate = gate
         self.reason = GO
-        self.began_ns = api.now_ns()
+        self.began_ns = self.attempt_ns = api.now_ns()
 
     def __dealloc__(self):
         if self.scope is not None:
             self.scope.end()
+        if self.troubled:
+            trouble(self.gate, -1)
 
     @property
     def number(self):
@@ -88,6 +93,10 @@ cdef class Tries:
         """Report that an attempt has returned a result which is a failure; see `raised`."""
         return self.next_after(None, value, RS_FAILURE, threaded)
 
+    def succeeded(self):
+        """Report that an attempt has succeeded."""
+        self.answered(api.now_ns())
+
     def refund(self):
         """Report that the next attempt was not made."""
         self.give_back()
@@ -95,6 +104,7 @@ cdef class Tries:
     cdef object next_after(self, object error, object value, int outcome, bint threaded):
         cdef int64_t now = api.now_ns()
         self.attempt += 1
+        self.trouble()
         cdef int reason = self.gate.decide(self, error, value, outcome, NULL, NULL, threaded, now)
         if reason == GO:
             self.go_on(error, now)
@@ -118,10 +128,31 @@ cdef class Tries:
         """A refusal, or what an outer retry takes care of, says nothing by itself."""
         return self.reason in (REFUSED, NESTED) and self.ended is None
 
+    cdef int trouble(self) noexcept:
+        if not self.troubled:
+            self.troubled = True
+            trouble(self.gate, 1)
+        return 0
+
+    cdef int answered(self, int64_t now) noexcept:
+        """The last attempt has succeeded: what the retries took comes back, unless successes are slow now."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self.gate
+        rs_lock_acquire(&gate.lock)
+        rs_pace_saw(&self.gate.pace_, max(<int64_t>0, now - self.attempt_ns))
+        cdef bint slow = rs_pace_is_slow(&self.gate.pace_)
+        rs_lock_release(&gate.lock)
+        if self.taken and not slow and self.paid_by is not None:
+            budget_acquire(&self.paid_by.lock)
+            rs_budget_repay(&self.paid_by.budget, self.taken)
+            budget_release(&self.paid_by.lock)
+        self.taken = 0
+        return 0
+
     cdef int give_back(self) except -1:
         if self.paid_by is not None:
             budget_acquire(&self.paid_by.lock)
             rs_budget_put_back(&self.paid_by.budget, self.price)
+            self.taken -= self.price
             budget_release(&self.paid_by.lock)
             self.paid_by = None
         return 0
@@ -130,7 +161,7 @@ cdef class Tries:
         if self.ended is None:
             self.ended = []
         self.ended.append((error, now, self.delay_ns))
-        self.resume_ns = now + self.delay_ns
+        self.resume_ns = self.attempt_ns = now + self.delay_ns
         self.gate.count(GO)
         if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_RETRIED:
             _events.retried(self.gate, self.attempt, error, self.delay_ns / 1e9)
