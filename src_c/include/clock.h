@@ -48,7 +48,9 @@ static inline int rs_clock_read_tsc(rs_clock *clock, int64_t *ns)
     uint64_t limit = RS_CLOCK_LOAD(clock->limit);
     *ns = RS_CLOCK_LOAD(clock->anchor_ns) + (int64_t)(ticks * RS_CLOCK_LOAD(clock->scale) >> 32);
     atomic_thread_fence(memory_order_acquire);
-    return ticks < limit && (sequence & 1) == 0 && RS_CLOCK_LOAD(clock->sequence) == sequence;
+    /* One by one: of a chain as a whole the compiler does not see which way each link goes. */
+    return __builtin_expect(ticks < limit, 1) && __builtin_expect((sequence & 1) == 0, 1)
+           && __builtin_expect(RS_CLOCK_LOAD(clock->sequence) == sequence, 1);
 }
 #endif
 

@@ -185,7 +185,8 @@ static inline void rs_hedging_halve(rs_histogram *histogram)
     }
 }
 
-static inline void rs_hedging_refresh(rs_hedging *hedging)
+/* Rare, and so apart: inlined, it costs each sample registers to save. */
+static __attribute__((noinline)) void rs_hedging_refresh(rs_hedging *hedging)
 {
     hedging->unseen = 0;
     if (hedging->quantile <= 0) {
@@ -237,10 +238,8 @@ static inline void rs_hedging_medians(rs_hedging *hedging, int64_t ns, int stopp
         rs_hedging_age(hedging, now_ns);
 }
 
-static inline void rs_hedging_next_epoch(rs_hedging *hedging, int64_t now_ns)
+static __attribute__((noinline)) void rs_hedging_next_epoch(rs_hedging *hedging, int64_t now_ns)
 {
-    if (hedging->epoch_samples < RS_HEDGING_EPOCH_CALLS || now_ns - hedging->epoch_ns < RS_HEDGING_EPOCH_NS)
-        return;
     rs_hedging_halve(&hedging->ended);
     rs_hedging_halve(&hedging->stopped);
     hedging->epoch_samples = 0;
@@ -265,7 +264,8 @@ static inline void rs_hedging_sample(rs_hedging *hedging, int64_t ns, int stoppe
     hedging->epoch_samples++;
     rs_histogram_record_n(stopped ? &hedging->stopped : &hedging->ended, ns, RS_HEDGING_WEIGHT);
     rs_hedging_medians(hedging, ns, stopped, now_ns);
-    rs_hedging_next_epoch(hedging, now_ns);
+    if (hedging->epoch_samples >= RS_HEDGING_EPOCH_CALLS && now_ns - hedging->epoch_ns >= RS_HEDGING_EPOCH_NS)
+        rs_hedging_next_epoch(hedging, now_ns);
     if (rs_hedging_stale(hedging))
         rs_hedging_refresh(hedging);
 }

@@ -170,17 +170,19 @@ static inline void rs_histogram_record(rs_histogram *histogram, int64_t ns)
     if (__builtin_expect((uint64_t)ns > RS_HISTOGRAM_MAX_NS, 0))
         ns = ns < 0 ? 0 : RS_HISTOGRAM_MAX_NS;
     rs_histogram_page *page = histogram->page[rs_histogram_locate(ns, &cell)];
-    if (__builtin_expect(page == NULL || page->low[cell] == UINT32_MAX, 0)) {
+    if (__builtin_expect(page == NULL, 0) || __builtin_expect(page->low[cell] == UINT32_MAX, 0)) {
         rs_histogram_record_n(histogram, ns, 1);
         return;
     }
     page->low[cell]++;
     page->total++;
     histogram->count++;
-    rs_histogram_add_sum(histogram, (uint64_t)ns, 0);
-    if (ns < histogram->min)
+    histogram->sum += (uint64_t)ns;
+    if (__builtin_expect(histogram->sum < (uint64_t)ns, 0))
+        histogram->sum_high++;
+    if (__builtin_expect(ns < histogram->min, 0))
         histogram->min = ns;
-    if (ns > histogram->max)
+    if (__builtin_expect(ns > histogram->max, 0))
         histogram->max = ns;
 }
 

@@ -208,6 +208,38 @@ def test_a_closed_loop_takes_its_tasks_with_it(factory: Any) -> None:
     assert_no_leaks(pool)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("factory", LOOPS)
+def test_loops_that_take_turns_keep_each_their_own(factory: Any) -> None:
+    """Of loops that run by turns in one thread each keeps its own tasks, which go with that one and with no other."""
+
+    async def turn() -> weakref.ref[asyncio.Task[None]]:
+        task = forget(timeout(30.0)(hang)())
+        await asyncio.sleep(0)
+        return task
+
+    def begin() -> tuple[asyncio.AbstractEventLoop, list[weakref.ref[Any]], list[weakref.ref[Any]]]:
+        gone, stays = factory(), factory()
+        for loop in (gone, stays):
+            loop.set_exception_handler(lambda *_: None)  # "Task was destroyed but it is pending!"
+        tasks = [loop.run_until_complete(turn()) for loop in (gone, stays) * 3]
+        gc.collect()
+        assert all(task() is not None for task in tasks)
+        gone.close()
+        return stays, [weakref.ref(gone), *tasks[::2]], tasks[1::2]
+
+    loop, left, kept = begin()
+    gc.collect()
+    gc.collect()
+    assert [thing() for thing in left] == [None] * 4
+    assert all(task() is not None for task in kept)
+    loop.close()
+    del loop
+    gc.collect()
+    gc.collect()
+    assert [task() for task in kept] == [None] * 3
+
+
 def test_a_loop_without_attributes_keeps_nothing_and_works() -> None:
     """Loops written in C or with slots allow none; tasks that somebody keeps are interrupted all the same."""
 

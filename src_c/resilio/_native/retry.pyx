@@ -82,6 +82,11 @@ cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", 
 
 
 include "strategy_fault.pxi"
+cdef extern from *:
+    """
+    static RS_APART int rs_retry_in_paying_scope(void);
+    """
+
 include "retry_hooks.pxi"
 
 

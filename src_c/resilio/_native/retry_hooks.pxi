@@ -30,15 +30,11 @@ cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) 
     return 0
 
 
-cdef bint in_paying_scope() noexcept:
+cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
     try:
         return _payer(NULL, NULL, None) is not None
     except Exception:
         return False
-
-
-cdef int retry_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
-    return RS_ADMITTED
 
 
 cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
@@ -82,7 +78,6 @@ retry_ops.kind = "retry"
 retry_ops.error = "ResilienceError"
 retry_ops.reasons = retry_reasons
 retry_ops.prepare = retry_prepare
-retry_ops.admit = retry_admit
 retry_ops.settle = retry_settle
 retry_ops.strategy = &retry_strategy
 retry_ops.pristine = retry_pristine

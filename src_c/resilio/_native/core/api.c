@@ -1,9 +1,11 @@
 /* What core offers to strategies, which are modules of their own. */
 #include "call.h"
 
-static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context)
+typedef int asking(rs_gate *, rs_slot *, void *);
+
+static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_gate_ops *kind, asking *ask, void *context)
 {
-    for (const rs_frame *frame = *rs_ambient(); frame; frame = frame->outer) {
+    for (; frame; frame = frame->outer) {
         if (frame->run == run)
             continue;
         if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
@@ -16,6 +18,12 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, int (*ask)(rs_gate 
         }
     }
     return 0;
+}
+
+static int outer(const rs_run *run, const rs_gate_ops *kind, asking *ask, void *context)
+{
+    const rs_frame *frame = *rs_ambient();
+    return frame ? ask_from(frame, run, kind, ask, context) : 0;
 }
 
 static rs_gate *outside(PyObject *call, int stage, const char *kind)

@@ -301,9 +301,18 @@ void rs_call_settle_dropped(CallObject *self)
     rs_run_drop(&self->run, self->state == WAITING, 1, rs_clock_now(rs_clk));
 }
 
+static inline void keep_or_untrack(CallObject *self)
+{
+#ifdef RS_KEEP_CALLS
+    Py_SET_REFCNT(self, 1);
+#else
+    PyObject_GC_UnTrack(self);
+#endif
+}
+
 /* The last reference but the freelist's is gone. A collection under way must not find it without one, nor keep it in its list of
    what is to be cleared: the next call would be. */
-static inline void resurrect(CallObject *self)
+static void resurrect(CallObject *self)
 {
     if (RS_UNLIKELY(self->weakrefs != NULL)) {
         PyObject_GC_UnTrack(self);
@@ -314,41 +323,55 @@ static inline void resurrect(CallObject *self)
     if (RS_UNLIKELY(self->met))
         rs_call_make_young(self);
     self->met = 0;
-    Py_SET_REFCNT(self, 1);
-#else
-    PyObject_GC_UnTrack(self);
 #endif
+    keep_or_untrack(self);
+}
+
+/* Has it nothing but what its end has left, which nearly all have? */
+static inline int is_empty(const CallObject *self)
+{
+    return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner | (uintptr_t)self->frame.view)
+            | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger | (uintptr_t)self->total)
+            | (uint8_t)(self->met | self->in_use | (self->state ^ DONE)) | (uint16_t)(self->run.n ^ self->run.base)
+            | ((uintptr_t)self->run.slots ^ (uintptr_t)self->slots)) == 0;
+}
+
+static RS_APART void make_empty(CallObject *self)
+{
+    resurrect(self);
+    if (self->in_use || self->context)
+        rs_call_end_timer(self);
+    if (self->state == CREATED)
+        warn_never_awaited(self);
+    Py_CLEAR(self->inner);          /* the user's cleanup runs first, inside its permit */
+    if (self->run.n != self->run.base)
+        rs_call_settle_dropped(self);
+    if (self->frame.view)
+        rs_frame_end(&self->frame);
+    if (self->total != 0 || self->kwnames)
+        rs_call_drop_args(self);
+    if (self->run.ledger) {
+        rs_ledger_drop(&self->run.ledger);
+        self->run.lent = 0;
+    }
+    if (self->run.slots != self->slots) {
+        PyMem_Free(self->run.slots);
+        self->run.slots = self->slots;
+    }
+    Py_CLEAR(self->origin);
 }
 
 void rs_call_dealloc(CallObject *self)
 {
-    resurrect(self);
-    if (RS_UNLIKELY(self->in_use || self->context))
-        rs_call_end_timer(self);
-    if (RS_UNLIKELY(self->state == CREATED))
-        warn_never_awaited(self);
-    Py_CLEAR(self->inner);          /* the user's cleanup runs first, inside its permit */
-    if (RS_UNLIKELY(self->run.n != self->run.base))
-        rs_call_settle_dropped(self);
-    if (RS_UNLIKELY(self->frame.view != NULL))
-        rs_frame_end(&self->frame);
-    if (RS_UNLIKELY(self->total != 0 || self->kwnames))
-        rs_call_drop_args(self);
+    if (RS_LIKELY(is_empty(self)))
+        keep_or_untrack(self);
+    else
+        make_empty(self);
     PyObject *stop = self->stop;
     if (stop) {
         self->stop = NULL;              /* a collection may come while what it carried is freed */
         rs_call_recycle_stop(stop);
     }
-    if (RS_UNLIKELY(self->run.ledger != NULL)) {
-        rs_ledger_drop(&self->run.ledger);
-        self->run.lent = 0;
-    }
-    if (RS_UNLIKELY(self->run.slots != self->slots)) {
-        PyMem_Free(self->run.slots);
-        self->run.slots = self->slots;
-    }
-    if (RS_UNLIKELY(self->origin != NULL))
-        Py_CLEAR(self->origin);
     PyObject *guard = (PyObject *)self->guard, *func = self->func, *pipe = (PyObject *)self->pipe;
     self->guard = NULL;
     self->func = NULL;

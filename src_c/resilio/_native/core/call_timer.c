@@ -9,7 +9,6 @@
 #include "call.h"
 #include "loop_wheel.h"
 
-static PyObject *name_cancelling, *name_uncancel;
 static PyObject *current_task;
 #if PY_VERSION_HEX < 0x030C0000
 static PyObject *current_tasks;
@@ -62,12 +61,31 @@ static PyObject *task_of(PyObject *loop)
     return task;
 }
 
-/* What the task says of how often it was cancelled. Its method's name is made once. */
-static long cancelling_of(PyObject *task, const char *method, PyObject **name)
+/* A method of a task that says how often it was cancelled; looked up once for the class that tasks are of, if nothing can change it. */
+typedef struct {
+    const char *name;
+    PyTypeObject *type;
+    PyObject *method;
+} counting;
+static counting cancelling = {"cancelling", NULL, NULL}, uncancel = {"uncancel", NULL, NULL};
+
+static RS_APART PyObject *look_up_and_call(PyObject *task, counting *by)
 {
-    if (RS_UNLIKELY(*name == NULL))
-        *name = PyUnicode_InternFromString(method);
-    PyObject *count = *name ? PyObject_CallMethodNoArgs(task, *name) : NULL;
+    PyTypeObject *type = Py_TYPE(task);
+    PyObject *found = PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) ? PyObject_GetAttrString((PyObject *)type, by->name) : NULL;
+    PyObject *none = NULL;
+    if (found && __atomic_compare_exchange_n(&by->method, &none, found, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        __atomic_store_n(&by->type, type, __ATOMIC_RELEASE);        /* both are kept for the life of the process */
+    else
+        Py_XDECREF(found);
+    PyErr_Clear();
+    return PyObject_CallMethod(task, by->name, NULL);
+}
+
+static long cancelling_of(PyObject *task, counting *by)
+{
+    PyObject *count = RS_LIKELY(Py_TYPE(task) == __atomic_load_n(&by->type, __ATOMIC_ACQUIRE))
+        ? PyObject_Vectorcall(by->method, &task, 1, NULL) : look_up_and_call(task, by);
     long n = count ? PyLong_AsLong(count) : -1;
     Py_XDECREF(count);
     if (RS_LIKELY(n >= 0))
@@ -100,7 +118,7 @@ void rs_call_arm(CallObject *self)
     }
     self->in_use = 1;
     if (self->task == NULL && (self->task = task_of(loop)) != NULL)
-        self->cancelling = cancelling_of(self->task, "cancelling", &name_cancelling);
+        self->cancelling = cancelling_of(self->task, &cancelling);
     if (RS_UNLIKELY(self->task == NULL))
         rs_drop_error();
     else if (self->keep.keeper == NULL)
@@ -113,11 +131,13 @@ void rs_call_end_timer(CallObject *self)
     int raises = PyErr_Occurred() != NULL;
     if (raises)
         PyErr_Fetch(&type, &value, &traceback);
-    rs_timer_disarm(&self->timer);
+    if (self->in_use) {
+        rs_timer_disarm(&self->timer);
+        rs_keep_end(&self->keep);
+        Py_CLEAR(self->task);
+    }
     self->in_use = 0;
     self->run.interrupt = RS_UNINTERRUPTED;
-    rs_keep_end(&self->keep);
-    Py_CLEAR(self->task);
     Py_CLEAR(self->context);
     if (raises)
         PyErr_Restore(type, value, traceback);
@@ -126,7 +146,7 @@ void rs_call_end_timer(CallObject *self)
 /* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */
 int rs_call_ending(CallObject *self)
 {
-    return self->run.interrupt || (self->task && cancelling_of(self->task, "cancelling", &name_cancelling) > self->cancelling);
+    return self->run.interrupt || (self->task && cancelling_of(self->task, &cancelling) > self->cancelling);
 }
 
 /* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: its task is being interrupted or cancelled at this moment.
@@ -169,7 +189,7 @@ int rs_call_settle_interrupt(PyObject *call, rs_end *end)
     CallObject *self = (CallObject *)call;
     int reason = self->run.interrupt, cancelled = 0;
     if (self->task)
-        cancelled = cancelling_of(self->task, "uncancel", &name_uncancel) > self->cancelling;
+        cancelled = cancelling_of(self->task, &uncancel) > self->cancelling;
     self->run.interrupt = RS_UNINTERRUPTED;
     end->cancelled = (uint8_t)cancelled;
     end->fired = (uint8_t)(cancelled ? RS_UNINTERRUPTED : reason);

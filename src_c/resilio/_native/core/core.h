@@ -95,7 +95,7 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
 /* Does this gate, in this pipeline, look at answers at all? */
 static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 {
-    return gate->judge_value || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
+    return RS_UNLIKELY(gate->judge_value != NULL) || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
 }
 #define RS_JUDGES 6                  /* of a client: those of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);

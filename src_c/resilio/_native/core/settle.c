@@ -98,7 +98,7 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         gate->counters.failures++;
     else
         gate->counters.ignored++;
-    if (outcome != RS_IGNORED && !(gate->timeless & RS_NO_LATENCY))
+    if (RS_LIKELY(outcome != RS_IGNORED) && RS_LIKELY(!(gate->timeless & RS_NO_LATENCY)))
         rs_histogram_record(&gate->latency, latency);
     if (RS_LIKELY(held)) {
         gate->counters.inflight--;
