@@ -34,34 +34,33 @@ KEPT_UP = 0.01
 
 def untrue(runs: dict[str, Any]) -> list[str]:
     """Counts that follow from what the policies are, on a machine of any speed, and do not hold."""
-    bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
     plain, hedged = runs["spike"]["bare"], runs["spike"]["guarded"]
-    naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
+    budgeted = runs["storm"]["guarded"]
     # A tenth of all successes, what a budget begins with, and its reserve.
     paid = 0.1 * budgeted["offered"] + 2 + 1
     pairs = list(runs.values())
     holds = {
         "all is answered": all(run["offered"] == run["answered"] > 0 for pair in pairs for run in pair.values()),
         "both runs have the same load": all(pair["bare"]["offered"] == pair["guarded"]["offered"] for pair in pairs),
-        "fewer calls are sent": guarded["calls_sent"] < bare["calls_sent"],
-        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
         "copies are few": plain["calls_sent"] <= 1.0 and hedged["calls_sent"] <= 1.1,
-        "naive retries multiply": naive["calls_sent"] > budgeted["calls_sent"],
         "the budget holds": budgeted["calls_sent"] <= 1.0 + paid / budgeted["offered"],
     }
     return [what for what, held in holds.items() if not held]
 
 
 def shortfalls(runs: dict[str, Any]) -> list[str]:
-    """What the guarded services did not do better in time, in the words of the table."""
+    """What the guarded services did not do better, in the words of the table, where calls are sent in time."""
     bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
     naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
     holds = {
+        "fewer calls are sent": guarded["calls_sent"] < bare["calls_sent"],
+        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
         "fewer calls while down": guarded["calls_while_down"] < bare["calls_while_down"],
         "the healthy neighbour waits less": guarded["checkout"]["p99"] < bare["checkout"]["p99"],
         "the healthy neighbour is served": guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"],
         "the healthy neighbour is not refused": "refused" not in guarded["checkout"]["outcomes"],
         "some calls are hedged": runs["spike"]["guarded"]["calls_sent"] > 1.0,
+        "naive retries multiply": naive["calls_sent"] > budgeted["calls_sent"],
         "naive retries do not recover": naive["recovery_seconds"] is None,
         "more orders are served": budgeted["success_rate"] > naive["success_rate"],
     }
@@ -73,9 +72,10 @@ def test_guarded_service_fares_better(tmp_path: Path) -> None:
     """
     At the same load the guarded service sends fewer calls into the outage and its healthy neighbour waits less.
 
-    Counts hold in every run. How long something takes is judged by a run in which the machine kept up with the load: on
-    a busy one orders were late in both runs, and three runs in a row failed. The pipes end only when every process that
-    inherited them has ended: that they end proves that none is left.
+    What a policy bounds holds in every run. What needs calls that are sent in time, naive retries that multiply too, is
+    judged by a run in which the machine kept up with the load: on a busy one calls were over before they were sent, and
+    three runs in a row failed. The pipes end only when every process that inherited them has ended: that they end
+    proves that none is left.
     """
     late = []
     for _ in range(3):
