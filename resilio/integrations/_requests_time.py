@@ -230,6 +230,7 @@ class TimedBody(RawBody):
             found = self._done(read, *args, **options)
         late = self._time.late()
         if late is not None:
+            self._inner.close()  # urllib3 knows of no error
             raise self._in_terms(late)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from resilio import (
 from resilio._native.core import seconds_left
 from resilio.integrations.httpx import Transport
 from resilio.integrations.requests import Adapter
+from resilio.testing import VirtualTime
 
 FOREVER = 600.0
 """Seconds: what the client's own timeout allows. A test that waits for that hangs, and is ended by the suite."""
@@ -306,6 +308,32 @@ def test_a_connection_that_has_no_time_for_tls_is_closed(client: Any, monkeypatc
         with client.opened(timeout(0.2)) as get, pytest.raises(CallTimeoutError):
             get(f"https://127.0.0.1:{listener.getsockname()[1]}/")
     assert [sock.fileno() for sock in connected] in ([-1], [])  # none: a busy machine was late before
+
+
+def test_the_connection_of_a_body_that_comes_too_late_is_closed(
+    client: Any, server: Misbehaving, vt: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that was read as the time passed: the connection of requests stayed open until it was collected."""
+    sockets, here = [], threading.get_ident()
+    recv_into, recv = socket.socket.recv_into, socket.socket.recv
+
+    def late(read: Any) -> Any:
+        def reads(sock: socket.socket, *args: Any) -> Any:
+            found = read(sock, *args)
+            if threading.get_ident() == here:  # and not the server's
+                sockets.append(sock)
+                vt.advance(3.0)
+            return found
+
+        return reads
+
+    with client.opened(pipeline(deadline(5.0), bulkhead(1))) as get:
+        monkeypatch.setattr(socket.socket, "recv_into", late(recv_into))
+        monkeypatch.setattr(socket.socket, "recv", late(recv))
+        with pytest.raises(DeadlineExceededError) as caught:
+            get(server.url + "/drip?n=0&every=0.02")
+        assert [sock.fileno() for sock in sockets] == [-1] * len(sockets) != []
+    assert caught.value.__traceback__ is not None  # it has all frames, and what is in them
 
 
 def test_a_passed_deadline_may_be_answered(client: Any, server: Misbehaving) -> None:
