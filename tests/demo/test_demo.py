@@ -113,10 +113,11 @@ def test_interrupted_demo_leaves_a_partial_result_and_no_process(tmp_path: Path)
     result = json.loads(output)
     assert not result["complete"]
     assert result["ended_early"] == "interrupted"
-    runs = [list(both) for both in result["runs"].values()]
-    assert (runs[0], runs[-1]) == (["bare", "guarded"], [])
-    bare = result["runs"]["outage"]["bare"]
-    assert 0 < bare["answered"] < bare["offered"]
+    first, *_, last = result["runs"].values()
+    assert list(first) == ["bare", "guarded"]
+    assert list(last) in ([], ["bare", "guarded"])  # it has begun where the first answers were seconds late
+    begun = [run for both in result["runs"].values() for run in both.values()]
+    assert 0 < sum(run["answered"] for run in begun) < sum(run["offered"] for run in begun)
 
 
 def test_missing_extra_is_named(
