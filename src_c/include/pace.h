@@ -1,7 +1,8 @@
 /* What the attempts of a client take that succeed, and whether they take longer than they used to.
  *
  * Three times, in ns: the mean of the latest 64 (`latest`), that of the latest 1024 (`steady`), and the least that `steady` has
- * been (`usual`), which goes up to it with a time constant of 16,384 attempts. A mean of fewer is that of all there are.
+ * been (`usual`), which goes up to it with a time constant of 16,384 attempts. A mean of fewer is that of all there are. What takes
+ * longer than twice the latest mean and a millisecond counts as that: few that take ten seconds say nothing about the others.
  *
  * It answers two questions of a retry. How much of a success has an attempt cost that took so long before it failed? And are
  * successes slow now, as those of a server are that has a queue? No Python.h; the owner locks.
@@ -14,6 +15,7 @@
 #define RS_PACE_STEADY 10
 #define RS_PACE_AGE 14
 #define RS_PACE_SLOWER(usual) ((usual) + (usual) / 2)       /* from there on successes are slow */
+#define RS_PACE_UNNOTICED_NS INT64_C(1000000)
 #define RS_PACE_ALL INT64_C(1000000000)     /* a share of 1 */
 
 typedef struct rs_pace {
@@ -24,6 +26,8 @@ typedef struct rs_pace {
 /* An attempt has succeeded, in *took_ns* >= 0. */
 static inline void rs_pace_saw(rs_pace *p, int64_t took_ns)
 {
+    int64_t most_ns = 2 * p->latest + RS_PACE_UNNOTICED_NS;
+    took_ns = took_ns < most_ns || p->seen == 0 ? took_ns : most_ns;
     if (__builtin_expect(p->seen < 1 << RS_PACE_STEADY, 0)) {
         int64_t number = ++p->seen;         /* while there are fewer, all means are of all there are */
         p->latest += (took_ns - p->latest) / (number < 1 << RS_PACE_LATEST ? number : 1 << RS_PACE_LATEST);
