@@ -1,5 +1,6 @@
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, final
+from threading import Lock
+from typing import Any, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -7,7 +8,9 @@ from resilio._native.core import Gate, Rest
 from resilio._streams import Inside
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
+__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_began", "stream_ended"]
+
+_T = TypeVar("_T")
 
 @final
 class AsyncioCutoff:
@@ -18,6 +21,7 @@ class AsyncioCutoff:
     def close(self, error: BaseException | None) -> bool: ...
     def here(self) -> bool: ...
 
+def locked(lock: Lock, function: Callable[..., _T], *args: Any) -> _T: ...
 def stream_began(gate: Gate) -> None: ...
 def stream_ended(gate: Gate, outcome: int) -> None: ...
 

@@ -20,6 +20,7 @@ from resilio import _context
 from resilio._backends import threads
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline, current
+from resilio._native.timing import locked
 from resilio.errors import DeadlineExceededError, OverloadedError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Threads:
         try:
             _wait(job, due_ns)
         finally:
-            in_time = self._claim(job)
+            in_time = locked(self._lock, self._claim, job)
         if not in_time:
             raise gate.timed_out(due_ns, seconds or 0.0)
         try:
@@ -165,26 +166,30 @@ class Threads:
     def _start(self, gate: TimeoutGate, job: Job) -> None:
         if self._pid != os.getpid():  # forked: the threads have stayed behind
             self._begin()
-        with self._lock:
-            if self._abandoned >= MOST_ABANDONED:
-                raise OverloadedError("timeout", gate.name, "abandoned_threads", self._abandoned, MOST_ABANDONED)
-            if self._free:  # all of it under the lock: see `_next_job`
-                worker = self._free.pop()
-                worker.job = job
-                worker.wake.release()
-                return
+        if locked(self._lock, self._hand_over, gate, job):
+            return
         worker = _Worker()
         worker.job = job
         thread = threading.Thread(target=self._work, args=(worker,), name=f"resilio timeout {gate.name}", daemon=True)
         thread.start()
 
+    def _hand_over(self, gate: TimeoutGate, job: Job) -> bool:
+        """Give the job to a thread that waits for one, under the lock, see `_next_job`; False: none does."""
+        if self._abandoned >= MOST_ABANDONED:
+            raise OverloadedError("timeout", gate.name, "abandoned_threads", self._abandoned, MOST_ABANDONED)
+        if not self._free:
+            return False
+        worker = self._free.pop()
+        worker.job = job
+        worker.wake.release()
+        return True
+
     def _claim(self, job: Job) -> bool:
-        """Tell whether the job is done; from here on it is nobody's if not."""
-        with self._lock:
-            if not job.done:
-                job.abandoned = True
-                self._abandoned += 1
-            return job.done
+        """Tell whether the job is done, under the lock; from here on it is abandoned if not."""
+        if not job.done:
+            job.abandoned = True
+            self._abandoned += 1
+        return job.done
 
     def _work(self, worker: _Worker) -> None:
         pid = os.getpid()

@@ -355,6 +355,26 @@ def test_no_thread_waits_for_ever_for_a_call_that_was_interrupted(monkeypatch: p
     assert not thread.is_alive(), "it waits for ever"
 
 
+@pytest.mark.untraced
+def test_a_call_in_a_thread_that_was_interrupted_leaves_no_lock_taken(interrupts: Interrupts) -> None:
+    """On 3.14 a Ctrl-C that comes as `with lock` has taken a lock leaves it taken: all calls after that one hung."""
+    made: list[threads.Threads] = []
+    limit = timeout(30.0, thread=True)
+    with pytest.MonkeyPatch.context() as patched:
+        begin = threads.Threads._begin
+        patched.setattr(threads.Threads, "_begin", lambda self: (made.append(self), begin(self)))
+        limit.call(int)
+    (own,) = made
+    for _ in range(ROUNDS):
+        assert own._lock.acquire(timeout=30.0), "it is taken for ever"
+        own._lock.release()
+        limit.call(int)
+        while not own.idle:  # how a thread begins is Python's own
+            time.sleep(0)
+        hit(interrupts, lambda: limit.call(int), random.uniform(1e-6, 1.2e-4))
+    assert interrupts.sent > 100
+
+
 def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts) -> None:
     """Of thousands of Ctrl-C at random moments each one comes out exactly once, and at the end nothing is held."""
     seed = random.randrange(2**32)

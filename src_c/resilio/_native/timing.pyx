@@ -25,7 +25,7 @@ from resilio._native.strategy cimport *
 from resilio._stand_in import heeds_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "stream_began", "stream_ended"]
+__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_began", "stream_ended"]
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
@@ -416,6 +416,27 @@ cdef class TimeoutGate(Gate):
 
             self.threads = Threads()
         return self.threads.timed(self, rest, self.total)
+
+
+def locked(lock, function, *args):
+    """
+    Return what a function returns that is called while a lock is held.
+
+    For a thread that a Ctrl-C may hit: on 3.14 one that comes as `with lock` has just taken the lock leaves it taken for
+    ever (python/cpython#148874). Between taking it here and what gives it back nothing can come.
+
+    Args:
+        lock: Anything with `acquire` and `release`.
+
+        function: What is called.
+
+        args: What it is called with.
+    """
+    lock.acquire()
+    try:
+        return function(*args)
+    finally:
+        lock.release()
 
 
 # ---- the deadline as a stage -----------------------------------------------------------------------------------------
