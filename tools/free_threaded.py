@@ -1,5 +1,5 @@
 """
-`make free-threaded`: doctor and the tests of the compiled core on a CPython without the GIL.
+`make free-threaded`: doctor and the tests of what threads share on a CPython without the GIL.
 
 Each that is found is used. If there is none, 3.13 is built from the source package of Debian, once, under
 ~/.cache/resilio, which takes ten minutes on two idle cores. `make free-threaded ARGS="tests/storm -k races"` goes to
@@ -15,7 +15,10 @@ import interpreters
 from debian import Apt, UnavailableError, call, codename
 from suite import Leg, run_legs
 
-_TESTS = ("tests/native", "tests/policies", "tests/storm", "tests/scenarios")
+_TESTS = tuple(
+    f"tests/{folder}"
+    for folder in ("native", "policies", "storm", "scenarios", "backends", "ledger", "testing", "metrics")
+)
 _MARKS = "not soak and not slow"
 _BUILDING = 3600.0  # seconds at most
 _VERSION = "3.13"
