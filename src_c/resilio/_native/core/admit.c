@@ -35,7 +35,8 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     rs_gate_take_back(gate);
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
         gate->counters.calls++;
-        gate->counters.inflight += slot->state == RS_SLOT_HELD;
+        if (RS_LIKELY(slot->state == RS_SLOT_HELD))     /* foretold: as a sum it would wait for the state to be read back */
+            gate->counters.inflight++;
     }
     else
         note_not_admitted(gate, slot, verdict, final, credit, why);
