@@ -140,7 +140,8 @@ class Retry(Policy[RetryConfig]):
         return f"{_price(failing, latest, usual)}; {_refund(failing)}; {failing:.0%} of the latest attempts fail"
 
     def reset(self) -> None:
-        """Fill the policy's own budget as at the beginning; one that is shared, by name or as an object, stays."""
+        """Fill the policy's own budget and forget what attempts take; a budget that is shared, by name too, stays."""
+        self._gate.forget()
         self._own.reset()
 
     def _paying(self, config: RetryConfig) -> RetryBudget | None:

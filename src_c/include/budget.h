@@ -6,7 +6,8 @@
  *
  * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
  * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
- * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do.
+ * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do. Those that were
+ * under way in the last second lend too: of a batch whose failures return last few are left then.
  *
  * The price of a retry is what the failed attempt has cost the dependency: the share of a success's time that it took, at
  * least 1/20. What is refused at once has cost next to nothing, and its retry adds no work to that of a call; what has
@@ -49,6 +50,7 @@
 #define RS_BUDGET_FIRST 3                           /* bits of the attempts that a new one remembers, */
 #define RS_BUDGET_REMEMBERED 32                     /* how many it remembers later, if fewer calls are under way, */
 #define RS_BUDGET_MOST 10                           /* and bits of the most */
+#define RS_BUDGET_LENDS_NS INT64_C(1000000000)      /* how long a call that was under way goes on to lend */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
 #define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
@@ -64,6 +66,7 @@ typedef struct rs_budget {
     int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
     int64_t failing;                        /* share of the latest attempts that failed, of some 2^memory; at first a half */
     int64_t success_ns;                     /* the last deposit */
+    int64_t lenders, lent_ns;               /* the most calls that were under way at a withdrawal, and when, in the last second */
     uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
     uint64_t failures, repaid;              /* attempts that failed; calls to which something came back */
     uint8_t memory;
@@ -178,7 +181,11 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
 static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders)
 {
     rs_budget_age(b, now_ns);
-    if (b->balance >= price || b->balance - price >= -b->ratio * lenders)
+    if (lenders >= b->lenders || now_ns < b->lent_ns || now_ns - b->lent_ns > RS_BUDGET_LENDS_NS) {
+        b->lenders = lenders;
+        b->lent_ns = now_ns;
+    }
+    if (b->balance >= price || b->balance - price >= -b->ratio * b->lenders)
         b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns)) {
         b->refused++;
@@ -219,6 +226,7 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->balance = b->initial;
     b->aged_ns = now_ns;
     b->reserve_ns = RS_BUDGET_LONG_AGO;
+    b->lenders = 0;
     b->failing = RS_BUDGET_ONE / 2;
     b->memory = RS_BUDGET_FIRST;
     b->success_ns = RS_BUDGET_LONG_AGO;
@@ -242,6 +250,7 @@ static inline void rs_budget_forget(rs_budget *b)
 {
     b->balance = b->balance < 0 ? 0 : b->balance < b->initial ? b->balance : b->initial;
     b->armed = 0;
+    b->lenders = 0;
     b->refunds = b->withdrawals;            /* those under way are the parent's */
 }
 

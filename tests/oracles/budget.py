@@ -48,6 +48,7 @@ class BudgetOracle:
         self.reserve_ns: int | None = None
         self.armed = False
         self.failing, self.memory = Fraction(1, 2), 3
+        self.lenders, self.lent_ns = 0, 0
 
     def advance(self, ns: int) -> None:
         """Let time pass."""
@@ -87,7 +88,10 @@ class BudgetOracle:
         return self.take(Fraction(1), 0)
 
     def take(self, price: Fraction, lenders: int) -> bool:
-        """Ask for what costs so much."""
+        """Ask for what costs so much; the most of the calls under way in the last second lend."""
+        if lenders >= self.lenders or self.now_ns - self.lent_ns > 10**9:
+            self.lenders, self.lent_ns = lenders, self.now_ns
+        lenders = self.lenders
         if self.balance >= price or self.balance - price >= -self.ratio * lenders:
             self.balance -= price
         elif self._reserve_is_ready():

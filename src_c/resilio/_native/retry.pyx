@@ -167,6 +167,13 @@ cdef class RetryGate(Gate):
         self._options = new
         rs_lock_release(&gate.lock)
 
+    def forget(self):
+        """Forget what attempts take."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        memset(&self.pace_, 0, sizeof(self.pace_))
+        rs_lock_release(&gate.lock)
+
     @property
     def retry_counters(self):
         """How often something was tried again, and for which reasons it was not."""
