@@ -59,10 +59,11 @@ typedef struct rs_slot {
     PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
     uint32_t mark;                  /* the gate's own (a probe's lease number); of a strategy, before `prepare`: how many slots of this run are before it */
     uint8_t state;                  /* rs_slot_state */
-    uint8_t resolved;               /* RS_RESOLVED, RS_TO_UNDO; 0 before `prepare` unless resolved */
+    uint8_t resolved;               /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT; 0 before `prepare` unless resolved */
 } rs_slot;
 #define RS_RESOLVED 1u              /* `gate` was found for this call by `resolve`, and is owned; set by core */
 #define RS_TO_UNDO 2u               /* a strategy's `leave` is to be called though `extra` is NULL; set by `prepare` */
+#define RS_LEFT 4u                  /* it is ignored because its caller waits no longer: cancelled from outside, or out of time; set by core */
 
 /* The call as its gates see it. */
 typedef struct rs_request {

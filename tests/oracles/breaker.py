@@ -115,6 +115,9 @@ class BreakerOracle:
     outcomes: list[tuple[int, bool, bool]] = field(default_factory=list)  # recorded at, failed, slow
     proof: int = 2  # successful probes that close
     p99_ns: Callable[[], int] = int
+    p50_ns: Callable[[], int] = int
+    left: int = 0  # callers who have left, of those in a row
+    left_ns: int = 0  # when the last of them did
     begun: int = 0  # the number of the latest-begun call
     good: int = 0  # that of the latest-begun one that has succeeded
     row: Span | None = None  # of the failures in a row
@@ -178,6 +181,39 @@ class BreakerOracle:
             self._follow(ticket.number, outcome == "failure", now_ns)
             self._record(outcome == "failure", slow, now_ns)
 
+    def leave(self, ticket: Ticket, latency_ns: int, now_ns: int) -> None:
+        """Take note of a caller who waits no longer; that is no outcome."""
+        if ticket.shadow:
+            return
+        self.inflight -= 1
+        if ticket.generation != self.generation:
+            self.stale += 1
+            return
+        self.leases.pop(ticket.lease, None)
+        if self.state == "half_open":
+            if self._hopeless(latency_ns, now_ns):
+                self._verdict(False, now_ns)
+            return
+        if self.state != "disabled" and self._hopeless(latency_ns, now_ns):
+            self._note_left(ticket.number, now_ns)
+        else:
+            self._end_silently(ticket.number)
+
+    def _hopeless(self, latency_ns: int, now_ns: int) -> bool:
+        if self.successes < 20 or now_ns - self.left_ns < SECOND // 100:
+            return False
+        return latency_ns > max(SECOND // 4, 4 * self.p50_ns())
+
+    def _note_left(self, number: int, now_ns: int) -> None:
+        if self.wave is not None:
+            self.wave.add(number, failed=False)
+        if not self._extend_row(number, now_ns):
+            return
+        self.left += 1
+        self.left_ns = now_ns
+        if self.state == "closed" and self._row_opens(self.window(now_ns), self._run(now_ns)):
+            self._open("consecutive", now_ns)
+
     def cancel(self, ticket: Ticket) -> None:
         """Take back an admission: the callee was never called."""
         self.inflight -= not ticket.shadow
@@ -216,7 +252,7 @@ class BreakerOracle:
 
     def _start_over(self) -> None:
         self.outcomes = []
-        self.in_a_row = 0
+        self.in_a_row = self.left = 0
 
     def _open(self, reason: str, now_ns: int) -> None:
         again = self.state == "half_open"
@@ -272,27 +308,32 @@ class BreakerOracle:
             if self.wave is None or now_ns - self.wave.since_ns > self._patience_ns():
                 self.wave = Span(number, now_ns)
             self.wave.add(number, failed=True)
-            if number >= self.good:
-                self.row = self.row or Span(number, now_ns)
-                if self.row.pending(self.inflight) == 0:
-                    self.row.since_ns = now_ns  # what will be under way in it is young
-                self.row.add(number, failed=True)
-                self.in_a_row += 1
+            self._extend_row(number, now_ns)
             return
         self.good = max(self.good, number)
         if self.row is None or number >= self.row.first:
-            self.row, self.in_a_row = None, 0
+            self.row, self.in_a_row, self.left = None, 0, 0
         if self.wave is not None:
             self.wave.add(number, failed=False)
             if 8 * self.wave.pending(self.inflight) <= self.wave.calls:
                 self.wave = None
+
+    def _extend_row(self, number: int, now_ns: int) -> bool:
+        if number < self.good:
+            return False
+        self.row = self.row or Span(number, now_ns)
+        if self.row.pending(self.inflight) == 0:
+            self.row.since_ns = now_ns  # what will be under way in it is young
+        self.row.add(number, failed=True)
+        self.in_a_row += 1
+        return True
 
     def _patience_ns(self) -> int:
         return 60 * SECOND if self.successes < 20 else min(max(SECOND // 4, 2 * self.p99_ns()), 60 * SECOND)
 
     def _run(self, now_ns: int) -> int:
         """Failures in a row, less what may still prove them wrong."""
-        if self.row is None or now_ns - self.row.since_ns > self._patience_ns():
+        if self.row is None or (not self.left and now_ns - self.row.since_ns > self._patience_ns()):
             return self.in_a_row
         return self.in_a_row - self.row.pending(self.inflight)
 
@@ -315,7 +356,9 @@ class BreakerOracle:
     def _row_opens(self, seen: list[tuple[int, bool, bool]], run: int) -> bool:
         if self.options.consecutive is None or run < self.options.consecutive:
             return False
-        return not self.options.sure or is_proof(run, sum(failed for _, failed, _ in seen), len(seen))
+        row = self.in_a_row - self.left  # those of the row that are in the window; the others there were before
+        failed, total = (max(0, count - row) for count in (sum(failed for _, failed, _ in seen), len(seen)))
+        return not self.options.sure or is_proof(run, run + failed, run + total)
 
     def _rate_opens(self, seen: list[tuple[int, bool, bool]]) -> bool:
         limit = self.options.failure_rate

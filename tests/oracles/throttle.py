@@ -76,6 +76,21 @@ class ThrottleOracle(BreakerOracle):
             self.answered[self.half] += outcome != "failure"
         super().settle(ticket, outcome, latency_ns, now_ns)
 
+    def leave(self, ticket: Ticket, latency_ns: int, now_ns: int) -> None:
+        """Take note of a caller who waits no longer: that is no answer."""
+        self._forget(ticket)
+        super().leave(ticket, latency_ns, now_ns)
+
+    def _note_left(self, number: int, now_ns: int) -> None:
+        if self.wave is not None:
+            self.wave.add(number, failed=False)
+        if not self._extend_row(number, now_ns):
+            return
+        self.left += 1
+        self.left_ns = now_ns
+        if self.state in ("closed", "throttling"):
+            self._all_fail(self._run(now_ns), now_ns)
+
     def cancel(self, ticket: Ticket) -> None:
         """Take back an admission: the callee was never called."""
         self._forget(ticket)

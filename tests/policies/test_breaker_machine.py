@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
@@ -96,7 +98,8 @@ class BreakerMachine(RuleBasedStateMachine):
         seed=st.integers(1, 2**64 - 1),
     )
     def make(self, chosen, enforce, initial, seed):
-        self.oracle = BreakerOracle(chosen, xorshift(seed), enforce=enforce, state=initial, p99_ns=self.p99_ns)
+        self.oracle = BreakerOracle(chosen, xorshift(seed), enforce=enforce, state=initial)
+        self.oracle.p99_ns, self.oracle.p50_ns = self.p99_ns, self.p50_ns
         self.breaker = CircuitBreaker(configuration(chosen, enforce, initial))
         self.breaker._gate._seed(seed)
         self.events = []
@@ -106,6 +109,11 @@ class BreakerMachine(RuleBasedStateMachine):
         """The 99th percentile of the latencies that the breaker has seen."""
         seen = self.breaker.latency
         return round(seen.quantile(0.99) * SECOND) if seen.count else 0
+
+    def p50_ns(self):
+        """Their median."""
+        seen = self.breaker.latency
+        return round(seen.quantile(0.5) * SECOND) if seen.count else 0
 
     def teardown(self):
         if hasattr(self, "unsubscribe"):
@@ -204,6 +212,32 @@ class BreakerMachine(RuleBasedStateMachine):
             self.now_ns += apart
             clock.set_virtual(self.now_ns)
             self.give_up(call) if outcome is None else self.end(call, outcome)
+
+    @rule(call=consumes(calls))
+    def leave(self, call):
+        self.leave_it(call)
+
+    def leave_it(self, call):
+        if call is not None:
+            permit, ticket, since_ns = call
+            permit.raised(asyncio.CancelledError())
+            self.oracle.leave(ticket, self.now_ns - since_ns, self.now_ns)
+
+    @rule(
+        before=st.integers(0, 30),
+        times=st.integers(5, 25),
+        apart=st.sampled_from([9 * MS, 10 * MS, 40 * MS]),
+        after=st.sampled_from([200 * MS, 251 * MS, SECOND]),
+    )
+    def callers_that_all_leave(self, before, times, apart, after):
+        for _ in range(before):
+            self.end(self.ask(), "success")
+        together = [self.ask() for _ in range(times)]
+        self.now_ns += after
+        for call in together:
+            self.now_ns += apart
+            clock.set_virtual(self.now_ns)
+            self.leave_it(call)
 
     @rule(call=consumes(calls))
     def cancel(self, call):

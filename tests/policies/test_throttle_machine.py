@@ -31,6 +31,7 @@ class ThrottleMachine(BreakerMachine):
             enforce=enforce,
             state=initial,
             p99_ns=self.p99_ns,
+            p50_ns=self.p50_ns,
         )
         self.events = []
         self.unsubscribe = self.breaker.on_event(self.events.append)

@@ -42,12 +42,12 @@ def _full(now: float) -> float:  # noqa: ARG001
 
 
 def warming(at: float, start: float, seconds: float) -> Callable[[float], float]:
-    """Return the speed of a server that comes up at a time with a share of its speed and has all after so long."""
+    """Return the speed of a server that is cold from a time on: a share of its speed, and all of it after so long."""
     return partial(_warm, at, start, seconds)
 
 
 def _warm(at: float, start: float, seconds: float, now: float) -> float:
-    return min(1.0, start + (1.0 - start) * max(0.0, now - at) / seconds)
+    return 1.0 if now < at else min(1.0, start + (1.0 - start) * (now - at) / seconds)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -74,7 +74,9 @@ ctypedef struct rs_breaker:
     uint8_t passing         # every call is admitted without a look at the clock
     rs_breaker_options options
     rs_window window
-    int64_t in_a_row        # failures of calls that began after every one that has succeeded
+    int64_t in_a_row        # failures of calls that began after every one that has succeeded, and callers of such who left
+    int64_t left            # of those in a row: callers who left
+    int64_t left_ns         # when the last of them did
     uint32_t begun          # the number of the call that was admitted last, while closed
     uint32_t good           # that of the latest-begun call that has succeeded
     rs_span row             # of the failures in a row

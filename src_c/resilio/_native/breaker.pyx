@@ -13,7 +13,7 @@ from posix.unistd cimport getpid
 from resilio._entropy import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,
     rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal,
     rs_request, rs_slot,
 )
@@ -42,6 +42,8 @@ cdef enum:
     LONGEST_LEASE_NS = 60_000_000_000
     SHORTEST_OVERDUE_NS = 1_000_000_000     # a pause of less is no failure
     SHORTEST_PATIENCE_NS = 250_000_000      # nor is a call under way that is no older than that
+    TOGETHER_NS = 10_000_000                # callers who leave within that are cancelled for one reason
+    HOPELESS = 4                            # medians after which a call takes unusually long
     ENOUGH = 20                             # successes before their latency says anything
     FEW = 8                                 # calls under way are few where they are at most one in so many
     WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere

@@ -18,6 +18,7 @@ cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
         if step > -CLOCK_JUMP_NS:
             return b.last_ns
         b.until_ns += step
+        b.left_ns += step
         b.sent_ns += step
         b.overdue.end_ns += step
         b.row.since_ns += step
@@ -81,7 +82,7 @@ cdef void _trip(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, d
 cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
     """Start afresh: what was counted before says nothing about the dependency as it is now."""
     rs_window_reset(&b.window)
-    b.in_a_row = 0
+    b.in_a_row = b.left = 0
     _enter(gate, b, CLOSED, reason, now_ns)
 
 
@@ -266,7 +267,11 @@ include "breaker_rows.pxi"
 cdef bint _row_opens(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Ten in a row are no news where every other call fails: by the default law as many are needed as are no chance."""
     cdef int64_t run = _run(gate, b, now_ns)
-    return run >= b.options.consecutive and (not b.options.sure or rs_throttle_proof(run, b.window.failed, b.window.total))
+    cdef int64_t recorded = b.in_a_row - b.left             # of the row, in the window: what else is there was before
+    if run < b.options.consecutive or not b.options.sure:
+        return run >= b.options.consecutive
+    return rs_throttle_proof(run, run + max(0, <int64_t>b.window.failed - recorded),
+                             run + max(0, <int64_t>b.window.total - recorded))
 
 
 cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
@@ -331,6 +336,7 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
     cdef rs_breaker *b = _of(gate)
     cdef bint failed = outcome == RS_FAILURE
     cdef bint slow = latency_ns > b.options.slow_ns
+    cdef bint left = slot.resolved & RS_LEFT and outcome == RS_IGNORED
     if slot.generation != b.generation:
         b.stale += slot.generation != NO_GENERATION
         return
@@ -338,12 +344,17 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
         _return_lease(b, slot)
         if outcome != RS_IGNORED:
             _verdict(gate, b, slot, not (failed or slow), now_ns)
+        elif left and _is_hopeless(gate, b, slot, latency_ns, now_ns):
+            _verdict(gate, b, slot, False, now_ns)
         return
     if slot.amount:
         _no_longer_followed(b, slot)
-        b.overdue.answered += not failed
+        b.overdue.answered += not (failed or left)
     if outcome == RS_IGNORED or b.state == DISABLED:
-        _note_other(b, slot.mark)
+        if left and b.state != DISABLED and _is_hopeless(gate, b, slot, latency_ns, now_ns):
+            _note_left(gate, b, slot.mark, now_ns)
+        else:
+            _note_other(b, slot.mark)
         return
     rs_window_record(&b.window, now_ns, failed, slow)
     if failed:

@@ -16,6 +16,7 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_NO_START
     const uint8_t RS_NO_LATENCY
     const uint8_t RS_TO_UNDO
+    const uint8_t RS_LEFT
     const uint32_t RS_LISTEN_LIMIT
     enum:
         RS_REASONS

@@ -101,7 +101,7 @@ static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
 const rs_pipeline *rs_rest_pipe(PyObject *rest);    /* NULL: it is none */
-int rs_judge_out_of_time(const rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
+int rs_judge_out_of_time(rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);

@@ -92,13 +92,20 @@ static int label_of(const rs_run *run, int stage)
 
 #define ENOUGH_FOR_A_P99 100
 
+/* Without an outcome; but a gate may draw its conclusions from callers who all leave. */
+static int ignored_as_left(rs_slot *slot)
+{
+    slot->resolved |= RS_LEFT;
+    return RS_IGNORED;
+}
+
 /* A passed deadline is a failure of what had as much time as 99 % of its successes took. */
-int rs_judge_out_of_time(const rs_slot *slot, int64_t now)
+int rs_judge_out_of_time(rs_slot *slot, int64_t now)
 {
     rs_gate_lock(slot->gate);
     int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
     rs_gate_unlock(slot->gate);
-    return now - slot->admitted_ns >= p99 ? RS_FAILURE : RS_IGNORED;
+    return now - slot->admitted_ns >= p99 ? RS_FAILURE : ignored_as_left(slot);
 }
 
 /* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one, are no outcome,
@@ -113,7 +120,9 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
         label = RS_OUT_OF_TIME;         /* of a block around the call */
     if (label == RS_TIMED_OUT)
         return RS_FAILURE;
-    return label == RS_OUT_OF_TIME ? rs_judge_out_of_time(&run->slots[stage], now) : RS_IGNORED;
+    if (label == RS_OUT_OF_TIME)
+        return rs_judge_out_of_time(&run->slots[stage], now);
+    return label == RS_UNINTERRUPTED ? ignored_as_left(&run->slots[stage]) : RS_IGNORED;
 }
 
 /* What an exception that is no cancellation says to a gate. */
