@@ -7,7 +7,8 @@
  * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
  * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
  * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do. Those that were
- * under way in the last second lend too: of a batch whose failures return last few are left then.
+ * under way in the last second lend too, while fewer than four in ten of the latest attempts fail: of a batch whose failures
+ * return last few are left then.
  *
  * The price of a retry is what the failed attempt has cost the dependency: the share of a success's time that it took, at
  * least 1/20. What is refused at once has cost next to nothing, and its retry adds no work to that of a call; what has
@@ -185,7 +186,8 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
         b->lenders = lenders;
         b->lent_ns = now_ns;
     }
-    if (b->balance >= price || b->balance - price >= -b->ratio * b->lenders)
+    int64_t lend = b->failing < RS_BUDGET_IS_UNWELL ? b->lenders : lenders;
+    if (b->balance >= price || b->balance - price >= -b->ratio * lend)
         b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns)) {
         b->refused++;

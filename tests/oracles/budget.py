@@ -88,10 +88,10 @@ class BudgetOracle:
         return self.take(Fraction(1), 0)
 
     def take(self, price: Fraction, lenders: int) -> bool:
-        """Ask for what costs so much; the most of the calls under way in the last second lend."""
+        """Ask for what costs so much; the most of the calls under way in the last second lend, if few fail."""
         if lenders >= self.lenders or self.now_ns - self.lent_ns > 10**9:
             self.lenders, self.lent_ns = lenders, self.now_ns
-        lenders = self.lenders
+        lenders = self.lenders if self.failing < Fraction(4, 10) else lenders
         if self.balance >= price or self.balance - price >= -self.ratio * lenders:
             self.balance -= price
         elif self._reserve_is_ready():

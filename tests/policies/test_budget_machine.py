@@ -65,7 +65,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def take_sides(self, price, lenders):
         """A hair from where it may be taken: which side of it is a question of rounding."""
         oracle = self.oracle
-        if oracle.now_ns - oracle.lent_ns <= SECOND:
+        if oracle.now_ns - oracle.lent_ns <= SECOND and oracle.failing < Fraction(4, 10):
             lenders = max(lenders, oracle.lenders)
         if min(abs(oracle.balance - price), abs(oracle.balance - price + oracle.ratio * lenders)) < CLOSE:
             oracle.balance = Fraction(round(self.budget.balance * SECOND), SECOND)
