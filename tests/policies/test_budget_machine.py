@@ -59,16 +59,18 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule()
     def retry(self):
-        self.take_sides(Fraction(1), 0)
+        if self.is_a_hair_from_it(Fraction(1), 0):
+            return
         assert self.budget.withdraw() == self.oracle.withdraw()
 
-    def take_sides(self, price, lenders):
-        """A hair from where it may be taken: which side of it is a question of rounding."""
+    def is_a_hair_from_it(self, price, lenders):
+        """Whether it may be taken is a question of rounding; the balance of the budget is adopted."""
         oracle = self.oracle
-        if oracle.now_ns - oracle.lent_ns <= SECOND and oracle.failing < Fraction(4, 10):
-            lenders = max(lenders, oracle.lenders)
-        if min(abs(oracle.balance - price), abs(oracle.balance - price + oracle.ratio * lenders)) < CLOSE:
+        if abs(oracle.balance - price) < CLOSE:
             oracle.balance = Fraction(round(self.budget.balance * SECOND), SECOND)
+        at_most = {lenders, max(lenders, oracle.lenders)}
+        lent = any(count and abs(oracle.balance - price + oracle.ratio * count) < CLOSE for count in at_most)
+        return lent or (oracle.lenders and abs(oracle.failing - Fraction(4, 10)) < CLOSE)
 
     @rule(count=st.integers(1, 40), underway=st.sampled_from([1, 31, 32, 200, 5000]))
     def fail(self, count, underway):
@@ -84,7 +86,8 @@ class BudgetMachine(RuleBasedStateMachine):
     )
     def retry_at_its_price(self, share, asked, lenders, succeeds):
         price = self.oracle.price(share, asked)
-        self.take_sides(price, lenders)
+        if self.is_a_hair_from_it(price, lenders):
+            return
         taken = self.budget._take(float(share), int(asked * SECOND), lenders)
         assert (taken is not None) == self.oracle.take(price, lenders)
         if taken is not None:
