@@ -250,6 +250,7 @@ def test_what_is_left_out_of_a_default_stack_is_shown() -> None:
     assert "timeout" not in kinds(policy_of(guarded))
     assert [note.partition(":")[0] for note in explained.notes] == [
         "deadline (1)",
+        "retry (2)",
         "circuit_breaker (3)",
         "hedge left out",
         "timeout left out",
