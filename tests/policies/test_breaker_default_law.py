@@ -163,9 +163,8 @@ def test_explain_says_which_law_is_at_work():
     stack = pipeline(circuit_breaker(), circuit_breaker(failure_rate=0.9), circuit_breaker(mode="probabilistic"))
     explained = stack.explain()
     left_out, given, shares = (note.partition(": ")[2] for note in explained.notes)
-    assert left_out.startswith(
-        "opens where next to nothing works: at 10 failures in a row, more where many fail anyway"
-    )
+    rule = "opens where next to nothing works: at 10 failures in a row, more where many fail anyway"
+    assert left_out.startswith(rule)
     assert given == "opens at 10 failures in a row, or at 90% of failures in the window"
     assert shares.startswith("refuses a share of the calls above 50% of failures")
     assert [step.options.get("failure_rate") for step in explained.steps] == [None, 0.9, 0.5]
