@@ -40,6 +40,12 @@ CELLS = (
     ),
     Cell("budgets", "brownout: 40 % fail for 20 s", partial(Flaky, share=0.4, spans=((20.0, 40.0),)), Load(60.0, 50.0)),
     Cell("budgets", "10 % are 500s, 20 clients", partial(Flaky, share=0.1, status=500), Load(60.0, 60.0), clients=20),
+    Cell(
+        "budgets",
+        "40 % fail as late as others succeed",
+        partial(Flaky, share=0.4, fails_in=between(0.01, 0.03)),
+        Load(60.0, 60.0),
+    ),
     _rare("0.1 % of the calls take 1 s, those", 0.001, 1.0, 100.0, 150.0),
     _rare("0.5 % of the calls take 0.4 s, those", 0.005, 0.4),
     _rare("2 % of the calls take 5 s, those", 0.02, 5.0, 30.0),

@@ -45,6 +45,14 @@ def _shared(name: str, clients: int, workers: int, load: float, *, leaves: bool 
     )
 
 
+def _sheds(name: str, load: float, asks: float | None = None) -> Cell:
+    """A server of 200/s with room for ten, which refuses the others at once; 20 clients."""
+    world = partial(Served, service=exponential(0.02), workers=((0.0, 4),), room=10, asks=asks)
+    return Cell(
+        "sheds", name, world, Load(200.0 * load, 40.0), 10.0, clients=20, since=10.0, overloaded=True, oracle=1.0 / load
+    )
+
+
 def _tiers(name: str, kind: str, between: int = 2, length: float = 5.0) -> Cell:
     """Workers of 0.05 s at a load of 0.85, behind services that pass calls on; then requests are held up or refused."""
     end = 15.0 + length
@@ -56,6 +64,8 @@ def _tiers(name: str, kind: str, between: int = 2, length: float = 5.0) -> Cell:
 
 
 CELLS = (
+    _sheds("a server that refuses at once, load 1.5", 1.5),
+    _sheds("a server that refuses at once and asks for 1 s, load 1.5", 1.5, 1.0),
     _storm("a buffered outage of 10 s, 50 clients", 50),
     _storm("a buffered outage of 10 s, 50 clients with a deadline of 1 s", 50, patience=1.0, told=True),
     _storm("a buffered outage of 10 s, 1 client", 1),
