@@ -20,7 +20,7 @@ from resilio import cli
 pytestmark = pytest.mark.once
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("simulation-tutorial.md", "simulation.md")
+PAGES = ("simulation-tutorial.md", "simulation.md", "defaults.md")
 PICTURES = DOCS / "_static"
 LONG = ("r11-goodput", "r12-priorities")
 _FENCE = re.compile(r"<!-- (?:file: (?P<file>\S+)|output) -->\n```(?:toml|console)\n(?P<body>.*?)```\n", re.DOTALL)
@@ -61,6 +61,7 @@ def rewritten(text: str, without: tuple[str, ...] = ()) -> str:
     ("name", "without"),
     [
         (PAGES[0], ()),
+        (PAGES[2], ()),
         pytest.param(PAGES[1], LONG, marks=pytest.mark.slow),
         pytest.param(PAGES[1], (), marks=pytest.mark.soak),
     ],
