@@ -138,9 +138,26 @@ def threshold(rule: Rule, calls: int, seed: int = 1) -> float:
     return root(change)
 
 
-def law_of_ours(ratio: float) -> float:
-    """Return the threshold of RetryBudget with three attempts: `ratio (1 - p^3) = p + p^2`."""
-    return root(lambda p: ratio * (1 - p**3) - p - p * p)
+def law_of_ours(ratio: float, attempts: int | None) -> float:
+    """
+    Return the threshold of RetryBudget for retries that cost a token: `ratio S = T - r R`.
+
+    S is the share of calls that succeed in the end, T the retries of a call, R those of calls that succeed. What comes
+    back of R is r: all while at most three in ten attempts fail, nothing from four in ten on.
+
+    Args:
+        ratio: Of the budget.
+
+        attempts: Of the retry, 3; None: until it succeeds.
+    """
+
+    def change(p: float) -> float:
+        back = min(1.0, max(0.0, (0.4 - p) / 0.1))
+        if attempts is None:
+            return ratio - (1 - back) * p / (1 - p)
+        return ratio * (1 - p**3) - (p + p * p) + back * (p + 2 * p * p) * (1 - p)
+
+    return root(change)
 
 
 def table(calls: int) -> Iterator[tuple[str, ...]]:
@@ -156,9 +173,9 @@ def table(calls: int) -> Iterator[tuple[str, ...]]:
     ]
     rows += [
         ("gRPC, tokenRatio 0.1", "reference", 1 / 11, grpc(0.1)),
-        ("gRPC's rule: RetryBudget(ratio=0.1), attempts=None", "resilio", 1 / 11, ours(0.1, None)),
-        ("RetryBudget(ratio=0.1), 3 attempts", "resilio", law_of_ours(0.1), ours(0.1, 3)),
-        ("RetryBudget(ratio=0.2), 3 attempts", "resilio", law_of_ours(0.2), ours(0.2, 3)),
+        ("RetryBudget(ratio=0.1), attempts=None", "resilio", law_of_ours(0.1, None), ours(0.1, None)),
+        ("RetryBudget(ratio=0.1), 3 attempts", "resilio", law_of_ours(0.1, 3), ours(0.1, 3)),
+        ("RetryBudget(ratio=0.2), 3 attempts", "resilio", law_of_ours(0.2, 3), ours(0.2, 3)),
         ("Finagle, ratio 0.2, 3 attempts", "reference", root(lambda p: 0.2 - p - p * p), finagle(0.2)),
     ]
     for what, by, exact, rule in rows:
@@ -181,10 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 ABOUT = (
     "The failure rate of attempts, independent, at which a quota neither grows nor shrinks. Must: within 0.005 of the "
     "exact one; published are 0.3207, 0.2460 and 0.2149 for AWS, 1/11 for gRPC. RetryBudget is paid by logical calls "
-    "that succeed, and a retry takes 1 for good: with attempts without a bound that is gRPC's rule, but that gRPC "
-    "stops at half of its tokens. AWS's refund of a retry that helped and Finagle's payment by failed calls too it "
-    "cannot express, and does not want to: the first lets a load of 1.4 times the calls pass at p = 0.32, the second "
-    "goes on adding a fifth of the load in a total outage."
+    "that succeed. Its retries cost a token here, as slow ones do, and what a call took comes back when it succeeds, "
+    "while at most three in ten attempts fail; nothing comes back from four in ten on. That share is estimated from "
+    "some 32 attempts, so it fades earlier: must, within 0.03 below the exact one. Finagle's payment by failed "
+    "calls too is not wanted: it goes on adding a fifth of the load in a total outage."
 )
 
 if __name__ == "__main__":
