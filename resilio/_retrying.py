@@ -68,8 +68,6 @@ class RetryAttempt(TriedBlock):
 
     __slots__ = ("_number",)
 
-    _loop: _Loop
-
     def __init__(self, loop: _Loop, number: int) -> None:  # noqa: ARG002 - the core keeps it
         """Belong to a loop, which makes one for each turn."""
         self._number = number
