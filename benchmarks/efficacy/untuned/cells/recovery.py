@@ -83,7 +83,7 @@ CELLS = (
 
 
 def draw(random: random.Random) -> Iterator[Cell]:
-    """Draw an outage and the number of clients, a warm-up, workers that are shared, and tiers."""
+    """Draw an outage and the number of clients, a warm-up, workers that are shared, tiers, and a server that sheds."""
     clients, length = random.choice((1, 5, 20, 100)), random.uniform(4.0, 15.0)
     patience, told = random.choice((1.0, 2.5, 4.0)), random.random() < 0.5
     name = f"a buffered outage of {length:.1f} s, {clients} clients of {patience:g} s patience" + ", told" * told
@@ -95,3 +95,5 @@ def draw(random: random.Random) -> Iterator[Cell]:
     between, length = random.choice((1, 2, 3)), random.uniform(2.0, 10.0)
     kind = random.choice(("held", "down"))
     yield _tiers(f"{between + 1} tiers, {kind} for {length:.1f} s", kind, between, length)
+    load, asks = random.uniform(1.1, 2.0), random.choice((None, 1.0))
+    yield _sheds(f"refuses at once, load {load:.2f}" + " and asks for 1 s" * (asks is not None), load, asks)
