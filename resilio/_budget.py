@@ -8,9 +8,10 @@ rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts 
 It is paid by successes, not by requests, so a total outage gets what was saved and lent. A retry costs what the failed
 attempt has cost the dependency: a timeout a token, what was refused at once a twentieth, since trying again
 adds next to no work. What a call has taken comes back when it succeeds, while at most three in ten attempts fail. So
-failures by chance, and a replica that is down, are tried again as often as `attempts` says, and an overload is not: its
-failures are slow, or its successes are. With half of the attempts failing slowly the load is at most
-1 / (1 - ratio / 2).
+failures by chance, and a replica that is down, are tried again as often as `attempts` says, and an overload is not, if
+its failures are slow, or its successes are slower than they were. With half of the attempts failing slowly the load is
+at most 1 / (1 - ratio / 2). What it cannot tell from a replica that is down is a server that refuses at once and that
+this client has never seen well: there each call that fails is tried `attempts` times.
 
 Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
 clients. `initial` does not: a client that calls once an hour has the retries of a new one. Calls under way lend what
