@@ -134,10 +134,10 @@ class Dependency:
         try:
             if self._connections <= _CONNECTIONS:
                 await self._converse(reader, writer)
-        except (OSError, TimeoutError, h11.ProtocolError):
-            pass  # the peer has gone, or stays silent, or speaks something else: nobody is left to tell
+        except (OSError, h11.ProtocolError):
+            await _hang_up(writer)  # the peer has gone, stays silent, or speaks something else
         except asyncio.CancelledError:
-            pass  # the process ends; the task's end is this function's, and asyncio would print the cancellation
+            await _hang_up(writer)  # the process ends; asyncio would print a cancellation that leaves this function
         finally:
             self._connections -= 1
             writer.close()
@@ -203,6 +203,13 @@ def _response(connection: h11.Connection, status: int, *, last: bool = False) ->
         headers.append(("connection", "close"))
     parts = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
     return b"".join(connection.send(part) or b"" for part in parts)
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection without an answer, and retrieve its error: asyncio logs an error that is not retrieved."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
