@@ -1,11 +1,13 @@
 """
 Build the native layer: hand-written C for the core, Cython for the rest. All other metadata is in pyproject.toml.
 
-RESILIO_COVERAGE=1 makes lines of Cython and C countable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan.
+RESILIO_COVERAGE=1 makes lines of Cython and C countable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan,
+RESILIO_DEBUG=1 keeps symbols and line numbers for gdb and perf. Without one of them the modules are stripped.
 """
 
 import os
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -18,7 +20,14 @@ SANITIZE = os.environ.get("RESILIO_SANITIZE") == "1"
 
 MACROS = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if COVERAGE else []
 SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
-OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O0", "--coverage"] if COVERAGE else ["-O3"]
+DEBUG = os.environ.get("RESILIO_DEBUG") == "1"
+if SANITIZE:
+    OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"]
+elif COVERAGE:
+    OPTIMISE = ["-O0", "--coverage"]
+else:
+    OPTIMISE = ["-O3", "-g" if DEBUG else "-g0"]  # a Python built with -g passes that on: debug data is 5/6 of a module
+STRIP = [] if COVERAGE or SANITIZE or DEBUG else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
@@ -47,7 +56,7 @@ def native(name, sources):
         depends=HEADERS,
         define_macros=MACROS,
         extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],
-        extra_link_args=["--coverage"] if COVERAGE else SANITIZERS,
+        extra_link_args=["--coverage"] if COVERAGE else [*SANITIZERS, *STRIP],
     )
 
 
