@@ -2,13 +2,14 @@
 # ARGS are passed on, e.g. `make test ARGS="-k breaker -x"`, `make demo ARGS=--quick`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.15 python3.14 python3.13 python3.12 python3.11,$(if $(shell \
 	$(name) -c 'import sys; print(1 if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))) python3)
-TASKS := demo test bench docs lint soak coverage matrix pythons free-threaded
+TASKS := demo test quick bench docs lint soak coverage matrix pythons free-threaded
 
 .PHONY: help clean $(TASKS)
 
 help:
 	@echo "make demo       an outage, latency spikes and a retry storm, bare and guarded"
 	@echo "make test       the installed wheel on every Python present, and the coverage"
+	@echo "make quick      policies and the native core on one Python, in two minutes"
 	@echo "make coverage   the coverage alone"
 	@echo "make bench      microbenchmarks against the peers, into benchmarks/RESULTS.md"
 	@echo "make docs       docs/_build/html"

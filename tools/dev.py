@@ -24,7 +24,7 @@ import wheels
 from check_rules import main as check_rules
 from environments import ROOT, Environment
 from interpreters import Interpreter
-from suite import run_suite
+from suite import run_quick, run_suite
 
 
 def main() -> int:
@@ -41,6 +41,11 @@ def test(arguments: list[str]) -> int:
     """Run the whole suite on every Python present, with coverage."""
     # a part of the suite says nothing of coverage
     return run_suite(None, arguments, kinds=("wheel",) if arguments else ("wheel", "coverage"))
+
+
+def quick(arguments: list[str]) -> int:
+    """Run the tests of policies and of the native core on one Python: the first answer after a change."""
+    return run_quick(arguments)
 
 
 def coverage(arguments: list[str]) -> int:
@@ -151,6 +156,7 @@ TASKS = {
     "lint": lint,
     "matrix": matrix.main,
     "pythons": newer_pythons.main,
+    "quick": quick,
     "soak": soak,
     "test": test,
 }

@@ -71,6 +71,8 @@ class Leg:
         return self._environment
 
     def _make_environment(self) -> Environment:
+        if self.kind == "quick":
+            return environments.ensure(f"quick-{self.interpreter.minor}", self.interpreter, "test-core", extras=("prometheus",), build=True)
         name = f"test-{self.interpreter.minor}"
         if not self.interpreter.gil:
             return environments.ensure(name, self.interpreter, "test-core", build=True, optional=WITHOUT_GIL)
@@ -96,6 +98,15 @@ def run_suite(marks: str | None, pytest_arguments: list[str], kinds: tuple[str, 
     pythons = interpreters.require()
     legs = [leg for leg in _plan(pythons, marks, split=not pytest_arguments) if leg.kind in kinds]
     return run_legs(legs, pytest_arguments)
+
+
+def run_quick(pytest_arguments: list[str]) -> int:
+    """Run the tests of policies and of the native core on one Python, without clients and coverage."""
+    python = interpreters.require(say=False)[0]
+    chosen = any(Path(argument.partition("::")[0]).exists() for argument in pytest_arguments)
+    folders = [] if chosen else ["tests/policies", "tests/native"]
+    leg = Leg(f"{python.minor} quick", python, QUICK, kind="quick", examples=10)
+    return run_legs([leg], [*folders, *pytest_arguments])
 
 
 def run_legs(legs: list[Leg], pytest_arguments: list[str]) -> int:
