@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks._elsewhere import elsewhere
 from benchmarks.efficacy._results import kept
-from resilio.bench._report import markdown, terminal
-from resilio.bench._results import Results, from_json
+from benchmarks.micro._report import markdown, terminal
+from benchmarks.micro._results import Results, from_json
 
 __all__ = ["main"]
 

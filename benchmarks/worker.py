@@ -9,9 +9,9 @@ import sys
 
 import attrs
 
+from benchmarks.micro._results import to_json
+from benchmarks.micro._runner import FULL, QUICK, measure_all, measure_comparisons
 from benchmarks.peers import peers
-from resilio.bench._results import to_json
-from resilio.bench._runner import FULL, QUICK, measure_all, measure_comparisons
 
 __all__ = ["main"]
 

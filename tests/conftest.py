@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,10 +22,15 @@ from hypothesis import HealthCheck, settings
 from resilio.testing import VirtualTime, virtual_time
 
 _SUITE = os.getpid()
+_ROOT = Path(__file__).parents[1]
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
 _PROGRESS = os.environ.get("RESILIO_TEST_PROGRESS")  # where `make test` looks up what ended a run without a report
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
+
+
+# `benchmarks` is not installed. Last on the path: an installed resilio goes before the one in the repository.
+sys.path.append(str(_ROOT))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,7 +108,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 
 _RACING = {"hasty_threads", "interrupts", "race"}
-_ONCE = {"bench", "efficacy"}  # folders whose tests say the same on every Python
+_ONCE = {"efficacy", "micro"}  # folders whose tests say the same on every Python
 _WHEEL = {"ledger", "native", "policies", "storm"}  # folders of the compiled core
 
 

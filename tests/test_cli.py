@@ -40,7 +40,7 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
         cli.main(arguments)
     assert caught.value.code == 0
     output = capsys.readouterr().out
-    assert all(name in output for name in ("bench", "demo", "doctor", "simulate", "version"))
+    assert all(name in output for name in ("demo", "doctor", "simulate", "version"))
 
 
 def test_command_gets_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +108,7 @@ def test_interruption_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_the_command_line_loads_no_command() -> None:
     """A command's modules are imported when it is asked for, not before."""
-    code = "import sys, resilio.cli; print(*(name for name in ('resilio.demo', 'resilio.bench', 'rich', 'matplotlib')"
+    code = "import sys, resilio.cli; print(*(name for name in ('resilio.simulation._main', 'rich', 'matplotlib')"
     code += " if name in sys.modules))"
     path = ":".join(sys.path)
     output = subprocess.run(

@@ -5,7 +5,7 @@ The real breaker runs on virtual time: calls arrive as a Poisson process, what i
 the breaker never knows that nobody was called. No event loop, no sleep: a day at 100 calls a second takes seconds.
 
 Each figure is a row: what, published, seen. The published ones are the medians, means or maxima of the study that chose
-the options; how close they have to be is in `tests/efficacy/test_breaker_figures.py`. The rows "rate alone" are what
+the options; how close they have to be is in `test_breaker_figures.py`. The rows "rate alone" are what
 they were chosen over; the study's breaker had another jitter there. Its breaker opened at a failure rate of a half:
 those rows are of `failure_rate=0.5`, and the defaults stand beside them.
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from resilio.bench._child import child
-from resilio.bench._results import Row, Skip
+from benchmarks.micro._child import child
+from benchmarks.micro._results import Row, Skip
 
 __all__ = ["MODULES", "throughput"]
 

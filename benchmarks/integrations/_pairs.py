@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from resilio.bench._results import Row
+from benchmarks.micro._results import Row
 
 __all__ = ["AGAIN", "Pairs", "Slice", "lost", "rows"]
 

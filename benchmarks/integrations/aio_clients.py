@@ -25,7 +25,7 @@ from typing import Any
 
 import resilio
 from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
-from resilio.bench._results import Row, Skip
+from benchmarks.micro._results import Row, Skip
 
 __all__ = ["main", "throughput"]
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
 from benchmarks.integrations._serving import serving
-from resilio.bench._results import Row, Skip
+from benchmarks.micro._results import Row, Skip
 
 __all__ = ["main", "throughput"]
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
 from benchmarks.integrations.served import ASKED, BODY, SERVERS, missing, serving
-from resilio.bench._results import Row, Skip
+from benchmarks.micro._results import Row, Skip
 
 __all__ = ["main", "subject", "throughput"]
 

@@ -25,13 +25,13 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.integrations import throughput
-from resilio.bench._accuracy import Filler
-from resilio.bench._attempt_work import failing_first, suspending
-from resilio.bench._comparison import Subject
-from resilio.bench._keyed import PeerKeyed
-from resilio.bench._results import Skip
-from resilio.bench._runner import Peers
-from resilio.bench._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
+from benchmarks.micro._accuracy import Filler
+from benchmarks.micro._attempt_work import failing_first, suspending
+from benchmarks.micro._comparison import Subject
+from benchmarks.micro._keyed import PeerKeyed
+from benchmarks.micro._results import Skip
+from benchmarks.micro._runner import Peers
+from benchmarks.micro._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
 
 __all__ = ["ADAPTERS", "DISTRIBUTIONS", "PLUGGED", "load", "peers"]
 

@@ -1,5 +1,5 @@
 """
-What `resilio.bench._memory` makes many of.
+What `benchmarks.micro._memory` makes many of.
 
 `memory.NAME(number)` is a function behind the breaker of peer NAME, `memory.keyed_NAME(number)` the breaker of one key
 of its breaker for each key.
@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from resilio.bench._work import acallee, callee
+from benchmarks.micro._work import acallee, callee
 
 _MOST_KEYS = 1_000_000
 

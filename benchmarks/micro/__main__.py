@@ -1,0 +1,7 @@
+"""`python -m benchmarks.micro`."""
+
+import sys
+
+from benchmarks.micro import main
+
+sys.exit(main())

@@ -1,0 +1,310 @@
+"""The comparisons, each with the library's own subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import resilio
+from benchmarks.micro import _loops, _work
+from benchmarks.micro._attempts import attempts
+from benchmarks.micro._comparison import Comparison
+from benchmarks.micro._subjects import async_comparison, subject
+
+__all__ = ["attempting", "breaker", "comparisons", "refusing", "stack", "try_acquire"]
+
+_PLENTY_A_SECOND = 100_000_000
+"""A rate that no loop here reaches: the limiter works, and never refuses."""
+
+
+def breaker(**options: Any) -> Any:
+    return resilio.circuit_breaker(_work.fresh_name(), **options)
+
+
+def _limit() -> Any:
+    return resilio.rate_limit(f"{_PLENTY_A_SECOND}/s", name=_work.fresh_name())
+
+
+def _bulkhead() -> Any:
+    return resilio.bulkhead(100, name=_work.fresh_name())
+
+
+def _shedder() -> Any:
+    return resilio.load_shed(max_concurrent=100, name=_work.fresh_name())
+
+
+def stack(callee: Callable[[], Any]) -> Any:
+    """Return the function guarded by three decorators, which fuse into one run of three gates."""
+    return _limit()(breaker()(_bulkhead()(callee)))
+
+
+def _pipeline() -> Any:
+    return resilio.pipeline(_limit(), breaker(), _bulkhead())(_work.acallee())
+
+
+def refusing(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Refusing:
+    return _work.Refusing(breaker(open_for=600.0, max_open_for=600.0)(callee), resilio.CircuitOpenError, asynchronous)
+
+
+def attempting() -> _work.Attempting:
+    return _work.Attempting(breaker(open_for=600.0, max_open_for=600.0).attempt, _work.failing())
+
+
+def try_acquire() -> Callable[[], bool]:
+    """Return the method that takes a token of a bucket with plenty."""
+    return resilio.TokenBucket(_PLENTY_A_SECOND).try_acquire
+
+
+def _async_breaker() -> Comparison:
+    return async_comparison(
+        "async_breaker",
+        "Async circuit breaker on success",
+        "Added to `await f()`.",
+        [
+            subject("resilio circuit_breaker", lambda: breaker()(_work.acallee()), "async_breaker"),
+            subject(
+                "resilio circuit_breaker, probabilistic",
+                lambda: breaker(mode="probabilistic")(_work.acallee()),
+                "probabilistic_breaker",
+            ),
+        ],
+    )
+
+
+def _async_breaker_of_three() -> Comparison:
+    return Comparison(
+        "async_breaker_of_three",
+        "The same with three arguments",
+        'Added to `await f(1, "two", three=3)`.',
+        drive=_loops.awaits_arguments,
+        check=_work.check_async_answer,
+        base=lambda: _loops.awaits_arguments(_work.acallee_of_three()),
+        own=[subject("resilio circuit_breaker", lambda: breaker()(_work.acallee_of_three()))],
+        wrapper=lambda: _work.async_wrapper(_work.acallee_of_three()),
+    )
+
+
+def _async_stack() -> Comparison:
+    return async_comparison(
+        "async_stack",
+        "Rate limit, circuit breaker and bulkhead around an async function",
+        "Added to `await f()`.",
+        [
+            subject("resilio, three decorators", lambda: stack(_work.acallee()), "async_stack"),
+            subject(
+                "resilio pipeline of three", _pipeline, note="and a door, the fourth gate: drain, health, counters"
+            ),
+        ],
+    )
+
+
+def _async_limiter() -> Comparison:
+    return async_comparison(
+        "async_limiter",
+        "Async rate limit on success",
+        "Added to `await f()`.",
+        [subject("resilio rate_limit", lambda: _limit()(_work.acallee()))],
+    )
+
+
+def _async_bulkhead() -> Comparison:
+    return async_comparison(
+        "async_bulkhead",
+        "Async bulkhead on success",
+        "Added to `await f()`; a permit is free.",
+        [subject("resilio bulkhead", lambda: _bulkhead()(_work.acallee()))],
+    )
+
+
+def _async_shedder() -> Comparison:
+    def learning() -> Any:
+        return resilio.load_shed(name=_work.fresh_name())(_work.acallee())
+
+    def important() -> Any:
+        return resilio.priority("critical")(_work.acallee())
+
+    return async_comparison(
+        "async_shedder",
+        "Async load shedder on success",
+        "Added to `await f()`; a permit is free, and no priority is set.",
+        [
+            subject("resilio load_shed", lambda: _shedder()(_work.acallee()), "async_shedder"),
+            subject("resilio load_shed, limit learnt", learning, "async_shedder"),
+            subject("rate_limit + breaker + bulkhead + load_shed, fused", _stack_with_shedder, "shedder_in_stack"),
+            subject("resilio priority, no policy", important),
+        ],
+    )
+
+
+def _adaptive() -> Any:
+    return resilio.adaptive_limit(name=_work.fresh_name())
+
+
+def _full_limit() -> _work.UsedUp:
+    limit = resilio.adaptive_limit(start=1, ceiling=1, name=_work.fresh_name())
+    return _work.UsedUp(limit(_work.afailing()), resilio.OverloadedError, True, limit.acquire())
+
+
+def _async_adaptive() -> Comparison:
+    def stack_with_adaptive() -> Any:
+        return _limit()(breaker()(_bulkhead()(_adaptive()(_work.acallee()))))
+
+    return async_comparison(
+        "async_adaptive",
+        "Async adaptive limit on success",
+        "Added to `await f()`; a permit is free, and every call teaches.",
+        [
+            subject("resilio adaptive_limit", lambda: _adaptive()(_work.acallee()), "async_adaptive"),
+            subject(
+                "rate_limit + breaker + bulkhead + adaptive_limit, fused", stack_with_adaptive, "adaptive_in_stack"
+            ),
+        ],
+    )
+
+
+def _stack_with_shedder() -> Any:
+    return _limit()(breaker()(_bulkhead()(_shedder()(_work.acallee()))))
+
+
+def _sync_breaker() -> Comparison:
+    return Comparison(
+        "sync_breaker",
+        "Sync circuit breaker on success",
+        "Added to `f()`.",
+        drive=_loops.calls,
+        check=_work.check_answer,
+        base=lambda: _loops.calls(_work.callee()),
+        own=[subject("resilio circuit_breaker", lambda: breaker()(_work.callee()), "sync_breaker")],
+        wrapper=lambda: _work.sync_wrapper(_work.callee()),
+    )
+
+
+def _refusal() -> Comparison:
+    return Comparison(
+        "refusal",
+        "Refusal by an open breaker, sync",
+        "Nanoseconds a refusal: raised through the decorator and caught.",
+        drive=lambda refusing: refusing.loop(),
+        check=lambda refusing: refusing.check(),
+        base=_loops.idles,
+        own=[
+            subject("resilio circuit_breaker", lambda: refusing(_work.failing(), asynchronous=False), "refusal"),
+            subject("resilio, through attempt", attempting, "attempt_refused", "returned, not raised"),
+        ],
+    )
+
+
+def _async_refusal() -> Comparison:
+    return Comparison(
+        "async_refusal",
+        "Refusal by an open breaker, an adaptive limit and a load shedder, async",
+        "Nanoseconds a refusal: raised out of `await` and caught.",
+        drive=lambda refusing: refusing.loop(),
+        check=lambda refusing: refusing.check(),
+        base=_loops.idles,
+        own=[
+            subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True)),
+            subject("resilio adaptive_limit", _full_limit, "adaptive_refusal"),
+            subject("resilio load_shed, queue full of more important calls", _work.CrowdedShedder, "shed_refusal"),
+        ],
+    )
+
+
+def _try_acquire() -> Comparison:
+    return Comparison(
+        "try_acquire",
+        "Take a token without waiting",
+        "Nanoseconds a call from Python; the token is there.",
+        drive=_loops.calls,
+        check=_work.check_taken,
+        base=_loops.idles,
+        own=[subject("resilio TokenBucket.try_acquire", try_acquire, "try_acquire")],
+    )
+
+
+def _histogram_record() -> Comparison:
+    seconds = _work.latencies(4096)
+    return Comparison(
+        "histogram_record",
+        "Record a latency",
+        "Nanoseconds a call from Python; 4,096 log-normal latencies in turn, each subject in the unit it takes.",
+        drive=lambda recording: _loops.feeds(recording.record, recording.values),
+        check=_work.check_recording,
+        base=lambda: _loops.idles_feeding(seconds),
+        own=[
+            subject(
+                "resilio LatencyHistogram.record",
+                lambda: _work.Recording(resilio.LatencyHistogram().record, seconds),
+                "histogram_record",
+            )
+        ],
+    )
+
+
+def _filled() -> resilio.LatencyHistogram:
+    histogram = resilio.LatencyHistogram()
+    for value in _work.latencies(_work.QUANTILE_OF):
+        histogram.record(value)
+    return histogram
+
+
+def _histogram_quantile() -> Comparison:
+    return Comparison(
+        "histogram_quantile",
+        "Ask a histogram of 20,000 latencies for its p99",
+        "Nanoseconds a call from Python.",
+        drive=lambda quantile: _loops.feeds(quantile, [0.99]),
+        check=_work.check_quantile,
+        base=lambda: _loops.idles_feeding([0.99]),
+        own=[subject("resilio LatencyHistogram.quantile", lambda: _filled().quantile, "histogram_quantile")],
+    )
+
+
+def _parts() -> Comparison:
+    policy, guarded = breaker(), breaker()(_work.callee())
+
+    def by_hand() -> None:
+        policy.try_acquire().success()
+
+    def block() -> None:
+        with policy:
+            pass
+
+    return Comparison(
+        "parts",
+        "Smaller parts, from Python",
+        "Nanoseconds a call.",
+        drive=_loops.calls,
+        check=_work.check_callable,
+        base=_loops.idles,
+        own=[
+            subject("resilio.current(), outside a call", lambda: resilio.current),
+            subject("breaker.try_acquire().success()", lambda: by_hand, note="with the function around it"),
+            subject("with breaker: ...", lambda: block, note="with the function around it"),
+            subject("breaker.snapshot()", lambda: policy.snapshot),
+            subject(
+                "resilio.policy_of(f)", lambda: lambda: resilio.policy_of(guarded), note="with the function around it"
+            ),
+        ],
+    )
+
+
+def comparisons() -> tuple[Comparison, ...]:
+    """Return every comparison, in the order in which a report shows them."""
+    return (
+        _async_breaker(),
+        _async_breaker_of_three(),
+        _async_bulkhead(),
+        _async_limiter(),
+        _async_adaptive(),
+        _async_shedder(),
+        _async_stack(),
+        *attempts(),
+        _sync_breaker(),
+        _refusal(),
+        _async_refusal(),
+        _try_acquire(),
+        _histogram_record(),
+        _histogram_quantile(),
+        _parts(),
+    )
