@@ -39,7 +39,6 @@ def _lazily(module: str) -> Callable[[Sequence[str]], int]:
 
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "dashboard": ("print the Grafana dashboard, or the alert rules", _lazily("resilio.metrics._assets")),
-    "demo": ("see services go through an outage, spikes and a storm, bare and guarded", _lazily("resilio.demo._main")),
     "doctor": ("see what is installed here, and whether each protection fires", _lazily("resilio._doctor._main")),
     "simulate": ("compare stacks under load and faults, on virtual time", _lazily("resilio.simulation._main")),
     "top": ("see the policies of a running service in this terminal", _lazily("resilio.live._top")),

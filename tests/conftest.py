@@ -29,7 +29,7 @@ _PROGRESS = os.environ.get("RESILIO_TEST_PROGRESS")  # where `make test` looks u
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 
-# `benchmarks` is not installed. Last on the path: an installed resilio goes before the one in the repository.
+# `benchmarks` and `examples` are not installed. Last on the path: an installed resilio goes first.
 sys.path.append(str(_ROOT))
 
 

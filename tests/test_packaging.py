@@ -158,8 +158,8 @@ def test_console_script_and_module_start(tmp_path: Path) -> None:
     )
     module = run("-m", "resilio", "--help", cwd=tmp_path)
     assert module.returncode == 0, module.stderr
-    assert "demo" in script.stdout
-    assert "demo" in module.stdout
+    assert "simulate" in script.stdout
+    assert "simulate" in module.stdout
 
 
 def test_import_loads_no_extra_and_no_event_loop(tmp_path: Path) -> None:

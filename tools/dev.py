@@ -60,11 +60,11 @@ def soak(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """Run the main job from an installed wheel."""
-    environment = _installed("demo", _newest(), extras=("cli", "httpx"))
+    """Run the demo with an installed wheel."""
+    environment = _installed("demo", _newest(), extras=("cli", "httpx", "live"))
     # Ctrl-C is the demo's: it stops its server and shows a partial result; `subprocess.run` would kill it before that.
     signal.signal(signal.SIGINT, lambda *_: None)
-    return _call(environment, "-m", "resilio", "demo", *arguments)
+    return _call(environment, "-m", "examples.demo", *arguments, path=_alone("examples"))
 
 
 def bench(arguments: list[str]) -> int:
@@ -139,11 +139,24 @@ def _alone(folder: str) -> Path:
     return place
 
 
-def _call(environment: Environment, *command: str, cwd: Path | None = None) -> int:
-    """Run the environment's Python; in the root of the tree it sees the installed package and not the tree's."""
+def _call(environment: Environment, *command: str, cwd: Path | None = None, path: Path | None = None) -> int:
+    """
+    Run the environment's Python; in the root of the tree it sees the installed package and not the tree's.
+
+    Args:
+        environment: Whose Python it is.
+
+        command: The arguments of Python.
+
+        cwd: The current folder; without it, the root of the tree.
+
+        path: A folder to import from.
+    """
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if cwd is None:
         settings["PYTHONSAFEPATH"] = "1"
+    if path is not None:
+        settings["PYTHONPATH"] = str(path)
     return subprocess.run([environment.python, *command], cwd=cwd or ROOT, env=settings, check=False).returncode
 
 

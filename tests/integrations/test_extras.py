@@ -145,7 +145,6 @@ def _may_be_missing(name: str, absent: set[str]) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["demo"], "httpx"),
         (["top", "http://127.0.0.1:1"], "cli"),
         (["watch", "http://127.0.0.1:1"], "live"),
     ],

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TextIO
 
-from resilio.demo._records import Record, percentile, slices, success_rate
-from resilio.demo._run import Run
+from examples.demo._records import Record, percentile, slices, success_rate
+from examples.demo._run import Run
 
 __all__ = ["LiveProgress", "PlainProgress", "Progress", "follow", "progress_for", "sparkline"]
 

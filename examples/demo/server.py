@@ -1,7 +1,7 @@
 """
 The dependencies of the demo, in a process of their own: HTTP/1.1 servers, flaky or healthy.
 
-Run as `python -m resilio.demo.server`. Its parent talks to it by lines of JSON on standard input and reads the answers
+Run as `python -m examples.demo.server`. Its parent talks to it by lines of JSON on standard input and reads the answers
 on standard output:
 
     {"number": 1, "command": "open", "seed": 7, "sites": {...}}  ->  {"number": 1, "ports": {"checkout": 40001, ...}}
@@ -26,14 +26,14 @@ import time
 from collections import Counter
 from typing import Any
 
-from resilio.demo._acts import Site
-from resilio.demo._schedule import Fate, Phase, fate_of, service_seconds
+from examples.demo._acts import Site
+from examples.demo._schedule import Fate, Phase, fate_of, service_seconds
 from resilio.integrations._extras import missing
 
 try:
     import h11
 except ImportError as error:
-    raise missing("resilio.demo.server", "httpx", error, "h11") from error
+    raise missing("examples.demo.server", "httpx", error, "h11") from error
 
 __all__ = ["LIFETIME", "Dependency", "main"]
 

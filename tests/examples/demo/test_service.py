@@ -10,8 +10,8 @@ pytest.importorskip("httpx2")
 
 import httpx2
 
-from resilio.demo._acts import acts
-from resilio.demo._service import Orders, Search, Shop, service_of
+from examples.demo._acts import acts
+from examples.demo._service import Orders, Search, Shop, service_of
 
 pytestmark = pytest.mark.anyio
 PORTS = {"recommendations": 1, "checkout": 2}

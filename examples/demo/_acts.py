@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from resilio.demo._schedule import FULL, QUICK, Phase, Schedule
+from examples.demo._schedule import FULL, QUICK, Phase, Schedule
 
 __all__ = ["RUNS", "Act", "Site", "acts"]
 

@@ -16,9 +16,9 @@ import pytest
 
 pytest.importorskip("h11")
 
-from resilio.demo._acts import Site
-from resilio.demo._schedule import Phase, Schedule
-from resilio.demo.server import Dependency
+from examples.demo._acts import Site
+from examples.demo._schedule import Phase, Schedule
+from examples.demo.server import Dependency
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +161,7 @@ async def test_work_for_a_caller_who_has_gone_is_done_all_the_same() -> None:
 
 def start(*, parent: str | None = None) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    command = ("-m", "resilio.demo.server") if parent is None else ("-c", parent)
+    command = ("-m", "examples.demo.server") if parent is None else ("-c", parent)
     pipe = subprocess.PIPE
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen([sys.executable, "-P", *command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
@@ -181,8 +181,8 @@ def test_process_answers_and_ends_with_its_input() -> None:
 
 PARENT = """
 import asyncio
-from resilio.demo._acts import acts
-from resilio.demo._run import serve_dependencies
+from examples.demo._acts import acts
+from examples.demo._run import serve_dependencies
 
 async def main():
     async with serve_dependencies(7, acts(quick=True)[0].sites) as server:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from resilio.demo._acts import Act
-from resilio.demo._records import RECOVERED_SHARE, RECOVERY_WINDOW
+from examples.demo._acts import Act
+from examples.demo._records import RECOVERED_SHARE, RECOVERY_WINDOW
 
 __all__ = ["definitions", "doubts", "headline", "plain_table", "rows_of", "show"]
 

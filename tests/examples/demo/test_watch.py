@@ -1,4 +1,4 @@
-"""`resilio demo --watch`: the live page while the demo runs."""
+"""The demo with `--watch`: the live page while the demo runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import resilio
-from resilio.demo import _main
+from examples.demo import _main
 
 pytest.importorskip("httpx2", reason="httpx2 is not installed")
 pytest.importorskip("h11", reason="h11 is not installed")

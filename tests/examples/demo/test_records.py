@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilio.demo._records import (
+from examples.demo._records import (
     RECOVERED_SHARE,
     RECOVERY_WINDOW,
     Record,

@@ -1,4 +1,4 @@
-"""`resilio demo`: services go through the same trouble twice, bare and guarded, and what came of it is shown."""
+"""The demo: services go through the same trouble twice, bare and guarded, and what came of it is shown."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from examples.demo._acts import RUNS, Act, acts
+from examples.demo._load import poisson_arrivals
 from resilio import registry
-from resilio.demo._acts import RUNS, Act, acts
-from resilio.demo._load import poisson_arrivals
 
 if TYPE_CHECKING:
-    from resilio.demo._progress import Progress
-    from resilio.demo._run import Run
+    from examples.demo._progress import Progress
+    from examples.demo._run import Run
 
 __all__ = ["main"]
 
@@ -30,7 +30,7 @@ _GRACE = 120.0  # seconds for the last answers, and for a server to start and st
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="resilio demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     quick = "short acts, their two runs side by side: 13 seconds instead of a minute"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     missing = [name for name in ("httpx2", "h11") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"resilio demo needs {missing[0]}: pip install 'resilio-sdk[httpx]'", file=sys.stderr)
+        print(f"The demo needs {missing[0]}: pip install 'resilio-sdk[httpx]'", file=sys.stderr)
         return 1
     if options.watch and importlib.util.find_spec("uvicorn") is None:
-        print("resilio demo --watch needs uvicorn: pip install 'resilio-sdk[live]'", file=sys.stderr)
+        print("The demo with --watch needs uvicorn: pip install 'resilio-sdk[live]'", file=sys.stderr)
         return 1
     has_picture = importlib.util.find_spec("matplotlib") is not None
     if not has_picture:
@@ -99,7 +99,7 @@ def _watched() -> Iterator[None]:
 
 def _play(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace) -> str | None:
     """Make all runs; return what ended them early, or None. *runs* holds what happened until then."""
-    from resilio.demo._progress import progress_for
+    from examples.demo._progress import progress_for
 
     progress = progress_for()
     try:
@@ -117,7 +117,7 @@ def _play(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace)
 
 async def _perform(runs: list[Run], all_acts: Sequence[Act], options: argparse.Namespace, progress: Progress) -> None:
     """Make one run after the other; or both of an act side by side, and the next act when its load has been offered."""
-    from resilio.demo._progress import follow
+    from examples.demo._progress import follow
 
     follower = asyncio.create_task(follow(runs, progress))
     try:
@@ -136,7 +136,7 @@ async def _perform(runs: list[Run], all_acts: Sequence[Act], options: argparse.N
 
 
 async def _make(runs: list[Run], act: Act, name: str, options: argparse.Namespace, delay: float = 0.0) -> None:
-    from resilio.demo._run import Run, execute
+    from examples.demo._run import Run, execute
 
     load = poisson_arrivals(options.seed, act.schedule.seconds, act.rates)
     await asyncio.sleep(delay)
@@ -149,7 +149,7 @@ async def _make(runs: list[Run], act: Act, name: str, options: argparse.Namespac
 def _result(
     runs: Sequence[Run], all_acts: Sequence[Act], options: argparse.Namespace, trouble: str | None
 ) -> dict[str, Any]:
-    from resilio.demo._summary import summary_of
+    from examples.demo._summary import summary_of
 
     return {
         "complete": trouble is None,
@@ -173,14 +173,14 @@ def _finish(
     options: argparse.Namespace,
     has_picture: bool,
 ) -> None:
-    from resilio.demo._report import definitions, doubts, rows_of, show
+    from examples.demo._report import definitions, doubts, rows_of, show
 
     partial = None if result["complete"] else f"PARTIAL RESULT: {result['ended_early']}{_where(runs)}"
     (options.output / "demo.svg").unlink(missing_ok=True)  # an older run's, should none be drawn now
     (options.output / "demo.json").write_text(json.dumps(result, indent=2) + "\n")
     notes = [*doubts(result["runs"]), *definitions(result["runs"]), f"Figures: {options.output / 'demo.json'}"]
     if has_picture:
-        from resilio.demo._picture import draw
+        from examples.demo._picture import draw
 
         draw(all_acts, runs, result["runs"], options.output / "demo.svg", partial)
         notes.append(f"Picture: {options.output / 'demo.svg'}")

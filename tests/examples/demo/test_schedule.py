@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from resilio.demo._schedule import FULL, QUICK, Phase, Schedule, fate_of, service_seconds
+from examples.demo._schedule import FULL, QUICK, Phase, Schedule, fate_of, service_seconds
 
 DOWN = Phase("down", 2.0, hang=0.6, unavailable=0.3, reset=0.1)
 

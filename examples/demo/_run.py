@@ -16,10 +16,10 @@ from typing import Any
 import attrs
 import httpx2
 
-from resilio.demo._acts import Act, Site
-from resilio.demo._load import Arrival
-from resilio.demo._records import Record
-from resilio.demo._service import Service, service_of
+from examples.demo._acts import Act, Site
+from examples.demo._load import Arrival
+from examples.demo._records import Record
+from examples.demo._service import Service, service_of
 
 __all__ = ["Run", "Server", "execute", "serve_dependencies"]
 
@@ -139,7 +139,7 @@ async def serve_dependencies(seed: int, sites: Mapping[str, Site]) -> AsyncGener
     # The same package as here, and not another one that happens to be in the current folder.
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "resilio.demo.server"),
+        *(sys.executable, "-P", "-m", "examples.demo.server"),
         stdin=pipe,
         stdout=pipe,
         env={**os.environ, "PYTHONPATH": path},

@@ -12,13 +12,13 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 
-from resilio.demo._acts import Act, acts
-from resilio.demo._progress import PlainProgress, sparkline
-from resilio.demo._records import Record
-from resilio.demo._report import definitions, doubts, headline, plain_table, rows_of, show
-from resilio.demo._run import Run
-from resilio.demo._schedule import Phase, Schedule
-from resilio.demo._summary import summary_of
+from examples.demo._acts import Act, acts
+from examples.demo._progress import PlainProgress, sparkline
+from examples.demo._records import Record
+from examples.demo._report import definitions, doubts, headline, plain_table, rows_of, show
+from examples.demo._run import Run
+from examples.demo._schedule import Phase, Schedule
+from examples.demo._summary import summary_of
 
 pytestmark = pytest.mark.once
 
@@ -183,7 +183,7 @@ def test_live_progress_has_a_row_for_what_each_run_asks_for() -> None:
     pytest.importorskip("rich")
     from rich.console import Console
 
-    from resilio.demo._progress import LiveProgress
+    from examples.demo._progress import LiveProgress
 
     progress = LiveProgress()
     progress.update([run_of("bare", fails_until=4.0)])
@@ -214,7 +214,7 @@ def test_table_on_a_terminal_is_drawn_by_rich(
 def test_picture_is_an_svg(tmp_path: Path, *, interrupted: bool) -> None:
     """Both runs are drawn, and so is a partial result, which says that it is one."""
     pytest.importorskip("matplotlib")
-    from resilio.demo._picture import draw
+    from examples.demo._picture import draw
 
     runs = [run_of("bare", fails_until=4.0)]
     if not interrupted:
@@ -231,7 +231,7 @@ def test_picture_is_an_svg(tmp_path: Path, *, interrupted: bool) -> None:
 def test_picture_of_nothing_is_drawn(tmp_path: Path) -> None:
     """An interruption before the first request gives an empty picture, not an error."""
     pytest.importorskip("matplotlib")
-    from resilio.demo._picture import draw
+    from examples.demo._picture import draw
 
     runs = [Run("bare", act, 100) for act in ACTS]
     draw(ACTS, runs, summaries_of(*runs), tmp_path / "demo.svg", "PARTIAL RESULT")

@@ -1,4 +1,4 @@
-"""`resilio demo` from end to end, in processes of their own."""
+"""The demo from end to end, in processes of their own."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 
 pytest.importorskip("httpx2")
 
-from resilio.demo import _main
+from examples.demo import _main
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    command = [sys.executable, "-P", "-m", "resilio", "demo", "--quick", "--json", "--output", str(folder), *arguments]
+    command = [sys.executable, "-P", "-m", "examples.demo", "--quick", "--json", "--output", str(folder), *arguments]
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder, text=True
@@ -126,7 +126,7 @@ def test_missing_extra_is_named(
     """Without httpx2 the demo ends with one line that says what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "httpx2" else object())
     assert _main.main(["--output", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "resilio demo needs httpx2: pip install 'resilio-sdk[httpx]'\n"
+    assert capsys.readouterr().err == "The demo needs httpx2: pip install 'resilio-sdk[httpx]'\n"
 
 
 def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from resilio.demo._records import Record, percentile, recovery_seconds, success_rate
-from resilio.demo._run import Run
+from examples.demo._records import Record, percentile, recovery_seconds, success_rate
+from examples.demo._run import Run
 
 __all__ = ["summary_of"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from resilio.demo._acts import RUNS, Act
-from resilio.demo._records import Record, percentile, slices
-from resilio.demo._report import headline
-from resilio.demo._run import Run
+from examples.demo._acts import RUNS, Act
+from examples.demo._records import Record, percentile, slices
+from examples.demo._report import headline
+from examples.demo._run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from resilio.demo._load import poisson_arrivals
+from examples.demo._load import poisson_arrivals
 
 RATES = {"recommendations": 150.0, "checkout": 60.0}
 

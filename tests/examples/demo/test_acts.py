@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from resilio.demo._acts import Site, acts
+from examples.demo._acts import Site, acts
 
 
 @pytest.fixture(params=[False, True], ids=["full", "quick"])

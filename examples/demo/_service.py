@@ -13,8 +13,8 @@ from typing import Protocol
 
 import httpx2
 
+from examples.demo._acts import Act
 from resilio import RejectedError, RetryBudget, bulkhead, circuit_breaker, hedge, retry, timeout
-from resilio.demo._acts import Act
 
 __all__ = ["BULKHEAD", "Orders", "Search", "Service", "Shop", "service_of"]
 

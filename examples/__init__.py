@@ -1,0 +1,1 @@
+"""Small programs, each run as a file; `demo` is a larger one: `make demo`."""
