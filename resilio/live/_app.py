@@ -3,7 +3,7 @@ The live page as a pure ASGI app: files, and a stream of server-sent events.
 
     GET  .               the page                     GET  stream          a snapshot, then what changes
     GET  snapshot        everything once, as JSON     GET  policy?id=7     one policy in full
-    POST operate         force open, close, reset     GET  hystrix.stream  for Hystrix dashboards, if asked for
+    POST operate         force open, close, reset
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from resilio.live import _files
 from resilio.live._details import details_of
 from resilio.live._http import HEADERS, Answer, Receive, Refused, Request, Scope, Send, Tokens, no_cross_site, read_json
 from resilio.live._hub import Hub, Viewer, encode
-from resilio.live._hystrix import Hystrix
 from resilio.live._journal import Journal
 from resilio.live._operations import operate
 from resilio.live._sampler import Sampler
@@ -36,7 +35,6 @@ from resilio.live._sampler import Sampler
 __all__ = ["Live", "live"]
 
 _turn: RunVar[anyio.CapacityLimiter | None] = RunVar("resilio_live_turn")
-_STREAMS = {"stream": "page", "hystrix.stream": "hystrix"}
 _HEARTBEAT = 5  # wake-ups without a frame until a comment shows that the connection is alive
 _STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"))
 
@@ -100,15 +98,15 @@ class Live(ABC):
         page = request.page
         if page == "operate":
             return await self._operate(request)
-        if request.rest == "" or page not in _files.names() | _STREAMS.keys() | {"snapshot", "policy"}:
+        if request.rest == "" or page not in _files.names() | {"stream", "snapshot", "policy"}:
             return _elsewhere(request)
         if request.method not in ("GET", "HEAD"):
             raise Refused(405, "only GET", [(b"allow", b"GET, HEAD")])
         if page in _files.names():
             return _files.answer(request)
         self._tokens.check_read(request)
-        if page in _STREAMS:
-            return await self._stream(_STREAMS[page], request, send)
+        if page == "stream":
+            return await self._stream(request, send)
         return Answer(await self._data(request))
 
     # ---- what is not a file
@@ -121,14 +119,12 @@ class Live(ABC):
     async def _operate(self, request: Request) -> Answer:
         """Do what an operator asks for."""
 
-    async def _stream(self, stream: str, request: Request, send: Send) -> Answer | None:
-        if not self.hub.has(stream):
-            raise Refused(404, "this page has no such stream: ask for it with live(hystrix=True)")
+    async def _stream(self, request: Request, send: Send) -> Answer | None:
         if len(self.hub) >= self._most:
             raise Refused(503, f"{self._most} are watching, which is the most", [(b"retry-after", b"5")])
         if request.method == "HEAD":
             return Answer(b"", "text/event-stream; charset=utf-8")
-        viewer = self.hub.join(stream, request.header("last-event-id"))
+        viewer = self.hub.join(request.header("last-event-id"))
         try:
             await send(
                 {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *HEADERS]},
@@ -235,7 +231,6 @@ def live(
     token: str | None = None,
     read_token: str | None = None,
     interval: float = 1.0,
-    hystrix: bool = False,
     show_keys: bool = False,
     hosts: Iterable[str] | None = None,
     max_viewers: int = 64,
@@ -254,8 +249,6 @@ def live(
         read_token: Who looks has to send it. None: that of RESILIO_LIVE_READ_TOKEN; without one everybody may look.
 
         interval: Seconds between two readings, >= 0.1.
-
-        hystrix: Whether there is a stream for Hystrix dashboards.
 
         show_keys: Whether keys of keyed policies (hosts, tenants) are written out. They are taken from arguments of
             calls, so by default each is shown as a short tag.
@@ -278,7 +271,6 @@ def live(
     )
     secret = secrets.token_bytes(16)
     sampler = Sampler(Journal(show_keys=show_keys, secret=secret), policies)
-    encoders = {"hystrix": Hystrix(sampler, pause)} if hystrix else {}
     boot = secrets.token_hex(4)
-    hub = Hub(sampler, pause, boot, encoders, operations=tokens.operations)
+    hub = Hub(sampler, pause, boot, operations=tokens.operations)
     return OwnLive(sampler, hub, tokens, hosts=hosts, most=max_viewers)

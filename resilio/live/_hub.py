@@ -12,7 +12,6 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 from typing import Any, Protocol
 
@@ -129,25 +128,15 @@ class Hub:
 
         boot: Tells this process's frames from those of another.
 
-        encoders: Further streams by name: each gives the bytes of a reading, and is asked only if somebody looks.
-
         about: Goes into each snapshot.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        interval: float,
-        boot: str,
-        encoders: Mapping[str, Callable[[], bytes]] | None = None,
-        **about: Any,
-    ) -> None:
+    def __init__(self, source: Source, interval: float, boot: str, **about: Any) -> None:
         self.source = source
         self.interval = interval
         self.boot = boot
         self._about = about
-        self._encoders = encoders or {}
-        self._viewers: dict[str, set[Viewer]] = {name: set() for name in ("page", *self._encoders)}
+        self._viewers: set[Viewer] = set()
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=_REPLAY)
         self._seq = 0
         self._full: bytes | None = None
@@ -168,27 +157,21 @@ class Hub:
         """Whether the thread reads."""
         return self._thread is not None
 
-    def has(self, stream: str) -> bool:
-        """Tell whether there is such a stream."""
-        return stream in self._viewers
-
     def __len__(self) -> int:
-        return sum(map(len, self._viewers.values()))
+        return len(self._viewers)
 
-    def join(self, stream: str = "page", last: str | None = None) -> Viewer:
+    def join(self, last: str | None = None) -> Viewer:
         """
         Return a new viewer, who gets everything first.
 
         Args:
-            stream: "page", or the name of an encoder.
-
             last: The id of the last frame that it has seen: if it missed few, it gets those instead.
         """
         viewer = Viewer()
         with self._lock:
-            if stream == "page" and self._thread is not None:
+            if self._thread is not None:
                 self._replay(viewer, last)
-            self._viewers[stream].add(viewer)
+            self._viewers.add(viewer)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="resilio-live", daemon=True)
                 self._thread.start()
@@ -208,8 +191,7 @@ class Hub:
     def leave(self, viewer: Viewer) -> None:
         """Forget a viewer."""
         with self._lock:
-            for viewers in self._viewers.values():
-                viewers.discard(viewer)
+            self._viewers.discard(viewer)
 
     def refresh(self) -> None:
         """Read once if nobody looks, for who asks for everything just once; otherwise the thread has done so."""
@@ -220,7 +202,7 @@ class Hub:
     def wake(self) -> None:
         """Wake all viewers, with a comment."""
         with self._lock:
-            viewers = [viewer for viewers in self._viewers.values() for viewer in viewers]
+            viewers = list(self._viewers)
         for viewer in viewers:
             viewer.offer(b":\n\n")
 
@@ -255,7 +237,6 @@ class Hub:
             return False
 
     def _publish(self, tick: Tick) -> None:
-        self._encode_others()
         if not tick:
             return
         seq = self._seq + 1  # only this thread counts it on, so that it need not hold the lock while it encodes
@@ -264,21 +245,14 @@ class Hub:
         with self._lock:
             self._seq = seq
             self._recent.append((seq, data))
-            viewers = [viewer for viewer in self._viewers["page"] if not viewer.fresh]
+            viewers = [viewer for viewer in self._viewers if not viewer.fresh]
         for viewer in viewers:
             viewer.offer(data)
-
-    def _encode_others(self) -> None:
-        for stream, encoder in self._encoders.items():
-            viewers = list(self._viewers[stream])
-            data = encoder() if viewers else b""
-            for viewer in viewers if data else ():
-                viewer.offer(data)
 
     def _serve_fresh(self) -> None:
         """Give everything to those who need it and have room; encoded once, however many they are."""
         with self._lock:
-            fresh = [viewer for viewer in self._viewers["page"] if viewer.fresh and not viewer.stalled]
+            fresh = [viewer for viewer in self._viewers if viewer.fresh and not viewer.stalled]
         data = self.everything() if fresh else b""
         for viewer in fresh:
             viewer.fresh = False
@@ -299,7 +273,7 @@ class Hub:
             self._blamed.add(type(error))
             _log.say(_log.ERROR, "the live page cannot read the policies", error=error)
         data = frame("trouble", encode({"error": type(error).__name__}))
-        for viewer in list(self._viewers["page"]):
+        for viewer in list(self._viewers):
             viewer.offer(data)
 
 
@@ -310,8 +284,7 @@ def _after_fork() -> None:
     """A child has none of the threads, and viewers of its own."""
     for hub in list(_hubs):
         hub._begin()
-        for viewers in hub._viewers.values():
-            viewers.clear()
+        hub._viewers.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -94,7 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     parser.add_argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)")
     parser.add_argument("--show-keys", action="store_true", help="write out the keys of keyed policies")
-    parser.add_argument("--hystrix", action="store_true", help="also serve hystrix.stream")
     return parser
 
 
@@ -138,7 +137,7 @@ def _app(options: argparse.Namespace) -> tuple[Any, str]:
     if is_address(options.target):
         return RemoteLive(remote(options.target), hosts=hosts), ""
     try:
-        page = live(hosts=hosts, show_keys=options.show_keys, hystrix=options.hystrix)
+        page = live(hosts=hosts, show_keys=options.show_keys)
     except ValueError as error:  # a token of the environment
         raise TargetError(str(error)) from None
     app = load(options.target)

@@ -161,31 +161,6 @@ async def test_the_stream_begins_with_everything() -> None:
     assert (await request(app, "HEAD", "/stream")).body == b""
 
 
-async def test_policies_of_one_name_are_two_commands_to_a_hystrix_dashboard() -> None:
-    """It adds up commands by their names."""
-    _kept = circuit_breaker("payments"), bulkhead(3, name="payments"), circuit_breaker("search")
-    app = live(interval=0.1, hystrix=True)
-
-    def has_all(body: bytes) -> bool:
-        return body.count(b"data: ") >= 3 and body.endswith(b"\n\n")
-
-    answer = await request(app, path="/hystrix.stream", stop=has_all)
-    names = {command["name"] for _, command in events_in(answer.body.splitlines(keepends=True))}
-    assert {"circuit_breaker:payments", "bulkhead:payments", "search"} <= names
-
-
-async def test_the_hystrix_stream_has_its_fields() -> None:
-    """Dashboards for Hystrix read it."""
-    policy, app = circuit_breaker("payments"), live(interval=0.1, hystrix=True)
-    policy.force_open()
-    answer = await request(app, path="/hystrix.stream", stop=lambda body: body.endswith(b"\n\n"))
-    ((name, command),) = events_in(answer.body.splitlines(keepends=True))
-    assert name == "message"
-    assert (command["type"], command["name"], command["group"]) == ("HystrixCommand", "payments", "circuit_breaker")
-    assert command["isCircuitBreakerOpen"] is True
-    assert command["propertyValue_circuitBreakerForceOpen"] is True
-
-
 async def test_too_many_viewers_are_told_when_to_come_again() -> None:
     """A page that everybody opens does not take the service down."""
     answer = await request(live(max_viewers=0), path="/stream")
@@ -263,7 +238,7 @@ async def test_a_name_that_cannot_be_encoded_hides_no_policy() -> None:
         pass
 
     call.__module__, call.__qualname__ = "m", "lone \udc80"
-    guard, app = circuit_breaker(), live(hystrix=True)
+    guard, app = circuit_breaker(), live()
     guard(call)
     assert "m.lone ?" in (await ids(app))[1]
 

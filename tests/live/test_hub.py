@@ -51,7 +51,7 @@ def source() -> Numbers:
 
 @pytest.fixture
 def hub(source: Numbers) -> Iterator[Hub]:
-    made = Hub(source, PAUSE, "boot", {"beats": lambda: b"beat"}, colour="green")
+    made = Hub(source, PAUSE, "boot", colour="green")
     yield made
     until(lambda: not made.running)
 
@@ -223,16 +223,6 @@ def test_a_handler_that_raises_does_not_end_the_page(hub: Hub, source: Any) -> N
     finally:
         log.removeHandler(handler)
         hub.leave(viewer)
-
-
-def test_further_streams_are_encoded_only_if_somebody_looks(hub: Hub) -> None:
-    """An encoder is asked at each reading while it has a viewer."""
-    assert hub.has("beats")
-    assert not hub.has("other")
-    viewer = hub.join("beats")
-    park_sync(viewer, None)
-    assert set(viewer.take()) == {b"beat"}
-    hub.leave(viewer)
 
 
 def test_a_viewer_that_is_given_something_while_it_binds_does_not_sleep() -> None:

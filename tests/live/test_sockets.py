@@ -100,7 +100,7 @@ def test_a_viewer_that_never_reads_holds_up_nobody_and_no_memory(page: Any, tigh
     lazy.sendall(b"GET /stream HTTP/1.1\r\nhost: here\r\n\r\n")
     quick = Client(tight_port)
     until(lambda: len(page.hub) == 2)
-    viewers = list(page.hub._viewers["page"])
+    viewers = list(page.hub._viewers)
     while not any(viewer.stalled for viewer in viewers):
         for policy in policies:
             assert policy.call(int) == 0
@@ -201,7 +201,7 @@ def test_the_page_of_another_process_is_shown_here(page: Any, port: int) -> None
         assert connection.getresponse().status == 403
         connection.close()
         viewer.close()
-        until(lambda: not page.hub._viewers["page"])
+        until(lambda: not page.hub._viewers)
 
 
 def test_a_process_that_is_gone_is_said_to_be_and_found_again() -> None:
