@@ -7,6 +7,7 @@ A part is loaded when it is first named (`from resilio import bulkhead`): nobody
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from resilio import _hooks
 from resilio._native.core import Permit, Refusal, Result, Segments, current, phase
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio.errors import (
@@ -130,6 +131,8 @@ __all__ = [
     "stream_timeout",
     "timeout",
 ]
+
+_hooks.register()
 
 _LATER = {
     "AdaptiveLimit": "_policies.adaptive_limit",

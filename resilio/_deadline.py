@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from resilio._native.core import AmbientSetting
 
-__all__ = ["begin", "late", "remaining"]
+__all__ = ["begin", "deadline_error", "remaining"]
 
 Time = float | timedelta
 
@@ -66,7 +66,7 @@ def _suspended(generator: Any) -> Callable[[], bool] | None:
     return suspended
 
 
-def late(deadline: AmbientDeadline, error: BaseException | None) -> Exception:
+def deadline_error(deadline: AmbientDeadline, error: BaseException | None) -> Exception:
     """
     Return what to raise in place of `error`, for the block was interrupted.
 

@@ -16,12 +16,12 @@ from resilio._notes import add_note
 if TYPE_CHECKING:
     from resilio._trail import RetryTrail
 
-__all__ = ["line", "note", "pass_on", "server_timing", "text"]
+__all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segments_text"]
 
 _PHASES = ("attempt", "connect", "first_byte", "body")
 
 
-def line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
+def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
     """
     Return what the time was spent on, in order: "2.41s = queue 0.9 + attempt1 0.31 (503) + retry_sleep 0.8 + ...".
 
@@ -60,19 +60,19 @@ def _short(seconds: float) -> str:
     return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.2g}" if seconds >= 1e-6 else "0"
 
 
-def text(segments: Segments) -> str:
+def segments_text(segments: Segments) -> str:
     """Return what makes such segments."""
     given = ", ".join(f"{name}={value!r}" for name, value in segments.asdict().items() if value)
     return f"Segments({given})"
 
 
-def server_timing(segments: Segments) -> str:
+def segments_header(segments: Segments) -> str:
     """Return the value of a Server-Timing header: what took time, in milliseconds, the total last."""
     spent = {**{name: value for name, value in segments.asdict().items() if value}, "total": segments.total}
     return ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in spent.items() if segments.total)
 
 
-def note(error: BaseException, segments: Segments) -> None:
+def note_segments(error: BaseException, segments: Segments) -> None:
     """
     Tell on an exception that leaves a call what its time was spent on; a retry's note becomes part of it.
 
@@ -89,7 +89,7 @@ def note(error: BaseException, segments: Segments) -> None:
         if trail is not None and told in notes:
             notes[len(notes) - 1 - notes[::-1].index(told)] = f"resilio: {_with_trail(segments, trail)}"
         else:
-            add_note(error, line(segments))
+            add_note(error, segments_line(segments))
 
 
 def pass_on(cancellation: BaseException, error: Exception) -> Exception:
@@ -104,7 +104,7 @@ def pass_on(cancellation: BaseException, error: Exception) -> Exception:
     if segments is not None:
         error.resilio_segments = segments  # type: ignore[attr-defined]
         if [name for name, _, _ in segments.trail] != ["attempt"]:
-            note(error, segments)
+            note_segments(error, segments)
     return error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Noted", "noted", "retry_after_of", "should_retry_of"]
+__all__ = ["Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
 _VERDICTS = {"true": True, "false": False}
@@ -26,7 +26,7 @@ class Noted:
     retry_after: float
 
 
-def noted(answer: object) -> Noted | None:
+def kept_retry_after(answer: object) -> Noted | None:
     """Return what is to be kept of a failed answer for policies that hear of its end, None if it asks for nothing."""
     asked = retry_after_of(answer)
     return None if asked is None else Noted(asked)

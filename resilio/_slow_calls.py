@@ -1,8 +1,8 @@
 """
 Calls that took long, one log line each with their ledger; so many a minute at most.
 
-The core compares the time of each call that ends with the least threshold there is, and calls `tell` for those above.
-Where there is none, no call reaches it.
+The core compares the time of each call that ends with the least threshold there is, and calls `report_slow_call` for
+those above. Where there is none, no call reaches it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resilio._native.core import Gate, Segments
     from resilio._policy import Policy
 
-__all__ = ["SlowCalls", "tell"]
+__all__ = ["SlowCalls", "report_slow_call"]
 
 _MINUTE_NS = 60_000_000_000
 _lock = Lock()
@@ -94,7 +94,7 @@ def _replace(those: tuple[SlowCalls, ...]) -> None:
         core.slow_calls_above(min((one._above for one in those), default=None))
 
 
-def tell(gate: Gate, segments: Segments, error: BaseException | None) -> None:
+def report_slow_call(gate: Gate, segments: Segments, error: BaseException | None) -> None:
     """
     Tell whoever wants to know of a slow call; the core calls this once the call has been settled, outside of all locks.
 

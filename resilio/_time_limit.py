@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resilio._native.core import AmbientSetting, Rest
     from resilio._native.timing import TimeoutGate
 
-__all__ = ["NEVER_NS", "TimeLimit", "late_error", "timed"]
+__all__ = ["NEVER_NS", "TimeLimit", "late_error", "run_within"]
 
 NEVER_NS = 2**63 - 1
 
@@ -100,7 +100,7 @@ def late_error() -> Exception | None:
     return limit.expired()
 
 
-def timed(gate: TimeoutGate, rest: Rest) -> Any:
+def run_within(gate: TimeoutGate, rest: Rest) -> Any:
     """
     Run `rest`, which heeds the ambient deadline, in this thread, within a timeout's time.
 

@@ -260,7 +260,7 @@ def test_calls_go_by_public_ways_alone_where_the_environment_says_so() -> None:
 
 
 ORDER = """
-import resilio._private_proofs as proofs
+import resilio._native.proofs as proofs
 proofs.with_order = lambda: ("entry", "entry", "exit")
 from resilio import bulkhead
 from resilio._native import core
@@ -279,7 +279,7 @@ def test_a_with_statement_that_fetches_otherwise_is_served_by_hand(tmp_path: Pat
     shutil.copytree(
         PACKAGE, tmp_path / "resilio", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "static")
     )
-    proofs = tmp_path / "resilio" / "_private_proofs.py"
+    proofs = tmp_path / "resilio" / "_native" / "proofs.py"
     proofs.write_text(proofs.read_text() + '\n\ndef with_order():\n    return ("entry", "entry", "exit")\n')
     _in_a_process(ORDER.split("\n", 3)[3], tmp_path, RESILIO_PUBLIC_ONLY="0")
 

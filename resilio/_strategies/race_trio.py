@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from resilio._native.core import Rest
     from resilio._native.hedge import HedgeGate
 
-__all__ = ["run"]
+__all__ = ["run_trio_race"]
 
 _GRAIN = 1e-6
 """Seconds that a number of seconds since long ago can still tell apart."""
 
 
-async def run(gate: HedgeGate, rest: Rest) -> Any:
+async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
     """
     Run the rest of a call and, when their time comes, its copies.
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from resilio._native.core import Rest
     from resilio._native.timing import DeadlineGate, TimeoutGate
 
-__all__ = ["timed", "until_deadline"]
+__all__ = ["run_in_scope", "until_deadline"]
 
 
-async def timed(gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
+async def run_in_scope(gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
     """
     Run `rest` for so many seconds.
 

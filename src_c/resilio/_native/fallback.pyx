@@ -331,15 +331,11 @@ cdef class FallbackGate(Gate):
 
     def stream(self, make):
         """Return a stream that is begun elsewhere if it fails before its first item."""
-        from resilio._strategies.fallback_streams import redirected
-
-        return redirected(self, make)
+        return core.hook("redirected")(self, make)
 
     def astream(self, make):
         """Return an async stream that is begun elsewhere if it fails before its first item."""
-        from resilio._strategies.fallback_streams import aredirected
-
-        return aredirected(self, make)
+        return core.hook("aredirected")(self, make)
 
     @property
     def fallback_counters(self):

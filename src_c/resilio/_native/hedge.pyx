@@ -236,9 +236,7 @@ cdef class HedgeGate(Gate):
     cdef object race_of(self, rs_slot *slot, object call, int stage):
         global race_type
         if race_type is None:
-            from resilio._strategies.race_asyncio import AsyncioRace
-
-            race_type = AsyncioRace
+            race_type = core.hook("AsyncioRace")
         if slot.extra == NULL:
             race = race_type(self, call, stage, self.budget_of(call, stage), slot.amount)
             Py_INCREF(race)
@@ -341,9 +339,7 @@ cdef class HedgeGate(Gate):
 
     def arun(self, rest):
         """Run the rest of the call and its hedges in a nursery of trio."""
-        from resilio._strategies.race_trio import run
-
-        return run(self, rest)
+        return core.hook("run_trio_race")(self, rest)
 
     # -- how the primary has ended
 

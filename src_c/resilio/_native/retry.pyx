@@ -181,15 +181,11 @@ cdef class RetryGate(Gate):
 
     def stream(self, make):
         """Return a stream of `make()` whose first item is retried; see resilio._streams."""
-        from resilio._strategies.streams import retried
-
-        return retried(self, make)
+        return core.hook("retried")(self, make)
 
     def astream(self, make):
         """Return an async stream of `make()` whose first item is retried."""
-        from resilio._strategies.streams import aretried
-
-        return aretried(self, make)
+        return core.hook("aretried")(self, make)
 
     @property
     def budget(self):

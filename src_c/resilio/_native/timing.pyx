@@ -388,15 +388,11 @@ cdef class TimeoutGate(Gate):
 
     def astream(self, make):
         """Return a stream of `make()`, each item in time; see resilio._streams."""
-        from resilio._strategies.stream_clocks import timed_items
-
-        return timed_items(self, make)
+        return core.hook("timed_items")(self, make)
 
     async def arun(self, rest):
         """Run *rest* in a cancel scope of trio."""
-        from resilio._strategies.scopes import timed
-
-        return await timed(self, rest, self.total)
+        return await core.hook("run_in_scope")(self, rest, self.total)
 
     def run(self, rest):
         """
@@ -407,14 +403,10 @@ cdef class TimeoutGate(Gate):
         """
         if not self.in_threads:
             if heeds_time(rest.func):
-                from resilio._time_limit import timed
-
-                return timed(self, rest)
+                return core.hook("run_within")(self, rest)
             raise TypeError(f"a timeout cannot stop {rest.func!r}, which is not async: use thread=True, or async def")
         if self.threads is None:
-            from resilio._strategies.threads import Threads
-
-            self.threads = Threads()
+            self.threads = core.hook("Threads")()
         return self.threads.timed(self, rest, self.total)
 
 

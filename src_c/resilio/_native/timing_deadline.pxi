@@ -162,18 +162,12 @@ cdef class DeadlineGate(Gate):
 
     def stream(self, make):
         """Return a stream of `make()` whose deadline is known inside."""
-        from resilio._strategies.stream_clocks import deadline_items
-
-        return deadline_items(self, make)
+        return core.hook("deadline_items")(self, make)
 
     def astream(self, make):
         """Return an async stream of `make()` until its deadline."""
-        from resilio._strategies.stream_clocks import items_until_deadline
-
-        return items_until_deadline(self, make)
+        return core.hook("items_until_deadline")(self, make)
 
     async def arun(self, rest):
         """Run *rest* in a cancel scope of trio."""
-        from resilio._strategies.scopes import until_deadline
-
-        return await until_deadline(self, rest)
+        return await core.hook("until_deadline")(self, rest)

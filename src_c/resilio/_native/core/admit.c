@@ -111,7 +111,7 @@ static RS_APART int raise_late(void)
 {
     static PyObject *class;
     PyObject *args[2] = {rs_deadline_allowed(), PyFloat_FromDouble(0.0)}, *error = NULL;
-    if (args[0] && args[1] && rs_python("resilio.errors", "DeadlineExceededError", &class))
+    if (args[0] && args[1] && rs_hook("DeadlineExceededError", &class))
         error = PyObject_Vectorcall(class, args, 2, NULL);
     if (error)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -337,7 +337,7 @@ static int context_flag(int count, const char *name, PyObject **cache)
     PyObject *variable, *value = NULL;
     if (RS_LIKELY(count == 0))
         return 0;
-    variable = rs_python("resilio._context", name, cache);
+    variable = rs_hook(name, cache);
     if (variable == NULL || PyContextVar_Get(variable, Py_False, &value) < 0) {
         rs_drop_error();
         return 0;
@@ -369,7 +369,7 @@ int rs_skips_waits(void)
 /* -1 with an exception: a signal came in between, usually. */
 int rs_may_block(void)
 {
-    PyObject *hook = rs_python("resilio._backends", "can_block", &backend_can_block);
+    PyObject *hook = rs_hook("can_block", &backend_can_block);
     PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
     int yes = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
@@ -382,7 +382,7 @@ static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
     static PyObject *hook;
     rs_gate *gate = run->slots[run->cursor].gate;
     *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
-    if (rs_python("resilio._blocking", "warn_refusal", &hook))
+    if (rs_hook("warn_refusal", &hook))
         Py_XDECREF(PyObject_CallOneArg(hook, (PyObject *)gate));
     if (PyErr_Occurred())
         rs_drop_error();
@@ -407,7 +407,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
             verdict = rs_run_resume(run, request, poll_at, why);
             continue;
         }
-        PyObject *hook = rs_python("resilio._backends", "park_sync", &backend_park_sync);
+        PyObject *hook = rs_hook("park_sync", &backend_park_sync);
         PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
             : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) / 1e9);
         PyObject *args[2] = {(PyObject *)slot->waiter, seconds};

@@ -143,7 +143,7 @@ static int close_cutoff(PyObject *cutoff, PyObject *error)
 
 static int raise_late(PyObject *deadline, PyObject *error)
 {
-    PyObject *make = rs_python("resilio._deadline", "late", &late);
+    PyObject *make = rs_hook("deadline_error", &late);
     PyObject *raised = make ? PyObject_CallFunctionObjArgs(make, deadline, error ? error : Py_None, NULL) : NULL;
     if (raised) {
         PyException_SetCause(raised, Py_XNewRef(error));
@@ -201,7 +201,7 @@ static PyObject *generator_here(void)
     Py_DECREF(code);
     if (RS_LIKELY(!(flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))))
         return Py_NewRef(Py_None);
-    PyObject *find = rs_python("resilio._frames", "generator_behind", &behind);
+    PyObject *find = rs_hook("generator_behind", &behind);
     return find ? PyObject_CallOneArg(find, (PyObject *)frame) : NULL;
 }
 

@@ -54,7 +54,7 @@ static int is_one_shot(PyObject *value, int inside, int at_once);
 /* Ask Python; on an error of its own: no. */
 static int says(const char *name, PyObject **cache, PyObject *one, PyObject *other)
 {
-    PyObject *hook = rs_python("resilio._replayable", name, cache), *args[] = {one, other};
+    PyObject *hook = rs_hook(name, cache), *args[] = {one, other};
     PyObject *answer = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
     int yes = answer == Py_True;
     Py_XDECREF(answer);

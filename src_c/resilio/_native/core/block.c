@@ -384,7 +384,7 @@ static PyMethodDef functions[] = {
 static int see_order(void)
 {
     static PyObject *with_order;
-    PyObject *ask = rs_python("resilio._private_proofs", "with_order", &with_order);
+    PyObject *ask = rs_python("resilio._native.proofs", "with_order", &with_order);
     PyObject *order = ask ? PyObject_CallNoArgs(ask) : NULL;
     const char *first = NULL, *second = NULL;
     if (order && order != Py_None && !PyArg_ParseTuple(order, "ss", &first, &second))

@@ -103,7 +103,7 @@ static PyObject *seconds_until(int64_t at, int64_t now)
 static PySendResult park(CallObject *self)
 {
     rs_slot *slot = &self->run.slots[self->run.cursor];
-    PyObject *hook = rs_python("resilio._backends", "park", &backend_park);
+    PyObject *hook = rs_hook("park", &backend_park);
     PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns, rs_clock_now(rs_clk));
     PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
     PySendResult parked = seconds ? suspend_in(self, WAITING, hook, args, 2) : PYGEN_ERROR;
@@ -120,7 +120,7 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
     int64_t now = rs_clock_now(rs_clk);
     PyObject *seconds = seconds_until(at, now), *args[1] = {seconds};
     rs_ledger_go(&self->run, RS_RETRY_SLEEP, now);
-    PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_python("resilio._backends", "asleep", &backend_asleep), args, 1) : PYGEN_ERROR;
+    PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_hook("asleep", &backend_asleep), args, 1) : PYGEN_ERROR;
     Py_XDECREF(seconds);
     return slept;
 }

@@ -317,6 +317,7 @@ void rs_waiter_leave(rs_waiter *waiter, int64_t waited_ns);
 int rs_is_coroutine_function(PyObject *callable);
 PyObject *rs_import(const char *module);   /* wherever it is called from, new reference */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
+PyObject *rs_hook(const char *name, PyObject **cache);   /* what an upper layer has registered; borrowed, looked up once */
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);

@@ -86,7 +86,7 @@ static Context nearest(DeadlineObject *self)
 /* What holds here; without an exception. */
 static Context in_context(void)
 {
-    PyObject *variable = rs_python("resilio._context", "deadline", &context_deadline), *value = NULL;
+    PyObject *variable = rs_hook("deadline", &context_deadline), *value = NULL;
     if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0)
         rs_drop_error();
     Context found = {NULL, 0, 0};

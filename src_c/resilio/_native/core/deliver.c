@@ -48,7 +48,7 @@ static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
 static void deliver_changes(rs_gate *gate)
 {
     PyObject *args[1] = {(PyObject *)gate};
-    call_hook(rs_python("resilio.events", "deliver", &events_deliver), args, 1);
+    call_hook(rs_hook("deliver", &events_deliver), args, 1);
 }
 
 static int deliver_later(void *gate)
@@ -105,7 +105,7 @@ void rs_tell_rejected(rs_gate *gate, const rs_refusal *why)
     PyObject *args[5] = {(PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
                          why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
     if (args[2] && args[3] && args[4])
-        call_hook(rs_python("resilio.events", "rejected", &events_rejected), args, 5);
+        call_hook(rs_hook("rejected", &events_rejected), args, 5);
     PyErr_Clear();
     for (int i = 2; i < 5; i++)
         Py_XDECREF(args[i]);
@@ -118,7 +118,7 @@ void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns)
     PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns / 1e9);
     PyObject *args[3] = {(PyObject *)gate, code, seconds};
     if (code && seconds)
-        call_hook(rs_python("resilio.events", "settled", &events_settled), args, 3);
+        call_hook(rs_hook("settled", &events_settled), args, 3);
     Py_XDECREF(code);
     Py_XDECREF(seconds);
     PyErr_Restore(type, value, traceback);

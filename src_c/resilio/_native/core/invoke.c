@@ -111,7 +111,7 @@ static int sleep_until(int64_t at, int64_t now)
 {
     if (at <= now || (rs_no_wait_count && rs_skips_waits()))
         return 0;
-    PyObject *hook = rs_python("resilio._backends", "sleep", &backend_sleep);
+    PyObject *hook = rs_hook("sleep", &backend_sleep);
     PyObject *slept = hook ? PyObject_CallFunction(hook, "d", (double)(at - now) / 1e9) : NULL;
     Py_XDECREF(slept);
     return slept ? 0 : -1;

@@ -41,7 +41,7 @@ static PyObject *rejected_error, *deadline_error;
 /* Was the error raised in place of a call that did not fit in its deadline any more? */
 static int is_refused_for_time(PyObject *error)
 {
-    PyObject *class = rs_python("resilio.errors", "DeadlineExceededError", &deadline_error);
+    PyObject *class = rs_hook("DeadlineExceededError", &deadline_error);
     if (class == NULL || !PyObject_TypeCheck(error, (PyTypeObject *)class))
         return 0;
     PyObject *called = PyObject_GetAttrString(error, "called");
@@ -52,7 +52,7 @@ static int is_refused_for_time(PyObject *error)
 /* Refusals, and groups of nothing but refusals, say nothing about the callee. */
 static int is_refusal(PyObject *error)
 {
-    PyObject *class = rs_python("resilio.errors", "RejectedError", &rejected_error);
+    PyObject *class = rs_hook("RejectedError", &rejected_error);
     if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_refused_for_time(error))
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))

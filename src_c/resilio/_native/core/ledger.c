@@ -350,7 +350,7 @@ void rs_ledger_slow(PyObject *slow, PyObject *error)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *hook = rs_python("resilio._slow_calls", "tell", &told_slow);
+    PyObject *hook = rs_hook("report_slow_call", &told_slow);
     PyObject *args[3] = {PyTuple_GET_ITEM(slow, 0), PyTuple_GET_ITEM(slow, 1), error ? error : Py_None};
     PyObject *done = hook ? PyObject_Vectorcall(hook, args, 3, NULL) : NULL;
     if (done == NULL)
@@ -388,7 +388,7 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     if (segments == NULL || PyObject_GenericSetAttr(error, attribute, segments) < 0)
         PyErr_Clear();
     else if (has_story(spent)) {
-        PyObject *hook = rs_python("resilio._ledger", "note", &told_note), *args[2] = {error, segments};
+        PyObject *hook = rs_hook("note_segments", &told_note), *args[2] = {error, segments};
         PyObject *done = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(done);
     }

@@ -166,7 +166,7 @@ void rs_permit_drop(PyObject *permit) { rs_permit_end_as(permit, RS_ABANDON); }
 static void note(PermitObject *self, PyObject *value)
 {
     static PyObject *noted;
-    PyObject *hook = rs_python("resilio._retry_after", "noted", &noted), *found = hook ? PyObject_CallOneArg(hook, value) : NULL;
+    PyObject *hook = rs_hook("kept_retry_after", &noted), *found = hook ? PyObject_CallOneArg(hook, value) : NULL;
     if (found == NULL)
         rs_drop_error();
     else if (found == Py_None)

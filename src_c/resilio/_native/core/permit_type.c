@@ -14,7 +14,7 @@ static void warn_if_at_once(PermitObject *self)
     static PyObject *hook;
     if (rs_finalizing() || PyErr_Occurred())
         return;
-    PyObject *warn = rs_python("resilio._dropped", "warn_if_at_once", &hook);
+    PyObject *warn = rs_hook("warn_if_at_once", &hook);
     PyObject *done = warn ? PyObject_CallOneArg(warn, (PyObject *)self->pipe) : NULL;
     if (done == NULL)
         PyErr_WriteUnraisable((PyObject *)self->pipe);

@@ -102,7 +102,7 @@ int rs_is_coroutine_function(PyObject *callable)
     if (PyCFunction_Check(callable) || PyType_Check(callable))
         return 0;
     static PyObject *is_coroutine_function;
-    PyObject *hook = rs_python("resilio._shapes", "is_coroutine_function", &is_coroutine_function);
+    PyObject *hook = rs_hook("is_coroutine_function", &is_coroutine_function);
     PyObject *answer = hook ? PyObject_CallOneArg(hook, callable) : NULL;
     int yes = answer == Py_True;
     Py_XDECREF(answer);

@@ -35,7 +35,7 @@ static PriorityObject *innermost(PriorityObject *self)
 /* What holds here, a new reference; NULL without an exception if there is none. */
 static PriorityObject *here(void)
 {
-    PyObject *variable = rs_python("resilio._context", "priority", &context_priority), *value = NULL;
+    PyObject *variable = rs_hook("priority", &context_priority), *value = NULL;
     if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0)
         rs_drop_error();
     PriorityObject *found = value && Py_IS_TYPE(value, &rs_AmbientPriorityType) ? innermost((PriorityObject *)value) : NULL;

@@ -183,7 +183,7 @@ static int has_spare(destructor dealloc, int renewed)
 static int prove_all(void)
 {
     static PyObject *plain;
-    PyObject *function = rs_python("resilio._private_proofs", "plain", &plain);
+    PyObject *function = rs_python("resilio._native.proofs", "plain", &plain);
     if (function == NULL)
         return -1;
     rs_private_proved(RS_PRIVATE_origin_depth, has_depth());

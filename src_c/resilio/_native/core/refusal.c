@@ -20,10 +20,9 @@ static int fill_kind(rs_kind *kind, const rs_gate_ops *ops)
     Py_ssize_t n = 0;
     while (ops->reasons && ops->reasons[n])
         n++;
-    PyObject *reasons = PyTuple_New(n), *errors = rs_import("resilio.errors");
+    PyObject *reasons = PyTuple_New(n), *error = NULL;
     kind->kind = PyUnicode_InternFromString(ops->kind);
-    kind->error = errors ? PyObject_GetAttrString(errors, ops->error) : NULL;
-    Py_XDECREF(errors);
+    kind->error = Py_XNewRef(rs_hook(ops->error, &error));
     for (Py_ssize_t i = 0; reasons && i < n; i++) {
         PyObject *reason = PyUnicode_InternFromString(ops->reasons[i]);
         if (reason == NULL)
@@ -90,7 +89,7 @@ static PyObject *name_of(rs_gate *gate)
 static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_refusal *why)
 {
     static PyObject *class;
-    if (rs_python("resilio.errors", "DeadlineExceededError", &class) == NULL)
+    if (rs_hook("DeadlineExceededError", &class) == NULL)
         return NULL;
     PyObject *args[5] = {rs_deadline_allowed(), float_or_none(why->limit), float_or_none(why->measured), Py_NewRef(kind->kind), name_of(gate)};
     PyObject *error = args[0] && args[1] && args[2] ? PyObject_Vectorcall(class, args, 5, NULL) : NULL;
@@ -103,7 +102,7 @@ static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_ref
 static void add_advice(PyObject *error)
 {
     static PyObject *hook;
-    if (rs_may_block() || rs_python("resilio._blocking", "add_advice", &hook) == NULL)
+    if (rs_may_block() || rs_hook("add_advice", &hook) == NULL)
         goto done;
     Py_XDECREF(PyObject_CallOneArg(hook, error));
 done:

@@ -239,7 +239,7 @@ int rs_place_here(void)
             __atomic_store_n(&known, PyDict_GET_SIZE(modules), __ATOMIC_RELAXED);
         return RS_ON_ASYNCIO;
     }
-    PyObject *hook = rs_python("resilio._backends", "use_trio", &use_trio);
+    PyObject *hook = rs_hook("use_trio", &use_trio);
     PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
     int place = answer == Py_True ? RS_ON_TRIO : RS_ON_ASYNCIO;
     Py_XDECREF(answer);

@@ -95,26 +95,26 @@ static PyObject *segments_asdict(SegmentsObject *self, PyObject *unused) { retur
 
 static PyObject *from_python(SegmentsObject *self, const char *function, PyObject **cache)
 {
-    PyObject *hook = rs_python("resilio._ledger", function, cache);
+    PyObject *hook = rs_hook(function, cache);
     return hook ? PyObject_CallOneArg(hook, (PyObject *)self) : NULL;
 }
 
 static PyObject *segments_str(SegmentsObject *self)
 {
     static PyObject *line;
-    return from_python(self, "line", &line);
+    return from_python(self, "segments_line", &line);
 }
 
 static PyObject *segments_repr(SegmentsObject *self)
 {
     static PyObject *text;
-    return from_python(self, "text", &text);
+    return from_python(self, "segments_text", &text);
 }
 
 static PyObject *segments_server_timing(SegmentsObject *self, PyObject *unused)
 {
     static PyObject *header;
-    return from_python(self, "server_timing", &header);
+    return from_python(self, "segments_header", &header);
 }
 
 /* Those of equal numbers are equal, however they came about. */
