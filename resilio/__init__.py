@@ -4,10 +4,12 @@ Circuit breakers, bulkheads and rate limits, correct under cancellation, with a 
 A part is loaded when it is first named (`from resilio import bulkhead`): nobody waits for those not used.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from resilio import _hooks
+from resilio._native import core
 from resilio._native.core import Permit, Refusal, Result, Segments, current, phase
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio.errors import (
@@ -40,11 +42,12 @@ if TYPE_CHECKING:
     from resilio._policies.hedge import Hedge, hedge
     from resilio._policies.load_shed import LoadShed, load_shed
     from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
-    from resilio._policies.retry import Retry, retry
+    from resilio._policies.retry import Retry, Retrying, retry
     from resilio._policies.timeout import Timeout, timeout
     from resilio._policy import Policy, policy_of
     from resilio._priority import current_priority, ignored_priorities, priority, priority_from
-    from resilio._retrying import RetryAttempt, Retrying, retrying
+    from resilio._retry_blocks import RetryAttempt
+    from resilio._retrying import retrying
     from resilio._snapshot import Health, Snapshot
     from resilio._standard import Standard, override, standard
     from resilio._stream_timeout import StreamTimeout, stream_timeout
@@ -152,9 +155,9 @@ _LATER = {
     "Rate": "_policies.rate_limit",
     "RateLimit": "_policies.rate_limit",
     "Retry": "_policies.retry",
-    "RetryAttempt": "_retrying",
+    "RetryAttempt": "_retry_blocks",
     "RetryBudget": "_budget",
-    "Retrying": "_retrying",
+    "Retrying": "_policies.retry",
     "Snapshot": "_snapshot",
     "Standard": "_standard",
     "StreamTimeout": "_stream_timeout",
@@ -194,6 +197,15 @@ _LATER = {
     "timeout": "_policies.timeout",
 }
 _MODULES = {"events", "gates", "laws", "presets", "registry"}
+
+
+def _load_kinds() -> None:
+    """Load every kind of policy: `configure` checks the names of options against all of them."""
+    for module in set(_LATER.values()):
+        import_module(f"resilio.{module}")
+
+
+core.set_hooks(lambda: sys.modules[__name__], "_load_kinds")
 
 
 def __getattr__(name: str) -> Any:

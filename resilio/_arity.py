@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from resilio._show import show
+
 __all__ = ["check_arity", "check_for_calls"]
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
@@ -29,8 +31,6 @@ def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...
     """
     if _is_plain(value, len(parameters)):
         return
-    from resilio._config import show
-
     signature = _signature(value)
     if signature is None:
         return

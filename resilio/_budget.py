@@ -26,8 +26,9 @@ from typing import Any, Self, cast
 
 import attrs
 
-from resilio import _policy, registry
+from resilio import _kinds, _names
 from resilio._config import number, policy_name, refuse, seconds
+from resilio._configuring import changed
 from resilio._defining import obtain
 from resilio._native import budget as native
 from resilio._options import option
@@ -167,11 +168,11 @@ class RetryBudget(native.RetryBudget):
 
             ValueError: A value out of range.
         """
-        with registry.changing():
+        with _names.changing():
             self._swap(self._checked(changes))
 
     def _checked(self, changes: Mapping[str, Any]) -> RetryBudgetConfig:
-        return cast("RetryBudgetConfig", registry.changed(self._config, changes))
+        return cast("RetryBudgetConfig", changed(self._config, changes))
 
     def _swap(self, config: RetryBudgetConfig) -> None:
         self._configure(**config.native())
@@ -208,10 +209,10 @@ class RetryBudget(native.RetryBudget):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's budget of the same name."""
-        place = registry.place_of(self._name, self.kind) if self._name else None
+        place = _names.place_of(self._name, self.kind) if self._name else None
         if place is None:
             raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a budget")
-        return registry.restore, (self._name, place.module, self.kind)
+        return _names.restore, (self._name, place.module, self.kind)
 
     def __copy__(self) -> Self:
         return self
@@ -220,4 +221,4 @@ class RetryBudget(native.RetryBudget):
         return self
 
 
-_policy._kinds[RetryBudget.kind] = cast("Any", RetryBudget)  # configure() asks there which options there are
+_kinds.loaded[RetryBudget.kind] = RetryBudget  # configure() asks there which options there are

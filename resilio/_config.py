@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
 from resilio._arity import check_arity
+from resilio._show import show
 
 __all__ = [
     "ABSURD_SECONDS",
@@ -46,15 +47,6 @@ NAME_LENGTH = 200
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*"  # compiled at the first use
-
-
-def show(value: object) -> str:
-    """Return a short repr of `value`, also when its own repr is long or raises."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - whatever a foreign repr raises
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def refuse(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 
 from resilio._config import meant, policy_name, show
-
-if TYPE_CHECKING:
-    from resilio._policy import Policy
+from resilio._kinds import known_options
 
 __all__ = [
     "Remembered",
     "apply",
     "changed",
     "check_later",
-    "known_kinds",
-    "known_options",
     "options_by_name",
     "split",
 ]
@@ -106,9 +102,9 @@ def check_later(name: str, values: Mapping[str, Any]) -> None:
             raise TypeError(f"{name!r}: no policy has an option {option!r}{right}")
 
 
-def apply(plan: list[tuple[Policy[Any], Any]]) -> None:
+def apply(plan: list[tuple[Any, Any]]) -> None:
     """Give each policy its configuration: all of them, or none if one refuses."""
-    done: list[tuple[Policy[Any], Any]] = []
+    done: list[tuple[Any, Any]] = []
     try:
         for policy, config in plan:
             done.append((policy, policy.config))
@@ -128,23 +124,3 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
         if option not in known:
             raise TypeError(f"no option {option!r}{meant(option, known)}; there are: {', '.join(sorted(known))}")
     return attrs.evolve(config, **values)
-
-
-def _all_kinds() -> dict[str, type[Policy[Any]]]:
-    import resilio
-    from resilio._policy import _kinds
-
-    for name in resilio.__all__:  # patterns are loaded when they are named
-        getattr(resilio, name)
-    return _kinds
-
-
-def known_kinds() -> frozenset[str]:
-    """Return the kinds of policies, as "circuit_breaker"; those of custom gates are not among them."""
-    return frozenset(_all_kinds())
-
-
-def known_options() -> frozenset[str]:
-    """Return the names of all options that some kind of policy has."""
-    configs = [cls.Config for cls in _all_kinds().values() if hasattr(cls, "Config")]
-    return frozenset(field.name for config in configs for field in attrs.fields(config))

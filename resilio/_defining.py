@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from resilio import _log, _names
 from resilio._configuring import changed
@@ -14,17 +14,14 @@ from resilio._names import Entry, Key, look_up
 from resilio._place import Place, here
 from resilio._sameness import differences
 
-if TYPE_CHECKING:
-    from resilio._policy import Policy
-
 __all__ = ["all_or_nothing", "obtain"]
 
-P = TypeVar("P", bound="Policy[Any]")
+P = TypeVar("P")
 
 _quiet = threading.local()  # the prefix of names whose owner says that it is defined again
 
 
-def obtain(cls: type[P], name: str | None, config: Any, make: Callable[[Any], P]) -> P:
+def obtain(cls: type[Any], name: str | None, config: Any, make: Callable[[Any], P]) -> P:
     """
     Return the policy of this kind and name, made by `make(config)` unless it is there; without a name always a new one.
 
@@ -72,9 +69,7 @@ def _differences(cls: type[Any], entry: Entry, config: Any) -> str:
     return differences(entry.declared, config)
 
 
-def _define_again(
-    key: Key, entry: Entry, config: Any, place: Place, make: Callable[[Any], Any], different: str
-) -> Policy[Any]:
+def _define_again(key: Key, entry: Entry, config: Any, place: Place, make: Callable[[Any], Any], different: str) -> Any:
     """Return the policy of a definition that is run anew: the one there is, with its state, wherever it can change."""
     before, known = entry.place, entry.policy
     full = _configured(key, config, look_up(key)[1])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 
-from resilio import registry
+from resilio import _names
 from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach, detach
@@ -305,7 +305,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
 
     def catch_up(self, entry: Entry) -> None:
         """Give a key the options that have changed while its policy was made."""
-        with postponed(), registry.changing():
+        with postponed(), _names.changing():
             self._change(entry)
 
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
@@ -344,7 +344,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         if config.overrides:
             made._put(made._checked(config.overrides))
         for part in _parts(made):
-            registry.unlist(part)
+            _names.unlist(part)
             detach(part.gates[0])
             self._share_config(part)
         self._name_policy(made)

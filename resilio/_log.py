@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import logging
 
-    from resilio.events import Rejected, StateChanged
+    from resilio._event_records import Rejected, StateChanged
 
 __all__ = [
     "Target",

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resilio._config import meant
 from resilio._configuring import Remembered, split
 from resilio._place import Place
 
-if TYPE_CHECKING:
-    from resilio._policy import Policy
-
-__all__ = ["Entry", "Key", "give_back", "key_of", "keys_of", "look_up", "shared", "take", "unknown"]
+__all__ = [
+    "Entry",
+    "Key",
+    "changing",
+    "everything",
+    "find",
+    "give_back",
+    "key_of",
+    "keys_of",
+    "look_up",
+    "place_of",
+    "restore",
+    "shared",
+    "take",
+    "unknown",
+    "unlist",
+]
 
 Key = tuple[str, str]
 """Name and kind."""
@@ -25,7 +39,7 @@ class Entry:
 
     __slots__ = ("declared", "place", "policy")
 
-    def __init__(self, policy: Policy[Any], declared: Any, place: Place) -> None:
+    def __init__(self, policy: Any, declared: Any, place: Place) -> None:
         """
         List a policy.
 
@@ -44,7 +58,7 @@ class Entry:
 lock = threading.RLock()  # names and options: one lock, since options are changed by name; no factory runs under it
 listing = threading.RLock()  # the unnamed ones; taken last, nothing is made under it
 named: dict[Key, Entry] = {}
-unnamed: weakref.WeakValueDictionary[int, Policy[Any]] = weakref.WeakValueDictionary()
+unnamed: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 remembered: dict[str, Remembered] = {}  # by "kind:name", or by the name alone while no policy has it
 
 
@@ -115,6 +129,72 @@ def give_back(key: Key) -> None:
     for one in (remembered.get(name), remembered.get(f"{kind}:{name}")):
         if one is not None and one.kind == kind:
             one.kind = None
+
+
+def find(name: str, kind: type[Any] | None = None) -> Any:
+    """
+    Return the policy called `name`, of that class if one is given.
+
+    Raises:
+        LookupError: No policy has that name, or several have it.
+    """
+    with lock:
+        keys = [key for key in keys_of(name) if kind is None or isinstance(named[key].policy, kind)]
+        if len(keys) == 1:
+            return named[keys[0]].policy
+    if keys:
+        raise LookupError(shared(name, keys, "pass the class as well, as in get(name, CircuitBreaker), or write {}"))
+    found = [one for one in _all_unnamed() if one.name == name and (kind is None or isinstance(one, kind))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        kinds = ", ".join(sorted(policy.kind for policy in found))
+        raise LookupError(f"{len(found)} unnamed policies are called {name!r} ({kinds}): give them names")
+    raise LookupError(unknown(name))
+
+
+def everything() -> list[Any]:
+    """Return every policy alive and every budget that has a name, the named ones first, as they were made."""
+    with lock:
+        with_names = [entry.policy for entry in named.values()]
+    return [*with_names, *_all_unnamed()]
+
+
+def _all_unnamed() -> list[Any]:
+    with listing:
+        return list(unnamed.values())
+
+
+def place_of(name: str, kind: str | None = None) -> Place | None:
+    """Return where the policy called `name` was made, of any kind if that is None; None if there is none."""
+    with lock:
+        found = [entry for key, entry in named.items() if key[0] == name and kind in (None, key[1])]
+    return found[0].place if found else None
+
+
+def restore(name: str, module: str, kind: str | None = None) -> Any:
+    """Return the policy called `name`, importing the module that makes it (for unpickling in another process)."""
+    import importlib
+
+    full = name if kind is None else f"{kind}:{name}"
+    try:
+        return find(full)
+    except LookupError:
+        if module in sys.modules:
+            raise
+        importlib.import_module(module)
+        return find(full)
+
+
+def unlist(policy: Any) -> None:
+    """Take an unnamed policy off the list: somebody shows it together with others."""
+    with listing:
+        unnamed.pop(id(policy), None)
+
+
+def changing() -> threading.RLock:
+    """Return the lock under which options change, that of the names: two would wait for each other."""
+    return lock
 
 
 def _after_fork() -> None:

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 
 import attrs
 
-from resilio import events, registry
+from resilio import _names, events
+from resilio._arity import check_for_calls
 from resilio._blocks import OpenBlocks, PermitBlock
 from resilio._config import policy_name
+from resilio._configuring import changed
 from resilio._defining import obtain
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach
+from resilio._kinds import loaded
 from resilio._native import core
 from resilio._native.custom import latency_of
 from resilio._outcome import judge_error, judge_value, judging_for
@@ -40,7 +43,6 @@ C = TypeVar("C")
 F = TypeVar("F")
 P = TypeVar("P", bound="Policy[Any]")
 
-_kinds: dict[str, type[Policy[Any]]] = {}
 _made = itertools.count(1)
 
 
@@ -71,7 +73,7 @@ class Policy(core.Pipeline, Generic[C]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
-            _kinds[cls.kind] = cls
+            loaded[cls.kind] = cls
 
     def __init__(
         self, gate: core.Gate, config: C, name: str | None = None, *, gates: tuple[core.Gate, ...] | None = None
@@ -124,9 +126,29 @@ class Policy(core.Pipeline, Generic[C]):
         Raises:
             TypeError: What cannot be guarded honestly: a class, a context manager's function, a property, ...
         """
-        from resilio._shapes import guard
+        from resilio._shapes import refuse_unguardable
 
-        return cast("F", guard(self, fn))
+        if isinstance(fn, (staticmethod, classmethod)):
+            return cast("F", type(fn)(self(fn.__func__)))
+        if type(fn) is core.Guard:
+            return cast("F", self._fuse(cast("Any", fn)))
+        refuse_unguardable(fn)
+        self._call_after(fn)
+        return cast("F", self._guard(cast("Any", fn)))
+
+    def _fuse(self, inner: core.Guard[..., Any]) -> core.Guard[..., Any]:
+        """Guard the innermost function by one run of gates: this policy's, then those that guard it already."""
+        self._call_after(inner.__wrapped__)
+        guarded: core.Guard[..., Any] = core.hook("stacked")(self, inner.pipeline)._guard(inner.__wrapped__)
+        guarded.__dict__.update(inner.__dict__)
+        return guarded
+
+    def _guard(self, fn: Callable[..., Any]) -> core.Guard[..., Any]:
+        from resilio._shapes import kind_of, wrap
+
+        kind = kind_of(fn)
+        check_for_calls(self, fn)
+        return wrap(self._fit(kind, fn), fn, kind)
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         """Raise a TypeError that says what to do instead, if this policy cannot guard such a function honestly."""
@@ -246,15 +268,15 @@ class Policy(core.Pipeline, Generic[C]):
 
             ValueError: A value out of range.
         """
-        with postponed(), registry.changing():
+        with postponed(), _names.changing():
             self._swap(self._checked(changes))
 
     def _checked(self, changes: Mapping[str, Any]) -> C:
-        result: C = registry.changed(self._config, changes)
+        result: C = changed(self._config, changes)
         return result
 
     def _swap(self, config: C) -> None:
-        with registry.changing():
+        with _names.changing():
             self._put(config)
 
     def _put(self, config: C) -> None:
@@ -340,8 +362,8 @@ class Policy(core.Pipeline, Generic[C]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's policy of the same name."""
         if self._given is not None:
-            place = registry.place_of(self._given, self.kind)
-            return registry.restore, (self._given, place.module if place else "__main__", self.kind)
+            place = _names.place_of(self._given, self.kind)
+            return _names.restore, (self._given, place.module if place else "__main__", self.kind)
         raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a policy")
 
     def __copy__(self) -> Policy[C]:

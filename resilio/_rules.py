@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from resilio._config import exceptions, meant, show
 
 if TYPE_CHECKING:
-    from resilio.presets import Preset
+    from resilio.presets import Part, Preset
 
-__all__ = ["Part", "PresetName", "Rule", "client_rule", "is_preset", "resolved", "rule"]
+__all__ = ["PresetName", "Rule", "client_rule", "is_preset", "resolved", "rule"]
 
 PresetName = Literal["database", "http", "model", "redis"]
-Part = Literal["drops", "elsewhere", "failing", "momentary", "unsent"]
-"""What a policy wants to know of a preset."""
 
 if TYPE_CHECKING:
     # Said to be aliases: else mypy, which meets `presets` while it is here, takes the second for Any in users' code.

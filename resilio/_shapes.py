@@ -17,16 +17,13 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from resilio import _streams
-from resilio._arity import check_for_calls
 from resilio._native import core
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
-
     Guarded = core.Guard[..., Any]
     Kind = Literal["sync", "coroutine", "generator", "async_generator"]
 
-__all__ = ["find_guard", "guard", "innermost", "is_coroutine_function", "kind_of"]
+__all__ = ["find_guard", "innermost", "is_coroutine_function", "kind_of", "refuse_unguardable", "wrap"]
 
 
 FUNCTION = (
@@ -42,37 +39,23 @@ FUNCTION = (
 )
 
 
-def guard(policy: Policy[Any], fn: Any) -> Any:
+def wrap(pipeline: core.Pipeline, fn: Callable[..., Any], kind: Kind) -> Guarded:
     """
-    Return `fn` guarded by `policy`.
+    Return `fn` guarded: it looks and is called like the function.
 
     Args:
-        policy: The policy, outside of those that guard `fn` already.
+        pipeline: What guards it.
 
         fn: Any callable of the shapes above.
 
-    Raises:
-        TypeError: What cannot be guarded honestly, with what to do instead.
+        kind: As `kind_of` says.
     """
-    if isinstance(fn, (staticmethod, classmethod)):
-        return type(fn)(guard(policy, fn.__func__))
-    if type(fn) is core.Guard:
-        return _fuse(policy, fn)
-    _refuse_unguardable(fn)
-    policy._call_after(fn)
-    return _wrap(policy, fn)
-
-
-def _wrap(policy: Policy[Any], fn: Callable[..., Any]) -> Guarded:
-    kind = kind_of(fn)
-    check_for_calls(policy, fn)
-    policy = policy._fit(kind, fn)
     if kind == "generator":
-        guarded = core.Guard(policy, fn, kind, _streams.stream(policy, fn))
+        guarded = core.Guard(pipeline, fn, kind, _streams.stream(pipeline, fn))
     elif kind == "async_generator":
-        guarded = core.Guard(policy, fn, kind, _streams.async_stream(policy, fn))
+        guarded = core.Guard(pipeline, fn, kind, _streams.async_stream(pipeline, fn))
     else:
-        guarded = core.Guard(policy, fn, kind)
+        guarded = core.Guard(pipeline, fn, kind)
     if inspect.isfunction(fn):
         guarded.__dict__.update(fn.__dict__)  # as functools.wraps does: marks of other decorators survive
     else:
@@ -100,15 +83,6 @@ def innermost(fn: Any) -> Any:
     return fn
 
 
-def _fuse(policy: Policy[Any], inner: Guarded) -> Guarded:
-    from resilio._pipeline import stacked
-
-    policy._call_after(inner.__wrapped__)
-    guarded = _wrap(stacked(policy, inner.pipeline), inner.__wrapped__)
-    guarded.__dict__.update(inner.__dict__)
-    return guarded
-
-
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Tell whether calling `fn` gives a coroutine that has not run; the core asks for what is no plain function."""
     return kind_of(fn) == "coroutine"
@@ -132,7 +106,8 @@ def _faces(fn: Any) -> tuple[Any, ...]:
     return (fn,) if inspect.isroutine(fn) else (fn, type(fn).__call__)
 
 
-def _refuse_unguardable(fn: Any) -> None:
+def refuse_unguardable(fn: Any) -> None:
+    """Raise a TypeError for what cannot be guarded honestly, with what to do instead."""
     if isinstance(fn, type):
         _refuse(fn, "is a class", "guard its methods, or a function that makes instances")
     if isinstance(fn, (property, functools.cached_property)):

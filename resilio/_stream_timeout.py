@@ -21,7 +21,7 @@ from resilio.errors import CallTimeoutError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from resilio._backends import Cutoff
+    from resilio._backends.protocols import Cutoff
 
 __all__ = ["StreamTimeout", "stream_timeout"]
 

@@ -22,10 +22,9 @@ from resilio._native import core
 from resilio._replayable import used_up
 
 if TYPE_CHECKING:
-    from resilio._backends import Cutoff
+    from resilio._backends.protocols import Cutoff
     from resilio._native.core import Gate, Permit, Pipeline
-    from resilio._native.fallback import FallbackGate
-    from resilio._native.retry import RetryGate
+    from resilio._replayable import Replayable
 
 __all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
 
@@ -96,9 +95,9 @@ class _Maker:
         if self.outermost is not None:
             self.outermost._at(segment, attempt)
 
-    def one_shot(self, gate: RetryGate | FallbackGate) -> str | None:
+    def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
         """Return the name of an argument with which there cannot be a second generator; see :func:`used_up`."""
-        return used_up(gate, gate.replayable, self.fn, self.args, self.kwargs)
+        return used_up(gate, rule, self.fn, self.args, self.kwargs)
 
     def own(self, gate: Any) -> Gate:
         """Return the gate that this call has of a keyed policy; any other is its own."""
@@ -206,9 +205,9 @@ class Inside:
         """What all stages of the call share."""
         return self._make
 
-    def one_shot(self, gate: RetryGate | FallbackGate) -> str | None:
+    def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
         """Return the name of an argument with which there cannot be a second stream; see :func:`used_up`."""
-        return self._make.one_shot(gate)
+        return self._make.one_shot(gate, rule)
 
 
 def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:

@@ -10,7 +10,7 @@ classes, those of their causes included. It imports no client.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import attrs
 
@@ -18,9 +18,6 @@ from resilio import _redis_errors, _sql_errors
 from resilio._causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._outcome import Outcome
 from resilio.errors import DeadlineExceededError, RejectedError
-
-if TYPE_CHECKING:
-    from resilio._rules import Part
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
 
@@ -47,6 +44,8 @@ _IN_A_STREAM = {
 }
 """The status that an error of this code or type would have had, if it had not come in the middle of a 200."""
 
+Part = Literal["drops", "elsewhere", "failing", "momentary", "unsent"]
+"""What a policy wants to know of a preset."""
 Says = Callable[[Any], object]
 Rule = Says | tuple[type[BaseException], ...]
 

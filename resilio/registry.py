@@ -9,19 +9,17 @@ Unnamed ones are called after the first function that they guard, and are held w
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from resilio import _names
-from resilio._configuring import Remembered, apply, changed, check_later, known_kinds, options_by_name
+from resilio._configuring import Remembered, apply, changed, check_later, options_by_name
 from resilio._event_delivery import postponed
-from resilio._names import Key, key_of, keys_of, shared, unknown
+from resilio._kinds import known_kinds
+from resilio._names import Key, everything, key_of, unknown
 
 if TYPE_CHECKING:
-    from resilio._place import Place
     from resilio._policy import Policy
 
 __all__ = ["all", "changed", "clear", "configure", "forget", "from_env", "get", "isolated", "pending"]
@@ -50,57 +48,12 @@ def get(name: str, kind: type[Any] | None = None) -> Any:
     """
     if kind is not None and not isinstance(kind, type):
         raise TypeError(f"kind must be the class of a policy, like CircuitBreaker, not {kind!r}")
-    with _names.lock:
-        keys = [key for key in keys_of(name) if kind is None or isinstance(_names.named[key].policy, kind)]
-        if len(keys) == 1:
-            return _names.named[keys[0]].policy
-    if keys:
-        raise LookupError(shared(name, keys, "pass the class as well, as in get(name, CircuitBreaker), or write {}"))
-    found = [one for one in _all_unnamed() if one.name == name and (kind is None or isinstance(one, kind))]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        kinds = ", ".join(sorted(policy.kind for policy in found))
-        raise LookupError(f"{len(found)} unnamed policies are called {name!r} ({kinds}): give them names")
-    raise LookupError(unknown(name))
+    return _names.find(name, kind)
 
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
     """Return every policy alive (no budgets): the named ones in the order they were made, then the unnamed ones."""
     return tuple(policy for policy in everything() if policy.kind != "retry_budget")
-
-
-def everything() -> list[Policy[Any]]:
-    """As `all`, with the budgets that have names."""
-    with _names.lock:
-        named = [entry.policy for entry in _names.named.values()]
-    return [*named, *_all_unnamed()]
-
-
-def _all_unnamed() -> list[Policy[Any]]:
-    with _names.listing:
-        return list(_names.unnamed.values())
-
-
-def place_of(name: str, kind: str | None = None) -> Place | None:
-    """Return where the policy called `name` was made, of any kind if that is None; None if there is none."""
-    with _names.lock:
-        found = [entry for key, entry in _names.named.items() if key[0] == name and kind in (None, key[1])]
-    return found[0].place if found else None
-
-
-def restore(name: str, module: str, kind: str | None = None) -> Policy[Any]:
-    """Return the policy called `name`, importing the module that makes it (for unpickling in another process)."""
-    import importlib
-
-    full = name if kind is None else f"{kind}:{name}"
-    try:
-        return get(full)
-    except LookupError:
-        if module in sys.modules:
-            raise
-        importlib.import_module(module)
-        return get(full)
 
 
 # ---- forgetting ------------------------------------------------------------------------------------------------------
@@ -242,17 +195,3 @@ def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None
     with _names.lock:
         names, kinds = {name for name, _ in _names.named}, {kind for _, kind in _names.named}
     return read(prefix, os.environ if environ is None else environ, names, kinds | known_kinds())
-
-
-# ---- for other modules ---------------------------------------------------------------------------------------------
-
-
-def unlist(policy: Policy[Any]) -> None:
-    """Take an unnamed policy off the list: somebody shows it together with others."""
-    with _names.listing:
-        _names.unnamed.pop(id(policy), None)
-
-
-def changing() -> threading.RLock:
-    """Return the lock under which options change, that of the names: two would wait for each other."""
-    return _names.lock

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from resilio import RetryBudget, bulkhead, circuit_breaker, configure, keyed, registry, retry
+from resilio import RetryBudget, _names, bulkhead, circuit_breaker, configure, keyed, registry, retry
 
 LONG = 20.0
 """Seconds after which a thread hangs. None of the tests below waits as long as that."""
@@ -80,7 +80,7 @@ def test_options_are_changed_without_a_call_of_the_factory() -> None:
 @in_a_child
 def test_a_call_with_a_new_key_does_not_wait_for_a_change() -> None:
     """What a call makes has no name: whoever changes options, for however long, does not hold it up."""
-    with registry.isolated(), registry.changing():
+    with registry.isolated(), _names.changing():
         tenants = keyed(lambda: bulkhead(1), key="tenant")
         calling = threading.Thread(target=tenants(lambda tenant: tenant), args=("t",), daemon=True)
         calling.start()
@@ -170,7 +170,7 @@ def test_a_child_can_change_options_that_another_thread_was_changing(in_child: A
     reached, go = threading.Event(), threading.Event()
 
     def change() -> None:
-        with registry.changing():
+        with _names.changing():
             reached.set()
             assert go.wait(LONG)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from resilio import CircuitBreaker, RetryBudget, circuit_breaker, configure, keyed, registry
+from resilio import CircuitBreaker, RetryBudget, _names, circuit_breaker, configure, keyed, registry
 
 Cell = Callable[[str], dict[str, Any]]
 
@@ -202,7 +202,7 @@ def test_a_reloaded_module_changes_its_policies_and_keeps_their_state(tmp_path: 
     assert theirs.b is breaker
     assert theirs.pool() is pool
     assert (breaker.config.open_for, breaker.state, pool.config.max_concurrent) == (2.0, "forced_open", 7)
-    assert str(registry.place_of("payments")).endswith("their_policies.py:5")
+    assert str(_names.place_of("payments")).endswith("their_policies.py:5")
 
 
 def test_another_module_does_not_make_a_definition_again(tmp_path: Path) -> None:
@@ -328,5 +328,5 @@ def test_a_forgotten_standard_stack_takes_its_parts_along(cell: Cell) -> None:
     cell("import resilio; resilio.standard('payments', on=OSError)")
     other = keyed(circuit_breaker, key="host", name="payments2.keys")
     registry.forget("payments")
-    assert [name for name in ("payments.retry", "payments.budget") if name in str(registry.everything())] == []
+    assert [name for name in ("payments.retry", "payments.budget") if name in str(_names.everything())] == []
     assert registry.get("payments2.keys") is other

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resilio._native.core import Timer
 
 if TYPE_CHECKING:
-    from resilio._backends import Waits
+    from resilio._backends.protocols import Waits
 
 __all__ = ["park", "sleep"]
 

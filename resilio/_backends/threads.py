@@ -18,7 +18,7 @@ from resilio import _context
 from resilio._native import clock
 
 if TYPE_CHECKING:
-    from resilio._backends import Waits
+    from resilio._backends.protocols import Waits
 
 __all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
 

@@ -9,7 +9,7 @@ import trio
 from trio import lowlevel
 
 if TYPE_CHECKING:
-    from resilio._backends import Waits
+    from resilio._backends.protocols import Waits
 
 __all__ = ["park", "sleep"]
 

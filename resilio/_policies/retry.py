@@ -25,15 +25,16 @@ from resilio._options import option
 from resilio._outcome import Judge, judge_error, judge_value
 from resilio._policy import Policy, make, refuse_position
 from resilio._replayable import Replayable, replayable_option
+from resilio._retry_blocks import AsyncAttempts, Attempts
 from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
 from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
 if TYPE_CHECKING:
-    from resilio._retrying import Retrying
-    from resilio._rules import Ignored, Part, Rule
+    from resilio._rules import Ignored, Rule
+    from resilio.presets import Part
 
-__all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "retry"]
+__all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "Retrying", "retry"]
 
 Time = float | timedelta
 
@@ -117,8 +118,6 @@ class Retry(Policy[RetryConfig]):
 
     def retrying(self) -> Retrying:
         """Return what runs a block again: `for attempt in policy.retrying(): with attempt: ...`, or `async for`."""
-        from resilio._retrying import Retrying
-
         return Retrying(self)
 
     def _belong_to(self, name: str, other: Retry) -> None:
@@ -196,6 +195,32 @@ def _refund(failing: float) -> str:
     if failing >= 0.4:
         return "none comes back"
     return "it comes back if the call succeeds" if failing <= 0.3 else "some comes back if the call succeeds"
+
+
+class Retrying:
+    """Blocks under one retry; see :func:`retrying`, which makes one. Every loop over it is a call of its own."""
+
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Retry) -> None:
+        """Have the blocks run as `policy` says."""
+        self._policy = policy
+
+    @property
+    def policy(self) -> Retry:
+        """The retry."""
+        return self._policy
+
+    def __iter__(self) -> Attempts:
+        """Begin a call; waits block the thread."""
+        return Attempts(self._policy)
+
+    def __aiter__(self) -> AsyncAttempts:
+        """Begin a call; waits suspend the task."""
+        return AsyncAttempts(self._policy)
+
+    def __repr__(self) -> str:
+        return f"retrying({self._policy!r})"
 
 
 @overload

@@ -42,7 +42,7 @@ class _Choice:
 
     def __init__(self, gate: FallbackGate, make: Inside, *, is_async: bool) -> None:
         self._make = make
-        self._passage = Passage(gate, is_async, make.one_shot(gate))
+        self._passage = Passage(gate, is_async, make.one_shot(gate, gate.replayable))
         self._inner: Any = None
 
     def _next(self, error: Exception) -> Any:

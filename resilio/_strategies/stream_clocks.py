@@ -19,7 +19,7 @@ from resilio._streams import Custody, Inside
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
-    from resilio._backends import Cutoff
+    from resilio._backends.protocols import Cutoff
     from resilio._native.timing import DeadlineGate, TimeoutGate
 
 __all__ = ["deadline_items", "items_until_deadline", "timed_items"]

@@ -65,7 +65,7 @@ class _Decision:
 
     def _wait_after(self, error: Exception, threaded: bool) -> float:
         """Return the seconds until the next attempt, or raise what the stream raises."""
-        wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate))
+        wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate, self._gate.replayable))
         if wait is not None:
             self._make.maker.at("retry_sleep", self._tries.number - 1)
             return 0.0 if _context.no_wait.get() else wait

@@ -16,7 +16,8 @@ from resilio._policy import Policy
 from resilio.metrics import _changes, _trouble
 from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork
-from resilio.metrics._read import label_of, read_budget, read_policy, read_process
+from resilio.metrics._numbers import label_of
+from resilio.metrics._read import read_budget, read_policy, read_process
 from resilio.metrics._read_keyed import sweep_of
 from resilio.metrics._sheet import Sheet
 from resilio.metrics._turns import take_turns

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from resilio import events, registry
+from resilio import _names, events
 from resilio.events import StateChanged
-from resilio.metrics._read import LONGEST_LABEL
+from resilio.metrics._numbers import LONGEST_LABEL
 
 __all__ = ["counted", "start"]
 
@@ -33,6 +33,6 @@ def _count(event: StateChanged) -> None:
 
 def _label(kind: str, name: str | None) -> str:
     """The policy's label: that of one which only a lambda or a local function gave a name is "unnamed"."""
-    if name is None or ("<" in name and registry.place_of(name, kind) is None):
+    if name is None or ("<" in name and _names.place_of(name, kind) is None):
         return "unnamed"
     return name[:LONGEST_LABEL]

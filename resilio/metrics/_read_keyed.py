@@ -20,7 +20,7 @@ from resilio._native import clock, keyed
 from resilio._native.sums import Sums
 from resilio.metrics._catalogue import CATALOGUE
 from resilio.metrics._fork import after_fork
-from resilio.metrics._read import BUDGET_EVENTS, Numbers, specific
+from resilio.metrics._numbers import BUDGET_EVENTS, Numbers, specific
 
 __all__ = ["Sweep", "sweep_of"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from resilio.integrations.llm._call import ModelCall
 from resilio.integrations.llm._classify import Meaning, meaning_of
-from resilio.integrations.llm._guard import InnerRetryWarning, ModelGuard, guard_of
+from resilio.integrations.llm._guard import ModelGuard, guard_of
+from resilio.integrations.llm._guard_state import InnerRetryWarning
 from resilio.integrations.llm._limits import TokenCost, token_rate
 from resilio.integrations.llm._said import partial_of, refusal_of, segments_of, trail_of
 

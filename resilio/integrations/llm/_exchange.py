@@ -26,7 +26,7 @@ from resilio.integrations.llm._incoming import kept_headers
 from resilio.integrations.llm._said import KEY, Said
 
 if TYPE_CHECKING:
-    from resilio.integrations.llm._guard import ModelGuard
+    from resilio.integrations.llm._guard_state import GuardState
 
 __all__ = ["Exchange", "NotSentError"]
 
@@ -53,7 +53,7 @@ class Exchange:
 
     __slots__ = ("_attempts", "_timeout", "begun_ns", "guard", "incoming", "inner", "request", "said")
 
-    def __init__(self, guard: ModelGuard, inner: Any, request: Any) -> None:
+    def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
         """Have sent nothing."""
         if _body.untold():
             _body.tell()

@@ -7,13 +7,9 @@ policy has a retry, the SDK's own is turned off: two of them multiply.
 
 from __future__ import annotations
 
-import sys
-import threading
-import warnings
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from resilio._caller import outside
 from resilio._config import flag, refuse, seconds
 from resilio._pipeline import Pipeline
 from resilio._policies.fallback import Fallback
@@ -22,12 +18,10 @@ from resilio._policy import Policy
 from resilio._shapes import kind_of
 from resilio._stand_in import mark_as_heeding_time
 from resilio._standard import Standard, _fits, _Part
-from resilio.integrations import _body
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._inside import require_inside
-from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm import _attempts
-from resilio.integrations.llm._estimate import Estimates
+from resilio.integrations.llm._guard_state import GuardState, InnerRetryWarning
 from resilio.integrations.llm._limits import may_limit
 from resilio.integrations.llm._sync_clocks import clocks_in
 from resilio.integrations.llm._transport import async_transport, sync_transport
@@ -41,53 +35,16 @@ C = TypeVar("C")
 _INSTEAD = "a transport of resilio.integrations.httpx in its `http_client=`"
 
 
-class InnerRetryWarning(UserWarning):
-    """An SDK retries by itself what a policy retries as well: the attempts multiply."""
-
-
-class ModelGuard:
-    """
-    What guards a client; :func:`guard_of` gives it.
-
-    Attributes:
-        policy: The policy.
-
-        max_pause: Seconds for which a provider's Retry-After stops all calls at most.
-
-        whole_answers: Whether a stream that ends before the answer does is an error.
-
-        clocks: The timeout whose clocks a client for threads looks at by itself.
-
-        limits: Whether the policy can have rate limits.
-
-        retries: Whether the policy retries.
-
-        inner_retries: Requests that the SDK has sent once more by itself, in spite of that.
-
-        abandoned: Streams that were neither read to their end nor closed, and that the collector has found.
-
-        estimates: What calls of each model have cost of late.
-    """
+class ModelGuard(GuardState):
+    """What guards a client; :func:`guard_of` gives it."""
 
     def __init__(
         self, client: Any, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, whole_answers: bool, max_pause: float
     ) -> None:
         """Be the guard of a client, whose transports are not changed yet."""
-        self.client = client
-        self.policy = policy
-        self.dialect = dialect
-        self.sdk = sdk
-        self.http = _module_of(client._client)
-        self.whole_answers = whole_answers
-        self.max_pause = max_pause
-        self.estimates = Estimates()
+        super().__init__(client, policy, dialect, sdk, whole_answers=whole_answers, max_pause=max_pause)
         self.limits = may_limit(policy)
         self.retries = _has(policy, Retry)
-        self.inner_retries = 0
-        self.abandoned = 0
-        self._lock = threading.Lock()
-        self._warned = False
-        self.is_async = issubclass(type(client._client), self.http.AsyncClient)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
         self.clocks = None if self.is_async else clocks_in(_parts(policy))
         fns = [_called_after(client, getattr(_attempts, name)) for name in (asked, streamed)]
@@ -108,41 +65,8 @@ class ModelGuard:
         if self.retries:
             self.client.max_retries = 0
 
-    def timed_out(self, error: Exception) -> Exception:
-        """Return one of our timeouts as one that the HTTP client might have raised."""
-        timeout = (self.http.__name__, "TimeoutException")
-        return in_terms_of(error, timeout, timeout)
-
-    def count_inner_retry(self, request: Any) -> None:
-        """Look at whether the SDK retries by itself."""
-        if not self.retries or request.headers.get("x-stainless-retry-count", "0") in ("0", ""):
-            return
-        with self._lock:
-            self.inner_retries += 1
-            first, self._warned = not self._warned, True
-        if first:
-            text = (
-                f"{type(self.client).__name__} retries by itself what {self.policy!r} retries as well, so attempts "
-                "multiply: leave out max_retries where the client is used"
-            )
-            warnings.warn(text, InnerRetryWarning, stacklevel=outside(sys._getframe())[0])
-
-    def left_behind(self) -> None:
-        """Count a stream that nobody has closed; called by finalisers, in any thread."""
-        self.abandoned += 1
-        _body._note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
-
     def __repr__(self) -> str:
         return f"<ModelGuard of {type(self.client).__name__} by {self.policy!r}>"
-
-
-def _module_of(http: Any) -> ModuleType:
-    """Return the module, httpx or httpx2, that an HTTP client is of."""
-    for cls in type(http).__mro__:
-        name = cls.__module__.partition(".")[0]
-        if name in ("httpx", "httpx2") and cls.__name__ in ("AsyncClient", "Client"):
-            return sys.modules[name]
-    return refuse("client", http, "a client whose HTTP client is one of httpx or httpx2", TypeError)
 
 
 def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:

@@ -16,7 +16,7 @@ from resilio.integrations.llm._exchange import Exchange
 from resilio.integrations.llm._outside import raise_outside, surface, whole
 
 if TYPE_CHECKING:
-    from resilio.integrations.llm._guard import ModelGuard
+    from resilio.integrations.llm._guard_state import GuardState
 
 __all__ = ["async_transport", "sync_transport"]
 
@@ -157,7 +157,7 @@ class _SyncBody(_Body):
 class _Transport:
     """What both kinds of transport share."""
 
-    def __init__(self, guard: ModelGuard, inner: Any) -> None:
+    def __init__(self, guard: GuardState, inner: Any) -> None:
         self.guard = guard
         self.inner = inner
 
@@ -209,7 +209,7 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
     return ModelTransport, AsyncModelTransport
 
 
-def sync_transport(http: ModuleType, guard: ModelGuard, inner: Any) -> Any:
+def sync_transport(http: ModuleType, guard: GuardState, inner: Any) -> Any:
     """
     Return a transport that sends through `inner` what the policy admits.
 
@@ -223,6 +223,6 @@ def sync_transport(http: ModuleType, guard: ModelGuard, inner: Any) -> Any:
     return _classes(http)[0](guard, inner)
 
 
-def async_transport(http: ModuleType, guard: ModelGuard, inner: Any) -> Any:
+def async_transport(http: ModuleType, guard: GuardState, inner: Any) -> Any:
     """Return an async transport that sends through `inner` what the policy admits; see :func:`sync_transport`."""
     return _classes(http)[1](guard, inner)

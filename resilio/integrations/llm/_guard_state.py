@@ -1,0 +1,114 @@
+"""What the calls of a guarded client share: the client and its SDK, the policy, what was learned, what is counted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from resilio._caller import outside
+from resilio._config import refuse
+from resilio._policy import Policy
+from resilio.integrations import _body
+from resilio.integrations._refusals import in_terms_of
+from resilio.integrations.llm._estimate import Estimates
+
+if TYPE_CHECKING:
+    from resilio.integrations.llm._dialects import Dialect
+
+__all__ = ["GuardState", "InnerRetryWarning"]
+
+
+class InnerRetryWarning(UserWarning):
+    """An SDK retries by itself what a policy retries as well: the attempts multiply."""
+
+
+class GuardState:
+    """
+    What the calls of a guarded client share.
+
+    Attributes:
+        policy: The policy.
+
+        max_pause: Seconds for which a provider's Retry-After stops all calls at most.
+
+        whole_answers: Whether a stream that ends before the answer does is an error.
+
+        clocks: The timeout whose clocks a client for threads looks at by itself.
+
+        limits: Whether the policy can have rate limits.
+
+        retries: Whether the policy retries.
+
+        inner_retries: Requests that the SDK has sent once more by itself, in spite of that.
+
+        abandoned: Streams that were neither read to their end nor closed, and that the collector has found.
+
+        estimates: What calls of each model have cost of late.
+    """
+
+    limits: bool
+    retries: bool
+    clocks: Any
+    answer: Any
+    events: Any
+
+    def __init__(
+        self,
+        client: Any,
+        policy: Policy[Any],
+        dialect: Dialect,
+        sdk: ModuleType,
+        *,
+        whole_answers: bool,
+        max_pause: float,
+    ) -> None:
+        """Have seen no call."""
+        self.client = client
+        self.policy = policy
+        self.dialect = dialect
+        self.sdk = sdk
+        self.http = _module_of(client._client)
+        self.whole_answers = whole_answers
+        self.max_pause = max_pause
+        self.estimates = Estimates()
+        self.inner_retries = 0
+        self.abandoned = 0
+        self.is_async = issubclass(type(client._client), self.http.AsyncClient)
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def timed_out(self, error: Exception) -> Exception:
+        """Return one of our timeouts as one that the HTTP client might have raised."""
+        timeout = (self.http.__name__, "TimeoutException")
+        return in_terms_of(error, timeout, timeout)
+
+    def count_inner_retry(self, request: Any) -> None:
+        """Look at whether the SDK retries by itself."""
+        if not self.retries or request.headers.get("x-stainless-retry-count", "0") in ("0", ""):
+            return
+        with self._lock:
+            self.inner_retries += 1
+            first, self._warned = not self._warned, True
+        if first:
+            text = (
+                f"{type(self.client).__name__} retries by itself what {self.policy!r} retries as well, so attempts "
+                "multiply: leave out max_retries where the client is used"
+            )
+            warnings.warn(text, InnerRetryWarning, stacklevel=outside(sys._getframe())[0])
+
+    def left_behind(self) -> None:
+        """Count a stream that nobody has closed; called by finalisers, in any thread."""
+        self.abandoned += 1
+        _body._note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
+
+
+def _module_of(http: Any) -> ModuleType:
+    """Return the module, httpx or httpx2, that an HTTP client is of."""
+    for cls in type(http).__mro__:
+        name = cls.__module__.partition(".")[0]
+        if name in ("httpx", "httpx2") and cls.__name__ in ("AsyncClient", "Client"):
+            return sys.modules[name]
+    return refuse("client", http, "a client whose HTTP client is one of httpx or httpx2", TypeError)

@@ -1,0 +1,134 @@
+"""
+The map of the package: rooms, their order, and what may stand at the top level.
+
+An arrow is an import of one module by another: at module level, in a function, for types alone, in a stub, in native
+code. What an upper layer registers for the layers below it, by name, is an arrow from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import resilio
+
+SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", Path(__file__).resolve().parents[1]))
+PACKAGE = Path(resilio.__file__).parent
+NATIVE = SOURCE / "src_c" / "resilio"
+
+Arrows = dict[str, set[str]]
+
+
+# ---- reading the arrows ----------------------------------------------------------------------------------------------
+
+
+def _module(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(source: str) -> Iterator[str]:
+    """Yield what a file imports, as `a.b` of `from a import b`; and, after a `=`, what it may import by its name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "modules of the package are imported by their full names"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "_HOOKS":
+            yield from (f"={key}" for key in re.findall(r"'(resilio[\w.]*)'", ast.unparse(node)))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_lazily", "import_module"):
+            yield from (f"={argument.value}" for argument in node.args if isinstance(argument, ast.Constant))
+
+
+_CYTHON = re.compile(r"^ *from (resilio[\w.]*) c?import (\([^)]*\)|[^\n#]*)|^ *c?import (resilio[\w.]*)", re.MULTILINE)
+
+
+def _imported_natively(path: Path) -> Iterator[str]:
+    text = path.read_text()
+    if path.suffix in (".c", ".h"):
+        yield from (f"={name}" for name in re.findall(r'"(resilio(?:\.\w+)+)"', text))
+        return
+    for module, names, alone in _CYTHON.findall(text):
+        yield alone or ("" if names.strip() else module)
+        yield from (f"{module}.{name.split()[0]}" for name in names.strip("()").split(",") if name.strip())
+    for included in re.findall(r'^include "([^"]+)"', text, re.MULTILINE):
+        yield from _imported_natively(path.parent / included)
+
+
+def _native_sources() -> dict[str, list[Path]]:
+    """The sources of each native module: a `.pyx` with what it includes, or a folder of C."""
+    found = {_module(path, NATIVE.parent): [path] for path in NATIVE.rglob("*.pyx")}
+    for folder in {path.parent for path in NATIVE.rglob("*.c") if not path.with_suffix(".pyx").exists()}:
+        name = _module(folder, NATIVE.parent)
+        top = ".".join(name.split(".")[:3])  # `resilio._native.core`, whatever folders it has
+        found.setdefault(top, []).extend([*folder.glob("*.c"), *folder.glob("*.h")])
+    return found
+
+
+@cache
+def arrows() -> Arrows:
+    """Return what each module imports; a name that is no module stands for the module that has it."""
+    names = {_module(path, PACKAGE.parent): [*_imported(path.read_text())] for path in PACKAGE.rglob("*.py")}
+    for native, sources in _native_sources().items() if NATIVE.is_dir() else ():
+        names[native] = [name for path in sources for name in _imported_natively(path)]
+    for stub in PACKAGE.rglob("*.pyi"):
+        names.setdefault(_module(stub, PACKAGE.parent), []).extend(_imported(stub.read_text()))
+    found = {module: {_owner(name, names) for name in imported} - {module, ""} for module, imported in names.items()}
+    found["resilio"] |= {f"resilio.{name}" for name in resilio._LATER.values()}
+    return found
+
+
+def _owner(name: str, modules: Iterable[str]) -> str:
+    if name.startswith("="):  # a string: of a module, or of something else
+        return name[1:] if name[1:] in modules else ""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+# ---- the map ---------------------------------------------------------------------------------------------------------
+
+
+def loops(found: Arrows) -> list[list[str]]:
+    """Return the modules of each loop, by Tarjan's algorithm."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    components: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in found.get(module, ()):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[module] = min(low[module], low[other])
+        if low[module] == index[module]:
+            at = stack.index(module)
+            components.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for module in found:
+        if module not in index:
+            visit(module)
+    return [component for component in components if len(component) > 1]
+
+
+def test_no_modules_import_each_other_in_a_loop() -> None:
+    """
+    A loop has no first module to read. Lazy imports, those for types alone and those of native code count.
+
+    25 modules around `registry` and `Policy` were one loop, and 82 with the native layer, which called up by name.
+    """
+    assert loops(arrows()) == []
+
+
+def test_a_loop_is_seen() -> None:
+    """The check finds what it looks for."""
+    assert loops({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
