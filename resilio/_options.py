@@ -1,15 +1,34 @@
-"""How a configuration record is declared: its fields check themselves, and a window says how far back to look."""
+"""
+How the options of a policy are declared, each once: a record whose fields carry name, type, default and check.
+
+The function that makes the policy takes the same options, by `resilio._factory`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
 import attrs
 
+from resilio import _config
 from resilio._config import parse_duration, positive_int, refuse, seconds, total_seconds
 
-__all__ = ["OFF", "Window", "option", "parse_window"]
+__all__ = [
+    "OFF",
+    "GateOptions",
+    "NamedOptions",
+    "Window",
+    "check_wait",
+    "kept",
+    "option",
+    "options_of",
+    "parse_window",
+    "record",
+    "several",
+]
+
+T = TypeVar("T")
 
 OFF = "none"
 """What stands for None where options come as text."""
@@ -69,32 +88,90 @@ def _checked_window(name: str, window: Window) -> Window:
 
 
 def option(
-    validator: Callable[..., Any],
+    check: Callable[..., Any],
     *,
     default: Any = attrs.NOTHING,
     kw_only: bool | None = None,
     eq: Any = None,
+    unit: str | None = None,
     **limits: Any,
 ) -> Any:
     """
-    Declare a field of an `attrs.frozen` configuration record that `validator` checks under the field's own name.
+    Declare an option: a field of a record that `check` checks under the field's own name.
 
     Args:
-        validator: One of the functions here, called as `validator(field_name, value, **limits)`.
+        check: One of the functions of `_config` or their like, called as `check(field_name, value, **limits)`.
 
         default: The default, in the form that users would write.
 
-        kw_only: Whether the record takes it by keyword only; None: as the record says.
+        kw_only: Whether it is taken by keyword only; None: as the record says.
 
         eq: As `attrs.field` takes it: a function of the value by whose result records are compared.
 
-        limits: Passed on to the validator.
+        unit: What it is counted in, for the docs; None: as the check says.
+
+        limits: Passed on to the check.
     """
 
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
         if limits.get("none_ok") and isinstance(value, str) and value == OFF:  # TOML and the environment have no None
             value = None
-        return validator(field.name, value, **limits)
+        return check(field.name, value, **limits)
 
     converter = attrs.Converter(convert, takes_field=True)
-    return attrs.field(default=default, kw_only=kw_only, eq=eq, converter=converter, metadata={"check": convert})
+    about = {"check": convert, "unit": unit or _UNITS.get(check, "")}
+    return attrs.field(default=default, kw_only=kw_only, eq=eq, converter=converter, metadata=about)
+
+
+_UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
+
+
+def several(check: Callable[..., Any], *, init: Literal[False] = False, **options: Any) -> Any:  # noqa: ARG001
+    """Declare an option that is given by position, any number of them: `init` tells type checkers so."""
+    declared = option(check, **options)
+    declared.metadata["several"] = True
+    return declared
+
+
+def kept(*, init: Literal[False] = False, factory: Callable[[], Any]) -> Any:  # noqa: ARG001
+    """Declare what a record keeps beside its options, and users do not give: `init` tells type checkers so."""
+    return attrs.field(factory=factory, metadata={"kept": True})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, several, kept))
+def record(cls: type[T]) -> type[T]:
+    """Make a class whose fields are options a record: frozen, checked, compared by value."""
+    return attrs.frozen(kw_only=True, field_transformer=_own_first)(cls)
+
+
+def _own_first(cls: type[Any], fields: list[Any]) -> list[Any]:  # noqa: ARG001
+    """The options that all gates share come last, as they do for readers."""
+    return sorted(fields, key=lambda field: bool(field.inherited))
+
+
+@record
+class NamedOptions:
+    """Options of a policy that may have a name, which is no part of the record: two with one name are told apart."""
+
+    if TYPE_CHECKING:
+        name: str | None = option(_config.policy_name, default=None)
+
+
+@record
+class GateOptions(NamedOptions):
+    """Options of a gate, which may be enforced for a share of the calls."""
+
+    enforce: float = option(_config.enforce, default=True)
+
+
+def options_of(config: type[Any]) -> list[attrs.Attribute[Any]]:
+    """Return the fields of a record that are options."""
+    return [field for field in attrs.fields(config) if "kept" not in field.metadata]
+
+
+def check_wait(config: Any) -> None:
+    """Refuse a queue without a longest wait, and a wait without a queue."""
+    if config.max_queued and config.max_wait is None:
+        refuse("max_wait", None, f"how long, in seconds, each of max_queued={config.max_queued} calls may wait")
+    if config.max_wait and not config.max_queued:
+        refuse("max_wait", config.max_wait, "0 or left out, unless max_queued says how many calls may wait")

@@ -297,9 +297,10 @@ class Policy(core.Pipeline, Generic[C]):
         self._swap(config)
         return True
 
-    def _apply(self, config: C) -> None:  # noqa: ARG002
+    def _apply(self, config: C) -> None:
         """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
-        raise TypeError(f"a {self.kind} cannot be reconfigured")
+        gate: Any = self._gate
+        gate.configure(config)
 
     def _judge_by(self, config: Any) -> None:
         """Let judges made anew be this policy's, which has no trouble with them yet."""

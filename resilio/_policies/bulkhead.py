@@ -12,57 +12,39 @@ The limit holds for the process: for all threads and event loops together, each 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from datetime import timedelta
-from typing import Any, Literal, TypeVar
-
-import attrs
+from typing import TypeVar, get_args
 
 from resilio import _backends
-from resilio._config import choice, enforce, positive_int, refuse, seconds, weight
-from resilio._misspelt import names_its_options
+from resilio._config import choice, positive_int, refuse, seconds, weight
+from resilio._factory import makes
 from resilio._native import clock
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.core import Waiter
-from resilio._options import option
+from resilio._options import GateOptions, check_wait, option, record
 from resilio._policies._map import BulkheadMap
-from resilio._policy import Policy, make, refuse_bare
+from resilio._policy import Policy, make
+from resilio._types import Order, SecondsOrNone, Time
 
 __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-Time = float | timedelta
-Order = Literal["fifo", "lifo", "adaptive"]
 
 
-@attrs.frozen(kw_only=True)
-class BulkheadConfig:
+@record
+class BulkheadConfig(GateOptions):
     """The options of a bulkhead, checked; :func:`bulkhead` says what each means."""
 
-    max_concurrent: int = option(positive_int)
+    max_concurrent: int = option(positive_int, kw_only=False)
     max_queued: int = option(positive_int, default=0, zero_ok=True)
-    max_wait: float | None = option(seconds, default=None, zero_ok=True, none_ok=True)
-    order: str = option(choice, default="fifo", options=("fifo", "lifo", "adaptive"))
+    max_wait: SecondsOrNone = option(seconds, default=None, zero_ok=True, none_ok=True)
+    order: Order = option(choice, default="fifo", options=get_args(Order))
     weight: int | Callable[..., int] = option(weight, default=1)
-    enforce: float = option(enforce, default=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.max_queued and self.max_wait is None:
-            refuse("max_wait", None, f"how long, in seconds, each of max_queued={self.max_queued} calls may wait")
-        if self.max_wait and not self.max_queued:
-            refuse("max_wait", self.max_wait, "0 or left out, unless max_queued says how many calls may wait")
+        check_wait(self)
         if isinstance(self.weight, int) and self.weight > self.max_concurrent:
             refuse("weight", self.weight, f"at most max_concurrent={self.max_concurrent}: it would never be admitted")
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        return {
-            "max_concurrent": self.max_concurrent,
-            "max_queued": self.max_queued,
-            "max_wait_ns": round((self.max_wait or 0.0) * 1e9),
-            "order": self.order,
-            "weight": self.weight,
-        }
 
 
 class Bulkhead(Policy[BulkheadConfig]):
@@ -75,10 +57,7 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     def __init__(self, config: BulkheadConfig, name: str | None = None) -> None:
         """Make an empty bulkhead."""
-        super().__init__(BulkheadGate(**config.native()), config, name)
-
-    def _apply(self, config: BulkheadConfig) -> None:
-        self._gate.configure(**config.native())
+        super().__init__(BulkheadGate(config), config, name)
 
     def _state(self) -> str:
         return "closed_down" if self._gate.closed else "admitting"
@@ -221,17 +200,8 @@ class _Deadline:
         return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
 
 
-@names_its_options
-def bulkhead(
-    max_concurrent: int,
-    *,
-    max_queued: int = 0,
-    max_wait: Time | None = None,
-    order: Order = "fifo",
-    weight: int | Callable[..., int] = 1,
-    name: str | None = None,
-    enforce: float = True,
-) -> Bulkhead:
+@makes(BulkheadConfig, "@bulkhead(10)")
+def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
     """
     Return a bulkhead that lets `max_concurrent` calls run at a time and queues or refuses the rest.
 
@@ -251,7 +221,4 @@ def bulkhead(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    refuse_bare(max_concurrent, "bulkhead", "@bulkhead(10)")
-    return make(Bulkhead, given, BulkheadConfig(**options))
+    return make(Bulkhead, name, config)

@@ -13,6 +13,7 @@ import trio
 from resilio._native import core
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.timing import TimeoutGate
+from resilio._policies.bulkhead import BulkheadConfig
 
 
 class Showing(TimeoutGate):
@@ -69,7 +70,7 @@ def test_the_same_stages_go_around_another_function() -> None:
 
 def test_the_nearest_stage_of_a_kind_outside_is_found() -> None:
     """None where there is no such stage."""
-    far, near = BulkheadGate(max_concurrent=3), BulkheadGate(max_concurrent=2)
+    far, near = (BulkheadGate(BulkheadConfig(max_concurrent=most)) for most in (3, 2))
     inside = shown(far, near)
     assert inside.outside("bulkhead") is near
     assert inside.outside("retry") is None

@@ -10,11 +10,12 @@ import pytest
 
 from resilio._native import core
 from resilio._native.bulkhead import BulkheadGate
+from resilio._policies.bulkhead import BulkheadConfig
 
 
 def wake(waker: Callable[[], object]) -> None:
     """Have a gate wake a waiter, by ending the one call that is under way."""
-    gate = BulkheadGate(max_concurrent=1)
+    gate = BulkheadGate(BulkheadConfig(max_concurrent=1))
     permit = core.Pipeline((gate,)).acquire()
     waiter = core.Waiter()
     gate.watch(waiter)

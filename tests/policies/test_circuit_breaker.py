@@ -15,6 +15,7 @@ from resilio._native import clock, core
 from resilio._native.breaker import BreakerGate
 from resilio._native.bulkhead import BulkheadGate
 from resilio._outcome import Outcome
+from resilio._policies.bulkhead import BulkheadConfig
 from resilio._policies.circuit_breaker import RETRY_AFTER_CAP, CircuitBreaker, CircuitBreakerConfig, circuit_breaker
 from resilio.errors import BulkheadFullError, CircuitOpenError
 from resilio.testing import record_events
@@ -293,7 +294,7 @@ class Queue:
     """A breaker in front of a bulkhead of one that is taken: the next call waits behind the breaker's admission."""
 
     def __init__(self, breaker):
-        self.bulkhead = BulkheadGate(max_concurrent=1, max_queued=5, max_wait_ns=2**62)
+        self.bulkhead = BulkheadGate(BulkheadConfig(max_concurrent=1, max_queued=5, max_wait=3e8))
         self.taken = core.Pipeline((self.bulkhead,)).try_acquire()
         self.pipeline = core.Pipeline((*breaker.gates, self.bulkhead))
         self.answers = []

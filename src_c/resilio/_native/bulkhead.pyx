@@ -16,6 +16,7 @@ from libc.string cimport memset
 
 from resilio._native import clock
 from resilio._native.gate cimport *
+from resilio._native.options cimport ns_of
 
 __all__ = ["PATIENT", "BulkheadGate"]
 
@@ -329,35 +330,21 @@ cdef class BulkheadGate(Gate):
         self.ops = &PLAIN
         self.watching = set()
 
-    def __init__(self, *, max_concurrent, max_queued=0, max_wait_ns=0, order="fifo", weight=1):
-        """Make an empty bulkhead with the options of :meth:`configure`."""
-        self.configure(max_concurrent=max_concurrent, max_queued=max_queued, max_wait_ns=max_wait_ns, order=order,
-                       weight=weight)
+    def __init__(self, config):
+        """Make an empty bulkhead with the options of *config*, a `BulkheadConfig`."""
+        self.configure(config)
 
-    def configure(self, *, int64_t max_concurrent, int64_t max_queued, int64_t max_wait_ns, str order, weight):
+    def configure(self, config):
         """
-        Replace every option at once, keeping who holds and who waits.
+        Take the options of *config*, all at once, keeping who holds and who waits.
 
         More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that
         are now too heavy are refused. Those who queue keep the longest wait that they came with.
-
-        Args:
-            max_concurrent: Permits, >= 1.
-
-            max_queued: Calls that may wait, >= 0.
-
-            max_wait_ns: How long, >= 0.
-
-            order: fifo, lifo or adaptive.
-
-            weight: Permits a call takes: an int >= 1, or a function of the call's arguments that returns one.
-
-        Raises:
-            ValueError: No such order.
         """
-        if order not in _ORDERS:
-            raise ValueError(f"order must be one of {', '.join(_ORDERS)}, not {order!r}")
-        cdef uint8_t code = _ORDERS[order]
+        cdef int64_t max_concurrent = config.max_concurrent, max_queued = config.max_queued
+        cdef int64_t max_wait_ns = ns_of(config.max_wait)
+        cdef uint8_t code = _ORDERS[config.order]
+        cdef object weight = config.weight
         cdef int64_t constant = 0 if callable(weight) else weight
         cdef int64_t now_ns = clock.now_ns()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
