@@ -126,9 +126,9 @@ def option(
 _UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
 
 
-def several(check: Callable[..., Any], *, init: Literal[False] = False, **options: Any) -> Any:  # noqa: ARG001
+def several(check: Callable[..., Any], *, init: Literal[False] = False) -> Any:  # noqa: ARG001
     """Declare an option that is given by position, any number of them: `init` tells type checkers so."""
-    declared = option(check, **options)
+    declared = option(check, default=())
     declared.metadata["several"] = True
     return declared
 

@@ -12,73 +12,53 @@ The law that learns (`resilio.laws`) is apart from the gate that admits: it can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 import attrs
 
-from resilio._config import choice, enforce, exceptions, function, positive_int, refuse, seconds
-from resilio._misspelt import names_its_options
+from resilio._config import choice, exceptions, function, positive_int, refuse, seconds
+from resilio._factory import makes
 from resilio._native.adaptive import AdaptiveGate
 from resilio._native.laws import LAWS
-from resilio._options import option
+from resilio._options import GateOptions, check_wait, option, record
 from resilio._outcome import Judge, Outcome, judge_error, judge_value
-from resilio._policy import Policy, make, refuse_position
+from resilio._policy import Policy, make
 from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
 from resilio._snapshot import Snapshot
+from resilio._types import Failures, Judged, SecondsOrNone, Unjudged
 from resilio.errors import RejectedError
-
-if TYPE_CHECKING:
-    from resilio._rules import Ignored, Rule
 
 __all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "AdaptiveLimitSnapshot", "adaptive_limit"]
 
 Law = Literal["default", "gradient", "vegas", "aimd"]
-Time = float | timedelta
 
 DROPS = (TimeoutError, RejectedError)
-START = 20
 MOST = 1_000_000
 
 
-@attrs.frozen(kw_only=True)
-class AdaptiveLimitConfig:
+@record
+class AdaptiveLimitConfig(GateOptions):
     """
     The options of an adaptive limit, checked; :func:`adaptive_limit` says what each means.
 
     A `start` out of bounds is the nearer bound: bounds are moved in operation, and the start is long past then.
     """
 
-    law: str = option(choice, default="default", options=LAWS)
-    start: int = option(positive_int, default=START, high=MOST)
+    law: Law = option(choice, default="default", options=LAWS)
+    start: int = option(positive_int, default=20, high=MOST)
     floor: int = option(positive_int, default=1, high=MOST)
     ceiling: int = option(positive_int, default=1000, high=MOST)
     max_queued: int = option(positive_int, default=0, zero_ok=True)
-    max_wait: float | None = option(seconds, default=None, zero_ok=True, none_ok=True)
-    on: Any = option(rule, default=DROPS)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
-    enforce: float = option(enforce, default=True)
+    max_wait: SecondsOrNone = option(seconds, default=None, zero_ok=True, none_ok=True)
+    on: Failures = option(rule, default=DROPS)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
 
     def __attrs_post_init__(self) -> None:
         if self.ceiling < self.floor:
             refuse("ceiling", self.ceiling, f"at least floor={self.floor}")
-        if self.max_queued and self.max_wait is None:
-            refuse("max_wait", None, f"how long, in seconds, each of max_queued={self.max_queued} calls may wait")
-        if self.max_wait and not self.max_queued:
-            refuse("max_wait", self.max_wait, "0 or left out, unless max_queued says how many calls may wait")
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        return {
-            "law": self.law,
-            "start": self.start,
-            "floor": self.floor,
-            "ceiling": self.ceiling,
-            "max_queued": self.max_queued,
-            "max_wait_ns": round((self.max_wait or 0.0) * 1e9),
-        }
+        check_wait(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -109,10 +89,7 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
 
     def __init__(self, config: AdaptiveLimitConfig, name: str | None = None) -> None:
         """Make one that has learned nothing."""
-        super().__init__(AdaptiveGate(**config.native()), config, name)
-
-    def _apply(self, config: AdaptiveLimitConfig) -> None:
-        self._gate.configure(**config.native())
+        super().__init__(AdaptiveGate(config), config, name)
 
     def _apply_shared(self, config: Any) -> None:
         super()._apply_shared(config)
@@ -165,28 +142,12 @@ def _every_exception(error: BaseException) -> Outcome:
     return Outcome.FAILURE if isinstance(error, Exception) and not refused else Outcome.IGNORED
 
 
-@names_its_options
-def adaptive_limit(
-    bare: object = None,
-    /,
-    *,
-    law: Law = "default",
-    start: int = START,
-    floor: int = 1,
-    ceiling: int = 1000,
-    max_queued: int = 0,
-    max_wait: Time | None = None,
-    on: Rule = DROPS,
-    ignore: Ignored = (),
-    failed_if: Callable[[Any], object] | None = None,
-    name: str | None = None,
-    enforce: float = True,
-) -> AdaptiveLimit:
+@makes(AdaptiveLimitConfig, "@adaptive_limit()")
+def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLimit:
     """
     Return a limit on calls in flight that finds out by itself how many the dependency can have at a time.
 
     Args:
-        bare: Nothing; here to help who wrote `@adaptive_limit` without parentheses.
         law: What learns: "default", or "gradient", "vegas" or "aimd", to compare; see :mod:`resilio.laws`.
         start: The limit before anything was learned, >= 1; the nearer bound if it is out of bounds.
         floor: The least limit, >= 1.
@@ -205,7 +166,4 @@ def adaptive_limit(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    refuse_position(options.pop("bare"), "adaptive_limit", "@adaptive_limit()")
-    return make(AdaptiveLimit, given, AdaptiveLimitConfig(**options))
+    return make(AdaptiveLimit, name, config)

@@ -19,6 +19,7 @@ from libc.string cimport memset
 from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.laws cimport *
+from resilio._native.options cimport ns_of
 
 __all__ = ["AdaptiveGate"]
 
@@ -250,36 +251,21 @@ cdef class AdaptiveGate(Gate):
             raise SystemError("resilio._native.adaptive was built against another gate.h")
         self.ops = &OPS
 
-    def __init__(self, *, str law="default", double start=20, double floor=1, double ceiling=1000, max_queued=0,
-                 max_wait_ns=0):
-        """Make one that has learned nothing, with the options of :meth:`configure`."""
-        rs_law_init(&self.adaptive.law, kind_of(law), start, floor, ceiling)
+    def __init__(self, config):
+        """Make one that has learned nothing, with the options of *config*, an `AdaptiveLimitConfig`."""
+        rs_law_init(&self.adaptive.law, kind_of(config.law), config.start, config.floor, config.ceiling)
         self.adaptive.told = self.adaptive.law.learned
-        self.configure(law=law, start=start, floor=floor, ceiling=ceiling, max_queued=max_queued,
-                       max_wait_ns=max_wait_ns)
+        self.configure(config)
 
-    def configure(self, *, str law, double start, double floor, double ceiling, int64_t max_queued,
-                  int64_t max_wait_ns):
+    def configure(self, config):
         """
-        Replace every option at once, keeping who holds, who waits and what was learned.
+        Take the options of *config*, all at once, keeping who holds, who waits and what was learned.
 
-        Args:
-            law: Which law; another one begins at the limit that the old one had learned.
-
-            start: The limit to begin with after :meth:`reset`.
-
-            floor: The least limit, >= 1.
-
-            ceiling: The largest limit, >= floor.
-
-            max_queued: Calls that may wait, >= 0.
-
-            max_wait_ns: How long, >= 0.
-
-        Raises:
-            ValueError: No such law.
+        Another law begins at the limit that the old one had learned; `start` is for :meth:`reset`.
         """
-        cdef int kind = kind_of(law)
+        cdef int kind = kind_of(config.law)
+        cdef double start = config.start, floor = config.floor, ceiling = config.ceiling
+        cdef int64_t max_queued = config.max_queued, max_wait_ns = ns_of(config.max_wait)
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef rs_adaptive *a = &self.adaptive
         cdef int64_t now_ns = clock.now_ns()
