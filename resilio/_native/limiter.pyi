@@ -1,9 +1,9 @@
-from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, final
 
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
+from resilio._policies.rate_limit import RateLimitConfig
 
 __all__ = ["Amounts", "LimiterGate"]
 
@@ -16,20 +16,8 @@ class Amounts:
 
 @disjoint_base
 class LimiterGate(Gate):
-    def __init__(
-        self,
-        *,
-        rates: Sequence[tuple[str, float, int, float, float | Callable[..., float], bool]],
-        max_queued: int = 0,
-        max_wait_ns: int = 0,
-    ) -> None: ...
-    def configure(
-        self,
-        *,
-        rates: Sequence[tuple[str, float, int, float, float | Callable[..., float], bool]],
-        max_queued: int,
-        max_wait_ns: int,
-    ) -> None: ...
+    def __init__(self, config: RateLimitConfig) -> None: ...
+    def configure(self, config: RateLimitConfig) -> None: ...
     def amounts(
         self,
         args: tuple[Any, ...] = (),

@@ -18,18 +18,16 @@ Source: ITU-T I.371 (generic cell rate algorithm).
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-import attrs
-
-from resilio._config import enforce, positive_int, refuse, seconds
-from resilio._misspelt import names_its_options
+from resilio._config import positive_int, refuse, seconds
+from resilio._factory import makes_of_several
 from resilio._native.limiter import LimiterGate
-from resilio._options import option
+from resilio._options import GateOptions, option, record, several
 from resilio._policies._rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies._reservation import Reservation
-from resilio._policy import Policy, make, refuse_bare
+from resilio._policy import Policy, make
+from resilio._types import Seconds, Time
 
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 
@@ -48,33 +46,24 @@ def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
     return tuple(given)
 
 
-@attrs.frozen(kw_only=True)
-class RateLimitConfig:
+@record
+class RateLimitConfig(GateOptions):
     """The options of a rate limit, checked; :func:`rate_limit` says what each means."""
 
-    rates: tuple[str | Rate, ...] = option(_rates)
+    rates: tuple[str | Rate, ...] = several(_rates)
     burst: float | None = option(tokens, default=None, positive=True, none_ok=True)
     cost: float | Callable[..., float] = option(cost_of_a_call, default=1)
-    max_wait: float = option(seconds, default=0.0, zero_ok=True)
+    max_wait: Seconds = option(seconds, default=0.0, zero_ok=True)
     max_queued: int = option(positive_int, default=100, zero_ok=True)
-    enforce: float = option(enforce, default=True)
 
     def __attrs_post_init__(self) -> None:
-        self.native()  # what does not fit together is refused here, not at the gate
+        self.resolved()  # what does not fit together is refused here, not at the gate
 
     def resolved(self) -> tuple[Rate, ...]:
         """Return the rates in force: `burst` and `cost` are those of the rates given as strings."""
         return tuple(
             rate if isinstance(rate, Rate) else Rate(rate, cost=self.cost, burst=self.burst) for rate in self.rates
         )
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        return {
-            "rates": [rate.native() for rate in self.resolved()],
-            "max_queued": self.max_queued,
-            "max_wait_ns": round(self.max_wait * 1e9),
-        }
 
 
 class RateLimit(Policy[RateLimitConfig]):
@@ -86,10 +75,7 @@ class RateLimit(Policy[RateLimitConfig]):
 
     def __init__(self, config: RateLimitConfig, name: str | None = None) -> None:
         """Make a limit with full buckets."""
-        super().__init__(LimiterGate(**config.native()), config, name)
-
-    def _apply(self, config: RateLimitConfig) -> None:
-        self._gate.configure(**config.native())
+        super().__init__(LimiterGate(config), config, name)
 
     @property
     def available(self) -> dict[str, float]:
@@ -124,7 +110,7 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         self._gate.observe(self._gate.actual(dict(remaining)))
 
-    def pause(self, wait: float | timedelta) -> None:
+    def pause(self, wait: Time) -> None:
         """
         Let nothing pass for so many seconds from now, as a server's Retry-After asks: for all calls, not for one.
 
@@ -167,16 +153,8 @@ class RateLimit(Policy[RateLimitConfig]):
         return Reservation(self, self._gate, self._gate.amounts(args, {}, amounts))
 
 
-@names_its_options
-def rate_limit(
-    *rates: str | Rate,
-    burst: float | None = None,
-    cost: float | Callable[..., float] = 1,
-    max_wait: float | timedelta = 0.0,
-    max_queued: int = 100,
-    name: str | None = None,
-    enforce: float = True,
-) -> RateLimit:
+@makes_of_several(_rates, RateLimitConfig, '@rate_limit("100/s")')
+def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
     """
     Return a limit: "10/min" lets at most ten calls pass in any minute, ten at once; "100/s" a steady flow.
 
@@ -200,8 +178,4 @@ def rate_limit(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, a constant cost above burst, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    if rates:
-        refuse_bare(rates[0], "rate_limit", '@rate_limit("100/s")')
-    return make(RateLimit, given, RateLimitConfig(**options))
+    return make(RateLimit, name, config)

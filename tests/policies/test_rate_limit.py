@@ -14,7 +14,7 @@ import pytest
 
 from resilio import bulkhead, current, pipeline
 from resilio._native.limiter import Amounts, LimiterGate
-from resilio._policies.rate_limit import Rate, rate_limit
+from resilio._policies.rate_limit import Rate, RateLimitConfig, rate_limit
 from resilio.errors import BulkheadFullError, RateLimitedError
 from resilio.testing import assert_no_leaks, no_wait
 
@@ -474,7 +474,7 @@ def test_amounts_are_made_by_their_gate():
     """What a call costs belongs to the rates of a gate: it cannot be made without one."""
     with pytest.raises(TypeError, match=r"LimiterGate\.amounts"):
         Amounts()
-    gate = LimiterGate(rates=[("requests", 10, 10**9, 10, 1, False), ("tokens", 10, 10**9, 10, lambda a: a, False)])
+    gate = LimiterGate(RateLimitConfig(rates=("10/s", Rate("10/s", unit="tokens", cost=lambda a: a))))
     amounts = gate.amounts((3,), {}, {"requests": 2})
     assert (amounts.of("requests"), amounts.of("tokens"), amounts.shadow) == (2, 3, False)
     assert gate.amounts((3,), {}, {"requests": Fraction(1, 2)}).of("requests") == 0.5

@@ -16,6 +16,7 @@ from libc.string cimport memcpy, memset
 
 from resilio._native import clock
 from resilio._native.gate cimport *
+from resilio._native.options cimport ns_of
 
 __all__ = ["Amounts", "LimiterGate"]
 
@@ -248,29 +249,22 @@ cdef class LimiterGate(Gate):
         rs_lock_release(&self.lock)
         return Gate.__sizeof__(self) + logs
 
-    def __init__(self, *, rates, max_queued=0, max_wait_ns=0):
-        """Make a limit with full buckets and the options of :meth:`configure`."""
-        self.configure(rates=rates, max_queued=max_queued, max_wait_ns=max_wait_ns)
+    def __init__(self, config):
+        """Make a limit with full buckets and the options of *config*, a `RateLimitConfig`."""
+        self.configure(config)
 
-    def configure(self, *, rates, int64_t max_queued, int64_t max_wait_ns):
+    def configure(self, config):
         """
-        Replace every option at once, keeping tokens, debts and the queue.
+        Take the options of *config*, all at once, keeping tokens, debts and the queue.
 
         A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Those who
         queue keep what they cost, unless units have changed, and are refused if that is too large now.
 
-        Args:
-            rates: 1 to 8 tuples (unit, amount, period_ns, burst, cost, window): *amount* tokens every *period_ns*, at
-                most *burst* at once; *cost* a number of tokens or a function of the call's arguments; *window*: at most
-                *burst* in any *period_ns*, exactly.
-
-            max_queued: Calls that may wait, >= 0.
-
-            max_wait_ns: How long, >= 0.
-
         Raises:
             ValueError: More rates than 8, none, or a rate that cannot be counted.
         """
+        cdef list rates = [rate.native() for rate in config.resolved()]
+        cdef int64_t max_queued = config.max_queued, max_wait_ns = ns_of(config.max_wait)
         cdef rs_setting setting[RS_MOST_RATES]
         cdef int64_t now_ns = clock.now_ns()
         cdef tuple units = tuple([rate[0] for rate in rates])
