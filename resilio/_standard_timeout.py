@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from resilio._config import meant, refuse, seconds
+from resilio._options import options_of
 from resilio._policies.timeout import TimeoutConfig
 from resilio._quantile import Quantile, parse_quantile
 from resilio._stand_in import heeds_time
@@ -32,7 +31,7 @@ LAW = Quantile(0.999, 3.0)
 FLOOR = 1.0
 """Seconds that every attempt has by default, however quick the others are, if the preset allows as much."""
 
-_OPTIONS = [field.name for field in attrs.fields(TimeoutConfig)]
+_OPTIONS = [field.name for field in options_of(TimeoutConfig)]
 _RIGHT = "seconds, a multiple of a quantile like 'p99*3', a mapping of the options of `timeout`, or None"
 
 

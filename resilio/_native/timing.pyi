@@ -5,6 +5,8 @@ from typing import Any, TypeVar, final
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate, Rest
+from resilio._policies.deadline import DeadlineConfig
+from resilio._policies.timeout import TimeoutConfig
 from resilio._streams import Inside
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
@@ -27,31 +29,9 @@ def stream_ended(gate: Gate, outcome: int) -> None: ...
 
 @disjoint_base
 class TimeoutGate(Gate):
-    def __init__(
-        self,
-        *,
-        total_ns: int = ...,
-        first_ns: int = ...,
-        idle_ns: int = ...,
-        q: float = 0.0,
-        factor: float = 1.0,
-        floor_ns: int = 0,
-        ceiling_ns: int = ...,
-        threads: bool = False,
-    ) -> None: ...
+    def __init__(self, config: TimeoutConfig) -> None: ...
     def reset(self) -> None: ...
-    def configure(
-        self,
-        *,
-        total_ns: int = ...,
-        first_ns: int = ...,
-        idle_ns: int = ...,
-        q: float = 0.0,
-        factor: float = 1.0,
-        floor_ns: int = 0,
-        ceiling_ns: int = ...,
-        threads: bool = False,
-    ) -> None: ...
+    def configure(self, config: TimeoutConfig) -> None: ...
     @property
     def total(self) -> float | None: ...
     @property
@@ -72,8 +52,8 @@ class TimeoutGate(Gate):
 
 @disjoint_base
 class DeadlineGate(Gate):
-    def __init__(self, allowed_ns: int, tasks: bool = True) -> None: ...
-    def configure(self, allowed_ns: int, tasks: bool = True) -> None: ...
+    def __init__(self, config: DeadlineConfig) -> None: ...
+    def configure(self, config: DeadlineConfig) -> None: ...
     @property
     def allowed(self) -> float: ...
     def passed(self) -> DeadlineExceededError: ...

@@ -15,34 +15,31 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
-
-import attrs
 
 from resilio._ambient_block import Block
 from resilio._config import flag
 from resilio._config import seconds as checked_seconds
 from resilio._deadline import begin
 from resilio._defining import obtain
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native import core
 from resilio._native.timing import DeadlineGate
-from resilio._options import option
-from resilio._policy import Policy, refuse_bare
+from resilio._options import option, record
+from resilio._policy import Policy
+from resilio._types import Seconds
 
 __all__ = ["Deadline", "DeadlineConfig", "deadline"]
 
-Time = float | timedelta
 F = TypeVar("F")
 
 
-@attrs.frozen(kw_only=True)
+@record
 class DeadlineConfig:
     """The options of a deadline, checked; :func:`deadline` says what each means."""
 
-    seconds: float = option(checked_seconds, zero_ok=True)
+    seconds: Seconds = option(checked_seconds, zero_ok=True, kw_only=False)
     tasks: bool = option(flag, default=True)
 
 
@@ -70,7 +67,7 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
                 obtain(Deadline, None, self._declared, self._become)
 
     def _become(self, config: DeadlineConfig) -> Deadline:
-        super().__init__(DeadlineGate(self._allowed_ns, config.tasks), config, None)
+        super().__init__(DeadlineGate(config), config, None)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +87,7 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
 
     def _apply(self, config: DeadlineConfig) -> None:
         self._allowed_ns = round(config.seconds * 1e9)
-        self._gate.configure(self._allowed_ns, config.tasks)
+        super()._apply(config)
 
     @property
     def seconds(self) -> float:
@@ -140,8 +137,8 @@ for _name in ("call", "acall", "attempt", "try_acquire", "acquire", "aacquire"):
     setattr(Deadline, _name, _as_stage_first(getattr(Policy, _name)))
 
 
-@names_its_options
-def deadline(seconds: Time, *, tasks: bool = True) -> Deadline:
+@makes(DeadlineConfig, "@deadline(2.0)")
+def deadline(config: DeadlineConfig, _: str | None) -> Deadline:
     """
     Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.
 
@@ -155,16 +152,12 @@ def deadline(seconds: Time, *, tasks: bool = True) -> Deadline:
 
     Args:
         seconds: Time from the entry, >= 0; 0 has passed at once.
-
         tasks: As a decorator or a stage: whether tasks and threads that a call starts know of it too, which takes a
             context variable and two to three times an empty wrapper. What the call does in its own task always does,
             and all ends with the call. Of no meaning for blocks, which use the variable.
 
     Raises:
         TypeError: Neither a number nor a timedelta.
-
         ValueError: NaN, infinite, negative or more than ten years.
     """
-    refuse_bare(seconds, "deadline", "@deadline(2.0)")
-    checked: float = checked_seconds("seconds", seconds, zero_ok=True)
-    return Deadline(DeadlineConfig(seconds=checked, tasks=tasks))
+    return Deadline(config)

@@ -15,22 +15,21 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import attrs
-
 from resilio._config import flag, refuse, seconds
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native.timing import TimeoutGate
-from resilio._options import option
-from resilio._policy import Policy, make, refuse_bare
+from resilio._options import NamedOptions, option, record
+from resilio._policy import Policy, make
 from resilio._quantile import Quantile, parse_quantile
 from resilio._stand_in import heeds_time, instead_of
+from resilio._types import Converted, SecondsOrNone, Time
 
 if TYPE_CHECKING:
     from resilio._shapes import Kind
 
 __all__ = ["Timeout", "TimeoutConfig", "timeout"]
 
-Time = float | timedelta
+Total = Converted[Time | str | None, float | Quantile | None]
 
 
 def _total(name: str, value: object) -> float | Quantile | None:
@@ -42,15 +41,15 @@ def _total(name: str, value: object) -> float | Quantile | None:
     return refuse(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
 
 
-@attrs.frozen(kw_only=True)
-class TimeoutConfig:
+@record
+class TimeoutConfig(NamedOptions):
     """The options of a timeout, checked; :func:`timeout` says what each means."""
 
-    total: float | Quantile | None = option(_total, default=None)
-    first: float | None = option(seconds, default=None, none_ok=True)
-    idle: float | None = option(seconds, default=None, none_ok=True)
-    floor: float | None = option(seconds, default=None, none_ok=True)
-    ceiling: float | None = option(seconds, default=None, none_ok=True)
+    total: Total = option(_total, default=None, kw_only=False, unit="seconds")
+    first: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    idle: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    floor: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    ceiling: SecondsOrNone = option(seconds, default=None, none_ok=True)
     thread: bool = option(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -63,21 +62,16 @@ class TimeoutConfig:
             name = "floor" if self.ceiling is None else "ceiling"
             refuse(name, getattr(self, name), right)
 
+    @property
+    def law(self) -> Quantile | None:
+        """How `total` is learned; None: it is fixed, or there is none."""
+        return self.total if isinstance(self.total, Quantile) else None
+
     def _check_bounds(self) -> None:
         if self.ceiling is None:
             refuse("ceiling", None, "the seconds that a call may take as long as too few are known", TypeError)
         if self.floor is not None and self.floor > self.ceiling:
             refuse("floor", self.floor, f"at most ceiling={self.ceiling}")
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        options: dict[str, Any] = {"threads": self.thread}
-        learns = isinstance(self.total, Quantile)
-        times = {"total_ns": self.ceiling if learns else self.total, "first_ns": self.first, "idle_ns": self.idle}
-        if isinstance(self.total, Quantile):
-            times |= {"floor_ns": self.floor, "ceiling_ns": self.ceiling}
-            options |= {"q": self.total.q, "factor": self.total.times}
-        return options | {key: round(value * 1e9) for key, value in times.items() if isinstance(value, float)}
 
 
 class Timeout(Policy[TimeoutConfig]):
@@ -89,7 +83,7 @@ class Timeout(Policy[TimeoutConfig]):
 
     def __init__(self, config: TimeoutConfig, name: str | None = None) -> None:
         """Make a timeout that has learned nothing yet."""
-        super().__init__(TimeoutGate(**config.native()), config, name)
+        super().__init__(TimeoutGate(config), config, name)
 
     def _checked(self, changes: Mapping[str, Any]) -> TimeoutConfig:
         """Check changes; a fixed total drops the bounds of what was learned before."""
@@ -109,9 +103,6 @@ class Timeout(Policy[TimeoutConfig]):
     def reset(self) -> None:
         """Forget what was learned: a call gets the ceiling until enough is known. Counters stay."""
         self._gate.reset()
-
-    def _apply(self, config: TimeoutConfig) -> None:
-        self._gate.configure(**config.native())
 
     @property
     def seconds(self) -> float | None:
@@ -145,17 +136,8 @@ def _refuse(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"timeout cannot guard {fn!r}, which {why}")
 
 
-@names_its_options
-def timeout(
-    total: Time | str | None = None,
-    *,
-    first: Time | None = None,
-    idle: Time | None = None,
-    floor: Time | None = None,
-    ceiling: Time | None = None,
-    thread: bool = False,
-    name: str | None = None,
-) -> Timeout:
+@makes(TimeoutConfig, "@timeout(2.0)")
+def timeout(config: TimeoutConfig, name: str | None) -> Timeout:
     """
     Return a timeout that ends each call after `total`.
 
@@ -177,7 +159,4 @@ def timeout(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    refuse_bare(total, "timeout", "@timeout(2.0)")
-    return make(Timeout, given, TimeoutConfig(**options))
+    return make(Timeout, name, config)

@@ -21,6 +21,7 @@ from resilio import _context
 from resilio._native import core
 from resilio._native.core import ambient_deadline
 from resilio._native.gate cimport *
+from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport *
 from resilio._stand_in import heeds_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError
@@ -263,9 +264,9 @@ cdef class TimeoutGate(Gate):
         rs_samples_init(&self.timeout.recent)
         rs_samples_init(&self.timeout.before)
 
-    def __init__(self, **options):
-        """Begin with the options of :meth:`configure`, having learned nothing."""
-        self.configure(**options)
+    def __init__(self, config):
+        """Begin with the options of *config*, a `TimeoutConfig`, having learned nothing."""
+        self.configure(config)
 
     def __dealloc__(self):
         rs_samples_free(&self.timeout.recent)
@@ -284,29 +285,15 @@ cdef class TimeoutGate(Gate):
             t.total_ns = t.ceiling_ns
         rs_lock_release(&self.lock)
 
-    def configure(self, *, int64_t total_ns=RS_NEVER, int64_t first_ns=RS_NEVER, int64_t idle_ns=RS_NEVER, double q=0.0,
-                  double factor=1.0, int64_t floor_ns=0, int64_t ceiling_ns=RS_NEVER, bint threads=False):
-        """
-        Replace every option at once; what was learned is kept where there is still a quantile to learn.
-
-        Args:
-            total_ns: For the whole call, > 0; of a timeout that learns, until it has learned enough.
-
-            first_ns: Until the first item of a stream.
-
-            idle_ns: Between two items of a stream.
-
-            q: The quantile to learn, > 0 and < 1; 0: nothing is learned.
-
-            factor: The total is so many times the quantile.
-
-            floor_ns: The least total that is learned.
-
-            ceiling_ns: The greatest.
-
-            threads: Whether a call in a thread is run in another one, which may be abandoned.
-        """
+    def configure(self, config):
+        """Take the options of *config*, all at once; what was learned is kept where a quantile is still to learn."""
         cdef rs_timeout *t = &self.timeout
+        cdef object law = config.law
+        cdef double q = 0.0 if law is None else law.q, factor = 1.0 if law is None else law.times
+        cdef int64_t first_ns = ns_of(config.first, RS_NEVER), idle_ns = ns_of(config.idle, RS_NEVER)
+        cdef int64_t floor_ns = ns_of(config.floor), ceiling_ns = ns_of(config.ceiling, RS_NEVER)
+        cdef int64_t total_ns = ns_of(config.total, RS_NEVER) if law is None else ceiling_ns
+        cdef bint threads = config.thread
         rs_lock_acquire(&self.lock)
         if q == 0.0 or q != t.q or <int64_t>(t.recent.count + t.before.count) < t.enough:
             t.total_ns = total_ns

@@ -141,14 +141,14 @@ cdef class DeadlineGate(Gate):
         self.ops = &DEADLINE_OPS
         self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, before which a function may be called
 
-    def __init__(self, int64_t allowed_ns, bint tasks=True):
-        """Allow so much time, >= 0, from when the call begins; *tasks*: also the tasks that it starts know."""
-        self.configure(allowed_ns, tasks)
+    def __init__(self, config):
+        """Allow the time of *config*, a `DeadlineConfig`, from when a call begins."""
+        self.configure(config)
 
-    def configure(self, int64_t allowed_ns, bint tasks=True):
-        """Allow another time, for calls that begin from now on."""
-        self.allowed_ns = allowed_ns
-        self.ops = &DEADLINE_OPS if tasks else &QUIET_OPS
+    def configure(self, config):
+        """Allow another time, for calls that begin from now on; `tasks`: also the tasks that they start know."""
+        self.allowed_ns = ns_of(config.seconds)
+        self.ops = &DEADLINE_OPS if config.tasks else &QUIET_OPS
         self.timeless = RS_NO_LATENCY
 
     @property
