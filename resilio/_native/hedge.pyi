@@ -6,6 +6,7 @@ from typing import Any, Literal
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate, Rest
+from resilio._policies.hedge import HedgeConfig
 
 __all__ = ["ANSWERS", "HedgeGate"]
 
@@ -20,33 +21,9 @@ class HedgeGate(Gate):
     discard: Callable[[Any], Any] | None
     replay_safe: Literal[True] | Callable[..., object]
 
-    def __init__(
-        self,
-        *,
-        quantile: float,
-        delays: tuple[float, ...],
-        max_extra: float,
-        min_delay: float,
-        max_delay: float,
-        max_hedges: int,
-        targets: tuple[Callable[..., Any], ...],
-        discard: Callable[[Any], Any] | None,
-        replay_safe: bool | Callable[..., object],
-    ) -> None: ...
+    def __init__(self, config: HedgeConfig) -> None: ...
     def reset(self) -> None: ...
-    def configure(
-        self,
-        *,
-        quantile: float,
-        delays: tuple[float, ...],
-        max_extra: float,
-        min_delay: float,
-        max_delay: float,
-        max_hedges: int,
-        targets: tuple[Callable[..., Any], ...],
-        discard: Callable[[Any], Any] | None,
-        replay_safe: bool | Callable[..., object],
-    ) -> None: ...
+    def configure(self, config: HedgeConfig) -> None: ...
     def due_after(self, started: int, now: int) -> int: ...
     def may_start(self, until_ns: int) -> bool: ...
     def give_back(self) -> None: ...

@@ -12,29 +12,29 @@ How it keeps from doing harm is written in docs/hedging-rules.md. Source: Dean a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from resilio._arity import check_arity
 from resilio._config import exceptions, function, number, positive_int, refuse, seconds
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native.hedge import HedgeGate
-from resilio._options import option
+from resilio._options import NamedOptions, option, record
 from resilio._outcome import judge_error, judge_value
-from resilio._policy import Policy, make, refuse_position
+from resilio._policy import Policy, make
 from resilio._rules import resolved, rule
 from resilio._snapshot import Snapshot
 from resilio._stand_in import instead_of
+from resilio._types import Converted, Failures, Judged, Seconds, Time, Unjudged
 
 if TYPE_CHECKING:
-    from resilio._rules import Ignored, Rule
     from resilio._shapes import Kind
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
-Time = float | timedelta
+After = Converted[str | Time | Sequence[Time], str | tuple[float, ...]]
+Targets = Converted[Callable[..., Any] | Sequence[Callable[..., Any]] | None, tuple[Callable[..., Any], ...]]
 MOST_HEDGES = 16
 
 
@@ -100,41 +100,35 @@ def _discard(name: str, value: object) -> Any:
     return value
 
 
-@attrs.frozen(kw_only=True)
-class HedgeConfig:
+@record
+class HedgeConfig(NamedOptions):
     """The options of a hedge, checked; :func:`hedge` says what each means."""
 
-    replay_safe: Any = option(_replay_safe)
-    on: Any = option(rule, default=Exception)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
-    after: Any = option(_after, default="p95")
-    to: tuple[Callable[..., Any], ...] = option(_targets, default=None)
+    replay_safe: bool | Callable[..., object] = option(_replay_safe)
+    on: Failures = option(rule, default=Exception)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
+    after: After = option(_after, default="p95", unit="seconds")
+    to: Targets = option(_targets, default=None)
     max_hedges: int | None = option(positive_int, default=None, none_ok=True, high=MOST_HEDGES)
     max_extra: float = option(number, default=0.05, low=0.0, high=1.0)
-    min_delay: float = option(seconds, default=0.001, zero_ok=True)
-    max_delay: float = option(seconds, default=60.0)
-    discard: Callable[[Any], Any] | None = option(_discard, default=None)
+    min_delay: Seconds = option(seconds, default=0.001, zero_ok=True)
+    max_delay: Seconds = option(seconds, default=60.0)
+    discard: Judged | None = option(_discard, default=None)
 
     def __attrs_post_init__(self) -> None:
         if self.min_delay > self.max_delay:
             refuse("min_delay", self.min_delay, f"at most max_delay={self.max_delay:g}")
 
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        quantile = quantile_of("after", self.after)
-        delays = () if quantile is not None else self.after
-        return {
-            "quantile": quantile or 0.0,
-            "delays": delays,
-            "max_extra": self.max_extra,
-            "min_delay": self.min_delay,
-            "max_delay": self.max_delay,
-            "max_hedges": self.max_hedges or max(1, len(delays)),
-            "targets": self.to,
-            "discard": self.discard,
-            "replay_safe": self.replay_safe,
-        }
+    @property
+    def quantile(self) -> float:
+        """The quantile after which a copy starts, as a share; 0: `delays` say."""
+        return quantile_of("after", self.after) or 0.0
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """The seconds before each copy; none with a quantile."""
+        return () if isinstance(self.after, str) else self.after
 
 
 @attrs.frozen(kw_only=True)
@@ -170,14 +164,11 @@ class Hedge(Policy[HedgeConfig]):
 
     def __init__(self, config: HedgeConfig, name: str | None = None) -> None:
         """Make a hedge that has measured nothing."""
-        super().__init__(HedgeGate(**config.native()), config, name)
+        super().__init__(HedgeGate(config), config, name)
 
     def reset(self) -> None:
         """Forget what was measured of primaries and copies: nothing starts until enough is known. Counters stay."""
         self._gate.reset()
-
-    def _apply(self, config: HedgeConfig) -> None:
-        self._gate.configure(**config.native())
 
     def _apply_shared(self, config: HedgeConfig) -> None:
         super()._apply_shared(config)
@@ -207,29 +198,12 @@ def _refuse(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"hedge cannot guard {fn!r}, which {why}")
 
 
-@names_its_options
-def hedge(
-    bare: object = None,
-    /,
-    *,
-    replay_safe: bool | Callable[..., object],
-    on: Rule = Exception,
-    ignore: Ignored = (),
-    failed_if: Callable[[Any], object] | None = None,
-    after: str | Time | Sequence[Time] = "p95",
-    to: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
-    max_hedges: int | None = None,
-    max_extra: float = 0.05,
-    min_delay: Time = 0.001,
-    max_delay: Time = 60.0,
-    discard: Callable[[Any], Any] | None = None,
-    name: str | None = None,
-) -> Hedge:
+@makes(HedgeConfig, "@hedge(replay_safe=True)")
+def hedge(config: HedgeConfig, name: str | None) -> Hedge:
     """
     Return a policy that starts a copy of a call which takes long or fails; the first answer that is no failure wins.
 
     Args:
-        bare: Nothing; here to help who wrote `@hedge` without options.
         replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.
         on: What fails an attempt: exception types, a predicate `exception -> bool | Outcome`, or a preset like "http".
             Other exceptions are answers, and win. Left out: every exception, and in a client's transport a 5xx.
@@ -248,7 +222,4 @@ def hedge(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    refuse_position(options.pop("bare"), "hedge", "@hedge(replay_safe=True)")
-    return make(Hedge, given, HedgeConfig(**options))
+    return make(Hedge, name, config)

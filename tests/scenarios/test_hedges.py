@@ -14,6 +14,7 @@ from measured import measured
 
 from resilio import RetryBudget, bulkhead, circuit_breaker, current, hedge, pipeline, retry
 from resilio._native.hedge import HedgeGate
+from resilio._policies.hedge import HedgeConfig
 from resilio.errors import BulkheadFullError, CircuitOpenError
 from resilio.testing import assert_no_leaks
 
@@ -218,10 +219,7 @@ def test_hg07_the_quantile_is_that_of_primaries_nobody_stopped(vt):
 
 def test_hg07_stopped_primaries_are_censored_not_left_out():
     """HG-07: the law itself: stopped at 22 ms or not, a p90 of 500 ms is learned as that."""
-    gate = HedgeGate(
-        quantile=0.9, delays=(), max_extra=1.0, min_delay=0.0, max_delay=60.0, max_hedges=1, targets=(), discard=None,
-        replay_safe=True,
-    )  # fmt: skip
+    gate = HedgeGate(HedgeConfig(replay_safe=True, after="p90", max_extra=1.0, min_delay=0.0))
     rng = random.Random(3)
     for number in range(4000):
         slow = rng.random() < 0.12

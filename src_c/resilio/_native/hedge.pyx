@@ -13,6 +13,7 @@ from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release,
     RS_HEDGE, rs_refusal, rs_request, rs_slot,
 )
+from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
     RS_AWAIT, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
 )
@@ -113,57 +114,36 @@ cdef class HedgeGate(Gate):
         rs_hedging_init(&self.hedging, 0.5, 0, 0.0)
         self.options = _Options.__new__(_Options)
 
-    def __init__(self, **options):
-        """Make a hedge that has learned nothing; the options are those of `configure`."""
-        self.configure(**options)
+    def __init__(self, config):
+        """Make a hedge that has learned nothing, with the options of *config*, a `HedgeConfig`."""
+        self.configure(config)
 
     def __dealloc__(self):
         rs_hedging_free(&self.hedging)
 
-    def configure(
-        self, *, double quantile, tuple delays, double max_extra, double min_delay, double max_delay, int max_hedges,
-        tuple targets, object discard, object replay_safe,
-    ):
-        """
-        Replace all options, keeping what was learned.
-
-        Args:
-            quantile: Of the primary's latency, when the hedge starts, in (0, 1); 0: `delays` say.
-
-            delays: Seconds before the first hedge, and before each further one, at most 16; empty with a quantile.
-
-            max_extra: Hedges a call, in [0, 1].
-
-            min_delay: A learned delay is at least this, in seconds.
-
-            max_delay: A learned delay is at most this, in seconds.
-
-            max_hedges: Copies of one call, at most.
-
-            targets: Functions for the copies, in order; the last one serves for all further ones. Empty: the function.
-
-            discard: Called with the results of copies that came too late, or None.
-
-            replay_safe: True, or a function of the arguments that says whether this call may be copied.
-        """
+    def configure(self, config):
+        """Take the options of *config*, all at once, keeping what was learned."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef _Options options = _Options.__new__(_Options)
+        cdef double quantile = config.quantile, max_extra = config.max_extra
+        cdef int64_t min_delay_ns = ns_of(config.min_delay), max_delay_ns = ns_of(config.max_delay)
+        cdef tuple delays = config.delays
         cdef int64_t delays_ns[16]
         cdef int at, waits = len(delays)
         for at in range(waits):
-            delays_ns[at] = <int64_t>(delays[at] * 1e9)
-        options.max_hedges = max_hedges
-        options.targets = targets
-        options.discard = discard
-        options.replay_safe = replay_safe
+            delays_ns[at] = ns_of(delays[at])
+        options.max_hedges = config.max_hedges or max(1, waits)
+        options.targets = config.to
+        options.discard = config.discard
+        options.replay_safe = config.replay_safe
         before = self.options               # let go of after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
         self.hedging.quantile = quantile
         self.hedging.needed = max(20, <int64_t>(2 / (1 - quantile) + 0.5)) if quantile > 0 else 20
         self.hedging.max_extra = <int64_t>(max_extra * RS_HEDGING_ONE)
-        self.hedging.least_ns = <int64_t>(min_delay * 1e9)
-        self.hedging.most_ns = <int64_t>(max_delay * 1e9)
+        self.hedging.least_ns = min_delay_ns
+        self.hedging.most_ns = max_delay_ns
         for at in range(waits):
             self.delays[at] = delays_ns[at]
         self.waits = waits
