@@ -6,6 +6,7 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
+from resilio._policies.fallback import FallbackConfig
 from resilio._replayable import Replayable
 from resilio._streams import Inside
 
@@ -31,26 +32,8 @@ class Target:
 class FallbackGate(Gate):
     """Goes elsewhere with what has failed."""
 
-    def __init__(
-        self,
-        *,
-        targets: tuple[Target, ...],
-        handler: Target | None,
-        default: object,
-        has_default: bool,
-        replayable: Replayable,
-        memory: float,
-    ) -> None: ...
-    def configure(
-        self,
-        *,
-        targets: tuple[Target, ...],
-        handler: Target | None,
-        default: object,
-        has_default: bool,
-        replayable: Replayable,
-        memory: float,
-    ) -> None: ...
+    def __init__(self, config: FallbackConfig, targets: tuple[Target, ...], handler: Target | None) -> None: ...
+    def configure(self, config: FallbackConfig, targets: tuple[Target, ...], handler: Target | None) -> None: ...
     @property
     def replayable(self) -> Replayable: ...
     def resting(self, now_ns: int) -> list[bool]: ...

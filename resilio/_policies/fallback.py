@@ -10,31 +10,28 @@ primary is asked first whatever happened before, and a circuit breaker inside of
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from resilio._arity import check_arity
 from resilio._config import exceptions, function, refuse, seconds, show
-from resilio._misspelt import names_its_options
+from resilio._factory import makes_of_several
 from resilio._native import clock, core
 from resilio._native.fallback import FallbackGate
 from resilio._native.fallback import Target as NativeTarget
-from resilio._options import option
+from resilio._options import NamedOptions, option, record, several
 from resilio._outcome import judge_error, judge_value
 from resilio._policy import Policy, make
 from resilio._replayable import Replayable, replayable_option
 from resilio._rules import ClientRule, resolved, rule
 from resilio._snapshot import Snapshot
+from resilio._types import Failures, Judged, Seconds, Unjudged
 
 if TYPE_CHECKING:
-    from resilio._rules import Ignored, Rule
     from resilio._shapes import Kind
 
 __all__ = ["Fallback", "FallbackConfig", "FallbackSnapshot", "TargetSnapshot", "fallback"]
-
-Time = float | timedelta
 
 
 class _Unset:
@@ -56,6 +53,10 @@ def _callable(name: str, value: Any) -> Any:
     return value
 
 
+def _anything(_: str, value: object) -> Any:
+    return value
+
+
 def _handler(name: str, value: object) -> Any:
     if value is not None and (not callable(value) or isinstance(value, core.Pipeline)):
         refuse(name, value, "a function of the exception, or None", TypeError)
@@ -64,17 +65,17 @@ def _handler(name: str, value: object) -> Any:
     return value
 
 
-@attrs.frozen(kw_only=True)
-class FallbackConfig:
+@record
+class FallbackConfig(NamedOptions):
     """The options of a fallback, checked; :func:`fallback` says what each means."""
 
-    targets: tuple[Callable[..., Any], ...] = option(_targets, default=())
-    on: Any = option(rule)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
-    default: Any = UNSET
-    handler: Callable[[Any], Any] | None = option(_handler, default=None)
-    memory: float = option(seconds, default=5.0, zero_ok=True)
+    targets: tuple[Callable[..., Any], ...] = several(_targets)
+    on: Failures = option(rule)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
+    default: Any = option(_anything, default=UNSET)
+    handler: Judged | None = option(_handler, default=None)
+    memory: Seconds = option(seconds, default=5.0, zero_ok=True)
     replayable: Replayable = option(replayable_option, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -86,6 +87,11 @@ class FallbackConfig:
                 "fallback needs somewhere to go: write @fallback(other_function, on=ConnectionError), or give a "
                 "`default` or a `handler`"
             )
+
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a default, which may be None."""
+        return self.default is not UNSET
 
     @property
     def answers(self) -> bool:
@@ -146,7 +152,7 @@ class Fallback(Policy[FallbackConfig]):
         """Make a fallback none of whose targets has failed yet."""
         self._targets: tuple[NativeTarget, ...] = ()
         self._handler: NativeTarget | None = None
-        super().__init__(FallbackGate(**self._native(config)), config, name)
+        super().__init__(FallbackGate(config, *self._known(config)), config, name)
 
     def reset(self) -> None:
         """Forget which targets have failed of late; the counters stay."""
@@ -155,23 +161,15 @@ class Fallback(Policy[FallbackConfig]):
     def _is_new(self) -> bool:
         return not any(self._gate.resting(clock.now_ns()))
 
-    def _native(self, config: FallbackConfig) -> dict[str, Any]:
-        known = {
-            id(target.function): target for target in self._targets
-        }  # a target that stays keeps what is known of it
+    def _known(self, config: FallbackConfig) -> tuple[tuple[NativeTarget, ...], NativeTarget | None]:
+        """Return targets and handler; a target that stays keeps what is known of it."""
+        known = {id(target.function): target for target in self._targets}
         self._targets = tuple(known.get(id(one)) or _native_target(one) for one in config.targets)
         self._handler = None if config.handler is None else _native_target(config.handler)
-        return {
-            "targets": self._targets,
-            "handler": self._handler,
-            "default": config.default,
-            "has_default": config.default is not UNSET,
-            "replayable": config.replayable,
-            "memory": config.memory,
-        }
+        return self._targets, self._handler
 
     def _apply(self, config: FallbackConfig) -> None:
-        self._gate.configure(**self._native(config))
+        self._gate.configure(config, *self._known(config))
 
     def _apply_shared(self, config: FallbackConfig) -> None:
         super()._apply_shared(config)
@@ -220,18 +218,8 @@ def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
     return TargetSnapshot(name=target.name, answered=target.answered, failed=target.failed, resting=resting)
 
 
-@names_its_options
-def fallback(
-    *targets: Callable[..., Any],
-    on: Rule,
-    ignore: Ignored = (),
-    failed_if: Callable[[Any], object] | None = None,
-    default: Any = UNSET,
-    handler: Callable[[Any], Any] | None = None,
-    memory: Time = 5.0,
-    replayable: Replayable = None,
-    name: str | None = None,
-) -> Fallback:
+@makes_of_several(_targets, FallbackConfig)
+def fallback(config: FallbackConfig, name: str | None) -> Fallback:
     """
     Return a policy that goes elsewhere with a call whose function, the primary, has failed.
 
@@ -261,6 +249,4 @@ def fallback(
         TypeError: Nothing to fall back to, or an option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    return make(Fallback, given, FallbackConfig(**options))
+    return make(Fallback, name, config)

@@ -12,6 +12,7 @@ from resilio._native.gate cimport (
     Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
     RS_FALLBACK, rs_lock_release, rs_request, rs_slot,
 )
+from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
 from resilio import _log
@@ -129,37 +130,29 @@ cdef class FallbackGate(Gate):
         self.ops = &fallback_ops
         self.timeless = RS_NO_START | RS_NO_LATENCY
 
-    def __init__(self, **options):
-        """Make a fallback; the options are those of `configure`."""
-        self.configure(**options)
+    def __init__(self, config, tuple targets, Target handler):
+        """Make a fallback with the options of :meth:`configure`."""
+        self.configure(config, targets, handler)
 
-    def configure(
-        self, *, tuple targets, Target handler, object default, bint has_default, object replayable, double memory
-    ):
+    def configure(self, config, tuple targets, Target handler):
         """
-        Replace all options; calls that are falling back go on with the old ones.
+        Take all options; calls that are falling back go on with the old ones.
 
         Args:
-            targets: A Target each, in order.
+            config: A `FallbackConfig`.
 
-            handler: Takes the primary's exception; or None.
+            targets: A Target for each of its functions, in order.
 
-            default: The result if nothing else gives one, and `has_default`.
-
-            has_default: Whether there is one; it may be None.
-
-            replayable: Whether arguments may be passed again: a bool, a function of them, or None: as they look.
-
-            memory: For how many seconds a target that has failed is tried last.
+            handler: One for its handler, which takes the primary's exception; or None.
         """
         cdef _Options options = _Options.__new__(_Options)
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         options.targets = targets
         options.handler = handler
-        options.default = default
-        options.has_default = has_default
-        options.replayable = replayable
-        options.memory_ns = <int64_t>(memory * 1e9)
+        options.default = config.default
+        options.has_default = config.has_default
+        options.replayable = config.replayable
+        options.memory_ns = ns_of(config.memory)
         before = self.options               # let go of after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
