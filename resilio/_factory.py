@@ -91,18 +91,19 @@ def makes_of_several(
 def _public(fn: Any, config: Any, example: str = "", *, guards: bool = False) -> Any:
     signature = _signature(config, name_first=guards)
     bind = _Binding(fn.__name__, signature, example)
+    named = issubclass(config, NamedOptions)
 
     @wraps(fn)
     def make(*args: Any, **options: Any) -> Any:
         if guards and args and _is_function(args[0]):
             return fn(config(), None)(args[0])
         options = bind(args, options)
-        name = options.pop("name", None)
+        name = options.pop("name", None) if named else None
         return fn(config(**options), name)
 
-    make.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-    make.__annotations__["return"] = fn.__annotations__["return"]
-    make.__signature__ = signature.replace(return_annotation=fn.__annotations__["return"])  # type: ignore[attr-defined]
+    returns = fn.__annotations__["return"]
+    make.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()} | {"return": returns}
+    vars(make).update(__signature__=signature.replace(return_annotation=returns), options_record=config)
     return make
 
 
@@ -124,7 +125,7 @@ class _Binding:
         """Return all options that were given, by name."""
         if not options.keys() <= self._known:
             refuse_unknown(self._function, options, self._known)
-        if args:
+        if args or self._several:
             options |= self._by_position(args, options)
         if not self._required <= options.keys():
             missing = next(name for name in self._positions + sorted(self._required) if name not in options)
@@ -133,7 +134,7 @@ class _Binding:
         return options
 
     def _by_position(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        if self._example:
+        if self._example and args:
             refuse_bare(args[0], self._function, self._example)
         if self._several is not None:
             return {self._several: args}

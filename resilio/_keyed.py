@@ -14,7 +14,6 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
@@ -23,13 +22,14 @@ from resilio import _names
 from resilio._config import function, positive_int, refuse, seconds, show
 from resilio._event_delivery import postponed
 from resilio._event_subscriptions import attach, detach
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
-from resilio._options import option
+from resilio._options import NamedOptions, changed, kept, option, record
 from resilio._pipeline import Pipeline
 from resilio._policy import Policy, make, policies_made
 from resilio._sameness import differences
 from resilio._snapshot import Health, Snapshot
+from resilio._types import Seconds
 
 if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Keyed", "KeyedConfig", "KeyedSnapshot", "KeyedStage", "keyed"]
 
-Time = float | timedelta
 P = TypeVar("P", bound=Policy[Any])
 _NOT_NEW = (
     "factory must make a new policy for each key, and returned one twice: write it as a function that makes one, like "
@@ -62,8 +61,8 @@ def _key(name: str, value: Any) -> Any:
     return value if isinstance(value, type) else function(name, value, none_ok=False)
 
 
-@attrs.frozen(kw_only=True)
-class KeyedConfig:
+@record
+class KeyedConfig(NamedOptions, Generic[P]):
     """
     The options of a keyed policy, checked; :func:`keyed` says what each means.
 
@@ -71,26 +70,26 @@ class KeyedConfig:
         overrides: Options of the policies of the keys that were changed since.
     """
 
-    factory: Callable[..., Policy[Any]] = option(_factory)
+    factory: Callable[..., P] = option(_factory, kw_only=False)
     key: str | Callable[..., Any] = option(_key)
     max_keys: int = option(positive_int, default=10_000)
-    idle: float = option(seconds, default=600.0)
-    overrides: dict[str, Any] = attrs.field(factory=dict)
+    idle: Seconds = option(seconds, default=600.0)
+    overrides: dict[str, Any] = kept(factory=dict)
 
-    def changed(self, values: Mapping[str, Any]) -> KeyedConfig:
+    def changed(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
         """Return these options with `values` changed: own ones, or else those of the keys' policies."""
         changed = self.replaced(values)
         if changed.overrides != self.overrides:
             _made(self)._checked(changed.overrides)
         return changed
 
-    def replaced(self, values: Mapping[str, Any]) -> KeyedConfig:
+    def replaced(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
         """Return what `changed` does; options of the keys' policies are still to be checked by one."""
         own = {name: value for name, value in values.items() if name in OWN}
         others = {name: value for name, value in values.items() if name not in OWN}
         if "factory" in others or "key" in others:
             raise TypeError("factory and key cannot be changed: policies and keys have been made of them")
-        return attrs.evolve(self, **own, overrides={**self.overrides, **others})
+        return changed(self, **own, overrides={**self.overrides, **others})
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +117,7 @@ class KeyedSnapshot(Snapshot):
     errors: int
 
 
-class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
+class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     """A policy of its own for each key; see :func:`keyed`, which makes one."""
 
     kind = "keyed"
@@ -126,7 +125,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
     __new__ = Policy.__new__  # and not that of its first base
     _gate: KeyedGate
 
-    def __init__(self, config: KeyedConfig, name: str | None = None) -> None:
+    def __init__(self, config: KeyedConfig[Any], name: str | None = None) -> None:
         """Make one without any keys."""
         self._takes_key = _takes_key(config.factory)
         self._reported: set[type[BaseException]] = set()
@@ -215,23 +214,23 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
         """Return that calls have a chance: each key has a health of its own."""
         return Health(ready=True)
 
-    def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig:
+    def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig[Any]:
         config = self._config.replaced(changes)
         if config.overrides:  # checked by the policies there are: the factory is the user's, and others want this lock
             for entry in self._all():
                 entry.policy._checked(config.overrides)
         return config
 
-    def _redefine(self, config: KeyedConfig, different: str) -> bool:
+    def _redefine(self, config: KeyedConfig[Any], different: str) -> bool:
         """Keys stay while factory and key are the same; options changed since stay too."""
         mine = self._config
-        if differences(attrs.evolve(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
+        if differences(changed(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
             return False
         if different:
-            self._swap(attrs.evolve(mine, max_keys=config.max_keys, idle=config.idle))
+            self._swap(changed(mine, max_keys=config.max_keys, idle=config.idle))
         return True
 
-    def _apply(self, config: KeyedConfig) -> None:
+    def _apply(self, config: KeyedConfig[Any]) -> None:
         self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
         self._table.configure(config.max_keys, config.idle)
         for entry in self._all():
@@ -242,7 +241,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
             entry.policy._swap(entry.policy._checked(self._config.overrides))
             entry.keep_configs()
 
-    def _apply_shared(self, config: KeyedConfig) -> None:
+    def _apply_shared(self, config: KeyedConfig[Any]) -> None:
         """Nothing: judges and shares are those of the keys' policies."""
 
     def _all(self) -> list[Entry]:
@@ -339,7 +338,7 @@ class Keyed(ByKey, Policy[KeyedConfig], Generic[P]):
             text, fields = "%s: no key, or no policy for it; such calls share one policy", {"policy": "keyed"}
             _log.say(_log.WARNING, text, where, fields=fields | {"policy_name": self.name}, error=error)
 
-    def _new(self, key: Any, config: KeyedConfig) -> Policy[Any]:
+    def _new(self, key: Any, config: KeyedConfig[Any]) -> Policy[Any]:
         made = _made(config, key, takes_key=self._takes_key)
         if config.overrides:
             made._put(made._checked(config.overrides))
@@ -402,7 +401,7 @@ def _takes_key(factory: Callable[..., Any]) -> bool:
     return any(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters)
 
 
-def _made(config: KeyedConfig, key: Any = None, *, takes_key: bool | None = None) -> Policy[Any]:
+def _made(config: KeyedConfig[Any], key: Any = None, *, takes_key: bool | None = None) -> Policy[Any]:
     takes_key = _takes_key(config.factory) if takes_key is None else takes_key
     made = config.factory(key) if takes_key else config.factory()
     if not isinstance(made, Policy):
@@ -435,15 +434,8 @@ def _where(fn: Any, name: str) -> tuple[int, bool, Any]:
     return position, default is not found.empty, None if default is found.empty else default
 
 
-@names_its_options
-def keyed(
-    factory: Callable[..., P],
-    *,
-    key: str | Callable[..., Any],
-    max_keys: int = 10_000,
-    idle: Time = 600.0,
-    name: str | None = None,
-) -> Keyed[P]:
+@makes(KeyedConfig)
+def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
     """
     Return a policy that has one of its own for each key, as each host or tenant.
 
@@ -464,5 +456,4 @@ def keyed(
         TypeError: An option of a wrong type, a factory that makes no policy, or one with a key inside.
         ValueError: An option out of range, a named policy, or a name that belongs to another policy.
     """
-    options: dict[str, Any] = {"factory": factory, "key": key, "max_keys": max_keys, "idle": idle}
-    return cast("Keyed[P]", make(Keyed, name, KeyedConfig(**options)))
+    return cast("Keyed[P]", make(Keyed, name, config))

@@ -7,7 +7,7 @@ The function that makes the policy takes the same options, by `resilio._factory`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transform
 
 import attrs
 
@@ -16,10 +16,13 @@ from resilio._config import parse_duration, positive_int, refuse, seconds, total
 
 __all__ = [
     "OFF",
+    "EnforcedOptions",
     "GateOptions",
     "NamedOptions",
     "Window",
+    "changed",
     "check_wait",
+    "default_of",
     "kept",
     "option",
     "options_of",
@@ -126,16 +129,16 @@ def option(
 _UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
 
 
-def several(check: Callable[..., Any], *, init: Literal[False] = False) -> Any:  # noqa: ARG001
+def several(check: Callable[..., Any], *, init: Literal[False] = False, default: Any = attrs.NOTHING) -> Any:  # noqa: ARG001
     """Declare an option that is given by position, any number of them: `init` tells type checkers so."""
-    declared = option(check, default=())
+    declared = option(check, default=default)
     declared.metadata["several"] = True
     return declared
 
 
-def kept(*, init: Literal[False] = False, factory: Callable[[], Any]) -> Any:  # noqa: ARG001
+def kept(*, init: Literal[False] = False, factory: Callable[[], Any], eq: bool = True) -> Any:  # noqa: ARG001
     """Declare what a record keeps beside its options, and users do not give: `init` tells type checkers so."""
-    return attrs.field(factory=factory, metadata={"kept": True})
+    return attrs.field(factory=factory, eq=eq, metadata={"kept": True})
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, several, kept))
@@ -158,10 +161,25 @@ class NamedOptions:
 
 
 @record
-class GateOptions(NamedOptions):
-    """Options of a gate, which may be enforced for a share of the calls."""
+class EnforcedOptions:
+    """Options of what may be enforced for a share of the calls."""
 
     enforce: float = option(_config.enforce, default=True)
+
+
+@record
+class GateOptions(EnforcedOptions, NamedOptions):
+    """Options of a gate."""
+
+
+def default_of(config: type[Any], name: str) -> Any:
+    """Return the default of another record's option, for one that follows it."""
+    return getattr(attrs.fields(config), name).default
+
+
+def changed(config: T, **changes: Any) -> T:
+    """Return a record like this one but for some changes, checked."""
+    return cast("T", attrs.evolve(cast("Any", config), **changes))
 
 
 def options_of(config: type[Any]) -> list[attrs.Attribute[Any]]:

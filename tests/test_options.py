@@ -19,19 +19,11 @@ from resilio._options import options_of
 PACKAGE = Path(resilio.__file__).parent
 
 
-def declared() -> list[tuple[Callable[..., Any], type[Any]]]:
-    """Return the public functions that are made of a record, each with it."""
-    found = []
-    for function in map(resilio.__dict__.get, dir(resilio)):
-        written = getattr(function, "__wrapped__", None)
-        if hasattr(function, "__signature__") and written is not None:
-            found.append((function, written.__globals__[written.__annotations__["config"]]))
-    return found
-
-
 for name in resilio.__all__:  # loaded when they are named
     getattr(resilio, name)
-FACTORIES = declared()
+FACTORIES = [
+    (made, made.options_record) for made in map(resilio.__dict__.get, dir(resilio)) if hasattr(made, "options_record")
+]
 
 
 def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:

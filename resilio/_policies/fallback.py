@@ -69,7 +69,7 @@ def _handler(name: str, value: object) -> Any:
 class FallbackConfig(NamedOptions):
     """The options of a fallback, checked; :func:`fallback` says what each means."""
 
-    targets: tuple[Callable[..., Any], ...] = several(_targets)
+    targets: tuple[Callable[..., Any], ...] = several(_targets, default=())
     on: Failures = option(rule)
     ignore: Unjudged = option(exceptions, default=())
     failed_if: Judged | None = option(function, default=None, takes=("result",))
