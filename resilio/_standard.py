@@ -9,18 +9,18 @@ by a healthy service.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
 from resilio import presets
-from resilio._backoff import BackoffLike, full_jitter
+from resilio._backoff import BackoffLike, backoff_option
 from resilio._budget import RetryBudget
-from resilio._config import flag, meant, policy_name, refuse, seconds
+from resilio._config import flag, meant, policy_name, positive_int, refuse, seconds
 from resilio._defining import all_or_nothing
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
+from resilio._options import EnforcedOptions, changed, default_of, kept, option, record
 from resilio._outcome import judge_error, judge_value
 from resilio._pipeline import Pipeline, PipelineConfig, Stack
 from resilio._policies.bulkhead import bulkhead
@@ -29,30 +29,85 @@ from resilio._policies.deadline import Deadline
 from resilio._policies.deadline import deadline as deadline_of
 from resilio._policies.hedge import hedge
 from resilio._policies.rate_limit import Rate, rate_limit
-from resilio._policies.retry import retry
+from resilio._policies.retry import RetryConfig, budget_option, retry
 from resilio._policies.timeout import Timeout
 from resilio._policy import Policy, make
 from resilio._rules import is_preset, rule
 from resilio._shapes import is_coroutine_function
-from resilio._standard_timeout import PerAttempt, refuse_plain, timeout_config
+from resilio._standard_timeout import PerAttempt, per_attempt, refuse_plain, timeout_config
+from resilio._types import Converted, Failures, SecondsOrNone, Time
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
     from resilio._explain import Explanation
     from resilio._policies.fallback import Fallback
-    from resilio._policies.timeout import TimeoutConfig
-    from resilio._rules import Rule
     from resilio._shapes import Kind
 
 __all__ = ["Standard", "override", "standard"]
 
 P = TypeVar("P", bound="Policy[Any]")
-Time = float | timedelta
 
 OF_PRESET: Any = ...
 """The default of options of which the preset, or the name, says what they are."""
 MOST_CONCURRENT = 1000
 """Calls at a time, unless said otherwise: so many that hang are a leak, and no load."""
+
+
+def _dependency(name: str, value: object) -> str:
+    checked = policy_name(name, value)
+    return checked or refuse(name, value, "a name: a standard stack belongs to one dependency", TypeError)
+
+
+def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a check that leaves what the preset says, or the name, as it is."""
+
+    def unless_of_preset(name: str, value: object, **limits: Any) -> Any:
+        return value if value is OF_PRESET else check(name, value, **limits)
+
+    return unless_of_preset
+
+
+def _rates(name: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, (str, Rate, list, tuple)):
+        refuse(name, given, "a rate like '100/s', or several", TypeError)
+    return (given,) if isinstance(given, (str, Rate)) else tuple(given)
+
+
+def _fallback(name: str, given: Any) -> Any:
+    if given is not None and not (isinstance(given, Policy) and given.kind == "fallback"):
+        refuse(name, given, "fallback(...), or None", TypeError)
+    return given
+
+
+Backoffs = Converted[BackoffLike, Any]
+Budget = Converted[RetryBudget | str | None, Any]
+Rates = Converted[str | Rate | Sequence[str | Rate], tuple[str | Rate, ...]]
+
+
+@record
+class StandardConfig(EnforcedOptions):
+    """
+    The options of a standard stack, checked as far as its parts do not; :func:`standard` says what each means.
+
+    Attributes:
+        policies: What it is made of; the options tell two stacks apart.
+
+        defaults: Those whose time the preset has chosen, not the caller.
+    """
+
+    name: str = option(_dependency, kw_only=False)
+    on: Failures = option(rule)
+    idempotent: bool = option(flag, default=False)
+    fallback: Fallback | None = option(_fallback, default=None)
+    deadline: SecondsOrNone = option(_of_preset(seconds), default=OF_PRESET, zero_ok=True, none_ok=True, unit="seconds")
+    attempts: int | None = option(positive_int, default=default_of(RetryConfig, "attempts"), none_ok=True)
+    backoff: Backoffs = option(backoff_option, default=default_of(RetryConfig, "backoff"))
+    budget: Budget = option(_of_preset(budget_option), default=OF_PRESET)
+    rates: Rates = option(_rates, default=())
+    max_concurrent: int | None = option(positive_int, default=MOST_CONCURRENT, none_ok=True)
+    timeout: PerAttempt | None = option(_of_preset(per_attempt), default=OF_PRESET, unit="seconds")
+    policies: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
+    defaults: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
 
 
 class Standard(Pipeline):
@@ -64,7 +119,7 @@ class Standard(Pipeline):
     caller is never left out: then a sync function is a TypeError.
     """
 
-    Config = PipelineConfig
+    Config = StandardConfig  # type: ignore[assignment]
     _owns_names = True  # its parts are called "name.retry" and so on
     _threaded: Policy[Any] | None = None  # what `call` goes through
 
@@ -145,41 +200,8 @@ def _preset(on: Any) -> Preset:
     return checked if is_preset(checked) else presets.of(checked)
 
 
-@attrs.frozen(kw_only=True)
-class StandardConfig(PipelineConfig):
-    """What a standard stack is made of, and the options that it was asked for by, which tell two apart."""
-
-    policies: tuple[Policy[Any], ...] = attrs.field(eq=False)
-    on: Any
-    idempotent: bool
-    fallback: Any
-    deadline: Any
-    attempts: int
-    backoff: Any
-    budget: Any
-    rates: Any
-    max_concurrent: int | None
-    timeout: Any
-    enforce: float
-    defaults: tuple[Policy[Any], ...] = attrs.field(eq=False)  # parts whose time the preset has chosen, not the caller
-
-
-@names_its_options
-def standard(
-    name: str,
-    *,
-    on: Rule,
-    idempotent: bool = False,
-    fallback: Fallback | None = None,
-    deadline: Time | None = OF_PRESET,
-    attempts: int = 3,
-    backoff: BackoffLike = full_jitter(reach=0.125),  # noqa: B008 - frozen
-    budget: RetryBudget | str | None = OF_PRESET,
-    rates: str | Rate | Sequence[str | Rate] = (),
-    max_concurrent: int | None = MOST_CONCURRENT,
-    timeout: PerAttempt | None = OF_PRESET,
-    enforce: float = True,
-) -> Standard:
+@makes(StandardConfig)
+def standard(config: StandardConfig, _: str | None) -> Standard:
     """
     Return the recommended stack for one dependency.
 
@@ -211,64 +233,33 @@ def standard(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    checked = policy_name("name", options.pop("name"))
-    if checked is None:
-        refuse("name", name, "a name: a standard stack belongs to one dependency", TypeError)
-    options["rates"] = _rates(rates)
-    options["deadline"] = _time("deadline", deadline, zero_ok=True)
-    options["timeout"] = timeout_config(_preset(on), timeout)
-    of_preset = [kind for kind, given in (("deadline", deadline), ("timeout", timeout)) if given is OF_PRESET]
-    options["fallback"] = _fallback(fallback)
-    with all_or_nothing(f"{checked}."):
-        parts = _policies(checked, **options)
+    name = config.name
+    with all_or_nothing(f"{name}."):
+        parts = _policies(config)
+        of_preset = [
+            kind for kind, given in (("deadline", config.deadline), ("timeout", config.timeout)) if given is OF_PRESET
+        ]
         defaults = tuple(part for part in parts if part.kind in of_preset)
-        return make(Standard, checked, StandardConfig(policies=parts, defaults=defaults, **options))
+        return make(Standard, name, changed(config, policies=parts, defaults=defaults))
 
 
-def _rates(given: Any) -> tuple[Any, ...]:
-    if not isinstance(given, (str, Rate, list, tuple)):
-        refuse("rates", given, "a rate like '100/s', or several", TypeError)
-    return (given,) if isinstance(given, (str, Rate)) else tuple(given)
-
-
-def _fallback(given: Any) -> Any:
-    if given is not None and not (isinstance(given, Policy) and given.kind == "fallback"):
-        refuse("fallback", given, "fallback(...), or None", TypeError)
-    return given
-
-
-def _time(name: str, given: Any, *, zero_ok: bool = False) -> Any:
-    return given if given is OF_PRESET else seconds(name, given, zero_ok=zero_ok, none_ok=True)
-
-
-def _policies(
-    name: str,
-    *,
-    on: Rule,
-    idempotent: bool,
-    fallback: Fallback | None,
-    deadline: Time | None,
-    budget: RetryBudget | str | None,
-    rates: str | Rate | Sequence[str | Rate],
-    max_concurrent: int | None,
-    timeout: TimeoutConfig | None,
-    enforce: float,
-    **tries: Any,
-) -> tuple[Policy[Any], ...]:
-    """Return what the stack is made of, outermost first, of the arguments of `standard`."""
-    preset, replay = _preset(on), flag("idempotent", idempotent)
-    paid = RetryBudget(f"{name}.budget") if budget is OF_PRESET else budget
-    whole = preset.deadline if deadline is OF_PRESET else deadline
+def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
+    """Return what the stack is made of, outermost first."""
+    name, enforce, preset = config.name, config.enforce, _preset(config.on)
+    whole = preset.deadline if config.deadline is OF_PRESET else config.deadline
+    asked = config.deadline is not OF_PRESET
+    paid = RetryBudget(f"{name}.budget") if config.budget is OF_PRESET else config.budget
+    tries: dict[str, Any] = {"attempts": config.attempts, "backoff": config.backoff, "budget": paid}
+    most, attempt = config.max_concurrent, timeout_config(preset, config.timeout)
     parts: list[Policy[Any] | None] = [
-        fallback,
-        None if whole is None else _deadline(f"{name}.deadline", whole, asked=deadline is not OF_PRESET),
-        retry(on=preset, idempotent=replay, **tries, budget=paid, name=f"{name}.retry"),
-        hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if replay else None,
-        _limit(name, rates, preset.max_wait, enforce),
+        config.fallback,
+        None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
+        retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
+        hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
+        _limit(name, config.rates, preset.max_wait, enforce),
         circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
-        None if max_concurrent is None else bulkhead(max_concurrent, name=f"{name}.bulkhead", enforce=enforce),
-        None if timeout is None else make(Timeout, f"{name}.timeout", timeout),
+        None if most is None else bulkhead(most, name=f"{name}.bulkhead", enforce=enforce),
+        None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
     ]
     return tuple(part for part in parts if part is not None)
 

@@ -16,15 +16,16 @@ from resilio._options import options_of
 from resilio._policies.timeout import TimeoutConfig
 from resilio._quantile import Quantile, parse_quantile
 from resilio._stand_in import heeds_time
+from resilio._types import Time
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
     from resilio._policies.timeout import Timeout
     from resilio._shapes import Kind
 
-__all__ = ["FLOOR", "LAW", "PerAttempt", "refuse_plain", "timeout_config"]
+__all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "refuse_plain", "timeout_config"]
 
-PerAttempt = float | timedelta | str | Mapping[str, Any]
+PerAttempt = Time | str | Mapping[str, Any]
 
 LAW = Quantile(0.999, 3.0)
 """What is learned by default. Three times the p99 ended 1 call in 200 for good where 1 in 200 is 20 times slower."""
@@ -60,6 +61,12 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
     if options["total"] is options["first"] is options["idle"] is None:
         return None
     return TimeoutConfig(**options)
+
+
+def per_attempt(_: str, given: Any) -> Any:
+    """Return the option `timeout` of a stack as it is, after a look at its form."""
+    changes = _changes(given)
+    return changes if isinstance(given, Mapping) else given
 
 
 def _changes(given: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ OWN: Any = _Budget.OWN
 """The default of `budget`: one for the policy, which all its functions share."""
 
 
-def _budget(name: str, value: object) -> Any:
+def budget_option(name: str, value: object) -> Any:
     if value is None or value is OWN or isinstance(value, RetryBudget):
         return value
     if isinstance(value, str):
@@ -68,7 +68,7 @@ class RetryConfig:
     attempts: int | None = option(positive_int, default=3, none_ok=True)
     backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter(reach=0.125))
     max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
-    budget: RetryBudget | str | None = option(_budget, default=OWN)
+    budget: RetryBudget | str | None = option(budget_option, default=OWN)
     replayable: Replayable = option(replayable_option, default=None)
     idempotent: bool = option(flag, default=False)
 
