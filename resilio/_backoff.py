@@ -9,7 +9,6 @@ callers; waiting longer only moves their load, and a retry budget or a breaker r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
 import attrs
@@ -17,6 +16,7 @@ import attrs
 from resilio._config import function, number, positive_int, refuse, seconds, total_seconds
 from resilio._native.budget import Backoff as NativeBackoff
 from resilio._native.budget import spread_ns
+from resilio._types import Time
 
 __all__ = [
     "Backoff",
@@ -31,7 +31,6 @@ __all__ = [
     "spread",
 ]
 
-Time: TypeAlias = float | timedelta
 BackoffLike: TypeAlias = "Backoff | Schedule | Time | Sequence[Time] | Callable[[int], Time]"
 
 _MOST_ATTEMPTS = 2**63 - 1

@@ -7,7 +7,6 @@ It is a context variable, which hands it to tasks and worker threads. Deadlines 
 from __future__ import annotations
 
 import weakref
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 from resilio import _backends, _context
@@ -15,6 +14,7 @@ from resilio._config import seconds as checked_seconds
 from resilio._ledger import pass_on
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline, seconds_left
+from resilio._types import Time
 from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from resilio._native.core import AmbientSetting
 
 __all__ = ["begin", "deadline_error", "remaining"]
-
-Time = float | timedelta
 
 
 def begin(setting: AmbientSetting, allowed_ns: int, generator: Any, *, enforced: bool) -> None:

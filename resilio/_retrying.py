@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from resilio._budget import RetryBudget
     from resilio._replayable import Replayable
-    from resilio._rules import Ignored, Rule
+    from resilio._types import Ignored, Rule
 
 __all__ = ["retrying"]
 

@@ -10,22 +10,15 @@ Where nothing is said, the rule is that of the pipeline: around a function every
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from resilio._config import exceptions, meant, show
 
 if TYPE_CHECKING:
     from resilio.presets import Part, Preset
 
-__all__ = ["PresetName", "Rule", "client_rule", "is_preset", "resolved", "rule"]
-
-PresetName = Literal["database", "http", "model", "redis"]
-
-if TYPE_CHECKING:
-    # Said to be aliases: else mypy, which meets `presets` while it is here, takes the second for Any in users' code.
-    Ignored: TypeAlias = type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], object]
-    Rule: TypeAlias = Ignored | PresetName | Preset
+__all__ = ["ClientRule", "client_rule", "is_preset", "resolved", "rule"]
 
 
 class ClientRule(enum.IntEnum):

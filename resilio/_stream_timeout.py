@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from resilio import _backends
 from resilio._config import function, refuse, seconds
 from resilio._native import clock
+from resilio._types import Time
 from resilio.errors import CallTimeoutError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["StreamTimeout", "stream_timeout"]
 
 T = TypeVar("T")
-Time = float | timedelta
 
 
 class StreamTimeout(Generic[T]):

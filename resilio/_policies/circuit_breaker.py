@@ -32,7 +32,7 @@ from resilio._retry_after import retry_after_of
 from resilio._snapshot import Health, Snapshot
 
 if TYPE_CHECKING:
-    from resilio._rules import Ignored, Rule
+    from resilio._types import Ignored, Rule
 
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
 

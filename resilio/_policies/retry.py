@@ -31,7 +31,7 @@ from resilio._snapshot import Snapshot
 from resilio.errors import DeadlineExceededError, RejectedError
 
 if TYPE_CHECKING:
-    from resilio._rules import Ignored, Rule
+    from resilio._types import Ignored, Rule
     from resilio.presets import Part
 
 __all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "Retrying", "retry"]

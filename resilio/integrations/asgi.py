@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 from resilio._native.core import Call, Permit, find_headers
@@ -22,6 +21,7 @@ from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import priority
+from resilio._types import Time
 from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange, TimedExchange
 from resilio.integrations._asgi_queue import admit, wait
 from resilio.integrations._server import REFUSALS, TENANT, Respond, Server, tenant_of
@@ -31,7 +31,6 @@ __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has types of its own for the three, which do not mix
-Time = float | timedelta
 
 
 @shorten

@@ -12,15 +12,13 @@ It does not import asyncpg; it is given a pool.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 from resilio._config import refuse, seconds
+from resilio._types import Time
 
 __all__ = ["Borrowed", "connection", "transaction"]
-
-Time = float | timedelta
 
 
 def connection(pool: Any, *, cleanup: Time = 1.0) -> Borrowed:

@@ -9,12 +9,12 @@ What it is not: grpcio's own retries (service config), which happen inside of on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._config import refuse
 from resilio._config import seconds as checked_seconds
 from resilio._policies.load_shed import load_shed
+from resilio._types import Time
 from resilio.integrations._grpc_client import (
     Guarded,
     Outgoing,
@@ -134,7 +134,7 @@ def server_interceptor(
     *,
     failing: Iterable[Any] = FAILING,
     exempt: Iterable[str] | Callable[[str], object] | None = (),
-    max_deadline: float | timedelta | None = None,
+    max_deadline: Time | None = None,
     priority_header: str | None = None,
     trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
 ) -> ServerGuard:

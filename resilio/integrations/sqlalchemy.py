@@ -10,7 +10,6 @@ a whole transaction with `standard(..., on="database")`: a transaction is repeat
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import Any
 
 from resilio._config import refuse, seconds
@@ -18,6 +17,7 @@ from resilio._deadline import remaining
 from resilio._native.core import phase
 from resilio._policies.bulkhead import Bulkhead, bulkhead
 from resilio._sql_errors import sqlstate_of
+from resilio._types import Time
 from resilio.errors import DeadlineExceededError
 from resilio.integrations._extras import missing
 
@@ -29,7 +29,6 @@ except ImportError as error:
 
 __all__ = ["pool_bulkhead", "pool_capacity", "send_deadline", "time_connects"]
 
-Time = float | timedelta
 _CANCELED = "57014"
 _MOST_MILLISECONDS = 2**31 - 1
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +23,7 @@ from resilio._native.gateway import Gateway
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import CLASSES
+from resilio._types import Time
 from resilio.integrations import _body
 from resilio.integrations._server import REFUSALS, TENANT, Respond, Said, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
@@ -34,7 +34,6 @@ __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Any, Any], Iterable[bytes]]  # each framework has types of its own for the two, which do not mix
-Time = float | timedelta
 
 
 class Middleware(Gateway):

@@ -12,13 +12,13 @@ unless :func:`in_background` has the lines written by a thread of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any, cast
 
 from resilio import _event_subscriptions, _log
 from resilio._config import choice, positive_int, refuse, seconds
 from resilio._log import Target
 from resilio._policy import Policy
+from resilio._types import Time
 
 __all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use"]
 
@@ -77,7 +77,7 @@ def in_background(on: bool = True) -> None:
 
 
 def slow_calls(
-    above: float | timedelta, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = _log.WARNING
+    above: Time, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = _log.WARNING
 ) -> Callable[[], None]:
     """
     Have calls that took long logged, with what they spent their time on; return a function that ends that.
@@ -106,7 +106,7 @@ def slow_calls(
 
 
 def summaries(
-    every: float | timedelta = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
+    every: Time = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
 ) -> Callable[[], None]:
     """
     Have a thread log what was refused, one line a policy at most each time; return a function that ends that.

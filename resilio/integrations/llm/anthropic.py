@@ -8,11 +8,11 @@ guarded as bytes.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilio._config import refuse
+from resilio._types import Time
 from resilio.integrations._extras import missing
 from resilio.integrations.llm._dialects import ANTHROPIC
 from resilio.integrations.llm._guard import guard_client, guard_of
@@ -30,7 +30,7 @@ __all__ = ["guard", "guard_of"]
 C = TypeVar("C")
 
 
-def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: float | timedelta = 60.0) -> C:
+def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: Time = 60.0) -> C:
     """
     Guard a client by a policy, in place, and return it; copies that its `with_options` makes are guarded as well.
 
