@@ -155,7 +155,7 @@ struct rs_gate {
     uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
-    int64_t spent_ns[RS_SEGMENTS + 1];  /* by the calls that began here, by segment; added to outside of the lock */
+    int64_t spent_ns[RS_SPENT];     /* by the calls that began here, by segment; added to outside of the lock */
     int64_t waited_ns;              /* by all calls, here */
     uint64_t refused[RS_REFUSALS];   /* counters.rejected by reason: RS_REFUSED_AT */
     rs_histogram latency;           /* successes and failures */
@@ -186,6 +186,41 @@ static inline void rs_gate_count_refusal(rs_gate *gate, int reason)
 {
     gate->counters.rejected++;
     gate->refused[RS_REFUSED_AT(reason)]++;
+}
+
+static inline void rs_counters_add(rs_counters *into, const rs_counters *of)
+{
+    into->calls += of->calls;
+    into->successes += of->successes;
+    into->failures += of->failures;
+    into->ignored += of->ignored;
+    into->rejected += of->rejected;
+    into->would_reject += of->would_reject;
+    into->would_wait += of->would_wait;
+    into->cancelled += of->cancelled;
+    into->abandoned += of->abandoned;
+    into->inflight += of->inflight;
+    into->queued += of->queued;
+}
+
+/* Add all that *of* has counted to a gate that adds up and admits no calls, in one thread at a time. -1 without memory for the
+   latencies: those are lost, and counted as such. */
+static inline int rs_gate_add(rs_gate *into, rs_gate *of)
+{
+    rs_lock_acquire(&of->lock);
+    rs_lock_acquire(&into->lock);       /* always in this order: nothing is added to a gate that admits calls */
+    rs_counters_add(&into->counters, &of->counters);
+    for (int i = 0; i < RS_REFUSALS; i++)
+        into->refused[i] += of->refused[i];
+    for (int i = 0; i < RS_SPENT; i++)
+        into->spent_ns[i] += __atomic_load_n(&of->spent_ns[i], __ATOMIC_RELAXED);
+    into->waited_ns += of->waited_ns;
+    int failed = rs_histogram_merge(&into->latency, &of->latency);
+    if (failed)
+        rs_histogram_lose(&into->latency, of->latency.count + of->latency.lost);
+    rs_lock_release(&into->lock);
+    rs_lock_release(&of->lock);
+    return failed;
 }
 
 #define RS_ENOUGH_FOR_A_MEDIAN 20

@@ -14,6 +14,7 @@ typedef enum {
     RS_HEDGE = 8,                   /* the delay before the copy that won, and waits for copies */
     RS_FALLBACK = 9,
     RS_SEGMENTS = 10,               /* so many are exclusive */
-    RS_WASTED = 10                  /* copies that lost, and primaries that copies have beaten */
+    RS_WASTED = 10,                 /* copies that lost, and primaries that copies have beaten */
+    RS_SPENT = 11                   /* cells of an array that has all of them */
 } rs_segment;
 #endif

@@ -26,7 +26,7 @@ cdef extern from "waiters.h" nogil:
         RS_FALLBACK
         RS_ATTEMPT
         RS_BODY
-        RS_SEGMENTS
+        RS_SPENT
         RS_ADMITTED
         RS_WAIT
         RS_REJECTED
@@ -108,7 +108,7 @@ cdef extern from "waiters.h" nogil:
         uint32_t changes
         uint32_t listening
         uint64_t refused[RS_REFUSALS]
-        int64_t spent_ns[11]
+        int64_t spent_ns[RS_SPENT]
         int64_t waited_ns
         rs_counters counters
         rs_histogram latency
@@ -141,6 +141,8 @@ cdef extern from "waiters.h" nogil:
         const rs_gate_ops *kept
 
     bint rs_gate_enforced(rs_gate *)
+    int rs_gate_add(rs_gate *, rs_gate *)
+    void rs_counters_add(rs_counters *, const rs_counters *)
     bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_refusal *)
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
     void rs_gate_wake(rs_gate *, rs_waiter *)

@@ -35,7 +35,7 @@ cdef extern from "hedging.h" nogil:
         int64_t delay_ns, fixed_ns, least_ns, most_ns, max_extra, needed, recent_ns, baseline_ns, samples, tokens
         double quantile
         int32_t won, failed
-        uint64_t answers[6]
+        uint64_t answers[RS_HEDGING_ANSWERS]
     void rs_hedging_init(rs_hedging *, double, int64_t, double)
     void rs_hedging_free(rs_hedging *)
     void rs_hedging_reset(rs_hedging *)

@@ -12,14 +12,14 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_REFUSALS, rs_counters, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request,
+    rs_counters, rs_counters_add, rs_gate, rs_gate_add, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request,
 )
 from resilio._native.primitives cimport (
-    histogram_adopt, rs_histogram as rs_latencies, rs_histogram_copy, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
+    histogram_adopt, rs_histogram as rs_latencies, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
 )
 
 import os
@@ -407,7 +407,7 @@ cdef class KeyedTable:
     cdef int keep_counts(self, Entry entry) except -1:
         cdef Gate stage, gate
         for stage, gate in zip(self.stages, entry.gates):
-            add(<rs_gate *><PyObject *>stage, <rs_gate *><PyObject *>gate)
+            rs_gate_add(<rs_gate *><PyObject *>stage, <rs_gate *><PyObject *>gate)
         return 0
 
     def clear(self):

@@ -103,7 +103,7 @@ cdef class KeyedGate(Gate):
                 rs_lock_acquire(&gate.lock)
                 one = gate.counters
                 rs_lock_release(&gate.lock)
-                add_counters(&sum, &one)
+                rs_counters_add(&sum, &one)
         return dict(sum)
 
     def add_to(self, sums):
@@ -173,48 +173,3 @@ cdef class KeyedGate(Gate):
         if self.table is not None:
             for gate in self.counted():
                 gate.listening = mask
-
-
-# ---- counters, added up ----------------------------------------------------------------------------------------
-
-cdef int add(rs_gate *into, rs_gate *gate) except -1:
-    """Add what a gate has counted."""
-    cdef rs_counters counters
-    cdef rs_latencies latency
-    cdef uint64_t refused[RS_REFUSALS]
-    cdef int64_t spent_ns[11]
-    rs_lock_acquire(&gate.lock)
-    counters = gate.counters
-    memcpy(refused, gate.refused, sizeof(refused))
-    memcpy(spent_ns, gate.spent_ns, sizeof(spent_ns))
-    cdef int64_t waited_ns = gate.waited_ns
-    cdef int failed = rs_histogram_copy(&latency, <rs_latencies *>&gate.latency)
-    rs_lock_release(&gate.lock)
-    if failed:
-        raise MemoryError("no memory for a copy of the latencies")
-    rs_lock_acquire(&into.lock)
-    counters.inflight = counters.queued = 0     # those end at their own gate
-    add_counters(&into.counters, &counters)
-    for i in range(RS_REFUSALS):
-        into.refused[i] += refused[i]
-    for i in range(11):
-        into.spent_ns[i] += spent_ns[i]
-    into.waited_ns += waited_ns
-    rs_histogram_merge(<rs_latencies *>&into.latency, &latency)
-    rs_lock_release(&into.lock)
-    rs_histogram_free(&latency)
-    return 0
-
-
-cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
-    into.calls += of.calls
-    into.successes += of.successes
-    into.failures += of.failures
-    into.ignored += of.ignored
-    into.rejected += of.rejected
-    into.would_reject += of.would_reject
-    into.would_wait += of.would_wait
-    into.cancelled += of.cancelled
-    into.abandoned += of.abandoned
-    into.inflight += of.inflight
-    into.queued += of.queued

@@ -29,8 +29,8 @@ cdef extern from "told.h" nogil:
     ctypedef struct rs_buckets:
         int n
         int logs
-        rs_gcra bucket[8]
-        rs_log *log[8]
+        rs_gcra bucket[RS_MOST_RATES]
+        rs_log *log[RS_MOST_RATES]
     int64_t rs_bucket_wait(rs_gcra *, int64_t, int64_t)
     int64_t rs_rate_available(rs_buckets *, int, int64_t)
     void rs_rate_debit(rs_buckets *, int, int64_t, int64_t)
@@ -53,7 +53,7 @@ cdef extern from "told.h" nogil:
 
     ctypedef struct rs_told:
         uint32_t version
-        int64_t cost[8]
+        int64_t cost[RS_MOST_RATES]
     rs_told *rs_told_new(const void *)
     rs_told *rs_told_of(const void *)
 

@@ -37,11 +37,13 @@ cdef extern from "shedding.h" nogil:
     int64_t rs_shed_retry_after_ns(rs_shed_state *, int64_t, int64_t)
 
 cdef extern from "shed_queue.h" nogil:
+    enum:
+        RS_SHED_CLASSES
     ctypedef struct rs_shed_class:
         void *flows
         int64_t length
     ctypedef struct rs_shed_queue:
-        rs_shed_class classes[4]
+        rs_shed_class classes[RS_SHED_CLASSES]
         int64_t length
     int rs_shed_init(rs_shed_queue *, int)
     void rs_shed_release(rs_shed_queue *)
@@ -60,13 +62,13 @@ ctypedef struct rs_shedder:
     rs_shed_state state
     int64_t used            # permits held, or granted to a waiter that has not yet come for them
     int64_t limit           # permits there are
-    int64_t most[4]         # permits taken up to which a class may take one
+    int64_t most[RS_SHED_CLASSES]    # permits taken up to which a class may take one
     uint8_t learns          # the limit is the law's
     rs_law law
     uint8_t fair            # calls are told apart by tenant
     uint64_t salt           # of the hashes
     uint64_t *known         # tasks served before, by their hash; NULL: none was ever seen
-    uint64_t shed[4][8]     # by class and reason
+    uint64_t shed[RS_SHED_CLASSES][8]     # by class and reason
     rs_shed_queue queue
 
 # The memory of a ShedderGate seen from C, where nothing may touch a reference count; checked at import.

@@ -10,7 +10,7 @@ from libc.math cimport round as nearest
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from resilio._native.gate cimport RS_REFUSALS, Gate, rs_counters, rs_gate, rs_lock_acquire, rs_lock_release
+from resilio._native.gate cimport RS_SPENT, Gate, rs_counters, rs_gate, rs_gate_add, rs_lock_acquire, rs_lock_release
 from resilio._native.primitives cimport (
     LatencyHistogram,
     histogram_adopt,
@@ -18,7 +18,6 @@ from resilio._native.primitives cimport (
     rs_histogram_copy,
     rs_histogram_free,
     rs_histogram_init,
-    rs_histogram_merge,
     rs_histogram_quantile,
     rs_histogram_since,
 )
@@ -56,37 +55,8 @@ cdef class Sums(Gate):
             gate = <Gate?>one
             if gate.ops.kind != self.ops.kind:
                 raise TypeError(f"a {gate.kind} cannot be added to what {self.kind}s have counted")
-            if add_one(<rs_gate *><PyObject *>self, <rs_gate *><PyObject *>gate):
+            if rs_gate_add(<rs_gate *><PyObject *>self, <rs_gate *><PyObject *>gate):
                 raise MemoryError("no memory for all latencies")
-
-
-cdef int add_one(rs_gate *into, rs_gate *of) noexcept:
-    """Nobody else writes into *into*, so that only one lock is held."""
-    cdef int i, failed
-    rs_lock_acquire(&of.lock)
-    add_counters(&into.counters, &of.counters)
-    for i in range(RS_REFUSALS):
-        into.refused[i] += of.refused[i]
-    for i in range(11):
-        into.spent_ns[i] += of.spent_ns[i]
-    into.waited_ns += of.waited_ns
-    failed = rs_histogram_merge(<rs_latencies *>&into.latency, <rs_latencies *>&of.latency)
-    rs_lock_release(&of.lock)
-    return failed
-
-
-cdef void add_counters(rs_counters *into, const rs_counters *of) noexcept nogil:
-    into.calls += of.calls
-    into.successes += of.successes
-    into.failures += of.failures
-    into.ignored += of.ignored
-    into.rejected += of.rejected
-    into.would_reject += of.would_reject
-    into.would_wait += of.would_wait
-    into.cancelled += of.cancelled
-    into.abandoned += of.abandoned
-    into.inflight += of.inflight
-    into.queued += of.queued
 
 
 # ---- what is new of one gate -----------------------------------------------------------------------------------
@@ -104,7 +74,7 @@ cdef class News:
     """
 
     cdef rs_counters counters           # all as last read
-    cdef int64_t spent_ns[11]
+    cdef int64_t spent_ns[RS_SPENT]
     cdef rs_latencies latency, interval
     cdef int64_t read_ns                # 0: never
     cdef bint still                     # nothing went on, and that was told
@@ -144,7 +114,7 @@ cdef class News:
         cdef rs_gate *of = <rs_gate *><PyObject *>gate
         cdef rs_counters counters
         cdef rs_latencies latency
-        cdef int64_t spent_ns[11]
+        cdef int64_t spent_ns[RS_SPENT]
         cdef int failed = 0
         rs_lock_acquire(&of.lock)
         counters = of.counters
@@ -224,7 +194,7 @@ cdef class News:
         cdef dict time = {}
         cdef double seconds
         cdef int i
-        for i in range(11):
+        for i in range(RS_SPENT):
             seconds = rounded(<double>(spent_ns[i] - self.spent_ns[i]) / 1e9) if self.read_ns else 0.0
             if seconds > 0:
                 time[segments[i]] = seconds

@@ -95,7 +95,7 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
 
 static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
 {
-    uint64_t refused[RS_REASONS + 2];
+    uint64_t refused[RS_REFUSALS];
     rs_lock_acquire(&self->lock);
     memcpy(refused, self->refused, sizeof refused);
     rs_lock_release(&self->lock);
@@ -113,8 +113,8 @@ static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
 /* Added to without the lock: each number is right, and together they are those of about one moment. */
 static PyObject *gate_seconds(rs_gate *self, PyObject *unused)
 {
-    int64_t ns[RS_SEGMENTS + 1];
-    for (int i = 0; i <= RS_SEGMENTS; i++)
+    int64_t ns[RS_SPENT];
+    for (int i = 0; i < RS_SPENT; i++)
         ns[i] = __atomic_load_n(&self->spent_ns[i], __ATOMIC_RELAXED);
     return rs_segments_dict(ns);
 }

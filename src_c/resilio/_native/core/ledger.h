@@ -24,7 +24,7 @@ typedef struct rs_entry {           /* one line of the trail */
 } rs_entry;
 
 typedef struct rs_spent {
-    int64_t ns[RS_SEGMENTS + 1];
+    int64_t ns[RS_SPENT];
     int n;
     rs_entry entry[RS_ENTRIES];
 } rs_spent;

@@ -1,12 +1,12 @@
 /* Segments: what the time of one call was spent on, as a value. Numbers are made, and text, when somebody reads them. */
 #include "core.h"
 
-static const char *const names[RS_SEGMENTS + 1] = {
+static const char *const names[RS_SPENT] = {
     "own", "queue", "rate_limit", "attempt", "connect", "first_byte", "body", "retry_sleep", "hedge", "fallback", "wasted"};
 
 typedef struct {
     PyObject_VAR_HEAD
-    int64_t ns[RS_SEGMENTS + 1];
+    int64_t ns[RS_SPENT];
     rs_entry entry[1];              /* ob_size of them */
 } SegmentsObject;
 
@@ -33,14 +33,14 @@ static PyObject *seconds(int64_t ns) { return PyFloat_FromDouble((double)ns / 1e
 /* Segments(*, queue=0.0, ...): of numbers, without a trail. */
 static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *known[RS_SEGMENTS + 2];
-    double given[RS_SEGMENTS + 1] = {0};
-    for (int i = 0; i <= RS_SEGMENTS; i++)
+    static char *known[RS_SPENT + 1];
+    double given[RS_SPENT] = {0};
+    for (int i = 0; i < RS_SPENT; i++)
         known[i] = (char *)names[i];
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ddddddddddd:Segments", known, &given[0], &given[1], &given[2], &given[3], &given[4],
                                      &given[5], &given[6], &given[7], &given[8], &given[9], &given[10]))
         return NULL;
-    for (int i = 0; i <= RS_SEGMENTS; i++)
+    for (int i = 0; i < RS_SPENT; i++)
         if (!(given[i] >= 0.0 && given[i] < 9e9)) {
             PyObject *value = PyFloat_FromDouble(given[i]);
             PyErr_Format(PyExc_ValueError, "%s: must be seconds from 0 on, not %R", names[i], value);
@@ -48,7 +48,7 @@ static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwa
             return NULL;
         }
     SegmentsObject *self = segments_alloc(0);
-    for (int i = 0; self && i <= RS_SEGMENTS; i++)
+    for (int i = 0; self && i < RS_SPENT; i++)
         self->ns[i] = (int64_t)(given[i] * 1e9 + 0.5);
     return (PyObject *)self;
 }
@@ -82,7 +82,7 @@ static PyObject *segments_trail(SegmentsObject *self, void *unused)
 PyObject *rs_segments_dict(const int64_t *ns)
 {
     PyObject *dict = PyDict_New();
-    for (int i = 0; dict && i <= RS_SEGMENTS; i++) {
+    for (int i = 0; dict && i < RS_SPENT; i++) {
         PyObject *value = seconds(ns[i]);
         if (value == NULL || PyDict_SetItemString(dict, names[i], value) < 0)
             Py_CLEAR(dict);
