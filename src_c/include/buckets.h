@@ -17,6 +17,13 @@ typedef struct rs_buckets {
     rs_log *log[RS_MOST_RATES];             /* owned; NULL: a token bucket */
 } rs_buckets;
 
+/* What one call costs, rate by rate: kept where it is not what every call does. */
+typedef struct rs_claim {
+    uint32_t version;                       /* of the configuration that the tokens belong to */
+    int64_t plan_ns;                        /* when it will be admitted, or was */
+    int64_t cost[RS_MOST_RATES];
+} rs_claim;
+
 /* Nanoseconds until *n* tokens are there. May be more than the bucket ever holds: the sum of what several calls take. */
 static inline int64_t rs_bucket_wait(rs_gcra *bucket, int64_t now_ns, int64_t n)
 {

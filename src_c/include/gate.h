@@ -21,6 +21,7 @@
 #include "rs_lock.h"
 #include "loglinear.h"
 #include "segments.h"
+#include "slot.h"
 
 #define RS_NEVER INT64_MAX          /* a time that does not come */
 #define RS_APART __attribute__((noinline))      /* the slow part of a fast function: inlined, it costs each call registers to save */
@@ -35,35 +36,6 @@ typedef enum {
     RS_RULE_DROPS = 2,              /* what says that it has too much to do; other failures say nothing */
     RS_RULE_DOUBT = 3               /* answers that are no success, and no failure of this policy either: they say nothing */
 } rs_rule;
-
-/* What a slot is to its gate. Core sets HELD, WAITING and EMPTY; a gate sets SHADOW on its own. */
-typedef enum {
-    RS_SLOT_EMPTY = 0,
-    RS_SLOT_WAITING = 1,
-    RS_SLOT_HELD = 2,
-    RS_SLOT_SHADOW = 3              /* enforcement would have refused: passes, holds nothing, teaches nothing */
-} rs_slot_state;
-
-typedef struct rs_gate rs_gate;
-typedef struct rs_waiter rs_waiter;
-
-/* What one call holds of one gate. The gate may use generation, amount and mark as it likes. */
-typedef struct rs_slot {
-    rs_gate *gate;                  /* whose slot it is; set by core */
-    uint64_t generation;            /* a result of an older generation is dropped by the gate */
-    int64_t amount;                 /* cost or weight taken; of a strategy, before `prepare`: the deadline of what is inside, or RS_NEVER */
-    int64_t admitted_ns;            /* set by core */
-    int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
-    int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
-    rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
-    PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
-    uint32_t mark;                  /* the gate's own (a probe's lease number); of a strategy, before `prepare`: how many slots of this run are before it */
-    uint8_t state;                  /* rs_slot_state */
-    uint8_t resolved;               /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT; 0 before `prepare` unless resolved */
-} rs_slot;
-#define RS_RESOLVED 1u              /* `gate` was found for this call by `resolve`, and is owned; set by core */
-#define RS_TO_UNDO 2u               /* a strategy's `leave` is to be called though `extra` is NULL; set by `prepare` */
-#define RS_LEFT 4u                  /* it is ignored because its caller waits no longer: cancelled from outside, or out of time; set by core */
 
 /* The call as its gates see it. */
 typedef struct rs_request {
@@ -99,11 +71,12 @@ typedef struct rs_gate_ops {
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
     int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                     /* NULL: the gate never says WAIT */
     int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
-    /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter` and its `amount`. */
+    /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter`. */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
+    void (*leave)(rs_gate *, rs_slot *);                    /* RS_TO_UNDO is still set: free what `prepare` has left. Without the lock; NULL: nothing */
     const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
     /* NULL: itself. The gate for this call, a new reference; *before*: the one of the stage before in this run, or NULL. Before
        `prepare`, without the lock; may call Python; never fails. */

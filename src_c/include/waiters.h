@@ -19,7 +19,10 @@ struct rs_waiter {
     rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
     PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
     rs_gate *gate;                  /* where it waits or has waited, owned; set by core */
-    void *claim;                    /* the gate's own, where an amount does not say it all */
+    union {                         /* the gate's own, where an amount does not say it all */
+        struct rs_claim *claim;     /* of a rate limit, owned: the cost in all rates */
+        uint64_t task;              /* of load shedding: its hash */
+    };
     const void *near[RS_NEAR];      /* what the call needs first when it goes on: addresses only, for the caches */
     int64_t amount;                 /* weight or cost asked for */
     int64_t deadline_ns;            /* give up at; RS_NEVER */

@@ -3,7 +3,7 @@
 The gate of an adaptive limit: so many permits as the law has learned, and a bounded queue for those who find none.
 
 Everything above the class runs with the gate's lock held: C arithmetic only. What the law learns is in laws.h; here is
-who is admitted, and which end of a call says something. `slot.amount` is how many calls were in flight when this one was
+who is admitted, and which end of a call says something. `slot.adaptive.inflight` is how many calls were in flight when this one was
 admitted, itself included: with the latency that is the sample.
 
 In shadow mode a call that would have been refused is under way all the same, and the others wait for it. So it is
@@ -33,7 +33,7 @@ cdef const char *STATES[2]                  # it has none: a change of the limit
 STATES[:] = ["limiting", NULL]
 
 cdef enum Mark:
-    PLAIN_CALL, PASSING = 1, TAUGHT = 2     # bits of slot.mark
+    PLAIN_CALL, PASSING = 1, TAUGHT = 2     # bits of slot.adaptive.flags
 
 cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are told
 
@@ -80,10 +80,10 @@ cdef void _note(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
 
 cdef inline void _learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t latency_ns, bint dropped,
                         int64_t now_ns) noexcept nogil:
-    if slot.generation != a.generation or slot.mark & TAUGHT:
+    if slot.adaptive.generation != a.generation or slot.adaptive.flags & TAUGHT:
         return
-    slot.mark |= TAUGHT
-    rs_law_learn(&a.law, latency_ns, slot.amount, dropped)
+    slot.adaptive.flags |= TAUGHT
+    rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, dropped)
     _note(gate, a, now_ns)
 
 
@@ -113,8 +113,8 @@ cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexc
         gate.counters.would_reject += 1
     gate.counters.inflight -= 1             # core counts it as one that holds a permit
     a.passing += 1
-    slot.mark = PASSING
-    slot.amount = a.used + a.passing
+    slot.adaptive.flags = PASSING
+    slot.adaptive.inflight = a.used + a.passing
     return RS_ADMITTED
 
 
@@ -142,11 +142,11 @@ cdef int _queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_request *
 cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
     cdef rs_adaptive *a = _of(gate)
-    slot.generation = a.generation
-    slot.mark = PLAIN_CALL
+    slot.adaptive.generation = a.generation
+    slot.adaptive.flags = PLAIN_CALL
     if a.queue.head == NULL and _is_free(a):
         a.used += 1
-        slot.amount = a.used + a.passing
+        slot.adaptive.inflight = a.used + a.passing
         return RS_ADMITTED
     return _queue(gate, a, slot, request, now_ns, refusal)
 
@@ -165,8 +165,8 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         return RS_REJECTED
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
-        slot.amount = waiter.amount
-        slot.generation = a.generation
+        slot.adaptive.inflight = waiter.amount
+        slot.adaptive.generation = a.generation
         return RS_ADMITTED
     return _refuse(a, waiter.reason, refusal)
 
@@ -174,7 +174,7 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 cdef inline void _give_back(rs_gate *gate, rs_adaptive *a, rs_slot *slot) noexcept nogil:
-    if slot.mark & PASSING:
+    if slot.adaptive.flags & PASSING:
         a.passing -= 1
         gate.counters.inflight += 1         # core has taken it off
     else:
@@ -197,7 +197,7 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     cdef rs_adaptive *a = _of(gate)
     _give_back(gate, a, slot)
     if outcome == RS_FAILURE:
-        slot.mark &= ~<uint32_t>TAUGHT      # a stream may break off after its first item has taught
+        slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item has taught
         _learn(gate, a, slot, latency_ns, True, now_ns)
     elif outcome == RS_SUCCESS:
         _learn(gate, a, slot, latency_ns, False, now_ns)

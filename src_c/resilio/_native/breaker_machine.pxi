@@ -1,9 +1,7 @@
 """
 The circuit breaker's state machine, part of breaker.pyx: all that runs with the gate's lock held, C arithmetic only.
 
-The hot path is `_admit` and `_settle` while the breaker is closed; all else is rare. A slot's generation is the breaker's
-at admission; its mark is the lease of a probe, else the number of the call, 0 for one that is let through in shadow; its
-amount the half-period in which a call began that is followed (see throttle.h), or 0.
+The hot path is `_admit` and `_settle` while the breaker is closed; all else is rare. What a slot keeps is in slot.h.
 """
 
 cdef inline rs_breaker *_of(rs_gate *gate) noexcept nogil:
@@ -133,7 +131,7 @@ cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_
     b.lease[b.leases].number = b.last_lease
     b.lease[b.leases].until_ns = now_ns + _lease_ns(gate, b)
     b.leases += 1
-    slot.mark = b.last_lease
+    slot.breaker.number = b.last_lease
     return RS_ADMITTED
 
 
@@ -160,7 +158,7 @@ include "breaker_throttle.pxi"
 
 cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
     b.begun += 1
-    slot.mark = b.begun
+    slot.breaker.number = b.begun
 
 
 cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
@@ -174,7 +172,7 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
     if verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
         _number(b, slot)
         if b.options.throttle:
-            slot.amount = rs_overdue_begin(&b.overdue)
+            slot.breaker.followed = rs_overdue_begin(&b.overdue)
     return verdict
 
 
@@ -185,14 +183,14 @@ cdef int _decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_requ
     now_ns = _monotone(b, now_ns)
     if b.options.throttle and now_ns >= b.overdue.end_ns and (b.state == CLOSED or b.state == THROTTLING):
         _turn(gate, b, now_ns)
-        slot.generation = b.generation
+        slot.breaker.generation = b.generation
     if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
         return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
     if b.state == OPEN:
         if now_ns < b.until_ns:
             return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
         _enter(gate, b, HALF_OPEN, BY_ELAPSED, now_ns)
-        slot.generation = b.generation
+        slot.breaker.generation = b.generation
     if b.state == HALF_OPEN:
         return _probe(gate, b, slot, now_ns, refusal)
     if b.state == FORCED_OPEN:
@@ -203,20 +201,20 @@ cdef int _decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_requ
 cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
-    slot.generation = b.generation
-    slot.amount = 0
+    slot.breaker.generation = b.generation
+    slot.breaker.followed = 0
     if b.passing:
         _number(b, slot)
         return RS_ADMITTED
-    slot.mark = 0
+    slot.breaker.number = 0
     return _decide(gate, slot, request, now_ns, refusal)
 
 
 cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
     cdef uint32_t i
-    if b.state == HALF_OPEN and slot.generation == b.generation:
+    if b.state == HALF_OPEN and slot.breaker.generation == b.generation:
         for i in range(b.leases):
-            if b.lease[i].number == slot.mark:
+            if b.lease[i].number == slot.breaker.number:
                 return &b.lease[i]
     return NULL
 
@@ -236,26 +234,26 @@ cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refu
     if lease != NULL:
         lease.until_ns = _monotone(b, now_ns) + _lease_ns(gate, b)
         return RS_ADMITTED
-    if slot.generation == b.generation and b.state != HALF_OPEN:
+    if slot.breaker.generation == b.generation and b.state != HALF_OPEN:
         return RS_ADMITTED
     return _admit(gate, slot, NULL, now_ns, refusal)
 
 
 cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:
     """It has ended, or begun to answer."""
-    if slot.amount and slot.generation == b.generation:
-        rs_overdue_end(&b.overdue, slot.amount)
-        slot.amount = 0
+    if slot.breaker.followed and slot.breaker.generation == b.generation:
+        rs_overdue_end(&b.overdue, slot.breaker.followed)
+        slot.breaker.followed = 0
 
 
 cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_breaker *b = _of(gate)
     _return_lease(b, slot)
     _no_longer_followed(b, slot)
-    if slot.generation != b.generation or b.state == HALF_OPEN:
+    if slot.breaker.generation != b.generation or b.state == HALF_OPEN:
         return
-    _note_other(b, slot.mark)
-    if b.ramp_end_ns and slot.mark:
+    _note_other(b, slot.breaker.number)
+    if b.ramp_end_ns and slot.breaker.number:
         b.ramp_credit = min(b.ramp_credit + WHOLE, <int64_t>WHOLE)
 
 
@@ -312,7 +310,7 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
 
 cdef inline bint _is_well(rs_breaker *b, rs_slot *slot) noexcept nogil:
     """Closed, with nothing to weigh: neither in what the window holds nor in this call, if it was quick and succeeded."""
-    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.amount)) == 0
+    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.breaker.followed)) == 0
 
 
 cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
@@ -323,12 +321,12 @@ cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """While all is well a success is counted, and no more."""
     cdef rs_breaker *b = _of(gate)
-    if (outcome != RS_SUCCESS or slot.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
+    if (outcome != RS_SUCCESS or slot.breaker.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
             or not rs_window_is_current(&b.window, now_ns)):
         _weigh(gate, slot, outcome, latency_ns, now_ns)
         return
     rs_window_add(&b.window, False, False)
-    _note_latest(b, slot.mark)
+    _note_latest(b, slot.breaker.number)
 
 
 cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
@@ -336,9 +334,9 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
     cdef rs_breaker *b = _of(gate)
     cdef bint failed = outcome == RS_FAILURE
     cdef bint slow = latency_ns > b.options.slow_ns
-    cdef bint left = slot.resolved & RS_LEFT and outcome == RS_IGNORED
-    if slot.generation != b.generation:
-        b.stale += slot.generation != NO_GENERATION
+    cdef bint left = slot.flags & RS_LEFT and outcome == RS_IGNORED
+    if slot.breaker.generation != b.generation:
+        b.stale += slot.breaker.generation != NO_GENERATION
         return
     if b.state == HALF_OPEN:
         _return_lease(b, slot)
@@ -347,22 +345,22 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
         elif left and _is_hopeless(gate, b, slot, latency_ns, now_ns):
             _verdict(gate, b, slot, False, now_ns)
         return
-    if slot.amount:
+    if slot.breaker.followed:
         _no_longer_followed(b, slot)
         b.overdue.answered += not (failed or left)
     if outcome == RS_IGNORED or b.state == DISABLED:
         if left and b.state != DISABLED and _is_hopeless(gate, b, slot, latency_ns, now_ns):
-            _note_left(gate, b, slot.mark, now_ns)
+            _note_left(gate, b, slot.breaker.number, now_ns)
         else:
-            _note_other(b, slot.mark)
+            _note_other(b, slot.breaker.number)
         return
     rs_window_record(&b.window, now_ns, failed, slow)
     if failed:
-        _note_failure(gate, b, slot.mark, now_ns)
+        _note_failure(gate, b, slot.breaker.number, now_ns)
     else:
-        _note_latest(b, slot.mark)
+        _note_latest(b, slot.breaker.number)
         if b.in_a_row or b.wave.on:
-            _note_good(gate, b, slot.mark)
+            _note_good(gate, b, slot.breaker.number)
     if b.state == CLOSED and not b.options.throttle:
         if b.window.failed or b.window.slow:
             _look(gate, b, now_ns)
@@ -373,13 +371,13 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
 cdef void _first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """A stream that began to flow: a probe's verdict does not wait for its end, which may be minutes away."""
     cdef rs_breaker *b = _of(gate)
-    if slot.amount and slot.generation == b.generation:
+    if slot.breaker.followed and slot.breaker.generation == b.generation:
         _no_longer_followed(b, slot)
         b.overdue.answered += 1
-    if slot.generation != b.generation or b.state != HALF_OPEN:
+    if slot.breaker.generation != b.generation or b.state != HALF_OPEN:
         return
     _return_lease(b, slot)
-    slot.generation = NO_GENERATION                     # the end of the stream is old news
+    slot.breaker.generation = NO_GENERATION                     # the end of the stream is old news
     _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
 
 

@@ -178,15 +178,15 @@ cdef int _shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept nogil:
 cdef int _queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
     cdef bint patient = _is_patient(request)
-    cdef int obstacle = _obstacle(b, slot.amount, patient)
+    cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _shadow(gate, slot, obstacle)
     if obstacle != NONE or waiter == NULL:
-        return _refuse(b, obstacle if obstacle != NONE else FULL, slot.amount, refusal)
+        return _refuse(b, obstacle if obstacle != NONE else FULL, slot.bulkhead.weight, refusal)
     if rs_gate_cannot_finish(gate, request, now_ns, 0, refusal):
         return RS_REJECTED
-    waiter.amount = slot.amount
+    waiter.amount = slot.bulkhead.weight
     waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
     b.patient += patient
     rs_queue_push(&b.queue, waiter, now_ns)
@@ -198,12 +198,12 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
                 rs_refusal *refusal) noexcept nogil:
     cdef rs_bulkhead *b = _of(gate)
     if b.weight != 0:
-        slot.amount = b.weight
-    elif not 1 <= slot.amount <= TOO_MUCH:
-        slot.amount = 1                     # the weigher came between `prepare` and here
+        slot.bulkhead.weight = b.weight
+    elif not 1 <= slot.bulkhead.weight <= TOO_MUCH:
+        slot.bulkhead.weight = 1                     # the weigher came between `prepare` and here
     # Whoever queues goes first, also if a lighter call would fit.
-    if b.queue.head == NULL and slot.amount <= b.capacity - b.used and not b.closed:
-        b.used += slot.amount
+    if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
+        b.used += slot.bulkhead.weight
         return RS_ADMITTED
     return _queue(gate, b, slot, request, now_ns, refusal)
 
@@ -238,7 +238,7 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
 cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _of(gate)
     if slot.state == RS_SLOT_HELD:
-        b.used -= slot.amount
+        b.used -= slot.bulkhead.weight
     elif slot.waiter == NULL:               # a pass in shadow mode
         return
     elif slot.waiter.state == RS_WAITER_GRANTED:
@@ -251,7 +251,7 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
 
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _of(gate)
-    b.used -= slot.amount
+    b.used -= slot.bulkhead.weight
     if b.queue.head != NULL or b.idlers.head != NULL:
         _grant(gate, b, now_ns)
 
@@ -282,11 +282,11 @@ cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexc
     rs_lock_acquire(&self.lock)
     weigher = self.weigher
     rs_lock_release(&self.lock)
-    slot.amount = 1
+    slot.bulkhead.weight = 1
     if weigher is None:
         return 0
     try:
-        slot.amount = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
+        slot.bulkhead.weight = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
                                                  request.kwnames))
     except BaseException as error:
         self.bad_weights += 1

@@ -1,5 +1,6 @@
 """What the gates of this module keep, and as much of the gate contract as they use."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 
 from resilio._native.primitives cimport rs_histogram, rs_lock, rs_lock_acquire, rs_lock_release
@@ -15,8 +16,10 @@ cdef extern from "gate.h" nogil:
         void *const *args
         Py_ssize_t nargs
         void *kwnames
+    struct rs_of_custom:
+        PyObject *call
     ctypedef struct rs_slot:
-        int64_t amount
+        rs_of_custom custom
         uint8_t state
     ctypedef struct rs_refusal:
         int reason

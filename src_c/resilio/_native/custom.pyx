@@ -162,7 +162,7 @@ cdef bint enforced(rs_gate *gate) noexcept:
 
 cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept:
     cdef PythonGate self = gate_of(gate)
-    slot.amount = 0
+    slot.custom.call = NULL
     try:
         call = call_of(request)
         refusal = self.target.admit(call)
@@ -173,7 +173,7 @@ cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
             slot.state = RS_SLOT_SHADOW
             return RS_ADMITTED
         Py_INCREF(call)
-        slot.amount = <int64_t><PyObject *>call
+        slot.custom.call = <PyObject *>call
     except BaseException as error:
         self.failed("admit", error)
     return RS_ADMITTED
@@ -181,10 +181,10 @@ cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
 
 cdef object taken(rs_slot *slot):
     """The call that admit left in the slot, which keeps it no longer; None if there was none."""
-    if slot.amount == 0:
+    if slot.custom.call == NULL:
         return None
-    call = <object><PyObject *>slot.amount
-    slot.amount = 0
+    call = <object>slot.custom.call
+    slot.custom.call = NULL
     Py_DECREF(call)
     return call
 

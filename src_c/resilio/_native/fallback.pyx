@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from resilio._native.gate cimport (
     Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    RS_FALLBACK, rs_lock_release, rs_request, rs_slot,
+    RS_FALLBACK, RS_OF_STREAM, rs_lock_release, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
@@ -24,9 +24,6 @@ __all__ = ["FallbackGate", "Passage", "Target"]
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 
-
-cdef enum:
-    ONE_SHOT = 0xffffffff                   # slot.mark of a stream with such an argument; that of a call is the stage's number
 
 
 # ---- what the core calls ---------------------------------------------------------------------------------------
@@ -361,8 +358,8 @@ cdef class Passage:
         self.is_async = is_async
         self.slot.extra = NULL
         self.one_shot = one_shot
-        self.slot.mark = 0 if one_shot is None else ONE_SHOT
-        self.slot.generation = <uint64_t><PyObject *>self.one_shot
+        self.slot.fallback.before = 0 if one_shot is None else RS_OF_STREAM
+        self.slot.fallback.one_shot = <PyObject *>self.one_shot
 
     cdef int ask(self, rs_end *end) except -1:
         cdef int next
@@ -411,7 +408,7 @@ cdef class Passage:
 
 cdef str _one_shot_of(rs_slot *slot):
     """What a passage has left there of its arguments."""
-    return <str><PyObject *>slot.generation if slot.mark == ONE_SHOT else None
+    return <str>slot.fallback.one_shot if slot.fallback.before == RS_OF_STREAM else None
 
 
 cdef object taken(PyObject *owned):

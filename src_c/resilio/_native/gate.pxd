@@ -7,7 +7,16 @@ cdef extern from "strategy.h":
     ctypedef struct rs_gate_ops         # both below
     ctypedef struct rs_gate
 
+cdef extern from "buckets.h" nogil:
+    enum:
+        RS_MOST_RATES
+    ctypedef struct rs_claim:
+        uint32_t version
+        int64_t plan_ns
+        int64_t cost[RS_MOST_RATES]
+
 cdef extern from "waiters.h":
+    ctypedef void (*rs_slot_leave_op)(rs_gate *, rs_slot *) noexcept
     ctypedef int (*rs_prepare_op)(rs_gate *, rs_slot *, const rs_request *) noexcept
     ctypedef rs_gate *(*rs_resolve_op)(rs_gate *, const rs_request *, rs_gate *) noexcept
 
@@ -17,6 +26,7 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_NO_LATENCY
     const uint8_t RS_TO_UNDO
     const uint8_t RS_LEFT
+    const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
     enum:
         RS_REASONS
@@ -50,7 +60,8 @@ cdef extern from "waiters.h" nogil:
     ctypedef struct rs_waiter:
         rs_waiter *prev
         rs_waiter *next
-        void *claim
+        rs_claim *claim
+        uint64_t task
         int64_t amount
         int64_t deadline_ns
         int64_t enqueued_ns
@@ -70,18 +81,64 @@ cdef extern from "waiters.h" nogil:
     int64_t rs_histogram_quantile(const rs_histogram *, double)
     bint rs_waiter_expired(const rs_waiter *, int64_t)
 
-    ctypedef struct rs_slot:
+    # what each kind of gate keeps in a slot
+    struct rs_of_breaker:
         uint64_t generation
-        int64_t amount
+        int64_t followed
+        uint32_t number
+    struct rs_of_bulkhead:
+        int64_t weight
+    struct rs_of_limiter:
+        rs_claim *claim
+        int64_t cost
+        uint32_t version
+    struct rs_of_adaptive:
+        uint64_t generation
+        int64_t inflight
+        uint32_t flags
+    struct rs_of_shedder:
+        uint64_t task
+        uint64_t tenant
+        int64_t place
+        uint32_t level
+        uint32_t inflight
+    struct rs_of_retry:
+        uint32_t before
+        uint8_t paid_outside
+        uint8_t measures
+    struct rs_of_hedge:
+        int64_t deadline_ns
+        uint8_t raced
+        uint8_t judged
+    struct rs_of_timeout:
+        int64_t total_ns
+        int64_t expired_ns
+        uint32_t ours
+    struct rs_of_deadline:
+        PyObject *value
+        PyObject *before
+    struct rs_of_fallback:
+        PyObject *one_shot
+        uint32_t before
+    ctypedef struct rs_slot:
+        rs_of_breaker breaker
+        rs_of_bulkhead bulkhead
+        rs_of_limiter limiter
+        rs_of_adaptive adaptive
+        rs_of_shedder shedder
+        rs_of_retry retry
+        rs_of_hedge hedge
+        rs_of_timeout timeout
+        rs_of_deadline deadline
+        rs_of_fallback fallback
         int64_t admitted_ns
         int64_t first_ns
         int64_t wake_ns
         rs_gate *gate
         rs_waiter *waiter
         PyObject *extra
-        uint32_t mark
         uint8_t state
-        uint8_t resolved
+        uint8_t flags
     ctypedef struct rs_request:
         PyObject *const *args
         Py_ssize_t nargs
@@ -134,6 +191,7 @@ cdef extern from "waiters.h" nogil:
         rs_settle_op settle
         rs_first_item_op first_item
         rs_forget_op forget
+        rs_slot_leave_op leave
         const void *strategy
         rs_resolve_op resolve
         rs_pristine_op pristine

@@ -74,13 +74,9 @@ cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._ap
 ANSWERS = ("started", "unmeasured", "failing", "saturated", "losing", "capped")
 """What became of hedges that were due."""
 
-cdef enum:                              # slot.mark
+cdef enum:                              # slot.hedge.judged
     JUDGED = 1                          # what the primary did has been learned: not once more when the stage is settled
     ELSEWHERE = 2                       # it will be, by the race that runs it
-
-cdef enum:                              # slot.generation
-    UNRACED = 0                         # nothing had been measured when it began, or there is no task: nothing is copied
-    RACED = 1                           # the call has a copy of its caller's context
 
 
 include "strategy_fault.pxi"
@@ -218,7 +214,7 @@ cdef class HedgeGate(Gate):
         if race_type is None:
             race_type = core.hook("AsyncioRace")
         if slot.extra == NULL:
-            race = race_type(self, call, stage, self.budget_of(call, stage), slot.amount)
+            race = race_type(self, call, stage, self.budget_of(call, stage), slot.hedge.deadline_ns)
             Py_INCREF(race)
             slot.extra = <PyObject *>race
         return <object>slot.extra
@@ -324,18 +320,18 @@ cdef class HedgeGate(Gate):
     # -- how the primary has ended
 
     cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
-        if slot.mark == ELSEWHERE:
+        if slot.hedge.judged == ELSEWHERE:
             if end.outcome == RS_FAILURE and end.error != NULL and not isinstance(<object>end.error, Exception):
                 self.judged(slot, end)          # a timeout further out
             return RS_PASS
         if slot.extra != NULL:
             return self.race_ended(<object>slot.extra, slot, end)
-        if slot.mark == JUDGED:
+        if slot.hedge.judged == JUDGED:
             return RS_PASS
         if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
             self.judged(slot, end)
             return RS_PASS
-        if slot.generation == UNRACED or end.place == RS_ON_TRIO:       # too little has been measured: that is counted
+        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too little has been measured: that is counted
             self.judged(slot, end)
             self.may_start(RS_NEVER)
             return RS_PASS
@@ -344,9 +340,9 @@ cdef class HedgeGate(Gate):
     cdef int judged(self, rs_slot *slot, rs_end *end) except -1:
         """Learn from the primary's end, once: not again when the stage is settled."""
         cdef double seconds = max(end.now_ns - slot.admitted_ns, 0) / 1e9
-        if slot.mark == JUDGED:
+        if slot.hedge.judged == JUDGED:
             return 0
-        slot.mark = JUDGED
+        slot.hedge.judged = JUDGED
         if end.fired == RS_SUPERSEDED:
             self.learn(seconds, stopped=True)
         else:

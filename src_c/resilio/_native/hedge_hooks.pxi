@@ -6,8 +6,8 @@ None of it raises: where a hedge cannot decide, what there is goes on.
 
 cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     cdef PyObject *before
-    slot.mark = JUDGED if request.hedge else 0
-    slot.generation = UNRACED
+    slot.hedge.judged = JUDGED if request.hedge else 0
+    slot.hedge.raced = False
     if request.hedge or request.context == NULL or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
         return 0
     before = request.context[0]
@@ -15,24 +15,24 @@ cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) 
     if request.context[0] == NULL:
         PyErr_Clear()                   # no memory: nothing is copied
     else:
-        slot.generation = RACED
+        slot.hedge.raced = True
     Py_XDECREF(before)
     return 0
 
 
 cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
     cdef rs_hedge *hedge = <rs_hedge *>gate
-    if slot.mark == JUDGED:
+    if slot.hedge.judged == JUDGED:
         return RS_ADMITTED
     rs_hedging_begin(&hedge.hedging, now)
-    if slot.generation == RACED and hedge.hedging.delay_ns != RS_HEDGING_NEVER:
+    if slot.hedge.raced and hedge.hedging.delay_ns != RS_HEDGING_NEVER:
         slot.wake_ns = now + (hedge.schedule[0] if hedge.schedule != NULL else hedge.hedging.delay_ns)
     return RS_ADMITTED
 
 
 cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
     cdef rs_hedge *hedge = <rs_hedge *>gate
-    if slot.mark or outcome == RS_IGNORED:
+    if slot.hedge.judged or outcome == RS_IGNORED:
         return
     rs_hedging_outcome(&hedge.hedging, outcome == RS_FAILURE)
     if outcome == RS_SUCCESS:
@@ -61,15 +61,15 @@ cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, 
 
 cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     """On trio another task needs a nursery around both: only where a hedge may start at all."""
-    if place != RS_ON_TRIO or slot.mark == JUDGED or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
+    if place != RS_ON_TRIO or slot.hedge.judged == JUDGED or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
         return 0
-    slot.mark = ELSEWHERE
+    slot.hedge.judged = ELSEWHERE
     return 1
 
 
 cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
     """The call is gone, perhaps dropped: so are its copies."""
-    if slot.mark == ELSEWHERE or slot.extra == NULL:
+    if slot.hedge.judged == ELSEWHERE or slot.extra == NULL:
         return
     try:
         race = <object>slot.extra

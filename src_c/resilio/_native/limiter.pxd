@@ -2,9 +2,9 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from resilio._native.gate cimport Gate, rs_gate, rs_queue
+from resilio._native.gate cimport RS_MOST_RATES, Gate, rs_claim, rs_gate, rs_queue, rs_slot
 
-cdef extern from "told.h" nogil:
+cdef extern from "buckets.h" nogil:
     ctypedef struct rs_gcra:
         int64_t burst
     int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
@@ -24,8 +24,6 @@ cdef extern from "told.h" nogil:
     int64_t rs_log_paced_at(const rs_log *, int64_t, int64_t)
     int64_t rs_log_memory(const rs_log *)
 
-    enum:
-        RS_MOST_RATES
     ctypedef struct rs_buckets:
         int n
         int logs
@@ -51,18 +49,6 @@ cdef extern from "told.h" nogil:
     int64_t rs_plan_next(const rs_plan *, int64_t, const int64_t *)
     void rs_plan_add(rs_plan *, int64_t, const int64_t *)
 
-    ctypedef struct rs_told:
-        uint32_t version
-        int64_t cost[RS_MOST_RATES]
-    rs_told *rs_told_new(const void *)
-    rs_told *rs_told_of(const void *)
-
-# What a call costs, rate by rate. A slot whose amount says it all has none.
-ctypedef struct rs_claim:
-    uint32_t version        # of the configuration that the tokens belong to
-    int64_t plan_ns         # when it will be admitted, or was
-    int64_t cost[RS_MOST_RATES]
-
 ctypedef struct rs_limiter:
     rs_buckets buckets
     int64_t cost[RS_MOST_RATES]     # of a call that says nothing else
@@ -75,6 +61,13 @@ ctypedef struct rs_limiter:
     bint planned                    # the plan holds; with several rates or a window only
     int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned
     rs_plan plan
+
+cdef extern from *:
+    """
+    #include "slot.h"
+    static inline int64_t *rs_cost_of_slot(rs_slot *slot) { return (int64_t *)RS_SLOT_AT(slot, limiter.cost); }
+    """
+    int64_t *rs_cost_of_slot(rs_slot *) nogil
 
 # The memory of the two classes seen from C, where nothing may touch a reference count; checked at import.
 ctypedef struct rs_limiter_object:

@@ -72,32 +72,36 @@ cdef int64_t _ask(LimiterGate self, object function, const rs_request *request) 
     return TOKEN
 
 
-cdef void _tell(rs_slot *slot, uint32_t version, const int64_t *cost) noexcept nogil:
-    cdef rs_told *told = rs_told_new(slot)
-    slot.mark = 1
-    slot.amount = cost[0]
-    told.version = version
-    memcpy(told.cost, cost, sizeof(told.cost))
+cdef void _found(rs_slot *slot, int rates, uint32_t version, const int64_t *cost) noexcept nogil:
+    """Keep what the call costs for `admit`. Without memory for several rates it costs what every call does."""
+    slot.limiter.version = version
+    slot.limiter.cost = cost[0]
+    if rates > 1:
+        slot.limiter.claim = _claim(version, cost, 0)
+        slot.flags |= RS_TO_UNDO
 
 
 cdef void _ask_all(LimiterGate self, rs_slot *slot, const rs_request *request):
     """Ask every cost function there is, and keep what they say for `admit`."""
     cdef int64_t cost[RS_MOST_RATES]
     cdef uint32_t version
+    cdef int rates
     cdef tuple functions
     rs_lock_acquire(&self.lock)
     functions = self.functions
     version = self.limiter.version
+    rates = self.limiter.buckets.n
     memcpy(cost, self.limiter.cost, sizeof(cost))
     rs_lock_release(&self.lock)
     for i, function in enumerate(functions):
         if function is not None:
             cost[i] = _ask(self, function, request)
-    _tell(slot, version, cost)
+    _found(slot, rates, version, cost)
 
 
 cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    slot.mark = 0
+    slot.limiter.version = 0
+    slot.limiter.claim = NULL
     return _price(gate, slot, request) if _is_reservation(request) or _of(gate).variable else 0
 
 
@@ -106,10 +110,15 @@ cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_reques
     if _is_reservation(request):
         # Made before a change of configuration it means nothing: then the call costs what any call costs.
         if (<rs_amounts_object *>request.args[0]).version == _of(gate).version:
-            _tell(slot, _of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
+            _found(slot, _of(gate).buckets.n, _of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
     else:
         _ask_all(<LimiterGate><PyObject *>gate, slot, request)
     return 0
+
+
+cdef void _leave_unasked(rs_gate *gate, rs_slot *slot) noexcept:
+    """The call was refused, or let through in shadow."""
+    _drop_claim(slot)
 
 
 cdef int _pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
@@ -135,6 +144,7 @@ OPS.poll = _poll
 OPS.cancel = _cancel
 OPS.settle = _settle
 OPS.forget = _forget
+OPS.leave = _leave_unasked
 OPS.pristine = _pristine
 
 

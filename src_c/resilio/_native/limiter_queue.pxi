@@ -5,8 +5,7 @@ While somebody queues nobody else is admitted; the head alone has a timer for it
 serves all those who are due, in order, so that a head whose event loop is busy does not hold up the rest. A waiter's
 tokens are taken when it is granted, not before: one that leaves has taken none, and those behind it move up.
 
-What a call holds is in its slot: `generation` is its claim (0: none), `amount` the cost in the first rate, `mark` the
-version of the configuration. Between `prepare` and `admit` the mark tells that somebody said what the call costs.
+What a slot keeps is in slot.h. A claim is owned by the slot or by its waiter, never by both.
 """
 
 cdef inline rs_limiter *_of(rs_gate *gate) noexcept nogil:
@@ -17,19 +16,25 @@ cdef inline bint _is_reservation(const rs_request *request) noexcept nogil:
     return request.nargs == 1 and <void *>request.args[0].ob_type == _amounts_type
 
 
-cdef rs_claim *_claim(rs_limiter *m, const int64_t *cost, int64_t at_ns) noexcept nogil:
+cdef rs_claim *_claim(uint32_t version, const int64_t *cost, int64_t at_ns) noexcept nogil:
     cdef rs_claim *claim = <rs_claim *>malloc(sizeof(rs_claim))
     if claim != NULL:
-        claim.version = m.version
+        claim.version = version
         claim.plan_ns = at_ns
         memcpy(claim.cost, cost, sizeof(claim.cost))
     return claim
 
 
+cdef inline void _drop_claim(rs_slot *slot) noexcept nogil:
+    free(slot.limiter.claim)
+    slot.limiter.claim = NULL
+    slot.flags &= ~RS_TO_UNDO
+
+
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
 cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
-    return (<rs_claim *>waiter.claim).cost
+    return waiter.claim.cost
 
 
 cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
@@ -39,9 +44,9 @@ cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
 
 cdef int64_t _last_ns(rs_limiter *m, int i, rs_waiter *last) noexcept nogil:
     """When the last call up to *last* passes that takes tokens from window *i*."""
-    while last != NULL and (<rs_claim *>last.claim).cost[i] == 0:
+    while last != NULL and last.claim.cost[i] == 0:
         last = last.prev
-    return (<rs_claim *>last.claim).plan_ns if last != NULL else m.buckets.log[i].last_ns
+    return last.claim.plan_ns if last != NULL else m.buckets.log[i].last_ns
 
 
 cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
@@ -50,7 +55,7 @@ cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amou
     cdef int64_t paced_ns = rs_log_paced_at(log, _last_ns(m, i, last), amount)
     cdef rs_claim *claim
     while last != NULL:
-        claim = <rs_claim *>last.claim
+        claim = last.claim
         if amount + claim.cost[i] > log.limit:
             return max(paced_ns, claim.plan_ns + log.period_ns)
         amount += claim.cost[i]
@@ -73,7 +78,7 @@ cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
     cdef rs_claim *claim
     rs_plan_begin(&m.plan, &m.buckets, now_ns)
     while waiter != NULL:
-        claim = <rs_claim *>waiter.claim
+        claim = waiter.claim
         claim.plan_ns = _plan_next(m, waiter.prev, claim.cost, now_ns)
         rs_plan_add(&m.plan, claim.plan_ns, claim.cost)
         waiter = waiter.next
@@ -129,7 +134,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
         rs_queue_remove(&m.queue, waiter)
         if due:
             waiter.state = RS_WAITER_GRANTED
-            _granted(m, <rs_claim *>waiter.claim, now_ns)
+            _granted(m, waiter.claim, now_ns)
         else:
             waiter.state = RS_WAITER_REFUSED
             waiter.reason = RS_EXPIRED if expired else TOO_LATE
@@ -160,14 +165,25 @@ cdef void _leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns
 # ---- admission -------------------------------------------------------------------------------------------------------
 
 cdef inline const int64_t *_asked(rs_limiter *m, rs_slot *slot) noexcept nogil:
-    """What the call costs: as told by `prepare`, which marked the slot, or as every call."""
-    cdef rs_told *told
-    if slot.mark == 0:
+    """What the call costs: what `prepare` has found, or as every call."""
+    if slot.limiter.version == 0:
         return m.cost
     if m.buckets.n == 1:
-        return &slot.amount
-    told = rs_told_of(slot)
-    return &told.cost[0] if told != NULL and told.version == m.version else &m.cost[0]
+        return rs_cost_of_slot(slot)
+    if slot.limiter.claim != NULL and slot.limiter.claim.version == m.version:
+        return &slot.limiter.claim.cost[0]
+    return &m.cost[0]
+
+
+cdef rs_claim *_claim_of(rs_limiter *m, rs_slot *slot, const int64_t *cost, int64_t at_ns) noexcept nogil:
+    """The claim of a call that costs this: what `prepare` has left in the slot, or a new one; NULL without memory."""
+    cdef rs_claim *claim = slot.limiter.claim
+    if claim == NULL or cost != claim.cost:
+        return _claim(m.version, cost, at_ns)
+    slot.limiter.claim = NULL
+    slot.flags &= ~RS_TO_UNDO
+    claim.plan_ns = at_ns
+    return claim
 
 
 cdef int _refuse(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
@@ -196,11 +212,14 @@ cdef void _mark_shadow(const rs_request *request) noexcept nogil:
 
 cdef inline int _taken(rs_limiter *m, rs_slot *slot, const int64_t *cost) noexcept nogil:
     """The call has its tokens: remember them for its end."""
-    slot.generation = 0
+    cdef rs_claim *claim = NULL
+    cdef int64_t first = cost[0]
     if m.buckets.n > 1 and cost != m.cost:
-        slot.generation = <uint64_t>_claim(m, cost, slot.admitted_ns)
-    slot.amount = cost[0]
-    slot.mark = m.version
+        claim = _claim_of(m, slot, cost, slot.admitted_ns)
+    _drop_claim(slot)                       # of what is no longer configured
+    slot.limiter.claim = claim
+    slot.limiter.cost = first
+    slot.limiter.version = m.version
     return RS_ADMITTED
 
 
@@ -257,7 +276,7 @@ cdef int _refuse_paused(rs_limiter *m, const rs_request *request, const int64_t 
 
 cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
                   int64_t wait_ns, int64_t gives_up_ns, rs_refusal *refusal) noexcept nogil:
-    cdef rs_claim *claim = _claim(m, cost, now_ns + wait_ns)
+    cdef rs_claim *claim = _claim_of(m, slot, cost, now_ns + wait_ns)
     if claim == NULL:                       # no memory: no place to wait
         return _refuse(m, QUEUE_FULL, cost, now_ns, wait_ns, refusal)
     slot.wake_ns = claim.plan_ns
@@ -299,12 +318,11 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
                 rs_refusal *refusal) noexcept nogil:
     """A call like every other takes its tokens, where they are there and no call waits."""
     cdef rs_limiter *m = _of(gate)
-    if (slot.mark != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
+    if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
             or not rs_buckets_take_at_once(&m.buckets, now_ns, m.cost[0])):
         return _decide(gate, slot, request, now_ns, refusal)
-    slot.generation = 0
-    slot.amount = m.cost[0]
-    slot.mark = m.version
+    slot.limiter.cost = m.cost[0]
+    slot.limiter.version = m.version
     return RS_ADMITTED
 
 
@@ -321,8 +339,9 @@ cdef int _decide "rs_limiter_decide"(rs_gate *gate, rs_slot *slot, const rs_requ
 
 cdef inline void _collect(rs_slot *slot, rs_waiter *waiter) noexcept nogil:
     waiter.state = RS_WAITER_IDLE
-    slot.generation = <uint64_t>waiter.claim
-    slot.mark = (<rs_claim *>waiter.claim).version
+    _drop_claim(slot)
+    slot.limiter.claim = waiter.claim
+    slot.limiter.version = waiter.claim.version
     waiter.claim = NULL
 
 
@@ -361,14 +380,14 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
 
 cdef inline const int64_t *_held(rs_limiter *m, rs_slot *slot) noexcept nogil:
     """What the slot has taken, rate by rate."""
-    if slot.generation != 0:
-        return &(<rs_claim *>slot.generation).cost[0]
-    return &slot.amount if m.buckets.n == 1 else &m.cost[0]
+    if slot.limiter.claim != NULL:
+        return &slot.limiter.claim.cost[0]
+    return rs_cost_of_slot(slot) if m.buckets.n == 1 else &m.cost[0]
 
 
 cdef inline int64_t _taken_ns(rs_slot *slot) noexcept nogil:
     """When that was taken."""
-    return (<rs_claim *>slot.generation).plan_ns if slot.generation != 0 else slot.admitted_ns
+    return slot.limiter.claim.plan_ns if slot.limiter.claim != NULL else slot.admitted_ns
 
 
 cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost, int64_t taken_ns,
@@ -385,11 +404,11 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter = slot.waiter
     cdef rs_claim *claim
     if slot.state == RS_SLOT_HELD:
-        _refund(gate, m, slot.mark, _held(m, slot), _taken_ns(slot), now_ns)
-        free(<void *>slot.generation)
-        slot.generation = 0
+        _refund(gate, m, slot.limiter.version, _held(m, slot), _taken_ns(slot), now_ns)
+        free(slot.limiter.claim)
+        slot.limiter.claim = NULL
     elif waiter != NULL:
-        claim = <rs_claim *>waiter.claim
+        claim = waiter.claim
         if waiter.state == RS_WAITER_GRANTED:
             _refund(gate, m, claim.version, claim.cost, claim.plan_ns, now_ns)
         elif waiter.state == RS_WAITER_QUEUED:
@@ -400,9 +419,9 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
 
 
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
-    if slot.generation != 0:                # the callee was called: its tokens are spent
-        free(<void *>slot.generation)
-        slot.generation = 0
+    if slot.limiter.claim != NULL:          # the callee was called: its tokens are spent
+        free(slot.limiter.claim)
+        slot.limiter.claim = NULL
 
 
 cdef void _forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
@@ -428,16 +447,16 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
 cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *actual, int64_t now_ns) noexcept nogil:
     """The call that holds *slot* costs something else than was taken, in the rates of *mask*."""
     cdef rs_limiter *m = _of(gate)
-    cdef int64_t *held = &slot.amount
+    cdef int64_t *held = rs_cost_of_slot(slot)
     cdef int i
-    if slot.state != RS_SLOT_HELD or slot.mark != m.version:
+    if slot.state != RS_SLOT_HELD or slot.limiter.version != m.version:
         return
     if m.buckets.n > 1:
-        if slot.generation == 0:
-            slot.generation = <uint64_t>_claim(m, m.cost, slot.admitted_ns)
-        if slot.generation == 0:            # no memory to remember it: the estimate stays
+        if slot.limiter.claim == NULL:
+            slot.limiter.claim = _claim(m.version, m.cost, slot.admitted_ns)
+        if slot.limiter.claim == NULL:      # no memory to remember it: the estimate stays
             return
-        held = &(<rs_claim *>slot.generation).cost[0]
+        held = &slot.limiter.claim.cost[0]
     for i in range(m.buckets.n):
         if mask >> i & 1:
             rs_rate_debit(&m.buckets, i, now_ns, actual[i] - held[i])
@@ -500,7 +519,7 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
     cdef rs_claim *claim
     while waiter != NULL:
         following = waiter.next
-        claim = <rs_claim *>waiter.claim
+        claim = waiter.claim
         if other_units:
             memcpy(claim.cost, m.cost, sizeof(claim.cost))
         m.queue.amount += claim.cost[0] - waiter.amount

@@ -77,7 +77,6 @@ cdef extern from *:
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef uint64_t UNLIMITED = 2147483647
 cdef uint64_t ENOUGH = 20               # successes before their median says anything
-cdef uint64_t PAID_OUTSIDE = 1          # slot.generation: a retry around this call pays in for it; above: the slots before
 cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay")
 
 

@@ -6,7 +6,7 @@ None of it raises: where a retry cannot decide, what there is goes on.
 
 cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
     """Ask the retries around, innermost first, until one answers other than 0: of this run, and of those around it."""
-    cdef uint64_t before = 0 if slot == NULL else slot.generation >> 1
+    cdef uint64_t before = 0 if slot == NULL else slot.retry.before
     cdef int answer
     while before:
         slot -= 1
@@ -23,10 +23,10 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 
 
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    slot.generation = <uint64_t>slot.mark << 1
-    slot.amount = request.func != NULL  # of blocks, as of streams, their Tries know what an attempt takes
+    slot.retry.paid_outside = False
+    slot.retry.measures = request.func != NULL  # of blocks, as of streams, their Tries know what an attempt takes
     if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
-        slot.generation |= PAID_OUTSIDE
+        slot.retry.paid_outside = True
     return 0
 
 
@@ -40,9 +40,9 @@ cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
 cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
     """A success pays in, once for a call however many retries are around it."""
     cdef rs_budget_object *budget = (<rs_retry *>gate).budget
-    if outcome == RS_SUCCESS and slot.extra == NULL and slot.amount and slot.first_ns == 0:
+    if outcome == RS_SUCCESS and slot.extra == NULL and slot.retry.measures and slot.first_ns == 0:
         rs_pace_saw(&(<rs_retry *>gate).pace, latency)
-    if outcome == RS_SUCCESS and not slot.generation & PAID_OUTSIDE and budget != NULL:
+    if outcome == RS_SUCCESS and not slot.retry.paid_outside and budget != NULL:
         budget_acquire(&budget.lock)
         rs_budget_deposit(&budget.budget, now)
         budget_release(&budget.lock)

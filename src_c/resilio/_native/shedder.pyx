@@ -60,15 +60,16 @@ include "shedder_machine.pxi"
 cdef int _prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """Find the class, and the task, in the context: two loads while nobody has set one."""
     cdef int level = STANDARD
-    slot.generation = 0
-    slot.amount = 0
+    cdef uint64_t task = 0
+    slot.shedder.tenant = 0
     if api.priorities[0] != 0:
-        level = api.priority(&slot.generation)
+        level = api.priority(&task)
         if not CRITICAL <= level <= BACKGROUND:
             level = STANDARD
     if request.hedge and level < SHEDDABLE:
         level = SHEDDABLE
-    slot.mark = level
+    slot.shedder.task = task
+    slot.shedder.level = level
     return 0
 
 
@@ -103,9 +104,9 @@ cdef int _prepare_asking(rs_gate *gate, rs_slot *slot, const rs_request *request
     if task is not None:
         hash = _ask(task, request, &self.bad_tasks)
         if hash != 0:
-            slot.generation = hash
+            slot.shedder.task = hash
     if tenant is not None:
-        slot.amount = <int64_t>_ask(tenant, request, &self.bad_tenants)
+        slot.shedder.tenant = _ask(tenant, request, &self.bad_tenants)
     return 0
 
 

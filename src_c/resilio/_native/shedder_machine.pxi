@@ -4,9 +4,7 @@ The load shedder's permits and queue, part of shedder.pyx: all that runs with th
 shedding.h decides how many may wait, shed_queue.h who is next and who goes. As in a bulkhead a permit moves to a waiter
 when its turn comes, before it is woken: until it polls or is cancelled the permit counts as used.
 
-A slot keeps the class in the low byte of `mark` (above it, how many were in flight at its admission), the hash of the
-task in `generation`, that of the tenant in `amount` until the call has its place in the queue or a permit, and the
-place from then on. A waiter keeps its task in `claim`.
+What a slot keeps is in slot.h.
 """
 
 cdef inline rs_shedder *_of(rs_gate *gate) noexcept nogil:
@@ -44,14 +42,14 @@ cdef int64_t _find_place(rs_shedder *s, rs_slot *slot, int64_t now_ns) noexcept 
     """Where the call belongs in the queue; its task's hash is salted from here on."""
     cdef bint known = False
     cdef uint64_t order = NO_TASK
-    if slot.generation != 0:
-        order = _salted(s, slot.generation, now_ns)
+    if slot.shedder.task != 0:
+        order = _salted(s, slot.shedder.task, now_ns)
         order += order == 0
-        slot.generation = order
+        slot.shedder.task = order
         known = _is_known(s, order)
     if s.fair:
-        order = _salted(s, <uint64_t>slot.amount, now_ns)
-    return rs_shed_place(<int>slot.mark, rs_shed_rank(&s.queue, order, known))
+        order = _salted(s, slot.shedder.tenant, now_ns)
+    return rs_shed_place(<int>slot.shedder.level, rs_shed_rank(&s.queue, order, known))
 
 
 # ---- counting --------------------------------------------------------------------------------------------------------
@@ -113,14 +111,14 @@ cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t
     cdef int64_t limit
     if dropped and not rs_shed_lost(&s.state, latency_ns, rs_law_baseline(&s.law)):
         return
-    rs_law_learn(&s.law, latency_ns, slot.mark >> 8, dropped)
+    rs_law_learn(&s.law, latency_ns, slot.shedder.inflight, dropped)
     limit = <int64_t>s.law.limit
     if limit != s.limit:
         _set_limit(s, limit)
 
 
 cdef inline void _note_inflight(rs_shedder *s, rs_slot *slot) noexcept nogil:
-    slot.mark = (slot.mark & 0xff) | <uint32_t>s.used << 8
+    slot.shedder.inflight = <uint32_t>s.used
 
 
 cdef inline bint _is_first(rs_shedder *s, int level) noexcept nogil:
@@ -140,7 +138,7 @@ cdef inline void _charge(rs_shedder *s, int64_t place, int64_t ns) noexcept nogi
 
 
 cdef void _put_out(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int reason, int64_t now_ns) noexcept nogil:
-    cdef uint64_t task = <uintptr_t>waiter.claim
+    cdef uint64_t task = waiter.task
     rs_shed_remove(&s.queue, waiter)
     waiter.state = RS_WAITER_REFUSED
     waiter.reason = reason
@@ -189,7 +187,7 @@ cdef void _grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept nogil:
         waiter.state = RS_WAITER_GRANTED
         s.used += 1
         _charge(s, waiter.amount, quantum_ns)
-        _remember(s, <uintptr_t>waiter.claim)
+        _remember(s, waiter.task)
         rs_gate_wake(gate, waiter)
 
 
@@ -237,7 +235,7 @@ cdef int _shadow(rs_gate *gate, rs_slot *slot) noexcept nogil:
 cdef int _queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
     cdef int64_t room, place
-    cdef int level = slot.mark
+    cdef int level = slot.shedder.level
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _shadow(gate, slot)
@@ -247,19 +245,19 @@ cdef int _queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *r
     place = _find_place(s, slot, now_ns)
     if _is_hopeless(s, request, level, now_ns, refusal):
         if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # but for the wait it would have been in time
-            _shed(gate, s, place, HOPELESS, slot.generation, now_ns)
+            _shed(gate, s, place, HOPELESS, slot.shedder.task, now_ns)
         else:
             s.shed[level][HOPELESS] += 1
         return RS_REJECTED
     room = _room(s, request.deadline_ns != 0)
-    if slot.generation != 0 and _is_known(s, slot.generation):
+    if slot.shedder.task != 0 and _is_known(s, slot.shedder.task):
         room += RS_SHED_SHORT               # what is begun is worth a longer queue
     if s.queue.length >= room and not _make_room(gate, s, place, room, now_ns):
-        _shed(gate, s, place, QUEUE_FULL, slot.generation, now_ns)
+        _shed(gate, s, place, QUEUE_FULL, slot.shedder.task, now_ns)
         return _refuse(s, QUEUE_FULL, refusal)
-    waiter.claim = <void *><uintptr_t>slot.generation
+    waiter.task = slot.shedder.task
     waiter.deadline_ns = now_ns + rs_shed_patience_ns(&s.state, room, s.limit)
-    slot.amount = place
+    slot.shedder.place = place
     slot.wake_ns = waiter.deadline_ns
     rs_shed_push(&s.queue, waiter, place, now_ns)
     return RS_WAIT
@@ -269,15 +267,15 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
                 rs_refusal *refusal) noexcept nogil:
     cdef rs_shedder *s = _of(gate)
     cdef int64_t place = 0
-    if s.used >= s.most[slot.mark] or not _is_first(s, slot.mark):
+    if s.used >= s.most[slot.shedder.level] or not _is_first(s, slot.shedder.level):
         return _queue(gate, s, slot, request, now_ns, refusal)
     _arrived(gate, s, now_ns)
     s.used += 1
-    if slot.generation != 0 or s.fair:
+    if slot.shedder.task != 0 or s.fair:
         place = _find_place(s, slot, now_ns)
         _charge(s, place, <int64_t>rs_shed_usual_ns(&s.state) + 1)
-        _remember(s, slot.generation)
-    slot.amount = place
+        _remember(s, slot.shedder.task)
+    slot.shedder.place = place
     _note_inflight(s, slot)
     return RS_ADMITTED
 
@@ -294,7 +292,7 @@ cdef int _poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal
         if now_ns < waiter.deadline_ns:
             return RS_WAIT
         rs_shed_remove(&s.queue, waiter)
-        _shed(gate, s, waiter.amount, TOO_LATE, <uintptr_t>waiter.claim, now_ns)
+        _shed(gate, s, waiter.amount, TOO_LATE, waiter.task, now_ns)
         _refuse(s, TOO_LATE, refusal)
         refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
         refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
@@ -310,13 +308,13 @@ cdef void _cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_shedder *s = _of(gate)
     if slot.state == RS_SLOT_HELD:
         s.used -= 1
-        _charge(s, slot.amount, -<int64_t>rs_shed_usual_ns(&s.state))
+        _charge(s, slot.shedder.place, -<int64_t>rs_shed_usual_ns(&s.state))
     elif slot.waiter == NULL:               # a pass in shadow mode
         return
     elif slot.waiter.state == RS_WAITER_GRANTED:
         slot.waiter.state = RS_WAITER_IDLE
         s.used -= 1
-        _charge(s, slot.amount, -<int64_t>rs_shed_usual_ns(&s.state))
+        _charge(s, slot.waiter.amount, -<int64_t>rs_shed_usual_ns(&s.state))
     elif slot.waiter.state == RS_WAITER_QUEUED:
         rs_shed_remove(&s.queue, slot.waiter)
     _grant(gate, s, now_ns)
@@ -327,7 +325,7 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     cdef int64_t held_ns = now_ns - slot.admitted_ns
     s.used -= 1
     if s.fair:
-        _charge(s, slot.amount, held_ns - <int64_t>rs_shed_usual_ns(&s.state))
+        _charge(s, slot.shedder.place, held_ns - <int64_t>rs_shed_usual_ns(&s.state))
     if outcome != RS_IGNORED:
         rs_shed_learn(&s.state, held_ns, latency_ns if outcome == RS_SUCCESS else -1, now_ns)
         if s.learns:

@@ -37,7 +37,7 @@ cdef const rs_core_api *_core = <const rs_core_api *>PyCapsule_GetPointer(core._
 cdef object _ambient = _context.deadline
 
 cdef enum:
-    OURS = 1                                # in slot.mark: the call was interrupted by this stage
+    OURS = 1                                # in slot.timeout.ours: the call was interrupted by this stage
     OFTEN = 256                             # samples after which the quantile is asked for again, at the latest,
     SELDOM_NS = 100_000_000                 # or this time
     WINDOW = 1024                           # samples after which the older half is forgotten,
@@ -129,22 +129,22 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
 # ---- the timeout as a stage ------------------------------------------------------------------------------------------
 
 cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
-    slot.generation = _of(gate).total_ns
+    slot.timeout.total_ns = _of(gate).total_ns
     slot.wake_ns = _later(now_ns, _of(gate).total_ns)
-    slot.mark = 0
+    slot.timeout.ours = 0
     return RS_ADMITTED
 
 
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """Learn from successes, and from calls cut short as if they had taken as long as any may: they took longer."""
-    if slot.mark == OURS:
+    if slot.timeout.ours == OURS:
         _learn(_of(gate), _of(gate).ceiling_ns, now_ns)
     elif outcome == RS_SUCCESS:
         _learn(_of(gate), latency_ns, now_ns)
 
 
 cdef int _expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now_ns) noexcept:
-    slot.amount = now_ns
+    slot.timeout.expired_ns = now_ns
     return RS_TIMED_OUT
 
 
@@ -193,13 +193,13 @@ cdef bint _cut_says(rs_slot *slot, str question) noexcept:
 cdef int _ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
         if end.fired != RS_UNINTERRUPTED and _is_cancellation(end.error):
-            slot.mark = OURS
+            slot.timeout.ours = OURS
             if end.fired == RS_OUT_OF_TIME:
                 _replace(end, _out_of_time())
             else:
-                _replace(end, (<TimeoutGate>gate).timed_out(slot.amount, slot.generation / 1e9))
+                _replace(end, (<TimeoutGate>gate).timed_out(slot.timeout.expired_ns, slot.timeout.total_ns / 1e9))
         elif _cut_says(slot, "cancelled_caught"):
-            slot.mark = OURS
+            slot.timeout.ours = OURS
             end.outcome = RS_FAILURE
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point

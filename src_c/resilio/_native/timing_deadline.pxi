@@ -9,33 +9,32 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """
     Set the ambient deadline for what is inside, unless the one outside is nearer.
 
-    In the slot: the value set (generation) and the value before (amount), both owned by it before anything may fail; 0 if
-    there is none.
+    Of what the slot keeps, both are owned by it before anything may fail.
     """
     cdef int64_t allowed_ns = (<rs_deadline_object *>gate).allowed_ns, outer_ns
     cdef PyObject *before = NULL
-    slot.generation = slot.amount = 0
+    slot.deadline.value = slot.deadline.before = NULL
     slot.wake_ns = _later(_core.now_ns(), allowed_ns)
     outer_ns = _core.deadline_ns()
     if outer_ns <= slot.wake_ns:
         slot.wake_ns = outer_ns
         return 0
     PyContextVar_Get(_ambient, NULL, &before)
-    slot.amount = <int64_t>before
-    slot.resolved |= RS_TO_UNDO
+    slot.deadline.before = before
+    slot.flags |= RS_TO_UNDO
     value = _core.deadline(slot.wake_ns, allowed_ns, before)
     Py_INCREF(value)
-    slot.generation = <uint64_t><PyObject *>value
+    slot.deadline.value = <PyObject *>value
     _put(value)                             # if not, it holds for the call all the same, and tasks do not know it
     return 0
 
 
 cdef void _put_back(rs_gate *gate, rs_slot *slot) noexcept:
     """Undo `_set` where its value still stands: in another context than it was set in there is nothing to undo."""
-    cdef object value = _taken(<PyObject *>slot.generation), before = _taken(<PyObject *>slot.amount)
+    cdef object value = _taken(slot.deadline.value), before = _taken(slot.deadline.before)
     cdef PyObject *now = NULL
     cdef bint stands
-    slot.generation = slot.amount = 0
+    slot.deadline.value = slot.deadline.before = NULL
     if value is None:
         return
     PyContextVar_Get(_ambient, NULL, &now)
@@ -68,7 +67,7 @@ cdef int _let_in_quietly(
     rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why
 ) noexcept nogil:
     """What the call does in its own task learns of it without the context."""
-    slot.generation = slot.amount = 0
+    slot.deadline.value = slot.deadline.before = NULL
     slot.wake_ns = _later(now_ns, (<rs_deadline_object *>gate).allowed_ns)
     return RS_ADMITTED
 

@@ -127,8 +127,8 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     rs_slot *slot = &run->slots[at];
     rs_gate *gate = slot->gate;
     const rs_gate_ops *ops = gate->ops;
-    slot->mark = (uint32_t)(at - run->base);
-    slot->amount = run->deadline_ns;
+    slot->strategy.before = (uint32_t)(at - run->base);
+    slot->strategy.deadline_ns = run->deadline_ns;
     if (ops->prepare)
         ops->prepare(gate, slot, request);
     slot->state = RS_SLOT_HELD;
@@ -167,11 +167,11 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         rs_gate *gate = pipe->gate[i];
         rs_slot *slot = &run->slots[i];
         const rs_gate_ops *ops = gate->ops;
-        slot->resolved = 0;
+        slot->flags = 0;
         if (RS_UNLIKELY(ops->resolve != NULL)) {
             gate = ops->resolve(gate, request, i > run->base ? run->slots[i - 1].gate : NULL);
             ops = gate->ops;
-            slot->resolved = RS_RESOLVED;
+            slot->flags = RS_RESOLVED;
         }
         slot->gate = gate;
         slot->waiter = NULL;
@@ -239,11 +239,11 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
             gate->counters.inflight--;
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
-            uint8_t resolved = slot->resolved;      /* the gate is still to be asked for its refusal */
+            uint8_t flags = slot->flags;      /* the gate is still to be asked for its refusal */
             run->cursor = (int16_t)i;
-            slot->resolved = 0;
+            slot->flags = 0;
             rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
-            slot->resolved = resolved;
+            slot->flags = flags;
             rs_gate_deliver(gate, NULL, 0);
             if (gate->listening & RS_LISTEN_REJECTED)
                 rs_tell_rejected(gate, why);

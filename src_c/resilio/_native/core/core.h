@@ -364,7 +364,7 @@ static inline int rs_is_awaitable(PyObject *object)
 void rs_slot_leave_slowly(rs_slot *slot);
 static inline void rs_slot_leave(rs_slot *slot)
 {
-    if (RS_UNLIKELY(((uintptr_t)slot->extra | slot->resolved) != 0))
+    if (RS_UNLIKELY(((uintptr_t)slot->extra | slot->flags) != 0))
         rs_slot_leave_slowly(slot);
 }
 

@@ -95,7 +95,7 @@ static int label_of(const rs_run *run, int stage)
 /* Without an outcome; but a gate may draw its conclusions from callers who all leave. */
 static int ignored_as_left(rs_slot *slot)
 {
-    slot->resolved |= RS_LEFT;
+    slot->flags |= RS_LEFT;
     return RS_IGNORED;
 }
 

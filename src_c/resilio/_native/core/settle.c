@@ -4,14 +4,15 @@
 void rs_slot_leave_slowly(rs_slot *slot)
 {
     PyObject *type, *value, *traceback, *extra = slot->extra;
-    const rs_strategy_ops *strategy = slot->gate->ops->strategy;
+    const rs_gate_ops *ops = slot->gate->ops;
+    void (*leave)(rs_gate *, rs_slot *) = ops->strategy ? ops->strategy->leave : ops->leave;
     PyErr_Fetch(&type, &value, &traceback);
-    if ((extra || slot->resolved & RS_TO_UNDO) && strategy && strategy->leave)
-        strategy->leave(slot->gate, slot);
+    if ((extra || slot->flags & RS_TO_UNDO) && leave)
+        leave(slot->gate, slot);
     slot->extra = NULL;
     Py_XDECREF(extra);
-    int owned = slot->resolved & RS_RESOLVED;
-    slot->resolved = 0;
+    int owned = slot->flags & RS_RESOLVED;
+    slot->flags = 0;
     if (owned)
         Py_DECREF((PyObject *)slot->gate);
     PyErr_Restore(type, value, traceback);

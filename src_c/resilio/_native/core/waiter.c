@@ -106,7 +106,7 @@ void rs_waiter_leave(rs_waiter *self, int64_t waited_ns)
 /* Its loop is closed: leave the queue for the call, or pass on the permit that was granted to it. Lock held. */
 static void cancel_lost(rs_waiter *self, rs_gate *gate, int64_t now)
 {
-    rs_slot slot = {.gate = gate, .waiter = self, .amount = self->amount, .state = RS_SLOT_WAITING};
+    rs_slot slot = {.gate = gate, .waiter = self, .state = RS_SLOT_WAITING};
     rs_waiter_leave(self, now - self->enqueued_ns);
     gate->counters.cancelled++;
     gate->ops->cancel(gate, &slot, now);

@@ -1,0 +1,109 @@
+/* A slot: what one call holds of one gate.
+ *
+ * Core owns all of it but one union, in which the gate remembers what it has to know when the call ends. Each kind of gate has a
+ * member of its own there. What a member holds before `admit` has set it is not defined, but for what `prepare` or core has set.
+ */
+#ifndef RS_SLOT_H
+#define RS_SLOT_H
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct rs_gate rs_gate;
+typedef struct rs_waiter rs_waiter;
+struct rs_claim;
+
+/* What a slot is to its gate. Core sets HELD, WAITING and EMPTY; a gate sets SHADOW on its own. */
+typedef enum {
+    RS_SLOT_EMPTY = 0,
+    RS_SLOT_WAITING = 1,
+    RS_SLOT_HELD = 2,
+    RS_SLOT_SHADOW = 3              /* enforcement would have refused: passes, holds nothing, teaches nothing */
+} rs_slot_state;
+
+/* 20 bytes, so that `state` shares a word with the last four: each slot is part of every call. Every member lies at a multiple of
+   its own size all the same. A pointer to a member of eight bytes is made by RS_SLOT_AT, since the compiler cannot know that. */
+#define RS_OF_SLOT __attribute__((packed, aligned(4)))
+#define RS_SLOT_AT(slot, member) ((void *)((char *)(slot) + offsetof(rs_slot, member)))
+
+typedef struct rs_slot {
+    rs_gate *gate;                  /* whose slot it is; set by core */
+    union {
+        struct RS_OF_SLOT rs_of_breaker {
+            uint64_t generation;    /* of the breaker at admission: a result of an older one is dropped */
+            int64_t followed;       /* the half-period in which a call began that is followed (throttle.h), or 0 */
+            uint32_t number;        /* of a probe its lease, else that of the call; 0: let through in shadow */
+        } breaker;
+        struct RS_OF_SLOT rs_of_bulkhead {
+            int64_t weight;         /* permits taken, or to take */
+        } bulkhead;
+        struct RS_OF_SLOT rs_of_limiter {
+            struct rs_claim *claim; /* the cost in all rates, owned; NULL: `cost`, or that of every call */
+            int64_t cost;           /* in the first rate */
+            uint32_t version;       /* of the configuration; before `admit` 0: it costs what every call does */
+        } limiter;
+        struct RS_OF_SLOT rs_of_adaptive {
+            uint64_t generation;    /* of what was learned */
+            int64_t inflight;       /* calls when this one was admitted */
+            uint32_t flags;
+        } adaptive;
+        struct RS_OF_SLOT rs_of_shedder {
+            uint64_t task;          /* its hash, salted once the call has a place; 0: none */
+            union {
+                uint64_t tenant;    /* its hash, until the call has a place in the queue or a permit */
+                int64_t place;      /* from then on */
+            };
+            uint32_t level : 8;     /* its class */
+            uint32_t inflight : 24; /* calls when this one was admitted */
+        } shedder;
+        struct RS_OF_SLOT rs_of_custom {
+            PyObject *call;         /* owned, from `admit` on; NULL: none */
+        } custom;
+        struct RS_OF_SLOT rs_of_strategy {         /* of every strategy before `prepare`; set by core */
+            int64_t deadline_ns;    /* of what is inside, or RS_NEVER */
+            uint32_t before;        /* slots of this run before it */
+        } strategy;
+        struct RS_OF_SLOT rs_of_retry {
+            int64_t deadline_ns;    /* as of every strategy */
+            uint32_t before;        /* as of every strategy */
+            uint8_t paid_outside;   /* a retry around this one pays in for the call */
+            uint8_t measures;       /* a success says how long an attempt takes */
+        } retry;
+        struct RS_OF_SLOT rs_of_hedge {
+            int64_t deadline_ns;    /* as of every strategy */
+            uint32_t before;        /* as of every strategy */
+            uint8_t raced;          /* the call has a copy of its caller's context, so that it may be copied itself */
+            uint8_t judged;         /* what the primary did was learned, or is learned by the race that runs it */
+        } hedge;
+        struct RS_OF_SLOT rs_of_timeout {
+            int64_t total_ns;       /* allowed to this call */
+            int64_t expired_ns;     /* when it was interrupted */
+            uint32_t ours;          /* it was interrupted by this stage */
+        } timeout;
+        struct RS_OF_SLOT rs_of_deadline {
+            PyObject *value;        /* the ambient deadline that was set, owned; NULL: none */
+            PyObject *before;       /* the one before it, owned; NULL: none */
+        } deadline;
+        struct RS_OF_SLOT rs_of_fallback {
+            union {
+                int64_t deadline_ns;        /* as of every strategy */
+                PyObject *one_shot;         /* of a stream: the argument that cannot be used again, borrowed */
+            };
+            uint32_t before;        /* as of every strategy; RS_OF_STREAM: the union is `one_shot` */
+        } fallback;
+    };
+    uint8_t state;                  /* rs_slot_state */
+    uint8_t flags;                  /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT; 0 before `prepare` unless resolved */
+    int64_t admitted_ns;            /* set by core */
+    int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
+    int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
+    rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
+    PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
+} rs_slot;
+#define RS_RESOLVED 1u              /* `gate` was found for this call by `resolve`, and is owned; set by core */
+#define RS_TO_UNDO 2u               /* `leave` is to be called though `extra` is NULL; set by `prepare`, taken back by a gate's `admit` */
+#define RS_LEFT 4u                  /* it is ignored because its caller waits no longer: cancelled from outside, or out of time; set by core */
+#define RS_OF_STREAM UINT32_MAX
+
+_Static_assert(sizeof(void *) != 8 || sizeof(rs_slot) == 72, "a slot is nine words");
+#endif
