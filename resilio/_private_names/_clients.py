@@ -54,13 +54,6 @@ def _aiohttp(found: Any) -> bool:
     )
 
 
-def _grpc(found: Any) -> bool:
-    channel, call = found._channel._BaseMultiCallable, found._call.Call
-    return all(
-        name in kind.__init__.__code__.co_names for kind, name in ((channel, "_interceptors"), (call, "_cython_call"))
-    )
-
-
 CLIENTS = (
     Private(
         name="`_transport` and `_mounts` of a client of httpx",
@@ -139,16 +132,6 @@ CLIENTS = (
         check="at each cancellation",
         otherwise="aiohttp's own total timeout counts as a cancellation, which says nothing of the server",
         state=attribute("aiohttp.connector", "BaseConnector._wait_for_available_connection"),
-    ),
-    Private(
-        name="`_cython_call` of a call; `_interceptors` of what makes calls",
-        of="grpc",
-        words=("_cython_call", "_interceptors"),
-        where=("src_c/resilio/_native/core/direct.c", "resilio/integrations/_grpc_direct.py"),
-        versions="grpcio 1.62 to 1.85",
-        check="at each call, when a method is made",
-        otherwise="the call's own methods; calls pass all interceptors",
-        state=of_module("grpc.aio", _grpc),
     ),
     Private(
         name="`_proxy_writes_as_request_iterator`, a generator; `_context` of a servicer's context",

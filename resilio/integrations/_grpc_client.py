@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio._native import core
-from resilio._native.core import Asked, seconds_left
+from resilio._native.core import seconds_left
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
-from resilio.integrations._body import settle, tell, untold
 from resilio.integrations._exchange import Exchange
 from resilio.integrations._grpc_calls import (
     Messages,
@@ -21,7 +20,6 @@ from resilio.integrations._grpc_calls import (
     ended_with,
 )
 from resilio.integrations._grpc_errors import in_terms, status_of
-from resilio.integrations._grpc_handed_over import Begun, Continued
 from resilio.integrations._grpc_lib import Code, aio
 from resilio.integrations._grpc_relay import detour
 from resilio.integrations._replay import Once, Spent
@@ -32,7 +30,6 @@ __all__ = [
     "Outgoing",
     "StreamStreamGuard",
     "StreamUnaryGuard",
-    "Unary",
     "UnaryStreamGuard",
     "UnaryUnaryGuard",
 ]
@@ -41,7 +38,7 @@ Continuation = Callable[[Any, Any], Any]
 _phase = core.phase
 
 
-class Outgoing(Asked):
+class Outgoing:
     """
     A call as key, cost and weight functions see it.
 
@@ -49,27 +46,18 @@ class Outgoing(Asked):
         method: Its full name, "/package.Service/Method".
 
         request: The message; the iterator of messages where they are streamed.
+
+        details: The `grpc.aio.ClientCallDetails`.
     """
 
-    __slots__ = ("_details",)
-
-    _details: Any
+    __slots__ = ("details", "method", "request")
 
     def __init__(self, details: Any, request: Any) -> None:
         """Show a call."""
         method = details.method
-        self.method = method.decode() if isinstance(method, bytes) else method
+        self.method: str = method.decode() if isinstance(method, bytes) else method
         self.request = request
-        self._details = details
-
-    @property
-    def details(self) -> Any:
-        """The `grpc.aio.ClientCallDetails`."""
-        if not hasattr(self, "_details"):  # it was made natively
-            said = self.options
-            names = ("timeout", "metadata", "credentials", "wait_for_ready")
-            self._details = aio.ClientCallDetails(self.method.encode(), *(said.get(name) for name in names))
-        return self._details
+        self.details = details
 
 
 class Guarded:
@@ -94,20 +82,6 @@ class Guarded:
             return None
         return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
 
-    def blame(self, error: BaseException, *, out_of_time: bool = False) -> BaseException | Outcome:
-        """
-        Return what an error says of the service: an outcome, or what gates judge, itself or another.
-
-        Args:
-            error: What a call has ended with.
-
-            out_of_time: Whether it had no more time than the ambient deadline left.
-        """
-        if out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
-            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
-        outcome = self.outcome(error)
-        return error if outcome is None else outcome
-
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
         """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
         way, safe = self.way, self.replay_safe
@@ -119,29 +93,29 @@ class Guarded:
 class _Call(Exchange):
     """One call, which may be made several times."""
 
-    __slots__ = ("_asked", "_details", "_guarded", "_out_of_time", "_request")
+    __slots__ = ("_continuation", "_details", "_guarded", "_out_of_time", "_request")
 
-    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation | None, details: Any) -> None:
+    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation, details: Any) -> None:
         self._guarded = guarded
-        self._asked = continuation
+        self._continuation = continuation
         self._details = details
         self._request = request
         self._out_of_time = False
 
     async def begin(self, shown: Any, request: Any) -> Any:
-        """Have the interceptors' continuation make the call once."""
+        """Make the call once, by the interceptor's continuation."""
         _phase("first_byte")
-        details, asked = self._details, self._asked
-        limit = self.in_time(details.timeout)
+        details = self._details
+        limit = self._limit(details.timeout)
         if limit is not details.timeout:
             details = aio.ClientCallDetails(
                 details.method, limit, details.metadata, details.credentials, details.wait_for_ready
             )
         if isinstance(shown, Once):
             shown.sent()
-        return None if asked is None else await asked(details, request)
+        return await self._continuation(details, request)
 
-    def in_time(self, timeout: float | None) -> float | None:
+    def _limit(self, timeout: float | None) -> float | None:
         """Return the seconds that a try gets: no more than the ambient deadline has left."""
         left = seconds_left()
         if left is None or (timeout is not None and left >= timeout):
@@ -150,29 +124,29 @@ class _Call(Exchange):
         return left
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
-        return self._guarded.blame(error, out_of_time=self._out_of_time)
+        if self._out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
+            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
+        outcome = self._guarded.outcome(error)
+        return error if outcome is None else outcome
 
     def told(self, error: BaseException) -> BaseException:
         told: BaseException = in_terms(error) if isinstance(error, ResilienceError) else error
         return told
 
 
-class Unary(_Call):
+class _Unary(_Call):
     """A call with one message each way: it is over when its attempt is."""
 
-    __slots__ = ("answers",)
+    __slots__ = ("_answers",)
 
-    def __init__(
-        self, guarded: Guarded, request: Any, continuation: Continuation | None = None, details: Any = None
-    ) -> None:
-        """Begin without answers; the last two are those that an interceptor gets."""
+    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation, details: Any) -> None:
         super().__init__(guarded, request, continuation, details)
-        self.answers: list[tuple[Any, Any]] = []
+        self._answers: list[tuple[Any, Any]] = []
 
     async def attempt(self, shown: Any) -> Any:
         call = await self.begin(shown, self._request)
         response = await call
-        self.answers.append((response, call))
+        self._answers.append((response, call))
         return response
 
     def close(self, answer: Any) -> None:
@@ -180,7 +154,7 @@ class Unary(_Call):
 
     def call_of(self, response: Any) -> Any:
         """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
-        return next((call for answer, call in self.answers if answer is response), response)
+        return next((call for answer, call in self._answers if answer is response), response)
 
 
 class _Stream(_Call):
@@ -287,33 +261,11 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
 
     async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
-        guarded, begun = self.guarded, None
-        if type(request) is Continued:
-            return await request.go_on()
-        if type(request) is Begun:
-            begun, request = request, request.request
-        exchange = Unary(guarded, request, continuation, client_call_details)
+        guarded = self.guarded
+        exchange = _Unary(guarded, request, continuation, client_call_details)
         outgoing = Outgoing(client_call_details, request)
-        if begun is None and (guarded.way.acquire is None or core.current() is not None):
-            return exchange.call_of(await exchange.through(guarded.way, guarded.shown(outgoing, streams=False)))
-        try:
-            return await self._admitted(exchange, guarded.way.acquire if begun is None else begun.acquire, outgoing)
-        except ResilienceError as error:
-            raise in_terms(error) from error.__cause__
-
-    async def _admitted(self, exchange: Unary, acquire: Any, outgoing: Outgoing) -> Any:
-        """Make a call that only has to be admitted: the short way for what most policies are."""
-        if untold():
-            tell()
-        permit = await acquire(outgoing)
-        try:
-            call = await exchange.begin(outgoing, outgoing.request)
-            response = await call
-        except BaseException as error:
-            settle(permit, error, exchange.blame(error))
-            raise
-        permit.returned(response)
-        return call
+        response = await exchange.through(guarded.way, guarded.shown(outgoing, streams=False))
+        return exchange.call_of(response)
 
 
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]

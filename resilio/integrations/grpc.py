@@ -9,7 +9,7 @@ What it is not: grpcio's own retries (service config), which happen inside of on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from resilio._config import refuse
 from resilio._config import seconds as checked_seconds
@@ -23,7 +23,6 @@ from resilio.integrations._grpc_client import (
     UnaryStreamGuard,
     UnaryUnaryGuard,
 )
-from resilio.integrations._grpc_direct import DirectChannel
 from resilio.integrations._grpc_errors import (
     FAILING,
     BulkheadFullError,
@@ -57,14 +56,12 @@ __all__ = [
     "OverloadedError",
     "RateLimitedError",
     "RejectedError",
-    "direct",
     "interceptors",
     "method",
     "preset",
     "server_interceptor",
 ]
 
-C = TypeVar("C")
 HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
 """What is asked to learn whether the server lives, and what it offers: no overload may stop the answer."""
 
@@ -110,23 +107,6 @@ def interceptors(
     refuse_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]
-
-
-def direct(channel: C) -> C:
-    """
-    Return a channel whose calls with one message each way take a shorter way: `direct(insecure_channel(...))`.
-
-    Much of what a policy costs as an interceptor is the task that grpcio gives a call with interceptors, whatever they
-    do. With gates alone the call that is returned is grpcio's. With strategies it stands for one: the first try is made
-    at once, and only when that does not end well, or a timeout or a hedge is due, a call with interceptors goes on with
-    it. What waits for admission or is refused, calls of other kinds or within a deadline, and gates with a `failed_if`
-    go the way of the interceptors.
-
-    Args:
-        channel: A `grpc.aio.Channel` made with `interceptors=interceptors(policy)`; with others as well, all calls go
-            their way. To type checkers what is returned is a channel of the same type, where they know one.
-    """
-    return cast("C", DirectChannel(channel))
 
 
 def server_interceptor(

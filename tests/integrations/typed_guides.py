@@ -6,7 +6,7 @@ Each client and framework has types of its own, and each must take what is made 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import httpx2
@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Scope
 
 from resilio import circuit_breaker, keyed, load_shed, pipeline, rate_limit, standard
 from resilio.integrations import asgi, wsgi
-from resilio.integrations.grpc import direct
 from resilio.integrations.httpx import AsyncTransport, Transport, guard_client, host
 
 # ---- clients ---------------------------------------------------------------------------------------------------------
@@ -31,21 +30,6 @@ older_async = httpx.AsyncClient(transport=AsyncTransport(invoices, httpx.AsyncHT
 newer = httpx2.Client(transport=Transport(invoices, client=httpx2, on_reject="respond"))
 older = httpx.Client(mounts={"https://": Transport(invoices, client=httpx, send_deadline=True)})
 guarded: httpx2.Client = guard_client(httpx2.Client(), per_host, replay_safe=False)
-
-
-class Channel(Protocol):
-    """A channel of grpc.aio: grpcio has no types, its stubs have, and there `direct` must not lose them."""
-
-    async def channel_ready(self) -> None: ...
-
-
-def insecure_channel(target: str) -> Channel:
-    raise NotImplementedError
-
-
-users = direct(insecure_channel("users:50051"))
-kept: Channel = users
-lost: int = users  # type: ignore[assignment]
 
 # ---- servers ---------------------------------------------------------------------------------------------------------
 

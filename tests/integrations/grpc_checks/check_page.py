@@ -45,4 +45,4 @@ def test_the_page_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, capsy
         server.join()
         loop.close()
         registry.clear()
-    assert capsys.readouterr().out == "b'ada'\n" * 2
+    assert capsys.readouterr().out == "b'ada'\n"

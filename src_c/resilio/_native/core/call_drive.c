@@ -102,42 +102,6 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
     return rs_call_after(self, send_inner(self, value, result), result);
 }
 
-/* Begin it without driving what its function has returned: whoever did that sees to it. 1: the function has been called, and was
-   answered by something to await. 0: the call is to be awaited. -1 with an exception: it has raised that, or returned what a
-   StopIteration carries. */
-int rs_call_begin(CallObject *self)
-{
-    PyObject *result = NULL;
-    if (self->state != CREATED || self->running) {
-        PyErr_SetString(PyExc_RuntimeError, "this call has been begun");
-        return -1;
-    }
-    PySendResult started = start(self, &result);
-    if (started == PYGEN_RETURN)
-        rs_call_raise_stop(result);
-    return started == PYGEN_NEXT ? self->state == RUNNING && self->run.n == self->pipe->n && self->run.attempt == 0 : -1;
-}
-
-/* What its function has returned has ended well, as whoever has begun the call says, and nobody need look at what it gave: so has
-   the call. 0: somebody must, the call is to be awaited. */
-int rs_call_has_succeeded(CallObject *self)
-{
-    rs_run *run = &self->run;
-    if (self->running || self->state != RUNNING || run->verdict >= 0 || run->interrupt || run->epoch != rs_epoch || run->n != self->pipe->n)
-        return 0;
-    for (int i = run->base; i < run->n; i++)
-        if (rs_judges_values(run->pipe, run->slots[i].gate) || run->slots[i].extra)
-            return 0;
-    PyObject *result = NULL;
-    self->running = 1;
-    Py_CLEAR(self->inner);              /* nobody has driven it */
-    PySendResult sent = rs_call_ended(self, Py_NewRef(Py_None), &result);
-    if (RS_UNLIKELY(sent == PYGEN_ERROR))
-        PyErr_WriteUnraisable(NULL);
-    Py_XDECREF(result);
-    return 1;
-}
-
 /* The gate at the cursor has said WAIT before there was this call. */
 PySendResult rs_call_wait(CallObject *self, PyObject **result)
 {

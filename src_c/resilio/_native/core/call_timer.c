@@ -32,13 +32,6 @@ static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
     return earliest;
 }
 
-/* When the first of its strategies has something to do, RS_NEVER if none has. */
-int64_t rs_call_due(const CallObject *self)
-{
-    int stage;
-    return self->run.place == RS_ON_ASYNCIO && self->pipe->timed ? earliest_wake(self, RS_NEVER, &stage) : RS_NEVER;
-}
-
 /* The task that the running loop is stepping. Owned; NULL with an exception.
    Before 3.12 `current_task` is Python: the dict that it reads is read here. Later it is C, and since 3.14 that dict is empty. */
 static PyObject *task_of(PyObject *loop)

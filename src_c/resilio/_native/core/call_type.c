@@ -136,12 +136,6 @@ static PyObject *call_interrupt(CallObject *self, PyObject *args)
 
 static PyObject *call_context(CallObject *self, PyObject *unused) { return Py_NewRef(self->context ? self->context : Py_None); }
 
-static PyObject *call_begin(CallObject *self, PyObject *unused)
-{
-    int begun = rs_call_begin(self);
-    return begun < 0 ? NULL : PyBool_FromLong(begun);
-}
-
 static PyObject *call_ending(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_ending(self)); }
 
 /* ---- what a coroutine shows --------------------------------------------------------------------------------- */
@@ -216,12 +210,6 @@ static PyMethodDef call_methods[] = {
      "interruption of its task is under way."},
     {"_context", (PyCFunction)call_context, METH_NOARGS,
      "_context($self, /)\n--\n\nThe context of the task that it suspends, or None while it has not suspended."},
-    {"_begin", (PyCFunction)call_begin, METH_NOARGS,
-     "_begin($self, /)\n--\n\nBegin it, but do not drive what its function gives: True, if that was called and gave something to await;\n"
-     "False: await the call."},
-    {"_watch", (PyCFunction)(void (*)(void))rs_call_watch, METH_FASTCALL,
-     "_watch($self, made, ended, /)\n--\n\nHave `ended(how, made)` called once: when what the function gave, a call of grpcio's, has ended,\n"
-     "True if so has this; or by None, when a strategy has something to do. Unless it is True, await the call."},
     {"_ending", (PyCFunction)call_ending, METH_NOARGS,
      "_ending($self, /)\n--\n\nWhether it is interrupted, or somebody else has had its task cancelled since it first suspended."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},

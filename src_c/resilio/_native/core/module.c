@@ -181,7 +181,7 @@ static int exec_module(PyObject *module)
             return -1;
     if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
         || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_admission_add(module) < 0
-        || rs_direct_add(module) < 0 || rs_held_add(module) < 0 || rs_watch_add() < 0)
+        || rs_held_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

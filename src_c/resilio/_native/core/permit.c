@@ -253,17 +253,6 @@ int rs_has_news(unsigned *seen, PyObject *news)
     return told;
 }
 
-PyObject *rs_permit_succeed(PyObject *permit) { return rs_permit_settle((PermitObject *)permit, RS_SUCCESS); }
-
-/* What it was for could not be begun. Keeps no exception of its own. */
-void rs_permit_drop_unused(PyObject *permit)
-{
-    PyObject *done = rs_permit_settle((PermitObject *)permit, RS_IGNORED);
-    if (done == NULL)
-        PyErr_Clear();
-    Py_XDECREF(done);
-}
-
 int rs_permit_answered(PyObject *permit, PyObject *answer)
 {
     if (!Py_IS_TYPE(permit, &rs_PermitType)) {
