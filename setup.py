@@ -72,7 +72,6 @@ EXTENSIONS = [
     native("custom", [f"{NATIVE}/custom.pyx"]),
     native("exchange", [f"{NATIVE}/exchange.pyx"]),
     native("fallback", [f"{NATIVE}/fallback.pyx"]),
-    native("gateway", [f"{NATIVE}/gateway.pyx"]),
     native("hedge", [f"{NATIVE}/hedge.pyx"]),
     native("keyed", [f"{NATIVE}/keyed.pyx"]),
     native("laws", [f"{NATIVE}/laws.pyx"]),

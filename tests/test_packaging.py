@@ -28,7 +28,6 @@ NATIVE = (
     "custom",
     "exchange",
     "fallback",
-    "gateway",
     "hedge",
     "keyed",
     "laws",

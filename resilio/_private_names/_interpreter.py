@@ -141,7 +141,7 @@ INTERPRETER = (
         of="Cython",
         words=("tp_iternext", "am_send", "tp_call", "am_anext", "tp_finalize"),
         where=tuple(
-            f"src_c/resilio/_native/{name}" for name in ("exchange.pyx", "gateway.pyx", "body_http.pxi", "body_raw.pxi")
+            f"src_c/resilio/_native/{name}" for name in ("exchange.pyx", "body_http.pxi", "body_raw.pxi")
         ),
         versions="Cython 3.3",
         check="when the library is compiled: fields of the type that the C API documents",

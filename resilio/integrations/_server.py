@@ -8,7 +8,7 @@ tenants, tasks, weights and costs are functions of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -28,7 +28,10 @@ from resilio.integrations._wire import (
     retry_after_header,
 )
 
-__all__ = ["EXEMPT", "REFUSALS", "TENANT", "Answer", "Said", "Server", "checked_policy", "tenant_of"]
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+
+__all__ = ["EXEMPT", "REFUSALS", "TENANT", "Answer", "Said", "Server", "checked_policy", "settle", "tenant_of"]
 
 EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
 """What is asked to learn whether the server lives: no overload may stop the answer. Paths that are given are added."""
@@ -72,6 +75,16 @@ def tenant_of(request: Mapping[str, Any]) -> str | None:
     """
     tenant: str | None = request.get(TENANT)
     return tenant
+
+
+def settle(permit: Permit, status: int) -> None:
+    """End a permit as the status says: a fault of the server is a failure, a fault of the client is neither."""
+    if status < 400:
+        permit.success()
+    elif status < 500:
+        permit.ignore()
+    else:
+        permit.failure()
 
 
 def checked_policy(policy: object) -> Policy[Any]:
@@ -192,12 +205,13 @@ class Server:
 
             mounted: Where the app is mounted, which the path begins with: a path without that counts as well.
         """
-        if self._names(path) or (mounted and self._names(path.removeprefix(mounted.rstrip("/")))):
+        if path in self.paths or (self.prefixes and path.startswith(self.prefixes)):
             return True
+        if mounted:
+            inside = path.removeprefix(mounted.rstrip("/"))
+            if inside in self.paths or (self.prefixes and inside.startswith(self.prefixes)):
+                return True
         return self.exempts is not None and bool(self.exempts(request))
-
-    def _names(self, path: str) -> bool:
-        return path in self.paths or bool(self.prefixes and path.startswith(self.prefixes))
 
     def said(self, request: Any, values: Mapping[str, Any]) -> Said:
         """

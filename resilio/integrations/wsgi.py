@@ -13,21 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
-from http import HTTPStatus
 from typing import Any
 
 from resilio import _context
 from resilio._native import clock
-from resilio._native.core import AmbientDeadline, AmbientPriority, Permit, ambient_deadline
-from resilio._native.gateway import Gateway
+from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import CLASSES
 from resilio._types import Time
-from resilio.integrations import _body
-from resilio.integrations._server import REFUSALS, TENANT, Respond, Said, Server, tenant_of
+from resilio.integrations._body import tell, untold
+from resilio.integrations._server import TENANT, Respond, Said, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
-from resilio.integrations._wsgi_exchange import Exchange, TimedExchange, around
+from resilio.integrations._wsgi_exchange import RequestContext, TimedRequestContext, around
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
@@ -36,7 +34,7 @@ StartResponse = Callable[..., Any]
 App = Callable[[Any, Any], Iterable[bytes]]  # each framework has types of its own for the two, which do not mix
 
 
-class Middleware(Gateway):
+class Middleware:
     """
     A WSGI app around another: each request is admitted by the policy or answered at once; see the module.
 
@@ -94,72 +92,50 @@ class Middleware(Gateway):
             ValueError: An option out of range.
         """
         options = {**locals(), "enforce_deadline": False}  # the first statement: exactly the arguments
-        policy = load_shed(name="wsgi") if policy is None else policy
-        self._server = server = Server.of(policy, _address_of, options)
-        self._variables = {_variable(name): what for name, what in server.headers.items()}
-        looks = bool(server.prefixes) or server.exempts is not None
-        self._open(
-            app,
-            policy,
-            TimedExchange if server.server_timing else Exchange,
-            paths=server.paths,
-            variables=self._variables,
-            refusals=REFUSALS,
-            always_long=looks or server.default_deadline is not None,
-        )
+        self.app = app
+        self.policy: Policy[Any] = load_shed(name="wsgi") if policy is None else policy
+        self._server = Server.of(self.policy, _address_of, options)
+        self._variables = {_variable(name): what for name, what in self._server.headers.items()}
+        self._request = TimedRequestContext if self._server.server_timing else RequestContext
 
-    def _serve(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request that does not go the short way of `resilio._native.gateway`."""
-        mounted = environ.get("SCRIPT_NAME", "")
-        if self._server.exempt(environ, mounted + environ.get("PATH_INFO", ""), mounted):
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request."""
+        if untold():
+            tell()
+        server, mounted = self._server, environ.get("SCRIPT_NAME", "")
+        if server.exempt(environ, mounted + environ.get("PATH_INFO", ""), mounted):
             return self.app(environ, start_response)
-        said = self._said(environ)
-        context = None if said is None else _context_of(said, environ)
-        run = _at_once if context is None else context.run
-        exchange = self.exchange_of(environ, start_response)
+        request = self._request(server, environ, start_response)
+        context = self._context_of(environ)
         try:
-            exchange.permit = run(self.policy.acquire, environ)
-            result = run(self.app, environ, exchange.start_response)
-            return around(result, exchange, context)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, or the response to it
-            return [exchange.answer(error)]
+            if context is None:
+                request.permit = self.policy.acquire(environ)
+                result = self.app(environ, request.start_response)
+            else:
+                request.permit = context.run(self.policy.acquire, environ)
+                result = context.run(self.app, environ, request.start_response)
+            return around(result, request, context)
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or answered
+            return [request.answer(error)]
 
-    def _said(self, environ: Environ) -> Said | None:
-        """Return what the request says of itself by headers that are read here; hardly any does."""
+    def _context_of(self, environ: Environ) -> Context | None:
+        """
+        Return the context of a request that says something of itself by headers that are read here; hardly any does.
+
+        The server takes the body's parts out of the app's call, so a block around that would not do.
+        """
         found = {}
         for variable, what in self._variables.items():
             if variable in environ:
                 found[what] = environ[variable]
         if not found and self._server.default_deadline is None:
             return None
-        return self._server.said(environ, found)
-
-    def _around(self, result: Iterable[bytes], exchange: Exchange, context: Context | None) -> Iterable[bytes]:
-        return around(result, exchange, context)
-
-    def _tell(self) -> None:
-        _body.tell()
-
-    def _abandoned(self, permit: Permit) -> None:
-        """End the permit of a body that was dropped."""
-        held = _body.Held(self.policy.label)
-        held.add(permit)
-        held.abandoned()
-
-    def _answer(self, environ: Environ, exchange: Exchange, error: Exception) -> bytes:
-        """Begin the answer in place of the app's, and return its body."""
-        # A WSGI app has no say in connections: its server has to skip what nobody has read.
-        status, headers, body = self._server.answer(environ, error)
-        phrase = HTTPStatus(status).phrase if status in _STATUSES else "Refused"
-        exchange.start_response(f"{status} {phrase}", [(name.title(), value) for name, value in headers])
-        return b"" if exchange.head else body
-
-
-_STATUSES = frozenset(HTTPStatus)
-
-
-def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
+        said = self._server.said(environ, found)
+        if said.tenant is not None:
+            environ[TENANT] = said.tenant
+        context = copy_context()
+        context.run(_set, said)
+        return context
 
 
 def _variable(header: str) -> str:
@@ -170,19 +146,6 @@ def _variable(header: str) -> str:
 def _address_of(environ: Environ) -> str | None:
     address: str | None = environ.get("REMOTE_ADDR")
     return address or None
-
-
-def _context_of(said: Said, environ: Environ) -> Context:
-    """
-    Return the context of a request that says something of itself: its deadline, and how important it is.
-
-    The server takes the body's parts out of the app's call, so a block around that would not do.
-    """
-    if said.tenant is not None:
-        environ[TENANT] = said.tenant
-    context = copy_context()
-    context.run(_set, said)
-    return context
 
 
 def _set(said: Said) -> None:
