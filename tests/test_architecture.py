@@ -160,19 +160,8 @@ def _looked_up(source: str) -> set[str]:
     return {*re.findall(r'"(\w+)"', source)} - {*re.findall(r'\{"(\w+)",', source)}
 
 
-STILL_TO_GO = {"admission.c", "exchange.c", "module.c"}
-"""Files of which aiohttp's part moves into an extension of its own."""
-
-
 @pytest.mark.once
-@pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(file, marks=[pytest.mark.xfail(file.name in STILL_TO_GO, reason="it still knows aiohttp")])
-        for file in sorted(CORE.rglob("*.[ch]"))
-    ],
-    ids=lambda file: file.relative_to(CORE).as_posix(),
-)
+@pytest.mark.parametrize("file", sorted(CORE.rglob("*.[ch]")), ids=lambda file: file.relative_to(CORE).as_posix())
 def test_the_core_knows_no_client_and_no_server(file: Path) -> None:
     """
     The engine once read private attributes of aiohttp and grpcio in files of its own.

@@ -47,11 +47,7 @@ def _sqlalchemy(found: Any) -> bool:
 def _aiohttp(found: Any) -> bool:
     reader, response = found.StreamReader, found.ClientResponse
     kept = reader.__init__.__code__.co_names
-    return (
-        {"_exception", "_eof_callbacks"} <= {*kept}
-        and response._connection is None
-        and callable(response._response_eof)
-    )
+    return "_eof_callbacks" in kept and callable(response._response_eof)
 
 
 CLIENTS = (
@@ -110,17 +106,13 @@ CLIENTS = (
         state=of_module("requests", _requests),
     ),
     Private(
-        name="`_body` of a request; `_connection`, `_response_eof`; `_exception`, `_eof_callbacks` of a content",
+        name="`_response_eof` of a response; `_eof_callbacks` of its content",
         of="aiohttp",
-        words=("_connection", "_exception", "_response_eof", "_eof_callbacks", "_body"),
-        where=(
-            "src_c/resilio/_native/core/admission.c",
-            "src_c/resilio/_native/core/exchange.c",
-            "resilio/integrations/_aiohttp_body.py",
-        ),
+        words=("_response_eof", "_eof_callbacks"),
+        where=("resilio/integrations/_aiohttp_body.py",),
         versions="aiohttp 3.12 to 3.14",
         check="at each response",
-        otherwise="the public properties are asked; a response that is dropped unread keeps its permit until its end",
+        otherwise="a response that is dropped unread keeps its permit until its end",
         state=of_module("aiohttp", _aiohttp),
     ),
     Private(

@@ -10,7 +10,6 @@ from resilio._native import core
 from resilio._native.core import seconds_left
 from resilio._outcome import Outcome
 from resilio.errors import ResilienceError
-from resilio.integrations._exchange import Exchange
 from resilio.integrations._grpc_calls import (
     Messages,
     StreamLease,
@@ -22,8 +21,9 @@ from resilio.integrations._grpc_calls import (
 from resilio.integrations._grpc_errors import in_terms, status_of
 from resilio.integrations._grpc_lib import Code, aio
 from resilio.integrations._grpc_relay import detour
+from resilio.integrations._guarded_call import GuardedCall
 from resilio.integrations._replay import Once, Spent
-from resilio.integrations._way import Way
+from resilio.integrations._request import Request
 
 __all__ = [
     "Guarded",
@@ -65,7 +65,9 @@ class Guarded:
 
     __slots__ = ("failing", "replay_safe", "way")
 
-    def __init__(self, way: Way, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool) -> None:
+    def __init__(
+        self, way: GuardedCall, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
+    ) -> None:
         """Remember; see :func:`resilio.integrations.grpc.interceptors`."""
         self.way = way
         self.failing = failing
@@ -90,12 +92,13 @@ class Guarded:
         return Spent(call) if way.hedged else Once(call)
 
 
-class _Call(Exchange):
+class _Call(Request):
     """One call, which may be made several times."""
 
     __slots__ = ("_continuation", "_details", "_guarded", "_out_of_time", "_request")
 
     def __init__(self, guarded: Guarded, request: Any, continuation: Continuation, details: Any) -> None:
+        super().__init__()
         self._guarded = guarded
         self._continuation = continuation
         self._details = details
@@ -129,9 +132,9 @@ class _Call(Exchange):
         outcome = self._guarded.outcome(error)
         return error if outcome is None else outcome
 
-    def told(self, error: BaseException) -> BaseException:
-        told: BaseException = in_terms(error) if isinstance(error, ResilienceError) else error
-        return told
+    def translated(self, error: ResilienceError) -> BaseException:
+        translated: BaseException = in_terms(error)
+        return translated
 
 
 class _Unary(_Call):

@@ -17,7 +17,7 @@ from resilio._native.core import ambient_deadline, seconds_left
 from resilio._quantile import Quantile
 from resilio._time_limit import TimeLimit, late_error
 from resilio.errors import CallTimeoutError, DeadlineExceededError, ResilienceError
-from resilio.integrations._way import gates_of
+from resilio.integrations._guarded_call import gates_of
 
 if TYPE_CHECKING:
     from resilio._native.body import Held

@@ -36,10 +36,11 @@ from resilio.integrations._grpc_errors import (
     preset,
 )
 from resilio.integrations._grpc_server import Incoming, ServerGuard
+from resilio.integrations._guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._request import hand_over
 from resilio.integrations._safely import safely
 from resilio.integrations._server import checked_policy
 from resilio.integrations._trust import trust_of
-from resilio.integrations._way import Way, refuse_clocks_alone
 from resilio.integrations._wire import check_header_name
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def interceptors(
     if not isinstance(replay_safe, bool) and not callable(replay_safe):
         refuse("replay_safe", replay_safe, "True, False or a function of the call", TypeError)
     safe = safely("replay_safe", replay_safe, default=False) if callable(replay_safe) else replay_safe
-    guarded = Guarded(Way(policy), codes("failing", failing), safe)
+    guarded = Guarded(GuardedCall(policy, hand_over), codes("failing", failing), safe)
     refuse_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]

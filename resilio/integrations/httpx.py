@@ -9,28 +9,28 @@ function that reads it. What it is not: a client, or a place for the retries of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
 from resilio._native.body import Bodies, untold
-from resilio._native.core import Admission, phase, seconds_left
-from resilio._stand_in import StandIn
+from resilio._native.core import phase, seconds_left
+from resilio._stand_in import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
 from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
+from resilio.integrations._guarded_call import GuardedCall, first_with, gates_of
 from resilio.integrations._inside import require_inside
 from resilio.integrations._judges import HTTP
 from resilio.integrations._refusals import as_answer
 from resilio.integrations._socket_time import BodyTimes, end_late
-from resilio.integrations._way import SenderOf, Way, first_with, gates_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import ModuleType, TracebackType
 
-    from resilio._native.core import Permit
+    from resilio._native.core import Held, Permit
     from resilio._native.timing import TimeoutGate
     from resilio._policy import Policy
     from resilio.integrations._httpx import Client
@@ -44,8 +44,6 @@ else:
 __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
-_NO_BODY = frozenset({204, 304})
-_UPGRADED = 101
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
 
@@ -115,7 +113,10 @@ class _Guarding:
         time_connects(self._inner, self._module.told)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
-        way = Way(policy, sync=_client_of_threads(self._module.name) if self._sync else None, judges=HTTP)
+        sync = _client_of_threads(self._module.name) if self._sync else None
+        self._call = self._unhedged = GuardedCall(policy, self._hand_over, sync=sync, judges=HTTP)
+        if self._call.hedged:
+            self._unhedged = GuardedCall(policy, self._hand_over, hedged=False, judges=HTTP)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = first_with(clocks, "first"), first_with(clocks, "idle")
@@ -124,12 +125,6 @@ class _Guarding:
         is_timed = self._times.acts if self._sync else self._idle is not None
         label = f"a response of {policy.label}"
         self._bodies = Bodies(self._module.body_of(self._base, self._idle, label, is_timed=is_timed))
-        self._take = self._bodies.take
-        self._around = self._bodies.around
-        self._bind(way)
-
-    def _bind(self, way: Way) -> None:
-        raise NotImplementedError
 
     @property
     def policy(self) -> Policy[Any]:
@@ -171,17 +166,12 @@ class _Guarding:
     def _hedges(self, request: Any) -> bool:
         return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
 
-    def _hold(self, permit: Permit, response: Any) -> None:
-        """Have the gates judge an answer by its headers, and its body hold their permit, if there is one."""
-        permit.answered(response)
-        status = response.status_code
-        if response.is_closed or status in _NO_BODY:
-            permit.complete()
-        elif status == _UPGRADED:
-            self._take(None, response, [permit])
+    def _hand_over(self, held: Held) -> None:
+        """Have gates judge an answer by its headers, and its body hold their permit; one without a body ends it."""
+        if held.error is None:
+            self._bodies.hold(held.take(), held.answer)
         else:
-            body = self._around(response.stream, response.headers, [permit])
-            response.stream = response.extensions["resilio_held"] = body
+            self._settle(held.take(), held.error)
 
     def _refused(self, error: Exception, request: Any) -> Any:
         """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
@@ -199,6 +189,9 @@ class _Guarding:
         return told  # type: ignore[no-any-return]
 
 
+_returns_with_headers = partial(mark_as_heeding_time, to_headers=True)
+
+
 @cache
 def _client_of_threads(module: str) -> StandIn:
     """Return what stands for the requests of a Client, in messages."""
@@ -211,40 +204,17 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
     _sync = False
 
-    def _bind(self, way: Way) -> None:
-        sender = SenderOf(self._send, self._bodies.hold, self._settle)
-        self._way = way.by(sender)
-        self._unhedged = Way(way.policy, hedged=False, judges=HTTP).by(sender) if way.hedged else None
-        self._quick = None
-        if way.begin is not None and not self._respond and self._header is None:
-            self._quick = Admission(way.begin, self._hold, self._settle_or_refuse, self._in_full, untold)
-
-    def handle_async_request(self, request: Any) -> Awaitable[Any]:
+    async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        quick = self._quick
-        if quick is None or type(request) is not self._request or request.method == "HEAD":
-            return self._in_full(request)
-        return quick(request, self._inner.handle_async_request)  # looked up each time: it may be replaced, as mocks do
-
-    async def _in_full(self, request: Any, _: Any = None) -> Any:
-        """Send a request through strategies, within a guarded call that wants to know more, or with news to be told."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        way = self._way
-        if self._unhedged is not None and not self._hedges(request):
-            way = self._unhedged
+        if untold():
+            tell()
+        call = self._call if not self._call.hedged or self._hedges(request) else self._unhedged
         try:
-            return await way(request)
+            return await call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
-
-    def _settle_or_refuse(self, permit: Permit | None, error: BaseException, request: Any) -> Any:
-        """End the permit of an attempt that has raised; without one, return a refusal as the client's users know it."""
-        if permit is not None:
-            self._settle(permit, error)
-        elif isinstance(error, (RejectedError, DeadlineExceededError, CallTimeoutError)):
-            return self._told(error, request)
-        return None
 
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
@@ -260,10 +230,10 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
             raise
         if once and self._repeats:
             self._told_once(request, response)
-        body = self._take(request, response, [])
+        body = self._bodies.take(request, response, [])
         if self._idle is not None and body is not None:
             body.limit(request)
-        if self._unhedged is not None:
+        if self._call.hedged:
             response._resilio_discard = _aclose
         return response
 
@@ -296,41 +266,18 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
     _sync = True
 
-    def _bind(self, way: Way) -> None:
-        self._acquire = way.acquire
-        self._way = way.by(SenderOf(self._send, self._bodies.hold, self._settle))
-
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        acquire = self._acquire
+        if untold():
+            tell()
         try:
-            if acquire is None:
-                return self._way(request)
-            if untold():  # from here on as `Way` does it, without a frame for each step
-                tell()
-            permit = acquire(request)
+            return self._call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._refused(error, request)
-        phase("first_byte")
-        if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
-        try:
-            response = self._send_on(request)
-        except BaseException as error:
-            self._settle(permit, error)
-            if isinstance(error, DeadlineExceededError):
-                return self._refused(error, request)
-            raise
-        if request.method == "HEAD":
-            permit.answered(response)
-            self._take(request, response, [permit])
-        else:
-            phase("body")
-            self._hold(permit, response)
-        return response
 
+    @_returns_with_headers
     def _send(self, request: Any) -> Any:
         phase("first_byte")
         if self._header is not None:
@@ -344,7 +291,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
             raise
         if once and self._repeats:
             self._told_once(request, response)
-        body = self._take(request, response, [])
+        body = self._bodies.take(request, response, [])
         if self._times.acts and body is not None:
             body.limit(request, self._times.begin())
         return response

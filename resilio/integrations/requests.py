@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resilio._config import choice
 from resilio._native.core import seconds_left
-from resilio._stand_in import StandIn
+from resilio._stand_in import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations import _replay
 from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
+from resilio.integrations._guarded_call import GuardedCall, gates_of
 from resilio.integrations._judges import HTTP
 from resilio.integrations._raised_in import module_of, ways_of
 from resilio.integrations._refusals import as_answer, in_terms_of
 from resilio.integrations._requests_time import TimedBody, narrowed, use_timed_connections
 from resilio.integrations._socket_time import BodyTimes, end_late, late_of
-from resilio.integrations._way import SenderOf, Way, gates_of
 
 try:
     requests: Any = importlib.import_module("requests")
@@ -39,6 +39,7 @@ _TIMEOUT_OF_LOWER: Any = importlib.import_module("urllib3").Timeout
 if TYPE_CHECKING:
     from types import FrameType
 
+    from resilio._native.core import Held as HeldByGates
     from resilio._native.core import Permit
     from resilio._policy import Policy
 
@@ -135,8 +136,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = _replay.checked(replay_safe)
         self._header = _replay.deadline_header(send_deadline)
-        self._way = Way(policy, sync=_SESSION, judges=HTTP)
-        self._acquire = self._way.acquire
+        self._call = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
         self._times = BodyTimes(policy)
@@ -166,34 +166,16 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         proxies: Any = None,
     ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-        acquire = self._acquire
-        if acquire is None:
-            return self._send_in_stages(request, (stream, timeout, verify, cert, proxies))
         if untold():
             tell()
-        try:  # as `Way` does it, without a frame for each step
-            permit = acquire(request)
-        except (RejectedError, DeadlineExceededError) as error:
-            return self._refused(error, request)
-        if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
-        if request._body_position is not None:
-            _rewind(request)
+
+        def attempt(request: Any) -> Any:
+            return self._send_once(request, stream, timeout, verify, cert, proxies)
+
         try:
-            response = self._send_on(request, stream, timeout, verify, cert, proxies)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._veto(request, error)
-            _settle(permit, error)
-            if isinstance(error, DeadlineExceededError):
-                return self._refused(error, request)
-            raise
-        permit.answered(response)
-        if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
-            permit.complete()
-        else:
-            response.raw = TimedBody(response.raw, self._label, request, [permit], _as_told, _in_terms)
-        return response
+            return self._call.send(mark_as_heeding_time(attempt, to_headers=True), request)
+        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
+            return self._refused(error, request)
 
     def _send_on(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
         """Send a request as requests does, for no longer than is left."""
@@ -221,14 +203,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             use_timed_connections(manager)
         return manager
 
-    def _send_in_stages(self, request: Any, options: tuple[Any, ...]) -> Any:
-        sender = SenderOf(lambda request: self._once(request, options), self._hold, _settle)
-        try:
-            return self._way.send(sender, request)
-        except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
-            return self._refused(error, request)
-
-    def _once(self, request: Any, options: tuple[Any, ...]) -> Any:
+    def _send_once(self, request: Any, *options: Any) -> Any:
         if self._header is not None:
             _replay.say_deadline(request.headers, self._header)
         if request._body_position is not None:
@@ -246,13 +221,18 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             self._veto(request, response)
         return response
 
-    def _hold(self, permit: Permit, response: Any) -> None:
-        permit.answered(response)
+    def _hand_over(self, held: HeldByGates) -> None:
+        """Put the permit of an answer with its body; end that of an attempt that has raised."""
+        if held.error is not None:
+            _settle(held.take(), held.error)
+            return
+        response = held.answer
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
-            permit.complete()
             return
         if not isinstance(response.raw, Held):  # a fallback's
             response.raw = TimedBody(response.raw, self._label, None, [], _as_told, _in_terms)
+        permit = held.take()
+        permit.answered(response)
         response.raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:

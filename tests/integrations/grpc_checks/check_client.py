@@ -19,7 +19,8 @@ from resilio.integrations import grpc as guarded
 from resilio.integrations._grpc_calls import StreamLease, StreamUnary, ended_with
 from resilio.integrations._grpc_client import Guarded, _Over
 from resilio.integrations._grpc_errors import in_terms
-from resilio.integrations._way import Way
+from resilio.integrations._guarded_call import GuardedCall
+from resilio.integrations._request import hand_over
 from resilio.integrations.grpc import interceptors, method, preset
 from resilio.testing import virtual_time
 
@@ -464,7 +465,7 @@ def test_a_status_that_grpcio_takes_back_is_not_what_a_stream_ends_with(later: A
     async def scenario() -> None:
         lease = StreamLease("a call")
         lease.hold(policy.acquire())
-        _Over(lease, Guarded(Way(policy), guarded.FAILING, True), False)(Written(later))
+        _Over(lease, Guarded(GuardedCall(policy, hand_over), guarded.FAILING, True), False)(Written(later))
         await asyncio.sleep(2)
 
     with virtual_time() as vt:
@@ -499,7 +500,7 @@ async def test_a_call_that_is_over_is_not_abandoned_when_it_is_collected(over: b
     below, lease = Below(Code.UNIMPLEMENTED), StreamLease("a call")
     lease.hold(policy.acquire())
     if over:
-        _Over(lease, Guarded(Way(policy), guarded.FAILING, True), False)(below)
+        _Over(lease, Guarded(GuardedCall(policy, hand_over), guarded.FAILING, True), False)(below)
     HeldByGrpc(StreamUnary(below, lease))
     while policy.snapshot().inflight:  # noqa: ASYNC110 - a lease tells nobody
         await asyncio.sleep(0.01)

@@ -91,7 +91,6 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
     self->run.interrupt = self->run.place = self->run.hedge = self->run.inside = 0;
     self->run.verdict = -1;
     self->run.attempt = 0;
-    self->run.status = 0;
     self->run.deadline_ns = RS_NEVER;
     self->pipe = pipe;
     self->func = func;
@@ -215,16 +214,12 @@ PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject 
         self->run.attempt = attempt;
         self->run.ledger = rs_ledger_keep(ledger);
         self->run.lane = lane;
-        if (pipe->holds)
-            rs_call_keep_holder(self, args[nargs]);
     }
     return (PyObject *)self;
 }
 
 void rs_call_drop_args_slowly(CallObject *self)
 {
-    if (self->pipe && self->pipe->holds)
-        rs_held_let_go(self, 0);
     Py_ssize_t total = self->total;
     self->total = self->nargs = 0;
     for (Py_ssize_t i = 1; i <= total; i++)
@@ -264,8 +259,6 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
 int rs_call_clear(CallObject *self)
 {
     Py_CLEAR(self->inner);
-    if (self->pipe && self->pipe->holds)
-        rs_held_let_go(self, 1);
     rs_call_drop_args(self);
     Py_CLEAR(self->origin);
     return 0;

@@ -38,8 +38,6 @@ typedef struct CallObject {
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
 
-void rs_held_let_go(CallObject *call, int collected);
-void rs_call_keep_holder(CallObject *self, PyObject *holder);
 int rs_call_set_inner(CallObject *self, PyObject *awaitable);
 void rs_call_drop_args_slowly(CallObject *self);
 void rs_call_make_young(CallObject *self);

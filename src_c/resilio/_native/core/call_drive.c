@@ -1,5 +1,5 @@
 /* Driving a call: send, and how a value comes out. */
-#include "admission.h"
+#include "call.h"
 
 static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObject **result)
 {
@@ -16,14 +16,8 @@ static inline PySendResult returned(CallObject *self, PyObject *value, PyObject 
     int outcome = RS_SUCCESS;
     if (RS_LIKELY(!self->pipe->strategies))
         outcome = rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
-    else if (self->pipe->holds == RS_HOLDS_FOR_ADMISSION)
-        return rs_admission_answered(self, value, result);
     else {
         self->running = 1;              /* a listener may know this call: it must not drive it */
-        if (RS_UNLIKELY(self->pipe->holds) && !rs_held_answered(self, value)) {
-            Py_DECREF(value);
-            return rs_call_ended(self, NULL, result);
-        }
         if (RS_UNLIKELY(!rs_run_succeeded(&self->run)))
             return rs_call_ended(self, value, result);
     }

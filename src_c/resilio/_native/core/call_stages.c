@@ -2,7 +2,7 @@
  *
  * Where a PySendResult is returned here, NEXT means that there is an inner iterator to drive, and nothing was yielded.
  */
-#include "admission.h"
+#include "call.h"
 
 static PyObject *backend_park, *backend_asleep;
 
@@ -29,8 +29,6 @@ void rs_call_end_slowly(CallObject *self)
 /* It has returned *value* (stolen), or raised *error* (stolen), for the caller. */
 PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
 {
-    if (RS_UNLIKELY(self->pipe->holds))
-        error = rs_held_over(self, value, error);
     rs_call_end(self);
     if (RS_UNLIKELY(self->total || self->kwnames))
         rs_call_drop_args(self);
@@ -55,11 +53,8 @@ PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, 
 static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyObject **result)
 {
     rs_gate *gate = self->run.slots[self->run.cursor].gate;
-    int told = self->pipe->holds;
-    if (!told) {
-        rs_call_end(self);
-        rs_call_drop_args(self);
-    }
+    rs_call_end(self);
+    rs_call_drop_args(self);
     *result = NULL;
     if (self->mode == RS_MODE_RESULT)
         rs_result_attach(*result = rs_result_refused(gate, why), &self->run);
@@ -68,11 +63,6 @@ static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyOb
         rs_ledger_attach_pending(&self->run);
     }
     rs_run_forget_refused(&self->run);
-    if (told) {
-        rs_held_refused(self);
-        rs_call_end(self);
-        rs_call_drop_args(self);
-    }
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 

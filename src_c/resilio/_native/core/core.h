@@ -59,7 +59,6 @@ typedef struct rs_run {
     int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
     rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
     uint16_t lane;                  /* of the ledger, if it is that of a call around */
-    int16_t status;                 /* of the answer that is being judged, if it has one that is known; 0: it is not */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
@@ -91,7 +90,7 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
 void rs_run_forget_refused(rs_run *run);
-int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject, int status);
+int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject);
 /* Does this gate, in this pipeline, look at answers at all? */
 static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 {
@@ -279,10 +278,8 @@ PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, si
 PyObject *rs_permit_new(rs_run *run);
 PyObject *rs_permit_by_hand(PyObject *given);
 PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now);
-PyObject *rs_held_call(rs_pipeline *pipe, PyObject *holder, PyObject *request);
-int rs_held_is_whole(PyObject *holder);
-int rs_held_add(PyObject *module);
-void rs_held_tell(rs_end *end, PyObject *holder, PyObject *permit);
+int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow);
+int rs_hand_over_add(PyObject *module);
 int rs_permit_leave(PyObject *permit, PyObject *error);
 void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
@@ -292,11 +289,7 @@ int rs_permit_answered(PyObject *permit, PyObject *answer);
 int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
-int rs_statuses_pass(PyObject *judge, int status);
-int rs_admission_add(PyObject *module);
-PyObject *rs_is_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
-int rs_has_news(unsigned *seen, PyObject *news);
 PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);

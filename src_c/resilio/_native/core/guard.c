@@ -30,8 +30,6 @@ static PyObject *guard_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     int shape = shape_of(kind);
     if (shape < 0)
         return NULL;
-    if (((rs_pipeline *)pipe)->holds)
-        return PyErr_Format(PyExc_TypeError, "pipeline: it needs a holder, which a guard has none of");
     if (!PyCallable_Check(func))
         return PyErr_Format(PyExc_TypeError, "fn: must be callable, not %R", func);
     if (shape >= RS_KIND_GENERATOR && !PyCallable_Check(stream))

@@ -16,16 +16,12 @@ static PyObject *judge_at(const rs_pipeline *pipe, rs_gate *gate, int of_value)
     return rs_gate_own(gate, of_value ? &gate->judge_value : &gate->judge_error);
 }
 
-/* Ask the judge of errors or of answers; -1: there is none. *status*: the subject's, or 0. */
-int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject, int status)
+/* Ask the judge of errors or of answers; -1: there is none. */
+int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject)
 {
     PyObject *judge = judge_at(pipe, gate, of_value);
     if (judge == NULL)
         return -1;
-    if (status && rs_statuses_pass(judge, status)) {
-        Py_DECREF(judge);
-        return RS_SUCCESS;
-    }
     PyObject *answer = PyObject_CallOneArg(judge, subject);
     long outcome = answer ? PyLong_AsLong(answer) : -1;
     Py_XDECREF(answer);
@@ -129,7 +125,7 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
 static int judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
 {
     int asks = gate->judge_error || RS_UNLIKELY(pipe && pipe->judges);
-    int outcome = asks ? rs_ask_judge(pipe, gate, 0, error, 0) : -1;
+    int outcome = asks ? rs_ask_judge(pipe, gate, 0, error) : -1;
     if (outcome >= 0)
         return outcome;
     outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
@@ -151,5 +147,5 @@ int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *erro
     const rs_pipeline *pipe = rs_rest_pipe(rest);
     if (error)
         return judge_exception(pipe, gate, error);
-    return Py_MAX(rs_ask_judge(pipe, gate, 1, value, 0), RS_SUCCESS);
+    return Py_MAX(rs_ask_judge(pipe, gate, 1, value), RS_SUCCESS);
 }

@@ -137,8 +137,6 @@ static PyMethodDef methods[] = {
      "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
     {"find_headers", (PyCFunction)(void (*)(void))rs_find_headers, METH_FASTCALL,
      "find_headers(headers, wanted, /)\n--\n\nThe values of the headers whose names *wanted* has, in lists by what it says of them; None: there are none."},
-    {"is_whole", (PyCFunction)(void (*)(void))rs_is_whole, METH_FASTCALL,
-     "is_whole(response, fails_from, /)\n--\n\nHas a response of aiohttp's surely ended well with its head? False: it may have."},
     {"is_one_shot", rs_is_one_shot, METH_O,
      "is_one_shot(value, /)\n--\n\nIs an argument gone once used, an iterator, a file or a coroutine, or does it hold one?"},
     {"_private_state", rs_private_report, METH_NOARGS,
@@ -180,8 +178,8 @@ static int exec_module(PyObject *module)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
     if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
-        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_admission_add(module) < 0
-        || rs_held_add(module) < 0)
+        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_hand_over_add(module) < 0
+       )
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

@@ -58,12 +58,9 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
 
 /* ---- how it ends --------------------------------------------------------------------------------------------- */
 
-static unsigned abandoned;          /* permits so far: there may be something to be told of them */
-
 /* The holder has dropped it: count that at its gates. */
 static void count_abandoned(const rs_run *run)
 {
-    __atomic_fetch_add(&abandoned, 1, __ATOMIC_RELAXED);
     for (int i = run->base; i < run->n && run->epoch == rs_epoch; i++) {
         rs_gate_lock(run->slots[i].gate);
         run->slots[i].gate->counters.abandoned++;
@@ -181,7 +178,7 @@ static void take_answer(PermitObject *self, PyObject *value)
     for (int i = self->run.base; i < Py_MIN(self->run.n, JUDGED); i++) {
         rs_slot *slot = &self->run.slots[i];
         int judges = RS_UNLIKELY(rs_judges_values(self->pipe, slot->gate));
-        int outcome = judges ? Py_MAX(rs_ask_judge(self->pipe, slot->gate, 1, value, 0), RS_SUCCESS) : RS_SUCCESS;
+        int outcome = judges ? Py_MAX(rs_ask_judge(self->pipe, slot->gate, 1, value), RS_SUCCESS) : RS_SUCCESS;
         if (RS_UNLIKELY(outcome == RS_FAILURE && slot->gate->on_trip && self->noted == NULL))
             note(self, value);
         self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
@@ -238,20 +235,6 @@ int rs_permit_leave(PyObject *permit, PyObject *error)
 }
 
 /* ---- for clients -------------------------------------------------------------------------------------------- */
-
-/* Is there something to be told first? Only what was abandoned is, and *seen* knows how much was when *news* was asked. -1 with
-   an exception. */
-int rs_has_news(unsigned *seen, PyObject *news)
-{
-    unsigned now = __atomic_load_n(&abandoned, __ATOMIC_RELAXED);
-    if (RS_LIKELY(*seen == now))
-        return 0;
-    *seen = now;
-    PyObject *answer = PyObject_CallNoArgs(news);
-    int told = answer ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    return told;
-}
 
 int rs_permit_answered(PyObject *permit, PyObject *answer)
 {

@@ -25,14 +25,17 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
 
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"gates", "holds", "judges", NULL};
+    static char *names[] = {"gates", "judges", "hand_over", NULL};
     rs_shares_stack();                      /* look for greenlets before there are calls */
-    PyObject *gates, *judges = Py_None;
-    int holds = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|pO:Pipeline", names, &PyTuple_Type, &gates, &holds, &judges))
+    PyObject *gates, *judges = Py_None, *hand_over = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|OO:Pipeline", names, &PyTuple_Type, &gates, &judges, &hand_over))
         return -1;
     if (judges != Py_None && (!PyTuple_Check(judges) || PyTuple_GET_SIZE(judges) != RS_JUDGES)) {
         PyErr_Format(PyExc_TypeError, "judges: must be None or a tuple of %d judges, not %R", RS_JUDGES, judges);
+        return -1;
+    }
+    if (hand_over != Py_None && !PyCallable_Check(hand_over)) {
+        PyErr_Format(PyExc_TypeError, "hand_over: must be None or a function of what is held, not %R", hand_over);
         return -1;
     }
     Py_ssize_t n = PyTuple_GET_SIZE(gates);
@@ -57,7 +60,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->timeless = 1;
-    self->holds = self->strategies = (uint8_t)holds;
+    self->strategies = hand_over != Py_None;
     for (Py_ssize_t i = 0; i < n; i++) {
         self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
         self->timeless &= (self->gate[i]->timeless & RS_NO_START) != 0;
@@ -67,6 +70,7 @@ static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
         self->placed |= strategy && (strategy->expired || strategy->delegates);
     }
     Py_XSETREF(self->judges, judges == Py_None ? NULL : Py_NewRef(judges));
+    Py_XSETREF(self->hand_over, hand_over == Py_None ? NULL : Py_NewRef(hand_over));
     Py_XSETREF(self->gates, Py_NewRef(gates));
     self->n = (int)n;
     return 0;
@@ -76,6 +80,7 @@ static int pipeline_traverse(rs_pipeline *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->gates);
     Py_VISIT(self->judges);
+    Py_VISIT(self->hand_over);
     return 0;
 }
 
@@ -87,6 +92,7 @@ static void pipeline_dealloc(rs_pipeline *self)
     PyMem_Free(self->gate);
     Py_CLEAR(self->gates);
     Py_CLEAR(self->judges);
+    Py_CLEAR(self->hand_over);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -112,11 +118,9 @@ int rs_is_coroutine_function(PyObject *callable)
 
 static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t nargs, PyObject *const *args)
 {
-    if (RS_LIKELY(nargs >= 1 && PyCallable_Check(args[0]) && !self->holds))
+    if (RS_LIKELY(nargs >= 1 && PyCallable_Check(args[0])))
         return 1;
-    if (self->holds)
-        PyErr_Format(PyExc_TypeError, "%s: this pipeline needs a holder: _send", method);
-    else if (nargs < 1)
+    if (nargs < 1)
         PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
     else if (PyCoro_CheckExact(args[0]))  /* it was called too early, outside of what guards it */
         PyErr_Format(PyExc_TypeError, "%s: must be given the function and its arguments, %s(fn, ...), not %R", method, method,
@@ -140,14 +144,6 @@ static PyObject *pipeline_acall(rs_pipeline *self, PyObject *const *args, Py_ssi
     if (!need_function(self, "acall", nargs, args))
         return NULL;
     return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
-}
-
-/* For clients: what their calls hold of gates outlives them. */
-static PyObject *pipeline_send(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 2 || !self->holds)
-        return PyErr_Format(PyExc_TypeError, "_send: takes a holder and a request, of a pipeline that holds");
-    return rs_held_call(self, args[0], args[1]);
 }
 
 static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -310,8 +306,6 @@ static PyMethodDef pipeline_methods[] = {
      "call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block to wait."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
      "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the refusal."},
-    {"_send", (PyCFunction)(void (*)(void))pipeline_send, METH_FASTCALL,
-     "_send($self, holder, request, /)\n--\n\nAwait `holder.attempt(request)` if all gates admit; *holder* gets the permits."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
      "attempt($self, fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
@@ -339,7 +333,7 @@ PyTypeObject rs_PipelineType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Pipeline",
     .tp_basicsize = sizeof(rs_pipeline),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Pipeline(gates, holds=False, judges=None)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
+    .tp_doc = "Pipeline(gates, judges=None, hand_over=None)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
     .tp_new = pipeline_new,
     .tp_init = (initproc)pipeline_init,
     .tp_dealloc = (destructor)pipeline_dealloc,

@@ -7,7 +7,7 @@ typedef struct {
     rs_pipeline *pipe;
     PyObject *func;
     GuardObject *guard;             /* names, for people; or NULL */
-    PyObject *args;                 /* tuple: positional, then the keyword values; then the holder, if there is one */
+    PyObject *args;                 /* tuple: positional, then the keyword values */
     PyObject *kwnames;              /* tuple or NULL */
     Py_ssize_t nargs;
     PyObject *cut;                  /* what may end it before its time, for the label of the stage; or NULL */
@@ -41,7 +41,7 @@ static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t
 
 PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async)
 {
-    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0) + (pipe->holds != 0);
+    Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
     PyObject *args = PyTuple_New(total);
     RestObject *self = args ? PyObject_GC_New(RestObject, &rs_RestType) : NULL;
     if (self == NULL) {

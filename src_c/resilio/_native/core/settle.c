@@ -1,5 +1,5 @@
 /* The end of a run: cancel (the callee was never called) or settle (judge, count, tell the gate). Innermost first. */
-#include "admission.h"
+#include "core.h"
 
 void rs_slot_leave_slowly(rs_slot *slot)
 {
@@ -195,7 +195,7 @@ static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
     if (RS_UNLIKELY(run->verdict >= 0))
         return run->verdict;
     if (RS_UNLIKELY(rs_judges_values(run->pipe, gate)))
-        return Py_MAX(rs_ask_judge(run->pipe, gate, 1, value, run->status), RS_SUCCESS);
+        return Py_MAX(rs_ask_judge(run->pipe, gate, 1, value), RS_SUCCESS);
     return RS_SUCCESS;
 }
 
@@ -280,7 +280,7 @@ int rs_run_succeeded(rs_run *run)
 {
     int64_t now = 0;
     PyObject *slow = NULL;
-    if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch || run->pipe->holds))
+    if (RS_UNLIKELY(run->verdict >= 0 || run->epoch != rs_epoch || run->pipe->hand_over))
         return 0;
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
@@ -321,34 +321,19 @@ static void leave_deadlines(rs_run *run, int stage)
         run->deadline_ns = Py_MIN(deadline_outside(run, stage), rs_deadline_ns());
 }
 
-/* The call is over for the gates from *first* on, which are neighbours; of what has been answered there may be more to come. What
-   is whole is settled by their own rules. The rest is the holder's: a permit, and the error or the answer. *slow* as of rs_run_count. */
-static PyObject *hand_over(rs_run *run, int first, rs_end *end)
+/* The outermost of the gates that are neighbours of the one at *at*, outward. */
+static int first_neighbour(const rs_run *run, int at)
 {
-    PyObject *holder = end->request->args[end->request->nargs], *slow = NULL;
-    int whole = end->value && run->pipe->holds != RS_HOLDS_FOR_ADMISSION && rs_held_is_whole(holder);
-    int goes_on = end->value && !whole && first == 0 && !run->inside;
-    if (first == run->base && !goes_on)
-        slow = rs_run_count(run, end->now_ns);
-    if (whole)
-        for (int i = run->n - 1; i >= first; i--) {
-            rs_slot *slot = &run->slots[i];
-            run->n = (int16_t)i;
-            settle_one(slot->gate, slot, judge_value(run, slot->gate, end->value), end->value, 0, end->now_ns);
-        }
-    else {
-        PyObject *permit = rs_permit_of_part(run, first, goes_on, end->now_ns);
-        rs_held_tell(end, holder, permit);
-        Py_XDECREF(permit);
-    }
-    return slow;
+    while (at > run->base && run->slots[at - 1].gate->ops->strategy == NULL)
+        at--;
+    return at;
 }
 
 /* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
    else. PASS: all are settled. Otherwise run->n - 1 is the stage that has answered, and it is held. */
 int rs_run_outward(rs_run *run, rs_end *end)
 {
-    int verdict = RS_SUCCESS;
+    int verdict = RS_SUCCESS, asked = run->n;      /* the hook has been asked about the stages from there on */
     PyObject *slow = NULL;
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         end_bare(run, end->now_ns);
@@ -360,13 +345,12 @@ int rs_run_outward(rs_run *run, rs_end *end)
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
-        if (run->pipe->holds && strategy == NULL) {
-            int first = i;
-            while (first > run->base && run->slots[first - 1].gate->ops->strategy == NULL)
-                first--;
-            slow = hand_over(run, first, end);
-            i = first;
-            continue;
+        if (RS_UNLIKELY(run->pipe->hand_over != NULL) && strategy == NULL && i < asked) {
+            asked = first_neighbour(run, i);
+            if (rs_hand_over(run, asked, end, &slow)) {
+                i = asked;
+                continue;
+            }
         }
         end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value)
                                 : rs_judge_error(run, i, end->error, end->now_ns));
@@ -382,7 +366,6 @@ int rs_run_outward(rs_run *run, rs_end *end)
             if (run->interrupt && run->interrupt_stage == i)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
-            run->status = 0;                /* it may be another answer */
             if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
                 Py_CLEAR(end->target);      /* the call is being ended: nothing is begun once more inside */
                 Py_CLEAR(end->argument);

@@ -10,7 +10,6 @@ typedef struct {
     long least;                     /* of those failing */
 } StatusesObject;
 
-static PyTypeObject StatusesType;
 static PyObject *name_status, *name_status_code;
 
 /* An attribute, None if there is none; NULL with an exception. */
@@ -52,12 +51,6 @@ static PyObject *statuses_call(StatusesObject *self, PyObject *const *args, size
     PyErr_Clear();
     Py_DECREF(status);
     return Py_NewRef(fails > 0 ? self->failure : self->success);
-}
-
-/* Does this judge let all answers of a status pass, without a look at them? */
-int rs_statuses_pass(PyObject *judge, int status)
-{
-    return Py_IS_TYPE(judge, &StatusesType) && status < ((StatusesObject *)judge)->least;
 }
 
 static PyObject *statuses_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)

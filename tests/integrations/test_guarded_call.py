@@ -1,4 +1,4 @@
-"""The way of requests through policies whose permits outlive them, without any client."""
+"""Requests through policies whose permits outlive them, without any client."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import resilio
 from resilio import Outcome
 from resilio.integrations._body import Lease
-from resilio.integrations._exchange import Exchange
+from resilio.integrations._guarded_call import GuardedCall
 from resilio.integrations._replay import Once, Spent
-from resilio.integrations._way import SenderOf, Way
+from resilio.integrations._request import Request, hand_over
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ class Answer:
         self.lease.end("aborted")
 
 
-class Tries(Exchange):
+class Tries(Request):
     """Each try is a function of the request; errors are what `verdict` says."""
 
     def __init__(self, *tries: Any, verdict: Any = None) -> None:
@@ -85,7 +85,7 @@ async def test_what_an_error_says_is_the_clients_to_know(verdict: Any, expected:
     """An outcome, or another error in its place, goes before what the gates would think."""
     policy = resilio.bulkhead(5)
     with pytest.raises(KeyError):
-        await Tries(KeyError("a"), verdict=verdict).through(Way(policy), "request")
+        await Tries(KeyError("a"), verdict=verdict).through(GuardedCall(policy, hand_over), "request")
     assert ends(policy) == expected
 
 
@@ -94,7 +94,7 @@ async def test_an_answer_that_comes_after_the_call_is_let_go_of() -> None:
     policy = resilio.bulkhead(5)
     exchange = Tries(None)
     exchange.finish()
-    answer = await exchange.through(Way(policy), "request")
+    answer = await exchange.through(GuardedCall(policy, hand_over), "request")
     assert answer.closed
     assert ends(policy) == (0, 0, 1)
 
@@ -116,7 +116,8 @@ STACKS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
 async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
     """A gate that has no room to spare refuses the copy at once; the primary's answer is what counts."""
     inner = GATES[gate]()
-    way = Way(resilio.pipeline(resilio.hedge(replay_safe=True, after=0.01), *STACKS[stack](inner)))
+    hedge = resilio.hedge(replay_safe=True, after=0.01)
+    way = GuardedCall(resilio.pipeline(hedge, *STACKS[stack](inner)), hand_over)
     assert way.hedged
     for _ in range(20):
         (await Tries(None).through(way, "request")).close()
@@ -130,12 +131,11 @@ async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
 async def test_only_copies_of_its_own_hedge_are_copies() -> None:
     """Who hedges around the client sends requests that are as good as any: to the policy inside they are no copies."""
     inner, outer = resilio.bulkhead(1, max_queued=5, max_wait=10.0), resilio.hedge(replay_safe=True, after=0.01)
-    sender = SenderOf(asyncio.sleep, lambda permit, _: permit.success(), lambda permit, _: permit.ignore())
-    send = Way(inner).by(sender)
+    call = GuardedCall(inner, lambda held: held.take().success())
 
     @outer
     async def ask(seconds: float) -> None:
-        await send(seconds)
+        await call.send(asyncio.sleep, seconds)
 
     for _ in range(20):
         await ask(0.0)
@@ -144,23 +144,15 @@ async def test_only_copies_of_its_own_hedge_are_copies() -> None:
     assert inner.snapshot().rejected == 0
 
 
-async def test_a_sender_may_be_made_of_functions() -> None:
-    """A client whose requests need no memory says by three functions how they are sent, held and blamed."""
-    policy, held = resilio.bulkhead(5), []
+async def test_the_answer_of_another_function_is_judged_by_the_gates() -> None:
+    """A hedge's other target is no attempt of the request: it has no lease, and its permit ends with it."""
+    policy = resilio.bulkhead(5)
+    assert await GuardedCall(policy, hand_over).send(_upper, "good") == "GOOD"
+    assert ends(policy) == (1, 0, 0)
 
-    async def attempt(request: Any) -> Any:
-        if request == "bad":
-            raise KeyError(request)
-        return request.upper()
 
-    send = Way(policy).by(SenderOf(attempt, lambda *ends: held.append(ends), lambda permit, _: permit.success()))
-    assert await send("good") == "GOOD"
-    with pytest.raises(KeyError):
-        await send("bad")
-    assert policy.snapshot().inflight == 1
-    [(permit, answer)] = held
-    permit.returned(answer)
-    assert ends(policy) == (2, 0, 0)
+async def _upper(request: str) -> str:
+    return request.upper()
 
 
 def test_what_stands_for_a_request_shows_it() -> None:

@@ -1,0 +1,127 @@
+/* Permits that outlive their call: Held, and the hook that is called with it.
+ *
+ * A client's call returns with the headers of an answer; its permits must last until the body has ended. So a pipeline may have a
+ * hook, `hand_over(held)`. It is called once for each run of neighbouring gates, innermost first, when what they have admitted has
+ * returned or raised. `held.take()` gives a permit for all of them, which from then on is the hook's to end. Gates that it leaves
+ * are settled by their own rules, as those of any call.
+ *
+ * Held lies on no list and outlives nothing: it answers only while the hook runs.
+ */
+#include "call.h"
+
+typedef struct {
+    PyObject_HEAD
+    rs_run *run;                    /* NULL: the hook has returned */
+    rs_end *end;
+    PyObject *slow;                 /* as of rs_run_count; taken with the gates */
+    int first;                      /* its stages: from here to run->n */
+} HeldObject;
+
+static PyTypeObject HeldType;
+
+/* The call is over for these gates. Of an answer that goes on, the permit takes the time of the call along. */
+static PyObject *take(rs_run *run, int first, const rs_end *end, PyObject **slow)
+{
+    int goes_on = end->value && first == 0 && !run->inside;
+    if (first == run->base && !goes_on)
+        *slow = rs_run_count(run, end->now_ns);
+    return rs_permit_of_part(run, first, goes_on, end->now_ns);
+}
+
+static PyObject *call_hook(rs_run *run, HeldObject *held, CallObject *call)
+{
+    if (call)                           /* a stage of it may have sent the cancellation that is to be judged */
+        rs_call_enter(call);
+    PyObject *done = PyObject_CallOneArg(run->pipe->hand_over, (PyObject *)held);
+    if (call) {
+        rs_call_leave(call);
+        call->running = 1;
+    }
+    return done;
+}
+
+/* Ask the hook about the gates from *first* on. 1: they hold nothing more. What the hook raises is what the call raises. */
+int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow)
+{
+    HeldObject *held = PyObject_New(HeldObject, &HeldType);
+    PyObject *done = NULL;
+    if (held) {
+        held->run = run;
+        held->end = end;
+        held->first = first;
+        held->slow = NULL;
+        done = call_hook(run, held, (CallObject *)end->call);
+        RS_ALONE(held);
+        held->run = NULL;
+        RS_NOT_ALONE();
+        *slow = held->slow;
+        Py_DECREF(held);
+    }
+    if (RS_UNLIKELY(done == NULL)) {
+        PyObject *error = rs_take_error();
+        if (run->n > first)
+            Py_XDECREF(take(run, first, end, slow));    /* no verdict: a hook that fails says nothing about the callee */
+        Py_CLEAR(end->value);
+        Py_XSETREF(end->error, error);
+    }
+    Py_XDECREF(done);
+    return run->n == first;
+}
+
+/* ---- as Python sees it ------------------------------------------------------------------------------------------ */
+
+static PyObject *over(void)
+{
+    return PyErr_Format(PyExc_RuntimeError, "what a call has held is known to its hook only while that runs");
+}
+
+static PyObject *held_take(HeldObject *self, PyObject *unused)
+{
+    PyObject *permit = NULL;
+    RS_ALONE(self);
+    if (self->run == NULL)
+        over();
+    else if (self->run->n == self->first)
+        PyErr_SetString(PyExc_RuntimeError, "its permit has been taken");
+    else
+        permit = take(self->run, self->first, self->end, &self->slow);
+    RS_NOT_ALONE();
+    return permit;
+}
+
+static PyObject *or_none(PyObject *value) { return Py_NewRef(value ? value : Py_None); }
+
+static PyObject *held_get(HeldObject *self, void *which)
+{
+    const rs_end *end = self->run ? self->end : NULL;
+    if (end == NULL)
+        return over();
+    switch ((uintptr_t)which) {
+    case 0: return or_none(end->value);
+    case 1: return or_none(end->error);
+    case 2: return or_none(end->func);
+    default: return or_none(end->request->nargs ? end->request->args[0] : NULL);
+    }
+}
+
+static PyMethodDef held_methods[] = {
+    {"take", (PyCFunction)held_take, METH_NOARGS,
+     "take($self, /)\n--\n\nTake the permit of these gates, which outlives the call: once, and to be ended as any permit."},
+    {NULL}};
+static PyGetSetDef held_getset[] = {
+    {"answer", (getter)held_get, NULL, "What was returned to these gates; None if something was raised.", (void *)0},
+    {"error", (getter)held_get, NULL, "What was raised; None if something was returned.", (void *)1},
+    {"function", (getter)held_get, NULL, "The function that the call was begun with.", (void *)2},
+    {"request", (getter)held_get, NULL, "The first argument of the call, by position; None if there is none.", (void *)3},
+    {NULL}};
+
+static PyTypeObject HeldType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Held",
+    .tp_basicsize = sizeof(HeldObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "What neighbouring gates hold of a call that has returned or raised, for the pipeline's hook `hand_over(held)`.",
+    .tp_methods = held_methods,
+    .tp_getset = held_getset,
+};
+
+int rs_hand_over_add(PyObject *module) { return PyModule_AddType(module, &HeldType); }
