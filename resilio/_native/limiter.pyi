@@ -3,7 +3,6 @@ from typing import Any, NoReturn, final
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
-from resilio._policies.rate_limit import RateLimitConfig
 
 __all__ = ["Amounts", "LimiterGate"]
 
@@ -16,8 +15,8 @@ class Amounts:
 
 @disjoint_base
 class LimiterGate(Gate):
-    def __init__(self, config: RateLimitConfig) -> None: ...
-    def configure(self, config: RateLimitConfig) -> None: ...
+    def __init__(self, config: Any) -> None: ...
+    def configure(self, config: Any) -> None: ...
     def amounts(
         self,
         args: tuple[Any, ...] = (),
