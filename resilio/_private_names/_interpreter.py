@@ -52,8 +52,8 @@ INTERPRETER = (
         where=(_CORE + "block.c", "resilio/_native/proofs.py"),
         versions="entry first up to 3.13, exit first from 3.14",
         check="at import, two blocks are entered and note what is fetched",
-        otherwise="blocks are found again by frame and context (`resilio/_blocks.py`); a Ctrl-C between entry and body "
-        "may then keep a permit until the policy is reset",
+        otherwise="blocks are found again by frame and context (`resilio/_blocks.py`); a Ctrl-C between entry "
+        "and body may then keep a permit until the policy is reset",
         state=in_core("with_order"),
     ),
     Private(
