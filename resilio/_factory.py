@@ -12,16 +12,16 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature  # attrs has loaded it
-from typing import Any, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import attrs
 
 from resilio._misspelt import refuse_unknown
-from resilio._options import GateOptions, NamedOptions, options_of
-from resilio._policy import refuse_bare, refuse_position
+from resilio._options import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
+from resilio._policy import refuse_bare
 from resilio._types import Converted
 
-__all__ = ["makes", "makes_of_several", "makes_or_guards"]
+__all__ = ["makes", "makes_itself", "makes_of_several", "makes_or_guards"]
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,101 +62,127 @@ Makes = Callable[[C, str | None], R]
 """What is written: a function of the checked record and the policy's name."""
 
 
-def makes(config: Callable[P, C], example: str = "") -> Callable[[Makes[C, R]], Callable[P, R]]:
+def makes(config: Callable[P, C], *examples: str) -> Callable[[Makes[C, R]], Callable[P, R]]:
     """
     Return a decorator: a function of a record and a name becomes one of the record's options.
 
     Args:
         config: The record.
 
-        example: How it is used, "@bulkhead(10)": the answer where a function is guarded without options.
+        examples: How it is used, "@bulkhead(10)": the answer where a function is guarded without options, and, if there
+            is a second one, where an option is given by position that has to be named.
     """
-    return lambda fn: _public(fn, config, example)
+    return lambda fn: _public(fn, config, *examples)
 
 
 def makes_or_guards(config: Callable[P, C]) -> Callable[[Makes[C, R]], OrGuards[P, R]]:
-    """As `makes`, where the name comes first, and a function in its place is guarded by the defaults."""
-    return lambda fn: _public(fn, config, guards=True)
+    """As `makes`, where a function that is the only argument is guarded by the defaults."""
+
+    def decorate(fn: Makes[C, R]) -> Any:
+        make = _public(fn, config)
+
+        @wraps(make)
+        def make_or_guard(*args: Any, **options: Any) -> Any:
+            if args and (callable(args[0]) or isinstance(args[0], (staticmethod, classmethod))):
+                return make()(args[0])
+            return make(*args, **options)
+
+        return make_or_guard
+
+    return decorate
 
 
 def makes_of_several(
-    of: Callable[[str, object], tuple[T, ...]],  # noqa: ARG001 - the type of the things
+    of: Callable[[str, object], tuple[T, ...]],  # noqa: ARG001 - says what a T is
     config: Callable[P, C],
-    example: str = "",
+    *examples: str,
 ) -> Callable[[Makes[C, R]], OfSeveral[T, P, R]]:
     """As `makes`, where the first option is given by position, any number of things, which `of` checks."""
-    return lambda fn: _public(fn, config, example)
+    return lambda fn: _public(fn, config, *examples)
 
 
-def _public(fn: Any, config: Any, example: str = "", *, guards: bool = False) -> Any:
-    signature = _signature(config, name_first=guards)
-    bind = _Binding(fn.__name__, signature, example)
-    named = issubclass(config, NamedOptions)
+def makes_itself(
+    config: Callable[P, C],
+) -> Callable[[Callable[[type[T], C, str | None], T]], Callable[Concatenate[type[T], P], T]]:
+    """As `makes`, of a class's `__new__`."""
+
+    def decorate(new: Any) -> Any:
+        read = _Reading(new.__qualname__.partition(".")[0], config)
+
+        @wraps(new)
+        def make(cls: type[T], *args: Any, **options: Any) -> Any:
+            return new(cls, *read(args, options))
+
+        cls = Parameter("cls", Parameter.POSITIONAL_ONLY)
+        vars(make)["__signature__"] = Signature([cls, *read.signature.parameters.values()])
+        return make
+
+    return decorate
+
+
+def _public(fn: Any, config: Any, *examples: str) -> Any:
+    read = _Reading(fn.__name__, config, *examples)
+    returns = fn.__annotations__["return"]
 
     @wraps(fn)
     def make(*args: Any, **options: Any) -> Any:
-        if guards and args and _is_function(args[0]):
-            return fn(config(), None)(args[0])
-        options = bind(args, options)
-        name = options.pop("name", None) if named else None
-        return fn(config(**options), name)
+        return fn(*read(args, options))
 
-    returns = fn.__annotations__["return"]
-    make.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()} | {"return": returns}
-    vars(make).update(__signature__=signature.replace(return_annotation=returns), options_record=config)
+    make.__annotations__ = {one.name: one.annotation for one in read.signature.parameters.values()}
+    make.__annotations__["return"] = returns
+    vars(make).update(__signature__=read.signature.replace(return_annotation=returns), options_record=config)
     return make
 
 
-class _Binding:
-    """Arguments as options by name: those by position, and the answers to wrong ones."""
+class _Reading:
+    """Arguments read as a record and a name; a wrong one is answered with what to write."""
 
-    def __init__(self, function: str, signature: Signature, example: str) -> None:
-        taken = signature.parameters.values()
+    def __init__(self, function: str, config: Any, bare: str = "", by_name: str = "") -> None:
+        self.signature = _signature(config)
+        taken = self.signature.parameters.values()
         self._function = function
-        self._example = example
-        self._known = frozenset(signature.parameters)
+        self._config = config
+        self._bare = bare
+        self._by_name = (by_name or bare)[1:]
+        self._named = issubclass(config, NamedOptions)
+        self._known = frozenset(one.name for one in taken)
         self._positions = [one.name for one in taken if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
         self._several = next((one.name for one in taken if one.kind is Parameter.VAR_POSITIONAL), None)
-        self._required = frozenset(
-            one.name for one in taken if one.default is Parameter.empty and one.name != self._several
-        )
+        required = [one.name for one in taken if one.default is Parameter.empty]
+        self._absent = dict.fromkeys(required)  # None, of which the check says what it must be
 
-    def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options that were given, by name."""
+    def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
+        """Return the record and the name."""
         if not options.keys() <= self._known:
             refuse_unknown(self._function, options, self._known)
         if args or self._several:
             options |= self._by_position(args, options)
-        if not self._required <= options.keys():
-            missing = next(name for name in self._positions + sorted(self._required) if name not in options)
-            like = f", like {self._example[1:]}" if self._example else ""
-            raise TypeError(f"{self._function} needs the option {missing!r}{like}")
-        return options
+        name = options.pop("name", None) if self._named else None
+        return self._config(**(self._absent | options)), name
 
     def _by_position(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        if self._example and args:
-            refuse_bare(args[0], self._function, self._example)
+        if self._bare and args:
+            refuse_bare(args[0], self._function, self._bare)
         if self._several is not None:
             return {self._several: args}
         if len(args) > len(self._positions):
-            refuse_position(args[len(self._positions)], self._function, self._example)
+            like = f", like {self._by_name}" if self._by_name else ""
+            value = args[len(self._positions)]
+            raise TypeError(f"{self._function} takes its options by name{like}, not {value!r} by position")
         given = dict(zip(self._positions, args, strict=False))
         for name in given.keys() & options.keys():
             raise TypeError(f"{self._function} is given {name!r} twice, by position and by name")
         return given
 
 
-def _is_function(value: object) -> bool:
-    return callable(value) or isinstance(value, (staticmethod, classmethod))
-
-
-def _signature(config: type[Any], *, name_first: bool) -> Signature:
+def _signature(config: Any) -> Signature:
     names = vars(sys.modules[config.__module__])
     taken = [_parameter(field, names) for field in options_of(config)]
     if issubclass(config, NamedOptions):
-        kind = Parameter.POSITIONAL_OR_KEYWORD if name_first else Parameter.KEYWORD_ONLY
-        last = len(taken) - issubclass(config, GateOptions)
-        taken.insert(0 if name_first else last, Parameter("name", kind, default=None, annotation="str | None"))
+        first = issubclass(config, NamedFirstOptions)
+        kind = Parameter.POSITIONAL_OR_KEYWORD if first else Parameter.KEYWORD_ONLY
+        last = len(taken) - issubclass(config, EnforcedOptions)
+        taken.insert(0 if first else last, Parameter("name", kind, default=None, annotation="str | None"))
     return Signature(sorted(taken, key=lambda one: one.kind))
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "OFF",
     "EnforcedOptions",
     "GateOptions",
+    "NamedFirstOptions",
     "NamedOptions",
     "Window",
     "changed",
@@ -158,6 +159,14 @@ class NamedOptions:
 
     if TYPE_CHECKING:
         name: str | None = option(_config.policy_name, default=None)
+
+
+@record
+class NamedFirstOptions(NamedOptions):
+    """As `NamedOptions`, where the name is the first argument."""
+
+    if TYPE_CHECKING:
+        name: str | None = option(_config.policy_name, default=None, kw_only=False)
 
 
 @record

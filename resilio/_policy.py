@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._shapes import Kind
 
-__all__ = ["Policy", "make", "policies_made", "policy_of", "refuse_bare", "refuse_position"]
+__all__ = ["Policy", "make", "policies_made", "policy_of", "refuse_bare"]
 
 C = TypeVar("C")
 F = TypeVar("F")
@@ -417,13 +417,6 @@ def refuse_bare(value: object, factory: str, example: str) -> None:
     """
     if callable(value) or isinstance(value, (staticmethod, classmethod)):
         _bare(factory, example)
-
-
-def refuse_position(value: object, factory: str, example: str) -> None:
-    """Raise the TypeError for a first argument by position where all options are named; None: there is none."""
-    refuse_bare(value, factory, example)
-    if value is not None:
-        raise TypeError(f"{factory} takes its options by name, like {example[1:]}, not {value!r} by position")
 
 
 def _bare(factory: str, example: str) -> NoReturn:

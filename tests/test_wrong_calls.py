@@ -77,7 +77,7 @@ def test_a_coroutine_in_place_of_a_function_is_told_apart() -> None:
 
 def test_a_function_that_makes_policies_stays_what_it_was() -> None:
     """Signature, docstring, name and pickling, and its use as the factory of `keyed`."""
-    assert list(inspect.signature(retry).parameters)[:2] == ["bare", "on"]
+    assert list(inspect.signature(retry).parameters)[:2] == ["on", "ignore"]
     assert (inspect.getdoc(circuit_breaker) or "").startswith("Return a breaker that opens")
     assert pickle.loads(pickle.dumps(bulkhead)) is bulkhead
     per_host = keyed(circuit_breaker, key="host")

@@ -1,30 +1,14 @@
-from collections.abc import Callable
-from typing import Any
-
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
+from resilio._policies.load_shed import LoadShedConfig
 
 __all__ = ["ShedderGate"]
 
 @disjoint_base
 class ShedderGate(Gate):
-    def __init__(
-        self,
-        *,
-        max_concurrent: int | None,
-        target_ns: int = 0,
-        tenant: Callable[..., Any] | None = None,
-        task: Callable[..., Any] | None = None,
-    ) -> None: ...
-    def configure(
-        self,
-        *,
-        max_concurrent: int | None,
-        target_ns: int,
-        tenant: Callable[..., Any] | None,
-        task: Callable[..., Any] | None,
-    ) -> None: ...
+    def __init__(self, config: LoadShedConfig) -> None: ...
+    def configure(self, config: LoadShedConfig) -> None: ...
     def reset(self) -> None: ...
     def look(self) -> None: ...
     def shed(self) -> dict[tuple[str, str], int]: ...

@@ -142,7 +142,7 @@ def _every_exception(error: BaseException) -> Outcome:
     return Outcome.FAILURE if isinstance(error, Exception) and not refused else Outcome.IGNORED
 
 
-@makes(AdaptiveLimitConfig, "@adaptive_limit()")
+@makes(AdaptiveLimitConfig, "@adaptive_limit()", "@adaptive_limit(ceiling=100)")
 def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLimit:
     """
     Return a limit on calls in flight that finds out by itself how many the dependency can have at a time.

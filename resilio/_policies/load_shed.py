@@ -12,40 +12,26 @@ It stands on the server's handler. The limit holds for the process: for all thre
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-import attrs
-
-from resilio._config import enforce, function, positive_int, seconds
-from resilio._misspelt import names_its_options
+from resilio._config import function, positive_int, seconds
+from resilio._factory import makes
 from resilio._native.shedder import ShedderGate
-from resilio._options import option
-from resilio._policy import Policy, make, refuse_bare, refuse_position
+from resilio._options import GateOptions, option, record
+from resilio._policy import Policy, make
+from resilio._types import SecondsOrNone
 
 __all__ = ["LoadShed", "LoadShedConfig", "load_shed"]
 
-Time = float | timedelta
 
-
-@attrs.frozen(kw_only=True)
-class LoadShedConfig:
+@record
+class LoadShedConfig(GateOptions):
     """The options of a load shedder, checked; :func:`load_shed` says what each means."""
 
     max_concurrent: int | None = option(positive_int, default=None, none_ok=True)
-    target: float | None = option(seconds, default=None, none_ok=True)
+    target: SecondsOrNone = option(seconds, default=None, none_ok=True)
     tenant: Callable[..., Any] | None = option(function, default=None)
     task: Callable[..., Any] | None = option(function, default=None)
-    enforce: float = option(enforce, default=True)
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them."""
-        return {
-            "max_concurrent": self.max_concurrent,
-            "target_ns": 0 if self.target is None else round(self.target * 1e9),
-            "tenant": self.tenant,
-            "task": self.task,
-        }
 
 
 class LoadShed(Policy[LoadShedConfig]):
@@ -57,10 +43,7 @@ class LoadShed(Policy[LoadShedConfig]):
 
     def __init__(self, config: LoadShedConfig, name: str | None = None) -> None:
         """Make an idle load shedder."""
-        super().__init__(ShedderGate(**config.native()), config, name)
-
-    def _apply(self, config: LoadShedConfig) -> None:
-        self._gate.configure(**config.native())
+        super().__init__(ShedderGate(config), config, name)
 
     def _state(self) -> str:
         self._gate.look()
@@ -110,21 +93,12 @@ class LoadShed(Policy[LoadShedConfig]):
         return self._gate.task_errors
 
 
-@names_its_options
-def load_shed(
-    *args: Any,
-    max_concurrent: int | None = None,
-    target: Time | None = None,
-    tenant: Callable[..., Any] | None = None,
-    task: Callable[..., Any] | None = None,
-    name: str | None = None,
-    enforce: float = True,
-) -> LoadShed:
+@makes(LoadShedConfig, "@load_shed()", "@load_shed(max_concurrent=8)")
+def load_shed(config: LoadShedConfig, name: str | None) -> LoadShed:
     """
     Return a load shedder for a server's handler; it needs no option.
 
     Args:
-        args: Nothing. It is `@load_shed()`, with the brackets.
         max_concurrent: Calls that run at a time, >= 1, in all threads and event loops together; None: learnt.
         target: Seconds that a call may wait and it is still normal, > 0; None: learnt from how long calls take.
         tenant: A function of the call's arguments that says whose it is: under overload tenants take turns, by the time
@@ -138,9 +112,4 @@ def load_shed(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    if options.pop("args"):
-        refuse_bare(args[0], "load_shed", "@load_shed()")
-        refuse_position(args[0], "load_shed", "@load_shed(max_concurrent=8)")
-    return make(LoadShed, given, LoadShedConfig(**options))
+    return make(LoadShed, name, config)

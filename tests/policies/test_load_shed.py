@@ -31,6 +31,7 @@ from resilio import (
     registry,
 )
 from resilio._native.shedder import ShedderGate
+from resilio._policies.load_shed import LoadShedConfig
 from resilio._priority import CLASSES
 from resilio.testing import assert_no_leaks, no_wait, record_events
 
@@ -732,7 +733,7 @@ def test_a_refusal_names_what_refused(vt):
 
 def test_the_native_gate_is_what_the_stub_says():
     """The gate can be made and changed by itself, and shows what it keeps."""
-    gate = ShedderGate(max_concurrent=None)
+    gate = ShedderGate(LoadShedConfig())
     assert (gate.limit, gate.used, gate.overloaded, gate.usual_ns) == (20, 0, False, (0.0, 0.0))
     assert gate.kind == "load_shed"
     assert set(gate.reasons) >= {"full", "reserved", "queue_full", "evicted", "wait"}

@@ -16,6 +16,7 @@ from libc.string cimport memset
 from resilio._native import clock, core
 from resilio._native.gate cimport *
 from resilio._native.laws cimport RS_LAW_DEFAULT, rs_law_baseline, rs_law_init, rs_law_learn, rs_law_queue_before, rs_law_reset
+from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport rs_core_api
 
 from resilio._entropy import seed64
@@ -144,35 +145,27 @@ cdef class ShedderGate(Gate):
         self.shedder.salt = seed64()
         self.shedder.state.random = self.shedder.salt
 
-    def __init__(self, *, max_concurrent, target_ns=0, tenant=None, task=None):
-        """Make an idle load shedder with the options of :meth:`configure`."""
-        self.configure(max_concurrent=max_concurrent, target_ns=target_ns, tenant=tenant, task=task)
+    def __init__(self, config):
+        """Make an idle load shedder with the options of *config*, a `LoadShedConfig`."""
+        self.configure(config)
 
     def __dealloc__(self):
         rs_shed_release(&self.shedder.queue)
         free(self.shedder.known)
 
-    def configure(self, *, max_concurrent, int64_t target_ns, tenant, task):
+    def configure(self, config):
         """
-        Replace every option at once, keeping who holds, who waits and what was learnt.
+        Take the options of *config*, all at once, keeping who holds, who waits and what was learnt.
 
         More permits are handed out at once, in order. With fewer, who holds one keeps it.
-
-        Args:
-            max_concurrent: Permits, >= 1; None: as many as a law finds out.
-
-            target_ns: The longest wait that is normal; 0: as learnt.
-
-            tenant: A function of the call's arguments that says whose it is, or None.
-
-            task: A function of the call's arguments that says what it belongs to, or None.
 
         Raises:
             MemoryError: There is none for the tenants.
         """
         cdef rs_shed_queue queue
+        cdef object tenant = config.tenant, task = config.task
         cdef bint fair = tenant is not None
-        cdef int64_t limit = 0 if max_concurrent is None else max_concurrent
+        cdef int64_t limit = config.max_concurrent or 0, target_ns = ns_of(config.target)
         cdef int64_t now_ns = clock.now_ns()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef object old = (self.tenant, self.task)      # freed after the lock is released
