@@ -21,7 +21,6 @@ they will pay in if they succeed, so that a burst can retry; successes pay that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Self, cast
 
 import attrs
@@ -30,34 +29,30 @@ from resilio import _kinds, _names
 from resilio._config import number, policy_name, refuse, seconds
 from resilio._configuring import changed
 from resilio._defining import obtain
+from resilio._factory import makes_itself
 from resilio._native import budget as native
-from resilio._options import option
+from resilio._options import NamedFirstOptions, option, record
 from resilio._snapshot import Snapshot
+from resilio._types import SecondsOrNone
 
 __all__ = ["RetryBudget", "RetryBudgetConfig", "RetryBudgetSnapshot"]
 
 _MOST = 1_000_000
 
 
-@attrs.frozen(kw_only=True)
-class RetryBudgetConfig:
+@record
+class RetryBudgetConfig(NamedFirstOptions):
     """The options of a retry budget, checked; :class:`RetryBudget` says what each means."""
 
     ratio: float = option(number, default=0.1, low=0.0, high=1.0)
     cap: float = option(number, default=5.0, low=1.0, high=_MOST)
     initial: float = option(number, default=3.0, low=0.0)
-    decay: float | None = option(seconds, default=60.0, none_ok=True)
+    decay: SecondsOrNone = option(seconds, default=60.0, none_ok=True)
     reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
 
     def __attrs_post_init__(self) -> None:
         if self.initial > self.cap:
             refuse("initial", self.initial, f"at most cap={self.cap:g}")
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the native part takes them."""
-        options = attrs.asdict(self)
-        decay = options.pop("decay")
-        return {**options, "decay_ns": None if decay is None else max(1, round(decay * 1e9))}
 
 
 @attrs.frozen(kw_only=True)
@@ -120,19 +115,10 @@ class RetryBudget(native.RetryBudget):
     _config: RetryBudgetConfig
     _name: str | None
 
-    def __new__(
-        cls,
-        name: str | None = None,
-        *,
-        ratio: float = 0.1,
-        cap: float = 5.0,
-        initial: float = 3.0,
-        decay: float | timedelta | None = 60.0,
-        reserve: float = 0.1,
-    ) -> Self:
+    @makes_itself(RetryBudgetConfig)
+    def __new__(cls, config: RetryBudgetConfig, name: str | None) -> Self:
         """Return the budget of this name, or a new one."""
         checked = policy_name("name", name)
-        config = RetryBudgetConfig(ratio=ratio, cap=cap, initial=initial, decay=cast("Any", decay), reserve=reserve)
         if checked is None:
             return cls._new(config, None)
         found: Any = obtain(cast("Any", cls), checked, config, lambda current: cls._new(current, checked))
@@ -175,7 +161,7 @@ class RetryBudget(native.RetryBudget):
         return cast("RetryBudgetConfig", changed(self._config, changes))
 
     def _swap(self, config: RetryBudgetConfig) -> None:
-        self._configure(**config.native())
+        self._configure(config)
         self._config = config
 
     def _redefine(self, config: RetryBudgetConfig, different: str) -> bool:  # noqa: ARG002

@@ -121,9 +121,9 @@ def _budget(table: Table, value: Any) -> Any:
     if value is False:
         return None
     inner = table.table("budget", value)
-    known = [name for name in ("ratio", "cap", "initial", "decay", "reserve") if name in inner]
-    options = {name: inner.take(name) for name in known}
-    inner.end(("ratio", "cap", "initial", "decay", "reserve"))
+    known = [name for name in inspect.signature(resilio.RetryBudget).parameters if name != "name"]
+    options = {name: inner.take(name) for name in known if name in inner}
+    inner.end(known)
     inner.checked(lambda: resilio.RetryBudget(**options), *options)
     return lambda: resilio.RetryBudget(**options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resilio._budget import RetryBudgetConfig
 from resilio._native import budget as native
 from resilio._native import clock
 
@@ -16,7 +17,7 @@ def test_a_new_one_holds_nothing():
 def test_threads_take_each_token_once(race):
     """Threads that withdraw and pay in at once lose no token and get none twice."""
     budget = native.RetryBudget()
-    budget._configure(ratio=1.0, cap=1e6, initial=1e6, decay_ns=None, reserve=0.0)
+    budget._configure(RetryBudgetConfig(ratio=1.0, cap=1e6, initial=1e6, decay=None, reserve=0.0))
     budget.reset()
 
     def step() -> bool:
@@ -34,7 +35,7 @@ def test_a_time_constant_below_a_tick_is_a_tick():
     clock.set_virtual(0)
     try:
         budget = native.RetryBudget()
-        budget._configure(ratio=0.5, cap=1.0, initial=0.0, decay_ns=1, reserve=1e-18)
+        budget._configure(RetryBudgetConfig(ratio=0.5, cap=1.0, initial=0.0, decay=1e-9, reserve=1e-18))
         budget.reset()
         budget.deposit()
         budget.deposit()
@@ -49,7 +50,7 @@ def test_a_time_constant_below_a_tick_is_a_tick():
 def test_what_a_child_of_a_fork_does_leaves_no_more_than_a_new_client_has():
     """Savings are cut, a withdrawal under way is nobody's to refund, and the jitter is another."""
     budget = native.RetryBudget()
-    budget._configure(ratio=1.0, cap=10.0, initial=2.0, decay_ns=None, reserve=0.0)
+    budget._configure(RetryBudgetConfig(ratio=1.0, cap=10.0, initial=2.0, decay=None, reserve=0.0))
     budget.reset()
     assert budget.withdraw()
     for _ in range(5):

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+from resilio._native.options cimport ns_of
 
 __all__ = ["Backoff", "RetryBudget", "spread_ns"]
 
@@ -60,22 +61,10 @@ cdef class RetryBudget:
             self.next.prev = self.prev
         rs_lock_release(&_live_lock)
 
-    def _configure(self, *, double ratio, double cap, double initial, decay_ns, double reserve):
-        """
-        Replace every option at once and keep the balance, up to the new cap.
-
-        Args:
-            ratio: What a success deposits, >= 0.
-
-            cap: The most that can be saved, >= 0.
-
-            initial: What it begins with, from 0 to *cap*.
-
-            decay_ns: The time constant of the decay, > 0; None: what is saved stays.
-
-            reserve: Withdrawals a second when nothing is saved, each after a success of its own; 0: none.
-        """
-        cdef int64_t decay = RS_BUDGET_NEVER if decay_ns is None else decay_ns
+    def _configure(self, config):
+        """Take the options of *config*, a `RetryBudgetConfig`, all at once and keep the balance, up to the new cap."""
+        cdef double ratio = config.ratio, cap = config.cap, initial = config.initial, reserve = config.reserve
+        cdef int64_t decay = ns_of(config.decay, RS_BUDGET_NEVER)
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         rs_budget_configure(&self.budget, ratio, cap, initial, decay, reserve, now_ns)
