@@ -9,21 +9,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, cast, overload
 from weakref import WeakKeyDictionary
 
-from resilio._backoff import BackoffLike
-from resilio._policies.retry import Retry, Retrying, Time, retry
+from resilio._policies.retry import Retry, Retrying, retry
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-    from resilio._budget import RetryBudget
-    from resilio._replayable import Replayable
-    from resilio._types import Ignored, Rule
 
 __all__ = ["retrying"]
 
+P = ParamSpec("P")
 _lock = Lock()
 _places: WeakKeyDictionary[CodeType, dict[int, Retry]] = WeakKeyDictionary()
 """The retries without a name, by the code that has made them and where in it."""
@@ -42,22 +39,20 @@ def _of_this_place(made: Retry, frame: FrameType) -> Retry:
     return made
 
 
-@overload
-def retrying(policy: Retry, /) -> Retrying: ...
-@overload
-def retrying(
-    *,
-    on: Rule,
-    ignore: Ignored = ...,
-    failed_if: Callable[[Any], object] | None = ...,
-    idempotent: bool = ...,
-    attempts: int | None = ...,
-    backoff: BackoffLike = ...,
-    max_retry_after: Time = ...,
-    budget: RetryBudget | str | None = ...,
-    replayable: Replayable = ...,
-    name: str | None = ...,
-) -> Retrying: ...
+class OrOptions(Protocol[P]):
+    """A function of a retry, or of the options of one."""
+
+    @overload
+    def __call__(self, policy: Retry, /) -> Retrying: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Retrying: ...
+
+
+def _with_options_of(_: Callable[P, Any]) -> Callable[[Callable[..., Retrying]], OrOptions[P]]:
+    return lambda function: cast("OrOptions[P]", function)
+
+
+@_with_options_of(retry)
 def retrying(policy: Any = None, /, **options: Any) -> Retrying:
     """
     Return what runs a block as often as it takes.

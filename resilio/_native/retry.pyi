@@ -4,9 +4,9 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-from resilio._backoff import Backoff, Schedule
 from resilio._native.budget import RetryBudget
 from resilio._native.core import Gate
+from resilio._policies.retry import RetryConfig
 from resilio._replayable import Replayable
 from resilio._streams import Inside
 
@@ -18,26 +18,8 @@ STOP_REASONS: tuple[str, ...]
 class RetryGate(Gate):
     """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
 
-    def __init__(
-        self,
-        *,
-        attempts: int | None,
-        backoff: Backoff | Schedule | Any,
-        max_retry_after: float,
-        replayable: Replayable,
-        budget: RetryBudget | None,
-        named: tuple[type[BaseException], ...],
-    ) -> None: ...
-    def configure(
-        self,
-        *,
-        attempts: int | None,
-        backoff: Backoff | Schedule | Any,
-        max_retry_after: float,
-        replayable: Replayable,
-        budget: RetryBudget | None,
-        named: tuple[type[BaseException], ...],
-    ) -> None: ...
+    def __init__(self, config: RetryConfig, budget: RetryBudget | None) -> None: ...
+    def configure(self, config: RetryConfig, budget: RetryBudget | None) -> None: ...
     def forget(self) -> None: ...
     def stream(self, make: Inside) -> Generator[Any, Any, Any]: ...
     def astream(self, make: Inside) -> AsyncGenerator[Any, Any]: ...

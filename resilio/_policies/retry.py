@@ -11,32 +11,31 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from resilio._backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._budget import RetryBudget
 from resilio._config import exceptions, flag, function, policy_name, positive_int, refuse, seconds
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native.retry import RetryGate
-from resilio._options import option
+from resilio._options import NamedOptions, option, record
 from resilio._outcome import Judge, judge_error, judge_value
-from resilio._policy import Policy, make, refuse_position
+from resilio._policy import Policy, make
 from resilio._replayable import Replayable, replayable_option
 from resilio._retry_blocks import AsyncAttempts, Attempts
 from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
 from resilio._snapshot import Snapshot
+from resilio._types import Converted, Failures, Judged, Seconds, Time, Unjudged
 from resilio.errors import DeadlineExceededError, RejectedError
 
 if TYPE_CHECKING:
-    from resilio._types import Ignored, Rule
     from resilio.presets import Part
 
 __all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "Retrying", "retry"]
 
-Time = float | timedelta
+Waits = Converted[BackoffLike, Backoff | Schedule | Callable[[int], Time]]
 
 
 class _Budget(enum.Enum):
@@ -58,19 +57,19 @@ def budget_option(name: str, value: object) -> Any:
     return refuse(name, value, "a RetryBudget, the name of one, or None for none", TypeError)
 
 
-@attrs.frozen(kw_only=True)
-class RetryConfig:
+@record
+class RetryConfig(NamedOptions):
     """The options of a retry, checked; :func:`retry` says what each means."""
 
-    on: Any = option(rule)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
+    on: Failures = option(rule)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
+    idempotent: bool = option(flag, default=False)
     attempts: int | None = option(positive_int, default=3, none_ok=True)
-    backoff: Backoff | Schedule | Callable[[int], Time] = option(backoff_option, default=full_jitter(reach=0.125))
-    max_retry_after: float = option(seconds, default=60.0, zero_ok=True)
+    backoff: Waits = option(backoff_option, default=full_jitter(reach=0.125))
+    max_retry_after: Seconds = option(seconds, default=60.0, zero_ok=True)
     budget: RetryBudget | str | None = option(budget_option, default=OWN)
     replayable: Replayable = option(replayable_option, default=None)
-    idempotent: bool = option(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
         if self.idempotent and not is_preset(self.on):
@@ -109,7 +108,7 @@ class Retry(Policy[RetryConfig]):
     def __init__(self, config: RetryConfig, name: str | None = None) -> None:
         """Make a retry that has not retried yet."""
         self._own = RetryBudget()
-        super().__init__(RetryGate(**self._native(config)), config, name)
+        super().__init__(RetryGate(config, self._paying(config)), config, name)
 
     @property
     def budget(self) -> RetryBudget | None:
@@ -150,18 +149,8 @@ class Retry(Policy[RetryConfig]):
     def _is_new(self) -> bool:
         return self._config.budget is not OWN or self._own._is_new()  # a budget that is shared goes on without it
 
-    def _native(self, config: RetryConfig) -> dict[str, Any]:
-        return {
-            "attempts": config.attempts,
-            "backoff": config.backoff,
-            "max_retry_after": config.max_retry_after,
-            "replayable": config.replayable,
-            "budget": self._paying(config),
-            "named": config.named(),
-        }
-
     def _apply(self, config: RetryConfig) -> None:
-        self._gate.configure(**self._native(config))
+        self._gate.configure(config, self._paying(config))
 
     def _apply_shared(self, config: RetryConfig) -> None:
         super()._apply_shared(config)
@@ -223,43 +212,12 @@ class Retrying:
         return f"retrying({self._policy!r})"
 
 
-@overload
-def retry(bare: Callable[..., Any], /) -> NoReturn: ...
-@overload
-def retry(
-    *,
-    on: Rule,
-    ignore: Ignored = ...,
-    failed_if: Callable[[Any], object] | None = ...,
-    idempotent: bool = ...,
-    attempts: int | None = ...,
-    backoff: BackoffLike = ...,
-    max_retry_after: Time = ...,
-    budget: RetryBudget | str | None = ...,
-    replayable: Replayable = ...,
-    name: str | None = ...,
-) -> Retry: ...
-@names_its_options
-def retry(
-    bare: object = None,
-    /,
-    *,
-    on: Any = None,
-    ignore: Ignored = (),
-    failed_if: Callable[[Any], object] | None = None,
-    idempotent: bool = False,
-    attempts: int | None = 3,
-    backoff: BackoffLike = full_jitter(reach=0.125),  # noqa: B008 - frozen
-    max_retry_after: Time = 60.0,
-    budget: RetryBudget | str | None = OWN,
-    replayable: Replayable = None,
-    name: str | None = None,
-) -> Retry:
+@makes(RetryConfig, "@retry(on=ConnectionError)")
+def retry(config: RetryConfig, name: str | None) -> Retry:
     """
     Return a policy that tries a failed call again.
 
     Args:
-        bare: Nothing; here to help who wrote `@retry` without options.
         on: What is tried again: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
             "model", "database", "redis". Of a group, all must be.
         ignore: What is not, of that: the same forms.
@@ -283,7 +241,4 @@ def retry(
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    refuse_position(options.pop("bare"), "retry", "@retry(on=ConnectionError)")
-    return make(Retry, given, RetryConfig(**options))
+    return make(Retry, name, config)

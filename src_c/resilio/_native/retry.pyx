@@ -22,6 +22,7 @@ from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock, rs_lock_acquire,
     rs_lock_release, rs_refusal, rs_request, rs_slot,
 )
+from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
     RS_AGAIN, RS_AWAIT, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_run, rs_strategy_ops,
 )
@@ -127,39 +128,23 @@ cdef class RetryGate(Gate):
         if <void *>&(<rs_retry *><PyObject *>self).budget != <void *>&self.paid:
             raise SystemError("a retry's fields are not where C looks for them")
 
-    def __init__(self, **options):
-        """Make a retry; the options are those of `configure`."""
-        self.configure(**options)
+    def __init__(self, config, RetryBudget budget):
+        """Make a retry with the options of *config*, a `RetryConfig`, whose retries *budget* pays for, if not None."""
+        self.configure(config, budget)
 
-    def configure(
-        self, *, object attempts, object backoff, double max_retry_after, object replayable, RetryBudget budget, tuple named
-    ):
-        """
-        Replace all options at once; calls under way go on with the new ones.
-
-        Args:
-            attempts: How often a call is tried, >= 1; None: as often as the budget and the deadline let it.
-
-            backoff: What `resilio._backoff.backoff_option` returned.
-
-            max_retry_after: The longest wait in seconds that a dependency may ask for.
-
-            replayable: Whether arguments may be passed again: a bool, a function of them, or None: as they look.
-
-            budget: Pays for retries; None: they are free.
-
-            named: Classes of refusals and passed deadlines that are retried because `on` names them.
-        """
+    def configure(self, config, RetryBudget budget):
+        """Take the options of *config* and another budget, all at once; calls under way go on with the new ones."""
         cdef Options new = Options()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef object attempts = config.attempts, backoff = config.backoff
         new.attempts = UNLIMITED if attempts is None else attempts
-        new.max_retry_after_ns = <int64_t>(max_retry_after * 1e9)
+        new.max_retry_after_ns = ns_of(config.max_retry_after)
         new.backoff = backoff
         native = getattr(backoff, "native", None)   # which a function of the user's, a mock say, may have too
         new.native = native if isinstance(native, Backoff) else None
         new.budget = budget
-        new.replayable = replayable
-        new.named = named
+        new.replayable = config.replayable
+        new.named = config.named()
         before = self._options      # let go of after the lock
         rs_lock_acquire(&gate.lock)
         self.paid = NULL if budget is None else <rs_budget_object *><PyObject *>budget
