@@ -8,13 +8,11 @@ the user gives, the same one included, is taken literally. So a default is a num
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import attrs
+from datetime import timedelta
+from typing import Any, Literal, get_args
 
 from resilio._config import (
     choice,
-    enforce,
     exceptions,
     fraction,
     function,
@@ -25,18 +23,23 @@ from resilio._config import (
     show,
     total_seconds,
 )
-from resilio._options import Window, option, parse_window
+from resilio._options import EnforcedOptions, NamedFirstOptions, Window, option, parse_window, record
 from resilio._rules import rule
+from resilio._types import Converted, Failures, Judged, SecondsOrNone, Time, Unjudged
 
-__all__ = ["CONSECUTIVE", "FAILURE_RATE", "MAX_OPEN_FOR", "MIN_CALLS", "PROBES", "CircuitBreakerConfig"]
+__all__ = ["CircuitBreakerConfig", "Initial"]
+
+Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
+Mode = Literal["window", "probabilistic"]
+Span = int | str | timedelta
+Spans = Converted[Span | tuple[Span, Span], Window]
+TimeOrText = Converted[Time | str, float]
 
 MOST_PROBES = 16
 MOST_CALLS = 1_000_000
 SHORTEST_WINDOW = 0.001
 MIN_CALLS = 20
 LONGEST_OPEN = 3600.0
-NEVER = 1e9
-"""A rate that nothing reaches, as the gate takes one that is off."""
 
 
 class _Default(float):
@@ -94,8 +97,8 @@ def _window(name: str, value: object) -> Window:
     return window
 
 
-@attrs.frozen(kw_only=True)
-class CircuitBreakerConfig:
+@record
+class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
     """
     The options of a circuit breaker, checked; :func:`circuit_breaker` says what each means.
 
@@ -105,22 +108,21 @@ class CircuitBreakerConfig:
     """
 
     failure_rate: float | None = option(_unless_default(fraction), default=FAILURE_RATE, eq=_by_origin, none_ok=True)
-    window: Window = option(_window, default=(200, "60s"))
+    window: Spans = option(_window, default=(200, "60s"), unit="calls, time")
     min_calls: int = option(positive_int, default=MIN_CALLS)
     consecutive: int | None = option(_unless_default(positive_int), default=CONSECUTIVE, eq=_by_origin, none_ok=True)
-    slow_call: float | None = option(seconds, default=None, none_ok=True)
+    slow_call: SecondsOrNone = option(seconds, default=None, none_ok=True)
     slow_rate: float | None = option(fraction, default=0.5, none_ok=True)
-    open_for: float = option(_open_time, default=0.2)
-    max_open_for: float = option(_unless_default(_open_time), default=MAX_OPEN_FOR)
+    open_for: TimeOrText = option(_open_time, default=0.2, unit="seconds")
+    max_open_for: TimeOrText = option(_unless_default(_open_time), default=MAX_OPEN_FOR, unit="seconds")
     probes: int = option(_unless_default(positive_int), default=PROBES, eq=_by_origin, high=MOST_PROBES)
-    probe_lease: float | None = option(seconds, default=None, none_ok=True)
-    ramp: float | None = option(seconds, default=None, none_ok=True)
-    mode: str = option(choice, default="window", options=("window", "probabilistic"))
-    on: Any = option(rule, default=Exception)
-    ignore: Any = option(exceptions, default=())
-    failed_if: Callable[[Any], object] | None = option(function, default=None, takes=("result",))
-    enforce: float = option(enforce, default=True)
-    initial: str = option(choice, default="closed", options=("closed", "forced_open", "forced_closed", "disabled"))
+    probe_lease: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    ramp: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    mode: Mode = option(choice, default="window", options=get_args(Mode))
+    on: Failures = option(rule, default=Exception)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
+    initial: Initial = option(choice, default="closed", options=get_args(Initial))
 
     def __attrs_post_init__(self) -> None:
         if _is_default(self.failure_rate):
@@ -143,26 +145,3 @@ class CircuitBreakerConfig:
     def sure(self) -> bool:
         """Whether it follows the default law: the mode is "window", and neither rule of failures was given."""
         return self.mode == "window" and _is_default(self.failure_rate) and _is_default(self.consecutive)
-
-    def native(self) -> dict[str, Any]:
-        """Return the options as the gate takes them: nanoseconds, and 0 for what is off."""
-        return {
-            "failure_rate": NEVER if self.failure_rate is None else self.failure_rate,
-            "slow_rate": NEVER if self.slow_rate is None else self.slow_rate,
-            "min_calls": min(self.min_calls, self.window.calls or MOST_CALLS * MOST_CALLS),
-            "consecutive": self.consecutive or 0,
-            "slow_ns": _ns(self.slow_call),
-            "open_ns": _ns(self.open_for),
-            "max_open_ns": _ns(max(self.open_for, self.max_open_for)),
-            "lease_ns": _ns(self.probe_lease),
-            "ramp_ns": _ns(self.ramp),
-            "probes": self.probes,
-            "window_calls": self.window.calls or 0,
-            "window_ns": _ns(self.window.seconds),
-            "throttle": self.mode == "probabilistic",
-            "sure": self.sure,
-        }
-
-
-def _ns(time: float | None) -> int:
-    return 0 if time is None else max(1, round(time * 1e9))

@@ -9,38 +9,20 @@ ends it), or a limit on concurrency.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import Any, cast
 
 import attrs
 
 from resilio import events
 from resilio._backoff import spread
-from resilio._misspelt import names_its_options
+from resilio._factory import makes_or_guards
 from resilio._native.breaker import BreakerGate
-from resilio._policies._breaker_config import (
-    CONSECUTIVE,
-    FAILURE_RATE,
-    MAX_OPEN_FOR,
-    MIN_CALLS,
-    PROBES,
-    CircuitBreakerConfig,
-)
+from resilio._policies._breaker_config import CircuitBreakerConfig, Initial
 from resilio._policy import Policy, make
 from resilio._retry_after import retry_after_of
 from resilio._snapshot import Health, Snapshot
 
-if TYPE_CHECKING:
-    from resilio._types import Ignored, Rule
-
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
-Mode = Literal["window", "probabilistic"]
-Span = int | str | timedelta
-Time = float | timedelta
 
 RETRY_AFTER_CAP = 60.0
 """The longest time in seconds that one failure's Retry-After keeps a breaker open: the next probe may ask again."""
@@ -124,7 +106,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
             name: The name given, or None.
         """
-        gate = BreakerGate(initial=config.initial, **config.native())
+        gate = BreakerGate(config)
         gate.on_trip = _heed_retry_after
         super().__init__(gate, config, name)
 
@@ -188,7 +170,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         return self._gate.state
 
     def _apply(self, config: CircuitBreakerConfig) -> None:
-        self._gate.configure(**config.native())
+        super()._apply(config)
         events.deliver(self._gate)
 
 
@@ -199,52 +181,8 @@ def _heed_retry_after(gate: Any, subject: object) -> None:
         gate.extend_open(spread(asked, RETRY_AFTER_CAP))
 
 
-@overload
-def circuit_breaker(name: F, /) -> F: ...
-@overload
-def circuit_breaker(
-    name: str | None = None,
-    *,
-    failure_rate: float | None = ...,
-    window: Span | tuple[Span, Span] = ...,
-    min_calls: int = ...,
-    consecutive: int | None = ...,
-    slow_call: Time | None = ...,
-    slow_rate: float | None = ...,
-    open_for: Time | str = ...,
-    max_open_for: Time | str = ...,
-    probes: int = ...,
-    probe_lease: Time | None = ...,
-    ramp: Time | None = ...,
-    mode: Mode = ...,
-    on: Rule = ...,
-    ignore: Ignored = ...,
-    failed_if: Callable[[Any], object] | None = ...,
-    enforce: float = ...,
-    initial: Initial = ...,
-) -> CircuitBreaker: ...
-@names_its_options
-def circuit_breaker(
-    name: Any = None,
-    *,
-    failure_rate: float | None = FAILURE_RATE,
-    window: Span | tuple[Span, Span] = (200, "60s"),
-    min_calls: int = MIN_CALLS,
-    consecutive: int | None = CONSECUTIVE,
-    slow_call: Time | None = None,
-    slow_rate: float | None = 0.5,
-    open_for: Time | str = 0.2,
-    max_open_for: Time | str = MAX_OPEN_FOR,
-    probes: int = PROBES,
-    probe_lease: Time | None = None,
-    ramp: Time | None = None,
-    mode: Mode = "window",
-    on: Rule = Exception,
-    ignore: Ignored = (),
-    failed_if: Callable[[Any], object] | None = None,
-    enforce: float = True,
-    initial: Initial = "closed",
-) -> Any:
+@makes_or_guards(CircuitBreakerConfig)
+def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBreaker:
     """
     Return a breaker that opens when next to nothing of its dependency works, and closes when a careful probe succeeds.
 
@@ -272,15 +210,11 @@ def circuit_breaker(
             "model", "database", "redis". Left out: every exception, and in a client's transport what its answers say.
         ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
         failed_if: Which results are failures: a predicate `result -> bool | Outcome`; None: what a preset says.
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
         initial: The state before the first call; later changes of it have no effect.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, or a name that belongs to another policy.
     """
-    options = locals()  # the first statement: exactly the arguments
-    given = options.pop("name")
-    if callable(given) or isinstance(given, (staticmethod, classmethod)):
-        return make(CircuitBreaker, None, CircuitBreakerConfig())(given)
-    return make(CircuitBreaker, given, CircuitBreakerConfig(**options))
+    return make(CircuitBreaker, name, config)

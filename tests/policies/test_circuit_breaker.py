@@ -8,12 +8,14 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import anyio
+import attrs
 import pytest
 
 from resilio import registry
 from resilio._native import clock, core
 from resilio._native.breaker import BreakerGate
 from resilio._native.bulkhead import BulkheadGate
+from resilio._options import Window
 from resilio._outcome import Outcome
 from resilio._policies.bulkhead import BulkheadConfig
 from resilio._policies.circuit_breaker import RETRY_AFTER_CAP, CircuitBreaker, CircuitBreakerConfig, circuit_breaker
@@ -78,8 +80,10 @@ def test_the_jitter_is_uniform_and_repeatable():
 
 def make_gate(**options):
     """A gate that opens at the first failure, for 1000 seconds."""
-    defaults = CircuitBreakerConfig(consecutive=1, open_for=1000, max_open_for=1000).native()
-    return BreakerGate(**{**defaults, **options})
+    config = CircuitBreakerConfig(consecutive=1, open_for=1000, max_open_for=1000)
+    unchecked = SimpleNamespace(**attrs.asdict(config, recurse=False), sure=config.sure)
+    vars(unchecked).update(options)
+    return BreakerGate(unchecked)
 
 
 @pytest.mark.parametrize(
@@ -668,7 +672,7 @@ def test_the_class_is_made_by_its_function():
     assert repr(breaker) == "<CircuitBreaker 'payments' state='closed'>"
 
 
-@pytest.mark.parametrize("options", [{"probes": 0}, {"probes": 17}, {"window_calls": 0, "window_ns": 0}])
+@pytest.mark.parametrize("options", [{"probes": 0}, {"probes": 17}, {"window": Window()}])
 def test_the_gate_itself_refuses_what_would_break_it(options):
     """The native object cannot be made to write outside of its memory."""
     with pytest.raises((ValueError, MemoryError)):

@@ -17,6 +17,7 @@ from resilio._native.gate cimport (
     rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal,
     rs_request, rs_slot,
 )
+from resilio._native.options cimport ns_of
 
 __all__ = ["BreakerGate"]
 
@@ -126,6 +127,11 @@ cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
     }
 
 
+cdef double _rate(object share) except -1:
+    """A rate that opens, or for None one that nothing reaches."""
+    return 1e9 if share is None else share
+
+
 cdef class BreakerGate(Gate):
     """
     The state of one circuit breaker, shared by all that it guards.
@@ -145,20 +151,10 @@ cdef class BreakerGate(Gate):
         self.breaker.passing = True
         self._seed(seed64())
 
-    def __init__(self, *, str initial="closed", **options):
-        """
-        Make a breaker in its initial state.
-
-        Args:
-            initial: closed, forced_open, forced_closed or disabled.
-
-            options: Those of :meth:`configure`.
-
-        Raises:
-            ValueError: *initial* or an option is out of its set.
-        """
-        cdef uint8_t state = _by_hand("initial", initial)
-        self.configure(**options)
+    def __init__(self, config):
+        """Make a breaker in the initial state of *config*, a `CircuitBreakerConfig`."""
+        cdef uint8_t state = _by_hand("initial", config.initial)
+        self.configure(config)
         rs_lock_acquire(&self.lock)
         self.breaker.state = state
         self.breaker.passing = _passes(&self.breaker)
@@ -170,53 +166,28 @@ cdef class BreakerGate(Gate):
     def __sizeof__(self):
         return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window)
 
-    def configure(self, *, double failure_rate, double slow_rate, uint64_t min_calls, int64_t consecutive, int64_t slow_ns,
-                  int64_t open_ns, int64_t max_open_ns, int64_t lease_ns, int64_t ramp_ns, uint32_t probes,
-                  uint32_t window_calls, int64_t window_ns, bint throttle=False, bint sure=False):
+    def configure(self, config):
         """
-        Replace every option at once and keep the state; a window of another size begins empty.
-
-        Args:
-            failure_rate: Share of failures that opens, in (0, 1]; above 1 for never.
-
-            slow_rate: Share of slow calls that opens, in (0, 1]; above 1 for never.
-
-            min_calls: Calls in the window before a rate means anything, >= 1.
-
-            consecutive: Failures in a row that open; 0 for never.
-
-            slow_ns: A call that lasts longer is slow; 0 for never.
-
-            open_ns: The first open time, before jitter, > 0.
-
-            max_open_ns: The longest open time, >= open_ns.
-
-            lease_ns: How long a probe keeps its place; 0 to take it from the latencies seen.
-
-            ramp_ns: How long a closed breaker takes to readmit everything; 0 for at once.
-
-            probes: Probes of one round, 1 to 16.
-
-            window_calls: The window in calls; 0 for no such limit.
-
-            window_ns: The window in time; 0 for no such limit.
-
-            throttle: Whether failure and slow rates refuse a share instead of opening.
-
-            sure: Whether failures open only where it is sure, not likely, that they are as many as the rules say.
+        Take the options of *config*, all at once, and keep the state; a window of another size begins empty.
 
         Raises:
-            ValueError: *probes* is out of range.
+            ValueError: Its *probes* are out of range.
 
             MemoryError: No room for the window.
         """
         cdef rs_breaker_options options
         cdef rs_window window
+        cdef uint32_t probes = config.probes, window_calls = config.window.calls or 0
+        cdef int64_t window_ns = ns_of(config.window.seconds), open_ns = ns_of(config.open_for)
+        cdef uint64_t min_calls = config.min_calls
+        cdef bint throttle = config.mode == "probabilistic"
         if not 1 <= probes <= MOST_PROBES:
             raise ValueError(f"probes must be from 1 to {MOST_PROBES}, not {probes}")
         options = rs_breaker_options(
-            failure_rate, slow_rate, min_calls, consecutive or INT64_MAX, slow_ns or RS_NEVER, open_ns, max_open_ns,
-            lease_ns, ramp_ns, window_ns, probes, window_calls, throttle, sure,
+            _rate(config.failure_rate), _rate(config.slow_rate),
+            min(min_calls, window_calls) if window_calls else min_calls, config.consecutive or INT64_MAX,
+            ns_of(config.slow_call, RS_NEVER), open_ns, max(open_ns, ns_of(config.max_open_for)),
+            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, window_calls, throttle, config.sure,
         )
         if rs_window_init(&window, window_calls, window_ns) < 0:
             raise MemoryError(f"no room for a window of {window_calls} calls and {window_ns} ns")
