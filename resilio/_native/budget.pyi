@@ -1,8 +1,6 @@
-from typing import Self, TypedDict, final
+from typing import Any, Self, TypedDict, final
 
 from typing_extensions import disjoint_base
-
-from resilio._budget import RetryBudgetConfig
 
 __all__ = ["Backoff", "RetryBudget", "spread_ns"]
 
@@ -26,7 +24,7 @@ class _Status(TypedDict):
 
 @disjoint_base
 class RetryBudget:
-    def _configure(self, config: RetryBudgetConfig) -> None: ...
+    def _configure(self, config: Any) -> None: ...
     def deposit(self) -> None: ...
     def withdraw(self) -> bool: ...
     def refund(self) -> None: ...
