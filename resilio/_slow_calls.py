@@ -15,7 +15,6 @@ from resilio._native import clock, core
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate, Segments
-    from resilio._policy import Policy
 
 __all__ = ["SlowCalls", "report_slow_call"]
 
@@ -29,7 +28,7 @@ class SlowCalls:
 
     __slots__ = ("_above", "_level", "_lock", "_minute_ns", "_per_minute", "_policy", "_said", "_unsaid")
 
-    def __init__(self, above: float, policy: Policy[Any] | None, per_minute: int, level: int) -> None:
+    def __init__(self, above: float, policy: core.Pipeline | None, per_minute: int, level: int) -> None:
         """
         Begin at once.
 
