@@ -133,6 +133,14 @@ def test_no_modules_import_each_other_in_a_loop() -> None:
     assert loops(arrows()) == []
 
 
+def test_no_scripts_of_the_live_page_import_each_other_in_a_loop() -> None:
+    """The store publishes and views subscribe: six of the thirteen scripts were one loop."""
+    scripts = (PACKAGE / "live" / "static").glob("*.js")
+    found = {path.name: set(re.findall(r'from "\./(.+?)"', path.read_text())) for path in scripts}
+    assert "store.js" in found["row.js"]
+    assert loops(found) == []
+
+
 def test_a_loop_is_seen() -> None:
     """The check finds what it looks for."""
     assert loops({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]

@@ -2,13 +2,13 @@
 import { $, element, facts, heading, put } from "./dom.js";
 import { ledger } from "./ledger.js";
 import { operations, options } from "./operations.js";
-import { store, view } from "./store.js";
+import { store, subscribe, view } from "./store.js";
 import { readHeaders } from "./token.js";
 import { age, kindOf, ms, now, num, whyText, words } from "./words.js";
 
 let detail = null, detailShape = "", opener = null;
 
-export function openDetail(id) {
+function openDetail(id) {
   opener = document.activeElement;
   view.open = id;
   detail = null;
@@ -27,7 +27,7 @@ export function closeDetail() {
   for (const row of view.visible) row.draw();
   if (opener && opener.isConnected) opener.focus({ preventScroll: true });
 }
-export async function refreshDetail() {
+async function refreshDetail() {
   const id = view.open;
   if (id === null) return;
   try {
@@ -37,7 +37,7 @@ export async function refreshDetail() {
     drawDetail();
   } catch { /* the stream says that the connection is lost */ }
 }
-export function drawDetail() {
+function drawDetail() {
   const policy = store.policies.get(view.open);
   if (!policy || !detail) return;
   const shape = JSON.stringify([view.open, detail.options, detail.explain, policy.ops, Boolean(view.token), store.operations]);
@@ -72,6 +72,11 @@ function explained(explain) {
   return [heading("Outermost first"), steps, ...explain.warnings.map((text) => element("p", { class: "warning", text }))];
 }
 
-export function closeIfGone(removed) { // a number may come again, for another policy
+function closeIfGone(removed) { // a number may come again, for another policy
   if (view.open !== null && (removed.includes(view.open) || !store.policies.has(view.open))) closeDetail();
 }
+
+subscribe("open", openDetail);
+subscribe("news", ({ removed }) => { closeIfGone(removed); refreshDetail(); });
+subscribe("operated", refreshDetail);
+subscribe("unlocked", drawDetail);

@@ -1,6 +1,6 @@
 // What has happened: the list, and what screen readers are told.
 import { $, element, put } from "./dom.js";
-import { store } from "./store.js";
+import { store, subscribe } from "./store.js";
 import { num, tone, words } from "./words.js";
 
 export const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -18,7 +18,7 @@ function eventNode(event) {
   }
   return node;
 }
-export function drawEvents(anew) {
+function drawEvents(anew) {
   const list = $("events");
   if (anew) { list.replaceChildren(); newestShown = 0; }
   for (const event of store.events) if (event.id > newestShown) { list.prepend(eventNode(event)); newestShown = event.id; }
@@ -26,7 +26,7 @@ export function drawEvents(anew) {
   $("no-events").hidden = list.children.length > 0;
 }
 let announced = 0, timer = null, changes = [];
-export function announce(events) {
+function announce(events) {
   changes.push(...events.filter((event) => event.what === "state"));
   if (changes.length && timer === null) timer = setTimeout(say, Math.max(0, announced + 3000 - Date.now()));
 }
@@ -38,3 +38,4 @@ function say() {
   timer = null;
   changes = [];
 }
+subscribe("news", ({ anew, events }) => { announce(events); drawEvents(anew); });

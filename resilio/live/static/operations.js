@@ -1,9 +1,6 @@
 // What may be done to a policy, by who has the token.
-import { refreshDetail } from "./detail.js";
 import { element, heading, put } from "./dom.js";
-import { store, view } from "./store.js";
-import { drawAll } from "./table.js";
-import { showToken } from "./token.js";
+import { publish, store, view } from "./store.js";
 import { words } from "./words.js";
 
 const ASKS = {
@@ -35,8 +32,8 @@ async function ask(body, answer) {
     const response = await fetch("operate", { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${view.token}` }, body: JSON.stringify({ boot: store.boot, ...body }) });
     const data = await response.json();
     put(answer, response.ok ? `Done: ${words(data.done)}${data.state ? `, it is ${words(data.state)}` : ""}.` : `Refused: ${data.error}`);
-    if (response.status === 401) { view.token = null; drawAll(); showToken("operate", "That token was refused. Token for operations"); }
-    if (response.ok) refreshDetail();
+    if (response.status === 401) { view.token = null; publish("view"); publish("token", { purpose: "operate", why: "That token was refused. Token for operations" }); }
+    if (response.ok) publish("operated");
     return response.ok;
   } catch {
     put(answer, "The server did not answer.");

@@ -1,8 +1,7 @@
 // One policy as a row of the table.
-import { openDetail } from "./detail.js";
 import { dress, element, put, svg } from "./dom.js";
 import { drawStack } from "./ledger.js";
-import { MINUTE, store, view } from "./store.js";
+import { MINUTE, publish, store, view } from "./store.js";
 import { age, chipOf, inMs, kindOf, now, num, whyText } from "./words.js";
 
 export class RowView {
@@ -11,7 +10,7 @@ export class RowView {
     const cell = (name, label, ...children) => element("td", { class: name, role: "cell", ...(label ? { "data-label": label } : {}) }, ...children);
     this.chip = element("span", { class: "chip" });
     this.since = element("span", { class: "since" });
-    this.button = element("button", { type: "button", onclick: () => openDetail(id) });
+    this.button = element("button", { type: "button", onclick: () => publish("open", id) });
     this.kind = element("span", { class: "kind" });
     this.why = element("span", { class: "why" });
     this.line = element("small", {}, this.kind, this.why);

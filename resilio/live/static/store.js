@@ -1,4 +1,4 @@
-// What is known of the policies, and what of them is looked at.
+// What is known of the policies, and what of them is looked at; views subscribe to news of it.
 
 export const MINUTE = 60; // readings that a trend shows
 const AWAY = 5; // readings not heard of after which a trend begins anew: what was not seen is not drawn
@@ -8,6 +8,10 @@ export const store = {
   policies: new Map(), trends: new Map(), events: [], skew: 0, at: 0, timed: false,
 };
 export const view = { filter: "", sort: "problems", open: null, token: null, readToken: null, order: [], rows: new Map(), visible: new Set() };
+
+const listeners = {};
+export function subscribe(topic, listener) { (listeners[topic] ||= []).push(listener); }
+export function publish(topic, news) { for (const listener of listeners[topic] || []) listener(news); }
 
 let notedAt = 0; // when the latest reading was heard of
 

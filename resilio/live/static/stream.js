@@ -1,10 +1,8 @@
 // The stream of what changes: followed, lost, found again, and let go while nobody looks.
-import { closeIfGone, refreshDetail } from "./detail.js";
 import { $, put } from "./dom.js";
-import { announce, clock, drawEvents } from "./events.js";
-import { noteSilence, store, takeDelta, takeSnapshot, view } from "./store.js";
-import { drawAll } from "./table.js";
-import { readHeaders, showToken } from "./token.js";
+import { clock } from "./events.js";
+import { noteSilence, publish, store, subscribe, takeDelta, takeSnapshot } from "./store.js";
+import { readHeaders } from "./token.js";
 import { age } from "./words.js";
 
 const SILENCE_MS = 12000;
@@ -24,7 +22,7 @@ export async function follow() {
     try {
       const headers = { accept: "text/event-stream", ...readHeaders(), ...(store.lastId ? { "last-event-id": store.lastId } : {}) };
       const response = await fetch("stream", { headers, signal: controller.signal, cache: "no-store" });
-      if (response.status === 401) { setState("lost", "Locked"); return showToken("read", "Token for looking at this page"); }
+      if (response.status === 401) { setState("lost", "Locked"); return publish("token", { purpose: "read", why: "Token for looking at this page" }); }
       if (!response.ok) throw new Error((await response.json()).error || response.statusText);
       heardAt = Date.now();
       await read(response.body.getReader());
@@ -58,13 +56,12 @@ function take(block) {
   if (!data) return found();
   const parsedData = JSON.parse(data);
   if (name === "trouble") return lost(`The policies cannot be read: ${parsedData.error}`);
-  if (name === "snapshot") { takeSnapshot(parsedData); closeIfGone([]); drawAll(true); drawEvents(true); }
-  else if (name === "delta") { if (root.dataset.state === "live") noteSilence(); takeDelta(parsedData); closeIfGone(parsedData.removed); announce(parsedData.events); drawAll(); drawEvents(); }
+  if (name === "snapshot") { takeSnapshot(parsedData); publish("news", { anew: true, removed: [], events: [] }); }
+  else if (name === "delta") { if (root.dataset.state === "live") noteSilence(); takeDelta(parsedData); publish("news", { anew: false, removed: parsedData.removed, events: parsedData.events }); }
   else return;
   if (id) store.lastId = id;
   store.at = Date.now();
   found();
-  refreshDetail();
 }
 function found() {
   failures = 0;
@@ -79,7 +76,7 @@ function lost(problem) {
 setInterval(() => {
   if (root.dataset.state === "live") {
     noteSilence();
-    for (const row of view.visible) { const policy = store.policies.get(row.id); if (policy) { row.drawSince(policy); row.drawTrend(); } }
+    publish("tick");
     if (Date.now() - heardAt > SILENCE_MS && connection) { lost("Nothing has been heard for a while."); connection.abort(); }
   } else if (root.dataset.state === "lost" && store.at) put($("connection-text"), `Lost ${age((Date.now() - store.at) / 1000)} ago`);
 }, 1000);
@@ -91,3 +88,4 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) hiding = setTimeout(() => { paused = true; if (connection) connection.abort(); setState("paused", "Paused"); }, HIDDEN_MS);
   else if (paused) { paused = false; failures = 0; follow(); }
 });
+subscribe("readable", follow);

@@ -2,7 +2,7 @@
 import { $, put } from "./dom.js";
 import { drawLegend } from "./ledger.js";
 import { RowView } from "./row.js";
-import { store, view } from "./store.js";
+import { store, subscribe, view } from "./store.js";
 import { num, severity, states, words } from "./words.js";
 
 function matches(policy) {
@@ -73,3 +73,9 @@ export function drawAll(force) {
   $("unlock").hidden = !store.operations || Boolean(view.token);
   $("read-only").hidden = store.operations;
 }
+
+subscribe("news", ({ anew }) => drawAll(anew));
+subscribe("view", () => drawAll());
+subscribe("tick", () => {
+  for (const row of view.visible) { const policy = store.policies.get(row.id); if (policy) { row.drawSince(policy); row.drawTrend(); } }
+});
