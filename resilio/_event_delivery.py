@@ -64,7 +64,8 @@ def queue_changes(gate: Gate, records: Callable[[list[Any]], Iterable[Event]]) -
 
         records: Makes events of its changes, later.
     """
-    gate.pass_changes(_waiting, (records, _capture(gate, StateChanged, LimitChanged)))
+    policy = gate.policy if gate.entry is None else gate.entry.policy  # kept, with its key, until it is delivered
+    gate.pass_changes(_waiting, (records, _capture(gate, StateChanged, LimitChanged), policy))
 
 
 def _capture(gate: Gate, *kinds: type) -> dict[Subscription, object]:
@@ -110,7 +111,7 @@ def _deliver_waiting() -> None:
     while _waiting:
         gate, what, captured = _waiting.popleft()
         if type(what) is list:
-            records, captured = captured
+            records, captured, _ = captured
             _waiting.extendleft(reversed([(gate, event, captured) for event in records(what)]))
         else:
             _tell(gate, what, captured)

@@ -167,11 +167,11 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([entry.key for entry in self._table.all()])
+        return iter(self._table.all())
 
     def items(self) -> list[tuple[Any, P]]:
         """Return all keys there are with their policies."""
-        return [(entry.key, cast("P", entry.policy)) for entry in self._table.all()]
+        return list(self._table.all().items())
 
     @property
     def overflow(self) -> P:
@@ -217,8 +217,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig[Any]:
         config = self._config.replaced(changes)
         if config.overrides:  # checked by the policies there are: the factory is the user's, and others want this lock
-            for entry in self._all():
-                entry.policy._checked(config.overrides)
+            for policy in self._all():
+                policy._checked(config.overrides)
         return config
 
     def _redefine(self, config: KeyedConfig[Any], different: str) -> bool:
@@ -233,25 +233,25 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def _apply(self, config: KeyedConfig[Any]) -> None:
         self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
         self._table.configure(config.max_keys, config.idle)
-        for entry in self._all():
-            self._change(entry)
+        for policy in self._all():
+            self._change(policy)
 
-    def _change(self, entry: Entry) -> None:
+    def _change(self, policy: Policy[Any]) -> None:
         if self._config.overrides:
-            entry.policy._swap(entry.policy._checked(self._config.overrides))
-            entry.keep_configs()
+            policy._swap(policy._checked(self._config.overrides))
+            policy.gates[0].entry.keep_configs()
 
     def _apply_shared(self, config: KeyedConfig[Any]) -> None:
         """Nothing: judges and shares are those of the keys' policies."""
 
-    def _all(self) -> list[Entry]:
-        return [*self._table.all(), self._table.overflow]
+    def _all(self) -> list[P]:
+        return [*self._table.all().values(), self.overflow]
 
     def _call_after(self, fn: Any) -> None:
         super()._call_after(fn)
         self._name_stages()
-        for entry in self._all():
-            self._name_policy(entry.policy)
+        for policy in self._all():
+            self._name_policy(policy)
 
     def _name_stages(self) -> None:
         for stage in self._table.stages:
@@ -302,10 +302,10 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         if old:
             raise ValueError(_NOT_NEW)
 
-    def catch_up(self, entry: Entry) -> None:
-        """Give a key the options that have changed while its policy was made."""
+    def catch_up(self, policy: Policy[Any]) -> None:
+        """Give a key's policy the options that have changed while it was made."""
         with postponed(), _names.changing():
-            self._change(entry)
+            self._change(policy)
 
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
         """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
@@ -314,15 +314,15 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             for gate, config in zip(policy.gates, configs, strict=True)
         )
 
-    def goes(self, policy: Policy[Any]) -> None:
-        """Have who looks at all keys now not miss one that leaves the table; its lock is held."""
+    def goes(self, gates: tuple[Any, ...]) -> None:
+        """Show a key that leaves the table to sweeps that are under way; the lock of all tables is held."""
         for heir in self._heirs:
-            heir.miss(policy)
+            heir.miss(gates)
 
-    def gone(self, policy: Policy[Any]) -> None:
-        """Have metrics keep what a key has counted, whose policy nobody has any more; the table's lock is held."""
+    def gone(self, gates: tuple[Any, ...]) -> None:
+        """Have metrics keep what a key has counted whose policy is dead; the lock of all tables is held."""
         for heir in self._heirs:
-            heir.inherit(policy)
+            heir.inherit(gates)
 
     def where(self, fn: Any) -> tuple[int, bool, Any]:
         """Return at which position `fn` takes the key, -1 for by keyword only, and its default if it has one."""
@@ -387,8 +387,9 @@ class KeyedStage:
 
 
 def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
-    """The policy, and those that it is made of."""
-    return (policy, *policy.policies) if isinstance(policy, Pipeline) else (policy,)
+    """The policy, and those that it is made of, at any depth."""
+    inner = policy.config.policies if isinstance(policy, Pipeline) else ()
+    return (policy, *[part for one in inner for part in _parts(one)])
 
 
 def _takes_key(factory: Callable[..., Any]) -> bool:

@@ -19,7 +19,7 @@ SIZED = re.compile(r"\w+\[\d+\]")
 
 
 def test_cython_takes_the_sizes_of_a_header_s_arrays_from_the_header() -> None:
-    """Cython had the 18 cells of `refused` as 17, so the last reason was lost; a size that is written twice differs some day."""
+    """Cython took the 18 cells of `refused` for 17, so the last reason was lost."""
     sizes = {
         path.name: SIZED.findall(block)
         for path in sorted(NATIVE.glob("*.p[xy]*"))

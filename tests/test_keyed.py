@@ -14,6 +14,8 @@ import anyio
 import pytest
 
 from resilio import (
+    Rate,
+    adaptive_limit,
     bulkhead,
     circuit_breaker,
     configure,
@@ -22,6 +24,7 @@ from resilio import (
     fallback,
     hedge,
     keyed,
+    load_shed,
     pipeline,
     policy_of,
     rate_limit,
@@ -29,6 +32,7 @@ from resilio import (
     retry,
     timeout,
 )
+from resilio._keyed import _parts
 from resilio.errors import BulkheadFullError, CallTimeoutError, CircuitOpenError
 from resilio.testing import assert_no_leaks, record_events
 
@@ -700,6 +704,60 @@ def test_an_evicted_policy_is_freed_at_once(vt):
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.filterwarnings("ignore::resilio._pipeline.PipelineWarning")  # the order is not the recommended one
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda: bulkhead(2),
+        circuit_breaker,
+        adaptive_limit,
+        load_shed,
+        lambda: rate_limit("9/s", Rate("9/s", unit="tokens", cost=lambda host: 1)),
+        lambda: retry(on=OSError, budget=None),
+        lambda: hedge(replay_safe=True),
+        lambda: timeout(5.0, thread=True),
+        lambda: deadline(5.0),
+        lambda: fallback(lambda host: host, on=OSError),
+        lambda: pipeline(pipeline(retry(on=OSError, budget=None), circuit_breaker()), bulkhead(2)),
+    ],
+    ids=lambda factory: factory().kind,
+)
+def test_what_is_as_new_of_any_kind_makes_room_and_dies(vt, factory):
+    """Nothing but the table keeps a key's policy alive, whatever it is made of."""
+    stage = keyed(factory, key="host", max_keys=2, idle=1.0)
+    gc.disable()
+    try:
+        gone = [weakref.ref(part) for part in _parts(stage["first"])]
+        for number in range(10):
+            vt.advance(1_000.0)
+            stage[number]
+        assert "first" not in stage
+        assert [one() for one in gone] == [None] * len(gone)
+        assert stage.snapshot().evicted >= 8
+    finally:
+        gc.enable()
+
+
+def test_a_policy_that_is_referred_to_from_inside_is_forgotten_like_others(vt):
+    """
+    Whether a caller had a policy was told by how many references were fewest so far.
+
+    One that the factory has given a reference to its own gate never had as few, and kept its place for good.
+    """
+
+    def factory(host):
+        made = bulkhead(1)
+        if host == "first":
+            made.own_gate = made.gates[0]
+        return made
+
+    pools = keyed(factory, key="host", max_keys=3, idle=1.0)
+    for host in ("other", "first", *range(20)):
+        vt.advance(1_000.0)
+        pools[host]
+    assert "first" not in pools
 
 
 @pytest.mark.parametrize(

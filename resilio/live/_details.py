@@ -115,11 +115,11 @@ def _seconds(seconds: float | None) -> str:
 def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
     """The keys whose policies are not as usual, or have calls waiting."""
     found: list[dict[str, Any]] = []
-    for number, entry in enumerate(policy._table.all(), 1):  # a tuple for each would have the collector look at all
+    for number, (key, one) in enumerate(policy._table.all().items(), 1):
         pause(number)
-        state, counters = entry.policy._state(), entry.gates[0].counters()
+        state, counters = one._state(), one.gates[0].counters()
         if state not in _CALM or counters["queued"]:
-            found.append({"key": tag(entry.key), "state": state, "inflight": counters["inflight"]})
+            found.append({"key": tag(key), "state": state, "inflight": counters["inflight"]})
         if len(found) == _MOST_KEYS:
             break
     return found

@@ -85,25 +85,25 @@ class Sweep:
         _lock = self._lock = Lock()
         self._left = None
 
-    def miss(self, policy: Any) -> None:
+    def miss(self, gates: tuple[Any, ...]) -> None:
         """
-        Have the sweep under way look at a policy that leaves its table. Called with the lock of all tables held.
+        Have the sweep under way look at a key that leaves its table. Called with the lock of all tables held.
 
         Args:
-            policy: Whose gates have their key still.
+            gates: Of its policy; they have their key still.
         """
-        gate = policy.gates[self._index]
+        gate = gates[self._index]
         if self._left is not None:
             self._left.setdefault(gate.entry.key, []).append(gate)
 
-    def inherit(self, policy: Any) -> None:
+    def inherit(self, gates: tuple[Any, ...]) -> None:
         """
-        Take over what a policy has counted that is gone. Called with the lock of all tables held.
+        Take over what a key has counted whose policy is dead. Called with the lock of all tables held.
 
         Args:
-            policy: Of a key that has left its table.
+            gates: Of the policy.
         """
-        _fold(self._gone, _growing(self._specific(policy.gates[self._index])))
+        _fold(self._gone, _growing(self._specific(gates[self._index])))
 
     def read(self) -> Read:
         """

@@ -78,8 +78,8 @@ typedef struct rs_gate_ops {
     void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
     void (*leave)(rs_gate *, rs_slot *);                    /* RS_TO_UNDO is still set: free what `prepare` has left. Without the lock; NULL: nothing */
     const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
-    /* NULL: itself. The gate for this call, a new reference; *before*: the one of the stage before in this run, or NULL. Before
-       `prepare`, without the lock; may call Python; never fails. */
+    /* NULL: itself. The gate for this call, and a new reference to its keeper, or to itself if it has none; *before*: the gate of
+       the stage before in this run, or NULL. Before `prepare`, without the lock; may call Python; never fails. */
     rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
     int (*pristine)(rs_gate *, int64_t now_ns);             /* NULL: never. Can nobody tell it from a new one, but for what it has counted? */
     int segment;                    /* rs_segment: what a wait here is; of a strategy, what it calls or awaits itself. 0: a queue, its own work */
@@ -108,7 +108,8 @@ typedef struct rs_counters {
 struct rs_gate {
     PyObject_HEAD
     const rs_gate_ops *ops;         /* set by the Cython class in __cinit__ */
-    PyObject *policy;               /* the Python face, strong; NULL until attached */
+    PyObject *policy;               /* the Python face, or a weak reference to it; NULL until attached */
+    PyObject *keeper;               /* borrowed: what a call holds for which `resolve` has found this gate; NULL: the gate */
     PyObject *name;                 /* str, or NULL while unnamed */
     PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
     PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */

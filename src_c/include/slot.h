@@ -100,7 +100,7 @@ typedef struct rs_slot {
     rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
     PyObject *extra;                /* a strategy's own, owned: dropped by core when the stage is left */
 } rs_slot;
-#define RS_RESOLVED 1u              /* `gate` was found for this call by `resolve`, and is owned; set by core */
+#define RS_RESOLVED 1u              /* `gate` was found for this call by `resolve`: its keeper is owned, or else itself; set by core */
 #define RS_TO_UNDO 2u               /* `leave` is to be called though `extra` is NULL; set by `prepare`, taken back by a gate's `admit` */
 #define RS_LEFT 4u                  /* it is ignored because its caller waits no longer: cancelled from outside, or out of time; set by core */
 #define RS_OF_STREAM UINT32_MAX

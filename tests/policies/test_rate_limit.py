@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -255,6 +256,42 @@ def test_tokens_are_taken_of_all_rates_or_of_none(vt):
     for _ in range(10):
         assert not limit.try_acquire(1)
     assert limit.available == {"requests": 99, "tokens": 0}
+
+
+def test_what_a_call_costs_is_kept_for_it_alone(vt):
+    """
+    A call that cannot pass at once is asked for again with a place to wait; a finaliser may run other calls in between.
+
+    Costs were kept for a thread's last four calls: after five others this one passed with the costs of every call.
+    """
+    other = rate_limit("100/s", Rate("100/s", unit="tokens", cost=lambda tokens: tokens))
+
+    class Busy:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            assert sum(bool(other.try_acquire(1)) for _ in range(5)) == 5
+
+    def count(tokens):
+        Busy()
+        gc.set_threshold(1)
+        gc.enable()  # up to 3.11 the next object has it collected: the place to wait
+        return tokens
+
+    limit = rate_limit("100/s", Rate("10/s", unit="tokens", cost=count), max_wait=9.0)
+    before = gc.get_threshold()
+    gc.disable()
+    try:
+        assert limit.try_acquire(8)
+        gc.disable()
+        permit = limit.acquire(8)
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert vt.now == pytest.approx(0.6)
+    permit.success()
+    assert limit.available["tokens"] == pytest.approx(0.0)
 
 
 # ---- shadow mode -----------------------------------------------------------------------------------------------------

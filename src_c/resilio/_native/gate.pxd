@@ -158,7 +158,7 @@ cdef extern from "waiters.h" nogil:
         int64_t inflight, queued
     ctypedef struct rs_gate:
         const rs_gate_ops *ops
-        PyObject *policy
+        PyObject *keeper
         PyObject *weakrefs
         PyObject *entry
         rs_lock lock

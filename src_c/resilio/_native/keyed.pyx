@@ -2,14 +2,17 @@
 """
 A policy for each key: the table of keys, and the stage that finds a call's own gate in it.
 
-A look-up takes no lock. Whatever changes the table holds one lock for all tables, and calls no factory meanwhile. A key
-leaves the table only if nobody can tell its policy from a new one: it is taken out first, and put back if somebody had
-found it before (the reference counts tell) or if it has learned something.
+A look-up takes no lock. Whatever changes the table holds one lock for all tables, and calls no factory meanwhile.
+
+The table owns the policies by key; entries and gates refer to their policy weakly, and a call holds the policy of its key. So
+a policy that the table drops dies, unless a caller still has it: then it is put back. A key leaves the table only if its policy
+equals a new one and dies.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.weakref cimport PyWeakref_NewRef
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
@@ -32,7 +35,6 @@ __all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
-    Py_ssize_t Py_REFCNT(PyObject *)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
 
 cdef extern from "gate.h":
@@ -117,13 +119,13 @@ cdef class KeyedTable:
         errors: How often there was no key, or no policy for it.
     """
 
-    cdef dict policies                  # by key: whose gates know their entry
+    cdef dict policies                  # by key, and the only place that keeps them; their gates know the entry
     cdef list ring                      # of the entries; the hand goes round in it
     cdef Py_ssize_t hand
-    cdef Py_ssize_t references          # to all objects of an entry while nobody else has any: the least that was ever seen
-    cdef list leaving                   # entries that `clear` took out and somebody still has: they count until he has not
+    cdef list leaving                   # entries that `clear` took out: they count on their own until their policy dies
     cdef Py_ssize_t next_leaving
-    cdef object face                    # build(key), catch_up(entry), is_new(...), goes(policy), gone(policy), where(...), report(...)
+    cdef object face                    # build(key), catch_up(policy), is_new(...), goes(gates), gone(gates), where(...), report(...)
+    cdef Pipeline shared                # the policy that keys share for which there is no room
     cdef object function                # of the call's arguments, or None: `parameter`
     cdef str parameter
     cdef dict places                    # function -> Where
@@ -142,8 +144,8 @@ cdef class KeyedTable:
         Make a table without keys; `begin` must follow.
 
         Args:
-            face: What makes policies: `build(key)`, `catch_up(entry)`, `is_new(policy, configs)`, `where(function)`,
-                `report(error)`; and is told that one goes, `goes(policy)`, and that nobody has it any more, `gone(policy)`.
+            face: What makes policies: `build(key)`, `catch_up(policy)`, `is_new(policy, configs)`, `where(function)` and
+                `report(error)`. Of a key that leaves the table it gets `goes(gates)`, and `gone(gates)` when its policy is dead.
 
             key: A function of a call's arguments, or the name of a parameter.
         """
@@ -158,6 +160,7 @@ cdef class KeyedTable:
 
     def begin(self, object policy):
         """Take the policy that keys share for which there is no room; its gates say what the stages are."""
+        self.shared = policy
         self.overflow = self.entry_of(None, policy)
         self.stages = tuple([KeyedGate(self, index, gate) for index, gate in enumerate(self.overflow.gates)])
 
@@ -196,7 +199,7 @@ cdef class KeyedTable:
         cdef Pipeline policy
         rs_dict_find(self.policies, key, &found)
         if found == NULL:
-            return self.make(key).policy
+            return self.make(key)
         policy = <Pipeline>found
         Py_DECREF(policy)               # the variable has its own
         if not policy.used:
@@ -216,7 +219,7 @@ cdef class KeyedTable:
                 PyErr_SetInterrupt()    # not the function's: raised again at the next safe point
             else:
                 self.face.report(error)
-        return self.overflow.policy
+        return self.shared
 
     def policy_for_stream(self, object function, tuple args, dict kwargs):
         """
@@ -281,66 +284,68 @@ cdef class KeyedTable:
 
     # -- keys come
 
-    cdef Entry entry_of(self, object key, object policy):
+    cdef Entry entry_of(self, object key, Pipeline policy):
         cdef Entry entry = Entry.__new__(Entry)
         entry.key = key
-        entry.policy = policy
+        entry.reference = PyWeakref_NewRef(policy, None)
         entry.table = self
         entry.gates = policy.gates
-        entry.configs = tuple([gate.policy.config for gate in entry.gates])
+        entry.keep_configs()
         if self.overflow is not None and entry.configs == self.overflow.configs:
             entry.configs = self.overflow.configs
         entry.seen_ns = rs_clock_now(_clock)
-        (<Pipeline>policy).used = True
+        policy.used = True
         for gate in entry.gates:
             gate.entry = entry
+            gate.policy = PyWeakref_NewRef(gate.policy, None)
+            (<rs_gate *><PyObject *>gate).keeper = <PyObject *>policy
         return entry
 
-    cdef Entry make(self, object key):
-        cdef Entry entry
+    cdef Pipeline make(self, object key):
+        cdef Pipeline made, policy
         if len(self.policies) >= self.max_keys and not self.make_room():
             rs_count(self.overflowed)
-            return self.overflow
+            return self.shared
         cdef uint64_t changes = self.changes_now()
-        entry = self.insert(self.entry_of(key, self.face.build(key)))
+        made = self.face.build(key)
+        policy = self.insert(self.entry_of(key, made), made)
         if self.changes_now() != changes:       # while it was made, and it was not among the keys there are
-            self.face.catch_up(entry)
-        return entry
+            self.face.catch_up(policy)
+        return policy
 
     cdef uint64_t changes_now(self):
         with _lock:
             return self.changes
 
-    cdef Entry insert(self, Entry entry):
+    cdef Pipeline insert(self, Entry entry, Pipeline policy):
         """Put it in, unless another thread was quicker, or there is no room any more."""
-        cdef Entry there = None
-        cdef Py_ssize_t references
+        cdef Pipeline there
         with _lock:
-            if entry.key in self.policies:
-                there = <Entry>(<Gate>(<Pipeline>self.policies[entry.key]).gates[0]).entry
-            elif len(self.policies) >= self.max_keys:
+            there = self.policies.get(entry.key)
+            if there is None and len(self.policies) >= self.max_keys:
                 rs_count(self.overflowed)
-                there = self.overflow
+                there = self.shared
             if there is None:
-                references = references_of(entry) + 2           # and the dict's, and the ring's
-                if self.references == 0 or references < self.references:
-                    self.references = references
-                entry.place = len(self.ring)
-                self.ring.append(entry)
-                self.policies[entry.key] = entry.policy
+                self.put(entry, policy)
         if there is not None:
             forget(entry)
             return there
         for stage, gate in zip(self.stages, entry.gates):
             gate.listening = stage.listening
         self.tidy(2)
-        return entry
+        return policy
+
+    cdef int put(self, Entry entry, Pipeline policy) except -1:
+        self.policies[entry.key] = policy
+        entry.place = len(self.ring)
+        self.ring.append(entry)
+        return 0
 
     # -- keys go
 
     cdef bint make_room(self) except -1:
         """Evict one of the next few that are as new and that nobody has used since the hand was there."""
-        cdef list gone = []
+        cdef list gone = []             # what evicted keys were made of: freed when the lock is
         with _lock:
             for _ in range(STEPS):
                 if len(self.policies) < self.max_keys or self.look_at_next(gone, pressed=True):
@@ -348,97 +353,103 @@ cdef class KeyedTable:
         return False
 
     cdef int tidy(self, int looks) except -1:
-        """Look at the next entries; who has been idle for long, and is as new, goes."""
+        """Evict those of the next entries that have been idle for long and are as new."""
         cdef list gone = []
         with _lock:
             for _ in range(looks):
                 self.look_at_next(gone, pressed=False)
             if self.leaving:
-                self.see_out(STEPS, gone)
+                self.release_dead(STEPS, gone)
         return 0
 
     cdef bint look_at_next(self, list gone, bint pressed) except -1:
-        """Whether it was evicted. What it was made of goes to `gone`, to be freed when the lock is."""
+        """Whether it was evicted."""
         cdef Entry entry
+        cdef Pipeline policy
         cdef int64_t now_ns
         if not self.ring:
             return False
         now_ns = rs_clock_now(_clock)
         self.hand = self.hand + 1 if self.hand + 1 < len(self.ring) else 0
         entry = <Entry>self.ring[self.hand]
-        if (<Pipeline>entry.policy).used:
-            (<Pipeline>entry.policy).used = False
+        policy = entry.policy
+        if policy.used:
+            policy.used = False
             entry.seen_ns = now_ns
             return False
         if not pressed and now_ns - entry.seen_ns < self.idle_ns:
             if now_ns < entry.seen_ns:  # the clock was set back
                 entry.seen_ns = now_ns
             return False
+        if not native_pristine(entry, now_ns) or not self.face.is_new(policy, entry.configs):
+            return False
+        policy = None
         return self.evict(entry, now_ns, gone)
 
     cdef bint evict(self, Entry entry, int64_t now_ns, list gone) except -1:
-        if not native_pristine(entry, now_ns):
+        """Drop the policy of a key. It is put back if it lives on, since a caller has it, or was used meanwhile."""
+        cdef Pipeline policy = self.policies.pop(entry.key, None)
+        if policy is None:
             return False
-        if self.policies.pop(entry.key, None) is not entry.policy:
+        self.take_from_ring(entry)
+        if native_pristine(entry, now_ns):
+            policy = None
+            policy = entry.policy       # without the GIL it may also live until its thread looks: it goes the next time
+        if policy is not None:
+            self.put(entry, policy)
             return False
-        if (references_of(entry) != self.references - 1 or not native_pristine(entry, now_ns)
-                or not self.face.is_new(entry.policy, entry.configs)):
-            self.policies[entry.key] = entry.policy
-            return False
-        last = <Entry>self.ring.pop()
-        if last is not entry:
-            (<Entry>last).place = entry.place
-            self.ring[entry.place] = last
-        self.face.goes(entry.policy)
-        self.let_go(entry, gone)
+        self.face.goes(entry.gates)
+        self.release(entry, gone)
         self.evicted += 1
         return True
 
-    cdef int let_go(self, Entry entry, list gone) except -1:
-        """Keep what it has counted, and nothing else: nobody has it."""
-        self.face.gone(entry.policy)
-        self.keep_counts(entry)
-        gone.append(entry.policy)
-        forget(entry)
-        for gate in entry.gates:
-            gate.policy = None          # it need not wait for a collection
+    cdef int take_from_ring(self, Entry entry) except -1:
+        cdef Entry last = <Entry>self.ring.pop()
+        if last is not entry:
+            last.place = entry.place
+            self.ring[entry.place] = last
         return 0
 
-    cdef int keep_counts(self, Entry entry) except -1:
+    cdef int release(self, Entry entry, list gone) except -1:
+        """Keep what a key has counted, and nothing else: its policy is dead."""
         cdef Gate stage, gate
+        self.face.gone(entry.gates)
         for stage, gate in zip(self.stages, entry.gates):
             rs_gate_add(<rs_gate *><PyObject *>stage, <rs_gate *><PyObject *>gate)
+        gone.append(entry)
+        forget(entry)
         return 0
 
     def clear(self):
         """Forget all keys, whatever their policies know; calls under way end, and are counted, where they began."""
         cdef Entry entry
-        cdef list gone = []
+        cdef list dropped, gone = []
         with _lock:
             for entry in self.ring:
-                self.face.goes(entry.policy)
-            entry = None                # a reference less: they tell who has one
+                self.face.goes(entry.gates)
             self.leaving += self.ring
+            dropped = list(self.policies.values())
             self.policies.clear()       # in place: a look-up in another thread may be in the midst of it
             self.ring.clear()
             self.hand = 0
-            self.see_out(len(self.leaving), gone)
+        dropped = None                  # those die that no caller has
+        with _lock:
+            self.release_dead(len(self.leaving), gone)
 
-    cdef int see_out(self, Py_ssize_t most, list gone) except -1:
-        """Look at the next of those that leave: who has ended, and is nobody's any more, is let go of."""
+    cdef int release_dead(self, Py_ssize_t most, list gone) except -1:
+        """Release those of the next entries that were cleared whose policy is dead."""
         cdef Entry entry, last
         for _ in range(min(most, len(self.leaving))):
             if self.next_leaving >= len(self.leaving):
                 self.next_leaving = 0
             entry = <Entry>self.leaving[self.next_leaving]
-            if references_of(entry) != self.references - 1 or is_busy(entry):
+            if entry.policy is not None:
                 self.next_leaving += 1
                 continue
             last = <Entry>self.leaving.pop()
             if last is not entry:
                 self.leaving[self.next_leaving] = last
-            last = None                 # a reference less, as above
-            self.let_go(entry, gone)
+            self.release(entry, gone)
         return 0
 
     # -- all of them
@@ -450,15 +461,15 @@ cdef class KeyedTable:
         return key in self.policies
 
     def all(self):
-        """Return the entries there are, the shared one not included."""
-        return list(self.ring)
+        """Return the policies there are by their keys, the shared one not included."""
+        return dict(self.policies)
 
     cdef list gates_of(self, Py_ssize_t index):
         cdef Entry entry
         return [entry.gates[index] for entry in (*self.ring, self.overflow)]
 
     cdef list left_of(self, Py_ssize_t index):
-        """Those of keys that `clear` took out, and that somebody still has."""
+        """Those of keys that `clear` took out, and whose policies are alive."""
         cdef Entry entry
         return [entry.gates[index] for entry in self.leaving]
 

@@ -10,18 +10,23 @@ cdef class Entry:
     Attributes:
         key: The key; None for the policy that all keys share for which there is no room.
 
-        policy: Its policy.
+        policy: Its policy; None: it is dead.
 
         table: The table that it is of.
     """
 
-    cdef readonly object policy
+    cdef object reference               # to the policy, weak
     cdef readonly object key
     cdef readonly KeyedTable table
     cdef tuple gates                    # of the policy
     cdef tuple configs                  # of the gates' policies, as they were made
     cdef int64_t seen_ns                # when the hand last found it used
     cdef Py_ssize_t place               # in the ring
+
+    @property
+    def policy(self):
+        """Its policy; None: it is dead."""
+        return self.reference()
 
     @property
     def gates(self):
@@ -31,33 +36,6 @@ cdef class Entry:
     def keep_configs(self):
         """Take the options in force for those that it was made with."""
         self.configs = tuple([gate.policy.config for gate in self.gates])
-
-
-cdef Py_ssize_t references_of(Entry entry):
-    """How often the entry, its policy, its gates and theirs are referred to, by whomever."""
-    cdef Py_ssize_t count = Py_REFCNT(<PyObject *>entry) + Py_REFCNT(<PyObject *>entry.policy)
-    cdef PyObject *gate
-    cdef Py_ssize_t i
-    for i in range(len(entry.gates)):
-        gate = PyTuple_GET_ITEM(entry.gates, i)
-        count += Py_REFCNT(gate)
-        if (<rs_gate *>gate).policy != NULL:
-            count += Py_REFCNT((<rs_gate *>gate).policy)
-    return count
-
-
-cdef bint is_busy(Entry entry) noexcept:
-    """Is a call under way, or waiting, at one of its gates?"""
-    cdef rs_gate *gate
-    cdef Py_ssize_t i
-    cdef bint busy = False
-    for i in range(len(entry.gates)):
-        gate = <rs_gate *>PyTuple_GET_ITEM(entry.gates, i)
-        rs_lock_acquire(&gate.lock)
-        if gate.counters.inflight or gate.counters.queued:
-            busy = True
-        rs_lock_release(&gate.lock)
-    return busy
 
 
 cdef bint native_pristine(Entry entry, int64_t now_ns) noexcept:

@@ -6,19 +6,16 @@ It stands in a pipeline for the gates of all keys, finds a call's own, and adds 
 
 
 cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *before) noexcept:
-    """The gate for this call. Of several stages with one key the first has looked it up for all."""
+    """The gate for this call, whose policy the call holds. Of several stages with one key the first has looked it up for all."""
     cdef KeyedGate self = <KeyedGate><PyObject *>gate
-    cdef KeyedTable table = self.table
     cdef Pipeline policy
-    cdef PyObject *found
     cdef Entry entry = entry_at(before) if self.index and before != NULL else None
-    if entry is not None and entry.table is table:
-        found = PyTuple_GET_ITEM(entry.gates, self.index)
+    if entry is not None and entry.table is self.table:
+        policy = <Pipeline>before.keeper
     else:
-        policy = policy_of_call(table, request)     # held until its gate is: another thread may evict the key
-        found = PyTuple_GET_ITEM(policy.gates, self.index)
-    Py_INCREF(<object>found)
-    return <rs_gate *>found
+        policy = policy_of_call(self.table, request)
+    Py_INCREF(policy)
+    return <rs_gate *>PyTuple_GET_ITEM(policy.gates, self.index)
 
 
 cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
@@ -28,7 +25,7 @@ cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:               # not even the report went well
         pass
-    return table.overflow.policy
+    return table.shared
 
 
 cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's
@@ -82,7 +79,7 @@ cdef class KeyedGate(Gate):
         return self.table.gates_of(self.index)
 
     def left(self):
-        """Return the gates of keys that were forgotten while somebody had them; they count until he has not."""
+        """Return the gates of keys that were forgotten and whose policies are alive; they count on their own until those die."""
         with _lock:
             return self.table.left_of(self.index)
 

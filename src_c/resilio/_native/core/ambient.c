@@ -86,11 +86,14 @@ static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
     rs_run *run = take(self);
     if (run == NULL)
         return NULL;
-    for (int i = run->base; i < run->n && gate == NULL; i++)
-        if (run->slots[i].gate->policy == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
+    for (int i = run->base; i < run->n && gate == NULL; i++) {
+        PyObject *own = rs_gate_policy(run->slots[i].gate);     /* the run, or the gate, keeps it alive */
+        Py_XDECREF(own);
+        if (own == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
             gate = Py_NewRef((PyObject *)run->slots[i].gate);
             *at = i;
         }
+    }
     int over = run->n == run->base;     /* but for its end's being told */
     let_go(self);
     if (gate == NULL && over)

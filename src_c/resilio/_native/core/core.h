@@ -135,6 +135,7 @@ static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
     rs_lock_release(&gate->lock);
     return owned;
 }
+PyObject *rs_gate_policy(rs_gate *gate);        /* its Python face, a new reference; NULL: none, or it is dead */
 /* Has it something to deliver, or to tell those who listen to *events*? */
 static inline int rs_gate_has_news(const rs_gate *gate, uint32_t events)
 {

@@ -250,6 +250,27 @@ static PyObject *gate_get_object(PyObject *self, void *offset)
     return value ? value : Py_NewRef(Py_None);
 }
 
+PyObject *rs_gate_policy(rs_gate *gate)
+{
+    PyObject *policy = rs_gate_own(gate, &gate->policy), *alive = NULL;
+    if (policy == NULL || !PyWeakref_Check(policy))
+        return policy;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyWeakref_GetRef(policy, &alive);
+#else
+    alive = PyWeakref_GET_OBJECT(policy);
+    alive = alive == Py_None ? NULL : Py_NewRef(alive);
+#endif
+    Py_DECREF(policy);
+    return alive;
+}
+
+static PyObject *gate_get_policy(rs_gate *self, void *unused)
+{
+    PyObject *policy = rs_gate_policy(self);
+    return policy ? policy : Py_NewRef(Py_None);
+}
+
 static int gate_set_object(PyObject *self, PyObject *value, void *offset)
 {
     PyObject **field = (PyObject **)((char *)self + (intptr_t)offset);
@@ -327,7 +348,8 @@ static PyMemberDef gate_members[] = {
     {NULL}};
 #define OWN(field, doc) {#field, gate_get_object, gate_set_object, doc, (void *)offsetof(rs_gate, field)}
 static PyGetSetDef gate_getset[] = {
-    OWN(policy, "The Python face, or None."),
+    {"policy", (getter)gate_get_policy, gate_set_object, "The Python face, or None; it may be set to a weak reference to it.",
+     (void *)offsetof(rs_gate, policy)},
     OWN(name, "The policy's name, or None."),
     OWN(judge_error, "callable(exception) -> Outcome, or None for the default rule."),
     OWN(judge_value, "callable(result) -> Outcome, or None: success."),

@@ -14,7 +14,7 @@ void rs_slot_leave_slowly(rs_slot *slot)
     int owned = slot->flags & RS_RESOLVED;
     slot->flags = 0;
     if (owned)
-        Py_DECREF((PyObject *)slot->gate);
+        Py_DECREF(slot->gate->keeper ? slot->gate->keeper : (PyObject *)slot->gate);
     PyErr_Restore(type, value, traceback);
 }
 
