@@ -3,7 +3,7 @@
 
 uint32_t rs_epoch = 1;
 int rs_bypass_count, rs_no_wait_count;
-static PyObject *backend_park_sync, *backend_can_block, *context_bypass, *context_no_wait;
+static PyObject *backend_park_sync, *context_bypass, *context_no_wait;
 
 /* It waits, or has been refused. *final*: it will not be asked once more. Lock held. */
 static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_refusal *why)
@@ -60,16 +60,6 @@ static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *
     if (verdict != RS_WAIT)
         Py_CLEAR(slot->waiter);
     return verdict;
-}
-
-/* The first gate that must go when the one at *at* does: all up to the nearest strategy outside, which hears of it. */
-int rs_run_floor(const rs_run *run, int at)
-{
-    if (RS_UNLIKELY(run->pipe->strategies))
-        for (; at > run->base; at--)
-            if (run->slots[at - 1].gate->ops->strategy)
-                return at;
-    return run->base;
 }
 
 /* The gate at the cursor has refused, and its refusal has been told: let go of what was found for this call alone. */
@@ -364,16 +354,6 @@ int64_t rs_wait_now(const rs_run *run)
 int rs_skips_waits(void)
 {
     return context_flag(rs_no_wait_count, "no_wait", &context_no_wait);
-}
-
-/* -1 with an exception: a signal came in between, usually. */
-int rs_may_block(void)
-{
-    PyObject *hook = rs_hook("can_block", &backend_can_block);
-    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
-    int yes = answer ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    return yes;
 }
 
 /* Blocking here would stop the event loop that has to free the permit: refuse instead. */

@@ -14,6 +14,7 @@
 #include "ledger.h"
 #include "pipeline.h"
 #include "private.h"
+#include "python.h"
 #include "strategy.h"
 #include "waiters.h"
 
@@ -99,7 +100,7 @@ static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 #define RS_JUDGES 6                  /* of a client: those of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
-const rs_pipeline *rs_rest_pipe(PyObject *rest);    /* NULL: it is none */
+int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error);
 int rs_judge_out_of_time(rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
@@ -272,8 +273,6 @@ int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);
 int rs_may_block(void);
 int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why);
-PyObject *rs_take_error(void);
-void rs_raise_error(PyObject *error);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
@@ -302,14 +301,10 @@ void rs_waiter_lose(rs_waiter *waiter);
 void rs_waiter_enter(rs_waiter *waiter, rs_gate *gate);
 void rs_waiter_leave(rs_waiter *waiter, int64_t waited_ns);
 int rs_is_coroutine_function(PyObject *callable);
-PyObject *rs_import(const char *module);   /* wherever it is called from, new reference */
-PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);   /* borrowed, imported once */
-PyObject *rs_hook(const char *name, PyObject **cache);   /* what an upper layer has registered; borrowed, looked up once */
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);
 int rs_finalizing(void);             /* is the interpreter at its end? */
-void rs_drop_error(void);           /* the pending exception, if any; a Ctrl-C is raised again at the next safe point */
 
 /* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first.
    Whatever else it is may be a guard again, and the interpreter counts only its own frames. */

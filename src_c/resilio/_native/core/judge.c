@@ -122,7 +122,7 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
 }
 
 /* What an exception that is no cancellation says to a gate. */
-static int judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
+int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
 {
     int asks = gate->judge_error || RS_UNLIKELY(pipe && pipe->judges);
     int outcome = asks ? rs_ask_judge(pipe, gate, 0, error) : -1;
@@ -137,15 +137,5 @@ int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now)
 {
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_Exception))
         return judge_cancelled(run, stage, error, now);
-    return judge_exception(run->pipe, run->slots[stage].gate, error);
-}
-
-/* For strategies: what an attempt that another task has made says to their gate. *rest*: what is inside of it; *error*: an
-   Exception, or NULL. */
-int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error)
-{
-    const rs_pipeline *pipe = rs_rest_pipe(rest);
-    if (error)
-        return judge_exception(pipe, gate, error);
-    return Py_MAX(rs_ask_judge(pipe, gate, 1, value), RS_SUCCESS);
+    return rs_judge_exception(run->pipe, run->slots[stage].gate, error);
 }

@@ -11,73 +11,6 @@ extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
 extern PyObject *rs_find_headers(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
-/* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
-PyObject *rs_import(const char *module)
-{
-    PyObject *name = PyUnicode_FromString(module);
-    PyObject *top = name ? PyImport_ImportModuleLevelObject(name, NULL, NULL, NULL, 0) : NULL;
-    PyObject *imported = top ? PyImport_GetModule(name) : NULL;
-    if (top && imported == NULL && !PyErr_Occurred())
-        PyErr_Format(PyExc_ImportError, "%s is not there", module);
-    Py_XDECREF(top);
-    Py_XDECREF(name);
-    return imported;
-}
-
-/* module.attribute, imported at the first need and kept. Borrowed; NULL with an exception if it is not there. */
-PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
-{
-    PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
-    if (RS_LIKELY(value != NULL))
-        return value;
-    PyObject *imported = rs_import(module);
-    value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
-    Py_XDECREF(imported);
-    if (value)
-        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
-    return value;
-}
-
-static PyObject *hooks;             /* by name: what returns the module that has it */
-
-/* Upper layers register their functions: the core imports none of them by name. */
-static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs < 1 || !PyCallable_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "set_hooks() takes a function that returns a module, then the names of hooks in it");
-        return NULL;
-    }
-    for (Py_ssize_t i = 1; i < nargs; i++)
-        if (PyObject_SetItem(hooks, args[i], args[0]) < 0)
-            return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *hook(PyObject *module, PyObject *name)
-{
-    PyObject *load = PyObject_GetItem(hooks, name);
-    if (load == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
-        PyErr_Format(PyExc_LookupError, "nothing has registered the hook %R: core.set_hooks(load, %R) does", name, name);
-    PyObject *owner = load ? PyObject_CallNoArgs(load) : NULL, *value = owner ? PyObject_GetAttr(owner, name) : NULL;
-    Py_XDECREF(load);
-    Py_XDECREF(owner);
-    return value;
-}
-
-/* A hook, looked up at the first need and kept. Borrowed; NULL with an exception if it is not there. */
-PyObject *rs_hook(const char *name, PyObject **cache)
-{
-    PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
-    if (RS_LIKELY(value != NULL))
-        return value;
-    PyObject *key = PyUnicode_FromString(name);
-    value = key ? hook(NULL, key) : NULL;
-    Py_XDECREF(key);
-    if (value)
-        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
-    return value;
-}
-
 static PyObject *count(int *counter, int by)
 {
     __atomic_add_fetch(counter, by, __ATOMIC_ACQ_REL);
@@ -106,13 +39,6 @@ static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"set_hooks", (PyCFunction)(void (*)(void))set_hooks, METH_FASTCALL,
-     "set_hooks(load, /, *names)\n--\n\nRegister functions of upper layers that the core and its strategies call.\n\n"
-     "Args:\n    load: Returns the module that has them; called when one is needed for the first time.\n"
-     "    names: Of the functions, and of the hooks."},
-    {"hook", hook, METH_O,
-     "hook(name, /)\n--\n\nReturn the function that an upper layer has registered under that name.\n\n"
-     "Raises:\n    LookupError: There is none."},
     {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nThe number of a detached block that begins now."},
     {"current", rs_current, METH_NOARGS,
      "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
@@ -170,16 +96,13 @@ static int exec_module(PyObject *module)
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
                              &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
                              &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
-    if (hooks == NULL && (hooks = PyDict_New()) == NULL)
-        return -1;
-    if (rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
+    if (rs_python_add(module) < 0 || rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
     if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
-        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_hand_over_add(module) < 0
-       )
+        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_hand_over_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
     int added = api ? PyModule_AddObjectRef(module, "_api", api) : -1;

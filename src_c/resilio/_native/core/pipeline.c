@@ -11,18 +11,6 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
-rs_slot *rs_slots_new(const rs_pipeline *pipe)
-{
-    if (pipe->n < 0) {
-        PyErr_SetString(PyExc_RuntimeError, "this pipeline has no gates yet: its __init__ has not run");
-        return NULL;
-    }
-    rs_slot *slots = PyMem_Malloc((size_t)pipe->n * sizeof(rs_slot));
-    if (slots == NULL)
-        PyErr_NoMemory();
-    return slots;
-}
-
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"gates", "judges", "hand_over", NULL};

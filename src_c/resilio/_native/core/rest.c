@@ -1,4 +1,4 @@
-/* Rest: what is inside of a stage, as one callable; and the places where a stage may be run in Python. */
+/* Rest: what is inside of a stage, as one callable. */
 #include "core.h"
 
 typedef struct {
@@ -18,11 +18,6 @@ typedef struct {
     uint16_t lane;
     rs_ledger *ledger;              /* of the call that it is inside of, or a copy's own; or NULL */
 } RestObject;
-
-const rs_pipeline *rs_rest_pipe(PyObject *rest)
-{
-    return Py_IS_TYPE(rest, &rs_RestType) ? ((RestObject *)rest)->pipe : NULL;
-}
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                          int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane);
@@ -219,30 +214,12 @@ PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
     return PyObject_CallMethod((PyObject *)slot->gate, method, "O", rest);
 }
 
-static PyObject *use_trio;
-
-/* Which event loop runs this task. Only asked where a strategy has to know. */
-int rs_place_here(void)
+/* For strategies: what an attempt that another task has made says to their gate. *rest*: what is inside of it; *error*: an
+   Exception, or NULL. */
+int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error)
 {
-    static PyObject *trio;
-    if (trio == NULL && (trio = PyUnicode_InternFromString("trio")) == NULL) {
-        PyErr_Clear();
-        return RS_ON_ASYNCIO;
-    }
-    static Py_ssize_t known;            /* so many modules there were when trio was not among them */
-    PyObject *modules = PyImport_GetModuleDict();
-    if (RS_LIKELY(modules && PyDict_GET_SIZE(modules) == __atomic_load_n(&known, __ATOMIC_RELAXED)))
-        return RS_ON_ASYNCIO;
-    if (RS_LIKELY(modules == NULL || PyDict_GetItemWithError(modules, trio) == NULL)) {
-        rs_drop_error();
-        if (modules)
-            __atomic_store_n(&known, PyDict_GET_SIZE(modules), __ATOMIC_RELAXED);
-        return RS_ON_ASYNCIO;
-    }
-    PyObject *hook = rs_hook("use_trio", &use_trio);
-    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
-    int place = answer == Py_True ? RS_ON_TRIO : RS_ON_ASYNCIO;
-    Py_XDECREF(answer);
-    rs_drop_error();
-    return place;
+    const rs_pipeline *pipe = Py_IS_TYPE(rest, &rs_RestType) ? ((RestObject *)rest)->pipe : NULL;
+    if (error)
+        return rs_judge_exception(pipe, gate, error);
+    return Py_MAX(rs_ask_judge(pipe, gate, 1, value), RS_SUCCESS);
 }

@@ -1,4 +1,4 @@
-/* Which asyncio loop runs in this thread, as cheap as it can be known. */
+/* Which event loop runs in this thread, as cheap as it can be known, and whether the thread may block. */
 #include "core.h"
 #include "timers.h"
 #if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000 && !defined(RS_PUBLIC_ONLY)
@@ -116,4 +116,42 @@ PyObject *rs_running_loop(void)
     if (loop)
         learn_holder(loop);
     return loop;
+}
+
+/* Which event loop runs this task. Only asked where a strategy has to know. */
+int rs_place_here(void)
+{
+    static PyObject *use_trio;
+    static PyObject *trio;
+    if (trio == NULL && (trio = PyUnicode_InternFromString("trio")) == NULL) {
+        PyErr_Clear();
+        return RS_ON_ASYNCIO;
+    }
+    static Py_ssize_t known;            /* so many modules there were when trio was not among them */
+    PyObject *modules = PyImport_GetModuleDict();
+    if (RS_LIKELY(modules && PyDict_GET_SIZE(modules) == __atomic_load_n(&known, __ATOMIC_RELAXED)))
+        return RS_ON_ASYNCIO;
+    if (RS_LIKELY(modules == NULL || PyDict_GetItemWithError(modules, trio) == NULL)) {
+        rs_drop_error();
+        if (modules)
+            __atomic_store_n(&known, PyDict_GET_SIZE(modules), __ATOMIC_RELAXED);
+        return RS_ON_ASYNCIO;
+    }
+    PyObject *hook = rs_hook("use_trio", &use_trio);
+    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
+    int place = answer == Py_True ? RS_ON_TRIO : RS_ON_ASYNCIO;
+    Py_XDECREF(answer);
+    rs_drop_error();
+    return place;
+}
+
+/* -1 with an exception: a signal came in between, usually. */
+int rs_may_block(void)
+{
+    static PyObject *backend_can_block;
+    PyObject *hook = rs_hook("can_block", &backend_can_block);
+    PyObject *answer = hook ? PyObject_CallNoArgs(hook) : NULL;
+    int yes = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return yes;
 }

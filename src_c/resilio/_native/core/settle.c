@@ -1,23 +1,6 @@
 /* The end of a run: cancel (the callee was never called) or settle (judge, count, tell the gate). Innermost first. */
 #include "core.h"
 
-void rs_slot_leave_slowly(rs_slot *slot)
-{
-    PyObject *type, *value, *traceback, *extra = slot->extra;
-    const rs_gate_ops *ops = slot->gate->ops;
-    void (*leave)(rs_gate *, rs_slot *) = ops->strategy ? ops->strategy->leave : ops->leave;
-    PyErr_Fetch(&type, &value, &traceback);
-    if ((extra || slot->flags & RS_TO_UNDO) && leave)
-        leave(slot->gate, slot);
-    slot->extra = NULL;
-    Py_XDECREF(extra);
-    int owned = slot->flags & RS_RESOLVED;
-    slot->flags = 0;
-    if (owned)
-        Py_DECREF(slot->gate->keeper ? slot->gate->keeper : (PyObject *)slot->gate);
-    PyErr_Restore(type, value, traceback);
-}
-
 /* Give back what is held, or leave the queue. Lock held. */
 static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
 {
@@ -149,41 +132,6 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
         tell_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL, in_finaliser);
 }
 
-void rs_drop_error(void)
-{
-    if (RS_LIKELY(!PyErr_Occurred()))
-        return;
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-        PyErr_SetInterrupt();
-    PyErr_Clear();
-}
-
-/* What has failed left no exception: without memory, calls and 3.13's coroutines may end like this. */
-static inline void ensure_error(void)
-{
-    if (RS_UNLIKELY(!PyErr_Occurred()))
-        PyErr_SetString(PyExc_SystemError, "error return without exception set");
-}
-
-/* The pending exception, normalised, with its traceback. Owned. */
-PyObject *rs_take_error(void)
-{
-    PyObject *type, *error, *traceback;
-    ensure_error();
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback)
-        PyException_SetTraceback(error, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return error;
-}
-
-void rs_raise_error(PyObject *error)     /* steals */
-{
-    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
-}
-
 /* Of two verdicts on one call, the one that says more: a failure at one gate is a failure of the call. */
 static inline int worse(int a, int b)
 {
@@ -229,7 +177,7 @@ int rs_run_raised(rs_run *run, int64_t now)
     }
     PyObject *slow = rs_run_count(run, now);
     run->n = run->base;
-    ensure_error();
+    rs_ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback)

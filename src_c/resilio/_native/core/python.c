@@ -1,0 +1,113 @@
+/* Pending exceptions, imports and hooks; python.h says what each function promises. */
+#include "core.h"
+
+/* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
+PyObject *rs_import(const char *module)
+{
+    PyObject *name = PyUnicode_FromString(module);
+    PyObject *top = name ? PyImport_ImportModuleLevelObject(name, NULL, NULL, NULL, 0) : NULL;
+    PyObject *imported = top ? PyImport_GetModule(name) : NULL;
+    if (top && imported == NULL && !PyErr_Occurred())
+        PyErr_Format(PyExc_ImportError, "%s is not there", module);
+    Py_XDECREF(top);
+    Py_XDECREF(name);
+    return imported;
+}
+
+PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
+{
+    PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
+    if (RS_LIKELY(value != NULL))
+        return value;
+    PyObject *imported = rs_import(module);
+    value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
+    Py_XDECREF(imported);
+    if (value)
+        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
+    return value;
+}
+
+static PyObject *hooks;             /* by name: what returns the module that has it */
+
+/* Upper layers register their functions: the core imports none of them by name. */
+static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || !PyCallable_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "set_hooks() takes a function that returns a module, then the names of hooks in it");
+        return NULL;
+    }
+    for (Py_ssize_t i = 1; i < nargs; i++)
+        if (PyObject_SetItem(hooks, args[i], args[0]) < 0)
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+/* by name: what returns the module that has it */
+
+static PyObject *hook(PyObject *module, PyObject *name)
+{
+    PyObject *load = PyObject_GetItem(hooks, name);
+    if (load == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
+        PyErr_Format(PyExc_LookupError, "nothing has registered the hook %R: core.set_hooks(load, %R) does", name, name);
+    PyObject *owner = load ? PyObject_CallNoArgs(load) : NULL, *value = owner ? PyObject_GetAttr(owner, name) : NULL;
+    Py_XDECREF(load);
+    Py_XDECREF(owner);
+    return value;
+}
+
+PyObject *rs_hook(const char *name, PyObject **cache)
+{
+    PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
+    if (RS_LIKELY(value != NULL))
+        return value;
+    PyObject *key = PyUnicode_FromString(name);
+    value = key ? hook(NULL, key) : NULL;
+    Py_XDECREF(key);
+    if (value)
+        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
+    return value;
+}
+
+static PyMethodDef functions[] = {
+    {"set_hooks", (PyCFunction)(void (*)(void))set_hooks, METH_FASTCALL,
+     "set_hooks(load, /, *names)\n--\n\nRegister functions of upper layers that the core and its strategies call.\n\n"
+     "Args:\n    load: Returns the module that has them; called when one is needed for the first time.\n"
+     "    names: Of the functions, and of the hooks."},
+    {"hook", hook, METH_O,
+     "hook(name, /)\n--\n\nReturn the function that an upper layer has registered under that name.\n\n"
+     "Raises:\n    LookupError: There is none."},
+    {NULL}};
+
+int rs_python_add(PyObject *module)
+{
+    if (hooks == NULL && (hooks = PyDict_New()) == NULL)
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}
+
+void rs_drop_error(void)
+{
+    if (RS_LIKELY(!PyErr_Occurred()))
+        return;
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        PyErr_SetInterrupt();
+    PyErr_Clear();
+}
+
+PyObject *rs_take_error(void)
+{
+    PyObject *type, *error, *traceback;
+    rs_ensure_error();
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback)
+        PyException_SetTraceback(error, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error;
+}
+
+void rs_raise_error(PyObject *error)
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+}
