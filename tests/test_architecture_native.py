@@ -68,7 +68,9 @@ def _loops(callees: dict[str, set[str]]) -> set[frozenset[str]]:
 
 
 def _read(pattern: str) -> dict[str, str]:
-    return {path.name: COMMENT.sub('""', path.read_text()) for path in sorted(CORE.rglob(pattern))}
+    return {
+        path.relative_to(CORE).as_posix(): COMMENT.sub('""', path.read_text()) for path in sorted(CORE.rglob(pattern))
+    }
 
 
 def test_a_loop_is_found() -> None:
