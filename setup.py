@@ -70,7 +70,6 @@ EXTENSIONS = [
     native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
     native("clock", [f"{NATIVE}/clock.pyx"]),
     native("custom", [f"{NATIVE}/custom.pyx"]),
-    native("exchange", [f"{NATIVE}/exchange.pyx"]),
     native("fallback", [f"{NATIVE}/fallback.pyx"]),
     native("hedge", [f"{NATIVE}/hedge.pyx"]),
     native("keyed", [f"{NATIVE}/keyed.pyx"]),

@@ -180,3 +180,20 @@ def test_the_core_knows_no_client_and_no_server(file: Path) -> None:
     source = file.read_text()
     assert not sorted({found.group() for found in THIRD_PARTIES.finditer(source)})
     assert not sorted(_looked_up(source) & _private_names_of_others())
+
+
+# ---- what is made stays as it was made -------------------------------------------------------------------------------
+
+PATCHED = re.compile(r"\b(?:tp_call|am_send)\s*=(?!=)|\bd_method\b|\bml_meth\b")
+"""A slot of a call that is written after its type was made, or the C function of a method descriptor."""
+
+
+@pytest.mark.once
+def test_no_call_is_patched_and_no_c_function_is_dug_out() -> None:
+    """
+    The ASGI middleware once replaced the slots of its own type, and called methods of permits behind their descriptors.
+
+    A call means what its class says, and methods are called as methods.
+    """
+    files = (file for file in NATIVE.rglob("*") if file.suffix in {".pyx", ".pxi", ".pxd"})
+    assert sorted(file.name for file in files if PATCHED.search(file.read_text())) == []

@@ -26,7 +26,6 @@ NATIVE = (
     "clock",
     "core",
     "custom",
-    "exchange",
     "fallback",
     "hedge",
     "keyed",

@@ -127,22 +127,10 @@ INTERPRETER = (
         state=in_core("function"),
     ),
     Private(
-        name="The C function of a method descriptor",
-        of="CPython",
-        words=("d_method",),
-        where=("src_c/resilio/_native/servers.pxi",),
-        versions="3.11 to 3.15",
-        check="at import, that of `list.append` must have this name",
-        otherwise="the method is called as any other",
-        state=in_core("method"),
-    ),
-    Private(
-        name="The slots of a type, written after it was made: Cython leaves `am_send` out, and wraps the others",
+        name="The slots of a type, written after it was made: Cython wraps them",
         of="Cython",
-        words=("tp_iternext", "am_send", "tp_call", "am_anext", "tp_finalize"),
-        where=tuple(
-            f"src_c/resilio/_native/{name}" for name in ("exchange.pyx", "body_http.pxi", "body_raw.pxi")
-        ),
+        words=("tp_iternext", "am_anext", "tp_finalize"),
+        where=("src_c/resilio/_native/body_http.pxi", "src_c/resilio/_native/body_raw.pxi"),
         versions="Cython 3.3",
         check="when the library is compiled: fields of the type that the C API documents",
         otherwise="the methods that the slots stand for do the same, more slowly",

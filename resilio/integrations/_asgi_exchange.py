@@ -7,27 +7,76 @@ or when the client is gone; if neither happens, when the app ends. What an app d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resilio._native import exchange
-from resilio._native.core import Permit
-from resilio._native.exchange import settle
+from resilio.integrations._server import settle
 
-__all__ = ["HTTPExchange", "Message", "Receive", "Send", "SocketExchange", "TimedExchange"]
+if TYPE_CHECKING:
+    from resilio._native.core import Permit
+
+__all__ = ["HTTPContext", "Message", "Receive", "RequestContext", "Scope", "Send", "SocketContext", "TimedHTTPContext"]
 
 Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+BUFFERED = 65_536
+"""Bytes of a body that servers and kernels take at once, if it is no longer."""
+
+FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 NORMAL_CLOSE = frozenset({1000, 1001, 1005})
-"""What a websocket says that is left as it should be."""
+"""Codes of a websocket that is left as it should be."""
 
 
-class Exchange(exchange.Exchange):
-    """The permit of one request, ended once, by whatever comes first."""
+class RequestContext(ABC):
+    """
+    The permit of one request, ended once, by whatever comes first.
 
-    __slots__ = ()
+    Attributes:
+        permit: None before it is there and once it has ended.
+
+        source: Receives what the client sends.
+
+        started: The response's status once it has begun, else 0.
+    """
+
+    __slots__ = ("_send", "_streams", "permit", "source", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - for what is no HTTP request
+        """
+        Hold no permit yet.
+
+        Args:
+            scope: The request.
+
+            receive: The server's.
+
+            send: The server's.
+        """
+        self.permit: Permit | None = None
+        self.started = 0
+        self.source = receive
+        self._send = send
+        self._streams = False  # whether a part of the body has been sent
+
+    @abstractmethod
+    async def receive(self) -> Message:
+        """Receive for the app, and end the permit if the client has left."""
+
+    @abstractmethod
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send for the app, and end the permit with the last byte."""
+
+    @abstractmethod
+    def ended(self) -> None:
+        """End the permit because the app has returned."""
+
+    @abstractmethod
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response in place of the app's; the request has not been read."""
 
     def failed(self, error: BaseException) -> None:
         """End the permit as its gates judge what the app has raised."""
@@ -55,11 +104,11 @@ class Exchange(exchange.Exchange):
         """
         Send what ends the response, and end the permit once the server has taken it.
 
-        The permit is the exchange's no more: a server may say that the client has left before this has returned.
+        The permit is the request's no more: a server may say that the client has left before this has returned.
         """
         try:
             await self._send(message)
-        except OSError:  # how a server says that nobody is there any more
+        except OSError:  # how a server says that the client has left
             permit.ignore()
             raise
         except BaseException as error:
@@ -68,17 +117,38 @@ class Exchange(exchange.Exchange):
         settle(permit, status)
 
 
-class HTTPExchange(Exchange):
+class HTTPContext(RequestContext):
     """An HTTP request."""
 
     __slots__ = ()
 
     async def receive(self) -> Message:
         """Receive for the app, and note that the client has left."""
-        message = await self._receive()
+        message = await self.source()
         if message["type"] == "http.disconnect":
             self.left()
         return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """
+        Send for the app, and end the permit with the last byte of the body.
+
+        A body that is short and all there is as good as taken; otherwise the end is when the server has taken it.
+        """
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.started = message["status"]
+        elif kind == "http.response.body":
+            if message.get("more_body"):
+                return self._send_part(message)
+            permit, self.permit = self.permit, None
+            if permit is not None:
+                if self._streams or len(message.get("body") or b"") > BUFFERED:
+                    return self._send_last(message, permit, self.started)
+                settle(permit, self.started)
+        elif kind in FILES:
+            return self._send_file(message)
+        return self._send(message)
 
     async def _send_file(self, message: Message) -> None:
         permit = self.permit
@@ -100,23 +170,23 @@ class HTTPExchange(Exchange):
                 self.permit.first_item()
 
     def ended(self) -> None:
-        """The app has returned: if its response is not whole, that is its failure."""
+        """End the permit because the app has returned: if its response is not whole, that is its failure."""
         self._end(500)
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole response in place of the app's; nothing has been read of the request."""
+        """Send a whole response in place of the app's; the request has not been read."""
         self.started = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-class TimedExchange(HTTPExchange):
-    """An HTTP request whose response tells in its head where the time has gone so far."""
+class TimedHTTPContext(HTTPContext):
+    """An HTTP request whose response has a header Server-Timing: where the time has gone so far."""
 
     __slots__ = ()
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send as any, with the header Server-Timing."""
+        """Send as any, with the header."""
         if message["type"] == "http.response.start" and self.permit is not None:
             timing = self.permit.segments.server_timing()
             if timing:
@@ -125,28 +195,19 @@ class TimedExchange(HTTPExchange):
         return super().send(message)
 
 
-class SocketExchange(Exchange):
+class SocketContext(RequestContext):
     """A websocket: the permit lasts until one side closes it; its latency is the time until it is accepted."""
 
     __slots__ = ("_denies",)
 
-    def __init__(self, receive: Receive, send: Send, *, denies: bool) -> None:
-        """
-        Hold no permit yet.
-
-        Args:
-            receive: The server's.
-
-            send: The server's.
-
-            denies: Whether the server can send a response in place of a handshake.
-        """
-        super().__init__(receive, send)
-        self._denies = denies
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hold no permit yet, as any; note whether the server can send a response in place of a handshake."""
+        super().__init__(scope, receive, send)
+        self._denies = "websocket.http.response" in (scope.get("extensions") or ())
 
     async def receive(self) -> Message:
         """Receive for the app, and end the permit with the connection."""
-        message = await self._receive()
+        message = await self.source()
         if message["type"] == "websocket.disconnect":
             if message.get("code", 1005) in NORMAL_CLOSE:
                 self._end(200)
@@ -183,7 +244,7 @@ class SocketExchange(Exchange):
         return 0
 
     def ended(self) -> None:
-        """The app has returned, which closes the connection."""
+        """End the permit because the app has returned, which closes the connection."""
         self._end(200 if self.started else 500)
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

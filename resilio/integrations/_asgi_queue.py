@@ -16,9 +16,9 @@ from anyio import create_task_group
 
 from resilio._backends import use_trio
 from resilio._native.core import Call, Permit, Pipeline
-from resilio.integrations._asgi_exchange import Exchange, Message, Receive
+from resilio.integrations._asgi_exchange import Message, Receive, RequestContext
 
-__all__ = ["admit", "wait"]
+__all__ = ["admit"]
 
 READ_AHEAD = 65_536
 """Bytes of a body that are read while its request waits."""
@@ -83,64 +83,58 @@ class _Ahead:
         return self.kept.pop(0) if self.kept else await self._receive()
 
 
-async def admit(policy: Pipeline, exchange: Exchange, scope: Any) -> None:
+async def admit(
+    policy: Pipeline, request: RequestContext, scope: Any, begun: Permit | tuple[Call[Permit], Any] | None = None
+) -> None:
     """
-    Acquire a permit for the exchange, which is without one if the client has left, and with it its request the queue.
+    Acquire a permit for a request, which is without one if its client has left, and given up its place in the queue.
 
     Args:
-        policy: What gives it.
+        policy: What gives the permit.
 
-        exchange: Whose permit it is.
+        request: Whose permit it is.
 
         scope: The request, which may have to wait.
 
+        begun: What `policy._begin(scope)` has given; None: nothing has been asked for.
+
     Raises:
-        Exception: The refusal.
+        Exception: The rejection.
     """
-    if use_trio():
-        await _admit_on_trio(policy.aacquire(scope), exchange, watched=_may_be_read(scope))
-        return
-    begun = policy._begin(scope)
+    if begun is None:
+        if use_trio():
+            await _admit_on_trio(policy.aacquire(scope), request, watched=_may_be_read(scope))
+            return
+        begun = policy._begin(scope)
     if isinstance(begun, tuple):
-        await wait(*begun, exchange, scope)
+        await _wait(*begun, request, scope)
     else:
-        exchange.permit = begun
+        request.permit = begun
 
 
-async def wait(call: Call[Permit], trap: Any, exchange: Exchange, scope: Any) -> None:
-    """
-    Go on as `admit` does, on asyncio, with a call that has suspended.
-
-    Args:
-        call: The acquisition.
-
-        trap: What it suspended with.
-
-        exchange: Whose permit it is.
-
-        scope: The request.
-    """
+async def _wait(call: Call[Permit], trap: Any, request: RequestContext, scope: Any) -> None:
+    """Go on as `admit` does, on asyncio, with an acquisition that has suspended with `trap`."""
     if not _may_be_read(scope):
-        exchange.permit = await _Resumed(call, trap)
+        request.permit = await _Resumed(call, trap)
         return
-    ahead, refusal = _Ahead(exchange._receive), None
+    ahead, rejection = _Ahead(request.source), None
     try:
         async with create_task_group() as group:
             group.start_soon(ahead.watch, group.cancel_scope)
             try:
-                exchange.permit = await _Resumed(call, trap)
+                request.permit = await _Resumed(call, trap)
             except Exception as error:  # noqa: BLE001 - the group would wrap it
-                refusal = error
+                rejection = error
             group.cancel_scope.cancel()
     except BaseException:
-        _give_back(exchange)
+        _give_back(request)
         raise
-    if refusal is not None and not ahead.gone:
-        raise refusal
-    _read_on(exchange, ahead)
+    if rejection is not None and not ahead.gone:
+        raise rejection
+    _read_on(request, ahead)
 
 
-async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: bool) -> None:
+async def _admit_on_trio(call: Call[Permit], request: RequestContext, *, watched: bool) -> None:
     """
     Acquire a permit on trio.
 
@@ -149,15 +143,15 @@ async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: boo
     """
     import trio
 
-    ahead, over = _Ahead(exchange._receive), trio.Event()
+    ahead, over = _Ahead(request.source), trio.Event()
     with trio.CancelScope() as waiting:
         try:
             trap = call.send(None)
         except StopIteration as admitted:
-            exchange.permit = admitted.value
+            request.permit = admitted.value
             return
         if not watched:
-            exchange.permit = await _Resumed(call, trap)
+            request.permit = await _Resumed(call, trap)
             return
         watching = trio.CancelScope()
 
@@ -168,23 +162,23 @@ async def _admit_on_trio(call: Call[Permit], exchange: Exchange, *, watched: boo
 
         trio.lowlevel.spawn_system_task(watch)
         try:
-            exchange.permit = await _Resumed(call, trap)
+            request.permit = await _Resumed(call, trap)
         finally:
             watching.cancel()
             with trio.CancelScope(shield=True):
                 await over.wait()
-    _read_on(exchange, ahead)
+    _read_on(request, ahead)
 
 
-def _read_on(exchange: Exchange, ahead: _Ahead) -> None:
+def _read_on(request: RequestContext, ahead: _Ahead) -> None:
     """Go on with what was read ahead; if the client has left there is nobody to go on for."""
-    exchange._receive = ahead.receive
+    request.source = ahead.receive
     if ahead.gone:
-        _give_back(exchange)
+        _give_back(request)
 
 
-def _give_back(exchange: Exchange) -> None:
-    permit, exchange.permit = exchange.permit, None
+def _give_back(request: RequestContext) -> None:
+    permit, request.permit = request.permit, None
     if permit is not None:
         permit.cancel()
 

@@ -130,8 +130,6 @@ class Server:
     Attributes:
         said: A function of the request and its headers (a mapping of the names in lower case, as the protocol has
             them) that returns what they say, None if that is nothing.
-
-        reads: Names of the headers that are read.
     """
 
     policy: Policy[Any]

@@ -11,30 +11,34 @@ It serves HTTP and websockets, on asyncio and trio, in FastAPI, Starlette or aro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from sys import modules
 from typing import Any
 
-from resilio._native.core import Call, Permit, find_headers
-from resilio._native.exchange import Entrance, shorten
+from resilio._native.core import Permit
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
 from resilio._policy import Policy
 from resilio._priority import priority
 from resilio._types import Time
-from resilio.integrations._asgi_exchange import HTTPExchange, Receive, Send, SocketExchange, TimedExchange
-from resilio.integrations._asgi_queue import admit, wait
+from resilio.integrations._asgi_exchange import (
+    HTTPContext,
+    RequestContext,
+    Scope,
+    SocketContext,
+    TimedHTTPContext,
+)
+from resilio.integrations._asgi_queue import admit
 from resilio.integrations._server import REFUSALS, TENANT, Respond, Server, tenant_of
 from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
-Scope = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has types of its own for the three, which do not mix
 
 
-@shorten
-class Middleware(Entrance):
+class Middleware:
     """
     An ASGI app around another: each request is admitted by the policy or answered at once; see the module.
 
@@ -94,108 +98,86 @@ class Middleware(Entrance):
             ValueError: An option out of range.
         """
         options = locals()  # the first statement: exactly the arguments
-        policy = load_shed(name="asgi") if policy is None else policy
-        self._server = server = Server.of(policy, _address_of, options)
-        self._http = TimedExchange if server.server_timing else HTTPExchange
-        self._headers = {name.encode("ascii"): what for name, what in server.headers.items()}
-        looks = bool(server.prefixes) or server.exempts is not None
-        self._open(
-            app,
-            policy,
-            self._http,
-            paths=server.paths,
-            headers=self._headers,
-            refusals=REFUSALS,
-            always_long=looks or server.default_deadline is not None,
-        )
+        self.app = app
+        self.policy: Policy[Any] = load_shed(name="asgi") if policy is None else policy
+        self._server = Server.of(self.policy, _address_of, options)
+        http = TimedHTTPContext if self._server.server_timing else HTTPContext
+        self._contexts: dict[str, type[RequestContext]] = {"http": http, "websocket": SocketContext}
+        self._headers = {name.encode("ascii"): what for name, what in self._server.headers.items()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a request; what most of them need of this is done natively, see `resilio._native.exchange`."""
-        exchange = self._exchange(scope, receive, send)
-        if exchange is None:
+        """Serve a request."""
+        context = self._contexts.get(scope["type"])
+        if context is None or self._server.exempt(scope, scope["path"], scope.get("root_path") or ""):
             await self.app(scope, receive, send)
             return
+        request = context(scope, receive, send)
         try:
-            found = find_headers(scope["headers"], self._headers) or {}
+            found = self._found(scope["headers"])
             if found or self._server.default_deadline is not None:
-                await self._serve_as_told(found, scope, exchange)
+                await self._serve_as_told(found, scope, request)
+                return
+            begun = None if "trio" in modules else self.policy._begin(scope)
+            if isinstance(begun, Permit):
+                request.permit = begun
             else:
-                await self._serve(None, scope, exchange)
+                await admit(self.policy, request, scope, begun)
+            if request.permit is not None:  # else the client has left
+                await self.app(scope, request.receive, request.send)
+                if request.permit is not None:
+                    request.ended()
         except BaseException as error:
-            if not await self._answered(error, scope, exchange):
+            request.failed(error)
+            if request.started or not isinstance(error, REFUSALS):
                 raise
+            await self._answer(scope, request, error)
 
-    async def _go_on(self, call: Call[Permit], trap: Any, scope: Scope, exchange: HTTPExchange) -> None:
-        """Serve a request that has to wait for its permit, from there on."""
-        try:
-            await wait(call, trap, exchange, scope)
-            if exchange.permit is not None:
-                await self._run(scope, exchange)
-        except BaseException as error:
-            if not await self._answered(error, scope, exchange):
-                raise
+    def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[bytes]] | None:
+        """Return the values of the headers that are read, by what they say; None if there are none, as is usual."""
+        found: dict[str, list[bytes]] | None = None
+        for name, value in headers:
+            if name in self._headers:
+                found = {} if found is None else found
+                found.setdefault(self._headers[name], []).append(value)
+        return found
 
-    async def _answered(self, error: BaseException, scope: Scope, exchange: HTTPExchange | SocketExchange) -> bool:
-        """End the permit as what was raised says, and answer it if it is a refusal that can be answered."""
-        exchange.failed(error)
-        if exchange.started or not isinstance(error, REFUSALS):
-            return False
-        await self._answer(scope, exchange, error)
-        return True
-
-    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HTTPExchange | SocketExchange | None:
-        """Return what holds the permit of this request, None for what needs none: lifespan, and exempt paths."""
-        kind = scope["type"]
-        if kind not in {"http", "websocket"}:
-            return None
-        if self._server.exempt(scope, scope["path"], scope.get("root_path") or ""):
-            return None
-        if kind == "http":
-            return self._http(receive, send)
-        denies = "websocket.http.response" in (scope.get("extensions") or ())
-        return SocketExchange(receive, send, denies=denies)
-
-    async def _serve_as_told(
-        self, found: dict[str, list[bytes]], scope: Scope, exchange: HTTPExchange | SocketExchange
-    ) -> None:
-        """Serve as above, inside of what the request says of itself, as far as it has a say."""
-        said = self._server.said(scope, found)
+    async def _serve_as_told(self, found: dict[str, list[bytes]] | None, scope: Scope, request: RequestContext) -> None:
+        """Serve inside of what the request says of itself, as far as it has a say."""
+        said = self._server.said(scope, found or {})
         if said.tenant is not None:
             scope[TENANT] = said.tenant  # in a copy the app's own notes, as its route, would be lost to who is outside
         if said.level is None:
-            await self._serve_in_time(said.seconds, scope, exchange)
+            await self._serve_in_time(said.seconds, scope, request)
         else:
             with priority(said.level):
-                await self._serve_in_time(said.seconds, scope, exchange)
+                await self._serve_in_time(said.seconds, scope, request)
 
-    async def _serve_in_time(
-        self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange
-    ) -> None:
+    async def _serve_in_time(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:
         if seconds is None:
-            await self._serve(None, scope, exchange)
+            await self._serve(None, scope, request)
         else:
             with deadline(seconds):  # which the queue asks: who waits is refused in time, not interrupted
-                await self._serve(seconds if self._server.enforce_deadline else None, scope, exchange)
+                await self._serve(seconds if self._server.enforce_deadline else None, scope, request)
 
-    async def _serve(self, seconds: float | None, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
-        await admit(self.policy, exchange, scope)
-        if exchange.permit is None:  # the client has left
+    async def _serve(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:
+        await admit(self.policy, request, scope)
+        if request.permit is None:  # the client has left
             return
         if seconds is None:
-            await self._run(scope, exchange)
+            await self._run(scope, request)
         else:
             async with deadline(seconds):  # the one outside is nearer, and is enforced from here on
-                await self._run(scope, exchange)
+                await self._run(scope, request)
 
-    async def _run(self, scope: Scope, exchange: HTTPExchange | SocketExchange) -> None:
+    async def _run(self, scope: Scope, request: RequestContext) -> None:
         try:
-            await self.app(scope, exchange.receive, exchange.send)
-            exchange.ended()
+            await self.app(scope, request.receive, request.send)
+            request.ended()
         except BaseException as error:
-            exchange.failed(error)  # in here, where a cancellation is known for the deadline's
+            request.failed(error)  # in here, where a cancellation is known for the deadline's
             raise
 
-    async def _answer(self, scope: Scope, exchange: HTTPExchange | SocketExchange, error: Exception) -> None:
+    async def _answer(self, scope: Scope, request: RequestContext, error: Exception) -> None:
         """Answer in place of the app."""
         headers = dict(scope["headers"])
 
@@ -207,7 +189,7 @@ class Middleware(Entrance):
         status, more, body = self._server.answer(scope, error, header if http1 else None)
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more]
         with suppress(OSError):  # the client did not wait for it
-            await exchange.answer(status, encoded, body)
+            await request.answer(status, encoded, body)
 
 
 def _address_of(scope: Scope) -> str | None:

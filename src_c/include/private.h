@@ -14,7 +14,7 @@
 
 #define RS_PRIVATE_NAMES(X)                                                                                                  \
     X(with_order) X(running_loop_holder) X(running_loop) X(current_tasks) X(origin_depth) X(stop_iteration)       \
-    X(function) X(method) X(code_flags) X(spare_steps) X(spare_calls) X(type_lookup) X(exception_group) X(greenlet)
+    X(function) X(code_flags) X(spare_steps) X(spare_calls) X(type_lookup) X(exception_group) X(greenlet)
 
 typedef enum {
 #define X(name) RS_PRIVATE_##name,

@@ -30,13 +30,6 @@ from resilio.integrations.asgi import Middleware
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
-def without_trio(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On asyncio, be where trio was never imported, as most servers are."""
-    if "anyio_backend" in request.fixturenames and request.getfixturevalue("anyio_backend")[0] == "asyncio":
-        monkeypatch.setattr("resilio._native.exchange.modules", {})
-
-
 def start(status: int = 200) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": [(b"x-app", b"yes")]}
 

@@ -123,3 +123,20 @@ def test_a_deadline_that_has_passed_is_a_refusal(vt: Any) -> None:
         with pytest.raises(resilio.DeadlineExceededError):
             pipeline_of(room)._begin()
     assert (room.snapshot().inflight, room.snapshot().rejected) == (0, 1)
+
+
+def test_an_acquisition_begun_tells_a_permit_from_a_wait() -> None:
+    """`_begin` gives the permit if there is one now, raises the refusal, or hands out the call that waits."""
+    gate = bulkhead(1, max_queued=1, max_wait=60.0)
+
+    async def main() -> None:
+        permit = gate._begin()
+        call, trap = gate._begin()
+        assert trap is not None
+        with pytest.raises(Exception, match="queue"):
+            gate._begin()
+        call.close()
+        permit.success()
+
+    asyncio.run(main())
+    assert (gate.snapshot().inflight, gate.snapshot().queued) == (0, 0)

@@ -9,7 +9,6 @@ extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
-extern PyObject *rs_find_headers(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 static PyObject *count(int *counter, int by)
 {
@@ -61,8 +60,6 @@ static PyMethodDef methods[] = {
      "ambient_priority()\n--\n\nThe priority that holds in this context, or None."},
     {"generator_of", rs_generator_of, METH_O,
      "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
-    {"find_headers", (PyCFunction)(void (*)(void))rs_find_headers, METH_FASTCALL,
-     "find_headers(headers, wanted, /)\n--\n\nThe values of the headers whose names *wanted* has, in lists by what it says of them; None: there are none."},
     {"is_one_shot", rs_is_one_shot, METH_O,
      "is_one_shot(value, /)\n--\n\nIs an argument gone once used, an iterator, a file or a coroutine, or does it hold one?"},
     {"_private_state", rs_private_report, METH_NOARGS,

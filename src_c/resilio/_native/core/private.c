@@ -127,15 +127,6 @@ static int has_flags(PyObject *function)
     return code && PyCode_Check(code) && ((PyCodeObject *)code)->co_flags == rs_flags_asked(code) && rs_flags_asked(code) != 0;
 }
 
-static int has_method(void)
-{
-    PyObject *append = PyObject_GetAttrString((PyObject *)&PyList_Type, "append");
-    int holds = append && Py_IS_TYPE(append, &PyMethodDescr_Type) && PyMethodDescr_Type.tp_basicsize == sizeof(PyMethodDescrObject)
-        && strcmp(((PyMethodDescrObject *)append)->d_method->ml_name, "append") == 0;
-    Py_XDECREF(append);
-    return holds;
-}
-
 static int has_lookup(void)
 {
     PyObject *there = PyUnicode_InternFromString("__getitem__"), *missing = PyUnicode_InternFromString("__aenter__");
@@ -191,7 +182,6 @@ static int prove_all(void)
     rs_private_proved(RS_PRIVATE_exception_group, has_group());
     rs_private_proved(RS_PRIVATE_function, has_function(function));
     rs_private_proved(RS_PRIVATE_code_flags, has_flags(function));
-    rs_private_proved(RS_PRIVATE_method, has_method());
     rs_private_proved(RS_PRIVATE_type_lookup, has_lookup());
 #ifndef Py_GIL_DISABLED
     rs_private_proved(RS_PRIVATE_spare_calls, has_spare(spare, 0));

@@ -1,4 +1,4 @@
-"""What a call of the ASGI middleware gives where a request needs nothing special: a native coroutine."""
+"""What a call of the ASGI middleware gives: a coroutine, which may be awaited, closed, dropped and thrown into."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ from resilio import bulkhead, circuit_breaker
 from resilio.integrations.asgi import Middleware
 
 
-@pytest.fixture(autouse=True)
-def without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be where trio was never imported, as most servers are: else no request goes the short way."""
-    monkeypatch.setattr("resilio._native.exchange.modules", {})
-
-
 def answers(status: int = 200) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -29,8 +23,8 @@ def answers(status: int = 200) -> Any:
     return app
 
 
-def quick(app: Any, gate: Any) -> Any:
-    """Return the call of a request that goes the short way."""
+def call_of(app: Any, gate: Any) -> Any:
+    """Return the call of the middleware for a request."""
     request = Request()
     return Middleware(app, gate)(request.scope, request.receive, request.send)
 
@@ -40,7 +34,7 @@ def test_the_middleware_is_a_coroutine_function_to_all_who_look() -> None:
     served = Middleware(answers(), bulkhead(1))
     assert inspect.iscoroutinefunction(served.__call__)
     assert asyncio.iscoroutinefunction(served.__call__)
-    call = quick(answers(), bulkhead(1))
+    call = call_of(answers(), bulkhead(1))
     assert isinstance(call, Coroutine)
     assert asyncio.iscoroutine(call)
     call.close()
@@ -65,14 +59,14 @@ def test_a_call_that_is_never_awaited_says_so_and_holds_nothing() -> None:
     """A call that nobody awaits is as that of a coroutine function: nothing was asked for, and there is a warning."""
     gate = bulkhead(1)
     with pytest.warns(RuntimeWarning, match=r"Middleware.__call__.* was never awaited"):
-        quick(answers(), gate)
-    call = quick(answers(), gate)
+        call_of(answers(), gate)
+    call = call_of(answers(), gate)
     call.close()
     call.close()
     with pytest.raises(RuntimeError, match="cannot reuse"):
         call.send(None)
     with pytest.raises(KeyError, match="told"):
-        quick(answers(), gate).throw(KeyError("told"))
+        call_of(answers(), gate).throw(KeyError("told"))
     assert gate.snapshot().calls == 0
 
 
@@ -93,12 +87,12 @@ def test_ls01_a_call_that_is_dropped_ends_the_app_and_then_the_permit() -> None:
         finally:
             held.append(gate.snapshot().inflight)
 
-    call = quick(app, gate)
+    call = call_of(app, gate)
     assert call.send(None) == "suspended"
     assert call.cr_await is not None
     del call
     assert (held, gate.snapshot().inflight, gate.snapshot().abandoned) == ([1], 0, 1)
-    call = quick(app, gate)
+    call = call_of(app, gate)
     call.send(None)
     call.close()
     assert (held, gate.snapshot().inflight, gate.snapshot().abandoned) == ([1, 1], 0, 2)
@@ -113,13 +107,13 @@ def test_what_is_thrown_in_reaches_the_app_which_may_go_on() -> None:
             await Pause()
         await Pause()
 
-    call = quick(stubborn, gate)
+    call = call_of(stubborn, gate)
     call.send(None)
     assert call.throw(KeyError()) == "suspended"
     with pytest.raises(ZeroDivisionError):
         call.throw(ZeroDivisionError())
     assert (gate.snapshot().failures, gate.snapshot().inflight) == (1, 0)
-    call = quick(stubborn, gate)
+    call = call_of(stubborn, gate)
     call.send(None)
     call.throw(KeyError())
     with pytest.raises(StopIteration):
