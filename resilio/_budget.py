@@ -21,7 +21,7 @@ they will pay in if they succeed, so that a burst can retry; successes pay that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
@@ -29,7 +29,7 @@ from resilio import _kinds, _names
 from resilio._config import number, policy_name, refuse, seconds
 from resilio._configuring import changed
 from resilio._defining import obtain
-from resilio._factory import makes_itself
+from resilio._factory import Reading, takes
 from resilio._native import budget as native
 from resilio._options import NamedFirstOptions, option, record
 from resilio._snapshot import Snapshot
@@ -53,6 +53,9 @@ class RetryBudgetConfig(NamedFirstOptions):
     def __attrs_post_init__(self) -> None:
         if self.initial > self.cap:
             refuse("initial", self.initial, f"at most cap={self.cap:g}")
+
+
+_read = Reading("RetryBudget", RetryBudgetConfig)
 
 
 @attrs.frozen(kw_only=True)
@@ -115,9 +118,16 @@ class RetryBudget(native.RetryBudget):
     _config: RetryBudgetConfig
     _name: str | None
 
-    @makes_itself(RetryBudgetConfig)
-    def __new__(cls, config: RetryBudgetConfig, name: str | None) -> Self:
+    __signature__ = _read.signature
+
+    if TYPE_CHECKING:
+
+        @takes(RetryBudgetConfig)
+        def __init__(self) -> None: ...
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
         """Return the budget of this name, or a new one."""
+        config, name = _read(args, options)
         checked = policy_name("name", name)
         if checked is None:
             return cls._new(config, None)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature  # attrs has loaded it
-from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, cast, get_args, get_origin, overload
 
 import attrs
 
@@ -21,7 +21,7 @@ from resilio._options import EnforcedOptions, NamedFirstOptions, NamedOptions, o
 from resilio._policy import refuse_bare
 from resilio._types import Converted
 
-__all__ = ["makes", "makes_itself", "makes_of_several", "makes_or_guards"]
+__all__ = ["Reading", "makes", "makes_of_several", "makes_or_guards", "takes"]
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +41,7 @@ class OrGuards(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class OfSeveral(Protocol[T_contra, P, R_co]):
+class OfSeveral(Protocol[T_contra, P, R_co]):  # pyright: ignore[reportInvalidTypeVarUse]
     """A function that makes a policy of several things: four one by one, more as `*things`, for type checkers."""
 
     @overload
@@ -101,27 +101,13 @@ def makes_of_several(
     return lambda fn: _public(fn, config, *examples)
 
 
-def makes_itself(
-    config: Callable[P, C],
-) -> Callable[[Callable[[type[T], C, str | None], T]], Callable[Concatenate[type[T], P], T]]:
-    """As `makes`, of a class's `__new__`."""
-
-    def decorate(new: Any) -> Any:
-        read = _Reading(new.__qualname__.partition(".")[0], config)
-
-        @wraps(new)
-        def make(cls: type[T], *args: Any, **options: Any) -> Any:
-            return new(cls, *read(args, options))
-
-        cls = Parameter("cls", Parameter.POSITIONAL_ONLY)
-        vars(make)["__signature__"] = Signature([cls, *read.signature.parameters.values()])
-        return make
-
-    return decorate
+def takes(_: Callable[P, Any]) -> Callable[[Any], Callable[Concatenate[Any, P], None]]:
+    """For type checkers: a constructor that takes the options of a record, read by a `Reading`."""
+    return lambda constructor: cast("Any", constructor)
 
 
 def _public(fn: Any, config: Any, *examples: str) -> Any:
-    read = _Reading(fn.__name__, config, *examples)
+    read = Reading(fn.__name__, config, *examples)
     returns = fn.__annotations__["return"]
 
     @wraps(fn)
@@ -134,10 +120,22 @@ def _public(fn: Any, config: Any, *examples: str) -> Any:
     return make
 
 
-class _Reading:
+class Reading:
     """Arguments read as a record and a name; a wrong one is answered with what to write."""
 
     def __init__(self, function: str, config: Any, bare: str = "", by_name: str = "") -> None:
+        """
+        Remember what may be given.
+
+        Args:
+            function: The name of the function, for messages.
+
+            config: The record.
+
+            bare: What to write where a function is the first argument.
+
+            by_name: What to write where an option is given by position; empty: `bare`.
+        """
         self.signature = _signature(config)
         taken = self.signature.parameters.values()
         self._function = function
