@@ -13,11 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from resilio import _config
-from resilio._misspelt import names_its_options
+from resilio._factory import makes
 from resilio._native.custom import GateCall, PythonGate
-from resilio._options import option
+from resilio._options import GateOptions, option, record
 from resilio._outcome import Outcome
 from resilio._policy import Policy, make
+from resilio._types import Converted
 
 __all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Refuse", "custom_gate"]
 
@@ -93,7 +94,9 @@ def _target(name: str, value: object) -> Any:
     return value
 
 
-def _reasons(name: str, value: object) -> tuple[str, ...]:
+def _reasons(name: str, value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     right = f"1 to {MOST_REASONS} different non-empty strings"
     if not isinstance(value, (tuple, list)) or not all(isinstance(reason, str) for reason in value):
         _config.refuse(name, value, right, TypeError)
@@ -102,7 +105,9 @@ def _reasons(name: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _kind(name: str, value: object) -> str:
+def _kind(name: str, value: object) -> str | None:
+    if value is None:
+        return None
     if not isinstance(value, str):
         _config.refuse(name, value, "a lower-case identifier", TypeError)
     if not value.isidentifier() or value != value.lower():
@@ -110,17 +115,25 @@ def _kind(name: str, value: object) -> str:
     return value
 
 
-@attrs.frozen(kw_only=True)
-class CustomGateConfig:
+Kind = Converted[str | None, str]
+Reasons = Converted[tuple[str, ...] | None, tuple[str, ...]]
+
+
+@record
+class CustomGateConfig(GateOptions):
     """The options of a gate of one's own, checked; :func:`custom_gate` says what each means."""
 
-    gate: Any = option(_target)
-    kind: str = option(_kind, default="custom")
-    reasons: tuple[str, ...] = option(_reasons, default=("refused",))
+    gate: GateProtocol = option(_target, kw_only=False)
+    kind: Kind = option(_kind, default=None)
+    reasons: Reasons = option(_reasons, default=None)
     on: Any = option(_config.exceptions, default=Exception)
     ignore: Any = option(_config.exceptions, default=())
     failed_if: Any = option(_config.function, default=None, takes=("result",))
-    enforce: float = option(_config.enforce, default=True)
+
+    def __attrs_post_init__(self) -> None:
+        for name, check, usual in (("kind", _kind, "custom"), ("reasons", _reasons, ("refused",))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, check(name, getattr(self.gate, name, usual)))
 
 
 class CustomGate(Policy[CustomGateConfig]):
@@ -172,25 +185,13 @@ class CustomGate(Policy[CustomGateConfig]):
         """Nothing of its own: `enforce` and the judges are shared by all policies."""
 
 
-@names_its_options
-def custom_gate(
-    gate: GateProtocol,
-    *,
-    name: str | None = None,
-    kind: str | None = None,
-    reasons: tuple[str, ...] | None = None,
-    on: Any = Exception,
-    ignore: Any = (),
-    failed_if: Any = None,
-    enforce: float = True,
-) -> CustomGate:
+@makes(CustomGateConfig)
+def custom_gate(config: CustomGateConfig, name: str | None) -> CustomGate:
     """
     Return a policy that asks an object of the user's own.
 
     Args:
         gate: The object, see :class:`GateProtocol`.
-
-        name: What it is called; the same name and options give the same policy.
 
         kind: What it is, for metrics and logs: a lower-case identifier; None: the object's `kind`, or "custom".
 
@@ -202,6 +203,8 @@ def custom_gate(
 
         failed_if: Which results are failures: a predicate `result -> bool | Outcome`.
 
+        name: What it is called; the same name and options give the same policy.
+
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
 
     Raises:
@@ -209,13 +212,4 @@ def custom_gate(
 
         ValueError: An option out of range, or more than 16 kinds of gates of one's own.
     """
-    config = CustomGateConfig(
-        gate=gate,
-        kind=getattr(gate, "kind", "custom") if kind is None else kind,
-        reasons=getattr(gate, "reasons", ("refused",)) if reasons is None else reasons,
-        on=on,
-        ignore=ignore,
-        failed_if=failed_if,
-        enforce=enforce,
-    )
     return make(CustomGate, name, config)
