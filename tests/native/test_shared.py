@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from resilio import ResilienceError, bulkhead, circuit_breaker, current, events, hedge, keyed, pipeline, rate_limit
+from resilio._policies.hedge import HedgeConfig
 from resilio.testing import VirtualTime, assert_no_leaks
 from storm.racing import at_once
 
@@ -187,15 +188,19 @@ def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
     policy = hedge(replay_safe=abs, after=0.1, to=[abs], discard=abs)
     gate, over = policy._gate, [False]
     seen: list[set[int]] = [set() for _ in range(THREADS)]
-    same = {"quantile": 0.5, "max_extra": 1.0, "min_delay": 0.0, "max_delay": 60.0, "max_hedges": 1}
+    same = {"max_extra": 1.0, "min_delay": 0.0, "max_hedges": 1}
 
     def change() -> None:
-        for turn in range(30_000):
-            targets = tuple(lambda number: number for _ in range(2 + turn % 2))
-            delays = (1.0, 2.0)[: turn % 3]
-            gate.configure(targets=targets, delays=delays, discard=targets[0], replay_safe=targets[-1], **same)
-            del targets  # so that the gate lets go of the last ones
-        over[0] = True
+        try:
+            for turn in range(10_000):
+                targets = tuple(lambda number: number for _ in range(2 + turn % 2))
+                after = ("p50", 1.0, (1.0, 2.0))[turn % 3]
+                gate.configure(
+                    HedgeConfig(to=targets, after=after, discard=targets[0], replay_safe=targets[-1], **same)
+                )
+                del targets  # so that the gate releases the last ones
+        finally:
+            over[0] = True
 
     def look(me: int) -> None:
         while not over[0]:
