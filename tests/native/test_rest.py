@@ -14,6 +14,7 @@ from resilio._native import core
 from resilio._native.bulkhead import BulkheadGate
 from resilio._native.timing import TimeoutGate
 from resilio._policies.bulkhead import BulkheadConfig
+from resilio._policies.timeout import TimeoutConfig
 
 
 class Showing(TimeoutGate):
@@ -39,7 +40,7 @@ def answer(*args: Any, **kwargs: Any) -> Any:
 
 def shown(*outer: core.Gate, args: tuple[Any, ...] = (1, 2), **kwargs: Any) -> Any:
     """Return the inside of a stage that was called with these arguments."""
-    stage = Showing(threads=True)
+    stage = Showing(TimeoutConfig(1.0, thread=True))
     core.Pipeline((*outer, stage)).call(answer, *args, **kwargs)
     return stage.seen
 
@@ -93,7 +94,7 @@ def test_a_stage_that_answers_with_no_awaitable_is_an_error() -> None:
         pytest.fail("it was run all the same")
 
     async def main() -> None:
-        await core.Pipeline((Answering(total_ns=10**9),)).acall(later)
+        await core.Pipeline((Answering(TimeoutConfig(1.0)),)).acall(later)
 
     with pytest.raises(TypeError, match="arun must return an awaitable, not 5"):
         trio.run(main)
