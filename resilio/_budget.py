@@ -123,7 +123,7 @@ class RetryBudget(native.RetryBudget):
     if TYPE_CHECKING:
 
         @takes(RetryBudgetConfig)
-        def __init__(self) -> None: ...
+        def __init__(self, config: RetryBudgetConfig) -> None: ...
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Return the budget of this name, or a new one."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature  # attrs has loaded it
-from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import attrs
 
@@ -101,9 +101,20 @@ def makes_of_several(
     return lambda fn: _public(fn, config, *examples)
 
 
-def takes(_: Callable[P, Any]) -> Callable[[Any], Callable[Concatenate[Any, P], None]]:
-    """For type checkers: a constructor that takes the options of a record, read by a `Reading`."""
-    return lambda constructor: cast("Any", constructor)
+def takes(config: Callable[P, C]) -> Callable[[Callable[[Any, C], None]], Callable[Concatenate[Any, P], None]]:
+    """Return a decorator: a constructor that is given a record becomes one of the record's options."""
+
+    def decorate(written: Callable[[Any, C], None]) -> Any:
+        read = Reading(written.__qualname__.partition(".")[0], config)
+
+        @wraps(written)
+        def construct(self: Any, /, *args: Any, **options: Any) -> None:
+            written(self, read(args, options)[0])
+
+        vars(construct)["__signature__"] = read.of_method
+        return construct
+
+    return decorate
 
 
 def _public(fn: Any, config: Any, *examples: str) -> Any:
@@ -148,6 +159,11 @@ class Reading:
         self._several = next((one.name for one in taken if one.kind is Parameter.VAR_POSITIONAL), None)
         required = [one.name for one in taken if one.default is Parameter.empty]
         self._absent = dict.fromkeys(required)  # None, of which the check says what it must be
+
+    @property
+    def of_method(self) -> Signature:
+        """The signature, after `self`."""
+        return Signature([Parameter("self", Parameter.POSITIONAL_ONLY), *self.signature.parameters.values()])
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
         """Return the record and the name."""

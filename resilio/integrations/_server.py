@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from resilio._config import flag, function, refuse
-from resilio._config import seconds as checked_seconds
+from resilio._config import flag, function, refuse, seconds
+from resilio._options import option, record
 from resilio._policy import Policy
 from resilio._priority import PriorityClass
+from resilio._types import Converted, SecondsOrNone
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
 from resilio.integrations._safely import safely
 from resilio.integrations._trust import trust_of
 from resilio.integrations._wire import (
+    DEADLINE_HEADER,
     check_header_name,
     note_ignored,
     read_deadline,
@@ -31,7 +33,18 @@ from resilio.integrations._wire import (
 if TYPE_CHECKING:
     from resilio._native.core import Permit
 
-__all__ = ["EXEMPT", "REFUSALS", "TENANT", "Answer", "Said", "Server", "checked_policy", "settle", "tenant_of"]
+__all__ = [
+    "EXEMPT",
+    "REFUSALS",
+    "TENANT",
+    "Answer",
+    "Said",
+    "Server",
+    "ServerOptions",
+    "checked_policy",
+    "settle",
+    "tenant_of",
+]
 
 EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
 """What is asked to learn whether the server lives: no overload may stop the answer. Paths that are given are added."""
@@ -122,74 +135,98 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
     return (*EXEMPT, *paths, *(path[:-2] for path in paths if path.endswith("/*") and path != "/*"))
 
 
+def _app(name: str, value: object) -> Any:
+    return value if callable(value) else refuse(name, value, "the app inside, which is called", TypeError)
+
+
+def _policy(_: str, value: object) -> Policy[Any] | None:
+    return None if value is None else checked_policy(value)
+
+
+def _trust(name: str, value: Any) -> Any:
+    trust_of(name, value, _of_no_address)
+    return value
+
+
+def _of_no_address(_: Any) -> None:
+    return None
+
+
+def _exempt(name: str, value: Any) -> Any:
+    return function(name, value, takes=("request",)) if callable(value) else _paths(name, value)
+
+
+Exempt = Converted[Iterable[str] | Callable[[Any], bool] | None, tuple[str, ...] | Callable[[Any], bool]]
+
+
+@record
+class ServerOptions:
+    """The options of both middlewares, checked; each says what they mean there."""
+
+    app: Callable[..., Any] = option(_app, kw_only=False)
+    policy: Policy[Any] | None = option(_policy, default=None, kw_only=False)
+    deadline_header: str | None = option(check_header_name, default=DEADLINE_HEADER, none_ok=True)
+    default_deadline: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    max_deadline: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    trust: bool | str | Iterable[str] | Callable[[Any], bool] = option(_trust, default=False)
+    priority_header: str | None = option(check_header_name, default=None, none_ok=True)
+    tenant_header: str | None = option(check_header_name, default=None, none_ok=True)
+    exempt: Exempt = option(_exempt, default=())
+    respond: Respond | None = option(function, default=None, takes=("request", "error"))
+    server_timing: bool = option(flag, default=False)
+
+
 @attrs.frozen(kw_only=True)
 class Server:
     """
-    The options of a middleware, checked and made ready.
+    What a middleware makes of its options.
 
     Attributes:
         said: A function of the request and its headers (a mapping of the names in lower case, as the protocol has
             them) that returns what they say, None if that is nothing.
     """
 
+    options: ServerOptions
     policy: Policy[Any]
-    deadline: str | None
-    priority: str | None
-    tenant: str | None
-    default_deadline: float | None
-    max_deadline: float | None
-    enforce_deadline: bool
     trusts: Callable[[Any], bool]
     paths: frozenset[str]
     prefixes: tuple[str, ...]
     exempts: Callable[[Any], bool] | None
     respond: Callable[[Any, Exception], Any] | None
-    server_timing: bool
 
     @classmethod
-    def of(cls, policy: object, address_of: Callable[[Any], str | None], options: Mapping[str, Any]) -> Server:
+    def of(cls, options: ServerOptions, policy: Policy[Any], address_of: Callable[[Any], str | None]) -> Server:
         """
-        Return the options, checked.
+        Return what serves by these options.
 
         Args:
-            policy: The policy.
+            options: Of the middleware.
+
+            policy: That of the options, or the default.
 
             address_of: Gives the peer's address of a request.
-
-            options: The middleware's keyword arguments.
-
-        Raises:
-            TypeError: A value of a wrong type; the message names the option and the value.
-
-            ValueError: A value out of range.
         """
-        exempt, respond = options["exempt"], options["respond"]
-        by_function = callable(exempt)
-        paths = () if by_function else _paths("exempt", exempt)
+        exempt, respond = options.exempt, options.respond
+        paths = () if callable(exempt) else exempt
         return cls(
-            policy=checked_policy(policy),
-            deadline=check_header_name("deadline_header", options["deadline_header"], none_ok=True),
-            priority=check_header_name("priority_header", options["priority_header"], none_ok=True),
-            tenant=check_header_name("tenant_header", options["tenant_header"], none_ok=True),
-            default_deadline=checked_seconds("default_deadline", options["default_deadline"], none_ok=True),
-            max_deadline=checked_seconds("max_deadline", options["max_deadline"], none_ok=True),
-            enforce_deadline=flag("enforce_deadline", options["enforce_deadline"]),
-            trusts=trust_of("trust", options["trust"], address_of),
+            options=options,
+            policy=policy,
+            trusts=trust_of("trust", options.trust, address_of),
             paths=frozenset(path for path in paths if not path.endswith("*")),
             prefixes=tuple(path[:-1] for path in paths if path.endswith("*")),
-            exempts=safely("exempt", function("exempt", exempt, takes=("request",)), default=False)
-            if by_function
-            else None,
-            respond=None
-            if respond is None
-            else safely("respond", function("respond", respond, takes=("request", "error")), default=None),
-            server_timing=flag("server_timing", options["server_timing"]),
+            exempts=safely("exempt", exempt, default=False) if callable(exempt) else None,
+            respond=None if respond is None else safely("respond", respond, default=None),
         )
 
     @property
     def headers(self) -> dict[str, str]:
         """What each header that is read would say."""
-        names = {"deadline": self.deadline, "priority": self.priority, "tenant": self.tenant}
+        options = self.options
+        names = {
+            "deadline": options.deadline_header,
+            "priority": options.priority_header,
+            "tenant": options.tenant_header,
+        }
         return {name: what for what, name in names.items() if name is not None}
 
     def exempt(self, request: Any, path: str, mounted: str) -> bool:
@@ -228,12 +265,11 @@ class Server:
         return Said(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
 
     def _seconds(self, value: object) -> float | None:
-        asked = None if value is None else read_deadline(value, self.deadline or "")
+        asked = None if value is None else read_deadline(value, self.options.deadline_header or "")
         if asked is None:
-            asked = self.default_deadline
-        if asked is None or self.max_deadline is None:
-            return asked
-        return min(asked, self.max_deadline)
+            asked = self.options.default_deadline
+        most = self.options.max_deadline
+        return asked if asked is None or most is None else min(asked, most)
 
     def answer(self, request: Any, error: Exception, header: Callable[[str], str | None] | None = None) -> Answer:
         """

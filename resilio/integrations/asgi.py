@@ -16,12 +16,13 @@ from contextlib import suppress
 from sys import modules
 from typing import Any
 
+from resilio._config import flag
+from resilio._factory import takes
 from resilio._native.core import Permit
+from resilio._options import option, record
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
-from resilio._policy import Policy
 from resilio._priority import priority
-from resilio._types import Time
 from resilio.integrations._asgi_exchange import (
     HTTPContext,
     RequestContext,
@@ -30,12 +31,19 @@ from resilio.integrations._asgi_exchange import (
     TimedHTTPContext,
 )
 from resilio.integrations._asgi_queue import admit
-from resilio.integrations._server import REFUSALS, TENANT, Respond, Server, tenant_of
-from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
+from resilio.integrations._server import REFUSALS, TENANT, Server, ServerOptions, tenant_of
+from resilio.integrations._wire import ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
 App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has types of its own for the three, which do not mix
+
+
+@record
+class ASGIOptions(ServerOptions):
+    """The options of the ASGI middleware."""
+
+    enforce_deadline: bool = option(flag, default=True)
 
 
 class Middleware:
@@ -53,22 +61,8 @@ class Middleware:
         policy: What admits requests.
     """
 
-    def __init__(
-        self,
-        app: App,
-        policy: Policy[Any] | None = None,
-        *,
-        deadline_header: str | None = DEADLINE_HEADER,
-        default_deadline: Time | None = None,
-        max_deadline: Time | None = None,
-        enforce_deadline: bool = True,
-        trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
-        priority_header: str | None = None,
-        tenant_header: str | None = None,
-        exempt: Iterable[str] | Callable[[Any], bool] | None = (),
-        respond: Respond | None = None,
-        server_timing: bool = False,
-    ) -> None:
+    @takes(ASGIOptions)
+    def __init__(self, options: ASGIOptions) -> None:
         """
         Put the middleware around `app`.
 
@@ -97,11 +91,11 @@ class Middleware:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
             ValueError: An option out of range.
         """
-        options = locals()  # the first statement: exactly the arguments
-        self.app = app
-        self.policy: Policy[Any] = load_shed(name="asgi") if policy is None else policy
-        self._server = Server.of(self.policy, _address_of, options)
-        http = TimedHTTPContext if self._server.server_timing else HTTPContext
+        self.app: App = options.app
+        self.policy = options.policy or load_shed(name="asgi")
+        self._enforce_deadline = options.enforce_deadline
+        self._server = Server.of(options, self.policy, _address_of)
+        http = TimedHTTPContext if options.server_timing else HTTPContext
         self._contexts: dict[str, type[RequestContext]] = {"http": http, "websocket": SocketContext}
         self._headers = {name.encode("ascii"): what for name, what in self._server.headers.items()}
 
@@ -114,7 +108,7 @@ class Middleware:
         request = context(scope, receive, send)
         try:
             found = self._found(scope["headers"])
-            if found or self._server.default_deadline is not None:
+            if found or self._server.options.default_deadline is not None:
                 await self._serve_as_told(found, scope, request)
                 return
             begun = None if "trio" in modules else self.policy._begin(scope)
@@ -157,7 +151,7 @@ class Middleware:
             await self._serve(None, scope, request)
         else:
             with deadline(seconds):  # which the queue asks: who waits is refused in time, not interrupted
-                await self._serve(seconds if self._server.enforce_deadline else None, scope, request)
+                await self._serve(seconds if self._enforce_deadline else None, scope, request)
 
     async def _serve(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:
         await admit(self.policy, request, scope)

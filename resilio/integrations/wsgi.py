@@ -16,15 +16,14 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from resilio import _context
+from resilio._factory import takes
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
 from resilio._policies.load_shed import load_shed
-from resilio._policy import Policy
 from resilio._priority import CLASSES
-from resilio._types import Time
 from resilio.integrations._body import tell, untold
-from resilio.integrations._server import TENANT, Respond, Said, Server, tenant_of
-from resilio.integrations._wire import DEADLINE_HEADER, ignored_headers
+from resilio.integrations._server import TENANT, Said, Server, ServerOptions, tenant_of
+from resilio.integrations._wire import ignored_headers
 from resilio.integrations._wsgi_exchange import RequestContext, TimedRequestContext, around
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
@@ -49,21 +48,8 @@ class Middleware:
         policy: What admits requests.
     """
 
-    def __init__(
-        self,
-        app: App,
-        policy: Policy[Any] | None = None,
-        *,
-        deadline_header: str | None = DEADLINE_HEADER,
-        default_deadline: Time | None = None,
-        max_deadline: Time | None = None,
-        trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
-        priority_header: str | None = None,
-        tenant_header: str | None = None,
-        exempt: Iterable[str] | Callable[[Any], bool] | None = (),
-        respond: Respond | None = None,
-        server_timing: bool = False,
-    ) -> None:
+    @takes(ServerOptions)
+    def __init__(self, options: ServerOptions) -> None:
         """
         Put the middleware around `app`.
 
@@ -91,12 +77,11 @@ class Middleware:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
             ValueError: An option out of range.
         """
-        options = {**locals(), "enforce_deadline": False}  # the first statement: exactly the arguments
-        self.app = app
-        self.policy: Policy[Any] = load_shed(name="wsgi") if policy is None else policy
-        self._server = Server.of(self.policy, _address_of, options)
+        self.app: App = options.app
+        self.policy = options.policy or load_shed(name="wsgi")
+        self._server = Server.of(options, self.policy, _address_of)
         self._variables = {_variable(name): what for name, what in self._server.headers.items()}
-        self._request = TimedRequestContext if self._server.server_timing else RequestContext
+        self._request = TimedRequestContext if options.server_timing else RequestContext
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
@@ -128,7 +113,7 @@ class Middleware:
         for variable, what in self._variables.items():
             if variable in environ:
                 found[what] = environ[variable]
-        if not found and self._server.default_deadline is None:
+        if not found and self._server.options.default_deadline is None:
             return None
         said = self._server.said(environ, found)
         if said.tenant is not None:
