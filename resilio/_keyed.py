@@ -131,7 +131,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         self._reported: set[type[BaseException]] = set()
         self._heirs: list[Any] = []  # metrics, which keep what keys have counted that go
         self._table = KeyedTable(self, config.key)
-        self._table.configure(config.max_keys, config.idle)
+        self._table.configure(config)
         self._config = config
         self._given = name
         self._called_after = None
@@ -232,7 +232,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
 
     def _apply(self, config: KeyedConfig[Any]) -> None:
         self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
-        self._table.configure(config.max_keys, config.idle)
+        self._table.configure(config)
         for policy in self._all():
             self._change(policy)
 

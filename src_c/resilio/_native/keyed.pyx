@@ -21,6 +21,7 @@ from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
     rs_counters, rs_counters_add, rs_gate, rs_gate_add, rs_gate_ops, rs_lock_acquire, rs_lock_release, rs_request,
 )
+from resilio._native.options cimport ns_of
 from resilio._native.primitives cimport (
     histogram_adopt, rs_histogram as rs_latencies, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
 )
@@ -164,18 +165,13 @@ cdef class KeyedTable:
         self.overflow = self.entry_of(None, policy)
         self.stages = tuple([KeyedGate(self, index, gate) for index, gate in enumerate(self.overflow.gates)])
 
-    def configure(self, Py_ssize_t max_keys, double idle):
-        """
-        Set how much there may be.
-
-        Args:
-            max_keys: Keys, at most; those there are stay.
-
-            idle: Seconds after which a key that nobody used is forgotten, if its policy is as new.
-        """
+    def configure(self, config):
+        """Take the options of *config*, a `KeyedConfig`: how many keys there may be, and for how long unused."""
+        cdef Py_ssize_t max_keys = config.max_keys
+        cdef int64_t idle_ns = ns_of(config.idle)
         with _lock:
             self.max_keys = max_keys
-            self.idle_ns = <int64_t>(idle * 1e9)
+            self.idle_ns = idle_ns
             self.changes += 1
 
     # -- look-ups
