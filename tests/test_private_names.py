@@ -322,10 +322,11 @@ def test_a_build_without_private_ways_runs_calls(tmp_path: Path) -> None:
 def _compile_core(compiler: str, into: Path) -> None:
     """Build the core alone, quickly, with two processes."""
     target = into / f"core{sysconfig.get_config_var('EXT_SUFFIX')}"
-    sources = sorted((NATIVE / "resilio" / "_native" / "core").glob("*.c"))
+    core = NATIVE / "resilio" / "_native" / "core"
+    sources = sorted(core.rglob("*.c"))
     options = ["-O0", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-DRS_PUBLIC_ONLY", "-Werror=implicit"]
     headers = Path(sysconfig.get_path("include"))
-    options += [f"-I{headers}", f"-I{headers.parent}", f"-I{NATIVE / 'include'}"]
+    options += [f"-I{headers}", f"-I{headers.parent}", f"-I{NATIVE / 'include'}", f"-I{core}"]
     running = [
         subprocess.Popen([compiler, *options, "-c", *map(str, half)], cwd=into)
         for half in (sources[::2], sources[1::2])
