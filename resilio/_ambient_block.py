@@ -2,9 +2,8 @@
 The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator.
 
 A `with` statement is served by the core (block.c, ambient_setting.c): what it has set belongs to its exit from that
-moment on, and is put back wherever a Ctrl-C comes. Who calls `__enter__` and `__exit__` by hand, or through an
-ExitStack, gives the exit nothing but the object, which many tasks have entered: then an open block is found again by
-the frame that it is in. There a Ctrl-C may come in between, as it may in an ExitStack itself.
+moment on, and is put back wherever a Ctrl-C comes. A block that is entered by hand, or through an ExitStack, is found
+again as those of policies are (`_blocks.py`). There a Ctrl-C may come in between, as it may in an ExitStack itself.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from resilio._blocks import OpenBlocks, Opened
 from resilio._config import refuse
 from resilio._frames import entered_in, generator_behind
 from resilio._native import core
 
 if TYPE_CHECKING:
-    from types import CodeType, CoroutineType, FrameType, TracebackType
+    from types import CoroutineType, FrameType, TracebackType
 
 __all__ = ["AmbientBlock", "Block"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_Key = tuple[int, "CodeType", int]
 
 
 class Block:
@@ -58,7 +56,7 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Put back what there was before."""
-        _leave(self, sys._getframe(1), error)
+        _open.leave(self, sys._getframe(1), error)
 
     @core.ambient_method
     def __aenter__(self) -> CoroutineType[Any, Any, None]:
@@ -76,7 +74,7 @@ class Block:
         Raises:
             DeadlineExceededError: The deadline has interrupted the block.
         """
-        _leave(self, sys._getframe(1), error)
+        _open.leave(self, sys._getframe(1), error)
         return cast("CoroutineType[Any, Any, None]", _nothing())
 
 
@@ -124,59 +122,16 @@ def _async_function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[...
 
 # ---- entered and left by hand ---------------------------------------------------------------------------------------
 
-
-class _Opened:
-    __slots__ = ("key", "owner", "setting")
-
-    def __init__(self, owner: Block, frame: FrameType) -> None:
-        self.owner = owner
-        self.key = _key(owner, frame)
-        self.setting = core.AmbientSetting()
-
-
-# Plain operations of dict and list are atomic, and a frame runs in one thread at a time.
-_open: dict[_Key, list[_Opened]] = {}
-
-
-def _key(owner: Block, frame: FrameType) -> _Key:
-    return id(frame), frame.f_code, id(owner)
+_open = OpenBlocks()
 
 
 def _enter(owner: Block, frame: FrameType, *, enforced: bool) -> None:
-    here = entered_in(frame)
-    opened = _Opened(owner, here)
+    setting = core.AmbientSetting()
+    opened = Opened(owner, frame, setting.leave)
     try:
-        _open.setdefault(opened.key, []).append(opened)
-        owner._begin_block(opened.setting, generator_behind(here), enforced)
+        _open.enter(opened)
+        owner._begin_block(setting, generator_behind(entered_in(frame)), enforced)
     except BaseException:  # no event loop, or a Ctrl-C
-        _forget(opened)
-        opened.setting.leave(None)
+        _open.forget(opened)
+        setting.leave(None)
         raise
-
-
-def _leave(owner: Block, frame: FrameType, error: BaseException | None) -> None:
-    blocks = _open.get(_key(owner, entered_in(frame)))
-    opened = blocks[-1] if blocks else _elsewhere(owner)
-    try:
-        opened.setting.leave(error)
-    finally:
-        _forget(opened)
-
-
-def _elsewhere(owner: Block) -> _Opened:
-    """Return the block that is left in another frame than it was entered in: this context's, or else the latest."""
-    found = [opened for blocks in list(_open.values()) for opened in list(blocks) if opened.owner is owner]
-    for opened in reversed(found):
-        if opened.setting.holds:
-            return opened
-    if not found:
-        raise RuntimeError("the block is left, but was never entered")
-    return found[-1]
-
-
-def _forget(opened: _Opened) -> None:
-    blocks = _open.get(opened.key, [])
-    if opened in blocks:
-        blocks.remove(opened)
-    if not blocks:
-        _open.pop(opened.key, None)

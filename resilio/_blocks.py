@@ -1,25 +1,28 @@
 """
-Blocks that hold a permit: `with p.permit():`, and what stands in for `with p:` where no `with` statement enters it.
+Blocks: `with p.permit():`, and what stands in for `with p:` where no `with` statement enters it.
 
-One policy object is entered by many tasks, threads and generators at once. A `with` statement is served by the core
-(block.c): its exit knows its permit. Who calls `__enter__` and `__exit__` by hand, or through an ExitStack, gives the
-exit nothing but the policy. Then an open block is found again by the frame, where it is the same at both ends; failing
-that by the context, that is the task or thread.
+One object, a policy or what sets something ambient, is entered by many tasks, threads and generators at once. A `with`
+statement is served by the core (block.c): its exit knows what the block holds. A caller of `__enter__` and `__exit__`
+themselves, as an ExitStack is, gives the exit nothing but the object. Then an open block is found again by the frame,
+where it is the same at both ends; failing that by the context, that is the task or thread.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from resilio._frames import entered_in
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
 
     from resilio._native.core import Permit, Pipeline
 
-__all__ = ["OpenBlocks", "PermitBlock", "finish"]
+__all__ = ["OpenBlocks", "Opened", "PermitBlock", "finish"]
+
+_Place = tuple[int, "CodeType"]
 
 
 def finish(permit: Permit, error: BaseException | None) -> None:
@@ -78,92 +81,88 @@ class PermitBlock:
             finish(permit, error)
 
 
-class _Open:
-    __slots__ = ("blocks", "key", "permit")
+class Opened:
+    """
+    A block that was entered by hand.
 
-    def __init__(self, blocks: OpenBlocks, key: tuple[int, CodeType], permit: Permit) -> None:
-        self.blocks = blocks
-        self.key = key
-        self.permit: Permit | None = permit
+    Attributes:
+        owner: What was entered.
+
+        place: Where: the same frame at both ends belongs to the same block.
+
+        end: Ends it, given what leaves the block or None.
+
+        is_open: Whether it has not ended.
+    """
+
+    __slots__ = ("end", "is_open", "owner", "place")
+
+    def __init__(self, owner: object, frame: FrameType, end: Callable[[BaseException | None], object]) -> None:
+        """Describe a block; `OpenBlocks.enter` opens it."""
+        self.owner = owner
+        self.place = _place(frame)
+        self.end = end
+        self.is_open = True
 
 
-_here: ContextVar[tuple[_Open, ...]] = ContextVar("resilio_open_blocks", default=())
-
-
-# Reentrant: the collector may close a generator, and so leave its block, while this thread is in here.
-_lock = threading.RLock()
+_here: ContextVar[tuple[Opened, ...]] = ContextVar("resilio_open_blocks", default=())
 
 
 class OpenBlocks:
-    """The blocks `with p:` of one policy that are open."""
+    """
+    The blocks that were entered by hand and are open: of one policy, or of all that is ambient.
 
-    __slots__ = ("_by_frame",)
+    No lock: each step is one operation of a dict.
+    """
+
+    __slots__ = ("_open",)
 
     def __init__(self) -> None:
         """Begin without any."""
-        self._by_frame: dict[tuple[int, CodeType], list[_Open]] | None = None  # most policies are never entered
+        self._open: dict[Opened, None] | None = None  # most policies are never entered
 
-    def enter(self, frame: FrameType, permit: Permit) -> Permit:
-        """Remember `permit` as that of a block which `frame` has entered."""
-        block = _Open(self, _key(frame), permit)
-        with _lock:
-            if self._by_frame is None:
-                self._by_frame = {}
-            self._by_frame.setdefault(block.key, []).append(block)
-        _here.set((*_still_open(), block))
-        return permit
+    def __len__(self) -> int:
+        return len(self._open or ())
 
-    def leave(self, frame: FrameType, error: BaseException | None) -> None:
-        """Settle the permit of the block which `frame` leaves."""
-        block = self._take(_key(frame))
-        permit, block.permit = block.permit, None
+    def enter(self, opened: Opened) -> None:
+        """Remember a block, here and in its context."""
+        if self._open is None:
+            self._open = {}
+        self._open[opened] = None
+        _here.set((*_still_open(), opened))
+
+    def leave(self, owner: object, frame: FrameType, error: BaseException | None) -> None:
+        """End the block of `owner` that `frame` leaves."""
+        opened = self._find(owner, _place(frame))
+        try:
+            opened.end(error)
+        finally:
+            self.forget(opened)
+
+    def forget(self, opened: Opened) -> None:
+        """Remember a block no longer: it has ended, or was interrupted while it was entered."""
+        opened.is_open = False
+        if self._open is not None:
+            self._open.pop(opened, None)
         _here.set(_still_open())
-        if permit is not None:
-            finish(permit, error)
 
-    def forget(self, permit: Permit) -> None:
-        """Give back the permit of a block that was interrupted while it was entered."""
-        with _lock:
-            by_frame = self._by_frame or {}
-            for key, blocks in list(by_frame.items()):
-                blocks[:] = [block for block in blocks if block.permit is not permit]
-                if not blocks:
-                    del by_frame[key]
-        _here.set(tuple(block for block in _here.get() if block.permit is not permit))
-
-    def _take(self, key: tuple[int, CodeType]) -> _Open:
-        with _lock:
-            by_frame = self._by_frame or {}
-            blocks = by_frame.get(key)
-            block = blocks[-1] if blocks else self._from_context(by_frame)
-            by_frame[block.key].remove(block)
-            if not by_frame[block.key]:
-                del by_frame[block.key]
-        return block
-
-    def _from_context(self, by_frame: dict[tuple[int, CodeType], list[_Open]]) -> _Open:
-        """The latest block of this context; if it has none (entered in one task, left in another), of any other."""
-        for block in reversed(_here.get()):
-            if block.blocks is self and block.permit is not None:
-                return block
-        for blocks in reversed(list(by_frame.values())):
-            return blocks[-1]
+    def _find(self, owner: object, place: _Place) -> Opened:
+        """Return the latest of this frame; else of this context; else of any: it was entered in another task."""
+        here = [one for one in reversed(_here.get()) if one.owner is owner and one.is_open]
+        for one in here:
+            if one.place == place:
+                return one
+        all_open = [one for one in reversed(list(self._open or ())) if one.owner is owner]
+        same_place = [one for one in all_open if one.place == place]
+        for one in (*same_place, *here, *all_open):
+            return one
         raise RuntimeError("the block is left, but was never entered")
 
 
-def _key(frame: FrameType) -> tuple[int, CodeType]:
-    return id(frame), frame.f_code
+def _place(frame: FrameType) -> _Place:
+    here = entered_in(frame)
+    return id(here), here.f_code
 
 
-def _still_open() -> tuple[_Open, ...]:
-    return tuple(block for block in _here.get() if block.permit is not None)
-
-
-def _after_fork() -> None:
-    """A child has no other threads: a lock that one of them held is free."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _still_open() -> tuple[Opened, ...]:
+    return tuple(one for one in _here.get() if one.is_open)

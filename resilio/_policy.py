@@ -11,13 +11,14 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 import attrs
 
 from resilio import _names, events
 from resilio._arity import check_for_calls
-from resilio._blocks import OpenBlocks, PermitBlock
+from resilio._blocks import OpenBlocks, Opened, PermitBlock, finish
 from resilio._config import policy_name
 from resilio._configuring import changed
 from resilio._defining import obtain
@@ -176,18 +177,14 @@ class Policy(core.Pipeline, Generic[C]):
     def __enter__(self) -> Permit:
         """Enter a block without arguments: sugar for `with p.permit() as permit`."""
         frame, permit = sys._getframe(1), self.acquire()
-        try:
-            return self._blocks.enter(frame, permit)
-        except BaseException:  # a Ctrl-C: the block will never be left
-            self._blocks.forget(permit)
-            raise
+        return self._enter_by_hand(frame, permit)
 
     @core.block_method
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Settle the block's permit, unless that was done by hand."""
-        self._blocks.leave(sys._getframe(1), error)
+        self._blocks.leave(self, sys._getframe(1), error)
 
     @core.block_method
     def __aenter__(self) -> CoroutineType[Any, Any, Permit]:
@@ -195,19 +192,23 @@ class Policy(core.Pipeline, Generic[C]):
         return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
 
     async def _enter_later(self, frame: FrameType) -> Permit:
-        permit = await self.aacquire()
+        return self._enter_by_hand(frame, await self.aacquire())
+
+    def _enter_by_hand(self, frame: FrameType, permit: Permit) -> Permit:
+        opened = Opened(self, frame, partial(finish, permit))
         try:
-            return self._blocks.enter(frame, permit)
+            self._blocks.enter(opened)
         except BaseException:  # a Ctrl-C: the block will never be left
-            self._blocks.forget(permit)
+            self._blocks.forget(opened)
             raise
+        return permit
 
     @core.block_method
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> CoroutineType[Any, Any, None]:
         """Settle the block's permit at once, unless that was done by hand; never waits."""
-        self._blocks.leave(sys._getframe(1), error)
+        self._blocks.leave(self, sys._getframe(1), error)
         return cast("CoroutineType[Any, Any, None]", _nothing())
 
     def snapshot(self) -> Snapshot:

@@ -34,7 +34,7 @@ def nothing_open():
     """No block may be remembered when a test is over."""
     yield
     gc.collect()
-    assert _ambient_block._open == {}
+    assert len(_ambient_block._open) == 0
     assert _context.deadline.get() is None
 
 

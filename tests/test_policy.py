@@ -146,6 +146,24 @@ def test_cb10_blocks_of_generators_that_take_turns_keep_their_own_permit(policy:
     assert counts(policy) == (2, 0, 0, 0)
 
 
+def test_blocks_on_exit_stacks_of_generators_that_take_turns_keep_their_own_permit(policy: Any) -> None:
+    """The frame that counted was contextlib's, which is gone at the end: the latest block of the context was ended."""
+    permits: list[Any] = []
+
+    def generator() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            permits.append(stack.enter_context(policy))
+            yield
+
+    first, second = generator(), generator()
+    next(first)
+    next(second)
+    list(first)
+    assert [permit.ended for permit in permits] == [True, False]
+    list(second)
+    assert counts(policy) == (2, 0, 0, 0)
+
+
 def test_a_block_in_a_dropped_generator_gives_its_permit_back(policy: Any) -> None:
     """The collector closes it, and the exit finds its block."""
 

@@ -153,7 +153,7 @@ static int raise_late(PyObject *deadline, PyObject *error)
     return -1;
 }
 
-int rs_setting_leave(PyObject *setting, PyObject *error)
+static int leave(PyObject *setting, PyObject *error)
 {
     SettingObject *self = (SettingObject *)setting;
     PyObject *first = put_all_back(self), *cutoff = self->cutoff;
@@ -166,18 +166,18 @@ int rs_setting_leave(PyObject *setting, PyObject *error)
     return ended < 0 ? -1 : 0;
 }
 
-void rs_setting_drop(PyObject *setting)
+static void drop(PyObject *setting)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
-    if (rs_setting_leave(setting, NULL) < 0)
+    if (leave(setting, NULL) < 0)
         rs_drop_error();
     PyErr_Restore(type, error, traceback);
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------------------ */
 
-PyObject *rs_setting_new(void)
+static PyObject *setting_new(void)
 {
     SettingObject *self = PyObject_GC_New(SettingObject, &rs_SettingType);
     if (self == NULL)
@@ -205,14 +205,15 @@ static PyObject *generator_here(void)
     return find ? PyObject_CallOneArg(find, (PyObject *)frame) : NULL;
 }
 
-PyObject *rs_setting_begin(PyObject *block, int enforced)
+/* A block begins: what it has set, a new reference. NULL with an exception: nothing is set. */
+static PyObject *begin(PyObject *block, int enforced)
 {
-    PyObject *generator = generator_here(), *self = generator ? rs_setting_new() : NULL, *begun = NULL;
+    PyObject *generator = generator_here(), *self = generator ? setting_new() : NULL, *begun = NULL;
     if (self) {
         PyObject *args[] = {block, self, generator, enforced ? Py_True : Py_False};
         begun = PyObject_VectorcallMethod(name_begin, args, 4, NULL);
         if (begun == NULL) {
-            rs_setting_drop(self);
+            drop(self);
             Py_CLEAR(self);
         }
     }
@@ -221,12 +222,23 @@ PyObject *rs_setting_begin(PyObject *block, int enforced)
     return self;
 }
 
+static PyObject *enter(PyObject *block, PyObject *exit, int is_async)
+{
+    PyObject *setting = begin(block, is_async);
+    if (setting == NULL)
+        return NULL;
+    rs_block_own(exit, setting);
+    return Py_NewRef(is_async ? rs_block_nothing : Py_None);
+}
+
+const rs_block_kind rs_setting_block = {enter, leave, drop};
+
 /* ---- the type ----------------------------------------------------------------------------------------------- */
 
 static PyObject *setting_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {NULL};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, ":AmbientSetting", names) ? rs_setting_new() : NULL;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, ":AmbientSetting", names) ? setting_new() : NULL;
 }
 
 static PyObject *setting_set(SettingObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -238,15 +250,7 @@ static PyObject *setting_set(SettingObject *self, PyObject *const *args, Py_ssiz
 
 static PyObject *setting_leave(SettingObject *self, PyObject *error)
 {
-    return rs_setting_leave((PyObject *)self, error == Py_None ? NULL : error) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *setting_holds(SettingObject *self, void *unused)
-{
-    PyObject *here = self->n ? value_of(self->values[0].variable) : NULL;
-    int holds = here && here == self->values[0].value;
-    Py_XDECREF(here);
-    return PyBool_FromLong(holds);
+    return leave((PyObject *)self, error == Py_None ? NULL : error) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int setting_traverse(SettingObject *self, visitproc visit, void *arg)
@@ -286,9 +290,6 @@ static PyMethodDef setting_methods[] = {
 static PyMemberDef setting_members[] = {
     {"cutoff", T_OBJECT, offsetof(SettingObject, cutoff), 0, "What interrupts the block, given before it is begun; or None."},
     {NULL}};
-static PyGetSetDef setting_getset[] = {
-    {"holds", (getter)setting_holds, NULL, "Is what it has set what this context says?"},
-    {NULL}};
 
 PyTypeObject rs_SettingType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientSetting",
@@ -300,7 +301,6 @@ PyTypeObject rs_SettingType = {
     .tp_dealloc = (destructor)setting_dealloc,
     .tp_methods = setting_methods,
     .tp_members = setting_members,
-    .tp_getset = setting_getset,
 };
 
 int rs_setting_add(PyObject *module)

@@ -21,7 +21,7 @@ typedef struct {                    /* what stands in the class */
     PyObject_HEAD
     PyObject *function;             /* the same written in Python */
     int part;                       /* block_part */
-    int is_ambient;                 /* its blocks set something, and hold no permit */
+    const rs_block_kind *kind;
 } MethodObject;
 
 typedef struct {                    /* what is fetched from an instance: a bound method */
@@ -29,15 +29,13 @@ typedef struct {                    /* what is fetched from an instance: a bound
     vectorcallfunc vectorcall;
     MethodObject *method;
     PyObject *policy;               /* or what else is entered */
-    PyObject *held;                 /* of the open block, owned: its permit or its setting; or NULL */
+    PyObject *held;                 /* of the open block, owned: what its kind says; or NULL */
     PyObject *weakrefs;
     unsigned long thread;           /* that fetched it */
 } StepObject;
 
 static PyTypeObject method_type, step_type;
 static int entry_first;             /* of the two that `with` fetches */
-static PyObject *nothing;           /* the entry that is awaited at a block's end */
-static PyObject *name_acquire, *name_aacquire;
 
 /* ---- the exit fetched last, in this thread ------------------------------------------------------------------ */
 
@@ -99,45 +97,12 @@ static StepObject *exit_of(const StepObject *entry)
 
 /* ---- entering and leaving ----------------------------------------------------------------------------------- */
 
-static void own(StepObject *exit, PyObject *held)       /* stolen */
+PyObject *rs_block_owner(PyObject *exit) { return ((StepObject *)exit)->policy; }
+
+void rs_block_own(PyObject *exit, PyObject *held)
 {
-    PyObject *before = __atomic_exchange_n(&exit->held, held, __ATOMIC_ACQ_REL);
+    PyObject *before = __atomic_exchange_n(&((StepObject *)exit)->held, held, __ATOMIC_ACQ_REL);
     Py_XDECREF(before);
-}
-
-int rs_block_own(PyObject *step, PyObject *permit)
-{
-    StepObject *exit = (StepObject *)step;
-    if (Py_TYPE(permit) != &rs_PermitType) {
-        PyErr_Format(PyExc_TypeError, "%R acquired %R, which is not a permit", exit->policy, permit);
-        return 0;
-    }
-    own(exit, Py_NewRef(permit));
-    return 1;
-}
-
-static PyObject *enter(StepObject *exit)
-{
-    PyObject *permit = PyObject_CallMethodNoArgs(exit->policy, name_acquire);
-    if (permit && !rs_block_own((PyObject *)exit, permit))
-        Py_CLEAR(permit);
-    return permit;
-}
-
-static PyObject *enter_later(StepObject *exit)
-{
-    PyObject *call = PyObject_CallMethodNoArgs(exit->policy, name_aacquire);
-    return call ? rs_block_entry(call, (PyObject *)exit) : NULL;
-}
-
-static PyObject *begin(StepObject *exit)
-{
-    int is_async = exit->method->part == AEXIT;
-    PyObject *setting = rs_setting_begin(exit->policy, is_async);
-    if (setting == NULL)
-        return NULL;
-    own(exit, setting);
-    return Py_NewRef(is_async ? nothing : Py_None);
 }
 
 static PyObject *leave(StepObject *self, PyObject *error)
@@ -145,11 +110,11 @@ static PyObject *leave(StepObject *self, PyObject *error)
     PyObject *held = __atomic_exchange_n(&self->held, NULL, __ATOMIC_ACQ_REL);
     int left = 0;
     if (held)
-        left = (self->method->is_ambient ? rs_setting_leave : rs_permit_leave)(held, error == Py_None ? NULL : error);
+        left = self->method->kind->leave(held, error == Py_None ? NULL : error);
     Py_XDECREF(held);
     if (left < 0)
         return NULL;
-    return Py_NewRef(self->method->part == AEXIT ? nothing : Py_None);
+    return Py_NewRef(self->method->part == AEXIT ? rs_block_nothing : Py_None);
 }
 
 /* The function written in Python, called by the same frame. */
@@ -169,7 +134,7 @@ static PyObject *step_call(StepObject *self, PyObject *const *args, size_t nargs
     StepObject *exit = kwnames == NULL && nargs == 0 ? exit_of(self) : NULL;
     if (exit == NULL)
         return by_hand(self, args, nargs, kwnames);
-    PyObject *entered = exit->method->is_ambient ? begin(exit) : self->method->part == ENTER ? enter(exit) : enter_later(exit);
+    PyObject *entered = exit->method->kind->enter(exit->policy, (PyObject *)exit, self->method->part == AENTER);
     Py_DECREF((PyObject *)exit);
     return entered;
 }
@@ -242,7 +207,7 @@ static void step_dealloc(StepObject *self)
     if (RS_UNLIKELY(self->held != NULL)) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
-        (self->method->is_ambient ? rs_setting_drop : rs_permit_drop)(self->held);
+        self->method->kind->drop(self->held);
         Py_CLEAR(self->held);
         PyErr_Restore(type, error, traceback);
     }
@@ -322,7 +287,7 @@ static PyTypeObject step_type = {
 
 /* ---- what stands in the class ------------------------------------------------------------------------------- */
 
-static PyObject *method_of(PyObject *function, int is_ambient)
+static PyObject *method_of(PyObject *function, const rs_block_kind *kind)
 {
     static const char *const names[] = {"__enter__", "__exit__", "__aenter__", "__aexit__"};
     if (!PyFunction_Check(function))
@@ -334,15 +299,15 @@ static PyObject *method_of(PyObject *function, int is_ambient)
                 return NULL;
             self->function = Py_NewRef(function);
             self->part = part;
-            self->is_ambient = is_ambient;
+            self->kind = kind;
             PyObject_GC_Track(self);
             return (PyObject *)self;
         }
     return PyErr_Format(PyExc_ValueError, "block_method: %R neither enters nor leaves a block", function);
 }
 
-static PyObject *block_method(PyObject *module, PyObject *function) { return method_of(function, 0); }
-static PyObject *ambient_method(PyObject *module, PyObject *function) { return method_of(function, 1); }
+static PyObject *block_method(PyObject *module, PyObject *function) { return method_of(function, &rs_permit_block); }
+static PyObject *ambient_method(PyObject *module, PyObject *function) { return method_of(function, &rs_setting_block); }
 
 static int method_traverse(MethodObject *self, visitproc visit, void *arg)
 {
@@ -399,12 +364,9 @@ int rs_block_add(PyObject *module)
 {
     if (rs_private_may(RS_PRIVATE_with_order) && see_order() < 0)
         return -1;
-    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0 || PyType_Ready(&rs_BlockEntryType) < 0)
+    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0)
         return -1;
-    name_acquire = PyUnicode_InternFromString("acquire");
-    name_aacquire = PyUnicode_InternFromString("aacquire");
-    nothing = rs_block_entry(NULL, NULL);
-    if (nothing == NULL || name_acquire == NULL || name_aacquire == NULL)
+    if (rs_block_entry_init() < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

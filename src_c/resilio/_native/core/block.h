@@ -6,21 +6,20 @@
 
 extern PyTypeObject rs_BlockEntryType, rs_SettingType;
 
-/* Make the fetched exit the owner of the permit. 0 with an exception: it is none. */
-int rs_block_own(PyObject *exit, PyObject *permit);
+/* What blocks of one kind hold while they are open: a permit, or what they have set. */
+typedef struct {
+    PyObject *(*enter)(PyObject *owner, PyObject *exit, int is_async);  /* what the entry returns; *exit* owns what is held from then on */
+    int (*leave)(PyObject *held, PyObject *error);                      /* *error*: what leaves the block, or NULL. -1 with what comes out */
+    void (*drop)(PyObject *held);                                       /* the block was never left; nothing can come out */
+} rs_block_kind;
 
-/* What to await, until *call* (stolen) has a permit, which *exit* will own. NULL and NULL: nothing to wait for. */
-PyObject *rs_block_entry(PyObject *call, PyObject *exit);
+extern const rs_block_kind rs_permit_block, rs_setting_block;
+extern PyObject *rs_block_nothing;      /* to await where there is nothing to wait for */
 
-/* What a block of *owner* has set, which begins here: a new reference. NULL with an exception: nothing is set. */
-PyObject *rs_setting_begin(PyObject *owner, int enforced);
+PyObject *rs_block_owner(PyObject *exit);               /* what was entered, borrowed */
+void rs_block_own(PyObject *exit, PyObject *held);      /* steals */
 
-/* End the block, which *error* leaves, or NULL. -1 with what comes out of it; it has ended in any case. */
-int rs_setting_leave(PyObject *setting, PyObject *error);
-
-/* The same where nothing can come out. Keeps a pending exception. */
-void rs_setting_drop(PyObject *setting);
-
+int rs_block_entry_init(void);
 int rs_setting_add(PyObject *module);
 
 /* The block of a generator that has set *value* has ended: such a value holds no more, wherever it is found. */

@@ -1,11 +1,25 @@
-/* What `async with policy:` awaits: a call that acquires the permit, and that gives it its owner before anybody sees it. */
+/* Blocks that hold a permit, and what `async with policy:` awaits: a call that acquires it, and gives it its owner at once. */
 #include "block.h"
+
+PyObject *rs_block_nothing;
+static PyObject *name_acquire, *name_aacquire;
 
 typedef struct {
     PyObject_HEAD
     PyObject *call;                 /* that acquires the permit; NULL: nothing to wait for */
     PyObject *exit;                 /* that will own it; NULL once it does, or never will */
 } EntryObject;
+
+/* Make the exit the owner of what was acquired. 0 with an exception: it is no permit. */
+static int own(PyObject *exit, PyObject *permit)
+{
+    if (Py_TYPE(permit) != &rs_PermitType) {
+        PyErr_Format(PyExc_TypeError, "%R acquired %R, which is not a permit", rs_block_owner(exit), permit);
+        return 0;
+    }
+    rs_block_own(exit, Py_NewRef(permit));
+    return 1;
+}
 
 /* One step of the call ended as *sent*; the permit that it may have returned has its owner from here on. */
 static PySendResult entry_after(EntryObject *self, PySendResult sent, PyObject **result)
@@ -14,7 +28,7 @@ static PySendResult entry_after(EntryObject *self, PySendResult sent, PyObject *
         return sent;
     PyObject *exit = self->exit;
     self->exit = NULL;
-    if (exit && sent == PYGEN_RETURN && !rs_block_own(exit, *result)) {
+    if (exit && sent == PYGEN_RETURN && !own(exit, *result)) {
         Py_CLEAR(*result);
         sent = PYGEN_ERROR;
     }
@@ -156,7 +170,7 @@ PyTypeObject rs_BlockEntryType = {
     .tp_methods = entry_methods,
 };
 
-PyObject *rs_block_entry(PyObject *call, PyObject *exit)
+static PyObject *entry_new(PyObject *call, PyObject *exit)
 {
     EntryObject *self = PyObject_GC_New(EntryObject, &rs_BlockEntryType);
     if (self == NULL) {
@@ -167,4 +181,26 @@ PyObject *rs_block_entry(PyObject *call, PyObject *exit)
     self->exit = Py_XNewRef(exit);
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+static PyObject *enter(PyObject *policy, PyObject *exit, int is_async)
+{
+    PyObject *acquired = PyObject_CallMethodNoArgs(policy, is_async ? name_aacquire : name_acquire);
+    if (acquired && is_async)
+        return entry_new(acquired, exit);
+    if (acquired && !own(exit, acquired))
+        Py_CLEAR(acquired);
+    return acquired;
+}
+
+const rs_block_kind rs_permit_block = {enter, rs_permit_leave, rs_permit_drop};
+
+int rs_block_entry_init(void)
+{
+    if (PyType_Ready(&rs_BlockEntryType) < 0)
+        return -1;
+    name_acquire = PyUnicode_InternFromString("acquire");
+    name_aacquire = PyUnicode_InternFromString("aacquire");
+    rs_block_nothing = entry_new(NULL, NULL);
+    return name_acquire && name_aacquire && rs_block_nothing ? 0 : -1;
 }
