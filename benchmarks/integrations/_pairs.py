@@ -16,10 +16,12 @@ from typing import NamedTuple, TypeAlias
 
 from benchmarks.micro._results import Row
 
-__all__ = ["AGAIN", "Pairs", "Slice", "lost", "rows"]
+__all__ = ["AGAIN", "EMPTY", "Pairs", "Slice", "lost", "rows"]
 
 AGAIN = "bare again"
 """What is bare on both sides: the control."""
+EMPTY = "one that does nothing"
+"""A middleware or an interceptor that only awaits what is inside: what the client or the server takes for its hook."""
 RESAMPLES = 2000
 
 
@@ -40,7 +42,13 @@ def lost(ratios: Sequence[float]) -> str:
     return f"{median:+.2f} % ({low:+.2f} to {high:+.2f})"
 
 
-def rows(subject: str, guarded: Mapping[str, Pairs], target: str | None = None) -> list[Row]:
+def rows(
+    subject: str,
+    guarded: Mapping[str, Pairs],
+    target: str | None = None,
+    *,
+    beside_empty: Mapping[str, str | None] | None = None,
+) -> list[Row]:
     """
     Return the rows of the report for one client or server: the bare rate, and what each guard takes of it, in per cent.
 
@@ -50,6 +58,8 @@ def rows(subject: str, guarded: Mapping[str, Pairs], target: str | None = None) 
         guarded: Pairs of slices by guard.
 
         target: What the first of them is held against.
+
+        beside_empty: Guards that are compared with `EMPTY` as well, on the wall, and what that is held against.
     """
     bare = statistics.median(bare.per_second for pairs in guarded.values() for bare, _ in pairs)
     made = [Row(f"{subject}, bare", bare, "requests/s")]
@@ -59,6 +69,10 @@ def rows(subject: str, guarded: Mapping[str, Pairs], target: str | None = None) 
         made.append(_row(f"{subject}, {guard}", by_cpu, None if guard == AGAIN else target))
         made.append(_row(f"{subject}, {guard}, on the wall", by_wall))
         target = target if guard == AGAIN else None
+    for guard, limit in (beside_empty or {}).items():
+        slices = zip(guarded[EMPTY], guarded[guard], strict=True)
+        by_wall = [two.per_second / one.per_second for (_, one), (_, two) in slices]
+        made.append(_row(f"{subject}, {guard}, beside {EMPTY}, on the wall", by_wall, limit))
     return made
 
 

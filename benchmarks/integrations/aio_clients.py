@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import resilio
-from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, EMPTY, Pairs, Slice, lost, rows
 from benchmarks.micro._results import Row, Skip
 
 __all__ = ["main", "throughput"]
@@ -233,7 +233,7 @@ REPORTED = {
             AGAIN: AGAIN,
             "breaker and bulkhead": "gates",
             "standard": "standard",
-            "a middleware that does nothing": "middleware",
+            EMPTY: "middleware",
         },
     ),
     "grpc": (
@@ -242,7 +242,7 @@ REPORTED = {
             AGAIN: AGAIN,
             "breaker and bulkhead": "gates",
             "standard": "standard",
-            "an interceptor that does nothing": "interceptor",
+            EMPTY: "interceptor",
         },
     ),
 }
@@ -264,7 +264,12 @@ def throughput(seconds: float) -> list[Row | Skip]:
         share = seconds / len(REPORTED) - 1.5
         only = ("bare", *guards.values())
         found = asyncio.run(rounds(kind, 1000, 100, 8, only=only, seconds=share))
-        made += rows(kind, {shown: pairs_of(found, name) for shown, name in guards.items()}, f"throughput_{kind}")
+        limits: dict[str, str | None] = {
+            "breaker and bulkhead": f"throughput_{kind}",
+            "standard": f"throughput_{kind}_standard",
+        }
+        pairs = {shown: pairs_of(found, name) for shown, name in guards.items()}
+        made += rows(kind, pairs, beside_empty=limits)
     return made
 
 

@@ -46,18 +46,21 @@ def starlette() -> Any:
     async def served(request: Any) -> Any:  # noqa: ARG001
         return Response(BODY, media_type="application/octet-stream")
 
-    return Starlette(routes=[Route(f"/{path}", served) for path in ("guarded", "bare", "again")])
+    return Starlette(routes=[Route(f"/{path}", served) for path in ("guarded", "bare", "again", "empty")])
 
 
 def _asgi(app: Any) -> Any:
     from resilio import load_shed
     from resilio.integrations.asgi import Middleware
 
-    guarded = Middleware(app, load_shed())
+    async def empty(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    apps = {"/guarded": Middleware(app, load_shed()), "/empty": empty}
 
     async def by_path(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            await (guarded if scope["path"] == "/guarded" else app)(scope, receive, send)
+            await apps.get(scope["path"], app)(scope, receive, send)
 
     return by_path
 
@@ -66,8 +69,11 @@ def _wsgi(app: Any) -> Any:
     from resilio import load_shed
     from resilio.integrations.wsgi import Middleware
 
-    guarded = Middleware(app, load_shed())
-    return lambda environ, start: (guarded if environ["PATH_INFO"] == "/guarded" else app)(environ, start)
+    def empty(environ: Any, start: Any) -> Any:
+        return app(environ, start)
+
+    apps = {"/guarded": Middleware(app, load_shed()), "/empty": empty}
+    return lambda environ, start: apps.get(environ["PATH_INFO"], app)(environ, start)
 
 
 def _uvicorn(app: Any, listener: socket.socket, **options: Any) -> None:

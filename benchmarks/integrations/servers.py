@@ -1,7 +1,8 @@
 """
 `python -m benchmarks.integrations.servers`: what the middlewares take of a server's throughput, on loopback.
 
-One server process serves one app under two paths, with the middleware around it and without. One client loads it over
+One server process serves one app under paths of its own: bare, within a middleware that does nothing, and within the
+middleware of the library. One client loads it over
 many connections, in short slices that take turns, so that what disturbs the machine disturbs both. Of each pair of
 neighbouring slices two ratios are taken: requests in a second, and processor time of the server for each request, which
 other processes disturb less. The figures are medians over the pairs, with the limits of 95 % from resampling them.
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from benchmarks.integrations._pairs import AGAIN, Pairs, Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, EMPTY, Pairs, Slice, lost, rows
 from benchmarks.integrations.served import ASKED, BODY, SERVERS, missing, serving
 from benchmarks.micro._results import Row, Skip
 
@@ -38,7 +39,7 @@ UNKEPT = ("wsgi", "wsgi-sync")
 LEAST = 10
 """Pairs, however long they take."""
 
-GUARDS = {AGAIN: "again", "middleware": "guarded"}
+GUARDS = {AGAIN: "again", EMPTY: "empty", "middleware": "guarded"}
 """Paths by what the report calls them."""
 REQUESTS = {path: f"GET /{path} HTTP/1.1\r\n{ASKED}\r\n".encode() for path in ("bare", *GUARDS.values())}
 
@@ -139,7 +140,7 @@ def throughput(seconds: float) -> list[Row | Skip]:
             found.append(Skip(subject(kind), f"{', '.join(absent)} not installed"))
             continue
         pairs = _pairs(kind, 1000, 16, seconds / len(REPORTED) * 0.7)
-        found += rows(subject(kind), pairs, target)
+        found += rows(subject(kind), pairs, beside_empty={"middleware": target})
     return found
 
 

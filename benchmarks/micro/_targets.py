@@ -87,11 +87,18 @@ TARGETS: Mapping[str, Target] = {
             "httpx": "httpx, one breaker",
             "httpx2": "httpx2, one breaker",
             "requests": "requests, one breaker",
-            "aiohttp": "aiohttp, breaker and bulkhead",
-            "grpc": "grpc.aio, breaker and bulkhead",
-            "asgi": "ASGI, load_shed",
-            "wsgi": "WSGI, load_shed",
         }.items()
+    },
+    **{
+        f"throughput_{key}": Target(f"lost on the wall beside an empty {what}", "%", most)
+        for key, what, most in (
+            ("aiohttp", "middleware of aiohttp, breaker and bulkhead", 4.0),
+            ("aiohttp_standard", "middleware of aiohttp, standard", 12.0),
+            ("grpc", "interceptor of grpc.aio, breaker and bulkhead", 4.0),
+            ("grpc_standard", "interceptor of grpc.aio, standard", 12.0),
+            ("asgi", "middleware of ASGI, load_shed", 4.0),
+            ("wsgi", "middleware of WSGI, load_shed", 4.0),
+        )
     },
     "pending_timeouts": Target("timeout: ns to arm and disarm, 100,000 pending against 10", "x", 1.2, 1.0),
 }

@@ -40,6 +40,23 @@ def test_the_bare_rate_and_what_each_guard_takes_are_rows() -> None:
     assert any(TARGETS["throughput_httpx"].what in line and line.endswith("must met") for line in lines)
 
 
+def test_a_guard_is_held_against_a_middleware_that_does_nothing() -> None:
+    """
+    Of 100 requests, 97 get through an empty middleware and 95.06 through a guard: the guard takes 2 % of those.
+
+    The target was 2 % of all, of which a middleware of aiohttp that does nothing takes 2.6 % alone.
+    """
+    pairs_of = {
+        guard: [(pairs.Slice(100.0, 5.0), pairs.Slice(rate, 5.0))] * 9
+        for guard, rate in {pairs.AGAIN: 100.0, pairs.EMPTY: 97.0, "middleware": 95.06}.items()
+    }
+    found = pairs.rows("ASGI", pairs_of, beside_empty={"middleware": "throughput_asgi"})
+    lines = shown(_throughput(Peers(throughput=lambda _: found), 1.0))
+    beside = f"ASGI, middleware, beside {pairs.EMPTY}, on the wall"
+    assert any(line.split("  ")[0] == beside and "2.00 % (2.00 to 2.00)" in line for line in lines)
+    assert any(TARGETS["throughput_asgi"].what in line and line.endswith("must met") for line in lines)
+
+
 def test_what_cannot_be_measured_is_said(monkeypatch) -> None:
     """A module of benchmarks that fails costs its own rows, and the report says so."""
     monkeypatch.setattr(integrations, "MODULES", ("no_such_module",))
@@ -82,7 +99,7 @@ def test_the_servers_that_are_installed_are_measured(monkeypatch) -> None:
     found = servers.throughput(0.0)
     for kind, target in servers.REPORTED.items():
         of_server = [one for one in found if one.subject.startswith(servers.subject(kind))]
-        assert [type(one) for one in of_server] == ([Skip] if servers.missing(kind) else [Row] * 5)
+        assert [type(one) for one in of_server] == ([Skip] if servers.missing(kind) else [Row] * 8)
         assert target is None or target in TARGETS
     assert all(row.value > 0 for row in found if isinstance(row, Row) and row.unit == "requests/s")
     with pytest.raises(ChildProcessError):
