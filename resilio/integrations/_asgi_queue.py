@@ -1,9 +1,9 @@
 """
-A request that waits for its permit, and its client, who may not: who leaves gives the place in the queue back.
+The wait of a request for its permit, which ends if its client leaves: the place in the queue is given back.
 
-Nobody tells an app that its client has left, unless it asks, by reading on where the request ends. So this reads ahead
-while the request waits, a short body included, and gives the app later what it has read. A body that is long or has to
-be asked for is not touched, of one that turns out to be long no more is read: who waits with one waits for the permit
+A server tells an app that its client has left only when the app reads on where the request ends. So a request that
+waits is read ahead, a short body included, and the app gets later what was read. A body that is long or waits for `100
+Continue` is not touched, and of one that turns out to be long no more is read: such a request waits for its permit
 alone.
 """
 
@@ -171,7 +171,7 @@ async def _admit_on_trio(call: Call[Permit], request: RequestContext, *, watched
 
 
 def _read_on(request: RequestContext, ahead: _Ahead) -> None:
-    """Go on with what was read ahead; if the client has left there is nobody to go on for."""
+    """Receive from what was read ahead; if the client has left, give the permit back."""
     request.source = ahead.receive
     if ahead.gone:
         _give_back(request)
@@ -184,7 +184,7 @@ def _give_back(request: RequestContext) -> None:
 
 
 def _may_be_read(scope: Any) -> bool:
-    """Tell whether the request, its body included, is short and here without being asked for."""
+    """Return True if the request, its body included, is short and sent without `100 Continue`."""
     if scope["type"] != "http":
         return True
     headers = dict(scope["headers"])

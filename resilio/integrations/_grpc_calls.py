@@ -1,8 +1,8 @@
 """
 Calls of gRPC with an answer that streams, as their user holds them: the permit ends with the call, or with its user.
 
-grpcio keeps a call alive until it has ended, whoever has dropped it. So the user is given something else that stands
-for it, which nobody else holds: when that is collected, the call is cancelled and its permit given back.
+grpcio keeps a call alive until it has ended, even if the user has dropped it. So the user gets a stand-in that has no
+other references: when it is collected, the call is cancelled and its permit given back.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class StreamCall:
     def _given_up(self) -> None:
         self._lease.end("abandoned")
         callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:  # whoever has asked is told, although nobody holds the call
+        for callback in callbacks:  # they are called at the end, although the stand-in is gone
             self._call.add_done_callback(callback)
 
     def cancelled(self) -> bool:
@@ -176,7 +176,7 @@ class StreamCall:
 
 
 class Messages(AsyncIterator[Any]):
-    """Messages of a call, of which the first is noted, and may be waited for before anybody asks for it."""
+    """Messages of a call; the first ends the latency, and may be awaited before the user reads it."""
 
     __slots__ = ("_lease", "_messages", "_seen")
 
@@ -262,7 +262,7 @@ class StreamStream(StreamCall, _Answers, _Requests, aio.StreamStreamCall):  # ty
 
 
 def _tell(known: weakref.ref[StreamCall]) -> None:
-    """The call is over: tell those who asked its stand-in."""
+    """Call the callbacks of the stand-in of a call that is over."""
     stands_for = known()
     if stands_for is not None:
         if stands_for._filling is not None:
@@ -273,7 +273,7 @@ def _tell(known: weakref.ref[StreamCall]) -> None:
 
 
 def _in_a_finaliser() -> bool:
-    """Tell whether grpcio cancels a call because it was collected, which looks as if its user did."""
+    """Return True if grpcio cancels a call because it was collected: else its user does."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_FRAMES):
         if frame is None:

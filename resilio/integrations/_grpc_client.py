@@ -221,8 +221,8 @@ class _Over:
         """
         End the lease.
 
-        A server that ends a call while its client writes: grpcio says that of the write first, and what the server has
-        said up to some milliseconds later, of which it tells nobody. So it is looked for, less and less often.
+        If a server ends a call while its client writes, grpcio reports the failed write first. The server's status
+        comes some milliseconds later, without a callback. So it is polled, less and less often.
 
         Args:
             call: It is over.

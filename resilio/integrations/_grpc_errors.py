@@ -44,7 +44,7 @@ _MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
 
 
 class _Status(aio.AioRpcError):  # type: ignore[misc]
-    """What an `AioRpcError` has, told by an error of resilio's: no server has said it."""
+    """The parts of an `AioRpcError`, of an error that comes from a policy and not from a server."""
 
     _status: Any = Code.RESOURCE_EXHAUSTED
     retry_after: float | None
@@ -135,9 +135,9 @@ def pushback_of(error: object) -> tuple[tuple[str, str], ...]:
 
 
 def status_of(error: BaseException) -> Any:
-    """Return the status that a call has ended with, None if a server could not have said it."""
-    said: Any = error
-    return said.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _Status) else None
+    """Return the status that a call has ended with; None for an error that no server can have sent."""
+    answered: Any = error
+    return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _Status) else None
 
 
 def codes(name: str, value: Any) -> frozenset[Any] | None:

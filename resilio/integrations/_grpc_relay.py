@@ -3,7 +3,7 @@ What a user writes to a stream, on its way to grpcio: by a detour that does not 
 
 grpcio keeps a call alive until it is over, with all that sends its messages. Where messages are written one by one,
 that is the object which the user holds: it would never be collected, dropped or not. A queue between the two knows
-neither, and what fills it is a task that nobody but the two ends of the user's side know.
+neither, and the task that fills it is referenced by the two ends of the user's side alone.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
 
 def _status_of(context: Any) -> Any:
     """Return the status that was set so far, None if there is none; the context of a thread has one inside."""
-    said = getattr(context, "code", None) or getattr(getattr(context, "_context", None), "code", None)
-    code = None if said is None else said()
+    ask = getattr(context, "code", None) or getattr(getattr(context, "_context", None), "code", None)
+    code = None if ask is None else ask()
     return _BY_NUMBER.get(code) if isinstance(code, int) else code
 
 

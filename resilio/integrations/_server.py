@@ -38,7 +38,7 @@ __all__ = [
     "REFUSALS",
     "TENANT",
     "Answer",
-    "Said",
+    "Hints",
     "Server",
     "ServerOptions",
     "checked_policy",
@@ -69,8 +69,8 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 Respond = Callable[[Any, Exception], "tuple[int, Iterable[tuple[str, str]], bytes] | None"]
 
 
-class Said(NamedTuple):
-    """What a request says of itself, as far as it has a say."""
+class Hints(NamedTuple):
+    """What the headers of a request ask for, as far as it is trusted."""
 
     seconds: float | None
     level: PriorityClass | None
@@ -220,7 +220,7 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What each header that is read would say."""
+        """The header that is read for each purpose."""
         options = self.options
         names = {
             "deadline": options.deadline_header,
@@ -231,7 +231,7 @@ class Server:
 
     def exempt(self, request: Any, path: str, mounted: str) -> bool:
         """
-        Tell whether the request is served whatever the policy would say.
+        Return True if the request is served without a permit.
 
         Args:
             request: The request.
@@ -248,21 +248,21 @@ class Server:
                 return True
         return self.exempts is not None and bool(self.exempts(request))
 
-    def said(self, request: Any, values: Mapping[str, Any]) -> Said:
+    def hints(self, request: Any, values: Mapping[str, Any]) -> Hints:
         """
-        Return what a request says that counts.
+        Return what the headers of a request ask for.
 
         Args:
-            request: What tells who sent it.
+            request: The request; whether its sender is trusted is a function of it.
 
-            values: The values of the headers that it has, of those that are read: by "deadline", "priority", "tenant".
+            values: The values of its headers that are read: by "deadline", "priority", "tenant".
         """
         if values and not self.trusts(request):
             for what in values:
                 note_ignored(what, "untrusted")
             values = {}
         level = read_priority(values.get("priority"))
-        return Said(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
+        return Hints(self._seconds(values.get("deadline")), level, read_tenant(values.get("tenant")))
 
     def _seconds(self, value: object) -> float | None:
         asked = None if value is None else read_deadline(value, self.options.deadline_header or "")
@@ -281,7 +281,7 @@ class Server:
             error: The refusal.
 
             header: Gives a header of the request by its name in lower case, where the connection is HTTP/1 and the
-                app's to close, which it may have to be because of a body that nobody has read; None: it is not.
+                app's to close, as after a body that was not read; None: it is not.
         """
         given = self._given(request, error)
         status, more, body = _default(error) if given is None else given
@@ -326,7 +326,7 @@ def _default(error: Exception) -> Answer:
 
 
 def _unread(header: Callable[[str], str | None]) -> bool:
-    """Tell whether a body follows that is long, of unknown length, or waits to be asked for."""
+    """Return True if a body follows that is long, of unknown length, or waits for `100 Continue`."""
     if header("transfer-encoding") or header("expect"):
         return True
     length = header("content-length")
@@ -334,5 +334,5 @@ def _unread(header: Callable[[str], str | None]) -> bool:
 
 
 def _leaving(error: Exception) -> bool:
-    """Tell whether this process will not serve again: the next request should go to another one."""
+    """Return True if this process will not serve again: the next request should go to another one."""
     return getattr(error, "reason", None) in ("draining", "drained")

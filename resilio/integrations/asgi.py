@@ -109,7 +109,7 @@ class Middleware:
         try:
             found = self._found(scope["headers"])
             if found or self._server.options.default_deadline is not None:
-                await self._serve_as_told(found, scope, request)
+                await self._serve_as_hinted(found, scope, request)
                 return
             begun = None if "trio" in modules else self.policy._begin(scope)
             if isinstance(begun, Permit):
@@ -127,7 +127,7 @@ class Middleware:
             await self._answer(scope, request, error)
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[bytes]] | None:
-        """Return the values of the headers that are read, by what they say; None if there are none, as is usual."""
+        """Return the values of the headers that are read, by their purpose; None if there are none, as is usual."""
         found: dict[str, list[bytes]] | None = None
         for name, value in headers:
             if name in self._headers:
@@ -135,22 +135,24 @@ class Middleware:
                 found.setdefault(self._headers[name], []).append(value)
         return found
 
-    async def _serve_as_told(self, found: dict[str, list[bytes]] | None, scope: Scope, request: RequestContext) -> None:
-        """Serve inside of what the request says of itself, as far as it has a say."""
-        said = self._server.said(scope, found or {})
-        if said.tenant is not None:
-            scope[TENANT] = said.tenant  # in a copy the app's own notes, as its route, would be lost to who is outside
-        if said.level is None:
-            await self._serve_in_time(said.seconds, scope, request)
+    async def _serve_as_hinted(
+        self, found: dict[str, list[bytes]] | None, scope: Scope, request: RequestContext
+    ) -> None:
+        """Serve within the deadline and the priority that the request asks for, as far as it is trusted."""
+        hints = self._server.hints(scope, found or {})
+        if hints.tenant is not None:
+            scope[TENANT] = hints.tenant  # not in a copy: what the app notes there, as its route, is read outside
+        if hints.level is None:
+            await self._serve_in_time(hints.seconds, scope, request)
         else:
-            with priority(said.level):
-                await self._serve_in_time(said.seconds, scope, request)
+            with priority(hints.level):
+                await self._serve_in_time(hints.seconds, scope, request)
 
     async def _serve_in_time(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:
         if seconds is None:
             await self._serve(None, scope, request)
         else:
-            with deadline(seconds):  # which the queue asks: who waits is refused in time, not interrupted
+            with deadline(seconds):  # which the queue asks: a request that waits is rejected in time, not interrupted
                 await self._serve(seconds if self._enforce_deadline else None, scope, request)
 
     async def _serve(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:

@@ -22,7 +22,7 @@ from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadl
 from resilio._policies.load_shed import load_shed
 from resilio._priority import CLASSES
 from resilio.integrations._body import tell, untold
-from resilio.integrations._server import TENANT, Said, Server, ServerOptions, tenant_of
+from resilio.integrations._server import TENANT, Hints, Server, ServerOptions, tenant_of
 from resilio.integrations._wire import ignored_headers
 from resilio.integrations._wsgi_exchange import RequestContext, TimedRequestContext, around
 
@@ -105,9 +105,9 @@ class Middleware:
 
     def _context_of(self, environ: Environ) -> Context | None:
         """
-        Return the context of a request that says something of itself by headers that are read here; hardly any does.
+        Return the context of a request with a deadline, a priority or a tenant; None for all others, which are most.
 
-        The server takes the body's parts out of the app's call, so a block around that would not do.
+        The server reads the body's parts after the app's call has returned, so a block around the call would not do.
         """
         found = {}
         for variable, what in self._variables.items():
@@ -115,11 +115,11 @@ class Middleware:
                 found[what] = environ[variable]
         if not found and self._server.options.default_deadline is None:
             return None
-        said = self._server.said(environ, found)
-        if said.tenant is not None:
-            environ[TENANT] = said.tenant
+        hints = self._server.hints(environ, found)
+        if hints.tenant is not None:
+            environ[TENANT] = hints.tenant
         context = copy_context()
-        context.run(_set, said)
+        context.run(_set, hints)
         return context
 
 
@@ -133,11 +133,11 @@ def _address_of(environ: Environ) -> str | None:
     return address or None
 
 
-def _set(said: Said) -> None:
-    if said.level is not None:
-        _context.priority.set(AmbientPriority(CLASSES.index(said.level), None, _context.priority.get()))
-    if said.seconds is not None:
-        allowed_ns = round(said.seconds * 1e9)
+def _set(hints: Hints) -> None:
+    if hints.level is not None:
+        _context.priority.set(AmbientPriority(CLASSES.index(hints.level), None, _context.priority.get()))
+    if hints.seconds is not None:
+        allowed_ns = round(hints.seconds * 1e9)
         until_ns, outer = clock.now_ns() + allowed_ns, ambient_deadline()
         if outer is None or outer.until_ns > until_ns:
             _context.deadline.set(AmbientDeadline(until_ns, allowed_ns, outer))
