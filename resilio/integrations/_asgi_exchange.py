@@ -145,7 +145,10 @@ class HTTPContext(RequestContext):
             if permit is not None:
                 if self._streams or len(message.get("body") or b"") > BUFFERED:
                     return self._send_last(message, permit, self.started)
-                settle(permit, self.started)
+                if self.started < 400:
+                    permit.success()  # as `settle` does
+                else:
+                    settle(permit, self.started)
         elif kind in FILES:
             return self._send_file(message)
         return self._send(message)

@@ -178,13 +178,7 @@ class ServerOptions:
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """
-    What a middleware makes of its options.
-
-    Attributes:
-        said: A function of the request and its headers (a mapping of the names in lower case, as the protocol has
-            them) that returns what they say, None if that is nothing.
-    """
+    """The options of a middleware, made ready."""
 
     options: ServerOptions
     policy: Policy[Any]
@@ -193,6 +187,11 @@ class Server:
     prefixes: tuple[str, ...]
     exempts: Callable[[Any], bool] | None
     respond: Callable[[Any, Exception], Any] | None
+
+    @property
+    def looks(self) -> bool:
+        """Whether more than the whole path has to be looked at to know that a request is not exempt."""
+        return bool(self.prefixes) or self.exempts is not None
 
     @classmethod
     def of(cls, options: ServerOptions, policy: Policy[Any], address_of: Callable[[Any], str | None]) -> Server:

@@ -11,7 +11,7 @@ It serves HTTP and websockets, on asyncio and trio, in FastAPI, Starlette or aro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from sys import modules
 from typing import Any
@@ -98,20 +98,30 @@ class Middleware:
         http = TimedHTTPContext if options.server_timing else HTTPContext
         self._contexts: dict[str, type[RequestContext]] = {"http": http, "websocket": SocketContext}
         self._headers = {name.encode("ascii"): what for name, what in self._server.headers.items()}
+        self._begin = self.policy._begin
+        self._looks = self._server.looks
+        self._hints_always = options.default_deadline is not None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
-        context = self._contexts.get(scope["type"])
-        if context is None or self._server.exempt(scope, scope["path"], scope.get("root_path") or ""):
+        # One function for what most requests need: each that is called was last called a request ago, and is cold.
+        context, mounted = self._contexts.get(scope["type"]), scope.get("root_path")
+        if context is None or (
+            (mounted or self._looks or scope["path"] in self._server.paths)
+            and self._server.exempt(scope, scope["path"], mounted or "")
+        ):
             await self.app(scope, receive, send)
             return
         request = context(scope, receive, send)
         try:
-            found = self._found(scope["headers"])
-            if found or self._server.options.default_deadline is not None:
-                await self._serve_as_hinted(found, scope, request)
+            hinted = self._hints_always
+            for name, _ in scope["headers"]:
+                if name in self._headers:
+                    hinted = True
+            if hinted:
+                await self._serve_as_hinted(scope, request)
                 return
-            begun = None if "trio" in modules else self.policy._begin(scope)
+            begun = None if "trio" in modules else self._begin(scope)
             if isinstance(begun, Permit):
                 request.permit = begun
             else:
@@ -126,20 +136,13 @@ class Middleware:
                 raise
             await self._answer(scope, request, error)
 
-    def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[bytes]] | None:
-        """Return the values of the headers that are read, by their purpose; None if there are none, as is usual."""
-        found: dict[str, list[bytes]] | None = None
-        for name, value in headers:
-            if name in self._headers:
-                found = {} if found is None else found
-                found.setdefault(self._headers[name], []).append(value)
-        return found
-
-    async def _serve_as_hinted(
-        self, found: dict[str, list[bytes]] | None, scope: Scope, request: RequestContext
-    ) -> None:
+    async def _serve_as_hinted(self, scope: Scope, request: RequestContext) -> None:
         """Serve within the deadline and the priority that the request asks for, as far as it is trusted."""
-        hints = self._server.hints(scope, found or {})
+        found: dict[str, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            if name in self._headers:
+                found.setdefault(self._headers[name], []).append(value)
+        hints = self._server.hints(scope, found)
         if hints.tenant is not None:
             scope[TENANT] = hints.tenant  # not in a copy: what the app notes there, as its route, is read outside
         if hints.level is None:
