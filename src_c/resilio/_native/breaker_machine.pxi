@@ -182,7 +182,7 @@ cdef int _decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_requ
     cdef bint hedge = request != NULL and request.hedge
     now_ns = _monotone(b, now_ns)
     if b.options.throttle and now_ns >= b.overdue.end_ns and (b.state == CLOSED or b.state == THROTTLING):
-        _turn(gate, b, now_ns)
+        _rotate_half_period(gate, b, now_ns)
         slot.breaker.generation = b.generation
     if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
         return _refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
@@ -279,7 +279,7 @@ cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
     return not b.options.sure or rs_throttle_sure(b.window.failed, b.window.total, SURE) >= b.options.failure_rate
 
 
-cdef void _look(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Trip if what the window holds says so."""
     cdef double total = b.window.total
     if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
@@ -363,7 +363,7 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
             _note_good(gate, b, slot.breaker.number)
     if b.state == CLOSED and not b.options.throttle:
         if b.window.failed or b.window.slow:
-            _look(gate, b, now_ns)
+            _trip_if_needed(gate, b, now_ns)
     elif b.state == CLOSED or b.state == THROTTLING:
         _learn(gate, b, failed, slow, now_ns)
 

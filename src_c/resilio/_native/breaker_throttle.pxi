@@ -63,7 +63,7 @@ cdef bint _trip_if_all_fails(rs_gate *gate, rs_breaker *b, int64_t run, int64_t 
     return True
 
 
-cdef void _turn(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+cdef void _rotate_half_period(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Count as failures what has been under way for more than a second and than twice the p99."""
     cdef int64_t after_ns = max(<int64_t>SHORTEST_OVERDUE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99))
     if b.options.slow_ns != RS_NEVER:

@@ -70,7 +70,7 @@ cdef inline int64_t _bounded(rs_bulkhead *b) noexcept nogil:
     return b.queue.length - b.patient
 
 
-cdef rs_waiter *_turn(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
+cdef rs_waiter *_next_in_order(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     """
     Return whose turn it is.
 
@@ -105,7 +105,7 @@ cdef void _grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     """Move free permits to those whose turn it is, and wake them. Whose turn it is, is asked when there is one."""
     cdef rs_waiter *waiter
     while b.queue.head != NULL and b.used < b.capacity:
-        waiter = b.chosen if b.chosen != NULL else _turn(b, now_ns)
+        waiter = b.chosen if b.chosen != NULL else _next_in_order(b, now_ns)
         if rs_waiter_expired(waiter, now_ns):
             _leave(b, waiter)
             waiter.state = RS_WAITER_REFUSED

@@ -97,7 +97,7 @@ cdef int64_t _quantile(rs_timeout *t) noexcept nogil:
     return ns
 
 
-cdef void _turn(rs_timeout *t, int64_t now_ns) noexcept nogil:
+cdef void _rotate_window(rs_timeout *t, int64_t now_ns) noexcept nogil:
     """Forget the older half."""
     rs_samples_free(&t.before)
     t.before = t.recent
@@ -113,7 +113,7 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
     t.sampled_ns = now_ns
     count = t.recent.count
     if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= <int64_t>FORGET_NS and count >= t.enough):
-        _turn(t, now_ns)
+        _rotate_window(t, now_ns)
     if <int64_t>(t.recent.count + t.before.count) < t.enough:
         return
     if t.unlearned < <int64_t>OFTEN and now_ns - t.learned_at_ns < <int64_t>SELDOM_NS:
