@@ -2,8 +2,8 @@
 """
 The rate limit as a gate: a token bucket or a sliding window for each rate, all taken from or none, and a fair queue.
 
-The state machine is in limiter_queue.pxi; here are what calls cost and the class. Tokens are counted in millionths, so
-that rates, bursts and costs may be fractions and every sum is exact.
+The state machine is in limiter_queue.pxi, limiter_admission.pxi and limiter_end.pxi; here are what calls cost and the
+class. Tokens are counted in millionths, so that rates, bursts and costs may be fractions and every sum is exact.
 """
 
 cimport cython
@@ -46,6 +46,8 @@ cdef extern from *:
     """
 
 include "limiter_queue.pxi"
+include "limiter_admission.pxi"
+include "limiter_end.pxi"
 
 
 # ---- costs -----------------------------------------------------------------------------------------------------------

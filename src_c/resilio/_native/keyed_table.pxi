@@ -1,0 +1,369 @@
+"""
+The table of keys: look-ups, and how keys come and go. A part of keyed.pyx.
+"""
+
+
+cdef class KeyedTable:
+    """
+    The policies by key.
+
+    Attributes:
+        overflow: The entry that all keys share for which there is no room.
+
+        stages: The gates that stand for those of the keys in a pipeline.
+
+        overflowed: How often a call had to share it.
+
+        evicted: How many keys have made room.
+
+        errors: How often there was no key, or no policy for it.
+    """
+
+    cdef dict policies                  # by key, and the only place that keeps them; their gates know the entry
+    cdef list ring                      # of the entries; the hand goes round in it
+    cdef Py_ssize_t hand
+    cdef list leaving                   # entries that `clear` took out: they count on their own until their policy dies
+    cdef Py_ssize_t next_leaving
+    cdef object face                    # build(key), catch_up(policy), is_new(...), goes(gates), gone(gates), where(...), report(...)
+    cdef Pipeline shared                # the policy that keys share for which there is no room
+    cdef object function                # of the call's arguments, or None: `parameter`
+    cdef str parameter
+    cdef dict places                    # function -> Where
+    cdef readonly Entry overflow
+    cdef readonly tuple stages
+    cdef Py_ssize_t max_keys
+    cdef int64_t idle_ns
+    cdef uint32_t ticks
+    cdef uint64_t changes               # of options, so far
+    cdef readonly uint64_t overflowed
+    cdef readonly uint64_t evicted
+    cdef readonly uint64_t errors
+
+    def __init__(self, object face, object key):
+        """
+        Make a table without keys; `begin` must follow.
+
+        Args:
+            face: What makes policies: `build(key)`, `catch_up(policy)`, `is_new(policy, configs)`, `where(function)` and
+                `report(error)`. Of a key that leaves the table it gets `goes(gates)`, and `gone(gates)` when its policy is dead.
+
+            key: A function of a call's arguments, or the name of a parameter.
+        """
+        self.policies = {}
+        self.ring = []
+        self.leaving = []
+        self.places = {}
+        self.face = face
+        self.function = None if isinstance(key, str) else key
+        self.parameter = key if isinstance(key, str) else ""
+        self.stages = ()
+
+    def begin(self, object policy):
+        """Take the policy that keys share for which there is no room; its gates say what the stages are."""
+        self.shared = policy
+        self.overflow = self.entry_of(None, policy)
+        self.stages = tuple([KeyedGate(self, index, gate) for index, gate in enumerate(self.overflow.gates)])
+
+    def configure(self, config):
+        """Take the options of *config*, a `KeyedConfig`: how many keys there may be, and for how long unused."""
+        cdef Py_ssize_t max_keys = config.max_keys
+        cdef int64_t idle_ns = ns_of(config.idle)
+        with _lock:
+            self.max_keys = max_keys
+            self.idle_ns = idle_ns
+            self.changes += 1
+
+    # -- look-ups
+
+    def find(self, object key):
+        """Return the policy of this key, made if there was none; for lack of room the one that keys share."""
+        return self.policy(key)
+
+    def get(self, object key):
+        """Return the policy of this key, or None."""
+        cdef PyObject *found = NULL
+        rs_dict_find(self.policies, key, &found)
+        if found == NULL:
+            return None
+        policy = <Pipeline>found
+        Py_DECREF(policy)
+        return policy
+
+    cdef Pipeline policy(self, object key):
+        cdef PyObject *found = NULL
+        cdef Pipeline policy
+        rs_dict_find(self.policies, key, &found)
+        if found == NULL:
+            return self.make(key)
+        policy = <Pipeline>found
+        Py_DECREF(policy)               # the variable has its own
+        if not policy.used:
+            policy.used = True
+        self.ticks += 1
+        if self.ticks % TICKS == 0:
+            self.tidy(1)
+        return policy
+
+    cdef Pipeline policy_for(self, const rs_request *request):
+        """The policy for a call; whatever its key function does."""
+        try:
+            return self.policy(self.key_of(request))
+        except BaseException as error:
+            rs_count(self.errors)
+            if isinstance(error, KeyboardInterrupt):
+                PyErr_SetInterrupt()    # not the function's: raised again at the next safe point
+            else:
+                self.face.report(error)
+        return self.shared
+
+    def policy_for_stream(self, object function, tuple args, dict kwargs):
+        """
+        Return the policy for a call that gives items: of such a call the core sees nothing but permits.
+
+        Args:
+            function: What is called.
+
+            args: Its positional arguments.
+
+            kwargs: The others.
+        """
+        cdef rs_request request
+        cdef tuple values = (*args, *kwargs.values()), names = tuple(kwargs)
+        memset(&request, 0, sizeof(request))
+        request.args = rs_items_of(values)
+        request.nargs = len(args)
+        request.kwnames = <PyObject *>names if names else NULL
+        request.func = <PyObject *>function
+        return self.policy_for(&request)
+
+    cdef object key_of(self, const rs_request *request):
+        cdef PyObject *found = NULL
+        cdef Where where
+        if self.function is not None:
+            return PyObject_Vectorcall(self.function, request.args, request.nargs, request.kwnames)
+        if request.func == NULL:        # a permit by hand
+            if request.nargs == 1 and request.kwnames == NULL:
+                return <object>request.args[0]
+            return self.by_keyword(request, None)
+        rs_dict_find(self.places, <object>request.func, &found)
+        if found == NULL:
+            where = self.look(<object>request.func)
+        else:
+            where = <Where>found
+            Py_DECREF(where)
+        if 0 <= where.position < request.nargs:
+            return <object>request.args[where.position]
+        return self.by_keyword(request, where)
+
+    cdef object by_keyword(self, const rs_request *request, Where where):
+        cdef Py_ssize_t i
+        if request.kwnames != NULL:
+            for i, name in enumerate(<tuple>request.kwnames):
+                if name == self.parameter:
+                    return <object>request.args[request.nargs + i]
+        if where is not None and where.has_default:
+            return where.default
+        raise KeyError(f"the call has no {self.parameter!r}")
+
+    cdef Where look(self, object function):
+        cdef Where where = Where(*self.face.where(function))
+        if len(self.places) >= MOST_FUNCTIONS:
+            self.places.clear()
+        self.places[function] = where
+        return where
+
+    def learn(self, object function):
+        """Find the parameter of a function that is about to be guarded; without one, TypeError."""
+        if self.function is None:
+            self.look(function)
+
+    # -- keys come
+
+    cdef Entry entry_of(self, object key, Pipeline policy):
+        cdef Entry entry = Entry.__new__(Entry)
+        entry.key = key
+        entry.reference = PyWeakref_NewRef(policy, None)
+        entry.table = self
+        entry.gates = policy.gates
+        entry.keep_configs()
+        if self.overflow is not None and entry.configs == self.overflow.configs:
+            entry.configs = self.overflow.configs
+        entry.seen_ns = rs_clock_now(_clock)
+        policy.used = True
+        for gate in entry.gates:
+            gate.entry = entry
+            gate.policy = PyWeakref_NewRef(gate.policy, None)
+            (<rs_gate *><PyObject *>gate).keeper = <PyObject *>policy
+        return entry
+
+    cdef Pipeline make(self, object key):
+        cdef Pipeline made, policy
+        if len(self.policies) >= self.max_keys and not self.make_room():
+            rs_count(self.overflowed)
+            return self.shared
+        cdef uint64_t changes = self.changes_now()
+        made = self.face.build(key)
+        policy = self.insert(self.entry_of(key, made), made)
+        if self.changes_now() != changes:       # while it was made, and it was not among the keys there are
+            self.face.catch_up(policy)
+        return policy
+
+    cdef uint64_t changes_now(self):
+        with _lock:
+            return self.changes
+
+    cdef Pipeline insert(self, Entry entry, Pipeline policy):
+        """Put it in, unless another thread was quicker, or there is no room any more."""
+        cdef Pipeline there
+        with _lock:
+            there = self.policies.get(entry.key)
+            if there is None and len(self.policies) >= self.max_keys:
+                rs_count(self.overflowed)
+                there = self.shared
+            if there is None:
+                self.put(entry, policy)
+        if there is not None:
+            forget(entry)
+            return there
+        for stage, gate in zip(self.stages, entry.gates):
+            gate.listening = stage.listening
+        self.tidy(2)
+        return policy
+
+    cdef int put(self, Entry entry, Pipeline policy) except -1:
+        self.policies[entry.key] = policy
+        entry.place = len(self.ring)
+        self.ring.append(entry)
+        return 0
+
+    # -- keys go
+
+    cdef bint make_room(self) except -1:
+        """Evict one of the next few that are as new and that nobody has used since the hand was there."""
+        cdef list gone = []             # what evicted keys were made of: freed when the lock is
+        with _lock:
+            for _ in range(STEPS):
+                if len(self.policies) < self.max_keys or self.look_at_next(gone, pressed=True):
+                    return True
+        return False
+
+    cdef int tidy(self, int looks) except -1:
+        """Evict those of the next entries that have been idle for long and are as new."""
+        cdef list gone = []
+        with _lock:
+            for _ in range(looks):
+                self.look_at_next(gone, pressed=False)
+            if self.leaving:
+                self.release_dead(STEPS, gone)
+        return 0
+
+    cdef bint look_at_next(self, list gone, bint pressed) except -1:
+        """Whether it was evicted."""
+        cdef Entry entry
+        cdef Pipeline policy
+        cdef int64_t now_ns
+        if not self.ring:
+            return False
+        now_ns = rs_clock_now(_clock)
+        self.hand = self.hand + 1 if self.hand + 1 < len(self.ring) else 0
+        entry = <Entry>self.ring[self.hand]
+        policy = entry.policy
+        if policy.used:
+            policy.used = False
+            entry.seen_ns = now_ns
+            return False
+        if not pressed and now_ns - entry.seen_ns < self.idle_ns:
+            if now_ns < entry.seen_ns:  # the clock was set back
+                entry.seen_ns = now_ns
+            return False
+        if not native_pristine(entry, now_ns) or not self.face.is_new(policy, entry.configs):
+            return False
+        policy = None
+        return self.evict(entry, now_ns, gone)
+
+    cdef bint evict(self, Entry entry, int64_t now_ns, list gone) except -1:
+        """Drop the policy of a key. It is put back if it lives on, since a caller has it, or was used meanwhile."""
+        cdef Pipeline policy = self.policies.pop(entry.key, None)
+        if policy is None:
+            return False
+        self.take_from_ring(entry)
+        if native_pristine(entry, now_ns):
+            policy = None
+            policy = entry.policy       # without the GIL it may also live until its thread looks: it goes the next time
+        if policy is not None:
+            self.put(entry, policy)
+            return False
+        self.face.goes(entry.gates)
+        self.release(entry, gone)
+        self.evicted += 1
+        return True
+
+    cdef int take_from_ring(self, Entry entry) except -1:
+        cdef Entry last = <Entry>self.ring.pop()
+        if last is not entry:
+            last.place = entry.place
+            self.ring[entry.place] = last
+        return 0
+
+    cdef int release(self, Entry entry, list gone) except -1:
+        """Keep what a key has counted, and nothing else: its policy is dead."""
+        cdef Gate stage, gate
+        self.face.gone(entry.gates)
+        for stage, gate in zip(self.stages, entry.gates):
+            rs_gate_add(<rs_gate *><PyObject *>stage, <rs_gate *><PyObject *>gate)
+        gone.append(entry)
+        forget(entry)
+        return 0
+
+    def clear(self):
+        """Forget all keys, whatever their policies know; calls under way end, and are counted, where they began."""
+        cdef Entry entry
+        cdef list dropped, gone = []
+        with _lock:
+            for entry in self.ring:
+                self.face.goes(entry.gates)
+            self.leaving += self.ring
+            dropped = list(self.policies.values())
+            self.policies.clear()       # in place: a look-up in another thread may be in the midst of it
+            self.ring.clear()
+            self.hand = 0
+        dropped = None                  # those die that no caller has
+        with _lock:
+            self.release_dead(len(self.leaving), gone)
+
+    cdef int release_dead(self, Py_ssize_t most, list gone) except -1:
+        """Release those of the next entries that were cleared whose policy is dead."""
+        cdef Entry entry, last
+        for _ in range(min(most, len(self.leaving))):
+            if self.next_leaving >= len(self.leaving):
+                self.next_leaving = 0
+            entry = <Entry>self.leaving[self.next_leaving]
+            if entry.policy is not None:
+                self.next_leaving += 1
+                continue
+            last = <Entry>self.leaving.pop()
+            if last is not entry:
+                self.leaving[self.next_leaving] = last
+            self.release(entry, gone)
+        return 0
+
+    # -- all of them
+
+    def __len__(self):
+        return len(self.policies)
+
+    def __contains__(self, object key):
+        return key in self.policies
+
+    def all(self):
+        """Return the policies there are by their keys, the shared one not included."""
+        return dict(self.policies)
+
+    cdef list gates_of(self, Py_ssize_t index):
+        cdef Entry entry
+        return [entry.gates[index] for entry in (*self.ring, self.overflow)]
+
+    cdef list left_of(self, Py_ssize_t index):
+        """Those of keys that `clear` took out, and whose policies are alive."""
+        cdef Entry entry
+        return [entry.gates[index] for entry in self.leaving]
