@@ -221,7 +221,8 @@ cdef class KeyedTable:
                 rs_count(self.overflowed)
                 there = self.shared
             if there is None:
-                self.put(entry, policy)
+                self.policies[entry.key] = policy
+                self.put_on_ring(entry)
         if there is not None:
             forget(entry)
             return there
@@ -230,8 +231,7 @@ cdef class KeyedTable:
         self.tidy(2)
         return policy
 
-    cdef int put(self, Entry entry, Pipeline policy) except -1:
-        self.policies[entry.key] = policy
+    cdef int put_on_ring(self, Entry entry) except -1:
         entry.place = len(self.ring)
         self.ring.append(entry)
         return 0
@@ -291,7 +291,10 @@ cdef class KeyedTable:
             policy = None
             policy = entry.policy       # without the GIL it may also live until its thread looks: it goes the next time
         if policy is not None:
-            self.put(entry, policy)
+            if self.policies.setdefault(entry.key, policy) is policy:
+                self.put_on_ring(entry)
+            else:                       # a finaliser has asked for the key
+                self.leaving.append(entry)
             return False
         self.face.goes(entry.gates)
         self.release(entry, gone)
