@@ -104,7 +104,7 @@ def option(
     Declare an option: a field of a record that `check` checks under the field's own name.
 
     Args:
-        check: One of the functions of `_config` or their like, called as `check(field_name, value, **limits)`.
+        check: One of the functions of `_config.py` or their like, called as `check(field_name, value, **limits)`.
 
         default: The default, in the form that users would write.
 
