@@ -18,7 +18,6 @@ import attrs
 
 from resilio._misspelt import refuse_unknown
 from resilio._options import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
-from resilio._policy import refuse_bare
 from resilio._types import Converted
 
 __all__ = ["Reading", "makes", "makes_of_several", "makes_or_guards", "takes"]
@@ -176,7 +175,7 @@ class Reading:
 
     def _by_position(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         if self._bare and args:
-            refuse_bare(args[0], self._function, self._bare)
+            _refuse_bare(args[0], self._function, self._bare)
         if self._several is not None:
             return {self._several: args}
         if len(args) > len(self._positions):
@@ -215,3 +214,9 @@ def _given(annotation: Any, names: dict[str, Any]) -> Any:
         return annotation
     given = get_args(alias)[0]
     return given.__forward_arg__ if isinstance(given, ForwardRef) else given
+
+
+def _refuse_bare(value: object, factory: str, example: str) -> None:
+    """Raise the TypeError for `@bulkhead` in place of `@bulkhead(10)`; `example` is what to write."""
+    if callable(value) or isinstance(value, (staticmethod, classmethod)):
+        raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")

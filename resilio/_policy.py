@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 import attrs
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._shapes import Kind
 
-__all__ = ["Policy", "make", "policies_made", "policy_of", "refuse_bare"]
+__all__ = ["Policy", "make", "policies_made", "policy_of"]
 
 C = TypeVar("C")
 F = TypeVar("F")
@@ -403,25 +403,6 @@ def make(cls: type[P], name: object, config: Any) -> P:
 def policies_made() -> int:
     """Return a number that those of policies made so far are below, and those made later above."""
     return next(_made)
-
-
-def refuse_bare(value: object, factory: str, example: str) -> None:
-    """
-    Raise the TypeError that helps somebody who wrote `@bulkhead` instead of `@bulkhead(10)`.
-
-    Args:
-        value: The factory's first argument: a function if it was used bare.
-
-        factory: The factory's name.
-
-        example: What to write, like "@bulkhead(10)".
-    """
-    if callable(value) or isinstance(value, (staticmethod, classmethod)):
-        _bare(factory, example)
-
-
-def _bare(factory: str, example: str) -> NoReturn:
-    raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")
 
 
 def policy_of(fn: Any) -> Policy[Any]:
