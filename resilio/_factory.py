@@ -156,8 +156,7 @@ class Reading:
         self._known = frozenset(one.name for one in taken)
         self._positions = [one.name for one in taken if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
         self._several = next((one.name for one in taken if one.kind is Parameter.VAR_POSITIONAL), None)
-        required = [one.name for one in taken if one.default is Parameter.empty]
-        self._absent = dict.fromkeys(required)  # None, of which the check says what it must be
+        self._required = [one.name for one in taken if one.default is Parameter.empty]
 
     @property
     def of_method(self) -> Signature:
@@ -166,26 +165,31 @@ class Reading:
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
         """Return the record and the name."""
-        if not options.keys() <= self._known:
+        if options and not options.keys() <= self._known:
             refuse_unknown(self._function, options, self._known)
         if args or self._several:
-            options |= self._by_position(args, options)
+            self._place(args, options)
+        for one in self._required:
+            if one not in options:
+                options[one] = None  # of which the check says what it must be
         name = options.pop("name", None) if self._named else None
-        return self._config(**(self._absent | options)), name
+        return self._config(**options), name
 
-    def _by_position(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    def _place(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Add those given by position."""
         if self._bare and args:
             _refuse_bare(args[0], self._function, self._bare)
         if self._several is not None:
-            return {self._several: args}
+            options[self._several] = args
+            return
         if len(args) > len(self._positions):
             like = f", like {self._by_name}" if self._by_name else ""
             value = args[len(self._positions)]
             raise TypeError(f"{self._function} takes its options by name{like}, not {value!r} by position")
-        given = dict(zip(self._positions, args, strict=False))
-        for name in given.keys() & options.keys():
-            raise TypeError(f"{self._function} is given {name!r} twice, by position and by name")
-        return given
+        for name, value in zip(self._positions, args, strict=False):
+            if name in options:
+                raise TypeError(f"{self._function} is given {name!r} twice, by position and by name")
+            options[name] = value
 
 
 def _signature(config: Any) -> Signature:

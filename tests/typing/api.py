@@ -301,7 +301,17 @@ adaptive_limit(law="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportA
 assert_type(adaptive_limit(start=5, on=TimeoutError), AdaptiveLimit)
 assert_type(adaptive_limit().snapshot(), AdaptiveLimitSnapshot)
 bulkhead("10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 pipeline(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+assert_type(bulkhead(10, max_queued=1, max_wait=timedelta(seconds=1)).config.max_wait, float | None)
+assert_type(rate_limit("100/s", "1000/min", max_wait=1.0), RateLimit)
+rate_limit("100/s", max_wiat=1.0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+assert_type(resilio.keyed(lambda: bulkhead(2), key="host")["example.org"], Bulkhead)
+assert_type(resilio.RetryBudget("shared", decay=timedelta(seconds=30)), resilio.RetryBudget)
+resilio.RetryBudget(ratoi=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+resilio.retry(on=OSError, attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+resilio.retrying(on=OSError, attempts="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+resilio.standard("payments", on="http", attempt=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 # ---- deadlines -------------------------------------------------------------------------------------------------------
