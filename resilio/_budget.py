@@ -42,7 +42,7 @@ _MOST = 1_000_000
 
 @record
 class RetryBudgetConfig(NamedFirstOptions):
-    """The options of a retry budget, checked; :class:`RetryBudget` says what each means."""
+    """The options of a retry budget, checked; :class:`RetryBudget` documents each."""
 
     ratio: float = option(number, default=0.1, low=0.0, high=1.0)
     cap: float = option(number, default=5.0, low=1.0, high=_MOST)

@@ -1,8 +1,8 @@
 """
-How the function that makes a policy follows from the record of its options.
+The functions that make policies, derived from the records of their options.
 
 A record declares each option once. A function of a record and a name becomes, by `makes`, the one that users call: it
-takes the record's options, shows them in its signature, and answers what does not exist with what may be meant. Type
+takes the record's options, shows them in its signature, and names the option that a misspelt one may mean. Type
 checkers follow it as well: the parameters are those of the record's constructor.
 """
 
@@ -92,7 +92,7 @@ def makes_or_guards(config: Callable[P, C]) -> Callable[[Makes[C, R]], OrGuards[
 
 
 def makes_of_several(
-    of: Callable[[str, object], tuple[T, ...]],  # noqa: ARG001 - says what a T is
+    of: Callable[[str, object], tuple[T, ...]],  # noqa: ARG001 - gives T its type
     config: Callable[P, C],
     *examples: str,
 ) -> Callable[[Makes[C, R]], OfSeveral[T, P, R]]:
@@ -171,7 +171,7 @@ class Reading:
             self._place(args, options)
         for one in self._required:
             if one not in options:
-                options[one] = None  # of which the check says what it must be
+                options[one] = None  # refused by the check, whose message names the right values
         name = options.pop("name", None) if self._named else None
         return self._config(**options), name
 

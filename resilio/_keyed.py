@@ -64,7 +64,7 @@ def _key(name: str, value: Any) -> Any:
 @record
 class KeyedConfig(NamedOptions, Generic[P]):
     """
-    The options of a keyed policy, checked; :func:`keyed` says what each means.
+    The options of a keyed policy, checked; :func:`keyed` documents each.
 
     Attributes:
         overrides: Options of the policies of the keys that were changed since.

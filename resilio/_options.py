@@ -1,5 +1,5 @@
 """
-How the options of a policy are declared, each once: a record whose fields carry name, type, default and check.
+Declarations of options, each once: a record whose fields carry name, type, default, check and unit.
 
 The function that makes the policy takes the same options, by `resilio._factory`.
 """
@@ -108,11 +108,11 @@ def option(
 
         default: The default, in the form that users would write.
 
-        kw_only: Whether it is taken by keyword only; None: as the record says.
+        kw_only: Whether it is taken by keyword only; None: as in the record.
 
         eq: As `attrs.field` takes it: a function of the value by whose result records are compared.
 
-        unit: What it is counted in, for the docs; None: as the check says.
+        unit: What it is counted in, for the docs; None: the unit of the check.
 
         limits: Passed on to the check.
     """
@@ -131,14 +131,14 @@ _UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
 
 
 def several(check: Callable[..., Any], *, init: Literal[False] = False, default: Any = attrs.NOTHING) -> Any:  # noqa: ARG001
-    """Declare an option that is given by position, any number of them: `init` tells type checkers so."""
+    """Declare an option that is given by position, any number of them; type checkers learn that from `init`."""
     declared = option(check, default=default)
     declared.metadata["several"] = True
     return declared
 
 
 def kept(*, init: Literal[False] = False, factory: Callable[[], Any], eq: bool = True) -> Any:  # noqa: ARG001
-    """Declare what a record keeps beside its options, and users do not give: `init` tells type checkers so."""
+    """Declare what a record keeps beside its options, and users do not give; type checkers learn that from `init`."""
     return attrs.field(factory=factory, eq=eq, metadata={"kept": True})
 
 
@@ -155,7 +155,7 @@ def _own_first(cls: type[Any], fields: list[Any]) -> list[Any]:  # noqa: ARG001
 
 @record
 class NamedOptions:
-    """Options of a policy that may have a name, which is no part of the record: two with one name are told apart."""
+    """Options of a policy that may have a name; the name identifies a policy, so it is no part of the record."""
 
     if TYPE_CHECKING:
         name: str | None = option(_config.policy_name, default=None)

@@ -87,7 +87,7 @@ Rates = Converted[str | Rate | Sequence[str | Rate], tuple[str | Rate, ...]]
 @record
 class StandardConfig(EnforcedOptions):
     """
-    The options of a standard stack, checked as far as its parts do not; :func:`standard` says what each means.
+    The options of a standard stack, checked as far as its parts do not; :func:`standard` documents each.
 
     Attributes:
         policies: What it is made of; the options tell two stacks apart.

@@ -121,7 +121,7 @@ Reasons = Converted[tuple[str, ...] | None, tuple[str, ...]]
 
 @record
 class CustomGateConfig(GateOptions):
-    """The options of a gate of one's own, checked; :func:`custom_gate` says what each means."""
+    """The options of a gate of one's own, checked; :func:`custom_gate` documents each."""
 
     gate: GateProtocol = option(_target, kw_only=False)
     kind: Kind = option(_kind, default=None)

@@ -100,7 +100,7 @@ def _window(name: str, value: object) -> Window:
 @record
 class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
     """
-    The options of a circuit breaker, checked; :func:`circuit_breaker` says what each means.
+    The options of a circuit breaker, checked; :func:`circuit_breaker` documents each.
 
     Defaults give way to what the user sets beside them: `min_calls` to a shorter window, `max_open_for` to a longer
     `open_for`, `failure_rate` to the probabilistic mode, `probes` to a rule that is given. Any other value that

@@ -40,7 +40,7 @@ MOST = 1_000_000
 @record
 class AdaptiveLimitConfig(GateOptions):
     """
-    The options of an adaptive limit, checked; :func:`adaptive_limit` says what each means.
+    The options of an adaptive limit, checked; :func:`adaptive_limit` documents each.
 
     A `start` out of bounds is the nearer bound: bounds are moved in operation, and the start is long past then.
     """

@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 @record
 class BulkheadConfig(GateOptions):
-    """The options of a bulkhead, checked; :func:`bulkhead` says what each means."""
+    """The options of a bulkhead, checked; :func:`bulkhead` documents each."""
 
     max_concurrent: int = option(positive_int, kw_only=False)
     max_queued: int = option(positive_int, default=0, zero_ok=True)

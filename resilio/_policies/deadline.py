@@ -37,7 +37,7 @@ F = TypeVar("F")
 
 @record
 class DeadlineConfig:
-    """The options of a deadline, checked; :func:`deadline` says what each means."""
+    """The options of a deadline, checked; :func:`deadline` documents each."""
 
     seconds: Seconds = option(checked_seconds, zero_ok=True, kw_only=False)
     tasks: bool = option(flag, default=True)

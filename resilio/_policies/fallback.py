@@ -67,7 +67,7 @@ def _handler(name: str, value: object) -> Any:
 
 @record
 class FallbackConfig(NamedOptions):
-    """The options of a fallback, checked; :func:`fallback` says what each means."""
+    """The options of a fallback, checked; :func:`fallback` documents each."""
 
     targets: tuple[Callable[..., Any], ...] = several(_targets, default=())
     on: Failures = option(rule)

@@ -102,7 +102,7 @@ def _discard(name: str, value: object) -> Any:
 
 @record
 class HedgeConfig(NamedOptions):
-    """The options of a hedge, checked; :func:`hedge` says what each means."""
+    """The options of a hedge, checked; :func:`hedge` documents each."""
 
     replay_safe: bool | Callable[..., object] = option(_replay_safe)
     on: Failures = option(rule, default=Exception)

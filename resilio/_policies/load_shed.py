@@ -26,7 +26,7 @@ __all__ = ["LoadShed", "LoadShedConfig", "load_shed"]
 
 @record
 class LoadShedConfig(GateOptions):
-    """The options of a load shedder, checked; :func:`load_shed` says what each means."""
+    """The options of a load shedder, checked; :func:`load_shed` documents each."""
 
     max_concurrent: int | None = option(positive_int, default=None, none_ok=True)
     target: SecondsOrNone = option(seconds, default=None, none_ok=True)

@@ -48,7 +48,7 @@ def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
 
 @record
 class RateLimitConfig(GateOptions):
-    """The options of a rate limit, checked; :func:`rate_limit` says what each means."""
+    """The options of a rate limit, checked; :func:`rate_limit` documents each."""
 
     rates: tuple[str | Rate, ...] = several(_rates)
     burst: float | None = option(tokens, default=None, positive=True, none_ok=True)

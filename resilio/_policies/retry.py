@@ -59,7 +59,7 @@ def budget_option(name: str, value: object) -> Any:
 
 @record
 class RetryConfig(NamedOptions):
-    """The options of a retry, checked; :func:`retry` says what each means."""
+    """The options of a retry, checked; :func:`retry` documents each."""
 
     on: Failures = option(rule)
     ignore: Unjudged = option(exceptions, default=())

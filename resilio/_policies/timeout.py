@@ -43,7 +43,7 @@ def _total(name: str, value: object) -> float | Quantile | None:
 
 @record
 class TimeoutConfig(NamedOptions):
-    """The options of a timeout, checked; :func:`timeout` says what each means."""
+    """The options of a timeout, checked; :func:`timeout` documents each."""
 
     total: Total = option(_total, default=None, kw_only=False, unit="seconds")
     first: SecondsOrNone = option(seconds, default=None, none_ok=True)
