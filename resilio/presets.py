@@ -47,7 +47,7 @@ _IN_A_STREAM = {
 Part = Literal["drops", "elsewhere", "failing", "momentary", "unsent"]
 """What a policy wants to know of a preset."""
 Says = Callable[[Any], object]
-Rule = Says | tuple[type[BaseException], ...]
+Matcher = Says | tuple[type[BaseException], ...]
 
 
 def status_of(subject: Any) -> int | None:
@@ -212,22 +212,22 @@ class Preset:
         max_wait: Seconds that a call may wait for its turn where there are `rates`.
     """
 
-    failing: Rule
-    momentary: Rule
-    unsent: Rule
+    failing: Matcher
+    momentary: Matcher
+    unsent: Matcher
     failing_result: Says | None = None
     momentary_result: Says | None = None
     unsent_result: Says | None = None
-    drops: Rule | None = None
+    drops: Matcher | None = None
     drops_result: Says | None = None
-    elsewhere: Rule | None = None
+    elsewhere: Matcher | None = None
     timeout: float = 10.0
     first: float | None = None
     idle: float | None = None
     deadline: float = 30.0
     max_wait: float = 1.0
 
-    def part(self, name: Part) -> tuple[Rule, Says | None]:
+    def part(self, name: Part) -> tuple[Matcher, Says | None]:
         """
         Return what it says to policies that want to know this: of exceptions, and of results or None.
 
@@ -245,7 +245,7 @@ class Preset:
         return f"<Preset of {self.failing}>" if known is None else repr(known)
 
 
-def _or_refused(rule: Rule) -> Says:
+def _or_refused(rule: Matcher) -> Says:
     """Return what matches as the rule does, and refusals of policies besides."""
 
     def matches(error: Any) -> object:
