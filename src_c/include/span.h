@@ -1,8 +1,8 @@
 /* Calls in the order in which they began, though they end in another: failures return at once, successes take their time.
  *
- * Calls are numbered as they begin. A span reaches from one call to the latest-begun one that has ended since, so those in
- * it that have not ended are its length less those that have: three counters, and no call is kept. Numbers wrap; what is
- * compared is less than 2^31 calls apart.
+ * Calls are numbered as they begin. A span reaches from one call, or an earlier-begun failure, to the latest-begun one that
+ * has ended since, so those in it that have not ended are its length less those that have: three counters, and no call is
+ * kept. Numbers wrap; what is compared is less than 2^31 calls apart.
  *
  * No Python.h; the owner locks.
  */
@@ -25,11 +25,14 @@ static inline void rs_span_begin(rs_span *span, uint32_t number, int64_t now_ns)
     *span = (rs_span){.since_ns = now_ns, .first = number, .last = number, .on = 1};
 }
 
-/* A call has ended, in whatever way; one that began before the first is none of them. */
+/* A call has ended, in whatever way. Of those that began before the first, one that failed is the first from now on: calls
+ * that begin together fail in any order. */
 static inline void rs_span_add(rs_span *span, uint32_t number, int failed)
 {
-    if (!span->on || rs_span_before(number, span->first))
+    if (!span->on || (!failed && rs_span_before(number, span->first)))
         return;
+    if (rs_span_before(number, span->first))
+        span->first = number;
     if (rs_span_before(span->last, number))
         span->last = number;
     span->ended++;
