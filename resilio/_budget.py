@@ -7,11 +7,12 @@ rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts 
 
 It is paid by successes, not by requests, so a total outage gets what was saved and lent. A retry costs what the failed
 attempt has cost the dependency: a timeout a token, what was refused at once a twentieth, since trying again
-adds next to no work. What a call has taken comes back when it succeeds, while at most three in ten attempts fail. So
-failures by chance, and a replica that is down, are tried again as often as `attempts` says, and an overload is not, if
-its failures are slow, or its successes are slower than they were. With half of the attempts failing slowly the load is
-at most 1 / (1 - ratio / 2). What it cannot tell from a replica that is down is a server that refuses at once and that
-this client has never seen well: there each call that fails is tried `attempts` times.
+adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, what a call has
+taken comes back threefold when it succeeds, and each success leaves one retry. So failures by chance, and a replica
+that is down, are tried again as often as `attempts` says. An overload is not, if its successes are slower than they
+were, or a half fails slowly: there the load is at most 1 / (1 - ratio / 2). What it cannot tell from a replica that is
+down is a server that refuses at once and that this client has never seen well: there each call that fails is tried
+`attempts` times, and less often if the server names a time to come back.
 
 Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
 clients. `initial` does not: a client that calls once an hour has the retries of a new one. Calls under way lend what
@@ -87,8 +88,8 @@ class RetryBudget(native.RetryBudget):
     Tokens for retries and hedges: each success pays in `ratio`, a hedge takes 1, a retry what the failed attempt cost.
 
     That is the share of a success's time that it took, at least a twentieth, and 1 where next to nothing succeeds. A
-    retry that the dependency asked for by Retry-After takes a quarter at most. What a call has taken comes back when it
-    succeeds, while at most three in ten attempts fail. Calls under way lend, `ratio` each.
+    retry that the dependency asked for by Retry-After takes a quarter at most. What a call has taken comes back
+    threefold when it succeeds, while fewer than 44 in 100 attempts fail. Calls under way lend, `ratio` each.
 
     One budget may serve any number of policies, threads and event loops. The same name and options give the same
     budget; one without a name is its own. In the child of a fork it holds at most `initial`.

@@ -5,9 +5,9 @@ The experiment of Marc Brooker, "Fixing retries with token buckets and circuit b
 fail independently of each other. What is offered is the same for few clients of many calls and many clients of few: a
 budget that every client brings along must not add up. The clients are the real library, on virtual time.
 
-In the long run the budget grants a retry for every ten calls that end well, so with a share of f of failures, and as
-long as it is the budget that limits, the load is at most 1 / (1 - 0.1 (1 - f)); four attempts alone give a load of
-1 + f + f^2 + f^3. Whatever the load, a share of 1 - f of it ends well. `initial` and the reserve come on top.
+While fewer than 44 in 100 attempts fail, four attempts alone give a load of 1 + f + f^2 + f^3, with a share of f of
+failures. From there on the budget grants a retry for every ten calls that end well, in the long run, so the load is at
+most 1 / (1 - 0.1 (1 - f)). Whatever the load, a share of 1 - f of it ends well. `initial` and the reserve come on top.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LATENCY = 0.01  # of an attempt, in seconds
 START, CALLS = 100, 500  # of a client: the first ones, in which it has what it starts with; all
 ATTEMPTS = 4
 RATIO = 0.1
+WELL = 0.44  # below this share of failures a retry that succeeds pays for others
 
 Attempt = Callable[[int], Awaitable[None]]
 Stack = Callable[[Attempt], Attempt]
@@ -61,7 +62,7 @@ class Share:
 def analytic(failing: float) -> tuple[float, float]:
     """Return the share that ends well and the load in the long run."""
     unlimited = sum(failing**attempt for attempt in range(ATTEMPTS))
-    load = min(unlimited, 1 / (1 - RATIO * (1 - failing)))
+    load = unlimited if failing < WELL else min(unlimited, 1 / (1 - RATIO * (1 - failing)))
     return load * (1 - failing), load
 
 

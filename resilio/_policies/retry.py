@@ -131,11 +131,17 @@ class Retry(Policy[RetryConfig]):
         paying = self.budget
         if paying is None:
             return "retries are free: what they add to an overload has no bound but `attempts`"
-        latest, usual = self._gate.pace
+        latest, usual, slow = self._gate.pace
         if not latest:
             return "a retry costs a token until it is known what a success takes"
-        failing = paying.snapshot().failing
-        return f"{_price(failing, latest, usual)}; {_refund(failing)}; {failing:.0%} of the latest attempts fail"
+        least, comes_back = paying._terms(quick=not slow)
+        price = f"the share of a success's {latest:.3g} s that the failed attempt took, at least {least:.2g}"
+        if slow:
+            price = f"a token: successes are slow, {latest:.3g} s instead of {usual:.3g} s"
+        elif least >= 1:
+            price = "a token: next to nothing succeeds"
+        refund = f"it comes back {comes_back} times if the call succeeds" if comes_back else "none comes back"
+        return f"a retry costs {price}; {refund}; {paying.snapshot().failing:.0%} of the latest attempts fail"
 
     def reset(self) -> None:
         """Fill the policy's own budget and forget what attempts take; a budget that is shared, by name too, stays."""
@@ -168,22 +174,6 @@ class Retry(Policy[RetryConfig]):
 def _judges(config: RetryConfig, part: Part) -> tuple[Judge | None, Judge | None]:
     on, failed_if = resolved(config, part)
     return judge_error(on, config.ignore, every=True), judge_value(failed_if)
-
-
-def _price(failing: float, latest: float, usual: float) -> str:
-    """Say what a retry costs now, and why: the law is budget.h's and pace.h's."""
-    if latest > 1.5 * usual:
-        return f"a retry costs a token: successes are slow, {latest:.3g} s instead of {usual:.3g} s"
-    if failing >= 0.9:
-        return "a retry costs a token: next to nothing succeeds"
-    dearer = ", more since most fail" if failing > 0.7 else ""
-    return f"a retry costs the share of a success's {latest:.3g} s that the failed attempt took{dearer}"
-
-
-def _refund(failing: float) -> str:
-    if failing >= 0.4:
-        return "none comes back"
-    return "it comes back if the call succeeds" if failing <= 0.3 else "some comes back if the call succeeds"
 
 
 class Retrying:

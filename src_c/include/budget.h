@@ -6,19 +6,21 @@
  *
  * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
  * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
- * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do. Those that were
- * under way in the last second lend too, while fewer than four in ten of the latest attempts fail: of a batch whose failures
- * return last few are left then.
+ * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do. While the
+ * dependency is well, those that were under way in the last second lend too: of a batch whose failures return last few are
+ * left then.
  *
  * The price of a retry is what the failed attempt has cost the dependency: the share of a success's time that it took, at
  * least 1/20. What is refused at once has cost next to nothing, and its retry adds no work to that of a call; what has
  * timed out has cost all. That holds while something is served: where more than seven in ten of the latest attempts fail the
- * price rises, to 1 at nine in ten. A retry that the dependency asked for (Retry-After) takes a quarter at most, and less
- * where it asks for more than a second: the dependency decides when it comes.
+ * price rises, to 1 at nine in ten. A retry that the dependency asked for (Retry-After) takes a quarter, however quick the
+ * refusal was: one that names a time is no accident. Where it asks for more than a second, it takes less in proportion.
  *
- * Refunds: what the retries of a call have taken comes back when the call succeeds, while at most three in ten of the latest
- * attempts fail, and less and less up to four in ten. So what fails by chance is tried again as often as it may be. Slow
- * failures of a half, which are those of an overload, get nothing back.
+ * A dependency is well while fewer than 44 in 100 of some 512 attempts fail, and the caller sees its successes take no longer
+ * than they used to: then failures are taken for chance, and a retry is as good as a first attempt. What the retries of a
+ * call have taken comes back threefold when it succeeds, since it pays for others that do not; and the reserve has no gap:
+ * each success leaves one retry. Retries count among the attempts, so those that cannot succeed end that soon. Where a half
+ * fails slowly, as in an overload, nothing comes back.
  *
  * The latest attempts are some 32, or as many as there are calls under way, up to 1024: those of a batch that fail come back
  * first, or last.
@@ -42,15 +44,17 @@
 #include <stdint.h>
 
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
-#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* the most for one that the dependency asked for */
+#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* one that the dependency asked for, within a second */
 #define RS_BUDGET_LEAST INT64_C(50000000)           /* the least for any other */
 #define RS_BUDGET_SERVES INT64_C(700000000)         /* up to this share that fails, cheap failures have cheap retries; */
 #define RS_BUDGET_IS_DOWN INT64_C(900000000)        /* from this one on, none has */
-#define RS_BUDGET_IS_WELL INT64_C(300000000)        /* up to this share that fails, a success has all refunded; */
-#define RS_BUDGET_IS_UNWELL INT64_C(400000000)      /* from this one on, nothing */
-#define RS_BUDGET_FIRST 3                           /* bits of the attempts that a new one remembers, */
-#define RS_BUDGET_REMEMBERED 32                     /* how many it remembers later, if fewer calls are under way, */
-#define RS_BUDGET_MOST 10                           /* and bits of the most */
+#define RS_BUDGET_IS_WELL INT64_C(440000000)        /* below this share that fails, failures are chance's */
+#define RS_BUDGET_COMES_BACK 3                      /* times what was taken */
+#define RS_BUDGET_FIRST 3                           /* bits of the attempts that `failing` is of in a new one, */
+#define RS_BUDGET_LATEST 5                          /* of those later, if fewer calls are under way, */
+#define RS_BUDGET_MOST 10                           /* and of the most */
+#define RS_BUDGET_FIRST_STEADY 7                    /* the same of `steady` */
+#define RS_BUDGET_STEADY 9
 #define RS_BUDGET_LENDS_NS INT64_C(1000000000)      /* how long a call that was under way goes on to lend */
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
@@ -66,11 +70,12 @@ typedef struct rs_budget {
     int64_t reserve_gap_ns;                 /* between a withdrawal and a use of the reserve */
     int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
     int64_t failing;                        /* share of the latest attempts that failed, of some 2^memory; at first a half */
+    int64_t steady;                         /* the same of more, some 2^steady_memory */
     int64_t success_ns;                     /* the last deposit */
     int64_t lenders, lent_ns;               /* the most calls that were under way at a withdrawal, and when, in the last second */
     uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
     uint64_t failures, repaid;              /* attempts that failed; calls to which something came back */
-    uint8_t memory;
+    uint8_t memory, steady_memory;
     uint8_t armed;                          /* a success since the reserve was last used */
 } rs_budget;
 
@@ -117,39 +122,48 @@ static inline void rs_budget_add(rs_budget *b, int64_t amount)
     b->balance = balance < b->cap ? balance : b->cap;
 }
 
+/* Bits of the attempts to remember of so many that were *seen*, while so many calls are under way. */
+static inline uint8_t rs_budget_memory(uint64_t seen, uint64_t underway, uint8_t first, uint8_t later)
+{
+    uint8_t bits = first;
+    while (bits < RS_BUDGET_MOST && seen >> bits && (bits < later || underway >> bits))
+        bits++;
+    return bits;
+}
+
 /* An attempt has failed, while so many calls were under way. */
 static inline void rs_budget_failed(rs_budget *b, int64_t underway)
 {
     uint64_t seen = b->deposits + b->failures++;
-    uint64_t most = underway > RS_BUDGET_REMEMBERED ? (uint64_t)underway : RS_BUDGET_REMEMBERED;
-    uint8_t memory = RS_BUDGET_FIRST;
-    while (memory < RS_BUDGET_MOST && seen >> memory && most >> memory)
-        memory++;
-    b->memory = memory;
-    b->failing += (RS_BUDGET_ONE - b->failing) >> memory;
+    b->memory = rs_budget_memory(seen, (uint64_t)underway, RS_BUDGET_FIRST, RS_BUDGET_LATEST);
+    b->steady_memory = rs_budget_memory(seen, (uint64_t)underway, RS_BUDGET_FIRST_STEADY, RS_BUDGET_STEADY);
+    b->failing += (RS_BUDGET_ONE - b->failing) >> b->memory;
+    b->steady += (RS_BUDGET_ONE - b->steady) >> b->steady_memory;
 }
+
+/* Are failures those of chance, as far as their share says? */
+static inline int rs_budget_is_well(const rs_budget *b) { return b->steady < RS_BUDGET_IS_WELL; }
 
 /* What a retry costs after an attempt that has cost *share* of what a success costs, 0 to 1; *asked_ns*: what the dependency
  * has asked for, 0: nothing. */
 static inline int64_t rs_budget_price(const rs_budget *b, int64_t share, int64_t asked_ns)
 {
+    if (asked_ns > INT64_C(1000000000))     /* of a call that comes back in a minute a server sees little in a second */
+        return (int64_t)((double)RS_BUDGET_ASKED_FOR * 1e9 / (double)asked_ns);
+    if (asked_ns > 0)
+        return RS_BUDGET_ASKED_FOR;
     int64_t serves = rs_budget_part(b->failing, RS_BUDGET_IS_DOWN, RS_BUDGET_SERVES);
     int64_t price = RS_BUDGET_ONE - rs_budget_times(RS_BUDGET_ONE - share, serves);
-    price = price > RS_BUDGET_LEAST ? price : RS_BUDGET_LEAST;
-    if (asked_ns <= 0)
-        return price;
-    int64_t asked = RS_BUDGET_ASKED_FOR;
-    if (asked_ns > INT64_C(1000000000))     /* of a call that comes back in a minute a server sees little in a second */
-        asked = (int64_t)((double)asked * 1e9 / (double)asked_ns);
-    return asked < price ? asked : price;
+    return price > RS_BUDGET_LEAST ? price : RS_BUDGET_LEAST;
 }
 
-/* A call has succeeded after retries that took *taken* together. */
+/* A call has succeeded, as quickly as usual, after retries that took *taken* together. */
 static inline void rs_budget_repay(rs_budget *b, int64_t taken)
 {
-    int64_t comes_back = rs_budget_times(taken, rs_budget_part(b->failing, RS_BUDGET_IS_UNWELL, RS_BUDGET_IS_WELL));
-    rs_budget_add(b, comes_back);
-    b->repaid += comes_back > 0;
+    if (taken <= 0 || !rs_budget_is_well(b))
+        return;
+    rs_budget_add(b, RS_BUDGET_COMES_BACK * taken);
+    b->repaid++;
 }
 
 /* A success: at most one for each logical call. */
@@ -158,38 +172,41 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     rs_budget_age(b, now_ns);
     rs_budget_add(b, b->ratio);
     b->failing -= b->failing >> b->memory;
+    b->steady -= b->steady >> b->steady_memory;
     b->success_ns = now_ns;
     b->armed = 1;
     b->deposits++;
 }
 
-/* 1 and takes the reserve if a success has armed it and the last withdrawal is a gap ago, 0 if not. After the clock
- * stepped back the gap begins anew: from then, and not from a time that may be years off. */
-static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns)
+/* 1 and takes the reserve if a success has armed it and the last withdrawal is a gap ago, which does not matter if all is
+ * *well*; 0 if not. After the clock stepped back the gap begins anew: from then, and not from a time that may be years off. */
+static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
 {
     if (!b->armed || b->reserve_gap_ns == RS_BUDGET_NEVER)
         return 0;
     if (now_ns < b->reserve_ns)
         b->reserve_ns = now_ns;
-    if (now_ns - b->reserve_ns < b->reserve_gap_ns)
+    if (!well && now_ns - b->reserve_ns < b->reserve_gap_ns)
         return 0;
     b->armed = 0;
     b->reserved++;
     return 1;
 }
 
-/* 1: the caller may make what costs *price*; 0: it may not. *lenders*: calls under way. */
-static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders)
+/* 1: the caller may make what costs *price*; 0: it may not. *lenders*: calls under way; *quick*: its successes are as quick
+ * as usual. */
+static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders, int quick)
 {
+    int well = quick && rs_budget_is_well(b);
     rs_budget_age(b, now_ns);
     if (lenders >= b->lenders || now_ns < b->lent_ns || now_ns - b->lent_ns > RS_BUDGET_LENDS_NS) {
         b->lenders = lenders;
         b->lent_ns = now_ns;
     }
-    int64_t lend = b->failing < RS_BUDGET_IS_UNWELL ? b->lenders : lenders;
+    int64_t lend = well ? b->lenders : lenders;
     if (b->balance >= price || b->balance - price >= -b->ratio * lend)
         b->balance -= price;
-    else if (!rs_budget_take_reserve(b, now_ns)) {
+    else if (!rs_budget_take_reserve(b, now_ns, well)) {
         b->refused++;
         return 0;
     }
@@ -201,7 +218,7 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
 /* 1: the caller may retry, or hedge; 0: it may not. */
 static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
 {
-    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0);
+    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0);
 }
 
 /* What was taken for *price* was not used: put it back, whichever it came from. One too many changes nothing. */
@@ -229,8 +246,9 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->aged_ns = now_ns;
     b->reserve_ns = RS_BUDGET_LONG_AGO;
     b->lenders = 0;
-    b->failing = RS_BUDGET_ONE / 2;
+    b->failing = b->steady = RS_BUDGET_ONE / 2;
     b->memory = RS_BUDGET_FIRST;
+    b->steady_memory = RS_BUDGET_FIRST_STEADY;
     b->success_ns = RS_BUDGET_LONG_AGO;
     b->armed = 0;
 }

@@ -19,8 +19,9 @@ class BudgetOracle:
     """
     Savings, above `initial` decayed in ticks of 1/1024 of the time constant, and a floor that a success arms.
 
-    Calls under way lend. A retry costs what the failed attempt did, and what a call took comes back if it succeeds; how
-    much of both depends on the share of the latest attempts that failed.
+    Calls under way lend. A retry costs what the failed attempt did, more where most of the latest attempts failed.
+    While fewer than 44 in 100 of 512 attempts fail, what a call took comes back threefold if it succeeds, the reserve
+    has no gap, and calls that were under way in the last second lend too.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class BudgetOracle:
         self.reserve_ns: int | None = None
         self.armed = False
         self.failing, self.memory = Fraction(1, 2), 3
+        self.steady, self.steady_memory = Fraction(1, 2), 7
         self.lenders, self.lent_ns = 0, 0
 
     def advance(self, ns: int) -> None:
@@ -63,38 +65,52 @@ class BudgetOracle:
         """A success."""
         self.balance = min(self.cap, self.balance + self.ratio)
         self.failing -= self.failing / 2**self.memory
+        self.steady -= self.steady / 2**self.steady_memory
         self.armed = True
         self.deposits += 1
 
     def attempt_failed(self, underway: int) -> None:
         """An attempt has failed: the share is of 8 attempts at first, later of 32, or of as many as are under way."""
-        seen, most = self.deposits + self.failures, max(32, underway)
+        seen = self.deposits + self.failures
         self.failures += 1
-        self.memory = next(bits for bits in range(3, 11) if bits == 10 or 2**bits > min(seen, most))
+        self.memory = self.remembered(min(seen, max(16, underway)), 3)
+        self.steady_memory = self.remembered(min(seen, max(256, underway)), 7)
         self.failing += (1 - self.failing) / 2**self.memory
+        self.steady += (1 - self.steady) / 2**self.steady_memory
+
+    @staticmethod
+    def remembered(attempts: int, first: int) -> int:
+        """Bits of the smallest power of two above so many attempts, from the first on to 10."""
+        return next(bits for bits in range(first, 11) if bits == 10 or 2**bits > attempts)
+
+    def is_well(self) -> bool:
+        """Whether failures are those of chance."""
+        return self.steady < Fraction(44, 100)
 
     def price(self, share: Fraction, asked: Fraction) -> Fraction:
         """What a retry costs after an attempt that cost such a share of a success; `asked`: seconds of Retry-After."""
+        if asked:
+            return Fraction(1, 4) / max(1, asked)
         serves = part(self.failing, Fraction(9, 10), Fraction(7, 10))
-        price = max(Fraction(1, 20), 1 - serves * (1 - share))
-        return min(price, Fraction(1, 4) / max(1, asked)) if asked else price
+        return max(Fraction(1, 20), 1 - serves * (1 - share))
 
     def repay(self, taken: Fraction) -> None:
         """A call has succeeded whose retries took so much."""
-        self.balance = min(self.cap, self.balance + taken * part(self.failing, Fraction(4, 10), Fraction(3, 10)))
+        self.balance = min(self.cap, self.balance + 3 * taken * self.is_well())
 
     def withdraw(self) -> bool:
         """Ask for one retry."""
-        return self.take(Fraction(1), 0)
+        return self.take(Fraction(1), 0, quick=False)
 
-    def take(self, price: Fraction, lenders: int) -> bool:
-        """Ask for what costs so much; the most of the calls under way in the last second lend, if few fail."""
+    def take(self, price: Fraction, lenders: int, *, quick: bool = True) -> bool:
+        """Ask for what costs so much; if all is well, the most of the calls under way in the last second lend."""
+        well = quick and self.is_well()
         if lenders >= self.lenders or self.now_ns - self.lent_ns > 10**9:
             self.lenders, self.lent_ns = lenders, self.now_ns
-        lenders = self.lenders if self.failing < Fraction(4, 10) else lenders
+        lenders = self.lenders if well else lenders
         if self.balance >= price or self.balance - price >= -self.ratio * lenders:
             self.balance -= price
-        elif self._reserve_is_ready():
+        elif self.gap_ns is not None and self.armed and (well or self.gap_is_over()):
             self.armed = False
             self.reserved += 1
         else:
@@ -103,9 +119,6 @@ class BudgetOracle:
         self.reserve_ns = self.now_ns
         self.withdrawals += 1
         return True
-
-    def _reserve_is_ready(self) -> bool:
-        return self.gap_ns is not None and self.armed and self.gap_is_over()
 
     def gap_is_over(self) -> bool:
         """Whether the last withdrawal no longer keeps the reserve back; there may be none."""

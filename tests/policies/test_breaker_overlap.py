@@ -64,7 +64,7 @@ def test_a_batch_of_which_a_part_fails_at_once_is_served(vt, size, failing, afte
 
 @pytest.mark.parametrize("seed", [5, 17, 2027])
 def test_failures_of_a_batch_end_in_any_order(vt, seed):
-    """The first to fail had begun last: those before it were taken for ten in a row, and .74 of the calls were answered."""
+    """Those that had begun before the first to fail were taken for ten in a row: .74 of the calls were answered."""
     possible, answered = serve(vt, circuit_breaker(), [200] * 15, failing=0.18, after=0.001, within=0.0005, seed=seed)
     assert answered == possible
 

@@ -14,6 +14,7 @@ cdef extern from "rs_lock.h":
 cdef extern from "budget.h":
     const int64_t RS_BUDGET_NEVER
     const int64_t RS_BUDGET_ONE
+    const int RS_BUDGET_COMES_BACK
     ctypedef struct rs_budget:
         int64_t balance, ratio, cap, initial
         int64_t tick_ns, aged_ns
@@ -23,8 +24,9 @@ cdef extern from "budget.h":
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
-    int rs_budget_take(rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders) noexcept nogil
+    int rs_budget_take(rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders, int quick) noexcept nogil
     void rs_budget_failed(rs_budget *budget, int64_t underway) noexcept nogil
+    int rs_budget_is_well(const rs_budget *budget) noexcept nogil
     int64_t rs_budget_price(const rs_budget *budget, int64_t share, int64_t asked_ns) noexcept nogil
     void rs_budget_repay(rs_budget *budget, int64_t taken) noexcept nogil
     void rs_budget_put_back(rs_budget *budget, int64_t price) noexcept nogil

@@ -119,7 +119,7 @@ cdef class RetryBudget:
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         cdef int64_t price = rs_budget_price(&self.budget, <int64_t>(share * RS_BUDGET_ONE), asked_ns)
-        cdef bint taken = rs_budget_take(&self.budget, now_ns, price, underway)
+        cdef bint taken = rs_budget_take(&self.budget, now_ns, price, underway, True)
         rs_lock_release(&self.lock)
         return price / 1e9 if taken else None
 
@@ -128,6 +128,19 @@ cdef class RetryBudget:
         rs_lock_acquire(&self.lock)
         rs_budget_repay(&self.budget, <int64_t>(taken * RS_BUDGET_ONE + 0.5))
         rs_lock_release(&self.lock)
+
+    def _terms(self, bint quick):
+        """
+        Return the least that a retry costs now, and how many times that comes back when its call succeeds.
+
+        Args:
+            quick: Whether successes take as long as usual.
+        """
+        rs_lock_acquire(&self.lock)
+        cdef int64_t least = rs_budget_price(&self.budget, 0 if quick else RS_BUDGET_ONE, 0)
+        cdef bint well = quick and rs_budget_is_well(&self.budget)
+        rs_lock_release(&self.lock)
+        return least / 1e9, RS_BUDGET_COMES_BACK if well else 0
 
     def reset(self):
         """Begin again with the initial balance; the counters stay."""

@@ -54,7 +54,7 @@ cdef extern from "Python.h":
 cdef extern from "pace.h":
     ctypedef struct rs_pace:
         int64_t latest, usual
-    void rs_pace_saw(rs_pace *pace, int64_t took_ns) noexcept nogil
+    void rs_pace_saw(rs_pace *pace, int64_t took_ns, int64_t underway) noexcept nogil
     int rs_pace_is_slow(const rs_pace *pace) noexcept nogil
     int64_t rs_pace_share(const rs_pace *pace, int64_t took_ns) noexcept nogil
 
@@ -178,12 +178,12 @@ cdef class RetryGate(Gate):
 
     @property
     def pace(self):
-        """What attempts take that succeed, in seconds: the latest, and as a rule; 0: not known."""
+        """What attempts take that succeed, in seconds: the latest, and as a rule, 0: not known; whether that is slow."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         cdef rs_pace copy = self.pace_
         rs_lock_release(&gate.lock)
-        return copy.latest / 1e9, copy.usual / 1e9
+        return copy.latest / 1e9, copy.usual / 1e9, bool(rs_pace_is_slow(&copy))
 
     @property
     def replayable(self):

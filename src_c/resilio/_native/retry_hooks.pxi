@@ -41,7 +41,7 @@ cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latenc
     """A success pays in, once for a call however many retries are around it."""
     cdef rs_budget_object *budget = (<rs_retry *>gate).budget
     if outcome == RS_SUCCESS and slot.extra == NULL and slot.retry.measures and slot.first_ns == 0:
-        rs_pace_saw(&(<rs_retry *>gate).pace, latency)
+        rs_pace_saw(&(<rs_retry *>gate).pace, latency, gate.counters.inflight)
     if outcome == RS_SUCCESS and not slot.retry.paid_outside and budget != NULL:
         budget_acquire(&budget.lock)
         rs_budget_deposit(&budget.budget, now)

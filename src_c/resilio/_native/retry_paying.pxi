@@ -82,15 +82,16 @@ cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, in
     """Take what the retry costs, to which calls under way here lend; whether there was so much."""
     cdef rs_gate *gate = <rs_gate *><PyObject *>self
     cdef int64_t lenders, share, price = 0
-    cdef bint taken
+    cdef bint quick, taken
     if budget is not None:
         rs_lock_acquire(&gate.lock)
         lenders = gate.counters.inflight
         share = rs_pace_share(&self.pace_, now - tries.attempt_ns)
+        quick = not rs_pace_is_slow(&self.pace_)
         rs_lock_release(&gate.lock)
         budget_acquire(&budget.lock)
         price = rs_budget_price(&budget.budget, share, asked)
-        taken = rs_budget_take(&budget.budget, now, price, lenders)
+        taken = rs_budget_take(&budget.budget, now, price, lenders, quick)
         budget_release(&budget.lock)
         if not taken:
             return False

@@ -138,7 +138,7 @@ cdef class Tries:
         """The last attempt has succeeded: what the retries took comes back, unless successes are slow now."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self.gate
         rs_lock_acquire(&gate.lock)
-        rs_pace_saw(&self.gate.pace_, max(<int64_t>0, now - self.attempt_ns))
+        rs_pace_saw(&self.gate.pace_, max(<int64_t>0, now - self.attempt_ns), gate.counters.inflight)
         cdef bint slow = rs_pace_is_slow(&self.gate.pace_)
         rs_lock_release(&gate.lock)
         if self.taken and not slow and self.paid_by is not None:
