@@ -63,7 +63,6 @@ def native(name, sources):
 EXTENSIONS = [
     native("core", files(f"{NATIVE}/core", "*.c")),
     native("adaptive", [f"{NATIVE}/adaptive.pyx"]),
-    native("body", [f"{NATIVE}/body.pyx"]),
     native("breaker", [f"{NATIVE}/breaker.pyx"]),
     native("budget", [f"{NATIVE}/budget.pyx"]),
     native("build_facts", [f"{NATIVE}/build_facts.pyx"]),

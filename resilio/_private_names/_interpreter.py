@@ -127,16 +127,6 @@ INTERPRETER = (
         state=in_core("function"),
     ),
     Private(
-        name="The slots of a type, written after it was made: Cython wraps them",
-        of="Cython",
-        words=("tp_iternext", "am_anext", "tp_finalize"),
-        where=("src_c/resilio/_native/body_http.pxi", "src_c/resilio/_native/body_raw.pxi"),
-        versions="Cython 3.3",
-        check="when the library is compiled: fields of the type that the C API documents",
-        otherwise="the methods that the slots stand for do the same, more slowly",
-        state=lambda: "in use",
-    ),
-    Private(
         name="How `contextlib.contextmanager` calls what it makes, `contextmanager.<locals>.helper`",
         of="CPython",
         words=("helper",),

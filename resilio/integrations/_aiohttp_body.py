@@ -10,7 +10,7 @@ from typing import Any
 
 from resilio.integrations._aiohttp_blame import out_of_time
 from resilio.integrations._aiohttp_lib import aiohttp
-from resilio.integrations._body import Lease
+from resilio.integrations._held_permits import Lease
 
 __all__ = ["Body"]
 

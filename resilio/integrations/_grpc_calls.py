@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from resilio.integrations._body import Lease
 from resilio.integrations._grpc_lib import Code, aio
+from resilio.integrations._held_permits import Lease
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -77,8 +77,7 @@ class StreamLease(Lease):
     def first(self) -> None:
         """The first message is here."""
         self.begun = True
-        for permit in list(self._permits):
-            permit.first_item()
+        self.first_item()
 
 
 class StreamCall:

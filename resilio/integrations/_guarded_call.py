@@ -7,7 +7,7 @@ the answer. Strategies judge an attempt by its headers, gates hold on to the end
 not.
 
 The function that is sent and the hook are the client's. `_request.py` has both where a request may have several
-answers; what holds the permits is in `_body.py`.
+answers; what holds the permits is in `_held_permits.py`.
 """
 
 from __future__ import annotations

@@ -1,34 +1,25 @@
-"""
-What httpx and httpx2 have in common, by which one implementation serves both: same names, no class in common.
-
-Bodies under guard are made here: streams of the client's own class that end the permits which they hold.
-"""
+"""What httpx and httpx2 have in common, by which one implementation serves both: same names, no class in common."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-from contextlib import suppress
 from functools import cache
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from resilio import _backends
 from resilio._config import refuse
-from resilio._native import body, clock
-from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.integrations._extras import missing
+from resilio.integrations._httpx_body import AsyncBody, Body, TimedAsyncBody, TimedBody
 from resilio.integrations._raised_in import frames_of, ways_of
 from resilio.integrations._refusals import Path, in_terms_of
-from resilio.integrations._socket_time import BodyTime, end_out_of_time, late_of, left_of, narrow_reads
+from resilio.integrations._socket_time import late_of, left_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from resilio._native.timing import TimeoutGate
 
-__all__ = ["CLIENTS", "Client", "client_for", "client_of", "in_time", "named_client", "send_in_time"]
+__all__ = ["CLIENTS", "Client", "client_for", "client_of", "named_client", "send_in_time"]
 
 CLIENTS = ("httpx", "httpx2")
 
@@ -65,7 +56,7 @@ class Client:
         """
         usual, timed, theirs = _BODIES[base]
         kind = timed if (idle is not None if is_timed is None else is_timed) else usual
-        said = {"_client": self, "_idle": idle, "label": label}
+        said = {"_translate": self.told, "_idle": idle, "label": label}
         return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
 
     def told(self, error: Exception) -> Exception:
@@ -202,159 +193,6 @@ def client_for(cls: Any, transport: Any, client: Any) -> Client:
     if wanted is not None and wanted is not found:
         refuse("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
     return found
-
-
-async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
-    """
-    Return what is awaited, unless a timeout's clock ends it before.
-
-    Args:
-        awaited: Not begun.
-
-        gate: Whose clock it is.
-
-        which: "first" or "idle".
-
-        limit: Seconds.
-
-    Raises:
-        CallTimeoutError: It took longer; a deadline that has passed as well is a DeadlineExceededError.
-    """
-    cut, begun_ns = _backends.cutoff(None), clock.now_ns()
-    cut.start(limit)
-    try:
-        result = await awaited
-    except BaseException as error:
-        if cut.close(error):
-            raise gate.timed_out(begun_ns + round(limit * 1e9), limit, which) from error
-        raise
-    cut.close(None)
-    return result
-
-
-class AsyncBody(body.AsyncBody):
-    """
-    The body of a response under guard: its permits end with it.
-
-    It is its own iterator, and looks like an async generator, because httpx2 closes those when they are left early.
-    """
-
-    __slots__ = ()
-    _client: ClassVar[Client]
-    _idle: ClassVar[TimeoutGate | None]
-
-    def limit(self, request: Any) -> None:
-        """Nothing to do before: each step is given its time."""
-
-    async def athrow(self, *error: Any) -> bytes:
-        """Close the body, and raise, as of an async generator."""
-        await self.aclose()
-        raise error[0]
-
-    async def _close(self, inner: Any) -> None:
-        iterator, self._iterator = self._iterator, None
-        try:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                with suppress(RuntimeError):  # another task is reading: it is told by the connection's end
-                    await close()
-        finally:
-            await inner.aclose()
-
-
-class TimedAsyncBody(AsyncBody):
-    """One whose parts have to come in time."""
-
-    __slots__ = ()
-
-    async def __anext__(self) -> bytes:
-        gate, iterator = self._idle, self._iterator
-        limit = None if gate is None else gate.idle
-        if gate is None or limit is None or iterator is None:
-            return await super().__anext__()
-        try:
-            part: bytes = await in_time(iterator.__anext__(), gate, "idle", limit)
-        except StopAsyncIteration:
-            self.at_end()
-            raise
-        except (CallTimeoutError, DeadlineExceededError) as late:
-            self.failed(late)
-            raise self._client.told(late) from late.__cause__
-        except BaseException as error:
-            self.failed(error)
-            raise
-        return part
-
-
-class Body(body.Body):
-    """The same for threads."""
-
-    __slots__ = ()
-    _client: ClassVar[Client]
-    _idle: ClassVar[TimeoutGate | None]
-
-    def failed(self, error: BaseException) -> None:
-        """End the permits with the error that the body has broken off with."""
-        if isinstance(error, DeadlineExceededError):
-            end_out_of_time(self, error)
-        super().failed(error)
-
-    def _close(self, inner: Any) -> None:
-        iterator, self._iterator = self._iterator, None
-        try:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                with suppress(ValueError, RuntimeError):  # another thread is reading: its connection ends
-                    close()
-        finally:
-            inner.close()
-
-
-class TimedBody(Body):
-    """One whose parts have to come in time."""
-
-    __slots__ = ("_request", "_time")
-    _request: Any
-    _time: BodyTime | None
-
-    def limit(self, request: Any, time: BodyTime | None) -> None:
-        """Have the body come in its time; a socket that is not ours waits no longer than is allowed for any part."""
-        self._request, self._time = request, time
-
-    def __next__(self) -> bytes:
-        time, iterator = getattr(self, "_time", None), self._iterator
-        if time is None or iterator is None:
-            return super().__next__()
-        with time.step():
-            try:
-                part: bytes = self._next_part(iterator, time.longest_wait)
-            except StopIteration:
-                self.at_end()
-                raise
-            except BaseException as error:
-                late = late_of(error)
-                if late is None:
-                    self.failed(error)
-                    raise
-                raise self._broken(late) from error
-        late = time.late()
-        if late is not None:
-            raise self._broken(late)
-        return part
-
-    def _next_part(self, iterator: Any, seconds: float) -> bytes:
-        said = self._request.extensions
-        given = narrow_reads(self._request, seconds)
-        try:
-            part: bytes = next(iterator)
-        finally:
-            said["timeout"] = {} if given is None else given
-        return part
-
-    def _broken(self, late: Exception) -> Exception:
-        shown = self._client.told(late)
-        self.failed(shown)
-        return shown
 
 
 def send_in_time(client: Client, inner: Any, request: Any) -> Any:

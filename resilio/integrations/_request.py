@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilio.errors import ResilienceError
-from resilio.integrations._body import Lease, settle, tell, untold
+from resilio.integrations._held_permits import Lease, log_abandoned, settle
 
 if TYPE_CHECKING:
     from resilio._native.core import Held
@@ -64,8 +64,7 @@ class Request:
 
             shown: What keys, weights and costs are functions of.
         """
-        if untold():
-            tell()
+        log_abandoned()
         answer = None
         try:
             answer = await call.send(self.attempt, shown)
@@ -82,19 +81,7 @@ class Request:
         else:
             self.leases = (*self.leases, (answer, lease))
 
-    def hand_over(self, held: Held) -> None:
-        """Put the permit of an answer into its lease; end that of an attempt that has raised."""
-        error = held.error
-        if error is not None:
-            settle(held.take(), error, self.blame(error))
-            return
-        lease = self._lease_of(held.answer) if self.leases else None
-        if lease is not None:
-            lease.take(held.take(), held.answer)
-        elif self.over:
-            held.take().ignore()
-
-    def _lease_of(self, answer: Any) -> Lease | None:
+    def lease_of(self, answer: Any) -> Lease | None:
         """Return the lease of an answer; None for one that is whole, or came from elsewhere."""
         return next((lease for one, lease in self.leases if one is answer), None)
 
@@ -109,11 +96,18 @@ class Request:
 
 def hand_over(held: Held) -> None:
     """
-    Have the request whose attempt a call was hand its permits over: the hook of pipelines that send requests.
+    Put the permit of an answer into its lease; end that of an attempt that has raised: the hook of pipelines.
 
     Args:
-        held: Gates judge the answer of another function, as a hedge's other target, by their own rules.
+        held: Of a call of a request's `attempt`. The gates judge an answer without a lease by their own rules: it is
+            whole, or came from elsewhere, as that of a hedge's other target.
     """
-    request = getattr(held.function, "__self__", None)
-    if isinstance(request, Request):
-        request.hand_over(held)
+    request, error = getattr(held.function, "__self__", None), held.error
+    if not isinstance(request, Request):
+        return
+    if error is not None:
+        settle(held.take(), error, request.blame(error))
+    elif request.leases and (lease := request.lease_of(held.answer)) is not None:
+        lease.take(held.take(), held.answer)
+    elif request.over:
+        held.take().ignore()

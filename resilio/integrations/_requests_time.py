@@ -1,5 +1,5 @@
 """
-Connections and bodies of urllib3 for threads that wait no longer than is left; see `_socket_time`.
+Connections of urllib3 for threads that wait no longer than is left; see `_socket_time`.
 
 Pools are given classes of their own by what urllib3 documents for that: `pool_classes_by_scheme` and `ConnectionCls`.
 """
@@ -7,20 +7,14 @@ Pools are given classes of their own by what urllib3 documents for that: `pool_c
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resilio._native.body import Parts, RawBody
 from resilio._native.core import seconds_left
 from resilio._time_limit import late_error
-from resilio.errors import DeadlineExceededError
-from resilio.integrations._socket_time import BodyTime, BodyTimes, end_out_of_time, late_of, left_of
+from resilio.integrations._socket_time import left_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["TimedBody", "narrowed", "use_timed_connections"]
+__all__ = ["narrowed", "use_timed_connections"]
 
 
 class _TimedReader(io.RawIOBase):
@@ -158,92 +152,3 @@ def narrowed(timeout: Any, kind: Any) -> Any:
 
 def _left(seconds: Any) -> Any:
     return left_of(seconds if isinstance(seconds, (int, float)) else None)
-
-
-class TimedBody(RawBody):
-    """What stands for urllib3's response, each part of which has to come in time."""
-
-    __slots__ = ("_in_terms", "_time")
-    _in_terms: Callable[[Exception], Exception]
-    _time: BodyTime | None
-
-    def __init__(self, inner: Any, label: str, request: Any, permits: list[Any], told: Any, in_terms: Any) -> None:
-        """
-        Be one of a response that is here.
-
-        Args:
-            inner: urllib3's response.
-
-            label: What is abandoned, for the log.
-
-            request: Whose response it is, or None.
-
-            permits: What ends with the body.
-
-            told: Returns an error of urllib3 as rules see it.
-
-            in_terms: Returns an error of resilio's as the client's users know errors.
-        """
-        super().__init__(inner, label, request, permits, told)
-        _set_in_terms(self, in_terms)
-        _set_time(self, None)
-
-    def begin(self, times: BodyTimes) -> None:
-        """Begin with the body: called within the attempt."""
-        if times.acts:
-            _set_time(self, times.begin())
-
-    def failed(self, error: BaseException) -> None:
-        """End the permits with the error that the body has broken off with."""
-        if isinstance(error, DeadlineExceededError):
-            end_out_of_time(self, error)
-        super().failed(error)
-
-    def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Any:
-        """Give the body in parts, as urllib3 does."""
-        return self._parts(self._inner.stream(amt, decode_content=decode_content))
-
-    def read_chunked(self, *args: Any, **options: Any) -> Any:
-        """Give the body in chunks, as the server has sent it."""
-        return self._parts(self._inner.read_chunked(*args, **options))
-
-    def _parts(self, inner: Iterator[bytes]) -> Any:
-        if self._time is None and seconds_left() is None:
-            return Parts(self, inner)
-        return Parts(self, self._in_time(inner))
-
-    def _in_time(self, inner: Iterator[bytes]) -> Iterator[bytes]:
-        while True:
-            try:
-                part = self._step(next, inner)
-            except StopIteration:
-                return
-            yield part
-
-    def _seen(self, read: Any, *args: Any, **options: Any) -> Any:
-        return super()._seen(self._step, read, *args, **options)
-
-    def _step(self, read: Any, *args: Any, **options: Any) -> Any:
-        if self._time is None:
-            return self._done(read, *args, **options)
-        with self._time.step():
-            found = self._done(read, *args, **options)
-        late = self._time.late()
-        if late is not None:
-            self._inner.close()  # urllib3 knows of no error
-            raise self._in_terms(late)
-        return found
-
-    def _done(self, read: Any, *args: Any, **options: Any) -> Any:
-        try:
-            return read(*args, **options)
-        except Exception as error:
-            late = late_of(error)
-            if late is None:
-                raise
-            raise self._in_terms(late) from error
-
-
-# An attribute that is set on the body is set on urllib3's response.
-_set_in_terms = TimedBody.__dict__["_in_terms"].__set__
-_set_time = TimedBody.__dict__["_time"].__set__

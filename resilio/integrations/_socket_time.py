@@ -20,10 +20,10 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError, ResilienceEr
 from resilio.integrations._guarded_call import gates_of
 
 if TYPE_CHECKING:
-    from resilio._native.body import Held
     from resilio._native.core import Permit
     from resilio._native.timing import TimeoutGate
     from resilio._policy import Policy
+    from resilio.integrations._held_permits import HeldPermits
 
 __all__ = ["BodyTime", "BodyTimes", "end_late", "end_out_of_time", "late_of", "left_of", "narrow_reads", "wait"]
 
@@ -131,7 +131,7 @@ def end_late(permit: Permit, error: BaseException) -> bool:
     return False
 
 
-def end_out_of_time(held: Held, error: BaseException) -> None:
+def end_out_of_time(held: HeldPermits, error: BaseException) -> None:
     """
     End all permits that an answer holds: a deadline has passed before the end of its body.
 

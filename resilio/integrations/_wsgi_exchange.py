@@ -14,7 +14,7 @@ from contextvars import Context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from resilio.integrations._body import Held
+from resilio.integrations._held_permits import HeldPermits
 from resilio.integrations._server import REFUSALS, Server, settle
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class RequestContext:
         if self.whole:  # and not closed, as some servers do where there is nothing to close
             settle(permit, self.status or 500)
         else:
-            held = Held(self._server.policy.label)
+            held = HeldPermits(self._server.policy.label)
             held.add(permit)
             held.abandoned()
 

@@ -20,6 +20,7 @@ from resilio.integrations._aiohttp_blame import blame
 from resilio.integrations._aiohttp_body import Body
 from resilio.integrations._aiohttp_lib import BytesPayload
 from resilio.integrations._guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._held_permits import log_abandoned
 from resilio.integrations._judges import judges_of
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations._replay import Once, Spent
@@ -72,10 +73,19 @@ class Middleware:
         """The policy."""
         return self.call.policy
 
-    def __call__(self, request: Any, handler: Handler) -> Awaitable[Any]:
+    async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        sent = _Request(self, request, handler)
-        return sent.through(self.call, sent.shown)
+        log_abandoned()
+        sent, response = _Request(self, request, handler), None
+        try:
+            response = await self.call.send(sent.attempt, sent.shown)
+        except ResilienceError as error:
+            raise in_terms_of(error, _BASE) from error.__cause__
+        finally:
+            sent.finish(response)
+        if _current() is not None:
+            _phase("body" if getattr(response, "connection", None) is not None else None)
+        return response
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy!r}>"
@@ -84,7 +94,7 @@ class Middleware:
 class _Request(Request):
     """One request, which may be sent several times."""
 
-    __slots__ = ("_handler", "_owner", "_request", "shown")
+    __slots__ = ("_handler", "_is_watched", "_owner", "_request", "shown")
 
     def __init__(self, owner: Middleware, request: Any, handler: Handler) -> None:
         self.leases = ()
@@ -92,6 +102,7 @@ class _Request(Request):
         self._owner = owner
         self._request = self.shown = request
         self._handler = handler
+        self._is_watched = _current() is not None  # a call around wants to know its phases
         if owner.call.replays and not _may_replay(request, owner.replay_safe):
             self.shown = Spent(request) if owner.call.hedged else Once(request)  # gone once it is sent
 
@@ -101,7 +112,10 @@ class _Request(Request):
             request = _copy(request)
         if owner.header is not None:
             _replay.say_deadline(request.headers, owner.header)
-        response = await self._send(request, shown)
+        if owner.call.replays or self._is_watched:
+            response = await _noting_connection(self._handler, request, shown)
+        else:
+            response = await self._handler(request)
         if type(shown) is Spent and not owner.call.hedged and _replay.may_repeat(response):
             shown.sent(undone=True)
         if not _is_whole(response):
@@ -110,38 +124,40 @@ class _Request(Request):
             response.close()
         return response
 
-    async def _send(self, request: Any, shown: Any) -> Any:
-        """Send a request or a copy; there is a connection when its own `send` is called, which is noted."""
-        before, send = vars(request).get("send"), request.send
-
-        def sending(connection: Any) -> Any:
-            _restore(request, before)
-            _phase("first_byte")
-            if isinstance(shown, Once):
-                shown.sent()
-            return send(connection)
-
-        _phase("connect")
-        request.send = sending
-        try:
-            return await self._handler(request)
-        finally:  # each knows the other
-            if vars(request).get("send") is sending:
-                _restore(request, before)
-
-    def translated(self, error: ResilienceError) -> BaseException:
-        return in_terms_of(error, _BASE)
-
     def close(self, answer: Any) -> None:
         answer.close()
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
         return blame(error, self._request)
 
-    def finish(self, chosen: Any = None) -> None:
-        super().finish(chosen)
-        if chosen is not None and _current() is not None:
-            _phase("body" if getattr(chosen, "connection", None) is not None else None)
+
+async def _noting_connection(handler: Handler, request: Any, shown: Any) -> Any:
+    """Send a request, or a copy: there is a connection when its own `send` is called, which ends the phase before."""
+    own = request.__dict__
+    before, send = own.get("send"), request.send
+
+    def sending(connection: Any) -> Any:
+        _restore(own, before)
+        _phase("first_byte")
+        if isinstance(shown, Once):
+            shown.sent()
+        return send(connection)
+
+    _phase("connect")
+    own["send"] = sending
+    try:
+        return await handler(request)
+    finally:  # each knows the other
+        if own.get("send") is sending:
+            _restore(own, before)
+
+
+def _restore(own: dict[str, Any], before: Any) -> None:
+    """Have a request sent by the method of its class again, or by that of a middleware around this one."""
+    if before is None:
+        del own["send"]
+    else:
+        own["send"] = before
 
 
 def _is_whole(response: Any) -> bool:
@@ -150,14 +166,6 @@ def _is_whole(response: Any) -> bool:
         return False
     content = response.content
     return content is None or content.exception() is None
-
-
-def _restore(request: Any, before: Any) -> None:
-    """Have a request sent by its own `send` again, or by that of a middleware around this one."""
-    if before is None:
-        del request.send
-    else:
-        request.send = before
 
 
 def _may_replay(request: Any, replay_safe: Any) -> bool:

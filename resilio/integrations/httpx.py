@@ -13,14 +13,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._config import choice, refuse
-from resilio._native.body import Bodies, untold
 from resilio._native.core import phase, seconds_left
 from resilio._stand_in import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations import _httpx, _replay
-from resilio.integrations._body import tell
 from resilio.integrations._connecting import time_connects
 from resilio.integrations._guarded_call import GuardedCall, first_with, gates_of
+from resilio.integrations._held_permits import log_abandoned
+from resilio.integrations._httpx_body import in_time
 from resilio.integrations._inside import require_inside
 from resilio.integrations._judges import HTTP
 from resilio.integrations._refusals import as_answer
@@ -44,6 +44,9 @@ else:
 __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
+_NO_BODY = frozenset({204, 304})
+_UPGRADED = 101
+_EMPTY = {"content-length": "0"}
 OnReject = Literal["raise", "respond"]
 ReplaySafe = _replay.Rule
 
@@ -124,7 +127,7 @@ class _Guarding:
         self._times = BodyTimes(policy)
         is_timed = self._times.acts if self._sync else self._idle is not None
         label = f"a response of {policy.label}"
-        self._bodies = Bodies(self._module.body_of(self._base, self._idle, label, is_timed=is_timed))
+        self._body = self._module.body_of(self._base, self._idle, label, is_timed=is_timed)
 
     @property
     def policy(self) -> Policy[Any]:
@@ -167,11 +170,36 @@ class _Guarding:
         return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
 
     def _hand_over(self, held: Held) -> None:
-        """Have gates judge an answer by its headers, and its body hold their permit; one without a body ends it."""
-        if held.error is None:
-            self._bodies.hold(held.take(), held.answer)
-        else:
+        """Have gates judge an answer by its headers, and its body hold their permit; end that of an error."""
+        if held.error is not None:
             self._settle(held.take(), held.error)
+            return
+        response = held.answer
+        if response.is_closed:
+            return
+        body = response.extensions.get("resilio_held")
+        if body is None and (body := self._around_body(None, response)) is None:  # a fallback's
+            return
+        permit = held.take()
+        permit.answered(response)
+        body.add(permit)
+
+    def _around_body(self, request: Any, response: Any) -> Any:
+        """
+        Put the body of a response under guard, and return it; None if there is none.
+
+        Args:
+            request: Whose response it is; None: it is not known.
+
+            response: Its headers are here.
+        """
+        phase("body")
+        if _has_ended(response):
+            return None
+        is_empty = response.status_code == _UPGRADED or (request is not None and request.method == "HEAD")
+        body = self._body(response.stream, _EMPTY if is_empty else response.headers)
+        response.stream = response.extensions["resilio_held"] = body
+        return body
 
     def _refused(self, error: Exception, request: Any) -> Any:
         """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
@@ -187,6 +215,11 @@ class _Guarding:
         told: Any = self._module.told(error)
         told.request = request
         return told  # type: ignore[no-any-return]
+
+
+def _has_ended(response: Any) -> bool:
+    """Tell whether a response has no body to be read."""
+    return bool(response.is_closed) or response.status_code in _NO_BODY
 
 
 _returns_with_headers = partial(mark_as_heeding_time, to_headers=True)
@@ -208,8 +241,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        if untold():
-            tell()
+        log_abandoned()
         call = self._call if not self._call.hedged or self._hedges(request) else self._unhedged
         try:
             return await call.send(self._send, request)
@@ -230,7 +262,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
             raise
         if once and self._repeats:
             self._told_once(request, response)
-        body = self._bodies.take(request, response, [])
+        body = self._around_body(request, response)
         if self._idle is not None and body is not None:
             body.limit(request)
         if self._call.hedged:
@@ -239,7 +271,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
 
     async def _in_time(self, sent: Awaitable[Any], gate: TimeoutGate) -> Any:
         limit = gate.first
-        return await (sent if limit is None else _httpx.in_time(sent, gate, "first", limit))
+        return await (sent if limit is None else in_time(sent, gate, "first", limit))
 
     async def __aenter__(self) -> Self:
         """Enter the transport inside."""
@@ -270,8 +302,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._refuse(request)
-        if untold():
-            tell()
+        log_abandoned()
         try:
             return self._call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
@@ -291,7 +322,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
             raise
         if once and self._repeats:
             self._told_once(request, response)
-        body = self._bodies.take(request, response, [])
+        body = self._around_body(request, response)
         if self._times.acts and body is not None:
             body.limit(request, self._times.begin())
         return response

@@ -19,13 +19,14 @@ from resilio._native.core import seconds_left
 from resilio._stand_in import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations import _replay
-from resilio.integrations._body import Held, tell, untold
 from resilio.integrations._extras import missing
 from resilio.integrations._guarded_call import GuardedCall, gates_of
+from resilio.integrations._held_permits import log_abandoned
 from resilio.integrations._judges import HTTP
 from resilio.integrations._raised_in import module_of, ways_of
 from resilio.integrations._refusals import as_answer, in_terms_of
-from resilio.integrations._requests_time import TimedBody, narrowed, use_timed_connections
+from resilio.integrations._requests_body import RawBody
+from resilio.integrations._requests_time import narrowed, use_timed_connections
 from resilio.integrations._socket_time import BodyTimes, end_late, late_of
 
 try:
@@ -39,8 +40,7 @@ _TIMEOUT_OF_LOWER: Any = importlib.import_module("urllib3").Timeout
 if TYPE_CHECKING:
     from types import FrameType
 
-    from resilio._native.core import Held as HeldByGates
-    from resilio._native.core import Permit
+    from resilio._native.core import Held, Permit
     from resilio._policy import Policy
 
 __all__ = ["Adapter", "host"]
@@ -166,8 +166,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         proxies: Any = None,
     ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-        if untold():
-            tell()
+        log_abandoned()
 
         def attempt(request: Any) -> Any:
             return self._send_once(request, stream, timeout, verify, cert, proxies)
@@ -215,13 +214,13 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         except Exception as error:
             self._veto(request, error)
             raise
-        response.raw = TimedBody(response.raw, self._label, request, [], _as_told, _in_terms)
+        response.raw = RawBody(response.raw, self._label, request, _as_told, _in_terms)
         response.raw.begin(self._times)
         if self._repeats:
             self._veto(request, response)
         return response
 
-    def _hand_over(self, held: HeldByGates) -> None:
+    def _hand_over(self, held: Held) -> None:
         """Put the permit of an answer with its body; end that of an attempt that has raised."""
         if held.error is not None:
             _settle(held.take(), held.error)
@@ -229,8 +228,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response = held.answer
         if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
             return
-        if not isinstance(response.raw, Held):  # a fallback's
-            response.raw = TimedBody(response.raw, self._label, None, [], _as_told, _in_terms)
+        if not isinstance(response.raw, RawBody):  # a fallback's
+            response.raw = RawBody(response.raw, self._label, None, _as_told, _in_terms)
         permit = held.take()
         permit.answered(response)
         response.raw.add(permit)

@@ -21,7 +21,7 @@ from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
 from resilio._policies.load_shed import load_shed
 from resilio._priority import CLASSES
-from resilio.integrations._body import tell, untold
+from resilio.integrations._held_permits import log_abandoned
 from resilio.integrations._server import TENANT, Hints, Server, ServerOptions, tenant_of
 from resilio.integrations._wire import ignored_headers
 from resilio.integrations._wsgi_exchange import RequestContext, TimedRequestContext, around
@@ -85,8 +85,7 @@ class Middleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
-        if untold():
-            tell()
+        log_abandoned()
         server, mounted = self._server, environ.get("SCRIPT_NAME", "")
         if server.exempt(environ, mounted + environ.get("PATH_INFO", ""), mounted):
             return self.app(environ, start_response)

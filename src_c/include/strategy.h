@@ -80,12 +80,7 @@ typedef struct rs_core_api {
     const int *priorities;
     /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the hash of its task, 0 for none. */
     int (*priority)(uint64_t *task);
-    void (*phase)(int segment);             /* phase(...), by number */
-    int (*answered)(PyObject *permit, PyObject *answer);   /* Permit.answered; -1 with an exception: it is no permit */
-    int (*end)(PyObject *permit, int how);  /* one of rs_permit_end; 0: it has ended before, or is no permit */
     /* What a result of a Rest, or else an Exception, says to the gate around it: rs_outcome, by the judges of the gate there. */
     int (*judge)(rs_gate *, PyObject *rest, PyObject *value, PyObject *error);
 } rs_core_api;
-
-typedef enum { RS_COMPLETE, RS_ABORT, RS_ABANDON } rs_permit_end;
 #endif

@@ -1,4 +1,4 @@
-"""What is held of policies until a body has ended: each way to end it, once, and what is counted."""
+"""The permits of a body until it has ended: each way to end them, once, and what is counted."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 
 import resilio
 from resilio import bulkhead, circuit_breaker, pipeline, rate_limit
-from resilio._native.body import AsyncBody, Bodies, Body, note_abandoned
 from resilio._native.core import Permit
-from resilio.integrations import _body
-from resilio.integrations._body import Held, Lease
+from resilio.integrations import _held_permits
+from resilio.integrations._held_permits import HeldPermits, Lease, log_abandoned, note_abandoned
+from resilio.integrations._httpx_body import AsyncBody, Body
 
 
-def held_of(policy: Any, answer: Any = 200, label: str = "test") -> Held:
+def held_of(policy: Any, answer: Any = 200, label: str = "test") -> HeldPermits:
     """What a response holds whose headers have come."""
-    held, permit = Held(label), policy.acquire()
+    held, permit = HeldPermits(label), policy.acquire()
     permit.answered(answer)
     held.add(permit)
     return held
@@ -34,12 +34,12 @@ def counted(policy: Any) -> dict[str, int]:
     return {name: getattr(shown, name) for name in names if getattr(shown, name)}
 
 
-ENDS: dict[str, tuple[Callable[[Held], None], dict[str, int], dict[str, int]]] = {
-    "ended": (Held.ended, {"successes": 1}, {"failures": 1}),
+ENDS: dict[str, tuple[Callable[[HeldPermits], None], dict[str, int], dict[str, int]]] = {
+    "ended": (HeldPermits.ended, {"successes": 1}, {"failures": 1}),
     "failed": (lambda held: held.failed(OSError()), {"failures": 1}, {"failures": 1}),
     "cancelled": (lambda held: held.failed(KeyboardInterrupt()), {"ignored": 1}, {"ignored": 1}),
-    "aborted": (Held.aborted, {"ignored": 1}, {"failures": 1}),
-    "abandoned": (Held.abandoned, {"ignored": 1, "abandoned": 1}, {"failures": 1, "abandoned": 1}),
+    "aborted": (HeldPermits.aborted, {"ignored": 1}, {"failures": 1}),
+    "abandoned": (HeldPermits.abandoned, {"ignored": 1, "abandoned": 1}, {"failures": 1, "abandoned": 1}),
 }
 
 
@@ -111,7 +111,7 @@ def test_abandoned_is_summed_over_keys() -> None:
     """A keyed policy shows what all its keys' calls have left lying about."""
     per_host = resilio.keyed(lambda: bulkhead(5), key=lambda host: host)
     for host in ("a", "b", "b"):
-        held = Held()
+        held = HeldPermits()
         held.add(per_host.acquire(host))
         del held
     assert per_host.snapshot().abandoned == 3
@@ -131,31 +131,31 @@ def test_a_cycle_is_no_leak() -> None:
 
 def test_what_is_abandoned_is_logged_once_a_minute(vt: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The line names the policy, is written outside of the finaliser, and at most once a minute for each policy."""
-    _body.tell()
-    _body._logged.clear()
+    log_abandoned()
+    _held_permits._logged.clear()
     caplog.clear()
     room = bulkhead(10)
     with caplog.at_level(logging.WARNING, "resilio"):
         for label in ("one", "one", "two"):
             held_of(room, label=label)
-            assert _body.untold()
+            assert _held_permits._abandoned
             written = len(caplog.records)
-            _body.tell()
+            log_abandoned()
         assert written == 1  # by the finaliser of "two": nothing
         assert [record.args for record in caplog.records] == [("one",), ("two",)]
         vt.advance(61.0)
         held_of(room, label="one")
-        _body.tell()
+        log_abandoned()
     assert len(caplog.records) == 3
-    assert not _body.untold()
+    assert not _held_permits._abandoned
 
 
 def test_labels_are_not_kept_without_bound(vt: Any) -> None:
     """Labels that are made up for each call do not fill the memory."""
-    for number in range(_body.MOST_LABELS + 5):
+    for number in range(_held_permits.MOST_LABELS + 5):
         note_abandoned(f"label {number}")
-        _body.tell()
-    assert len(_body._logged) <= _body.MOST_LABELS
+        log_abandoned()
+    assert len(_held_permits._logged) <= _held_permits.MOST_LABELS
     assert vt.now >= 0
 
 
@@ -167,8 +167,8 @@ def test_a_handler_that_raises_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(logging.getLogger("resilio"), "warning", broken)
     note_abandoned("broken")
-    _body.tell()
-    assert not _body.untold()
+    log_abandoned()
+    assert not _held_permits._abandoned
 
 
 def test_threads_that_end_it_at_once_settle_it_once() -> None:
@@ -178,12 +178,13 @@ def test_threads_that_end_it_at_once_settle_it_once() -> None:
         held = held_of(room)
         gate = threading.Barrier(4)
 
-        def end(how: Callable[[Held], None], held: Held = held, gate: threading.Barrier = gate) -> None:
+        def end(how: Callable[[HeldPermits], None], held: HeldPermits = held, gate: threading.Barrier = gate) -> None:
             gate.wait()
             how(held)
 
         threads = [
-            threading.Thread(target=end, args=(how,)) for how in (Held.ended, Held.aborted, Held.abandoned, Held.ended)
+            threading.Thread(target=end, args=(how,))
+            for how in (HeldPermits.ended, HeldPermits.aborted, HeldPermits.abandoned, HeldPermits.ended)
         ]
         for thread in threads:
             thread.start()
@@ -201,7 +202,7 @@ def test_a_permit_that_was_ended_by_hand_is_left_alone() -> None:
         permit = room.acquire()
         permit.success()
         permit.answered(503)
-        held = Held()
+        held = HeldPermits()
         held.add(permit)
         end(held)
     assert counted(room) == {"successes": 5}
@@ -297,15 +298,14 @@ class Waiting:
         return iter([None])
 
 
-def guarded(kind: Any, make: Callable[[], Any], *, derive: bool = True) -> tuple[Any, Any, Parts]:
+def guarded(kind: Any, make: Callable[[], Any]) -> tuple[Any, Any, Parts]:
     """A policy, a body that holds a permit of it, and the stream inside."""
     room, stream = bulkhead(1), Parts(make)
-    if derive:
-        kind = type("Derived", (kind,), {"label": "test", "__slots__": ()})
-        Bodies(kind)
     permit = room.acquire()
     permit.answered(200)
-    return room, kind(stream, {}, [permit]), stream
+    body = type("Derived", (kind,), {"label": "test", "__slots__": ()})(stream, {})
+    body.add(permit)
+    return room, body, stream
 
 
 def run(coroutine: Any) -> Any:
@@ -319,11 +319,10 @@ async def read(body: Any) -> list[Any]:
     return [part async for part in body]
 
 
-@pytest.mark.parametrize("derive", [True, False])
 @pytest.mark.parametrize("iterator", [generated, ByCoroutines])
-def test_an_async_body_gives_its_parts_and_ends_its_permit(iterator: Any, derive: bool) -> None:
+def test_an_async_body_gives_its_parts_and_ends_its_permit(iterator: Any) -> None:
     """Generators and hand-written iterators alike; the stream is closed by who closes the body, once."""
-    room, body, stream = guarded(AsyncBody, lambda: iterator(b"a", b"b"), derive=derive)
+    room, body, stream = guarded(AsyncBody, lambda: iterator(b"a", b"b"))
     assert run(read(body)) == [b"a", b"b"]
     assert counted(room) == {"successes": 1}
     run(close(body))
@@ -336,25 +335,21 @@ async def close(body: Any) -> None:
     await body.aclose()
 
 
-@pytest.mark.parametrize("derive", [True, False])
 @pytest.mark.parametrize("iterator", [generated, ByCoroutines])
-def test_an_error_passes_an_async_body_as_it_is(iterator: Any, derive: bool) -> None:
-    """The permit fails; the error has no line of ours in its traceback."""
+def test_an_error_passes_an_async_body_as_it_is(iterator: Any) -> None:
+    """The permit fails, and what was raised is raised."""
     broken = OSError("cut")
-    room, body, _ = guarded(AsyncBody, lambda: iterator(b"a", broken), derive=derive)
+    room, body, _ = guarded(AsyncBody, lambda: iterator(b"a", broken))
     with pytest.raises(OSError, match="cut") as caught:
         read(body).send(None)
     assert caught.value is broken
     assert counted(room) == {"failures": 1}
-    if derive:
-        assert not [entry for entry in caught.traceback if "body.pyx" in str(entry.path)]
 
 
-@pytest.mark.parametrize("derive", [True, False])
-def test_a_body_of_threads_gives_its_parts_and_ends_its_permit(derive: bool) -> None:
+def test_a_body_of_threads_gives_its_parts_and_ends_its_permit() -> None:
     """By any iterator, with or without an exception at its end; then it stays there."""
     for make in (lambda: iter([b"a", b"b"]), lambda: (part for part in (b"a", b"b"))):
-        room, body, stream = guarded(Body, make, derive=derive)
+        room, body, stream = guarded(Body, make)
         assert list(body) == [b"a", b"b"]
         assert next(body, None) is None
         assert counted(room) == {"successes": 1}
@@ -364,8 +359,7 @@ def test_a_body_of_threads_gives_its_parts_and_ends_its_permit(derive: bool) -> 
         assert list(body) == []
 
 
-@pytest.mark.parametrize("derive", [True, False])
-def test_an_error_passes_a_body_of_threads_as_it_is(derive: bool) -> None:
+def test_an_error_passes_a_body_of_threads_as_it_is() -> None:
     """The permit fails, and what was raised is raised."""
     broken = OSError("cut")
 
@@ -373,7 +367,7 @@ def test_an_error_passes_a_body_of_threads_as_it_is(derive: bool) -> None:
         yield b"a"
         raise broken
 
-    room, body, _ = guarded(Body, cut, derive=derive)
+    room, body, _ = guarded(Body, cut)
     with pytest.raises(OSError, match="cut") as caught:
         list(body)
     assert caught.value is broken
@@ -409,16 +403,15 @@ async def generated_after_a_wait() -> Any:
 def test_a_body_that_is_dropped_is_abandoned() -> None:
     """As any other that holds permits."""
     for kind in (AsyncBody, Body):
-        for derive in (True, False):
-            room, body, _ = guarded(kind, lambda: iter(()), derive=derive)
-            del body
-            assert counted(room) == {"ignored": 1, "abandoned": 1}
+        room, body, _ = guarded(kind, lambda: iter(()))
+        del body
+        assert counted(room) == {"ignored": 1, "abandoned": 1}
     note_abandoned("one")
-    _body.tell()
+    log_abandoned()
 
 
 def test_what_is_no_async_iterator_is_said() -> None:
     """As `async for` says it."""
     _, body, _ = guarded(AsyncBody, lambda: iter(()))
-    with pytest.raises(TypeError, match="no async iterator"):
+    with pytest.raises(TypeError, match="async iterator"):
         read(body).send(None)

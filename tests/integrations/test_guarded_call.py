@@ -10,8 +10,8 @@ import pytest
 
 import resilio
 from resilio import Outcome
-from resilio.integrations._body import Lease
 from resilio.integrations._guarded_call import GuardedCall
+from resilio.integrations._held_permits import Lease
 from resilio.integrations._replay import Once, Spent
 from resilio.integrations._request import Request, hand_over
 

@@ -239,7 +239,8 @@ async def test_a_body_is_what_async_generators_are(client: Any) -> None:
     """Who takes a body for an async generator, as httpx2 does, can send to it, throw into it, and close it."""
     made = named_client(client, "test").body_of("AsyncBaseTransport", None, "a response")
     room, inner = bulkhead(2), _Parts()
-    body: AsyncBody = made(inner, {}, [room.acquire()])
+    body: AsyncBody = made(inner, {})
+    body.add(room.acquire())
     assert await body.__aiter__().asend(None) == b"a"
     with pytest.raises(KeyError):
         await body.athrow(KeyError("thrown"))

@@ -18,7 +18,7 @@ from resilio._native.core import phase
 from resilio._native.sse import members, object_of
 from resilio._retry_after import retry_after_of
 from resilio.errors import RejectedError
-from resilio.integrations import _body
+from resilio.integrations._held_permits import log_abandoned
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of
@@ -55,8 +55,7 @@ class Exchange:
 
     def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
         """Have sent nothing."""
-        if _body.untold():
-            _body.tell()
+        log_abandoned()
         self.begun_ns = clock.now_ns()
         self.guard = guard
         self.inner = inner

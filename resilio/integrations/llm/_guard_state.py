@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resilio._caller import outside
 from resilio._config import refuse
 from resilio._policy import Policy
-from resilio.integrations import _body
+from resilio.integrations._held_permits import note_abandoned
 from resilio.integrations._refusals import in_terms_of
 from resilio.integrations.llm._estimate import Estimates
 
@@ -102,7 +102,7 @@ class GuardState:
     def left_behind(self) -> None:
         """Count a stream that nobody has closed; called by finalisers, in any thread."""
         self.abandoned += 1
-        _body._note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
+        note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
 
 
 def _module_of(http: Any) -> ModuleType:

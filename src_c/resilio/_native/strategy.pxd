@@ -18,9 +18,6 @@ cdef extern from "strategy.h":
         RS_TIMED_OUT
         RS_OUT_OF_TIME
         RS_SUPERSEDED
-        RS_COMPLETE
-        RS_ABORT
-        RS_ABANDON
 
     ctypedef struct rs_run:
         pass
@@ -68,7 +65,4 @@ cdef extern from "strategy.h":
         void (*forget)(PyObject *) noexcept
         const int *priorities
         int (*priority)(uint64_t *) noexcept
-        void (*phase)(int) noexcept
-        int (*answered)(object, object) except -1
-        int (*end)(object, int) noexcept
         int (*judge)(rs_gate *, PyObject *, PyObject *, PyObject *) noexcept

@@ -180,7 +180,7 @@ static PyObject *view_segments(CurrentCallObject *self, void *unused)
 }
 
 /* Of all calls under way in this thread, for one reading of the clock. */
-void rs_phase_all(int segment)
+static void phase_all(int segment)
 {
     rs_frame *calls = *rs_ambient(), *streams = *rs_ambient_streams();
     if (RS_LIKELY(!calls && !streams))
@@ -198,7 +198,7 @@ PyObject *rs_phase(PyObject *module, PyObject *name)
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
     if (segment < 0)
         return NULL;
-    rs_phase_all(segment);
+    phase_all(segment);
     Py_RETURN_NONE;
 }
 

@@ -114,5 +114,4 @@ static int replayable(const rs_request *request, PyObject *func, int at_once)
 }
 
 const rs_core_api rs_api = {outer, outside, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget,
-                             &rs_priority_count, rs_priority_here, rs_phase_all, rs_permit_answered, rs_permit_end_as,
-                             rs_gate_judge};
+                             &rs_priority_count, rs_priority_here, rs_gate_judge};

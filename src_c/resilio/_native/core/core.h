@@ -198,7 +198,6 @@ static inline rs_frame **rs_ambient_streams(void)
     return &rs_streams;
 }
 void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
-void rs_phase_all(int segment);     /* what all calls under way in this thread wait for */
 
 /* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
@@ -285,8 +284,6 @@ void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
 void rs_permit_lend(PyObject *permit, rs_run *to);
 void rs_permit_drop(PyObject *permit);
-int rs_permit_answered(PyObject *permit, PyObject *answer);
-int rs_permit_end_as(PyObject *permit, int how);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);

@@ -141,10 +141,9 @@ PyObject *rs_permit_raised(PermitObject *self, PyObject *error)
     return rs_permit_close(self, end_raised, error) ? Py_NewRef(Py_None) : NULL;
 }
 
-int rs_permit_end_as(PyObject *permit, int how)
+int rs_permit_end_as(PermitObject *self, rs_permit_end how)
 {
-    PermitObject *self = (PermitObject *)permit;
-    if (!Py_IS_TYPE(permit, &rs_PermitType) || !begins_to_end(self))
+    if (!begins_to_end(self))
         return 0;
     RS_ALONE(self);
     if (how == RS_ABANDON)
@@ -155,7 +154,11 @@ int rs_permit_end_as(PyObject *permit, int how)
 }
 
 /* Nobody has it any more, or its block will never be left. */
-void rs_permit_drop(PyObject *permit) { rs_permit_end_as(permit, RS_ABANDON); }
+void rs_permit_drop(PyObject *permit)
+{
+    if (Py_IS_TYPE(permit, &rs_PermitType))
+        rs_permit_end_as((PermitObject *)permit, RS_ABANDON);
+}
 
 /* ---- how its answer is judged --------------------------------------------------------------------------------- */
 
@@ -232,16 +235,4 @@ int rs_permit_leave(PyObject *permit, PyObject *error)
     PyObject *done = error ? rs_permit_raised(self, error) : rs_permit_settle(self, RS_SUCCESS);
     Py_XDECREF(done);
     return done ? 0 : -1;
-}
-
-/* ---- for clients -------------------------------------------------------------------------------------------- */
-
-int rs_permit_answered(PyObject *permit, PyObject *answer)
-{
-    if (!Py_IS_TYPE(permit, &rs_PermitType)) {
-        PyErr_Format(PyExc_TypeError, "must be a permit, not %R", permit);
-        return -1;
-    }
-    rs_permit_judge((PermitObject *)permit, answer);
-    return 0;
 }

@@ -33,6 +33,10 @@ void rs_permit_do(PermitObject *self, rs_permit_step step, PyObject *argument);
 PyObject *rs_permit_settle(PermitObject *self, int outcome);
 PyObject *rs_permit_raised(PermitObject *self, PyObject *error);
 
+/* End it as its answer was judged; 0: it has ended before. ABORT, ABANDON: the rest of the answer was never read. */
+typedef enum { RS_COMPLETE, RS_ABORT, RS_ABANDON } rs_permit_end;
+int rs_permit_end_as(PermitObject *self, rs_permit_end how);
+
 /* Each gate judges the answer, of which more may come. */
 void rs_permit_judge(PermitObject *self, PyObject *value);
 #endif

@@ -103,9 +103,9 @@ static PyObject *permit_answered(PermitObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
-static PyObject *end_as(PermitObject *self, int how)
+static PyObject *end_as(PermitObject *self, rs_permit_end how)
 {
-    if (!rs_permit_end_as((PyObject *)self, how))
+    if (!rs_permit_end_as(self, how))
         return rs_permit_has_ended();
     Py_RETURN_NONE;
 }
