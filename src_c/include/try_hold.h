@@ -46,4 +46,20 @@ static inline int rs_try_hold(PyObject *object)
 }
 #endif
 
+/* Is the caller's reference the only one? Then no other thread can reach the object. Without the GIL the count is kept in two
+ * halves, and a sum of both may never have been true: only a count that lies in one half is believed. */
+static inline int rs_is_only_reference(PyObject *object)
+{
+#if !defined(Py_GIL_DISABLED)
+    return Py_REFCNT(object) == 1;
+#elif PY_VERSION_HEX >= 0x030E0000
+    return PyUnstable_Object_IsUniquelyReferenced(object);
+#else
+    Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE);
+    if (_Py_IsOwnedByCurrentThread(object))
+        return __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == 1 && shared >> _Py_REF_SHARED_SHIFT == 0;
+    return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);     /* merged: nothing is in the other half */
+#endif
+}
+
 #endif

@@ -23,10 +23,9 @@ from resilio import bulkhead, circuit_breaker, current, deadline, pipeline, rema
 from resilio._native.core import phase
 from resilio.testing import VirtualTime
 
+if sysconfig.get_config_var("Py_GIL_DISABLED"):  # before it is imported: loaded, it is asked for in every thread
+    pytest.skip("greenlet 3.2 itself ends the process there", allow_module_level=True)
 greenlets = pytest.importorskip("greenlet", reason="greenlet is not installed")
-pytestmark = pytest.mark.skipif(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="greenlet 3.2 itself ends the process there"
-)
 
 
 def pause() -> None:

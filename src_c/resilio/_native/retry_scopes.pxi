@@ -10,26 +10,35 @@ cdef extern from *:
     static int64_t rs_scopes;       /* alive in the process; several threads change it at once where there is no GIL */
     #define rs_scopes_add(n) ((void)__atomic_add_fetch(&rs_scopes, (n), __ATOMIC_ACQ_REL))
     #define rs_scopes_alive() (__atomic_load_n(&rs_scopes, __ATOMIC_RELAXED) != 0)
+    #define rs_scope_is(flag) __atomic_load_n(&(flag), __ATOMIC_ACQUIRE)
+    #define rs_scope_set(flag, on) __atomic_store_n(&(flag), on, __ATOMIC_RELEASE)
     """
     void rs_scopes_add(int) nogil
     bint rs_scopes_alive() nogil
+    bint rs_scope_is(int) nogil
+    void rs_scope_set(int, bint) nogil
 
 cdef object _variable = _context.retry_scope
-cdef rs_lock _outer_lock                # every read and write of a scope's `outer`: other threads may walk through it
+cdef rs_lock _scopes_lock               # of what a scope refers to and may be replaced: other threads walk through it
 
 
 @cython.final
 @cython.trashcan(True)
 cdef class Scope:
-    """One retry under way: whose it is, and who pays for retries inside of it."""
+    """
+    One retry under way: whose it is, and who pays for retries inside of it.
 
-    cdef RetryGate gate
+    Tasks and threads that an attempt has started read it in contexts of their own while its call writes it. What it
+    refers to is read and replaced under the lock, and what was replaced is dropped after it: that may run any code.
+    """
+
+    cdef RetryGate gate                 # set once
     cdef RetryBudget payer              # None: retries are free there
     cdef Scope outer                    # the nearest one outside that holds; None
     cdef object generator               # weak reference: holds only while this one runs; None: always
-    cdef object token
-    cdef bint closed
-    cdef bint over                      # closed for good: the call that it was of is gone
+    cdef object token                   # of the context in which it was set last
+    cdef int closed
+    cdef int over                       # closed for good: the call that it was of is gone
 
     def __cinit__(self):
         rs_scopes_add(1)
@@ -38,39 +47,67 @@ cdef class Scope:
         rs_scopes_add(-1)
 
     cdef bint holds(self) except -1:
-        if self.closed:
+        if rs_scope_is(self.closed):
             return False
-        if self.generator is None:
+        rs_lock_acquire(&_scopes_lock)
+        reference = self.generator
+        rs_lock_release(&_scopes_lock)
+        if reference is None:
             return True
-        generator = self.generator()
+        generator = reference()
         return generator is not None and bool(
             generator.gi_running if hasattr(generator, "gi_running") else generator.ag_running
         )
 
     cdef Scope outside(self):
-        rs_lock_acquire(&_outer_lock)
+        rs_lock_acquire(&_scopes_lock)
         outer = self.outer
-        rs_lock_release(&_outer_lock)
+        rs_lock_release(&_scopes_lock)
         return outer
 
+    cdef RetryBudget paid_by(self):
+        rs_lock_acquire(&_scopes_lock)
+        payer = self.payer
+        rs_lock_release(&_scopes_lock)
+        return payer
+
     cdef int link(self, Scope outer) except -1:
-        rs_lock_acquire(&_outer_lock)
-        before, self.outer = self.outer, outer          # `before` goes after the lock: its end may run anything
-        rs_lock_release(&_outer_lock)
+        rs_lock_acquire(&_scopes_lock)
+        before, self.outer = self.outer, outer
+        rs_lock_release(&_scopes_lock)
         return 0
+
+    cdef int pay_by(self, RetryBudget payer) except -1:
+        rs_lock_acquire(&_scopes_lock)
+        before, self.payer = self.payer, payer
+        rs_lock_release(&_scopes_lock)
+        return 0
+
+    cdef int run_in(self, object reference) except -1:
+        rs_lock_acquire(&_scopes_lock)
+        before, self.generator = self.generator, reference
+        rs_lock_release(&_scopes_lock)
+        return 0
+
+    cdef object keep_token(self, object token):
+        """The token before."""
+        rs_lock_acquire(&_scopes_lock)
+        before, self.token = self.token, token
+        rs_lock_release(&_scopes_lock)
+        return before
 
     cdef int open(self) except -1:
         """Have all see it that is called, or started, from here on."""
-        self.closed = False
+        rs_scope_set(self.closed, False)
         if self.token is None or _value() is not self:      # else a token would lead back to the scope itself, for good
-            self.token = PyContextVar_Set(_variable, self)
+            self.keep_token(PyContextVar_Set(_variable, self))
         return 0
 
     cdef int close(self) except -1:
         """Whoever has inherited it sees it no more, in whatever context."""
-        self.closed = True
+        rs_scope_set(self.closed, True)
         self.link(_not_closed(self.outside()))          # so that a chain has only scopes that were open at once
-        token, self.token = self.token, None
+        token = self.keep_token(None)
         if token is not None and _value() is self:
             try:
                 _variable.reset(token)
@@ -79,9 +116,14 @@ cdef class Scope:
         return 0
 
     cdef int end(self) except -1:
-        """Close it for good, also where an interrupt came before `close`. A context that still has it, lets go of it."""
+        """
+        Close it for good, also where an interrupt came before `close`.
+
+        It may be the garbage collector that ends it, in any thread. Of contexts only that of this thread is touched, and only
+        if it still has the scope; each of the others lets go of it when it is asked next.
+        """
         self.close()
-        self.over = True
+        rs_scope_set(self.over, True)
         _still_set()
         return 0
 
@@ -100,7 +142,7 @@ cdef Scope _still_set():
     """The scope that is set here, or None. One that is over is taken out: it would be kept, and looked at, for ever."""
     value = _value()
     cdef Scope scope = value if isinstance(value, Scope) else None
-    if scope is not None and scope.over:
+    if scope is not None and rs_scope_is(scope.over):
         scope = _not_closed(scope)
         PyContextVar_Set(_variable, scope)
     return scope
@@ -117,7 +159,7 @@ cdef Scope _visible(Scope own):
 
 
 cdef Scope _not_closed(Scope scope):
-    while scope is not None and scope.closed:
+    while scope is not None and rs_scope_is(scope.closed):
         scope = scope.outside()
     return scope
 
@@ -141,7 +183,8 @@ cdef RetryBudget _payer(const rs_run *run, rs_slot *slot, Scope own):
     """The budget of the retries around, to which their success pays in; None: there is none, or it is free."""
     cdef Scope scope = _visible(own)
     cdef PyObject *gate = NULL
-    if scope is not None and scope.payer is not None:
-        return scope.payer
+    cdef RetryBudget payer = None if scope is None else scope.paid_by()
+    if payer is not None:
+        return payer
     ask_outer(run, slot, _note_payer, <void *>&gate)
     return None if gate == NULL else (<RetryGate><object>gate).options().budget

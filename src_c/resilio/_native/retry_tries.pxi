@@ -118,10 +118,9 @@ cdef class Tries:
             self.scope = Scope()
             self.scope.gate = self.gate
         self.scope.link(_visible(self.scope))
-        self.scope.payer = _payer(run, slot, self.scope)
-        if self.scope.payer is None:
-            self.scope.payer = self.gate.options().budget
-        self.scope.generator = None if generator is None else ref(generator)
+        paying = _payer(run, slot, self.scope)
+        self.scope.pay_by(self.gate.options().budget if paying is None else paying)
+        self.scope.run_in(None if generator is None else ref(generator))
         return self.scope.open()
 
     cdef bint quiet(self) noexcept:

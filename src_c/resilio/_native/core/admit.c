@@ -282,7 +282,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     rs_slot *slot = &run->slots[i];
     if (run->epoch != rs_epoch)                 /* forked meanwhile: the queue is gone */
         return refuse_lost(run, now, why);
-    slot->waiter->notified = 0;
+    __atomic_store_n(&slot->waiter->notified, 0, __ATOMIC_RELEASE);
     rs_gate_lock(gate);
     if (RS_UNLIKELY(!slot->waiter->waiting)) {  /* resumed by hand after its loop was closed: its place is gone */
         rs_gate_unlock(gate);

@@ -11,6 +11,7 @@
  * in this thread have begun before it: their deadlines and retries are out of sight.
  */
 #include "block.h"
+#include "try_hold.h"
 
 int rs_deadline_count;
 uint32_t rs_detached;
@@ -135,7 +136,7 @@ int64_t rs_deadline_with_context(const rs_frame *top)
 static DeadlineObject *here(void)
 {
     const rs_frame *top = *rs_ambient();
-    Context context = rs_deadline_count ? in_context() : (Context){NULL, 0, 0};
+    Context context = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context() : (Context){NULL, 0, 0};
     int64_t chain = in_chain(top, &context);
     if (context.deadline && context.deadline->until_ns <= chain)
         return context.deadline;
@@ -272,7 +273,7 @@ static void deadline_dealloc(DeadlineObject *self)
 {
     __atomic_sub_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
     for (DeadlineObject *outer = self->outer, *next; outer; outer = next) {     /* one by one: recursion has no bound */
-        next = Py_REFCNT(outer) == 1 ? outer->outer : NULL;
+        next = rs_is_only_reference((PyObject *)outer) ? outer->outer : NULL;
         if (next)
             outer->outer = NULL;
         Py_DECREF((PyObject *)outer);

@@ -24,11 +24,22 @@ static RS_THREAD_LOCAL PyObject *running;       /* the greenlet whose chain the 
 static RS_THREAD_LOCAL StackObject *its;        /* the thread's state owns it, and the greenlet while that lives; NULL: nobody has asked */
 static RS_THREAD_LOCAL rs_frame *around[CHAINS];        /* of the chains, what is not its own */
 
+/* A thread that ends drops what its state owns, and what dies with it may still ask. */
+static void stack_dealloc(StackObject *self)
+{
+    if (its == self) {
+        its = NULL;
+        running = NULL;
+    }
+    PyObject_Free(self);
+}
+
 static PyTypeObject StackType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Stack",
     .tp_basicsize = sizeof(StackObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "The calls under way in a greenlet.",
+    .tp_dealloc = (destructor)stack_dealloc,
 };
 
 static inline rs_frame **chain_of(int which) { return which ? &rs_streams : &rs_innermost; }
@@ -120,7 +131,7 @@ void rs_greenlet_runs(void)
 {
     PyObject *greenlet = current();
     /* One that is gone may have left its address to another: then this thread alone has what it had. */
-    if (RS_UNLIKELY(greenlet == NULL || greenlet != running || Py_REFCNT((PyObject *)its) < 2)) {
+    if (RS_UNLIKELY(greenlet == NULL || greenlet != running || its == NULL || Py_REFCNT((PyObject *)its) < 2)) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         if (greenlet)
@@ -159,6 +170,25 @@ static int has_table(PyObject *module)
     return holds;
 }
 
+/* Is it made for threads that run at once, or is there a GIL? An older one, asked in many threads, ends the process when they end:
+   their greenlets are cleaned up in the main thread meanwhile. Where it was forced in nevertheless, it is left alone. */
+static int is_safe(PyObject *module)
+{
+#ifdef Py_GIL_DISABLED
+    int major = 0, minor = 0;
+    PyObject *ask = PySys_GetObject("_is_gil_enabled"), *answer = ask ? PyObject_CallNoArgs(ask) : NULL;
+    PyObject *version = PyObject_GetAttrString(module, "__version__");
+    const char *text = version && PyUnicode_Check(version) ? PyUnicode_AsUTF8(version) : NULL;
+    int safe = answer == Py_True || (text && sscanf(text, "%d.%d", &major, &minor) == 2 && (major > 3 || (major == 3 && minor >= 3)));
+    Py_XDECREF(version);
+    Py_XDECREF(answer);
+    return safe;
+#else
+    (void)module;
+    return 1;
+#endif
+}
+
 /* Modules have come or gone. */
 int rs_greenlets_loaded(void)
 {
@@ -166,7 +196,7 @@ int rs_greenlets_loaded(void)
     PyErr_Fetch(&type, &value, &traceback);
     rs_modules_seen = PyDict_GET_SIZE(rs_modules);
     PyObject *module = Py_XNewRef(PyDict_GetItemString(rs_modules, "greenlet"));
-    getcurrent = module ? PyObject_GetAttrString(module, "getcurrent") : NULL;
+    getcurrent = module && is_safe(module) ? PyObject_GetAttrString(module, "getcurrent") : NULL;
     if (getcurrent) {
         if (rs_private_may(RS_PRIVATE_greenlet))
             rs_private_proved(RS_PRIVATE_greenlet, has_table(module));
@@ -174,7 +204,7 @@ int rs_greenlets_loaded(void)
             current = ask_current;
         rs_greenlets = 1;
     }
-    else if (module)
+    else if (module && PyErr_Occurred())
         rs_modules_seen = -1;       /* it is being imported just now */
     Py_XDECREF(module);
     rs_drop_error();

@@ -5,6 +5,7 @@
  * latest, unless it was set while a generator stood still that runs now, which then is what runs inside of it.
  */
 #include "block.h"
+#include "try_hold.h"
 
 int rs_priority_count;
 static PyObject *context_priority;
@@ -114,7 +115,7 @@ static int priority_clear(PriorityObject *self)
     PriorityObject *outer = self->outer, *next;
     self->outer = NULL;
     for (; outer; outer = next) {                       /* one by one: recursion has no bound */
-        next = Py_REFCNT(outer) == 1 ? outer->outer : NULL;
+        next = rs_is_only_reference((PyObject *)outer) ? outer->outer : NULL;
         if (next)
             outer->outer = NULL;
         Py_DECREF((PyObject *)outer);

@@ -69,12 +69,19 @@ static void result_dealloc(ResultObject *self)
     PyObject_GC_Del(self);
 }
 
-/* The exception, borrowed. A refusal's is made once and kept, so that `result.error is result.error`. */
+/* The exception, borrowed. A refusal's is made once and kept, so that `result.error is result.error`: of two threads that make
+   it at once, the second takes that of the first. */
 static PyObject *result_exception(ResultObject *self)
 {
-    if (self->outcome == RS_REFUSED && self->value == NULL)
-        self->value = rs_refusal_error(self->gate, &self->why);
-    return self->value;
+    PyObject *kept = __atomic_load_n(&self->value, __ATOMIC_ACQUIRE);
+    if (self->outcome != RS_REFUSED || kept)
+        return kept;
+    PyObject *made = rs_refusal_error(self->gate, &self->why);
+    if (made && !__atomic_compare_exchange_n(&self->value, &kept, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        Py_DECREF(made);
+        return kept;
+    }
+    return made;
 }
 
 /* A refusal after a wait has something to tell at once. */

@@ -59,7 +59,7 @@ int rs_waiter_wake(rs_waiter *self)
 {
     prefetch(self);
     rs_lock_acquire(&wake_lock);
-    self->notified = 1;
+    __atomic_store_n(&self->notified, 1, __ATOMIC_RELEASE);
     PyObject *waker = Py_XNewRef(self->waker);
     rs_lock_release(&wake_lock);
     if (waker == NULL)
@@ -138,7 +138,7 @@ static PyObject *waiter_bind(rs_waiter *self, PyObject *waker)
     Py_INCREF(waker);
     rs_lock_acquire(&wake_lock);
     PyObject *old = self->waker;
-    int notified = self->notified;
+    int notified = __atomic_load_n(&self->notified, __ATOMIC_ACQUIRE);
     self->waker = notified ? NULL : waker;
     rs_lock_release(&wake_lock);
     Py_XDECREF(old);
