@@ -8,7 +8,6 @@ the one that delivers to it.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections import deque
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from resilio import _event_subscriptions as subscriptions
+from resilio._after_fork import in_child
 from resilio._event_records import Event, LimitChanged, StateChanged
 from resilio._event_subscriptions import Subscription
 
@@ -133,5 +133,4 @@ def _after_fork() -> None:
     _waiting.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child("state", _after_fork)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from resilio import _log
+from resilio._after_fork import free_lock
 from resilio._event_records import (
     Event,
     GaveUp,
@@ -319,11 +320,4 @@ def detach(gate: Gate) -> None:
         _gates.discard(gate)
 
 
-def _after_fork() -> None:
-    """A child has no other threads: a lock that one of them held is free."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+free_lock(sys.modules[__name__], "_lock")

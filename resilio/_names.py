@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import weakref
 from typing import Any
 
+from resilio._after_fork import free_lock
 from resilio._config import meant
 from resilio._configuring import Remembered, split
 from resilio._place import Place
@@ -197,11 +197,5 @@ def changing() -> threading.RLock:
     return lock
 
 
-def _after_fork() -> None:
-    """A child has no other threads: locks that they held are free."""
-    global lock, listing
-    lock, listing = threading.RLock(), threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+free_lock(sys.modules[__name__], "lock")
+free_lock(sys.modules[__name__], "listing")

@@ -7,10 +7,12 @@ one class nothing is more important, but what belongs to a task that is under wa
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilio import _context
+from resilio._after_fork import free_lock
 from resilio._ambient_block import AmbientBlock
 from resilio._config import choice, refuse
 from resilio._native.core import AmbientPriority, ambient_priority
@@ -81,6 +83,7 @@ def current_priority() -> PriorityClass:
 
 _ignored = {"unknown": 0, "untrusted": 0}
 _counting = threading.Lock()
+free_lock(sys.modules[__name__], "_counting")
 
 
 def _ignore(why: str, default: PriorityClass) -> PriorityClass:

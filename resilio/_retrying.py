@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, cast, overload
 from weakref import WeakKeyDictionary
 
+from resilio._after_fork import free_lock
 from resilio._policies.retry import Retry, Retrying, retry
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["retrying"]
 
 P = ParamSpec("P")
 _lock = Lock()
+free_lock(sys.modules[__name__], "_lock")
 _places: WeakKeyDictionary[CodeType, dict[int, Retry]] = WeakKeyDictionary()
 """The retries without a name, by the code that has made them and where in it."""
 

@@ -7,10 +7,12 @@ those above. Where there is none, no call reaches it.
 
 from __future__ import annotations
 
+import sys
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from resilio import _log
+from resilio._after_fork import free_lock
 from resilio._native import clock, core
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = ["SlowCalls", "report_slow_call"]
 
 _MINUTE_NS = 60_000_000_000
 _lock = Lock()
+free_lock(sys.modules[__name__], "_lock")
 _all: tuple[SlowCalls, ...] = ()
 
 

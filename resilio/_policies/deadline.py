@@ -12,12 +12,13 @@ The deadline is ambient: a context variable hands it to tasks and worker threads
 from __future__ import annotations
 
 import functools
-import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from resilio._after_fork import free_lock
 from resilio._ambient_block import Block
 from resilio._config import flag
 from resilio._config import seconds as checked_seconds
@@ -112,14 +113,7 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
 _becoming = threading.RLock()
 
 
-def _after_fork() -> None:
-    """A child has no other threads: a lock that one of them held is free."""
-    global _becoming
-    _becoming = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+free_lock(sys.modules[__name__], "_becoming")
 
 _MADE_LATE = {"_blocks", "_called_after", "_config", "_gate", "_given"}
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import random
 import re
+import sys
 import threading
 from typing import Any
 
 from resilio import _priority
+from resilio._after_fork import free_lock
 from resilio._config import ABSURD_SECONDS, refuse
 from resilio._entropy import seed64
 
@@ -46,6 +48,7 @@ _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 
 _ignored: dict[tuple[str, str], int] = {}
 _counting = threading.Lock()
+free_lock(sys.modules[__name__], "_counting")
 _UNSAID: Any = object()
 _random = random.Random(seed64())  # noqa: S311 - spreads clients, keeps no secret
 

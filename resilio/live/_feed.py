@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from resilio._after_fork import free_lock
 from resilio.live._http import check_sendable
 from resilio.live._journal import KEPT
 from resilio.live._sampler import Tick
@@ -63,6 +64,7 @@ class Remote:
         self._path = parts.path.rstrip("/") + "/"
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._lock = threading.Lock()
+        free_lock(self, "_lock")
         self._stop: threading.Event | None = None
         self._sock: socket.socket | None = None
         self._problem: str | None = "connecting"

@@ -8,7 +8,6 @@ too slow for the queue gets, when they are ready for more, everything as it is t
 from __future__ import annotations
 
 import json
-import os
 import threading
 import weakref
 from collections import deque
@@ -16,6 +15,7 @@ from time import monotonic, sleep
 from typing import Any, Protocol
 
 from resilio import _backends, _log
+from resilio._after_fork import in_child
 from resilio.live._sampler import SLICE, Tick
 
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
@@ -287,5 +287,4 @@ def _after_fork() -> None:
         hub._viewers.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child("threads", _after_fork)

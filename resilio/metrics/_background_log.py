@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from resilio._after_fork import around_fork, in_child
 from resilio.metrics import _trouble
 from resilio.metrics._fork import after_fork
 
@@ -81,5 +81,5 @@ def _go_on() -> None:
         lines.writing.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_held.clear)
+around_fork(_hold, _go_on)
+in_child("state", _held.clear)

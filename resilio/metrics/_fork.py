@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from contextlib import suppress
 from typing import Any, Protocol
+
+from resilio._after_fork import in_child
 
 __all__ = ["after_fork"]
 
@@ -29,5 +30,4 @@ def _tell() -> None:
             one.forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell)
+in_child("threads", _tell)

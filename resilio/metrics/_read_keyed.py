@@ -8,6 +8,7 @@ is forgotten before its turn leaves its gates to whoever looks.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from threading import Lock
 from time import sleep, thread_time_ns
 from typing import Any
 
+from resilio._after_fork import free_lock
 from resilio._native import clock, keyed
 from resilio._native.sums import Sums
 from resilio.metrics._catalogue import CATALOGUE
@@ -35,6 +37,7 @@ Read = tuple[Sums, Numbers, Numbers]
 _SUMMED = {name for name, one in CATALOGUE.items() if one.type == "counter" or one.merge == "sum"}
 _GROWING = {name for name, one in CATALOGUE.items() if one.type == "counter"}
 _lock = Lock()
+free_lock(sys.modules[__name__], "_lock")
 _sweeps: weakref.WeakKeyDictionary[Any, Sweep] = weakref.WeakKeyDictionary()
 
 

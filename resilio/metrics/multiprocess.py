@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from resilio._after_fork import free_lock
 from resilio._config import refuse, seconds
 from resilio.metrics import _trouble
 from resilio.metrics._book import MOST_NAMES, Book
@@ -36,6 +38,7 @@ LONGEST_WAIT = 2.0
 
 _workers: dict[Path, Worker] = {}
 _starting = threading.Lock()
+free_lock(sys.modules[__name__], "_starting")
 
 
 def where(directory: str | Path | None = None) -> Path:
@@ -159,8 +162,6 @@ class Worker:
 
     def forked(self) -> None:
         """In the child of a fork: be another process, which has counted nothing yet."""
-        global _starting
-        _starting = threading.Lock()
         if self._ended.is_set():
             return
         if self._place is not None:

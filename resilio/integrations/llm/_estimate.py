@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from resilio._after_fork import free_lock
+
 __all__ = ["UNKNOWN_OUTPUT", "Estimates"]
 
 UNKNOWN_OUTPUT = 256.0
@@ -43,6 +45,7 @@ class Estimates:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._lock = threading.Lock()
+        free_lock(self, "_lock")
         self._models: dict[str | None, _Model] = {}
 
     def _model(self, name: str | None) -> _Model:

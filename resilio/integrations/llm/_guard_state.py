@@ -8,6 +8,7 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from resilio._after_fork import free_lock
 from resilio._caller import outside
 from resilio._config import refuse
 from resilio._policy import Policy
@@ -78,6 +79,7 @@ class GuardState:
         self.abandoned = 0
         self.is_async = issubclass(type(client._client), self.http.AsyncClient)
         self._lock = threading.Lock()
+        free_lock(self, "_lock")
         self._warned = False
 
     def timed_out(self, error: Exception) -> Exception:

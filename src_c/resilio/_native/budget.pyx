@@ -13,6 +13,8 @@ import os
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.options cimport ns_of
 
+from resilio._after_fork import in_child
+
 __all__ = ["Backoff", "RetryBudget", "spread_ns"]
 
 cdef rs_clock *_clock = rs_clock_import()
@@ -215,8 +217,7 @@ def _after_fork():
 include "backoff.pxi"
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child("native", _after_fork)
 
 
 _reseed(_entropy())

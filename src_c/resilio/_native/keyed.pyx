@@ -26,11 +26,12 @@ from resilio._native.primitives cimport (
     histogram_adopt, rs_histogram as rs_latencies, rs_histogram_free, rs_histogram_init, rs_histogram_merge,
 )
 
-import os
+import sys
 import threading
 from time import sleep
 
 from resilio import _log
+from resilio._after_fork import free_lock
 
 __all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
 
@@ -76,14 +77,7 @@ cdef enum:
 _lock = threading.RLock()       # reentrant: a key's __eq__ may look up another key
 
 
-def _after_fork():
-    """A child has no other threads: a lock that one of them held is free."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+free_lock(sys.modules[__name__], "_lock")
 
 
 include "keyed_entry.pxi"

@@ -69,23 +69,12 @@ static PyMethodDef methods[] = {
 
 static int register_fork(PyObject *module)
 {
-    PyObject *os = PyImport_ImportModule("os"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
-    PyObject *registrar = os ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
-    if (os && registrar == NULL)
-        PyErr_Clear();                      /* no fork on this system */
-    int ok = os && hook;
-    if (ok && registrar) {
-        PyObject *args = PyTuple_New(0), *kwargs = Py_BuildValue("{sO}", "after_in_child", hook);
-        PyObject *done = args && kwargs ? PyObject_Call(registrar, args, kwargs) : NULL;
-        ok = done != NULL;
-        Py_XDECREF(done);
-        Py_XDECREF(args);
-        Py_XDECREF(kwargs);
-    }
-    Py_XDECREF(os);
+    PyObject *forks = PyImport_ImportModule("resilio._after_fork"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
+    PyObject *done = forks && hook ? PyObject_CallMethod(forks, "in_child", "sO", "native", hook) : NULL;
+    Py_XDECREF(forks);
     Py_XDECREF(hook);
-    Py_XDECREF(registrar);
-    return ok ? 0 : -1;
+    Py_XDECREF(done);
+    return done ? 0 : -1;
 }
 
 static int exec_module(PyObject *module)
