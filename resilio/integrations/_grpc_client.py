@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from resilio._native import core
@@ -105,8 +105,8 @@ class _Call(Request):
         self._request = request
         self._out_of_time = False
 
-    async def begin(self, shown: Any, request: Any) -> Any:
-        """Make the call once, by the interceptor's continuation."""
+    def begin(self, shown: Any, request: Any) -> Awaitable[Any]:
+        """Return, awaited, the call, made once by the interceptor's continuation."""
         _phase("first_byte")
         details = self._details
         limit = self._limit(details.timeout)
@@ -116,7 +116,8 @@ class _Call(Request):
             )
         if isinstance(shown, Once):
             shown.sent()
-        return await self._continuation(details, request)
+        made: Awaitable[Any] = self._continuation(details, request)
+        return made
 
     def _limit(self, timeout: float | None) -> float | None:
         """Return the seconds that a try gets: no more than the ambient deadline has left."""
@@ -157,7 +158,10 @@ class _Unary(_Call):
 
     def call_of(self, response: Any) -> Any:
         """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
-        return next((call for answer, call in self._answers if answer is response), response)
+        for answer, call in self._answers:
+            if answer is response:
+                return call
+        return response
 
 
 class _Stream(_Call):
