@@ -1,10 +1,11 @@
 """
 `python -m benchmarks.integrations.clients`: what a guarded transport takes of a client's throughput, on loopback.
 
-A server in a process of its own answers 1 KB as fast as it can. Two clients alike, one with its bare transport and one
-under guard, take turns in slices of few requests, so that what disturbs the machine disturbs both. Of each pair of
-neighbouring slices two ratios are taken: requests in a second, and processor time of the client for each request, which
-other processes disturb less. The figures are medians over the pairs, with the limits of 95 % from resampling them.
+A server in a process of its own answers 1 KB as fast as it can. Clients alike, with a bare transport, with one that
+does nothing but send, and under guard, take turns in slices of few requests, so that what disturbs the machine disturbs
+all. Of each pair of neighbouring slices two ratios are taken: requests in a second, and processor time of the client
+for each request, which other processes disturb less. The figures are medians over the pairs, with the limits of 95 %
+from resampling them.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.integrations._pairs import AGAIN, Slice, lost, rows
+from benchmarks.integrations._pairs import AGAIN, EMPTY, Pairs, Slice, lost, rows
 from benchmarks.integrations._serving import serving
 from benchmarks.micro._results import Row, Skip
 
 __all__ = ["main", "throughput"]
 
 CLIENTS = ("httpx2", "httpx", "requests")
-GUARDS = (AGAIN, "breaker", "standard")
+GUARDS = (AGAIN, EMPTY, "breaker", "standard")
 """What the report has."""
+BARE = "bare"
 LEAST = 20
 """Pairs that are measured however long they take."""
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1024\r\n\r\n" + b"x" * 1024
@@ -76,6 +78,7 @@ def _policies() -> dict[str, Callable[[], Any]]:
 
     return {
         AGAIN: lambda: None,
+        EMPTY: lambda: None,
         "breaker": lambda: circuit_breaker(failed_if=_failed),
         "breaker and bulkhead": lambda: pipeline(circuit_breaker(failed_if=_failed), bulkhead(100)),
         "standard": lambda: standard(f"standard {time.monotonic_ns()}", on="http"),
@@ -97,28 +100,42 @@ async def _slice(client: Any, url: str, requests: int, at_once: int) -> Slice:
     return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
 
 
-async def _async_pairs(name: str, policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
+async def _async_slices(name: str, guards: Sequence[str], url: str, load: Load) -> dict[str, list[Slice]]:
     from resilio.integrations.httpx import AsyncTransport
 
     module = importlib.import_module(name)
-    bare = module.AsyncClient(transport=module.AsyncHTTPTransport())
-    inner = module.AsyncHTTPTransport()
-    guarded = module.AsyncClient(transport=inner if policy is None else AsyncTransport(policy, inner))
-    async with bare, guarded:
+    policies = _policies()
 
-        def measure(client: Any) -> Awaitable[Slice]:
-            return _slice(client, url, load.requests, load.at_once)
+    class Empty(module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self._inner = module.AsyncHTTPTransport()
 
-        for client in (bare, guarded) * 3:
-            await measure(client)
+        async def handle_async_request(self, request: Any) -> Any:
+            return await self._inner.handle_async_request(request)
+
+        async def aclose(self) -> None:
+            await self._inner.aclose()
+
+    def transport(guard: str) -> Any:
+        if guard == EMPTY:
+            return Empty()
+        inner, policy = module.AsyncHTTPTransport(), policies[guard]() if guard != BARE else None
+        return inner if policy is None else AsyncTransport(policy, inner)
+
+    clients = {guard: module.AsyncClient(transport=transport(guard)) for guard in (BARE, *guards)}
+    found: dict[str, list[Slice]] = {guard: [] for guard in clients}
+    try:
+        for client in (*clients.values(),) * 3:
+            await _slice(client, url, load.requests, load.at_once)
         gc.collect()
         gc.freeze()
-        pairs = []
         for at in load.turns():
-            order = (bare, guarded) if at % 2 else (guarded, bare)
-            got = {id(client): await measure(client) for client in order}
-            pairs.append((got[id(bare)], got[id(guarded)]))
-    return pairs
+            for guard in clients if at % 2 else reversed(clients):
+                found[guard].append(await _slice(clients[guard], url, load.requests, load.at_once))
+    finally:
+        for client in clients.values():
+            await client.aclose()
+    return found
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
@@ -131,28 +148,45 @@ def _sync_slice(session: Any, url: str, requests: int) -> Slice:
     return Slice(requests / (time.perf_counter() - began), (time.process_time() - cpu) / requests * 1e6)
 
 
-def _sync_pairs(policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
+def _sync_slices(guards: Sequence[str], url: str, load: Load) -> dict[str, list[Slice]]:
     import requests
 
     from resilio.integrations.requests import Adapter
 
-    with requests.Session() as bare, requests.Session() as guarded:
-        bare.trust_env = guarded.trust_env = False
-        guarded.mount("http://", requests.adapters.HTTPAdapter() if policy is None else Adapter(policy))
-        for session in (bare, guarded) * 3:
-            _sync_slice(session, url, load.requests)
-        pairs = []
-        for at in load.turns():
-            order = (bare, guarded) if at % 2 else (guarded, bare)
-            got = {id(session): _sync_slice(session, url, load.requests) for session in order}
-            pairs.append((got[id(bare)], got[id(guarded)]))
-    return pairs
+    policies = _policies()
+
+    class Empty(requests.adapters.HTTPAdapter):
+        def send(self, *args: Any, **options: Any) -> Any:
+            return super().send(*args, **options)
+
+    def adapter(guard: str) -> Any:
+        if guard == EMPTY:
+            return Empty()
+        policy = policies[guard]() if guard != BARE else None
+        return requests.adapters.HTTPAdapter() if policy is None else Adapter(policy)
+
+    sessions = {guard: requests.Session() for guard in (BARE, *guards)}
+    found: dict[str, list[Slice]] = {guard: [] for guard in sessions}
+    for guard, session in sessions.items():
+        session.trust_env = False
+        session.mount("http://", adapter(guard))
+    for session in (*sessions.values(),) * 3:
+        _sync_slice(session, url, load.requests)
+    for at in load.turns():
+        for guard in sessions if at % 2 else reversed(sessions):
+            found[guard].append(_sync_slice(sessions[guard], url, load.requests))
+    for session in sessions.values():
+        session.close()
+    return found
 
 
-def _pairs(name: str, policy: Any, url: str, load: Load) -> list[tuple[Slice, Slice]]:
+def _pairs(name: str, guards: Sequence[str], url: str, load: Load) -> dict[str, Pairs]:
+    """Return the slices of each guard, each with that of the bare client beside it."""
     if name == "requests":
-        return _sync_pairs(policy, url, load)
-    return asyncio.run(_async_pairs(name, policy, url, load))
+        found = _sync_slices(guards, url, load)
+    else:
+        found = asyncio.run(_async_slices(name, guards, url, load))
+    return {guard: list(zip(found[BARE], found[guard], strict=True)) for guard in guards}
 
 
 def throughput(seconds: float) -> list[Row | Skip]:
@@ -163,20 +197,19 @@ def throughput(seconds: float) -> list[Row | Skip]:
         seconds: That all of it may take.
     """
     found: list[Row | Skip] = []
-    load = Load(pairs=1000, seconds=seconds / (len(CLIENTS) * len(GUARDS)) * 0.9)
+    load = Load(pairs=1000, seconds=seconds / len(CLIENTS) * 0.9)
     with serving(_Answering) as url:
         for name in CLIENTS:
             if importlib.util.find_spec(name) is None:
                 found.append(Skip(name, "not installed"))
                 continue
-            guarded = {}
-            for policy in GUARDS:
-                try:
-                    guarded[policy] = _pairs(name, _policies()[policy](), url, load)
-                except Exception as error:  # noqa: BLE001  (of a busy machine a timeout of the stack, say)
-                    found.append(Skip(f"{name}, {policy}", f"raised {type(error).__name__}: {error}"))
-            if guarded:
-                found += rows(name, guarded, f"throughput_{name}" if "breaker" in guarded else None)
+            try:
+                guarded = _pairs(name, GUARDS, url, load)
+            except Exception as error:  # noqa: BLE001  (of a busy machine a timeout of the stack, say)
+                found.append(Skip(name, f"raised {type(error).__name__}: {error}"))
+                continue
+            limits = {"breaker": f"throughput_{name}", "standard": f"throughput_{name}_standard"}
+            found += rows(name, guarded, beside_empty=limits)
     return found
 
 
@@ -196,8 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| --- | --- | --- | --- | --- | --- |")
     with serving(_Answering) as url:
         for name in options.clients:
-            for policy in options.policies:
-                pairs = _pairs(name, _policies()[policy](), url, load)
+            for policy, pairs in _pairs(name, options.policies, url, load).items():
                 cells = [
                     f"{name} {importlib.import_module(name).__version__}",
                     policy,

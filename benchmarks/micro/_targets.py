@@ -82,16 +82,14 @@ TARGETS: Mapping[str, Target] = {
     "simulation": Target("a simulated call through three gates", "ns", 10_000, 3_333),
     "live_page": Target("live page: 500 policies, 10 viewers, of one processor", "%", 2.0, 1.0),
     **{
-        f"throughput_{key}": Target(f"throughput lost through {what}", "%", 2.0, 1.0)
-        for key, what in {
-            "httpx": "httpx, one breaker",
-            "httpx2": "httpx2, one breaker",
-            "requests": "requests, one breaker",
-        }.items()
-    },
-    **{
         f"throughput_{key}": Target(f"lost on the wall beside an empty {what}", "%", most)
         for key, what, most in (
+            ("httpx", "transport of httpx, breaker", 4.0),
+            ("httpx_standard", "transport of httpx, standard", 12.0),
+            ("httpx2", "transport of httpx2, breaker", 4.0),
+            ("httpx2_standard", "transport of httpx2, standard", 12.0),
+            ("requests", "adapter of requests, breaker", 4.0),
+            ("requests_standard", "adapter of requests, standard", 12.0),
             ("aiohttp", "middleware of aiohttp, breaker and bulkhead", 4.0),
             ("aiohttp_standard", "middleware of aiohttp, standard", 12.0),
             ("grpc", "interceptor of grpc.aio, breaker and bulkhead", 4.0),

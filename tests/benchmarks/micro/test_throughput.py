@@ -87,7 +87,7 @@ def test_the_clients_that_are_installed_are_measured(monkeypatch) -> None:
     for name in clients.CLIENTS:
         of_client = [one for one in found if one.subject.partition(",")[0] == name]
         missing = importlib.util.find_spec(name) is None
-        assert [type(one) for one in of_client] == ([Skip] if missing else [Row] * 7)
+        assert [type(one) for one in of_client] == ([Skip] if missing else [Row] * 11)
     assert all(row.value > 0 for row in found if isinstance(row, Row) and row.unit == "requests/s")
 
 
