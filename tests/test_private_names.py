@@ -83,11 +83,11 @@ def _foreign_names() -> Iterator[tuple[str, str]]:
     by_folder: dict[Path, set[str]] = defaultdict(set)
     for path, names in files.items():
         by_folder[path.parent] |= names.defined
+    rooms = [folder for folder in by_folder if str(folder.relative_to(PACKAGE)).startswith((".", "_"))]
+    below = set().union(*(by_folder[folder] for folder in rooms))  # what all others may build on
     for path, names in files.items():
-        ours = (
-            names.defined | by_folder[PACKAGE] | by_folder[PACKAGE / "_policies"] | by_folder[PACKAGE / "_strategies"]
-        )
-        if path.parent.name not in ("integrations", "llm"):
+        ours = names.defined | below
+        if "integrations" not in path.relative_to(PACKAGE).parts:
             ours |= by_folder[path.parent]
         for name in filter(_is_private, names.read - ours):
             if not name.startswith("_resilio") and not re.search(rf"\b{name}\b", native):

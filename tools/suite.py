@@ -72,7 +72,9 @@ class Leg:
 
     def _make_environment(self) -> Environment:
         if self.kind == "quick":
-            return environments.ensure(f"quick-{self.interpreter.minor}", self.interpreter, "test-core", extras=("prometheus",), build=True)
+            return environments.ensure(
+                f"quick-{self.interpreter.minor}", self.interpreter, "test-core", extras=("prometheus",), build=True
+            )
         name = f"test-{self.interpreter.minor}"
         if not self.interpreter.gil:
             return environments.ensure(name, self.interpreter, "test-core", build=True, optional=WITHOUT_GIL)
