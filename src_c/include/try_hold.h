@@ -57,7 +57,7 @@ static inline int rs_is_only_reference(PyObject *object)
 #else
     Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE);
     if (_Py_IsOwnedByCurrentThread(object))
-        return __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == 1 && shared >> _Py_REF_SHARED_SHIFT == 0;
+        return shared >> _Py_REF_SHARED_SHIFT == 0 && Py_REFCNT(object) == 1;   /* its own half is this thread's to change */
     return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);     /* merged: nothing is in the other half */
 #endif
 }
