@@ -1,6 +1,7 @@
 /* A law of an adaptive limit: what it keeps, and what all of them do alike (laws.h has the whole).
  *
- * No clock is read and no time constant is in seconds: everything counts calls. No Python.h; the owner locks.
+ * No clock is read and no time constant is in seconds: everything counts calls, and the time between their ends. No
+ * Python.h; the owner locks.
  */
 #ifndef RS_LAW_H
 #define RS_LAW_H
@@ -18,9 +19,17 @@
 #define RS_LAW_BACKOFF 0.9                  /* times, after a drop */
 
 #define RS_LAW_UNCAPPED 1e18
+#define RS_LAW_EVER -1e300                  /* before any time */
 
 enum { RS_LAW_DEFAULT, RS_LAW_GRADIENT, RS_LAW_VEGAS, RS_LAW_AIMD };
-enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING };
+enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING, RS_LAW_RISING };
+
+/* What a guard sees of some ends in a row: the first begins it, the others count. */
+typedef struct rs_law_window {
+    double ends, answers, level, latency;   /* how many, and sums over them */
+    double begun, last, gap;                /* its first end, the last, the longest time between two */
+    double earliest, latest;                /* when those calls had come */
+} rs_law_window;
 
 typedef struct rs_law {
     double limit;                           /* in force: finite, within floor..ceiling; lower than `learned` in a dip */
@@ -33,6 +42,7 @@ typedef struct rs_law {
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
     uint8_t too_many;                       /* drops in the last round: nothing is given back in this one */
+    uint8_t fresh;                          /* nothing was concluded yet: the first rise, without a cut */
     uint8_t queued;                         /* calls queue before the gate as well */
     double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
     double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
@@ -48,7 +58,18 @@ typedef struct rs_law {
     double held;                                            /* share of calls that met the limit */
     double seen, cycle;                                     /* calls of this cycle; before the next dip */
     double left, wanted;                                    /* of a dip, a settling, a step of the climb */
-    double base, step, step_latency, before;                /* of the climb */
+    double base, step, step_latency, before;                /* of the climb; of the rise the mean latency */
+    /* the rise (law_rise.h) */
+    double now, present;                                    /* in ns; calls in flight, the one that ends included */
+    double step_level, spread, shared, scatter;             /* means and sums about them: level, its product with latency */
+    double since;                                           /* calls that came before tell of another time */
+    double usual, usual_level, usuals, lately;             /* latency and level of the last calls; how many; of the last eight */
+    double slower, quicker, odd_since;                      /* calls that were slower than a queue makes them, or far quicker */
+    /* the guard (law_guard.h) */
+    double patience;                                        /* of callers, in ns, from the owner; 0: not known */
+    rs_law_window window;
+    double cut_from, cut_rate, trusted;                     /* the limit before a cut, and the rate; windows without one */
+    double guard_since;                                     /* calls that came before met the last cut */
     double baseline;                        /* what a call takes where none waits, in ns; 0: not known; not of aimd */
     double samples, probe_at;               /* of gradient and vegas */
     uint64_t random;
@@ -110,9 +131,10 @@ static inline void rs_law_reset(rs_law *law)
     law->limit = law->learned = law->target = rs_law_within(old.start, old.floor, old.ceiling);
     law->cap = RS_LAW_UNCAPPED;
     rs_law_believe(law, rs_law_knee_of(law, law->limit), RS_LAW_BLOCK);
-    law->phase = RS_LAW_CLIMBING;           /* a server of many workers must not wait for a cycle */
-    law->before = law->knee;
-    law->left = law->limit;
+    law->fresh = 1;
+    law->phase = RS_LAW_RISING;             /* a server of many workers must not wait for a cycle */
+    law->patience = old.patience;
+    law->since = law->guard_since = RS_LAW_EVER;
     law->cycle = RS_LAW_SHORTEST;
     law->random = UINT64_C(88172645463325252);
     law->probe_at = 30 * law->limit;
@@ -145,10 +167,12 @@ static inline void rs_law_bound(rs_law *law, double floor, double ceiling)
     rs_law_set_knee(law, law->knee);
 }
 
-/* What a call takes where none waits, in ns; 0: not known. */
+/* What a call takes where none waits, in ns; 0: not known. While the limit rises for the first time: what calls take. */
 static inline double rs_law_baseline(const rs_law *law)
 {
-    return law->baseline == 0 && law->kind == RS_LAW_DEFAULT ? law->knee * law->pace : law->baseline;
+    if (law->baseline != 0 || law->kind != RS_LAW_DEFAULT)
+        return law->baseline;
+    return law->pace != 0 ? law->knee * law->pace : law->usual;
 }
 
 /* Has nothing been concluded yet? Then a new one does as well: samples on the way to a conclusion are no loss. */

@@ -20,7 +20,8 @@
  * Drops. Calls that time out or are refused though few are in flight are not the limit's doing: with heavy tails some do
  * at any load. The limit is cut, once a round, where a good deal more of them are dropped than of those.
  *
- * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat.
+ * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat. At
+ * first, while nothing is known, it rises (law_rise.h). A guard sees in a few ends what these means see late (law_guard.h).
  *
  * Change. A mean of latencies per call in flight in which none counts twice what is usual (`pulse`) tells, whatever the tail,
  * that all has become slow or quick, or that workers came or went: the law then looks more often, and trusts less what it knows.
@@ -29,7 +30,8 @@
  */
 #ifndef RS_LAW_KNEE_H
 #define RS_LAW_KNEE_H
-#include "law.h"
+#include "law_guard.h"
+#include "law_rise.h"
 
 #define RS_LAW_DOUBT 0.5                    /* of the knee: what doubt adds at most */
 #define RS_LAW_WAIT 0.01                    /* W: what a service time of waiting costs, in workers' idleness */
@@ -39,6 +41,7 @@
 #define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
 #define RS_LAW_MEMORY 200.0                 /* such samples that the knee remembers */
 #define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
+#define RS_LAW_FIRST_CYCLE 512.0            /* calls before the first dip after a rise: a knee that was guessed high costs less than dips */
 #define RS_LAW_PACE 256.0                   /* samples of many over which the latency per call in flight is taken */
 #define RS_LAW_PULSE 64.0                   /* and the one in which none counts twice what is usual */
 #define RS_LAW_SLOWER 2.5                   /* times the pulse at the last block: look again soon */
@@ -49,7 +52,6 @@
 #define RS_LAW_SUSPECT 0.75                 /* flatness from which it is not looked for less often */
 #define RS_LAW_FRESH 0.4                    /* weight of the last block in it */
 #define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
-#define RS_LAW_FIRST_CLIMB 2.0              /* times: the same while nothing is known */
 #define RS_LAW_STEP 48.0                    /* samples of a step, or half as many as are in flight */
 #define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
 #define RS_LAW_REACHED 0.4                  /* of the level that it had reached: the knee, however slow all has become */
@@ -67,7 +69,7 @@ static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYC
 /* The limit from what is believed. It grows only with a call that found it half used. */
 static inline void rs_law_apply(rs_law *law, double inflight)
 {
-    law->target = law->phase == RS_LAW_CLIMBING ? law->least : rs_law_within(law->target, law->least, law->most);
+    law->target = law->phase >= RS_LAW_CLIMBING ? law->least : rs_law_within(law->target, law->least, law->most);
     double limit = rs_law_within(rs_law_min(law->target, law->cap), law->floor, law->ceiling);
     if (limit < law->learned || 2 * inflight >= law->learned)
         law->learned = limit;
@@ -143,15 +145,6 @@ static inline void rs_law_cross(rs_law *law)
     rs_law_set_cycle(law, law->knee / old);
 }
 
-static inline double rs_law_climb(const rs_law *law) { return law->memory > RS_LAW_BLOCK ? RS_LAW_CLIMB : RS_LAW_FIRST_CLIMB; }
-
-/* What the first climb is measured by: its first step, or those before that found few in flight. */
-static inline double rs_law_first_base(const rs_law *law, double now)
-{
-    double few = law->low >= RS_LAW_BLOCK / 4 ? law->low_latency / law->low : 0;
-    return now > 1.5 * few ? few : rs_law_max(now, few);
-}
-
 /* A sample of a climb. Those of a step say whether it was one too many. */
 static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
 {
@@ -167,12 +160,10 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
     if (law->step < rs_law_max(RS_LAW_STEP, level / 2))
         return;
     double now = law->step_latency / law->step;
-    if (law->base == 0 && law->stages == 0)
-        law->base = rs_law_first_base(law, now);
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
         law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once where a slow spell has ended */
         law->baseline = law->base;
-        rs_law_climb_to(law, rs_law_climb(law) * level);
+        rs_law_climb_to(law, RS_LAW_CLIMB * level);
         return;
     }
     if (law->stages == 0 || (law->stages == 1 && law->memory > RS_LAW_BLOCK))
@@ -290,28 +281,46 @@ static inline void rs_law_count_drops(rs_law *law, double inflight, int dropped)
     law->answers = law->drops = 0;
 }
 
-static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
+static inline void rs_law_regain(rs_law *law, double inflight)
 {
-    rs_law_count_drops(law, inflight, dropped);
-    if (dropped) {
-        rs_law_apply(law, inflight);
+    if (law->cap >= RS_LAW_UNCAPPED)
         return;
-    }
-    if (law->cap < RS_LAW_UNCAPPED) {
-        if (inflight + 1 > law->cap && !law->too_many)
-            law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
-        if (law->cap > law->most)
-            law->cap = RS_LAW_UNCAPPED;
-    }
-    latency = rs_law_min(latency, RS_LAW_CLIP * law->mean);
+    if (inflight + 1 > law->cap && !law->too_many)
+        law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
+    if (law->cap > law->most)
+        law->cap = RS_LAW_UNCAPPED;
+}
+
+static inline void rs_law_answered(rs_law *law, double latency, double inflight)
+{
+    double clipped = rs_law_min(latency, RS_LAW_CLIP * law->mean);
     law->seen += 1;
-    int few = rs_law_sort(law, latency, inflight);
+    int few = rs_law_sort(law, clipped, inflight);
     if (law->phase == RS_LAW_WATCH)
         rs_law_watch(law, inflight);
     else if (law->phase == RS_LAW_CLIMBING)
-        rs_law_climbing(law, latency, inflight);
-    else
+        rs_law_climbing(law, clipped, inflight);
+    else if (law->phase != RS_LAW_RISING)
         rs_law_settle(law, few);
+    else if (rs_law_rising(law, latency, inflight)) {
+        rs_law_new_cycle(law);
+        law->cycle = RS_LAW_FIRST_CYCLE;
+    }
+}
+
+static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
+{
+    rs_law_count_drops(law, inflight, dropped);
+    if (rs_law_guard(law, latency, inflight, dropped)) {
+        law->climb = 0;
+        rs_law_new_cycle(law);
+        law->phase = RS_LAW_RISING;
+        rs_law_rise_afresh(law, law->since);
+    }
+    if (!dropped) {
+        rs_law_regain(law, inflight);
+        rs_law_answered(law, latency, inflight);
+    }
     rs_law_apply(law, inflight);
 }
 #endif

@@ -5,19 +5,22 @@
  *     vegas        Netflix Vegas: the queue that the least latency seen implies
  *     aimd         one up, a tenth down on a drop
  *
- * Each is in a file of its own: law_knee.h, law_classics.h; what they share is in law.h.
+ * Each is in a file of its own: law_knee.h with law_rise.h and law_guard.h, law_classics.h; what they share is in law.h.
  */
 #ifndef RS_LAWS_H
 #define RS_LAWS_H
 #include "law_classics.h"
 #include "law_knee.h"
 
-/* A call has ended. *inflight*: how many were in flight when it was admitted, itself included. *dropped*: it was refused or
- * timed out, its latency says nothing. What cannot be (less than a nanosecond, fewer than one) counts as the least that can. */
-static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t inflight, int dropped)
+/* A call has ended, at *now_ns*. *inflight*: how many were in flight when it was admitted, itself included; *present*: how
+ * many are when it ends, 0: not known. *dropped*: it was refused or timed out, its latency says nothing. What cannot be
+ * (less than a nanosecond, fewer than one) counts as the least that can. */
+static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t inflight, int64_t present, int dropped, int64_t now_ns)
 {
     double latency = latency_ns < 1 ? 1 : (double)latency_ns, level = inflight < 1 ? 1 : (double)inflight;
     law->spared -= 1;
+    law->now = (double)now_ns;
+    law->present = present < 1 ? rs_law_max(level, rs_law_min(2 * level, law->learned)) : (double)present;
     if (!dropped)
         law->mean = law->mean == 0 ? latency : law->mean + (rs_law_min(latency, RS_LAW_CLIP * law->mean) - law->mean) / 20;
     switch (law->kind) {

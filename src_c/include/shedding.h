@@ -6,13 +6,15 @@
  * for whoever came before it will be late whatever is done. Both with hysteresis.
  *
  * Calls that know their deadline need no such guess: one that could hardly meet it, or only by taking the time of those behind
- * it, goes when its turn comes. So many more of them may wait.
+ * it, goes when its turn comes. So many more of them may wait: at the beginning of an overload, which may be a burst, for the
+ * good part of their patience; and while the limit still rises as long as they like, for it doubles in the time of a call.
  *
  * The constants are those that came out best in simulation, over workers from 4 to 50, exponential and lognormal service and
  * loads from 0.5 to 3; docs/patterns/load-shedding.md has the figures.
  */
 #ifndef RS_SHEDDING_H
 #define RS_SHEDDING_H
+#include <math.h>
 #include <stdint.h>
 
 #define RS_SHED_MEMORY 500          /* arrivals over which the share that is shed is taken */
@@ -28,6 +30,13 @@
 #define RS_SHED_LONG_FEW 24         /* but as many as this, and some more with one worker or two */
 #define RS_SHED_LONG_TIMELY 3       /* mean times for which calls that know their deadline may wait, or RS_SHED_LONG of them */
 #define RS_SHED_BEHIND 0.3          /* of the time that those behind a call take, and its own: what it must have left */
+#define RS_SHED_OF_PATIENCE 0.7    /* of their patience, for which they may wait in a burst */
+#define RS_SHED_BURST 5             /* times their patience: what sheds for longer is no burst */
+#define RS_SHED_APART 4.5           /* times their patience: what is closer is one overload; */
+#define RS_SHED_LASTING_APART 20    /* the same once it has lasted: a queue that is long again sheds none for a while */
+#define RS_SHED_UNANSWERED 16       /* failures in a row: then no success tells how long one takes */
+#define RS_SHED_PATIENCE_SHARE 64   /* calls over which patience is taken: a low estimate, and whether most know theirs */
+#define RS_SHED_NO_END 1000000      /* calls that may wait while the limit rises */
 #define RS_SHED_SHORT 11            /* calls that may wait under overload; some more with one worker */
 #define RS_SHED_LEAST 2             /* calls that may wait in any case */
 #define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
@@ -44,10 +53,16 @@ typedef struct rs_shed_state {
     double slow_ns;                 /* that nine of ten of them do not exceed */
     uint64_t samples, successes;
     int64_t target_ns;              /* the longest wait that is normal; 0: as learnt */
-    int64_t last_shed_ns, last_end_ns;
+    double patience_ns;             /* that callers have on arrival, rather less than more */
+    double timely;                  /* share of them that know their deadline */
+    double gave_up_ns;              /* after how long callers gave up whose answers never came */
+    int64_t last_shed_ns, last_end_ns, began_ns;
     uint64_t random;
     uint32_t quiet;                 /* arrivals since one was shed */
+    uint32_t unanswered;            /* failures since the last success */
     uint8_t overloaded;
+    uint8_t lasting;                /* the overload is longer than a burst */
+    uint8_t rising;                 /* the limit doubles in the time of a call until something is known: set by its owner */
 } rs_shed_state;
 
 static inline uint64_t rs_shed_mix(uint64_t x)
@@ -65,6 +80,27 @@ static inline double rs_shed_random(rs_shed_state *state)
     return (double)(rs_shed_mix(state->random) >> 11) * 0x1p-53;
 }
 
+/* How long most callers wait: as they say, or as those did that gave up; 0: not known. */
+static inline double rs_shed_patience(const rs_shed_state *state) { return state->timely > 0.5 ? state->patience_ns : state->gave_up_ns; }
+
+static inline void rs_shed_note_lost(rs_shed_state *state, int64_t latency_ns)
+{
+    state->gave_up_ns += ((double)latency_ns - state->gave_up_ns) * (state->gave_up_ns == 0.0 ? 1.0 : 8.0 / RS_SHED_PATIENCE_SHARE);
+}
+
+/* A call arrives that has *left_ns*, or knows no deadline (0). */
+static inline void rs_shed_note_patience(rs_shed_state *state, int64_t left_ns)
+{
+    double left = (double)left_ns, share = 1.0 / RS_SHED_PATIENCE_SHARE;
+    state->timely += ((double)(left_ns > 0) - state->timely) * share;
+    if (left_ns <= 0)
+        return;
+    if (state->patience_ns == 0.0 || state->timely <= 2 * share)
+        state->patience_ns = left, state->timely = 1.0;
+    else
+        state->patience_ns += (left - state->patience_ns) * (left < state->patience_ns ? 8 * share : share);
+}
+
 static inline void rs_shed_arrived(rs_shed_state *state)
 {
     state->quiet++;
@@ -80,6 +116,11 @@ static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 {
     if (state->shed < RS_SHED_MOST)
         state->shed += 1.0 / RS_SHED_MEMORY;
+    double patience = rs_shed_patience(state);
+    double apart = (state->lasting ? RS_SHED_LASTING_APART : RS_SHED_APART) * patience;
+    if (state->last_shed_ns == 0 || (double)(now_ns - state->last_shed_ns) > apart)
+        state->began_ns = now_ns;
+    state->lasting = (double)(now_ns - state->began_ns) > RS_SHED_BURST * patience;
     state->last_shed_ns = now_ns;
     state->quiet = 0;
     if (state->overloaded || state->shed <= RS_SHED_BEGINS)
@@ -124,8 +165,10 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     state->samples++;
     double weight = state->samples < RS_SHED_SAMPLES ? 1.0 / (double)state->samples : 1.0 / RS_SHED_SAMPLES;
     state->mean_ns += (held - state->mean_ns) * weight;
+    state->unanswered++;
     if (latency_ns < 0)
         return;
+    state->unanswered = 0;
     double latency = latency_ns < 1 ? 1.0 : (double)latency_ns;
     state->successes++;
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
@@ -139,14 +182,16 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
 }
 
 /* Is a failure an answer that never came? *alone_ns*: what a call takes where none waits, 0: not known. Beside twice the
- * median, which overloaded may exceed what callers wait for: as slow as the slowest successes, and there was a queue. */
+ * median, which overloaded may exceed what callers wait for: as slow as the slowest successes, and there was a queue, or
+ * nothing but failures for a while. */
 static inline int rs_shed_lost(const rs_shed_state *state, int64_t latency_ns, double alone_ns)
 {
     double latency = (double)latency_ns;
     if (state->successes == 0)
         return 0;
     double alone = alone_ns > 0.0 ? alone_ns : state->median_ns;
-    return latency >= 2.0 * state->median_ns || (latency >= state->slow_ns && latency >= RS_SHED_QUEUED * alone);
+    int queued = state->unanswered >= RS_SHED_UNANSWERED || latency >= RS_SHED_QUEUED * alone;
+    return latency >= 2.0 * state->median_ns || (latency >= state->slow_ns && queued);
 }
 
 /* How long a permit is held, on average; > 0. */
@@ -182,18 +227,39 @@ static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, in
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
 }
 
+/* How many of those that know their deadline may wait in what may be a burst: as many as are served in good part of their patience. */
+static inline int64_t rs_shed_burst_room(const rs_shed_state *state, int64_t limit)
+{
+    if (state->lasting || state->target_ns || rs_shed_patience(state) <= 0.0)
+        return 0;
+    double room = (RS_SHED_OF_PATIENCE * rs_shed_patience(state) / rs_shed_usual_ns(state) - 1.0) * (double)limit;
+    return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
+}
+
+/* How many may wait where the limit is told. */
+static inline int64_t rs_shed_room_told(const rs_shed_state *state, int64_t limit, int timely)
+{
+    int64_t room = rs_shed_room(state, limit, timely), burst = timely ? rs_shed_burst_room(state, limit) : 0;
+    return room > burst ? room : burst;
+}
+
 /* How many may wait where a learnt limit lets more in than there are workers: the others wait inside already. */
 static inline int64_t rs_shed_room_left(const rs_shed_state *state, double workers, int64_t limit, int timely)
 {
+    if (state->rising && timely && state->target_ns == 0)
+        return RS_SHED_NO_END;
     int64_t there = workers < 1.0 ? 1 : (int64_t)(workers + 0.5);
     int64_t room = rs_shed_room(state, there, timely), inside = limit > there ? limit - there : 0;
-    return room - inside > RS_SHED_LEAST ? room - inside : RS_SHED_LEAST;
+    int64_t burst = timely ? rs_shed_burst_room(state, limit) : 0;
+    room = room - inside > RS_SHED_LEAST ? room - inside : RS_SHED_LEAST;
+    return room > burst ? room : burst;
 }
 
-/* When the queue has gone by, as things go. */
+/* When the queue has gone by, as things go: while the limit rises, each round trip takes twice as many as the one before. */
 static inline double rs_shed_drain_ns(const rs_shed_state *state, int64_t waiting, int64_t limit)
 {
-    return (double)waiting * rs_shed_usual_ns(state) / (double)limit;
+    double rounds = (double)waiting / (double)limit;
+    return rs_shed_usual_ns(state) * (state->rising ? log1p(rounds) : rounds);
 }
 
 /* What a call must have left when its turn comes and *behind* others of no higher class wait: else they go first. */
@@ -208,6 +274,8 @@ static inline double rs_shed_needed_ns(const rs_shed_state *state, int64_t behin
 /* How long a call may wait before it is given up although its turn never came: twice what a full queue takes. */
 static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t room, int64_t limit)
 {
+    if (room >= RS_SHED_NO_END)             /* until its deadline */
+        return INT64_C(3600000000000);
     double patience = 2.0 * rs_shed_drain_ns(state, room, limit);
     if (patience < (double)RS_SHED_SHORTEST_WAIT_NS)
         return RS_SHED_SHORTEST_WAIT_NS;

@@ -97,11 +97,13 @@ def test_drops_that_come_with_few_calls_too_are_not_the_limits_doing() -> None:
 @pytest.mark.parametrize("switch", [30, 45, 60])
 def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) -> None:
     """Fifty workers get ten times faster while the limit climbs: what was quick is no measure for a second step."""
-    law, mean, highest = Law(start=20, ceiling=10_000), 0.1, 0.0
+    law, mean, highest, now = Law(start=20, ceiling=10_000), 0.1, 0.0, 0.0
     for _ in range(30_000):
         level = int(law.limit)
         mean = 0.01 if law.learned > switch else mean
-        law.learn(0.0, max(mean, level * mean / 50), level)
+        latency = max(mean, level * mean / 50)
+        now += latency / level
+        law.learn(now, latency, level)
         highest = max(highest, law.learned)
     assert mean == 0.01
     assert highest < 150
@@ -110,11 +112,14 @@ def test_a_climb_does_not_run_away_when_a_slow_spell_ends_under_it(switch: int) 
 
 def test_it_looks_again_at_once_when_everything_gets_faster() -> None:
     """After a slow spell a limit that is wrong is not believed for ten thousand calls more: a few tell."""
-    law, mean = Law(start=60), 0.1
+    law, mean, now = Law(start=60), 0.1, 0.0
 
     def call() -> bool:
+        nonlocal now
         level = int(law.limit)
-        law.learn(0.0, max(mean, level * mean / 50), level)
+        latency = max(mean, level * mean / 50)
+        now += latency / level
+        law.learn(now, latency, level)
         return law.limit < law.learned
 
     assert sum(call() for _ in range(21_000)) > 0

@@ -83,7 +83,7 @@ cdef inline void _learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t la
     if slot.adaptive.generation != a.generation or slot.adaptive.flags & TAUGHT:
         return
     slot.adaptive.flags |= TAUGHT
-    rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, dropped)
+    rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, a.used + a.passing + 1, dropped, now_ns)
     _note(gate, a, now_ns)
 
 

@@ -17,21 +17,23 @@ cdef extern from "laws.h" nogil:
         double start
         double mean             # latency in ns; 0: none yet
         double knee             # workers there seem to be; of the default law
+        double patience         # of callers, in ns, if the owner knows it; 0: it does not
         uint8_t kind
         uint8_t phase
+        uint8_t fresh           # nothing was concluded yet
 
     void rs_law_init(rs_law *, int kind, double start, double floor, double ceiling)
     void rs_law_queue_before(rs_law *)
     void rs_law_reset(rs_law *)
     void rs_law_bound(rs_law *, double floor, double ceiling)
-    void rs_law_learn(rs_law *, int64_t latency_ns, int64_t inflight, int dropped)
+    void rs_law_learn(rs_law *, int64_t latency_ns, int64_t inflight, int64_t present, int dropped, int64_t now_ns)
     double rs_law_baseline(const rs_law *)
     bint rs_law_untouched(const rs_law *)
 
 cdef class Law:
     cdef rs_law law
 
-    cdef inline void take(self, int64_t latency_ns, int64_t inflight, bint dropped) noexcept nogil:
-        rs_law_learn(&self.law, latency_ns, inflight, dropped)
+    cdef inline void take(self, int64_t latency_ns, int64_t inflight, bint dropped, int64_t now_ns) noexcept nogil:
+        rs_law_learn(&self.law, latency_ns, inflight, 0, dropped, now_ns)
 
 cpdef int kind_of(str name) except -1

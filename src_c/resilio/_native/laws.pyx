@@ -58,7 +58,7 @@ cdef class Law:
         Learn from the end of one call; whatever the numbers, the limit stays finite and within its bounds.
 
         Args:
-            now: When it ended, in seconds. These laws count calls and read no time; a trace has it, and others may.
+            now: When it ended, in seconds; only differences count. Without (NaN) calls are not told apart by when they came.
 
             latency: What it took, in seconds: 0 and less count as the least there is, NaN teaches nothing.
 
@@ -74,7 +74,8 @@ cdef class Law:
             latency_ns = <int64_t>min(latency * 1e9, LONGEST_NS)
         if inflight > 1:
             level = <int64_t>min(inflight, <double>MOST_INFLIGHT)
-        rs_law_learn(&self.law, latency_ns, level, dropped)
+        cdef double now_ns = 0.0 if isnan(now) else max(min(now * 1e9, LONGEST_NS), -LONGEST_NS)
+        rs_law_learn(&self.law, latency_ns, level, 0, dropped, <int64_t>now_ns)
 
     def reset(self):
         """Forget everything learned."""

@@ -15,10 +15,17 @@ cdef extern from "shedding.h" nogil:
         int64_t target_ns
         int64_t last_shed_ns
         int64_t last_end_ns
+        double patience_ns
+        double timely
+        double gave_up_ns
         uint64_t random
         uint32_t quiet
         uint8_t overloaded
+        uint8_t rising
     uint64_t rs_shed_mix(uint64_t)
+    double rs_shed_patience(const rs_shed_state *)
+    void rs_shed_note_lost(rs_shed_state *, int64_t)
+    void rs_shed_note_patience(rs_shed_state *, int64_t)
     void rs_shed_arrived(rs_shed_state *)
     int rs_shed_count(rs_shed_state *, int64_t)
     int rs_shed_over(rs_shed_state *, int64_t)
@@ -29,7 +36,7 @@ cdef extern from "shedding.h" nogil:
     double rs_shed_usual_ns(const rs_shed_state *)
     double rs_shed_median_ns(const rs_shed_state *)
     const int RS_SHED_SHORT
-    int64_t rs_shed_room(const rs_shed_state *, int64_t, int)
+    int64_t rs_shed_room_told(const rs_shed_state *, int64_t, int)
     int64_t rs_shed_room_left(const rs_shed_state *, double, int64_t, int)
     double rs_shed_drain_ns(const rs_shed_state *, int64_t, int64_t)
     double rs_shed_needed_ns(const rs_shed_state *, int64_t, int64_t)

@@ -184,6 +184,7 @@ cdef class ShedderGate(Gate):
             rs_law_queue_before(&self.shedder.law)
         self.shedder.learns = limit == 0
         _set_limit(&self.shedder, limit if limit != 0 else <int64_t>self.shedder.law.limit)
+        self.shedder.state.rising = _rises(&self.shedder)
         _grant(gate, &self.shedder, now_ns)
         rs_lock_release(&self.lock)
         rs_shed_release(&queue)
@@ -200,11 +201,13 @@ cdef class ShedderGate(Gate):
         state.overloaded = False
         state.shed = 0.0
         state.samples = state.successes = 0
+        state.patience_ns = state.timely = state.gave_up_ns = 0.0
         if self.shedder.known != NULL:
             memset(self.shedder.known, 0, TASKS * sizeof(uint64_t))
         if self.shedder.learns:
             rs_law_reset(&self.shedder.law)
             _set_limit(&self.shedder, <int64_t>self.shedder.law.limit)
+            state.rising = _rises(&self.shedder)
             _grant(gate, &self.shedder, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()

@@ -72,7 +72,7 @@ cdef inline int64_t _room(rs_shedder *s, bint timely) noexcept nogil:
     """How many may wait, among calls that know their deadline or do not."""
     if s.learns and s.law.knee > 0.0:
         return rs_shed_room_left(&s.state, s.law.knee, s.limit, timely)
-    return rs_shed_room(&s.state, s.limit, timely)
+    return rs_shed_room_told(&s.state, s.limit, timely)
 
 
 cdef int _refuse(rs_shedder *s, int reason, rs_refusal *refusal) noexcept nogil:
@@ -105,13 +105,22 @@ cdef void _set_limit(rs_shedder *s, int64_t limit) noexcept nogil:
     s.most[BACKGROUND] = max(limit - 2 * kept, 1)
 
 
-cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t latency_ns) noexcept nogil:
+cdef inline bint _rises(rs_shedder *s) noexcept nogil:
+    return s.learns and s.law.fresh
+
+
+cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t latency_ns,
+                              int64_t now_ns) noexcept nogil:
     """A quick failure says nothing about the load; one as slow as successes get is an answer that never came."""
     cdef bint dropped = outcome == RS_FAILURE
     cdef int64_t limit
-    if dropped and not rs_shed_lost(&s.state, latency_ns, rs_law_baseline(&s.law)):
-        return
-    rs_law_learn(&s.law, latency_ns, slot.shedder.inflight, dropped)
+    if dropped:
+        if not rs_shed_lost(&s.state, latency_ns, rs_law_baseline(&s.law)):
+            return
+        rs_shed_note_lost(&s.state, latency_ns)
+    s.law.patience = rs_shed_patience(&s.state)
+    rs_law_learn(&s.law, latency_ns, slot.shedder.inflight, s.used + 1, dropped, now_ns)
+    s.state.rising = _rises(s)
     limit = <int64_t>s.law.limit
     if limit != s.limit:
         _set_limit(s, limit)
@@ -242,6 +251,7 @@ cdef int _queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *r
     if waiter == NULL:                      # core asks once more, if the call can wait
         return _refuse(s, RESERVED if s.used < s.limit else FULL, refusal)
     _arrived(gate, s, now_ns)
+    rs_shed_note_patience(&s.state, request.deadline_ns - now_ns if request.deadline_ns != 0 else 0)
     place = _find_place(s, slot, now_ns)
     if _is_hopeless(s, request, level, now_ns, refusal):
         if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # but for the wait it would have been in time
@@ -329,7 +339,7 @@ cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
     if outcome != RS_IGNORED:
         rs_shed_learn(&s.state, held_ns, latency_ns if outcome == RS_SUCCESS else -1, now_ns)
         if s.learns:
-            _learn_limit(s, slot, outcome, latency_ns)
+            _learn_limit(s, slot, outcome, latency_ns, now_ns)
     if s.queue.length != 0:
         _grant(gate, s, now_ns)
 
