@@ -63,7 +63,7 @@ typedef struct rs_law {
     double now, present;                                    /* in ns; calls in flight, the one that ends included */
     double step_level, spread, shared, scatter;             /* means and sums about them: level, its product with latency */
     double since;                                           /* calls that came before tell of another time */
-    double usual, usual_level, usuals, lately;             /* latency and level of the last calls; how many; of the last eight */
+    double usual, usual_level, usuals, lately;              /* latency and level of the last calls; how many; of the last eight */
     double slower, quicker, odd_since;                      /* calls that were slower than a queue makes them, or far quicker */
     /* the guard (law_guard.h) */
     double patience;                                        /* of callers, in ns, from the owner; 0: not known */

@@ -32,7 +32,7 @@
 #define RS_LAW_TOO_SLOW 2.5                 /* times what a queue would make of it */
 #define RS_LAW_TOO_QUICK 0.25               /* times what is usual */
 #define RS_LAW_ODD 5.0                      /* such calls, others subtracted: another time */
-#define RS_LAW_BACK 0.5                     /* of the level that was one too many: the knee, for all that is known */
+#define RS_LAW_BACK 0.5                     /* of the level that was one too many: the knee of a gate with a queue, for all that is known */
 
 /* Does latency follow the level? 1: it does; -1: it does not; 0: not known. */
 static inline int rs_law_follows(const rs_law *law)
@@ -96,7 +96,8 @@ static inline void rs_law_grow(rs_law *law, double inflight, int flat)
 /* Latency follows the level: it was one too many. Where the knee is, the next dip says. */
 static inline void rs_law_risen(rs_law *law)
 {
-    rs_law_believe(law, RS_LAW_BACK * law->step_level, RS_LAW_BLOCK);
+    double level = law->step_level, knee = law->queued ? RS_LAW_BACK * level : rs_law_knee_of(law, level);
+    rs_law_believe(law, knee, RS_LAW_BLOCK);
     law->pace = law->step_latency / law->step_level;
     law->high_level = law->step_level;
     law->target = law->least;

@@ -258,6 +258,17 @@ def test_a_heavy_tail_does_not_starve_many_workers(seed: int) -> None:
     assert serve(law, 100, 6.0, load=1.5, service=lambda _: 0.01, seed=10 + seed, cv=3.5) > 0.93
 
 
+def test_it_rises_where_latency_does_not_follow_the_level() -> None:
+    """A server that only waits takes 1 s whatever is in flight: from 20 to 300 in less than six round trips."""
+    law, flight, now = Law(start=20), list[tuple[float, int]](), 0.0
+    while now < 6.0:
+        while len(flight) < int(law.limit):
+            flight.append((now + 1.0, len(flight) + 1))
+        now, level = flight.pop(0)
+        law.learn(now, 1.0, level)
+    assert law.learned > 300
+
+
 @pytest.mark.once
 def test_a_slow_step_does_not_move_the_default() -> None:
     """A server that is ten times slower for a while has the same knee: the limit neither collapses nor runs away."""

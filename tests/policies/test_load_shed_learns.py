@@ -9,7 +9,7 @@ import random
 import anyio
 import pytest
 
-from resilio import CallTimeoutError, OverloadedError, load_shed, timeout
+from resilio import CallTimeoutError, DeadlineExceededError, OverloadedError, deadline, load_shed, timeout
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -98,3 +98,59 @@ def test_failures_that_take_as_long_as_successes_shrink_nothing(vt):
 
     vt.run(main)
     assert shed.limit >= 20
+
+
+@BACKENDS
+def test_a_shedder_serves_all_when_what_it_waits_for_becomes_slow(vt, backend):
+    """A dependency goes from 20 ms to 2 s: nothing queues, so no call is refused.
+
+    A limit that is learnt from latency alone took the slow answers for a queue, and served a quarter of the calls.
+    """
+    shed, slow, answered = load_shed(), [False], []
+
+    @shed
+    async def serve():
+        await anyio.sleep(2.0 if slow[0] else 0.02)
+
+    async def one():
+        with contextlib.suppress(OverloadedError, DeadlineExceededError), deadline(10.0):
+            await serve()
+            answered.append(vt.now)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(1600):
+                slow[0] = number >= 400
+                group.start_soon(one)
+                await anyio.sleep(0.025)
+
+    vt.run(main, backend=backend)
+    assert len(answered) >= 0.97 * 1600
+    assert shed.limit >= 80
+
+
+@BACKENDS
+def test_a_cold_shedder_lets_a_large_server_work(vt, backend):
+    """Two hundred workers, load 0.8 from the first call on: the limit doubles until they are in use; all are answered."""
+    server, answered = Server(vt, 200, 0.1, 1), []
+    guarded = load_shed()(server.serve)
+
+    async def one():
+        with contextlib.suppress(OverloadedError, DeadlineExceededError), deadline(1.0):
+            await guarded()
+            answered.append(vt.now)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(server.work, number)
+            for _ in range(4000):
+                group.start_soon(one)
+                await anyio.sleep(server.draw.expovariate(1600))
+            await anyio.sleep(1.0)
+            group.cancel_scope.cancel()
+        server.give.close()
+        server.take.close()
+
+    vt.run(main, backend=backend)
+    assert len(answered) >= 0.97 * 4000
