@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from resilio import _hooks
+from resilio._composition import hooks
 from resilio._native import core
 from resilio._native.core import Permit, Refusal, Result, Segments, current, phase
 from resilio._native.primitives import LatencyHistogram, TokenBucket
@@ -25,32 +25,32 @@ from resilio.errors import (
 
 if TYPE_CHECKING:
     from resilio import events, gates, laws, presets, registry
-    from resilio._ambient import carry, detached
-    from resilio._backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
-    from resilio._blocking import WouldBlockWarning, allow_blocking
-    from resilio._budget import RetryBudget
-    from resilio._deadline import remaining
-    from resilio._dropped import PermitWarning
-    from resilio._keyed import Keyed, keyed
-    from resilio._outcome import Outcome
-    from resilio._pipeline import Pipeline, PipelineWarning, pipeline
+    from resilio._composition.keyed import Keyed, keyed
+    from resilio._composition.pipeline import Pipeline, PipelineWarning, pipeline
+    from resilio._composition.standard import Standard, override, standard
+    from resilio._context.blocking import WouldBlockWarning, allow_blocking
+    from resilio._context.deadline import remaining
+    from resilio._context.detached import carry, detached
+    from resilio._context.priority import current_priority, ignored_priorities, priority, priority_from
+    from resilio._failures.outcome import Outcome
     from resilio._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
-    from resilio._policies.bulkhead import Bulkhead, bulkhead
-    from resilio._policies.circuit_breaker import CircuitBreaker, circuit_breaker
+    from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
+    from resilio._policies.circuit_breaker.policy import CircuitBreaker, circuit_breaker
     from resilio._policies.deadline import Deadline, deadline
     from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
     from resilio._policies.load_shed import LoadShed, load_shed
-    from resilio._policies.rate_limit import Rate, RateLimit, rate_limit
-    from resilio._policies.retry import Retry, Retrying, retry
+    from resilio._policies.rate_limit.policy import Rate, RateLimit, rate_limit
+    from resilio._policies.retry.backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
+    from resilio._policies.retry.blocks import RetryAttempt
+    from resilio._policies.retry.budget import RetryBudget
+    from resilio._policies.retry.policy import Retry, Retrying, retry
+    from resilio._policies.retry.retrying import retrying
+    from resilio._policies.stream_timeout import StreamTimeout, stream_timeout
     from resilio._policies.timeout import Timeout, timeout
-    from resilio._policy import Policy, policy_of
-    from resilio._priority import current_priority, ignored_priorities, priority, priority_from
-    from resilio._retry_blocks import RetryAttempt
-    from resilio._retrying import retrying
-    from resilio._snapshot import Health, Snapshot
-    from resilio._standard import Standard, override, standard
-    from resilio._stream_timeout import StreamTimeout, stream_timeout
+    from resilio._policy.base import Policy, policy_of
+    from resilio._policy.dropped import PermitWarning
+    from resilio._policy.snapshot import Health, Snapshot
     from resilio.gates import custom_gate
     from resilio.registry import configure
 
@@ -135,65 +135,65 @@ __all__ = [
     "timeout",
 ]
 
-_hooks.register()
+hooks.register()
 
 _LATER = {
     "AdaptiveLimit": "_policies.adaptive_limit",
-    "Bulkhead": "_policies.bulkhead",
-    "CircuitBreaker": "_policies.circuit_breaker",
+    "Bulkhead": "_policies.bulkhead.policy",
+    "CircuitBreaker": "_policies.circuit_breaker.policy",
     "Deadline": "_policies.deadline",
     "Fallback": "_policies.fallback",
-    "Health": "_snapshot",
+    "Health": "_policy.snapshot",
     "Hedge": "_policies.hedge",
-    "Keyed": "_keyed",
+    "Keyed": "_composition.keyed",
     "LoadShed": "_policies.load_shed",
-    "Outcome": "_outcome",
-    "PermitWarning": "_dropped",
-    "Pipeline": "_pipeline",
-    "PipelineWarning": "_pipeline",
-    "Policy": "_policy",
-    "Rate": "_policies.rate_limit",
-    "RateLimit": "_policies.rate_limit",
-    "Retry": "_policies.retry",
-    "RetryAttempt": "_retry_blocks",
-    "RetryBudget": "_budget",
-    "Retrying": "_policies.retry",
-    "Snapshot": "_snapshot",
-    "Standard": "_standard",
-    "StreamTimeout": "_stream_timeout",
+    "Outcome": "_failures.outcome",
+    "PermitWarning": "_policy.dropped",
+    "Pipeline": "_composition.pipeline",
+    "PipelineWarning": "_composition.pipeline",
+    "Policy": "_policy.base",
+    "Rate": "_policies.rate_limit.policy",
+    "RateLimit": "_policies.rate_limit.policy",
+    "Retry": "_policies.retry.policy",
+    "RetryAttempt": "_policies.retry.blocks",
+    "RetryBudget": "_policies.retry.budget",
+    "Retrying": "_policies.retry.policy",
+    "Snapshot": "_policy.snapshot",
+    "Standard": "_composition.standard",
+    "StreamTimeout": "_policies.stream_timeout",
     "Timeout": "_policies.timeout",
-    "WouldBlockWarning": "_blocking",
+    "WouldBlockWarning": "_context.blocking",
     "adaptive_limit": "_policies.adaptive_limit",
-    "allow_blocking": "_blocking",
-    "bulkhead": "_policies.bulkhead",
-    "carry": "_ambient",
-    "circuit_breaker": "_policies.circuit_breaker",
+    "allow_blocking": "_context.blocking",
+    "bulkhead": "_policies.bulkhead.policy",
+    "carry": "_context.detached",
+    "circuit_breaker": "_policies.circuit_breaker.policy",
     "configure": "registry",
-    "constant": "_backoff",
-    "current_priority": "_priority",
+    "constant": "_policies.retry.backoff",
+    "current_priority": "_context.priority",
     "custom_gate": "gates",
     "deadline": "_policies.deadline",
-    "decorrelated_jitter": "_backoff",
-    "detached": "_ambient",
-    "equal_jitter": "_backoff",
-    "exponential": "_backoff",
+    "decorrelated_jitter": "_policies.retry.backoff",
+    "detached": "_context.detached",
+    "equal_jitter": "_policies.retry.backoff",
+    "exponential": "_policies.retry.backoff",
     "fallback": "_policies.fallback",
-    "full_jitter": "_backoff",
+    "full_jitter": "_policies.retry.backoff",
     "hedge": "_policies.hedge",
-    "ignored_priorities": "_priority",
-    "keyed": "_keyed",
+    "ignored_priorities": "_context.priority",
+    "keyed": "_composition.keyed",
     "load_shed": "_policies.load_shed",
-    "override": "_standard",
-    "pipeline": "_pipeline",
-    "policy_of": "_policy",
-    "priority": "_priority",
-    "priority_from": "_priority",
-    "rate_limit": "_policies.rate_limit",
-    "remaining": "_deadline",
-    "retry": "_policies.retry",
-    "retrying": "_retrying",
-    "standard": "_standard",
-    "stream_timeout": "_stream_timeout",
+    "override": "_composition.standard",
+    "pipeline": "_composition.pipeline",
+    "policy_of": "_policy.base",
+    "priority": "_context.priority",
+    "priority_from": "_context.priority",
+    "rate_limit": "_policies.rate_limit.policy",
+    "remaining": "_context.deadline",
+    "retry": "_policies.retry.policy",
+    "retrying": "_policies.retry.retrying",
+    "standard": "_composition.standard",
+    "stream_timeout": "_policies.stream_timeout",
     "timeout": "_policies.timeout",
 }
 _MODULES = {"events", "gates", "laws", "presets", "registry"}

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from resilio._event_delivery import dispatch, queue, queue_changes
-from resilio._event_records import (
+from resilio._events.delivery import dispatch, queue, queue_changes
+from resilio._events.records import (
     OUTCOMES,
     Event,
     GaveUp,
@@ -25,9 +25,9 @@ from resilio._event_records import (
     Settled,
     StateChanged,
 )
-from resilio._event_subscriptions import Subscription, add, errors, kinds_of
+from resilio._events.subscriptions import Subscription, add, errors, kinds_of
+from resilio._failures.retry_trail import text_of
 from resilio._native import clock
-from resilio._trail import text_of
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate

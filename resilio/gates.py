@@ -12,13 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-from resilio import _config
-from resilio._factory import makes
+from resilio._failures.outcome import Outcome
 from resilio._native.custom import GateCall, PythonGate
-from resilio._options import GateOptions, option, record
-from resilio._outcome import Outcome
-from resilio._policy import Policy, make
-from resilio._types import Converted
+from resilio._options import validators as _config
+from resilio._options.fields import GateOptions, option, record
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.types import Converted
 
 __all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Refuse", "custom_gate"]
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import attrs
 
-from resilio import _redis_errors, _sql_errors
-from resilio._causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
-from resilio._outcome import Outcome
+from resilio._failures import redis as _redis_errors
+from resilio._failures import sql
+from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
+from resilio._failures.outcome import Outcome
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
@@ -285,9 +286,9 @@ a stream counts as what it says, and 4xx say nothing about the provider's health
 """
 
 database = Preset(
-    failing=_sql_errors.failing,
-    momentary=_sql_errors.momentary,
-    unsent=_sql_errors.unsent,
+    failing=sql.failing,
+    momentary=sql.momentary,
+    unsent=sql.unsent,
     timeout=5.0,
     deadline=10.0,
 )

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from resilio import _names
-from resilio._configuring import Remembered, apply, changed, check_later, options_by_name
-from resilio._event_delivery import postponed
-from resilio._kinds import known_kinds
-from resilio._names import Key, everything, key_of, unknown
+from resilio._events.delivery import postponed
+from resilio._registry import names as _names
+from resilio._registry.changes import Remembered, apply, changed, check_later, options_by_name
+from resilio._registry.kinds import known_kinds
+from resilio._registry.names import Key, everything, key_of, unknown
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["all", "changed", "clear", "configure", "forget", "from_env", "get", "isolated", "pending"]
 
@@ -190,7 +190,7 @@ def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None
     Raises:
         ValueError: A variable with the prefix that is not prefix, name, two underscores, option.
     """
-    from resilio._environment import read
+    from resilio._options.environment import read
 
     with _names.lock:
         names, kinds = {name for name, _ in _names.named}, {kind for _, kind in _names.named}

@@ -109,7 +109,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 _RACING = {"hasty_threads", "interrupts", "race"}
 _ONCE = {"efficacy", "micro"}  # folders whose tests say the same on every Python
-_WHEEL = {"ledger", "native", "policies", "storm"}  # folders of the compiled core
+_WHEEL = {"native", "policies", "storm", "time_ledger"}  # folders of the compiled core
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -168,9 +168,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("untraced")
-        if item.path.parent.name in _ONCE:
+        if _ONCE & set(item.path.parts):
             item.add_marker("once")
-        if item.path.parent.name in _WHEEL:
+        if _WHEEL & set(item.path.parts):
             item.add_marker("wheel")
         machine = getattr(item, "cls", None)
         if _MOST and isinstance(getattr(machine, "settings", None), settings):

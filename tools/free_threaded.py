@@ -17,7 +17,17 @@ from suite import Leg, run_legs
 
 _TESTS = tuple(
     f"tests/{folder}"
-    for folder in ("native", "policies", "storm", "scenarios", "backends", "ledger", "testing", "metrics", "robustness")
+    for folder in (
+        "native",
+        "policies",
+        "storm",
+        "scenarios",
+        "backends",
+        "time_ledger",
+        "testing",
+        "metrics",
+        "robustness",
+    )
 )
 _MARKS = "not soak and not slow"
 _BUILDING = 3600.0  # seconds at most

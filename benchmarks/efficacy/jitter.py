@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.efficacy import _results
 from resilio import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
-from resilio._retry_after import retry_after_of
+from resilio._failures.retry_after import retry_after_of
 
 __all__ = ["BACKOFFS", "ORDERLY", "PUBLISHED", "Run", "contend", "main", "mean_of", "table"]
 

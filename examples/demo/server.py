@@ -28,7 +28,7 @@ from typing import Any
 
 from examples.demo._acts import Site
 from examples.demo._schedule import Fate, Phase, fate_of, service_seconds
-from resilio.integrations._extras import missing
+from resilio._support.extras import missing
 
 try:
     import h11

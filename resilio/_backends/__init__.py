@@ -135,6 +135,6 @@ def can_block() -> bool:
     in_trio = _in_trio()
     if not in_trio and not _in_asyncio():
         return True
-    from resilio import _blocking
+    from resilio._context import blocking
 
-    return _blocking.is_allowed(asyncio_alone=not in_trio)
+    return blocking.is_allowed(asyncio_alone=not in_trio)

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from resilio import _context
+from resilio._context import variables
 from resilio._native import clock
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def next_due() -> int | None:
 
 
 def _block(lock: threading.Lock) -> None:
-    parking = _context.parking
+    parking = variables.parking
     if parking is None:
         lock.acquire()
     else:

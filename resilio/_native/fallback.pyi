@@ -5,9 +5,9 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from resilio._failures.replayable import Replayable
 from resilio._native.core import Gate
-from resilio._replayable import Replayable
-from resilio._streams import Inside
+from resilio._policy.streams import Inside
 
 __all__ = ["FallbackGate", "Passage", "Target"]
 

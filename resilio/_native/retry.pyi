@@ -4,10 +4,10 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
+from resilio._failures.replayable import Replayable
 from resilio._native.budget import RetryBudget
 from resilio._native.core import Gate
-from resilio._replayable import Replayable
-from resilio._streams import Inside
+from resilio._policy.streams import Inside
 
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, final
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate, Rest
-from resilio._streams import Inside
+from resilio._policy.streams import Inside
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
 __all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_began", "stream_ended"]

@@ -1,0 +1,1 @@
+"""The patterns, one module or folder each."""

@@ -17,16 +17,16 @@ from typing import Any, Literal, cast
 
 import attrs
 
-from resilio._config import choice, exceptions, function, positive_int, refuse, seconds
-from resilio._factory import makes
+from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
 from resilio._native.adaptive import AdaptiveGate
 from resilio._native.laws import LAWS
-from resilio._options import GateOptions, check_wait, option, record
-from resilio._outcome import Judge, Outcome, judge_error, judge_value
-from resilio._policy import Policy, make
-from resilio._rules import ClientRule, client_rule, is_preset, resolved, rule
-from resilio._snapshot import Snapshot
-from resilio._types import Failures, Judged, SecondsOrNone, Unjudged
+from resilio._options.fields import GateOptions, check_wait, option, record
+from resilio._options.validators import choice, exceptions, function, positive_int, refuse, seconds
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.rules import ClientRule, client_rule, is_preset, resolved, rule
+from resilio._policy.snapshot import Snapshot
+from resilio._policy.types import Failures, Judged, SecondsOrNone, Unjudged
 from resilio.errors import RejectedError
 
 __all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "AdaptiveLimitSnapshot", "adaptive_limit"]

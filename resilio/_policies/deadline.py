@@ -18,18 +18,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from resilio._after_fork import free_lock
-from resilio._ambient_block import Block
-from resilio._config import flag
-from resilio._config import seconds as checked_seconds
-from resilio._deadline import begin
-from resilio._defining import obtain
-from resilio._factory import makes
+from resilio._context.deadline import begin
+from resilio._context.scope import Block
 from resilio._native import core
 from resilio._native.timing import DeadlineGate
-from resilio._options import option, record
-from resilio._policy import Policy
-from resilio._types import Seconds
+from resilio._options.fields import option, record
+from resilio._options.validators import flag
+from resilio._options.validators import seconds as checked_seconds
+from resilio._policy.base import Policy
+from resilio._policy.factory import makes
+from resilio._policy.types import Seconds
+from resilio._registry.definitions import obtain
+from resilio._support.after_fork import free_lock
 
 __all__ = ["Deadline", "DeadlineConfig", "deadline"]
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from resilio._arity import check_arity
-from resilio._config import exceptions, function, refuse, seconds, show
-from resilio._factory import makes_of_several
+from resilio._failures.outcome import judge_error, judge_value
+from resilio._failures.replayable import Replayable, replayable_option
 from resilio._native import clock, core
 from resilio._native.fallback import FallbackGate
 from resilio._native.fallback import Target as NativeTarget
-from resilio._options import NamedOptions, option, record, several
-from resilio._outcome import judge_error, judge_value
-from resilio._policy import Policy, make
-from resilio._replayable import Replayable, replayable_option
-from resilio._rules import ClientRule, resolved, rule
-from resilio._snapshot import Snapshot
-from resilio._types import Failures, Judged, Seconds, Unjudged
+from resilio._options.arity import check_arity
+from resilio._options.fields import NamedOptions, option, record, several
+from resilio._options.validators import exceptions, function, refuse, seconds, show
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes_of_several
+from resilio._policy.rules import ClientRule, resolved, rule
+from resilio._policy.snapshot import Snapshot
+from resilio._policy.types import Failures, Judged, Seconds, Unjudged
 
 if TYPE_CHECKING:
-    from resilio._shapes import Kind
+    from resilio._policy.decorate import Kind
 
 __all__ = ["Fallback", "FallbackConfig", "FallbackSnapshot", "TargetSnapshot", "fallback"]
 
@@ -207,7 +207,7 @@ class Fallback(Policy[FallbackConfig]):
 
 
 def _native_target(fn: Callable[..., Any]) -> NativeTarget:
-    from resilio._shapes import innermost, kind_of
+    from resilio._policy.decorate import innermost, kind_of
 
     runs = innermost(fn)
     name = getattr(runs, "__qualname__", None) or type(runs).__qualname__

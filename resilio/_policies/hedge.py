@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
-from resilio._arity import check_arity
-from resilio._config import exceptions, function, number, positive_int, refuse, seconds
-from resilio._factory import makes
+from resilio._failures.outcome import judge_error, judge_value
 from resilio._native.hedge import HedgeGate
-from resilio._options import NamedOptions, option, record
-from resilio._outcome import judge_error, judge_value
-from resilio._policy import Policy, make
-from resilio._rules import resolved, rule
-from resilio._snapshot import Snapshot
-from resilio._stand_in import instead_of
-from resilio._types import Converted, Failures, Judged, Seconds, Time, Unjudged
+from resilio._options.arity import check_arity
+from resilio._options.fields import NamedOptions, option, record
+from resilio._options.validators import exceptions, function, number, positive_int, refuse, seconds
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.rules import resolved, rule
+from resilio._policy.snapshot import Snapshot
+from resilio._policy.types import Converted, Failures, Judged, Seconds, Time, Unjudged
+from resilio._support.client_target import instead_of
 
 if TYPE_CHECKING:
-    from resilio._shapes import Kind
+    from resilio._policy.decorate import Kind
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilio._config import function, positive_int, seconds
-from resilio._factory import makes
 from resilio._native.shedder import ShedderGate
-from resilio._options import GateOptions, option, record
-from resilio._policy import Policy, make
-from resilio._types import SecondsOrNone
+from resilio._options.fields import GateOptions, option, record
+from resilio._options.validators import function, positive_int, seconds
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.types import SecondsOrNone
 
 __all__ = ["LoadShed", "LoadShedConfig", "load_shed"]
 

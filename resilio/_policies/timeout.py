@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resilio._config import flag, refuse, seconds
-from resilio._factory import makes
 from resilio._native.timing import TimeoutGate
-from resilio._options import NamedOptions, option, record
-from resilio._policy import Policy, make
-from resilio._quantile import Quantile, parse_quantile
-from resilio._stand_in import heeds_time, instead_of
-from resilio._types import Converted, SecondsOrNone, Time
+from resilio._options.fields import NamedOptions, option, record
+from resilio._options.quantile import Quantile, parse_quantile
+from resilio._options.validators import flag, refuse, seconds
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.types import Converted, SecondsOrNone, Time
+from resilio._support.client_target import heeds_time, instead_of
 
 if TYPE_CHECKING:
-    from resilio._shapes import Kind
+    from resilio._policy.decorate import Kind
 
 __all__ = ["Timeout", "TimeoutConfig", "timeout"]
 

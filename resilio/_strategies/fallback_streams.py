@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
 from resilio._native.fallback import FallbackGate, Passage
+from resilio._policy.streams import Custody, Inside, drive, drive_async
 from resilio._strategies.streams import Held
-from resilio._streams import Custody, Inside, drive, drive_async
 
 __all__ = ["aredirected", "redirected"]
 

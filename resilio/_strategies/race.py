@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from resilio import _log
+from resilio._events import log
+from resilio._failures.outcome import Outcome, is_refusal
+from resilio._failures.retry_after import retry_after_of, should_retry_of
 from resilio._native import clock
-from resilio._outcome import Outcome, is_refusal
-from resilio._retry_after import retry_after_of, should_retry_of
 from resilio._strategies.copies import copy_of, may_copy
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Race:
                 self.start(number, copy_of(self.gate, self._rest, number))
                 started = True
         except Exception:  # noqa: BLE001 - foreign code
-            _log.strategy_failed("a hedge could not be started")
+            log.strategy_failed("a hedge could not be started")
         finally:
             if not started:
                 self._give_back(paid)
@@ -268,7 +268,7 @@ class Race:
     def _late_primary(self, end: End) -> None:
         self._too_late(end)
         if end.error is not None:
-            _log.say(_log.WARNING, "a superseded call failed while it cleaned up", error=end.error)
+            log.say(log.WARNING, "a superseded call failed while it cleaned up", error=end.error)
 
 
 def discarded(rule: Callable[[Any], Any], value: Any) -> Coroutine[Any, Any, None] | None:
@@ -286,7 +286,7 @@ def discarded(rule: Callable[[Any], Any], value: Any) -> Coroutine[Any, Any, Non
         pending = rule(value)
         return _awaited(pending, type(value).__name__) if inspect.isawaitable(pending) else None
     except Exception as error:  # noqa: BLE001 - foreign code
-        _log.say(_log.WARNING, "discard raised for a %s", type(value).__name__, error=error)
+        log.say(log.WARNING, "discard raised for a %s", type(value).__name__, error=error)
     return None
 
 
@@ -294,4 +294,4 @@ async def _awaited(pending: Awaitable[Any], kind: str) -> None:
     try:
         await pending
     except Exception as error:  # noqa: BLE001 - foreign code
-        _log.say(_log.WARNING, "discard raised for a %s", kind, error=error)
+        log.say(log.WARNING, "discard raised for a %s", kind, error=error)

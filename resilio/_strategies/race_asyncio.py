@@ -18,8 +18,8 @@ from weakref import ref
 
 from anyio import CancelScope, current_effective_deadline
 
+from resilio._failures.outcome import Outcome
 from resilio._native.core import Timer
-from resilio._outcome import Outcome
 from resilio._strategies.copies import discard_of
 from resilio._strategies.race import End, Race, discarded
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from resilio._failures.outcome import Outcome
 from resilio._native import clock
 from resilio._native.core import ambient_deadline
-from resilio._outcome import Outcome
 from resilio._strategies.copies import discard_of
 from resilio._strategies.race import NEVER, End, Race, discarded
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from resilio import _backends, _context, _ledger
+from resilio import _backends
+from resilio._context import variables
+from resilio._failures.outcome import Outcome
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientSetting, ambient_deadline
 from resilio._native.timing import stream_began, stream_ended
-from resilio._outcome import Outcome
-from resilio._streams import Custody, Inside
+from resilio._policy.streams import Custody, Inside
+from resilio._time_ledger import ledger
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class _Steps:
                     self._cuts.remove(cutoff)
             self.end()
             if late is not None:
-                raise _ledger.pass_on(error, late) from error
+                raise ledger.pass_on(error, late) from error
             raise
         return item
 
@@ -186,10 +188,10 @@ class _Until(_Steps):
         if outer is not None and outer.until_ns <= until_ns:
             until_ns = outer.until_ns
         else:
-            before, deadline = _context.deadline.get(), self._deadline
+            before, deadline = variables.deadline.get(), self._deadline
             if deadline is None or deadline.outer is not before:
                 deadline = self._deadline = AmbientDeadline(until_ns, self._allowed_ns, before)
-            self._setting.set(_context.deadline, deadline)
+            self._setting.set(variables.deadline, deadline)
         return max(0, until_ns - now_ns) / 1e9
 
     def late(self) -> Exception:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
-from resilio import _backends, _context
+from resilio import _backends
+from resilio._context import variables
 from resilio._native.core import Pipeline
 from resilio._native.retry import RetryGate, Tries
-from resilio._streams import Custody, Inside, drive, drive_async
+from resilio._policy.streams import Custody, Inside, drive, drive_async
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
@@ -68,7 +69,7 @@ class _Decision:
         wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate, self._gate.replayable))
         if wait is not None:
             self._make.maker.at("retry_sleep", self._tries.number - 1)
-            return 0.0 if _context.no_wait.get() else wait
+            return 0.0 if variables.no_wait.get() else wait
         shown = self._tries.shown or error
         self._tries.shown = None
         raise shown

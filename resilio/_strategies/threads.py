@@ -16,8 +16,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from resilio import _context
 from resilio._backends import threads
+from resilio._context import variables
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline, current
 from resilio._native.timing import locked
@@ -226,8 +226,8 @@ class Threads:
 def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
     context = copy_context()
     if seconds is not None:  # nothing inside waits, or begins, when nobody waits for it any more
-        deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(_context.deadline))
-        context.run(_context.deadline.set, deadline)
+        deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(variables.deadline))
+        context.run(variables.deadline.set, deadline)
     fn = rest.func
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -12,23 +12,23 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from resilio import presets
-from resilio._config import function
 from resilio._native import core
+from resilio._options.validators import function
 from resilio.errors import ResilienceError
-from resilio.integrations import _replay
-from resilio.integrations._aiohttp_blame import blame
-from resilio.integrations._aiohttp_body import Body
-from resilio.integrations._aiohttp_lib import BytesPayload
-from resilio.integrations._guarded_call import GuardedCall, refuse_clocks_alone
-from resilio.integrations._held_permits import log_abandoned
-from resilio.integrations._judges import judges_of
-from resilio.integrations._refusals import in_terms_of
-from resilio.integrations._replay import Once, Spent
-from resilio.integrations._request import Request, hand_over
+from resilio.integrations._aiohttp.blame import blame
+from resilio.integrations._aiohttp.body import Body
+from resilio.integrations._aiohttp.lib import BytesPayload
+from resilio.integrations._shared import replay as _replay
+from resilio.integrations._shared.guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._shared.held_permits import log_abandoned
+from resilio.integrations._shared.judges import judges_of
+from resilio.integrations._shared.replay import Once, Spent
+from resilio.integrations._shared.request import Request, hand_over
+from resilio.integrations._shared.translate import in_terms_of
 
 if TYPE_CHECKING:
-    from resilio._outcome import Outcome
-    from resilio._policy import Policy
+    from resilio._failures.outcome import Outcome
+    from resilio._policy.base import Policy
 
 __all__ = ["Middleware", "host", "middleware"]
 

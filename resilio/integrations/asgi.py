@@ -16,23 +16,23 @@ from contextlib import suppress
 from sys import modules
 from typing import Any
 
-from resilio._config import flag
-from resilio._factory import takes
+from resilio._context.priority import priority
 from resilio._native.core import Permit
-from resilio._options import option, record
+from resilio._options.fields import option, record
+from resilio._options.validators import flag
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
-from resilio._priority import priority
-from resilio.integrations._asgi_exchange import (
+from resilio._policy.factory import takes
+from resilio.integrations._servers.asgi_queue import admit
+from resilio.integrations._servers.asgi_request import (
     HTTPContext,
     RequestContext,
     Scope,
     SocketContext,
     TimedHTTPContext,
 )
-from resilio.integrations._asgi_queue import admit
-from resilio.integrations._server import REFUSALS, TENANT, Server, ServerOptions, tenant_of
-from resilio.integrations._wire import ignored_headers
+from resilio.integrations._servers.middleware import REFUSALS, TENANT, Server, ServerOptions, tenant_of
+from resilio.integrations._shared.headers import ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 

@@ -15,8 +15,8 @@ import asyncio
 from types import TracebackType
 from typing import Any
 
-from resilio._config import refuse, seconds
-from resilio._types import Time
+from resilio._options.validators import refuse, seconds
+from resilio._policy.types import Time
 
 __all__ = ["Borrowed", "connection", "transaction"]
 

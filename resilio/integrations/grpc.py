@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from resilio._config import refuse
-from resilio._config import seconds as checked_seconds
+from resilio._options.validators import refuse
+from resilio._options.validators import seconds as checked_seconds
 from resilio._policies.load_shed import load_shed
-from resilio._types import Time
-from resilio.integrations._grpc_client import (
+from resilio._policy.types import Time
+from resilio.integrations._grpc.client import (
     Guarded,
     Outgoing,
     StreamStreamGuard,
@@ -23,7 +23,7 @@ from resilio.integrations._grpc_client import (
     UnaryStreamGuard,
     UnaryUnaryGuard,
 )
-from resilio.integrations._grpc_errors import (
+from resilio.integrations._grpc.errors import (
     FAILING,
     BulkheadFullError,
     CallTimeoutError,
@@ -35,16 +35,16 @@ from resilio.integrations._grpc_errors import (
     codes,
     preset,
 )
-from resilio.integrations._grpc_server import Incoming, ServerGuard
-from resilio.integrations._guarded_call import GuardedCall, refuse_clocks_alone
-from resilio.integrations._request import hand_over
-from resilio.integrations._safely import safely
-from resilio.integrations._server import checked_policy
-from resilio.integrations._trust import trust_of
-from resilio.integrations._wire import check_header_name
+from resilio.integrations._grpc.server import Incoming, ServerGuard
+from resilio.integrations._servers.middleware import checked_policy
+from resilio.integrations._shared.guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._shared.headers import check_header_name
+from resilio.integrations._shared.request import hand_over
+from resilio.integrations._shared.safely import safely
+from resilio.integrations._shared.trust import trust_of
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = [
     "FAILING",

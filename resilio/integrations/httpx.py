@@ -12,19 +12,20 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
-from resilio._config import choice, refuse
 from resilio._native.core import phase, seconds_left
-from resilio._stand_in import StandIn, mark_as_heeding_time
+from resilio._options.validators import choice, refuse
+from resilio._support.client_target import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
-from resilio.integrations import _httpx, _replay
-from resilio.integrations._connecting import time_connects
-from resilio.integrations._guarded_call import GuardedCall, first_with, gates_of
-from resilio.integrations._held_permits import log_abandoned
-from resilio.integrations._httpx_body import in_time
-from resilio.integrations._inside import require_inside
-from resilio.integrations._judges import HTTP
-from resilio.integrations._refusals import as_answer
-from resilio.integrations._socket_time import BodyTimes, end_late
+from resilio.integrations._httpx import common as _httpx
+from resilio.integrations._httpx.body import in_time
+from resilio.integrations._shared import replay
+from resilio.integrations._shared.client_parts import require_inside
+from resilio.integrations._shared.connecting import time_connects
+from resilio.integrations._shared.guarded_call import GuardedCall, first_with, gates_of
+from resilio.integrations._shared.held_permits import log_abandoned
+from resilio.integrations._shared.judges import HTTP
+from resilio.integrations._shared.socket_time import BodyTimes, end_late
+from resilio.integrations._shared.translate import as_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     from resilio._native.core import Held, Permit
     from resilio._native.timing import TimeoutGate
-    from resilio._policy import Policy
-    from resilio.integrations._httpx import Client
+    from resilio._policy.base import Policy
+    from resilio.integrations._httpx.common import Client
 
     # To type checkers a transport is anything: the client's base class, which its instances have, is known when one is
     # made, and httpx and httpx2 each want their own.
@@ -48,7 +49,7 @@ _NO_BODY = frozenset({204, 304})
 _UPGRADED = 101
 _EMPTY = {"content-length": "0"}
 OnReject = Literal["raise", "respond"]
-ReplaySafe = _replay.Rule
+ReplaySafe = replay.Rule
 
 
 def host(request: Any) -> str:
@@ -110,8 +111,8 @@ class _Guarding:
         """
         del client  # __new__ has looked at it
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._replay_safe = _replay.checked(replay_safe)
-        self._header = _replay.deadline_header(send_deadline)
+        self._replay_safe = replay.checked(replay_safe)
+        self._header = replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         time_connects(self._inner, self._module.told)
         self._request = self._module.module.Request
@@ -149,22 +150,22 @@ class _Guarding:
 
     def _once(self, request: Any) -> bool:
         """Have no retry send again what must not be sent twice, whatever ends it: it may be a timeout around this."""
-        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and type(request.stream) is self._bytes:
+        if self._replay_safe is None and request.method in replay.IDEMPOTENT and type(request.stream) is self._bytes:
             return False
         if self._is_safe(request) and self._module.is_replayable(request):
             return False
-        _replay.forbid(request)
+        replay.forbid(request)
         return True
 
     def _told_once(self, request: Any, subject: Any) -> None:
         """Have retries know by the end of a request that is sent once whether it has done something."""
-        if _replay.may_repeat(subject) and self._module.is_replayable(request):
-            _replay.allow(request)
+        if replay.may_repeat(subject) and self._module.is_replayable(request):
+            replay.allow(request)
         else:
-            _replay.forbid(subject)
+            replay.forbid(subject)
 
     def _is_safe(self, request: Any) -> bool:
-        return _replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        return replay.is_safe(self._replay_safe, request, request.method, request.headers)
 
     def _hedges(self, request: Any) -> bool:
         return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
@@ -251,7 +252,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
         if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
+            replay.say_deadline(request.headers, self._header)
         once = self._once(request)
         try:
             sent = self._inner.handle_async_request(request)
@@ -312,7 +313,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     def _send(self, request: Any) -> Any:
         phase("first_byte")
         if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
+            replay.say_deadline(request.headers, self._header)
         once = self._once(request)
         try:
             response = self._send_on(request)

@@ -17,10 +17,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from resilio._backoff import BackoffLike, backoff_option, delay_of, full_jitter
-from resilio._budget import RetryBudget
-from resilio._config import positive_int, refuse, seconds
-from resilio._deadline import remaining
+from resilio._context.deadline import remaining
+from resilio._options.validators import positive_int, refuse, seconds
+from resilio._policies.retry.backoff import BackoffLike, backoff_option, delay_of, full_jitter
+from resilio._policies.retry.budget import RetryBudget
 
 __all__ = ["bounded", "budget_retry"]
 

@@ -14,20 +14,20 @@ import warnings
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from resilio._config import choice
 from resilio._native.core import seconds_left
-from resilio._stand_in import StandIn, mark_as_heeding_time
+from resilio._options.validators import choice
+from resilio._support.client_target import StandIn, mark_as_heeding_time
+from resilio._support.extras import missing
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
-from resilio.integrations import _replay
-from resilio.integrations._extras import missing
-from resilio.integrations._guarded_call import GuardedCall, gates_of
-from resilio.integrations._held_permits import log_abandoned
-from resilio.integrations._judges import HTTP
-from resilio.integrations._raised_in import module_of, ways_of
-from resilio.integrations._refusals import as_answer, in_terms_of
-from resilio.integrations._requests_body import RawBody
-from resilio.integrations._requests_time import narrowed, use_timed_connections
-from resilio.integrations._socket_time import BodyTimes, end_late, late_of
+from resilio.integrations._shared import replay
+from resilio.integrations._shared.guarded_call import GuardedCall, gates_of
+from resilio.integrations._shared.held_permits import log_abandoned
+from resilio.integrations._shared.judges import HTTP
+from resilio.integrations._shared.raised_in import module_of, ways_of
+from resilio.integrations._shared.requests_body import RawBody
+from resilio.integrations._shared.socket_time import BodyTimes, end_late, late_of
+from resilio.integrations._shared.translate import as_answer, in_terms_of
+from resilio.integrations._shared.urllib3_time import narrowed, use_timed_connections
 
 try:
     requests: Any = importlib.import_module("requests")
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from resilio._native.core import Held, Permit
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["Adapter", "host"]
 
@@ -97,7 +97,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         policy: Policy[Any],
         *,
         on_reject: Literal["raise", "respond"] = "raise",
-        replay_safe: _replay.Rule = None,
+        replay_safe: replay.Rule = None,
         send_deadline: bool | str = False,
         **options: Any,
     ) -> None:
@@ -131,11 +131,11 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 stacklevel=2,
             )
 
-    def _guard_by(self, policy: Policy[Any], on_reject: Any, replay_safe: _replay.Rule, send_deadline: Any) -> None:
+    def _guard_by(self, policy: Policy[Any], on_reject: Any, replay_safe: replay.Rule, send_deadline: Any) -> None:
         self._guarded = policy, on_reject, replay_safe, send_deadline
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._replay_safe = _replay.checked(replay_safe)
-        self._header = _replay.deadline_header(send_deadline)
+        self._replay_safe = replay.checked(replay_safe)
+        self._header = replay.deadline_header(send_deadline)
         self._call = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
@@ -204,11 +204,11 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _send_once(self, request: Any, *options: Any) -> Any:
         if self._header is not None:
-            _replay.say_deadline(request.headers, self._header)
+            replay.say_deadline(request.headers, self._header)
         if request._body_position is not None:
             _rewind(request)
         if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
-            _replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
+            replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
         try:
             response = self._send_on(request, *options)
         except Exception as error:
@@ -236,18 +236,18 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _may_repeat(self, request: Any) -> bool:
         """Tell whether a request may be sent twice, whatever comes of it."""
-        if self._replay_safe is None and request.method in _replay.IDEMPOTENT and request.body is None:
+        if self._replay_safe is None and request.method in replay.IDEMPOTENT and request.body is None:
             return True
-        safe = _replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        safe = replay.is_safe(self._replay_safe, request, request.method, request.headers)
         return safe and _is_replayable(request)
 
     def _veto(self, request: Any, subject: Any) -> None:
         """Have no retry send again what must not be sent twice."""
-        safe = self._may_repeat(request) or (_replay.may_repeat(subject) and _is_replayable(request))
+        safe = self._may_repeat(request) or (replay.may_repeat(subject) and _is_replayable(request))
         if safe and not (isinstance(subject, Exception) and _is_of_the_body(subject)):  # which would be so again
-            _replay.allow(request)
+            replay.allow(request)
         else:
-            _replay.forbid(subject)
+            replay.forbid(subject)
 
     def _refused(self, error: Exception, request: Any) -> Any:
         if not self._respond or isinstance(error, CallTimeoutError):

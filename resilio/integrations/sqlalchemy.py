@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from resilio._config import refuse, seconds
-from resilio._deadline import remaining
+from resilio._context.deadline import remaining
+from resilio._failures.sql import sqlstate_of
 from resilio._native.core import phase
-from resilio._policies.bulkhead import Bulkhead, bulkhead
-from resilio._sql_errors import sqlstate_of
-from resilio._types import Time
+from resilio._options.validators import refuse, seconds
+from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
+from resilio._policy.types import Time
+from resilio._support.extras import missing
 from resilio.errors import DeadlineExceededError
-from resilio.integrations._extras import missing
 
 try:
     from sqlalchemy import Engine, event

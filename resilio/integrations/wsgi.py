@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import Any
 
-from resilio import _context
-from resilio._factory import takes
+from resilio._context import variables
+from resilio._context.priority import CLASSES
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
 from resilio._policies.load_shed import load_shed
-from resilio._priority import CLASSES
-from resilio.integrations._held_permits import log_abandoned
-from resilio.integrations._server import TENANT, Hints, Server, ServerOptions, tenant_of
-from resilio.integrations._wire import ignored_headers
-from resilio.integrations._wsgi_exchange import RequestContext, TimedRequestContext, around
+from resilio._policy.factory import takes
+from resilio.integrations._servers.middleware import TENANT, Hints, Server, ServerOptions, tenant_of
+from resilio.integrations._servers.wsgi_request import RequestContext, TimedRequestContext, around
+from resilio.integrations._shared.headers import ignored_headers
+from resilio.integrations._shared.held_permits import log_abandoned
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
@@ -134,9 +134,9 @@ def _address_of(environ: Environ) -> str | None:
 
 def _set(hints: Hints) -> None:
     if hints.level is not None:
-        _context.priority.set(AmbientPriority(CLASSES.index(hints.level), None, _context.priority.get()))
+        variables.priority.set(AmbientPriority(CLASSES.index(hints.level), None, variables.priority.get()))
     if hints.seconds is not None:
         allowed_ns = round(hints.seconds * 1e9)
         until_ns, outer = clock.now_ns() + allowed_ns, ambient_deadline()
         if outer is None or outer.until_ns > until_ns:
-            _context.deadline.set(AmbientDeadline(until_ns, allowed_ns, outer))
+            variables.deadline.set(AmbientDeadline(until_ns, allowed_ns, outer))

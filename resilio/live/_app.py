@@ -22,8 +22,8 @@ from anyio import to_thread
 from anyio.lowlevel import RunVar
 
 from resilio import _backends
-from resilio._config import seconds
-from resilio._policy import Policy
+from resilio._options.validators import seconds
+from resilio._policy.base import Policy
 from resilio.live import _files
 from resilio.live._details import details_of
 from resilio.live._http import HEADERS, Answer, Receive, Refused, Request, Scope, Send, Tokens, no_cross_site, read_json

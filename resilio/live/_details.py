@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from resilio._explain import explain
+from resilio._composition.explain import explain
 from resilio._native.custom import latency_of
-from resilio._options import Window
-from resilio._policies._rate import Rate
+from resilio._options.fields import Window
+from resilio._policies.rate_limit.rate import Rate
 from resilio.live._rows import counted
 from resilio.live._sampler import pause
 
 if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["details_of", "editable"]
 

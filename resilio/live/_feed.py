@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from resilio._after_fork import free_lock
+from resilio._support.after_fork import free_lock
 from resilio.live._http import check_sendable
 from resilio.live._journal import KEPT
 from resilio.live._sampler import Tick

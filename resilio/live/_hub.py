@@ -14,8 +14,9 @@ from collections import deque
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from resilio import _backends, _log
-from resilio._after_fork import in_child
+from resilio import _backends
+from resilio._events import log
+from resilio._support.after_fork import in_child
 from resilio.live._sampler import SLICE, Tick
 
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
@@ -271,7 +272,7 @@ class Hub:
         """Say what went wrong: to the log once for each kind of error, to the viewers each time."""
         if type(error) not in self._blamed:
             self._blamed.add(type(error))
-            _log.say(_log.ERROR, "the live page cannot read the policies", error=error)
+            log.say(log.ERROR, "the live page cannot read the policies", error=error)
         data = frame("trouble", encode({"error": type(error).__name__}))
         for viewer in list(self._viewers):
             viewer.offer(data)

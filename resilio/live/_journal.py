@@ -17,13 +17,13 @@ from hashlib import blake2s
 from typing import TYPE_CHECKING, Any
 
 from resilio import events
-from resilio._config import show
-from resilio._event_taps import Samples, Tap
+from resilio._events.taps import Samples, Tap
+from resilio._options.validators import show
 from resilio.metrics._fork import after_fork
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["KEPT", "Journal", "Past", "owner_of"]
 

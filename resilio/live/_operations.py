@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilio import _log
-from resilio._config import show
+from resilio._events import log
+from resilio._options.validators import show
 from resilio.live._details import editable
 from resilio.live._http import Refused
 from resilio.live._rows import OPERATIONS, operations_of
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
     from resilio.live._sampler import Sampler
 
 __all__ = ["operate"]
@@ -42,9 +42,9 @@ def operate(sampler: Sampler, boot: str, asked: Any, who: str) -> dict[str, Any]
     except (TypeError, ValueError) as error:
         raise Refused(422, str(error)) from None
     what = ", ".join(f"{option}={show(value)}" for option, value in options.items())
-    where = _log.describe(policy.kind, policy.name)
+    where = log.describe(policy.kind, policy.name)
     fields = {"policy": policy.kind, "policy_name": policy.name}
-    _log.say(_log.WARNING, "%s: %s by an operator at %s", where, f"{name}({what})", who, fields=fields)
+    log.say(log.WARNING, "%s: %s by an operator at %s", where, f"{name}({what})", who, fields=fields)
     sampler.journal.add("operation", policy, do=name, options=what, by=who)
     return {"done": name, "kind": policy.kind, "name": policy.name, "before": before, "state": policy._state()}
 

@@ -15,7 +15,7 @@ from resilio.live._journal import Past
 if TYPE_CHECKING:
     from resilio._native.core import Gate
     from resilio._native.primitives import LatencyHistogram
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["OPERATIONS", "Row", "counted", "operations_of"]
 

@@ -14,7 +14,7 @@ import attrs
 
 from resilio import registry
 from resilio._native import clock
-from resilio._policy import Policy
+from resilio._policy.base import Policy
 from resilio.live._journal import Journal
 from resilio.live._rows import Row
 

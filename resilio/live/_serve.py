@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any, Self
 
-from resilio.integrations._extras import missing
+from resilio._support.extras import missing
 from resilio.live._app import Live
 
 __all__ = ["LOOPBACK", "Running", "listen", "serve", "serving", "start"]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from resilio._after_fork import around_fork, in_child
+from resilio._support.after_fork import around_fork, in_child
 from resilio.metrics import _trouble
 from resilio.metrics._fork import after_fork
 

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from resilio import registry
-from resilio._policy import Policy
+from resilio._policy.base import Policy
 from resilio.metrics import _changes, _trouble
 from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from resilio._config import show
+from resilio._options.validators import show
 
 __all__ = ["BUCKETS", "PRESETS", "Bounds", "Choice", "Chooser", "bounds_of"]
 

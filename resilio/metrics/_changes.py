@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from resilio import _names, events
+from resilio import events
+from resilio._registry import names
 from resilio.events import StateChanged
 from resilio.metrics._numbers import LONGEST_LABEL
 
@@ -33,6 +34,6 @@ def _count(event: StateChanged) -> None:
 
 def _label(kind: str, name: str | None) -> str:
     """The policy's label: that of one which only a lambda or a local function gave a name is "unnamed"."""
-    if name is None or ("<" in name and _names.place_of(name, kind) is None):
+    if name is None or ("<" in name and names.place_of(name, kind) is None):
         return "unnamed"
     return name[:LONGEST_LABEL]

@@ -6,7 +6,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, Protocol
 
-from resilio._after_fork import in_child
+from resilio._support.after_fork import in_child
 
 __all__ = ["after_fork"]
 

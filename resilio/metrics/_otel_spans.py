@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, Status, StatusCode, Tracer
 
 import resilio
 from resilio import events
-from resilio._shapes import kind_of
+from resilio._policy.decorate import kind_of
 from resilio.errors import RejectedError
 
 __all__ = ["KINDS", "add_event", "current_span", "spanned"]

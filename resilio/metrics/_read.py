@@ -92,7 +92,7 @@ def read_process() -> Sheet:
     sheet = Sheet()
     sheet.count("listener_errors", events.listener_errors())
     sheet.count("exporter_errors", _exporter_errors())
-    wire = sys.modules.get("resilio.integrations._wire")
+    wire = sys.modules.get("resilio.integrations._shared.headers")
     ignored = getattr(wire, "ignored_headers", None)
     if ignored is not None:
         for (header, why), count in ignored().items():

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from resilio import _log
+from resilio._events import log
 from resilio._native import clock
-from resilio._policy import Policy
+from resilio._policy.base import Policy
 from resilio.metrics import _trouble
 from resilio.metrics._book import Book
 from resilio.metrics._buckets import Chooser
@@ -101,18 +101,18 @@ class Summaries:
         if rest:
             total = sum(one.total() for one in rest)
             text = "%s other policies refused %s calls in %.3g s"
-            _log.say(self._level, text, len(rest), f"{total:,}", seconds, fields={"refused": total})
+            log.say(self._level, text, len(rest), f"{total:,}", seconds, fields={"refused": total})
 
     def _say(self, own: Own, reasons: Counter[str], seconds: float) -> None:
         shadow = reasons.pop("", 0)
         kind, policy = own
-        where = _log.describe(kind, None if policy == "unnamed" else policy)
+        where = log.describe(kind, None if policy == "unnamed" else policy)
         fields = {"policy": kind, "policy_name": policy, "seconds": round(seconds, 3)}
         if reasons:
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
             told = fields | {"refused": reasons.total(), "reasons": dict(reasons)}
             text = "%s refused %s calls in %.3g s: %s"
-            _log.say(self._level, text, where, f"{reasons.total():,}", seconds, why, fields=told)
+            log.say(self._level, text, where, f"{reasons.total():,}", seconds, why, fields=told)
         if shadow:
             text = "%s would have refused %s calls in %.3g s"
-            _log.say(self._level, text, where, f"{shadow:,}", seconds, fields=fields | {"would_refuse": shadow})
+            log.say(self._level, text, where, f"{shadow:,}", seconds, fields=fields | {"would_refuse": shadow})

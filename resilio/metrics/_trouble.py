@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resilio import _log
+from resilio._events import log
 
 __all__ = ["count", "errors", "happened", "over"]
 
@@ -12,7 +12,7 @@ _blamed: set[str] = set()
 
 def errors() -> int:
     """Return how often an exporter has failed, in this process; a log handler is one."""
-    return _errors + _log.errors()
+    return _errors + log.errors()
 
 
 def count() -> None:
@@ -27,7 +27,7 @@ def happened(what: str, error: BaseException) -> None:
     if what not in _blamed:
         _blamed.add(what)
         text = "%s: %s: %s (counted, and not logged again)"
-        _log.say(_log.WARNING, text, what, type(error).__name__, error)
+        log.say(log.WARNING, text, what, type(error).__name__, error)
 
 
 def over(what: str) -> None:

@@ -14,23 +14,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from resilio import _event_subscriptions, _log
-from resilio._config import choice, positive_int, refuse, seconds
-from resilio._log import Target
-from resilio._policy import Policy
-from resilio._types import Time
+from resilio._events import log as _log
+from resilio._events import subscriptions
+from resilio._events.log import Target
+from resilio._options.validators import choice, positive_int, refuse, seconds
+from resilio._policy.base import Policy
+from resilio._policy.types import Time
 
 __all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use"]
 
 
 def enable() -> None:
     """Have every refusal of every policy logged at DEBUG from now on."""
-    _event_subscriptions.log_refusals(True)
+    subscriptions.log_refusals(True)
 
 
 def disable() -> None:
     """Log refusals no more, also if a policy is made while the logger is enabled for DEBUG."""
-    _event_subscriptions.log_refusals(False)
+    subscriptions.log_refusals(False)
 
 
 def use(target: Target) -> None:
@@ -99,7 +100,7 @@ def slow_calls(
     """
     if policy is not None and not isinstance(policy, Policy):
         refuse("policy", policy, "a policy, or None", TypeError)
-    from resilio._slow_calls import SlowCalls
+    from resilio._time_ledger.slow_calls import SlowCalls
 
     least = seconds("above", above, zero_ok=True)
     return SlowCalls(least, policy, positive_int("per_minute", per_minute), positive_int("level", level)).stop

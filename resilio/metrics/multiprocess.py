@@ -20,8 +20,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from resilio._after_fork import free_lock
-from resilio._config import refuse, seconds
+from resilio._options.validators import refuse, seconds
+from resilio._support.after_fork import free_lock
 from resilio.metrics import _trouble
 from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import BUCKETS, Choice, Chooser

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from resilio import events
-from resilio._config import fraction
-from resilio._policy import Policy
-from resilio.integrations._extras import missing
+from resilio._options.validators import fraction
+from resilio._policy.base import Policy
+from resilio._support.extras import missing
 from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import Bounds, Chooser, bounds_of
 

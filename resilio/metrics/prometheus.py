@@ -19,8 +19,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from resilio._policy import Policy
-from resilio.integrations._extras import missing
+from resilio._policy.base import Policy
+from resilio._support.extras import missing
 from resilio.metrics._book import MOST_NAMES, Book
 from resilio.metrics._buckets import BUCKETS, PRESETS, Choice, Chooser
 from resilio.metrics._sheet import Sheet

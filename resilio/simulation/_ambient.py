@@ -9,7 +9,7 @@ import resilio
 from resilio.simulation._work import Job, ServerBusy
 
 if TYPE_CHECKING:
-    from resilio._priority import PriorityClass
+    from resilio._context.priority import PriorityClass
 
 __all__ = ["enter"]
 

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from resilio._config import number, refuse, seconds
-from resilio._options import option
+from resilio._options.fields import option
+from resilio._options.validators import number, refuse, seconds
 
 __all__ = ["Arrivals", "Bursty", "Poisson", "Regular", "Trace"]
 

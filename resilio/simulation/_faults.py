@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import attrs
 
-from resilio._config import choice, fraction, number, positive_int, refuse, seconds
-from resilio._options import option
+from resilio._options.fields import option
+from resilio._options.validators import choice, fraction, number, positive_int, refuse, seconds
 
 __all__ = ["Cold", "Delay", "Errors", "Fault", "Outage", "Shrink", "Slow", "Surge"]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import attrs
 
-from resilio._config import fraction, positive_int, show
+from resilio._options.validators import fraction, positive_int, show
 from resilio.simulation import _faults, _laws
 from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
 from resilio.simulation._policy_tables import policies

@@ -15,8 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-from resilio._config import fraction, number, refuse, seconds
-from resilio._options import option
+from resilio._options.fields import option
+from resilio._options.validators import fraction, number, refuse, seconds
 
 __all__ = ["Constant", "Empirical", "Exponential", "Law", "Lognormal", "Mixture", "Pareto", "Uniform"]
 

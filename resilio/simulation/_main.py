@@ -17,8 +17,8 @@ from typing import Any
 
 import attrs
 
-from resilio._config import parse_duration
-from resilio._pipeline import PipelineWarning
+from resilio._composition.pipeline import PipelineWarning
+from resilio._options.validators import parse_duration
 from resilio.simulation._files import Plan, load
 from resilio.simulation._picture import picture
 from resilio.simulation._report import rows_of, show, sweep_rows

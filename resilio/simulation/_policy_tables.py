@@ -10,8 +10,8 @@ from typing import Any
 
 import resilio
 from resilio import CallTimeoutError, DeadlineExceededError, RejectedError, registry
-from resilio._config import show
-from resilio._policy import Policy
+from resilio._options.validators import show
+from resilio._policy.base import Policy
 from resilio.simulation._scenario import Policies
 from resilio.simulation._table import Table
 from resilio.simulation._work import ServerBusy, ServerDown, ServerError, SimulatedError

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import attrs
 
-from resilio._config import choice, flag, fraction, positive_int, refuse, seconds
-from resilio._options import option
-from resilio._policy import Policy
-from resilio._priority import CLASSES
+from resilio._context.priority import CLASSES
+from resilio._options.fields import option
+from resilio._options.validators import choice, flag, fraction, positive_int, refuse, seconds
+from resilio._policy.base import Policy
 from resilio.simulation._arrivals import Arrivals
 from resilio.simulation._faults import Fault, Surge
 from resilio.simulation._laws import Law

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import attrs
 
 from resilio import registry
-from resilio._config import positive_int
 from resilio._native import clock
 from resilio._native.simulation import BEGIN_NS, StandstillError
+from resilio._options.validators import positive_int
 from resilio.simulation._results import Outcome, Result, outcome_of
 from resilio.simulation._scenario import Scenario, Stack
 from resilio.simulation._world import World

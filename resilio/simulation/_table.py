@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, NoReturn, TypeVar
 
-from resilio._config import parse_duration, show
+from resilio._options.validators import parse_duration, show
 from resilio.simulation._lines import Path, lines_of, nearest_line
 
 __all__ = ["ScenarioError", "Source", "Table"]

@@ -9,10 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 import resilio
+from resilio._composition.pipeline import pipeline
 from resilio._native.simulation import BEGIN_NS, EventLoop, StandstillError
 from resilio._native.workers import Request
-from resilio._pipeline import pipeline
-from resilio._policy import Policy
+from resilio._policy.base import Policy
 from resilio.simulation._book import Book
 from resilio.simulation._faults import Delay, Fault, Surge
 from resilio.simulation._replica import Replica
@@ -22,7 +22,7 @@ from resilio.simulation._tasks import Send, Tasks
 from resilio.simulation._wire import Wire
 
 if TYPE_CHECKING:
-    from resilio._priority import PriorityClass
+    from resilio._context.priority import PriorityClass
 
 __all__ = ["World"]
 

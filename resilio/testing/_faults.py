@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from resilio import _backends, _config
+from resilio import _backends
 from resilio._native import clock
-from resilio._shapes import kind_of
+from resilio._options import validators
+from resilio._policy.decorate import kind_of
 
 __all__ = ["Faults", "Phase", "down", "faults", "flaky", "healthy", "slow"]
 
@@ -57,7 +58,7 @@ def flaky(failing: float, *, latency: float = 0.0, error: ErrorFactory = Connect
 
         error: An exception class, or a function that makes an exception from a text.
     """
-    share = _config.fraction("failing", failing, zero_ok=True)
+    share = validators.fraction("failing", failing, zero_ok=True)
     return Phase("flaky", _latency(latency), share, _error(error))
 
 
@@ -112,7 +113,7 @@ class Faults:
         if isinstance(inner, (staticmethod, classmethod)):
             return cast("F", type(inner)(self(inner.__func__)))
         if not callable(inner):
-            _config.refuse("fn", inner, "a function", TypeError)
+            validators.refuse("fn", inner, "a function", TypeError)
         faulty = {
             "async_generator": self._async_generator,
             "coroutine": self._coroutine,
@@ -187,28 +188,28 @@ def faults(schedule: Phase | Iterable[tuple[float, Phase]], *, seed: int = 0) ->
 
         ValueError: No phase, a first start other than 0, or starts that do not rise.
     """
-    _config.number("seed", seed)
+    validators.number("seed", seed)
     if not isinstance(schedule, Iterable | Phase):
-        _config.refuse("schedule", schedule, "a phase like down(), or pairs like (10, down())", TypeError)
+        validators.refuse("schedule", schedule, "a phase like down(), or pairs like (10, down())", TypeError)
     pairs = [(0.0, schedule)] if isinstance(schedule, Phase) else [_pair(pair) for pair in schedule]
     starts = [start for start, _ in pairs]
     if not pairs or starts[0] != 0 or sorted(set(starts)) != starts:
-        _config.refuse("schedule", starts, "phases that start at 0 and then at rising times")
+        validators.refuse("schedule", starts, "phases that start at 0 and then at rising times")
     return Faults(starts, [phase for _, phase in pairs], seed)
 
 
 def _pair(pair: Any) -> tuple[float, Phase]:
     if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], Phase):
-        _config.refuse("schedule", pair, "pairs of seconds and a phase like (10, down())", TypeError)
-    return _config.seconds("schedule", pair[0], zero_ok=True), pair[1]
+        validators.refuse("schedule", pair, "pairs of seconds and a phase like (10, down())", TypeError)
+    return validators.seconds("schedule", pair[0], zero_ok=True), pair[1]
 
 
 def _latency(value: float) -> float:
-    seconds: float = _config.seconds("latency", value, zero_ok=True)
+    seconds: float = validators.seconds("latency", value, zero_ok=True)
     return seconds
 
 
 def _error(value: Any) -> ErrorFactory:
     if not callable(value):
-        _config.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
+        validators.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
     return cast("ErrorFactory", value)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from resilio import registry
-from resilio._config import refuse
 from resilio._native import core
+from resilio._options.validators import refuse
 
 __all__ = ["assert_no_leaks"]
 

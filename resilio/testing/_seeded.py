@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from resilio import _entropy
-from resilio._config import positive_int
 from resilio._native import budget
+from resilio._options.validators import positive_int
+from resilio._support import random_seed
 
 __all__ = ["seeded"]
 
@@ -26,11 +26,11 @@ def seeded(seed: int) -> Iterator[None]:
         TypeError, ValueError: Not such an int.
     """
     before = budget._reseed(positive_int("seed", seed, zero_ok=True, high=2**63 - 1))
-    source = _entropy.replace(_numbers(seed))
+    source = random_seed.replace(_numbers(seed))
     try:
         yield
     finally:
-        _entropy.replace(source)
+        random_seed.replace(source)
         budget._reseed(before)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from resilio import _context
+from resilio._context import variables
 from resilio._native import core
 
 __all__ = ["disabled", "no_wait"]
@@ -21,7 +21,7 @@ def disabled() -> Iterator[None]:
     """
     core.bypass_enter()
     try:
-        with _on(_context.bypass):
+        with _on(variables.bypass):
             yield
     finally:
         core.bypass_exit()
@@ -36,7 +36,7 @@ def no_wait() -> Iterator[None]:
     """
     core.no_wait_enter()
     try:
-        with _on(_context.no_wait):
+        with _on(variables.no_wait):
             yield
     finally:
         core.no_wait_exit()

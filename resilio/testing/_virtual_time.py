@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from resilio import _config, _context
+from resilio._context import variables
+from resilio._options import validators
 from resilio.testing._asyncio_loop import VirtualEventLoop
 from resilio.testing._parking import park
 from resilio.testing._threads import TICK, DeadlockError
@@ -81,9 +82,9 @@ class VirtualTime:
 
             DeadlockError: Nothing is left that could ever make the function go on.
         """
-        _config.choice("backend", backend, ("asyncio", "trio"))
+        validators.choice("backend", backend, ("asyncio", "trio"))
         if not callable(async_function):
-            _config.refuse("async_function", async_function, "an async function, not its coroutine", TypeError)
+            validators.refuse("async_function", async_function, "an async function, not its coroutine", TypeError)
         self._require("run()")
         if self._timeline.driver is not None:
             raise RuntimeError("vt.run() cannot be called from a running event loop: await the function there")
@@ -110,7 +111,7 @@ class VirtualTime:
         Args:
             backend: "asyncio" or "trio".
         """
-        _config.choice("backend", backend, ("asyncio", "trio"))
+        validators.choice("backend", backend, ("asyncio", "trio"))
         return backend, self.trio_options() if backend == "trio" else {"loop_factory": self.loop_factory}
 
     def _run_trio(self, main: Callable[[], Awaitable[T]]) -> T:
@@ -143,7 +144,7 @@ class VirtualTime:
 
 def _nanoseconds(seconds: float) -> int:
     # Not `_config.seconds`: a difference of two times may well be less than a nanosecond.
-    return round(_config.number("seconds", seconds, low=0.0, high=_config.ABSURD_SECONDS) * 1e9)
+    return round(validators.number("seconds", seconds, low=0.0, high=validators.ABSURD_SECONDS) * 1e9)
 
 
 async def _main(async_function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
@@ -168,17 +169,17 @@ def virtual_time(*, patience: float = 30.0) -> Iterator[VirtualTime]:
         RuntimeError: Virtual time is on already, in this thread or another: there is one clock for the process.
     """
     global _active
-    seconds = _config.seconds("patience", patience)
+    seconds = validators.seconds("patience", patience)
     with _entering:
         if _active is not None:
             raise RuntimeError("virtual_time() cannot be nested or used by two threads at once: it is on already")
         vt = _active = VirtualTime(seconds)
-        _context.parking = partial(park, vt._timeline)
+        variables.parking = partial(park, vt._timeline)
     try:
         yield vt
     finally:
         with _entering:
-            _active = _context.parking = None
+            _active = variables.parking = None
             vt._timeline.close()
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from resilio import _names, registry
+from resilio import registry
+from resilio._registry import names
 from resilio.testing._leaks import assert_no_leaks
 from resilio.testing._recorder import RecordedEvents, record_events
 from resilio.testing._virtual_time import VirtualTime, virtual_time
@@ -32,7 +33,7 @@ def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with registry.isolated():
         yield
-    for policy in _names.everything():  # budgets too: what one test has spent would be missing in the next
+    for policy in names.everything():  # budgets too: what one test has spent would be missing in the next
         policy._start_over()
 
 

@@ -9,8 +9,8 @@ import types
 from pathlib import Path
 
 import pytest
+from docs.test_docs_snippets import _execute, snippets_of
 from servers.misbehaving import Misbehaving
-from test_docs_snippets import _execute, snippets_of
 
 from resilio import registry
 

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer  # noqa: E402
 from servers.misbehaving import Misbehaving  # noqa: E402
 
 import resilio  # noqa: E402
-from resilio.integrations import _held_permits  # noqa: E402
+from resilio.integrations._shared import held_permits  # noqa: E402
 from resilio.integrations.aiohttp import middleware  # noqa: E402
 
 pytestmark = [pytest.mark.anyio, pytest.mark.untraced]  # what is dropped has to be collected
@@ -38,7 +38,7 @@ async def test_a_response_that_is_dropped_gives_its_permit_back(
 ) -> None:
     """The event loop would keep it while the server sends: it is collected, counted, and its connection closed."""
     policy = resilio.bulkhead(2, name="aiohttp-dropped")
-    _held_permits._logged.clear()
+    held_permits._logged.clear()
     async with session(policy) as client:
         for _ in range(3):
             response = await client.get(server.url + "/hang-mid-body")

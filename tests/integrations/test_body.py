@@ -14,9 +14,9 @@ import pytest
 import resilio
 from resilio import bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio._native.core import Permit
-from resilio.integrations import _held_permits
-from resilio.integrations._held_permits import HeldPermits, Lease, log_abandoned, note_abandoned
-from resilio.integrations._httpx_body import AsyncBody, Body
+from resilio.integrations._httpx.body import AsyncBody, Body
+from resilio.integrations._shared import held_permits as _held_permits
+from resilio.integrations._shared.held_permits import HeldPermits, Lease, log_abandoned, note_abandoned
 
 
 def held_of(policy: Any, answer: Any = 200, label: str = "test") -> HeldPermits:

@@ -10,10 +10,10 @@ import pytest
 
 import resilio
 from resilio import Outcome
-from resilio.integrations._guarded_call import GuardedCall
-from resilio.integrations._held_permits import Lease
-from resilio.integrations._replay import Once, Spent
-from resilio.integrations._request import Request, hand_over
+from resilio.integrations._shared.guarded_call import GuardedCall
+from resilio.integrations._shared.held_permits import Lease
+from resilio.integrations._shared.replay import Once, Spent
+from resilio.integrations._shared.request import Request, hand_over
 
 pytestmark = pytest.mark.anyio
 

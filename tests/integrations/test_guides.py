@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docs.test_docs_snippets import _execute, snippets_of
 from servers.postgres import Postgres
 from servers.processes import ServerProcess, installed
 from servers.valkey import Valkey
-from test_docs_snippets import _execute, snippets_of
 
 from resilio import registry
 

@@ -19,8 +19,8 @@ from servers.misbehaving import Misbehaving
 
 import resilio
 from resilio import bulkhead, circuit_breaker, current, pipeline, presets, retry, standard
-from resilio.integrations import _httpx
-from resilio.integrations._httpx import AsyncBody, named_client
+from resilio.integrations._httpx import common as _httpx
+from resilio.integrations._httpx.common import AsyncBody, named_client
 from resilio.integrations.httpx import AsyncTransport, Transport
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilio import BulkheadFullError, DeadlineExceededError, RateLimitedError, _priority
-from resilio.integrations import _wire
-from resilio.integrations._wire import (
+from resilio import BulkheadFullError, DeadlineExceededError, RateLimitedError
+from resilio._context import priority
+from resilio.integrations._shared import headers as _wire
+from resilio.integrations._shared.headers import (
     check_header_name,
     ignored_headers,
     note_ignored,
@@ -29,12 +30,12 @@ NAMES = ["x-request-timeout", "x-timeout-ms", "grpc-timeout"]
 @pytest.fixture(autouse=True)
 def nothing_ignored() -> Iterator[None]:
     """Count from nothing."""
-    before = dict(_wire._ignored), dict(_priority._ignored)
+    before = dict(_wire._ignored), dict(priority._ignored)
     _wire._ignored.clear()
-    _priority._ignored.update(unknown=0, untrusted=0)
+    priority._ignored.update(unknown=0, untrusted=0)
     yield
     _wire._ignored.update(before[0])
-    _priority._ignored.update(before[1])
+    priority._ignored.update(before[1])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from resilio import (
     remaining,
     retry,
 )
-from resilio.integrations import _held_permits
+from resilio.integrations._shared import held_permits
 from resilio.integrations.wsgi import Middleware, ignored_headers, tenant_of
 
 
@@ -149,9 +149,9 @@ def test_ls01_a_body_that_is_closed_early_has_lost_its_client() -> None:
 def test_ls01_a_body_that_nobody_closes_is_abandoned_and_counted(caplog) -> None:
     """LS-01: a body that is dropped gives its permit back when it is collected; it is counted, and logged once."""
     gc.collect()
-    _held_permits.log_abandoned()
+    held_permits.log_abandoned()
     caplog.clear()
-    _held_permits._logged.clear()
+    held_permits._logged.clear()
     gate = bulkhead(1, name="abandoned-by-wsgi")
     served = Middleware(answers(body=lambda: parts(b"a", b"b")), gate)
     for _ in range(3):

@@ -16,7 +16,7 @@ import pytest
 
 from oracles.asgi_client import Response, request
 from resilio import bulkhead, circuit_breaker, fallback, keyed, pipeline, rate_limit, registry
-from resilio._pipeline import PipelineWarning
+from resilio._composition.pipeline import PipelineWarning
 from resilio.live import _app, live
 from resilio.live._feed import Remote, events_in
 from resilio.live._http import Answer, Refused

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from resilio import _event_subscriptions, bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
-from resilio._event_subscriptions import LISTEN
+from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
+from resilio._events import subscriptions as _event_subscriptions
+from resilio._events.subscriptions import LISTEN
 from resilio.errors import BulkheadFullError
 from resilio.live._journal import KEPT, Journal, Past, owner_of
 from resilio.live._rows import Row, operations_of

@@ -30,8 +30,8 @@ from resilio import (
     retry,
     timeout,
 )
-from resilio._policies.rate_limit import Rate
-from resilio.integrations import _wire
+from resilio._policies.rate_limit.policy import Rate
+from resilio.integrations._shared import headers as _wire
 from resilio.metrics._assets import text_of
 from resilio.metrics._catalogue import CATALOGUE, DURATION
 from resilio.metrics._text import full_name
@@ -270,8 +270,8 @@ def test_values_of_closed_labels_exist(text: str) -> None:
             for label in closed.keys() & sample.labels.keys():
                 exported[label].add(sample.labels[label])
     assert all(closed[label] <= exported[label] for label in closed if label != "priority")
+    from resilio._context.priority import CLASSES
     from resilio._native.retry import STOP_REASONS
-    from resilio._priority import CLASSES
 
     assert closed["priority"] == set(CLASSES)
     closed |= {"reason": set(STOP_REASONS), "segment": set(circuit_breaker().call_seconds)}

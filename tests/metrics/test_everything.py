@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 import resilio
-from resilio._snapshot import Snapshot
+from resilio._policy.snapshot import Snapshot
 from resilio.metrics._catalogue import CATALOGUE
 
 TOLD = {

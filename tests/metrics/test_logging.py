@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from resilio import _log, bulkhead, circuit_breaker, custom_gate, keyed, registry
+from resilio import bulkhead, circuit_breaker, custom_gate, keyed, registry
+from resilio._events import log as _log
 from resilio.metrics import _trouble
 from resilio.metrics import logging as resilio_logging
 from resilio.metrics._background_log import MOST_WAITING
@@ -298,7 +299,8 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
     script = """
         import logging, os, sys, threading
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        from resilio import _log, bulkhead, circuit_breaker
+        from resilio import bulkhead, circuit_breaker
+        from resilio._events import log as _log
         from resilio.metrics import logging as resilio_logging
 
         resilio_logging.in_background()
@@ -335,7 +337,7 @@ def test_a_fork_waits_for_a_line_that_is_being_written() -> None:
     """A child never finds a handler's stream locked by the thread that it has not."""
     script = """
         import logging, os, sys, threading, time
-        from resilio import _log
+        from resilio._events import log as _log
         from resilio.metrics import logging as resilio_logging
 
         inside, written = threading.Event(), []

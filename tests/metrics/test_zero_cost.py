@@ -10,17 +10,8 @@ from typing import Any
 
 import pytest
 
-from resilio import (
-    _event_subscriptions,
-    adaptive_limit,
-    bulkhead,
-    circuit_breaker,
-    load_shed,
-    pipeline,
-    rate_limit,
-    registry,
-    retry,
-)
+from resilio import adaptive_limit, bulkhead, circuit_breaker, load_shed, pipeline, rate_limit, registry, retry
+from resilio._events import subscriptions
 from resilio.events import StateChanged
 from resilio.metrics import logging as resilio_logging
 
@@ -84,12 +75,12 @@ def test_the_same_code_runs_for_a_call_with_all_exporters_on(request: Any) -> No
     calls = (guarded, lambda: whole.attempt(boom))
     for call in calls * 3:
         call()
-    before, listeners = [seen(call) for call in calls], set(_event_subscriptions.current())
+    before, listeners = [seen(call) for call in calls], set(subscriptions.current())
     request.getfixturevalue("_exported")
     for call in calls * 3:
         call()
     assert [seen(call) for call in calls] == before
-    added = set(_event_subscriptions.current()) - listeners
+    added = set(subscriptions.current()) - listeners
     assert {kind for one in added for kind in one.kinds} <= {StateChanged}
     _says_nothing_of_a_call_that_goes_well(guarded, before[0])
     registry.clear()

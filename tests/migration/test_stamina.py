@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from migration.pairs import Pair, ServerBusy, call_both
-from resilio import _event_subscriptions
+from resilio._events import subscriptions
 
 LIBRARY = "stamina"
 
@@ -19,11 +19,11 @@ Pairs = Callable[[str], Pair]
 def _no_hooks() -> Iterator[None]:
     """Undo what the snippets subscribe to for the whole process."""
     stamina = pytest.importorskip(LIBRARY)
-    before = _event_subscriptions.current()
+    before = subscriptions.current()
     yield
-    for one in _event_subscriptions.current():
+    for one in subscriptions.current():
         if one not in before:
-            _event_subscriptions.remove(one)
+            subscriptions.remove(one)
     stamina.instrumentation.set_on_retry_hooks(None)
 
 

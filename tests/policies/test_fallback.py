@@ -579,7 +579,9 @@ def test_fallbacks_nest():
     assert call() == "outer"
 
 
-@pytest.mark.filterwarnings("ignore::resilio._pipeline.PipelineWarning")  # the order is not the recommended one
+@pytest.mark.filterwarnings(
+    "ignore::resilio._composition.pipeline.PipelineWarning"
+)  # the order is not the recommended one
 def test_a_breaker_outside_sees_what_came_out_in_the_end():
     """A call that was answered by a fallback is a success for what is around it."""
     breaker = circuit_breaker(consecutive=1)

@@ -11,7 +11,8 @@ import pytest
 from measured import measured
 
 import resilio
-from resilio import RetryBudget, _log, current, hedge, pipeline, retry, timeout
+from resilio import RetryBudget, current, hedge, pipeline, retry, timeout
+from resilio._events import log
 from resilio._native.hedge import ANSWERS, HedgeGate
 from resilio.events import HedgeStarted, HedgeWon
 from resilio.testing import assert_no_leaks
@@ -169,7 +170,7 @@ def test_copies_go_to_their_targets_in_order(vt, backend):
 @pytest.mark.parametrize("answer", [True, False, ZeroDivisionError])
 def test_replay_safe_is_asked_with_the_arguments(vt, backend, answer, caplog, monkeypatch):
     """A function says for each call whether it may run twice; one that raises says no, and what was paid goes back."""
-    monkeypatch.setattr(_log, "_told", set())
+    monkeypatch.setattr(log, "_told", set())
     asked = []
 
     def safe(*args, **kwargs):

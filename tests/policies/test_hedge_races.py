@@ -407,7 +407,9 @@ def test_a_hedge_inside_of_a_retry_inside_of_a_timeout(run, vt):
     assert attempts == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
 
 
-@pytest.mark.filterwarnings("ignore::resilio._pipeline.PipelineWarning")  # the order is not the recommended one
+@pytest.mark.filterwarnings(
+    "ignore::resilio._composition.pipeline.PipelineWarning"
+)  # the order is not the recommended one
 def test_a_superseded_primary_is_not_retried(run):
     """A retry inside of a hedge does not begin again for a primary that was superseded, whatever its cleanup raises."""
     begun = []

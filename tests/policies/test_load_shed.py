@@ -30,9 +30,9 @@ from resilio import (
     priority,
     registry,
 )
+from resilio._context.priority import CLASSES
 from resilio._native.shedder import ShedderGate
 from resilio._policies.load_shed import LoadShedConfig
-from resilio._priority import CLASSES
 from resilio.testing import assert_no_leaks, no_wait, record_events
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -131,7 +131,7 @@ def test_a_shedder_serves_all_when_what_it_waits_for_becomes_slow(vt, backend):
 
 @BACKENDS
 def test_a_cold_shedder_lets_a_large_server_work(vt, backend):
-    """Two hundred workers, load 0.8 from the first call on: the limit doubles until they are in use; all are answered."""
+    """Two hundred workers, load 0.8 from the first call on: the limit doubles, and all are answered."""
     server, answered = Server(vt, 200, 0.1, 1), []
     guarded = load_shed()(server.serve)
 

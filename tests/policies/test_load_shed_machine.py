@@ -11,10 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from oracles.shedder import ShedderOracle
 from oracles.stepping import StepLoop
-from resilio import _entropy, priority
+from resilio import priority
+from resilio._context.priority import CLASSES
 from resilio._native import clock
 from resilio._policies.load_shed import load_shed
-from resilio._priority import CLASSES
+from resilio._support import random_seed
 from resilio.errors import OverloadedError
 
 MS = 1_000_000
@@ -29,10 +30,10 @@ class ShedderMachine(RuleBasedStateMachine):
     @initialize(limit=st.integers(1, 4), crowd=st.integers(0, 40), flood=st.sampled_from([0, 0, 80, 250]))
     def begin(self, limit: int, crowd: int, flood: int) -> None:
         self.loop = StepLoop()
-        before = _entropy.replace(lambda: 0)
+        before = random_seed.replace(lambda: 0)
         options: dict[str, Any] = {"tenant": lambda tenant: tenant} if self.fair else {}
         self.shed = load_shed(max_concurrent=limit, **options)
-        _entropy.replace(before)
+        random_seed.replace(before)
         self.oracle = ShedderOracle(limit, fair=self.fair)
         self.oracle.now_ns = clock.now_ns()
         self.tasks: dict[int, asyncio.Future[Any]] = {}

@@ -16,8 +16,8 @@ import pytest
 
 import resilio
 from resilio import adaptive_limit, bulkhead, circuit_breaker, custom_gate, pipeline, rate_limit, registry
-from resilio._config import show
-from resilio._policies.rate_limit import Rate
+from resilio._options.validators import show
+from resilio._policies.rate_limit.policy import Rate
 
 
 class Odd:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oracles.asgi_client import request
 from resilio import bulkhead, circuit_breaker, rate_limit, retry, standard
 from resilio._native.sse import Reader, members, object_of
-from resilio.integrations import _wire
+from resilio.integrations._shared import headers as _wire
 from resilio.integrations.llm import _headers
 from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
 from resilio.live import live

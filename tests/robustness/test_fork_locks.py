@@ -18,22 +18,22 @@ from typing import Any
 
 import pytest
 
-from resilio import _after_fork
+from resilio._support import after_fork as _after_fork
 from resilio.integrations.llm._estimate import Estimates
 from resilio.live._feed import Remote
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
 OF_MODULES = (
-    ("resilio._priority", "_counting"),
-    ("resilio.integrations._wire", "_counting"),
-    ("resilio._slow_calls", "_lock"),
-    ("resilio._retrying", "_lock"),
+    ("resilio._context.priority", "_counting"),
+    ("resilio.integrations._shared.headers", "_counting"),
+    ("resilio._time_ledger.slow_calls", "_lock"),
+    ("resilio._policies.retry.retrying", "_lock"),
     ("resilio.metrics._read_keyed", "_lock"),
     ("resilio.metrics.multiprocess", "_starting"),
-    ("resilio._names", "lock"),
-    ("resilio._names", "listing"),
-    ("resilio._event_subscriptions", "_lock"),
+    ("resilio._registry.names", "lock"),
+    ("resilio._registry.names", "listing"),
+    ("resilio._events.subscriptions", "_lock"),
     ("resilio._policies.deadline", "_becoming"),
     ("resilio._native.keyed", "_lock"),
 )

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from resilio import PipelineWarning, bulkhead, circuit_breaker, custom_gate, events, pipeline, rate_limit
-from resilio._policies.rate_limit import Rate
+from resilio._policies.rate_limit.policy import Rate
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import VirtualTime, assert_no_leaks
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from resilio import _event_subscriptions, bulkhead, circuit_breaker, pipeline
+from resilio import bulkhead, circuit_breaker, pipeline
+from resilio._events import subscriptions
 from resilio.metrics import logging as refusal_logging
 
 prometheus_client = pytest.importorskip("prometheus_client")
@@ -116,7 +117,7 @@ def lines(caplog: Any) -> Iterator[Any]:
 @pytest.fixture
 def quiet(caplog: Any, monkeypatch: Any) -> Iterator[Any]:
     """All that resilio logs with the logger at INFO, and refusals not asked for, then and afterwards."""
-    monkeypatch.setattr(_event_subscriptions, "_refusals_logged", None)
+    monkeypatch.setattr(subscriptions, "_refusals_logged", None)
     caplog.set_level(logging.INFO, "resilio")
     yield lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
     refusal_logging.disable()
@@ -161,7 +162,7 @@ def test_ob02_refusals_are_debug_and_only_when_enabled(quiet: Any, caplog: Any) 
     caplog.set_level(logging.DEBUG, "resilio")
 
     def asked() -> bool:
-        return _event_subscriptions._REFUSALS in _event_subscriptions.covering(pool.gates[0])
+        return subscriptions._REFUSALS in subscriptions.covering(pool.gates[0])
 
     with pool:
         pool.attempt(boom)

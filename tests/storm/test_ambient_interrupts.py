@@ -15,17 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from resilio import (
-    DeadlineExceededError,
-    _ambient_block,
-    _context,
-    deadline,
-    detached,
-    pipeline,
-    priority,
-    remaining,
-    timeout,
-)
+from resilio import DeadlineExceededError, deadline, detached, pipeline, priority, remaining, timeout
+from resilio._context import scope, variables
 from resilio._native import core
 from resilio.testing import VirtualTime
 from storm.interrupting import Interrupter, InterrupterOfCalls
@@ -65,7 +56,7 @@ def seen() -> Iterator[None]:
 
 def ambient() -> list[Any]:
     """Return what all ambient variables are here."""
-    return [variable.get() for variable in _context.AMBIENT]
+    return [variable.get() for variable in variables.AMBIENT]
 
 
 def same(values: list[Any], others: list[Any]) -> bool:
@@ -201,7 +192,7 @@ def test_a_block_interrupted_at_any_instruction_leaves_what_was_before(block: Ca
         for number in interrupted:
             interrupted.take(interrupt(number, block))
             assert same(ambient(), before), f"interrupted before instruction {number}"
-            assert len(_ambient_block._open) == 0
+            assert len(scope._open) == 0
     assert remaining() is None
 
 
@@ -301,7 +292,7 @@ def test_an_async_block_interrupted_at_any_instruction_leaves_what_was_before(
                 interrupted.take(await ainterrupt(number, block))
                 assert same(ambient(), before), f"interrupted before instruction {number}"
                 assert nothing_left_on(asyncio.get_running_loop()), f"interrupted before instruction {number}"
-                assert len(_ambient_block._open) == 0
+                assert len(scope._open) == 0
         assert armed_timers() == []
         await asyncio.sleep(100.0)
 

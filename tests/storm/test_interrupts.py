@@ -18,7 +18,6 @@ import pytest
 from resilio import (
     PipelineWarning,
     RejectedError,
-    _context,
     bulkhead,
     circuit_breaker,
     deadline,
@@ -31,8 +30,9 @@ from resilio import (
     retry,
     timeout,
 )
-from resilio._stand_in import mark_as_heeding_time
+from resilio._context import variables
 from resilio._strategies import threads
+from resilio._support.client_target import mark_as_heeding_time
 from resilio.events import Rejected, Settled, StateChanged
 from resilio.testing import assert_no_leaks, record_events
 from storm.interrupting import Interrupter, InterrupterOfCalls
@@ -211,7 +211,7 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
 
 def left_behind() -> list[str]:
     """Return the names of what is ambient here, where nothing is under way."""
-    return [variable.name for variable in _context.AMBIENT if variable.get() is not None]
+    return [variable.name for variable in variables.AMBIENT if variable.get() is not None]
 
 
 def interrupted(number: int, block: Any) -> bool:
@@ -271,7 +271,7 @@ def calls_that_heed_their_time() -> Any:
     """Return a call of a client's that is told how much time its timeout leaves: within a limit, and a deadline."""
 
     def limited() -> None:
-        assert _context.time_limit.get() is not None
+        assert variables.time_limit.get() is not None
 
     return timeout(30.0)(mark_as_heeding_time(limited))
 

@@ -17,7 +17,8 @@ import anyio
 import pytest
 import trio
 
-from resilio import _backends, _context
+from resilio import _backends
+from resilio._context import variables
 from resilio._native import clock
 from resilio.testing import DeadlockError, VirtualTime, _threads, virtual_event_loop, virtual_time
 
@@ -547,7 +548,7 @@ def test_after_the_end_the_clock_is_real_again() -> None:
         loop = vt.loop_factory()
         inside = clock.now_ns()
         assert clock.now_ns() == inside
-    assert _context.parking is None
+    assert variables.parking is None
     before = clock.now_ns()
     time.sleep(0.001)
     assert clock.now_ns() > before

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from resilio._after_fork import free_lock
+from resilio._support.after_fork import free_lock
 
 __all__ = ["UNKNOWN_OUTPUT", "Estimates"]
 

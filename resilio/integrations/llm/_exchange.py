@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resilio._backoff import spread
+from resilio._failures.retry_after import retry_after_of
 from resilio._native import clock
 from resilio._native.core import phase
 from resilio._native.sse import members, object_of
-from resilio._retry_after import retry_after_of
+from resilio._policies.retry.backoff import spread
 from resilio.errors import RejectedError
-from resilio.integrations._held_permits import log_abandoned
+from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of

@@ -10,16 +10,16 @@ from __future__ import annotations
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from resilio._config import flag, refuse, seconds
-from resilio._pipeline import Pipeline
+from resilio._composition.pipeline import Pipeline
+from resilio._composition.standard import Standard, _fits, _Part
+from resilio._options.validators import flag, refuse, seconds
 from resilio._policies.fallback import Fallback
-from resilio._policies.retry import Retry
-from resilio._policy import Policy
-from resilio._shapes import kind_of
-from resilio._stand_in import mark_as_heeding_time
-from resilio._standard import Standard, _fits, _Part
-from resilio.integrations._connecting import time_connects
-from resilio.integrations._inside import require_inside
+from resilio._policies.retry.policy import Retry
+from resilio._policy.base import Policy
+from resilio._policy.decorate import kind_of
+from resilio._support.client_target import mark_as_heeding_time
+from resilio.integrations._shared.client_parts import require_inside
+from resilio.integrations._shared.connecting import time_connects
 from resilio.integrations.llm import _attempts
 from resilio.integrations.llm._guard_state import GuardState, InnerRetryWarning
 from resilio.integrations.llm._limits import may_limit

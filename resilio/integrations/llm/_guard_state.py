@@ -8,12 +8,12 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from resilio._after_fork import free_lock
-from resilio._caller import outside
-from resilio._config import refuse
-from resilio._policy import Policy
-from resilio.integrations._held_permits import note_abandoned
-from resilio.integrations._refusals import in_terms_of
+from resilio._options.validators import refuse
+from resilio._policy.base import Policy
+from resilio._support.after_fork import free_lock
+from resilio._support.call_site import outside
+from resilio.integrations._shared.held_permits import note_abandoned
+from resilio.integrations._shared.translate import in_terms_of
 from resilio.integrations.llm._estimate import Estimates
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from resilio import _context
-from resilio._config import choice
-from resilio._keyed import Keyed
-from resilio._pipeline import Pipeline
-from resilio._policies._rate import Rate, tokens
-from resilio._policies.rate_limit import RateLimit
+from resilio._composition.keyed import Keyed
+from resilio._composition.pipeline import Pipeline
+from resilio._context import variables
+from resilio._options.validators import choice
+from resilio._policies.rate_limit.policy import RateLimit
+from resilio._policies.rate_limit.rate import Rate, tokens
 from resilio.integrations.llm._call import ModelCall
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
     from resilio.integrations.llm._headers import Left
 
 __all__ = ["UNITS", "TokenCost", "limits_for", "may_limit", "nothing_spent", "observe", "settle", "token_rate"]
@@ -113,7 +113,7 @@ def settle(limits: Iterator[RateLimit], call: ModelCall, usage: Mapping[str, flo
 
         usage: "input_tokens" and "output_tokens", as far as they are known; what is not stays reserved.
     """
-    if _context.bypass.get():
+    if variables.bypass.get():
         return
     spent = dict(usage)
     if "input_tokens" in spent and "output_tokens" in spent:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from resilio import _backends
-from resilio._streams import Abandoned
+from resilio._policy.streams import Abandoned
 
 __all__ = ["close_later", "get", "keep", "release"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from resilio._failures.retry_trail import RetryTrail
     from resilio._native.core import Segments
-    from resilio._trail import RetryTrail
     from resilio.errors import RejectedError
 
 __all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "segments_of", "trail_of"]

@@ -12,16 +12,16 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
+from resilio._options.quantile import Quantile
 from resilio._policies.timeout import Timeout
-from resilio._quantile import Quantile
-from resilio._time_limit import TimeLimit
-from resilio.integrations._socket_time import narrow_reads
+from resilio._strategies.time_limit import TimeLimit
+from resilio.integrations._shared.socket_time import narrow_reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["SyncClocks", "clocks_in"]
 

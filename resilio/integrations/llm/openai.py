@@ -11,9 +11,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resilio._config import refuse
-from resilio._types import Time
-from resilio.integrations._extras import missing
+from resilio._options.validators import refuse
+from resilio._policy.types import Time
+from resilio._support.extras import missing
 from resilio.integrations.llm._dialects import OPENAI
 from resilio.integrations.llm._guard import guard_client, guard_of
 
@@ -23,7 +23,7 @@ except ImportError as error:
     raise missing("llm.openai", "openai", error) from error
 
 if TYPE_CHECKING:
-    from resilio._policy import Policy
+    from resilio._policy.base import Policy
 
 __all__ = ["guard", "guard_of"]
 

@@ -10,7 +10,7 @@ from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from posix.unistd cimport getpid
 
-from resilio._entropy import seed64
+from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
     RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,

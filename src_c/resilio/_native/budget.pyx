@@ -13,7 +13,7 @@ import os
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.options cimport ns_of
 
-from resilio._after_fork import in_child
+from resilio._support.after_fork import in_child
 
 __all__ = ["Backoff", "RetryBudget", "spread_ns"]
 

@@ -10,8 +10,8 @@ from libc.string cimport memset
 
 from resilio._native.primitives cimport histogram_adopt, rs_histogram, rs_histogram_copy, rs_lock_acquire, rs_lock_release
 
-from resilio import _log
-from resilio._outcome import Outcome
+from resilio._events import log as _log
+from resilio._failures.outcome import Outcome
 
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
 

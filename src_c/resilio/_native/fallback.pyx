@@ -15,10 +15,10 @@ from resilio._native.gate cimport (
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
 
-from resilio import _log
+from resilio._events import log as _log
 from resilio._native import core
-from resilio._notes import note_failure, put_after
-from resilio._replayable import HINT, used_up
+from resilio._failures.notes import note_failure, put_after
+from resilio._failures.replayable import HINT, used_up
 
 __all__ = ["FallbackGate", "Passage", "Target"]
 
@@ -261,7 +261,7 @@ cdef class FallbackGate(Gate):
         return True
 
     cdef str used_up(self, _Trial trial, rs_end *end):
-        """Why the arguments must not be passed again, as `resilio._replayable.used_up` says it."""
+        """Why the arguments must not be passed again, as `resilio._failures.replayable.used_up` says it."""
         cdef const rs_request *request = end.request
         rule = trial.options.replayable
         if request == NULL or rule is True or (rule is None and api.replayable(request, end.func, 0)):

@@ -18,9 +18,9 @@ from resilio._native.strategy cimport (
     RS_AWAIT, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
 )
 
-from resilio import _log
+from resilio._events import log as _log
 from resilio._native import core
-from resilio._outcome import is_refusal
+from resilio._failures.outcome import is_refusal
 
 __all__ = ["ANSWERS", "HedgeGate"]
 

@@ -30,8 +30,8 @@ import sys
 import threading
 from time import sleep
 
-from resilio import _log
-from resilio._after_fork import free_lock
+from resilio._events import log as _log
+from resilio._support.after_fork import free_lock
 
 __all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
 

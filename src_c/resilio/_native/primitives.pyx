@@ -16,7 +16,7 @@ from libc.stdlib cimport free, malloc
 
 from binascii import crc32
 
-from resilio import _config
+from resilio._options import validators as _config
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
 __all__ = ["LatencyHistogram", "OutcomeWindow", "TokenBucket"]

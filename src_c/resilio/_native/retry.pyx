@@ -1,6 +1,6 @@
 # cython: auto_pickle=False
 """
-The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry` is its face.
+The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry.policy` is its face.
 
 `Tries` is what has become of one call, `Scope` how retries inside learn that this one is around them.
 """
@@ -30,13 +30,15 @@ from resilio._native.strategy cimport (
 from inspect import isawaitable
 from weakref import ref
 
-from resilio import _context, _log, events as _events
-from resilio._backoff import delay_of
-from resilio._blocking import add_advice, warn_refusal
+from resilio import events as _events
+from resilio._context import variables as _context
+from resilio._events import log as _log
+from resilio._policies.retry.backoff import delay_of
+from resilio._context.blocking import add_advice, warn_refusal
 from resilio._native import core
-from resilio._retry_after import retry_after_of, should_retry_of
-from resilio._replayable import used_up
-from resilio._trail import attach
+from resilio._failures.retry_after import retry_after_of, should_retry_of
+from resilio._failures.replayable import used_up
+from resilio._failures.retry_trail import attach
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
@@ -98,7 +100,7 @@ cdef class Options:
 
     cdef uint64_t attempts
     cdef int64_t max_retry_after_ns
-    cdef object backoff             # resilio._backoff: a Backoff, a Schedule, or the user's function
+    cdef object backoff             # resilio._policies.retry.backoff: a Backoff, a Schedule, or the user's function
     cdef Backoff native             # of a Backoff, else None
     cdef RetryBudget budget         # None: retries are not paid for
     cdef object replayable          # may arguments be passed again? None: as they look
@@ -164,7 +166,7 @@ cdef class RetryGate(Gate):
         return self.retries, {name: self.stops[at] for at, name in enumerate(STOP_REASONS)}
 
     def stream(self, make):
-        """Return a stream of `make()` whose first item is retried; see resilio._streams."""
+        """Return a stream of `make()` whose first item is retried; see resilio._policy.streams."""
         return core.hook("retried")(self, make)
 
     def astream(self, make):

@@ -19,7 +19,7 @@ from resilio._native.laws cimport RS_LAW_DEFAULT, rs_law_baseline, rs_law_init, 
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport rs_core_api
 
-from resilio._entropy import seed64
+from resilio._support.random_seed import seed64
 
 __all__ = ["ShedderGate"]
 

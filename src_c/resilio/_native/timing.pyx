@@ -17,13 +17,13 @@ from libc.string cimport memcpy, memset
 from contextvars import Context
 from weakref import ref
 
-from resilio import _context
+from resilio._context import variables as _context
 from resilio._native import core
 from resilio._native.core import ambient_deadline
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport *
-from resilio._stand_in import heeds_time
+from resilio._support.client_target import heeds_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
 __all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_began", "stream_ended"]
@@ -374,7 +374,7 @@ cdef class TimeoutGate(Gate):
         rs_lock_release(&self.lock)
 
     def astream(self, make):
-        """Return a stream of `make()`, each item in time; see resilio._streams."""
+        """Return a stream of `make()`, each item in time; see resilio._policy.streams."""
         return core.hook("timed_items")(self, make)
 
     async def arun(self, rest):

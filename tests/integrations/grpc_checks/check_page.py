@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from docs.test_docs_snippets import _execute, snippets_of
 from servers.grpc_service import Service, serve
-from test_docs_snippets import _execute, snippets_of
 
 from resilio import registry
 

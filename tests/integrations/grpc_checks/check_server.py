@@ -13,7 +13,7 @@ from grpc import aio
 from servers.grpc_service import Code, Served, Service, ends, pairs, serve
 
 import resilio
-from resilio.integrations._wire import ignored_headers
+from resilio.integrations._shared.headers import ignored_headers
 from resilio.integrations.grpc import Incoming, method, server_interceptor
 
 pytestmark = pytest.mark.anyio

@@ -69,7 +69,7 @@ static PyMethodDef methods[] = {
 
 static int register_fork(PyObject *module)
 {
-    PyObject *forks = PyImport_ImportModule("resilio._after_fork"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
+    PyObject *forks = PyImport_ImportModule("resilio._support.after_fork"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
     PyObject *done = forks && hook ? PyObject_CallMethod(forks, "in_child", "sO", "native", hook) : NULL;
     Py_XDECREF(forks);
     Py_XDECREF(hook);

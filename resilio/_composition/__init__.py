@@ -1,0 +1,1 @@
+"""Policies together: pipelines, the standard stack, a policy for each key."""

@@ -1,0 +1,254 @@
+"""What a pipeline does, as data that prints as a table; and what its order cannot do, as warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio._options.quantile import Quantile
+from resilio._options.validators import show
+
+if TYPE_CHECKING:
+    from resilio._policy.base import Policy
+
+__all__ = ["Explanation", "LintWarning", "Step", "explain", "lint", "seen_through"]
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """
+    One policy of a pipeline.
+
+    Attributes:
+        position: 1 is outermost. A keyed policy takes as many as those of each key have.
+
+        kind: What the policy is.
+
+        name: Its name; None while it has none.
+
+        options: The options that are not the default, and those that have none.
+
+        refuses_with: The class of what it raises by itself, in `resilio.errors`; None: it raises nothing of its own.
+    """
+
+    position: int
+    kind: str
+    name: str | None
+    options: dict[str, Any]
+    refuses_with: str | None
+
+
+@attrs.frozen(kw_only=True)
+class LintWarning:
+    """
+    An order that cannot do what it says.
+
+    Attributes:
+        rule: Which one, for filters: "bulkhead-outside-breaker", ...
+
+        outer: The position of the outer policy, 1 is outermost.
+
+        inner: The position of the inner one.
+
+        message: What happens, and what to do.
+    """
+
+    rule: str
+    outer: int
+    inner: int
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """
+    A pipeline in words: `print(pipeline.explain())`.
+
+    Attributes:
+        name: The pipeline's name; None while it has none.
+
+        steps: Its policies, outermost first.
+
+        warnings: Orders that cannot do what they say.
+
+        notes: What options do not show: which law a timeout follows, what a deadline interrupts, what is left out.
+    """
+
+    name: str | None
+    steps: tuple[Step, ...]
+    warnings: tuple[LintWarning, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = _table([("", "policy", "name", "options", "refuses with"), *map(_row, self.steps)])
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    options = ", ".join(f"{name}={_text(value)}" for name, value in step.options.items())
+    return str(step.position), step.kind, step.name or "-", options or "defaults", step.refuses_with or "-"
+
+
+def _text(value: object) -> str:
+    """Classes and functions by their names: where they are in memory tells a reader nothing."""
+    if isinstance(value, tuple) and value and all(isinstance(one, type) for one in value):
+        names = ", ".join(_text(one) for one in value)
+        return names if len(value) == 1 else f"({names})"
+    if isinstance(value, (type, FunctionType)):
+        return value.__name__
+    return repr(str(value)) if isinstance(value, Quantile) else show(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
+    """Return what these policies do in this order, first is outermost; of keyed ones what those of each key do."""
+    shown = [(part, policy) for policy in policies for part in policy._seen_through()]
+    steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
+    notes = tuple(_notes(part for part, _ in shown))
+    return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)), notes=notes)
+
+
+def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
+    for position, part in enumerate(parts, 1):
+        explained = getattr(part, "_explained", None)  # of kinds whose options do not say it all
+        text = None if explained is None else explained()
+        if text is not None:
+            yield f"{part.kind} ({position}): {text}"
+
+
+def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:
+    """Return the policies with such as each key has in place of the keyed ones: a step each."""
+    return [part for policy in policies for part in policy._seen_through()]
+
+
+_RAISES = {
+    "deadline": "DeadlineExceededError",
+    "fallback": None,
+    "hedge": None,
+    "retry": None,
+    "timeout": "CallTimeoutError",
+}
+"""What strategies raise by themselves; what a gate refuses with it knows itself."""
+
+
+def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
+    error = _RAISES.get(policy.kind, policy.gates[0].error)
+    options = dict(_options(policy.config))
+    if whole is not policy:
+        options |= {name: value for name, value in _options(whole.config) if name not in ("factory", "overrides")}
+    return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=error)
+
+
+def _options(config: Any) -> Iterator[tuple[str, Any]]:
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        key: Any = field.eq_key or _itself
+        if key(value) != key(_default(field)):
+            yield field.name, value
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    """The default in its internal form; the field itself, which equals no value, if there is none."""
+    if field.default is attrs.NOTHING:
+        return field
+    check = field.metadata.get("check")
+    return field.default if check is None else check(field.default, field)
+
+
+# Pairs of kinds that are wrong, but for an inner fallback that may fail as a whole: the rule, and what happens.
+_WRONG = {
+    ("bulkhead", "circuit_breaker"): (
+        "bulkhead-outside-breaker",
+        "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
+    ),
+    ("circuit_breaker", "rate_limit"): (
+        "limit-inside-breaker",
+        "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
+    ),
+    ("adaptive_limit", "circuit_breaker"): (
+        "adaptive-outside-breaker",
+        "the refusals of an open breaker are drops and shrink the limit; put the breaker outside",
+    ),
+    ("adaptive_limit", "retry"): (
+        "retry-inside-adaptive",
+        "attempts and the sleeps between them count as one latency; put the retry outside",
+    ),
+    ("bulkhead", "retry"): (
+        "retry-inside-bulkhead",
+        "a permit is held idle while the retry sleeps; put the retry outside",
+    ),
+    ("circuit_breaker", "retry"): (
+        "retry-inside-breaker",
+        "the breaker hears of a call once it has failed for good, and stops no attempt; put the retry outside",
+    ),
+    ("rate_limit", "retry"): (
+        "retry-inside-limit",
+        "only the first attempt pays tokens; put the retry outside",
+    ),
+    ("rate_limit", "hedge"): (
+        "hedge-inside-limit",
+        "copies pay no tokens; put the hedge outside",
+    ),
+    ("hedge", "retry"): (
+        "retry-inside-hedge",
+        "each copy tries again by itself, and sleeps count as latency; put the retry outside",
+    ),
+    ("retry", "fallback"): (
+        "fallback-inside-retry",
+        "what the fallback has answered is not tried again; put the fallback outside",
+    ),
+    ("circuit_breaker", "fallback"): (
+        "fallback-inside-breaker",
+        "the breaker does not hear of failures that the fallback has answered; put the fallback outside",
+    ),
+}
+
+
+def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
+    """Yield every pair whose order cannot do what it says, first policy is outermost."""
+    for (outer_at, outer), (inner_at, inner) in combinations(enumerate(seen_through(policies), 1), 2):
+        for rule, message in _problems(outer, inner):
+            text = f"{outer.kind} ({outer_at}) around {inner.kind} ({inner_at}): {message}"
+            yield LintWarning(rule=rule, outer=outer_at, inner=inner_at, message=text)
+
+
+def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
+    if outer is inner:
+        yield "twice", "the same policy twice takes two permits for a call and counts it twice; leave one out"
+        return
+    yield from _misplaced(outer, inner)
+
+
+def _misplaced(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
+    kinds = (outer.kind, inner.kind)
+    if kinds in _WRONG and getattr(inner.config, "answers", True):
+        yield _WRONG[kinds]
+    if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
+        yield (
+            "shed-inside-bulkhead",
+            "calls wait in the bulkhead, where nothing sees or sheds them; put the load shedder outside",
+        )
+    if kinds == ("adaptive_limit", "rate_limit") and getattr(inner.config, "max_wait", None):
+        yield (
+            "limit-inside-adaptive",
+            "waiting for tokens counts as latency of the dependency; put the rate limit outside",
+        )
+    if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", None):
+        yield (
+            "limit-inside-bulkhead",
+            "permits are held idle while calls wait for tokens; put the limit outside",
+        )

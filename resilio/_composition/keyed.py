@@ -1,0 +1,460 @@
+"""
+A policy of its own for each key: one host that is down does not shut out the others, one tenant does not use up all.
+
+Why: a breaker for a function that calls a hundred hosts mixes ninety-nine that are well with one that is down, and is
+wrong for all of them. When not: keys without bound (a request's id) make a policy each that learns nothing. What it is
+not: a cache, or a limit across processes.
+
+Bounded: a key is forgotten when nobody can tell its policy from a new one, and never before. Where there is no room for
+a key, its calls share one policy with all others of that kind.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import attrs
+
+from resilio._composition.pipeline import Pipeline
+from resilio._events.delivery import postponed
+from resilio._events.subscriptions import attach, detach
+from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
+from resilio._options.differences import differences
+from resilio._options.fields import NamedOptions, changed, kept, option, record
+from resilio._options.validators import function, positive_int, refuse, seconds, show
+from resilio._policy.base import Policy, make, policies_made
+from resilio._policy.factory import makes
+from resilio._policy.snapshot import Health, Snapshot
+from resilio._policy.types import Seconds
+from resilio._registry import names
+
+if TYPE_CHECKING:
+    from resilio._native.primitives import LatencyHistogram
+    from resilio._policy.decorate import Kind
+
+__all__ = ["Keyed", "KeyedConfig", "KeyedSnapshot", "KeyedStage", "keyed"]
+
+P = TypeVar("P", bound=Policy[Any])
+_NOT_NEW = (
+    "factory must make a new policy for each key, and returned one twice: write it as a function that makes one, like "
+    "`lambda: circuit_breaker()`, and put one that keys share around the keyed one"
+)
+OWN = frozenset({"max_keys", "idle"})
+
+
+def _factory(name: str, value: Any) -> Any:
+    if not callable(value) or isinstance(value, Policy):
+        refuse(name, value, "a function that makes a policy, like `lambda: circuit_breaker()`", TypeError)
+    return value
+
+
+def _key(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if not value.isidentifier():
+            refuse(name, value, "the name of a parameter, or a function of the call's arguments")
+        return value
+    if not callable(value):
+        refuse(name, value, "a function of the call's arguments, or the name of a parameter", TypeError)
+    return value if isinstance(value, type) else function(name, value, none_ok=False)
+
+
+@record
+class KeyedConfig(NamedOptions, Generic[P]):
+    """
+    The options of a keyed policy, checked; :func:`keyed` documents each.
+
+    Attributes:
+        overrides: Options of the policies of the keys that were changed since.
+    """
+
+    factory: Callable[..., P] = option(_factory, kw_only=False)
+    key: str | Callable[..., Any] = option(_key)
+    max_keys: int = option(positive_int, default=10_000)
+    idle: Seconds = option(seconds, default=600.0)
+    overrides: dict[str, Any] = kept(factory=dict)
+
+    def changed(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
+        """Return these options with `values` changed: own ones, or else those of the keys' policies."""
+        changed = self.replaced(values)
+        if changed.overrides != self.overrides:
+            _made(self)._checked(changed.overrides)
+        return changed
+
+    def replaced(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
+        """Return what `changed` does; options of the keys' policies are still to be checked by one."""
+        own = {name: value for name, value in values.items() if name in OWN}
+        others = {name: value for name, value in values.items() if name not in OWN}
+        if "factory" in others or "key" in others:
+            raise TypeError("factory and key cannot be changed: policies and keys have been made of them")
+        return changed(self, **own, overrides={**self.overrides, **others})
+
+
+@attrs.frozen(kw_only=True)
+class KeyedSnapshot(Snapshot):
+    """
+    A keyed policy at one moment: the counters of all keys added up, those that are gone included.
+
+    Attributes:
+        keys: Keys there are.
+
+        states: How many of the policies are in each state, the shared one included once it is used; empty where they
+            have no states.
+
+        evicted: Keys that were forgotten because their policy was as new.
+
+        overflowed: Look-ups that shared one policy, because there was no room for the key.
+
+        errors: Calls that shared it because there was no key: a function that raised, or a key that cannot be hashed.
+    """
+
+    keys: int
+    states: dict[str, int]
+    evicted: int
+    overflowed: int
+    errors: int
+
+
+class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
+    """A policy of its own for each key; see :func:`keyed`, which makes one."""
+
+    kind = "keyed"
+    Config = KeyedConfig
+    __new__ = Policy.__new__  # and not that of its first base
+    _gate: KeyedGate
+
+    def __init__(self, config: KeyedConfig[Any], name: str | None = None) -> None:
+        """Make one without any keys."""
+        self._takes_key = _takes_key(config.factory)
+        self._reported: set[type[BaseException]] = set()
+        self._heirs: list[Any] = []  # metrics, which keep what keys have counted that go
+        self._table = KeyedTable(self, config.key)
+        self._table.configure(config)
+        self._config = config
+        self._given = name
+        self._called_after = None
+        before = policies_made()
+        shared = self._new(None, config)
+        _refuse_names(shared)
+        self._refuse_one_object(shared, before)
+        self._table.begin(shared)
+        super().__init__(self._table.stages[0], config, name, gates=self._table.stages)
+        self._stages = tuple(KeyedStage(self, stage) for stage in self._table.stages)
+        self._name_stages()
+        for stage in self._table.stages[1:]:
+            stage.policy = self
+            attach(stage)
+
+    # ---- the keys
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: Any, /) -> P: ...
+
+    def get(self, key: Any) -> P | None:
+        """Return the policy of this key if there is one."""
+        return cast("P | None", self._table.get(key))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._table.all())
+
+    def items(self) -> list[tuple[Any, P]]:
+        """Return all keys there are with their policies."""
+        return list(self._table.all().items())
+
+    @property
+    def overflow(self) -> P:
+        """The policy of all keys for which there was no room, and of calls that have none."""
+        return cast("P", self._table.overflow.policy)
+
+    def reset(self) -> None:
+        """
+        Forget all keys, whatever their policies know; counters stay, and calls under way end where they began.
+
+        Until then they are in flight, in the sum as there. So is what else is done with a policy that somebody holds.
+        """
+        self._table.clear()
+        self._table.overflow.policy._start_over()
+
+    # ---- what a policy is
+
+    def snapshot(self) -> KeyedSnapshot:
+        """Return what all keys' policies are doing now, added up."""
+        return self._snapshot(None, self._gate.counters())
+
+    def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> KeyedSnapshot:
+        common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
+        table = self._table
+        return KeyedSnapshot(
+            **common,
+            keys=len(table),
+            states=self._states(self._gate),
+            evicted=table.evicted,
+            overflowed=table.overflowed,
+            errors=table.errors,
+        )
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """A copy of the latencies of all keys, in seconds."""
+        return self._gate.latency()
+
+    def health(self) -> Health:
+        """Return that calls have a chance: each key has a health of its own."""
+        return Health(ready=True)
+
+    def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig[Any]:
+        config = self._config.replaced(changes)
+        if config.overrides:  # checked by the policies there are: the factory is the user's, and others want this lock
+            for policy in self._all():
+                policy._checked(config.overrides)
+        return config
+
+    def _redefine(self, config: KeyedConfig[Any], different: str) -> bool:
+        """Keys stay while factory and key are the same; options changed since stay too."""
+        mine = self._config
+        if differences(changed(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
+            return False
+        if different:
+            self._swap(changed(mine, max_keys=config.max_keys, idle=config.idle))
+        return True
+
+    def _apply(self, config: KeyedConfig[Any]) -> None:
+        self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
+        self._table.configure(config)
+        for policy in self._all():
+            self._change(policy)
+
+    def _change(self, policy: Policy[Any]) -> None:
+        if self._config.overrides:
+            policy._swap(policy._checked(self._config.overrides))
+            policy.gates[0].entry.keep_configs()
+
+    def _apply_shared(self, config: KeyedConfig[Any]) -> None:
+        """Nothing: judges and shares are those of the keys' policies."""
+
+    def _all(self) -> list[P]:
+        return [*self._table.all().values(), self.overflow]
+
+    def _call_after(self, fn: Any) -> None:
+        super()._call_after(fn)
+        self._name_stages()
+        for policy in self._all():
+            self._name_policy(policy)
+
+    def _name_stages(self) -> None:
+        for stage in self._table.stages:
+            stage.name = self.name
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        self.overflow._check_kind(kind, fn)
+        self._table.learn(fn)
+
+    def _start_over(self) -> None:
+        self.reset()
+
+    def _states(self, stage: KeyedGate) -> dict[str, int]:
+        """How many are in which state; the one that keys share counts once it is in use."""
+        shared = self._table.overflow.gates
+        used = self._table.overflowed or self._table.errors
+        gates = [gate for gate in stage.gates() if used or gate not in shared] if stage.states else []
+        policies = [policy for gate in gates if (policy := gate.policy) is not None]  # another thread may evict one now
+        return dict(Counter(state for policy in policies if (state := policy._state()) is not None))
+
+    def _seen_through(self) -> tuple[Policy[Any], ...]:
+        made = self.overflow
+        return made.policies if isinstance(made, Pipeline) else (made,)
+
+    def _metered(self) -> tuple[KeyedStage, ...]:
+        return self._stages
+
+    # ---- what the table asks for
+
+    def build(self, key: Any) -> Policy[Any]:
+        """Return a new policy for this key, with the changes of options made since."""
+        made = self._new(key, self._config)
+        gates = self._table.overflow.gates
+        if [gate.kind for gate in made.gates] != [gate.kind for gate in gates]:
+            raise TypeError(
+                f"factory must make the same kinds of policies for each key; for {show(key)} it made {made!r}"
+            )
+        if any(gate.entry is not None or gate in gates for gate in made.gates):
+            raise ValueError(_NOT_NEW)
+        return made
+
+    def _refuse_one_object(self, shared: Policy[Any], before: int) -> None:
+        """Refuse a factory that returns what there was before, or, where it knows no key, the same once more."""
+        old = any(part._number <= before for part in _parts(shared))
+        if not old and not self._takes_key:
+            again = self._new(None, self._config)
+            old = any(gate in shared.gates for gate in again.gates)
+        if old:
+            raise ValueError(_NOT_NEW)
+
+    def catch_up(self, policy: Policy[Any]) -> None:
+        """Give a key's policy the options that have changed while it was made."""
+        with postponed(), names.changing():
+            self._change(policy)
+
+    def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
+        """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
+        return all(
+            gate.policy.config is config and gate.policy._is_new()
+            for gate, config in zip(policy.gates, configs, strict=True)
+        )
+
+    def goes(self, gates: tuple[Any, ...]) -> None:
+        """Show a key that leaves the table to sweeps that are under way; the lock of all tables is held."""
+        for heir in self._heirs:
+            heir.miss(gates)
+
+    def gone(self, gates: tuple[Any, ...]) -> None:
+        """Have metrics keep what a key has counted whose policy is dead; the lock of all tables is held."""
+        for heir in self._heirs:
+            heir.inherit(gates)
+
+    def where(self, fn: Any) -> tuple[int, bool, Any]:
+        """Return at which position `fn` takes the key, -1 for by keyword only, and its default if it has one."""
+        return _where(fn, cast("str", self._config.key))
+
+    def report(self, error: BaseException) -> None:
+        """Log that a call has no key, once for each kind of error."""
+        if type(error) not in self._reported:
+            self._reported.add(type(error))
+            from resilio._events import log
+
+            where = log.describe("keyed", self.name)
+            text, fields = "%s: no key, or no policy for it; such calls share one policy", {"policy": "keyed"}
+            log.say(log.WARNING, text, where, fields=fields | {"policy_name": self.name}, error=error)
+
+    def _new(self, key: Any, config: KeyedConfig[Any]) -> Policy[Any]:
+        made = _made(config, key, takes_key=self._takes_key)
+        if config.overrides:
+            made._put(made._checked(config.overrides))
+        for part in _parts(made):
+            names.unlist(part)
+            detach(part.gates[0])
+            self._share_config(part)
+        self._name_policy(made)
+        return made
+
+    def _share_config(self, part: Policy[Any]) -> None:
+        """Policies with the same options share one record of them."""
+        overflow: Entry | None = self._table.overflow  # there is none yet while that is made
+        for gate in overflow.gates if overflow is not None else ():
+            if type(gate.policy) is type(part) and gate.policy.config == part.config:
+                part._config = gate.policy.config
+
+    def _name_policy(self, policy: Policy[Any]) -> None:
+        for part in _parts(policy):
+            part._called_after = self.name
+            part.gates[0].name = self.name
+
+
+class KeyedStage:
+    """One stage of a keyed policy as metrics see it: the gates of all keys as one."""
+
+    def __init__(self, owner: Keyed[Any], gate: KeyedGate) -> None:
+        """Show a stage of `owner`."""
+        self._owner = owner
+        self.gates = (gate,)
+        self.kind = gate.kind
+
+    @property
+    def label(self) -> str:
+        """The name for metrics."""
+        return self._owner.label
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """The latencies of all keys."""
+        return self.gates[0].latency()
+
+    def snapshot(self) -> KeyedSnapshot:
+        """Return what this stage is doing now."""
+        return attrs.evolve(self._owner.snapshot(), kind=self.kind, states=self._owner._states(self.gates[0]))
+
+
+def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
+    """The policy, and those that it is made of, at any depth."""
+    inner = policy.config.policies if isinstance(policy, Pipeline) else ()
+    return (policy, *[part for one in inner for part in _parts(one)])
+
+
+def _takes_key(factory: Callable[..., Any]) -> bool:
+    """Tell whether the factory has a positional parameter without a default."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters)
+
+
+def _made(config: KeyedConfig[Any], key: Any = None, *, takes_key: bool | None = None) -> Policy[Any]:
+    takes_key = _takes_key(config.factory) if takes_key is None else takes_key
+    made = config.factory(key) if takes_key else config.factory()
+    if not isinstance(made, Policy):
+        raise TypeError(f"factory must make a policy; {show(config.factory)} made {show(made)}")
+    return made
+
+
+def _refuse_names(policy: Policy[Any]) -> None:
+    for part in _parts(policy):
+        if part._given is not None:
+            raise ValueError(
+                f"factory must make policies without a name, not {part.name!r}: name the keyed policy, and put one "
+                "that all keys share around it"
+            )
+
+
+def _where(fn: Any, name: str) -> tuple[int, bool, Any]:
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"key={name!r}: the parameters of {fn!r} are not known; give `key` a function") from error
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    found = parameters.get(name)
+    if found is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return -1, False, None
+    if found is None or found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
+        raise TypeError(f"key={name!r}: {fn!r} has no such parameter; it has: {', '.join(parameters) or 'none'}")
+    position = positional.index(found) if found in positional else -1
+    default = found.default
+    return position, default is not found.empty, None if default is found.empty else default
+
+
+@makes(KeyedConfig)
+def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
+    """
+    Return a policy that has one of its own for each key, as each host or tenant.
+
+    `per_host = keyed(circuit_breaker, key="host")` is used like any other policy; `per_host["example.org"]` is that of
+    one key.
+
+    Args:
+        factory: Makes the policy, or pipeline, of a key. If it has a parameter without a default it gets the key, and
+            None for the policy that keys share for which there is no room. What it makes has no name.
+        key: A function of exactly the arguments of the call (of a method, `self` is the first) that returns what can be
+            hashed; or the name of a parameter. A call without a key (the function raises) shares a policy with others.
+        max_keys: How many there may be, >= 1. A key beyond them shares a policy too, unless one that is as new can go.
+        idle: Seconds after which an unused key is forgotten if its policy is as new: a closed breaker with nothing in
+            its window, a bulkhead without calls, a full bucket. Counters and latencies are kept in the sum.
+        name: What it is called, and all its policies; metrics show the sum under this name.
+
+    Raises:
+        TypeError: An option of a wrong type, a factory that makes no policy, or one with a key inside.
+        ValueError: An option out of range, a named policy, or a name that belongs to another policy.
+    """
+    return cast("Keyed[P]", make(Keyed, name, config))

@@ -1,0 +1,258 @@
+"""
+Several policies around one call, first is outermost: one native run of gates, one clock reading in and one out.
+
+A call is admitted by all or by none. A pipeline made by :func:`pipeline` has a door besides, its outermost gate, which
+counts the calls inside and can be shut: for `drain`, `health` and numbers of its own. A stack of decorators has none.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from resilio import events
+from resilio._native import clock
+from resilio._native.custom import DoorGate
+from resilio._options.suggestions import names_its_options
+from resilio._options.validators import refuse, seconds
+from resilio._policy.base import Policy, make
+from resilio._policy.snapshot import Health, Snapshot
+from resilio._support.call_site import outside
+
+if TYPE_CHECKING:
+    from resilio._composition.explain import Explanation
+    from resilio._native import core
+    from resilio._policy.decorate import Kind
+
+__all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "pipeline", "stacked"]
+
+MOST_GATES = 16
+
+
+class PipelineWarning(UserWarning):
+    """The order of a pipeline's policies cannot do what it says."""
+
+
+@attrs.frozen(kw_only=True)
+class PipelineConfig:
+    """What a pipeline is made of: the policies, outermost first, as given."""
+
+    policies: tuple[Policy[Any], ...]
+
+
+class Pipeline(Policy[PipelineConfig]):
+    """Several policies as one: made by :func:`pipeline`."""
+
+    kind = "pipeline"
+    Config = PipelineConfig
+    REFUSING = frozenset({"draining", "drained"})
+    _gate: DoorGate
+
+    def __init__(self, config: PipelineConfig, name: str | None = None) -> None:
+        """
+        Put a door before the gates of all policies.
+
+        Args:
+            config: The policies, checked.
+
+            name: The name given, or None.
+        """
+        door = DoorGate()
+        super().__init__(door, config, name, gates=(door, *_gates(config.policies)))
+
+    @property
+    def policies(self) -> tuple[Policy[Any], ...]:
+        """The policies, outermost first; a pipeline inside stands for its own."""
+        return _flat(self._config.policies)
+
+    def explain(self) -> Explanation:
+        """Return what the pipeline does, as data that prints as a table."""
+        from resilio._composition.explain import explain
+
+        return explain(self.name, self.policies)
+
+    def snapshot(self) -> Snapshot:
+        """
+        Return the calls through this pipeline, and the snapshots of its policies, which others may share.
+
+        A stack of decorators has no numbers of its own and shows those of its outermost policy.
+        """
+        parts = tuple(policy.snapshot() for policy in self.policies)
+        return attrs.evolve(super().snapshot(), parts=parts)
+
+    def health(self) -> Health:
+        """Return whether a call made now has a chance: neither drained, nor refused by one of the policies."""
+        doors = [gate.policy for gate in self.gates if type(gate) is DoorGate]  # its own, and those of pipelines inside
+        parts = [*(_open(door) for door in doors), *(policy.health() for policy in self.policies)]
+        reasons = tuple(reason for part in parts for reason in part.reasons)
+        return Health(all(part.ready for part in parts), reasons)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """
+        Refuse new calls (reason "draining") and block until those under way have ended.
+
+        Args:
+            timeout: How long to wait at most, in seconds; None without limit.
+
+        Returns:
+            Whether all have ended. New calls stay refused either way, until `resume()`.
+
+        Raises:
+            RuntimeError: Called in a thread that runs an event loop: `adrain` is for there.
+        """
+        from resilio._composition import drain as _drain
+
+        return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
+
+    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
+        """Refuse new calls and wait, in this task, until those under way have ended; as `drain`."""
+        from resilio._composition import drain as _drain
+
+        return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
+
+    def resume(self) -> None:
+        """Let calls in again after `drain`."""
+        self._gate.open(clock.now_ns())
+        events.deliver(self._gate)
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        for policy in self.policies:
+            policy._check_kind(kind, fn)
+
+    def _state(self) -> str | None:
+        return self._gate.state
+
+    def reset(self) -> None:
+        """Let calls in again, and reset each policy in it that can be, for all who share it; counters stay."""
+        self._let_in()
+        for policy in self.policies:
+            reset = getattr(policy, "reset", None)
+            if callable(reset):
+                reset()
+
+    def _let_in(self) -> None:
+        self.resume()
+
+    def _start_over(self) -> None:
+        self._let_in()
+        for policy in self.policies:  # nobody else has those of a key
+            policy._start_over()
+
+    def _redefine(self, config: PipelineConfig, different: str) -> bool:  # noqa: ARG002
+        """Its gates are those of its policies: with others it is another pipeline, and the state is theirs."""
+        return not different
+
+    def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:  # noqa: ARG002
+        raise TypeError("a pipeline has no options to change: change those of its policies")
+
+
+class Stack(Pipeline):
+    """What a stack of decorators becomes: a pipeline without a door, so without `drain` and numbers of its own."""
+
+    def __init__(self, config: PipelineConfig, name: str | None = None) -> None:
+        """
+        Join the gates of all policies.
+
+        Args:
+            config: The policies.
+
+            name: None: a stack is called after the function.
+        """
+        gates = _gates(config.policies)
+        Policy.__init__(self, gates[0], config, name, gates=gates)
+
+    def drain(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
+        raise TypeError("a stack of decorators has no door to shut: guard with one pipeline(...) to drain it")
+
+    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
+        return self.drain(timeout)
+
+    def resume(self) -> None:
+        """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
+        self.drain()
+
+    def _let_in(self) -> None:
+        """Nothing: it has no door."""
+
+    def _state(self) -> None:
+        return None
+
+
+@names_its_options
+def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
+    """
+    Return one policy that applies several to a call, first is outermost; all admit it, or none.
+
+    Recommended order: rate_limit, circuit_breaker, bulkhead. An order that cannot do what it says is warned of.
+
+    Args:
+        policies: At least one; a pipeline inside is taken apart.
+
+        name: What it is called; the same name and policies give the same pipeline.
+
+    Raises:
+        TypeError: Something that is no policy.
+
+        ValueError: No policies, or more than 16 gates.
+    """
+    _check(policies)
+    made = make(Pipeline, name, PipelineConfig(policies=policies))
+    _warn(made.policies)
+    return made
+
+
+def stacked(outer: Policy[Any], inner: Any) -> Stack:
+    """Return the pipeline that a decorator around a guarded function makes of both."""
+    policies = (outer, *(inner.config.policies if isinstance(inner, Stack) else (inner,)))
+    _check(policies)
+    stack = Stack(PipelineConfig(policies=policies))
+    _warn(stack.policies, new=len(_flat((outer,))))
+    return stack
+
+
+def _check(policies: tuple[Any, ...]) -> None:
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            how = " given one by one, as *policies" if isinstance(policy, (list, tuple)) else ""
+            refuse("policies", policy, f"policies{how}, like circuit_breaker() and bulkhead(10)", TypeError)
+    gates = _gates(policies)
+    if not 1 <= len(gates) <= MOST_GATES:
+        raise ValueError(f"policies must have from 1 to {MOST_GATES} gates in all, not {len(gates)}")
+
+
+def _open(door: Any) -> Health:
+    """Whether a door lets calls in, which in shadow mode too refuses them once it is shut."""
+    state = door._state()
+    if state not in door.REFUSING:
+        return Health(ready=True)
+    return Health(ready=False, reasons=(f"{door.kind} {door.label} is {state}",))
+
+
+def _gates(policies: tuple[Policy[Any], ...]) -> tuple[core.Gate, ...]:
+    return tuple(gate for policy in policies for gate in policy.gates)
+
+
+def _flat(policies: tuple[Policy[Any], ...]) -> tuple[Policy[Any], ...]:
+    flat: list[Policy[Any]] = []
+    for policy in policies:
+        flat += policy.policies if isinstance(policy, Pipeline) else (policy,)
+    return tuple(flat)
+
+
+def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
+    """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and a later one."""
+    if len(policies) < 2:  # nothing to say, nothing to import
+        return
+    from resilio._composition.explain import lint, seen_through
+
+    new = None if new is None else len(seen_through(policies[:new]))
+    for warning in lint(policies):
+        if new is None or warning.outer <= new < warning.inner:
+            level, _ = outside(sys._getframe())
+            warnings.warn(f"{warning.message} [{warning.rule}]", PipelineWarning, stacklevel=level)

@@ -1,0 +1,333 @@
+"""
+The recommended stack in one call, and how to change one part of it.
+
+Why: the order of eight patterns, who pays for retries, and what must not be run twice are decided once, here. When not:
+where one pattern is enough, or a number is known to be right: then say it. What it is not: a tuned stack. Its parts
+learn what they can (how long an attempt may take, when a hedge starts) and otherwise are wide enough not to be noticed
+by a healthy service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import attrs
+
+from resilio import presets
+from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
+from resilio._composition.standard_timeout import PerAttempt, per_attempt, refuse_plain, timeout_config
+from resilio._failures.outcome import judge_error, judge_value
+from resilio._options.fields import EnforcedOptions, changed, default_of, kept, option, record
+from resilio._options.validators import flag, meant, policy_name, positive_int, refuse, seconds
+from resilio._policies.bulkhead.policy import bulkhead
+from resilio._policies.circuit_breaker.policy import circuit_breaker
+from resilio._policies.deadline import Deadline
+from resilio._policies.deadline import deadline as deadline_of
+from resilio._policies.hedge import hedge
+from resilio._policies.rate_limit.policy import Rate, rate_limit
+from resilio._policies.retry.backoff import BackoffLike, backoff_option
+from resilio._policies.retry.budget import RetryBudget
+from resilio._policies.retry.policy import RetryConfig, budget_option, retry
+from resilio._policies.timeout import Timeout
+from resilio._policy.base import Policy, make
+from resilio._policy.decorate import is_coroutine_function
+from resilio._policy.factory import makes
+from resilio._policy.rules import is_preset, rule
+from resilio._policy.types import Converted, Failures, SecondsOrNone, Time
+from resilio._registry.definitions import all_or_nothing
+from resilio.presets import Preset
+
+if TYPE_CHECKING:
+    from resilio._composition.explain import Explanation
+    from resilio._policies.fallback import Fallback
+    from resilio._policy.decorate import Kind
+
+__all__ = ["Standard", "override", "standard"]
+
+P = TypeVar("P", bound="Policy[Any]")
+
+OF_PRESET: Any = ...
+"""The default of options of which the preset, or the name, says what they are."""
+MOST_CONCURRENT = 1000
+"""Calls at a time, unless said otherwise: so many that hang are a leak, and no load."""
+
+
+def _dependency(name: str, value: object) -> str:
+    checked = policy_name(name, value)
+    return checked or refuse(name, value, "a name: a standard stack belongs to one dependency", TypeError)
+
+
+def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a check that leaves what the preset says, or the name, as it is."""
+
+    def unless_of_preset(name: str, value: object, **limits: Any) -> Any:
+        return value if value is OF_PRESET else check(name, value, **limits)
+
+    return unless_of_preset
+
+
+def _rates(name: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, (str, Rate, list, tuple)):
+        refuse(name, given, "a rate like '100/s', or several", TypeError)
+    return (given,) if isinstance(given, (str, Rate)) else tuple(given)
+
+
+def _fallback(name: str, given: Any) -> Any:
+    if given is not None and not (isinstance(given, Policy) and given.kind == "fallback"):
+        refuse(name, given, "fallback(...), or None", TypeError)
+    return given
+
+
+Backoffs = Converted[BackoffLike, Any]
+Budget = Converted[RetryBudget | str | None, Any]
+Rates = Converted[str | Rate | Sequence[str | Rate], tuple[str | Rate, ...]]
+
+
+@record
+class StandardConfig(EnforcedOptions):
+    """
+    The options of a standard stack, checked as far as its parts do not; :func:`standard` documents each.
+
+    Attributes:
+        policies: What it is made of; the options tell two stacks apart.
+
+        defaults: Those whose time the preset has chosen, not the caller.
+    """
+
+    name: str = option(_dependency, kw_only=False)
+    on: Failures = option(rule)
+    idempotent: bool = option(flag, default=False)
+    fallback: Fallback | None = option(_fallback, default=None)
+    deadline: SecondsOrNone = option(_of_preset(seconds), default=OF_PRESET, zero_ok=True, none_ok=True, unit="seconds")
+    attempts: int | None = option(positive_int, default=default_of(RetryConfig, "attempts"), none_ok=True)
+    backoff: Backoffs = option(backoff_option, default=default_of(RetryConfig, "backoff"))
+    budget: Budget = option(_of_preset(budget_option), default=OF_PRESET)
+    rates: Rates = option(_rates, default=())
+    max_concurrent: int | None = option(positive_int, default=MOST_CONCURRENT, none_ok=True)
+    timeout: PerAttempt | None = option(_of_preset(per_attempt), default=OF_PRESET, unit="seconds")
+    policies: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
+    defaults: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
+
+
+class Standard(Pipeline):
+    """
+    The recommended stack; see :func:`standard`, which makes one.
+
+    A function that some part cannot guard honestly is guarded by the others: a sync function by all but the hedge and
+    the default timeout, which cannot stop it, an async generator by all but the hedge. A timeout that was given by the
+    caller is never left out: then a sync function is a TypeError.
+    """
+
+    Config = StandardConfig  # type: ignore[assignment]
+    _owns_names = True  # its parts are called "name.retry" and so on
+    _threaded: Policy[Any] | None = None  # what `call` goes through
+
+    def _apply_shared(self, config: Any) -> None:
+        preset = _preset(config.on)
+        self._gate.enforce = config.enforce
+        self._gate.judge_error = judge_error(preset.failing)
+        self._gate.judge_value = judge_value(preset.failing_result)
+
+    if not TYPE_CHECKING:  # the types are those of any policy
+
+        def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            """Call a plain function, under what can guard one."""
+            part = self._for_threads(fn)
+            return super().call(fn, *args, **kwargs) if part is self else part.call(fn, *args, **kwargs)
+
+        def attempt(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            """Return a Result, of a plain function under what can guard one."""
+            part = self if is_coroutine_function(fn) else self._for_threads(fn)
+            return super().attempt(fn, *args, **kwargs) if part is self else part.attempt(fn, *args, **kwargs)
+
+    def _for_threads(self, fn: Any) -> Policy[Any]:
+        if self._threaded is None:
+            self._threaded = self._fit("sync", fn)
+        return self._threaded
+
+    def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
+        for policy in self.policies:
+            if isinstance(policy, Timeout) and policy not in self._defaults():
+                refuse_plain(self.label, policy, kind, fn)
+        fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))
+        if len(fitting) == len(self.policies):
+            return self
+        return _Part(self, fitting)
+
+    def _defaults(self) -> tuple[Policy[Any], ...]:
+        config: Any = self._config
+        defaults: tuple[Policy[Any], ...] = config.defaults
+        return defaults
+
+
+class _Part(Pipeline):
+    """The parts of a pipeline that can guard a function, behind the door of the whole, if it has one, to drain it."""
+
+    def __init__(self, whole: Pipeline, policies: tuple[Policy[Any], ...]) -> None:
+        door = () if isinstance(whole, Stack) else (whole._gate,)
+        gates = (*door, *(gate for policy in policies for gate in policy.gates))
+        Policy.__init__(self, gates[0], PipelineConfig(policies=policies), whole.name, gates=gates)
+        self._whole = whole
+
+    def explain(self) -> Explanation:
+        """Return what these parts do, and which of the whole are left out."""
+        left_out = tuple(_why_left_out(policy) for policy in self._whole.policies if policy not in self.policies)
+        explained = super().explain()
+        return attrs.evolve(explained, notes=(*explained.notes, *left_out))
+
+    def __repr__(self) -> str:
+        return repr(self._whole)
+
+
+def _why_left_out(policy: Policy[Any]) -> str:
+    reason = "it cannot guard this kind of function"
+    if isinstance(policy, Timeout):
+        reason = "nothing can interrupt a function that is not async: the client that it calls has a timeout of its own"
+    return f"{policy.kind} left out: {reason}"
+
+
+def _fits(policy: Policy[Any], kind: Kind, fn: Any) -> bool:
+    try:
+        policy._check_kind(kind, fn)
+    except TypeError:
+        return False
+    return True
+
+
+def _preset(on: Any) -> Preset:
+    checked = rule("on", on)
+    return checked if is_preset(checked) else presets.of(checked)
+
+
+@makes(StandardConfig)
+def standard(config: StandardConfig, _: str | None) -> Standard:
+    """
+    Return the recommended stack for one dependency.
+
+    From outside in: fallback, deadline, retry, hedge, rate limit, circuit breaker, bulkhead, timeout.
+
+    Safe without tuning: what is not idempotent is neither hedged, nor tried again after a failure that leaves open
+    whether it was done. `print(stack.explain())` shows what it is made of, :func:`override` changes one part.
+
+    Args:
+        name: What the dependency is called; its parts are "name.retry" and so on.
+        on: What a failure is: "http", "model", "database", "redis", a :class:`resilio.presets.Preset`, exception types,
+            or a predicate `exception -> bool`.
+        idempotent: Whether calls may be run twice. False: no hedge, and retries only where nothing was done.
+        fallback: Where to go when all has failed.
+        deadline: Seconds for a call with all its attempts and waits; None for no limit; the default is the preset's.
+        attempts: How often a call is tried in all, >= 1.
+        backoff: How long to wait between attempts, as for :func:`resilio.retry`.
+        budget: What pays for retries and hedges; the default is one called "name.budget"; None: they are free.
+        rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
+            of models as long as its deadline lets it.
+        max_concurrent: Calls at a time; None for no limit.
+        timeout: Seconds that an attempt may take. "p99*3" learns them: so many times that quantile of the recent
+            successes, at most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total":
+            "p99*3", "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most
+            the preset's time.
+        enforce: False: no part refuses anything, and each counts what it would have refused; 0 to 1: this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    name = config.name
+    with all_or_nothing(f"{name}."):
+        parts = _policies(config)
+        of_preset = [
+            kind for kind, given in (("deadline", config.deadline), ("timeout", config.timeout)) if given is OF_PRESET
+        ]
+        defaults = tuple(part for part in parts if part.kind in of_preset)
+        return make(Standard, name, changed(config, policies=parts, defaults=defaults))
+
+
+def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
+    """Return what the stack is made of, outermost first."""
+    name, enforce, preset = config.name, config.enforce, _preset(config.on)
+    whole = preset.deadline if config.deadline is OF_PRESET else config.deadline
+    asked = config.deadline is not OF_PRESET
+    paid = RetryBudget(f"{name}.budget") if config.budget is OF_PRESET else config.budget
+    tries: dict[str, Any] = {"attempts": config.attempts, "backoff": config.backoff, "budget": paid}
+    most, attempt = config.max_concurrent, timeout_config(preset, config.timeout)
+    parts: list[Policy[Any] | None] = [
+        config.fallback,
+        None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
+        retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
+        hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
+        _limit(name, config.rates, preset.max_wait, enforce),
+        circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
+        None if most is None else bulkhead(most, name=f"{name}.bulkhead", enforce=enforce),
+        None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
+    ]
+    return tuple(part for part in parts if part is not None)
+
+
+def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
+    """A deadline is asked for by no name; in a list of all policies it is found by that of its stack."""
+    stage = deadline_of(seconds, tasks=False)
+    stage.bounds_bodies = asked  # a long download is not ended by a number that the caller has never seen
+    stage._as_stage()
+    stage._called_after = stage._gate.name = name
+    return stage
+
+
+def _limit(name: str, rates: Any, max_wait: float, enforce: float) -> Policy[Any] | None:
+    options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, "enforce": enforce}
+    return rate_limit(*rates, **options, name=f"{name}.rate_limit") if rates else None
+
+
+def override(policy: P, **changes: Any) -> P:
+    """
+    Return a policy like this one, but for some changes; of a pipeline or a standard stack, for some parts.
+
+    The new one has no name. Of a pipeline, the parts that stay are the same objects, with the state that they have: an
+    endpoint that needs another timeout still shares the dependency's breaker.
+
+    Args:
+        policy: Any policy.
+
+        changes: Options by name. Of a pipeline: parts by kind, each a policy of that kind in its place, a mapping of
+            its changed options, or None to leave it out: `override(payments, timeout=resilio.timeout(30), hedge=None)`.
+
+    Raises:
+        TypeError: There is no such option or part, or it is of a wrong type or kind.
+
+        ValueError: An option out of range.
+    """
+    if not isinstance(policy, Policy):
+        refuse("policy", policy, "a policy", TypeError)
+    if isinstance(policy, _Part):
+        return cast("P", override(policy._whole, **changes))
+    if isinstance(policy, Pipeline):
+        config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, changes))
+    else:
+        config = policy._checked(changes)
+    kind: Any = type(policy)  # a stack of decorators is in no list, and a deadline not before it is a stage
+    made: P = kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
+    return made
+
+
+def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> tuple[Policy[Any], ...]:
+    kinds = [policy.kind for policy in policies]
+    for kind in changes:
+        if kinds.count(kind) != 1:
+            single = ", ".join(sorted({one for one in kinds if kinds.count(one) == 1}))
+            right = f"the kind of exactly one part ({single})"
+            raise TypeError(f"changes must name {right}, not {kind!r}{meant(kind, kinds)}")
+    parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
+    return tuple(part for part in parts if part is not None)
+
+
+def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
+    if isinstance(change, Mapping):
+        return override(policy, **change)
+    if change is None:
+        return None
+    if not isinstance(change, Policy):
+        refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
+    kinds = [gate.kind for gate in policy.gates]  # so that it may have keys, where this one has none
+    if [gate.kind for gate in change.gates] != kinds:
+        refuse(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
+    return change

@@ -1,0 +1,114 @@
+"""
+The timeout of a standard stack: how long an attempt may take, by the caller's choice or the preset's.
+
+A number is a number. What is learned by default must not end calls that are slow now and then: it starts from a far
+quantile, and never goes below a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from resilio._options.fields import options_of
+from resilio._options.quantile import Quantile, parse_quantile
+from resilio._options.validators import meant, refuse, seconds
+from resilio._policies.timeout import TimeoutConfig
+from resilio._policy.types import Time
+from resilio._support.client_target import heeds_time
+from resilio.presets import Preset
+
+if TYPE_CHECKING:
+    from resilio._policies.timeout import Timeout
+    from resilio._policy.decorate import Kind
+
+__all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "refuse_plain", "timeout_config"]
+
+PerAttempt = Time | str | Mapping[str, Any]
+
+LAW = Quantile(0.999, 3.0)
+"""What is learned by default. Three times the p99 ended 1 call in 200 for good where 1 in 200 is 20 times slower."""
+FLOOR = 1.0
+"""Seconds that every attempt has by default, however quick the others are, if the preset allows as much."""
+
+_OPTIONS = [field.name for field in options_of(TimeoutConfig)]
+_RIGHT = "seconds, a multiple of a quantile like 'p99*3', a mapping of the options of `timeout`, or None"
+
+
+def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
+    """
+    Return the options of a stack's timeout, None if it has none.
+
+    Args:
+        preset: Its times are the ceiling, and the clocks of streams.
+
+        given: Seconds, a timedelta, a multiple of a quantile, a mapping of options, None for no limit to an attempt, or
+            Ellipsis for what the preset says.
+
+    Raises:
+        TypeError: Something else, or an option that a timeout does not have.
+
+        ValueError: Out of range.
+    """
+    changes = _changes(given)
+    total = changes.get("total", LAW)
+    options = {"first": preset.first, "idle": preset.idle, **changes, "total": total}
+    if isinstance(total, (str, Quantile)):
+        options["ceiling"] = ceiling = seconds("ceiling", changes.get("ceiling", preset.timeout))
+        if "total" not in changes:
+            options.setdefault("floor", min(FLOOR, ceiling))
+    if options["total"] is options["first"] is options["idle"] is None:
+        return None
+    return TimeoutConfig(**options)
+
+
+def per_attempt(_: str, given: Any) -> Any:
+    """Return the option `timeout` of a stack as it is, after a look at its form."""
+    changes = _changes(given)
+    return changes if isinstance(given, Mapping) else given
+
+
+def _changes(given: Any) -> dict[str, Any]:
+    if given is ...:
+        return {}
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in _OPTIONS:
+                raise TypeError(f"timeout must have {', '.join(_OPTIONS)}, not {name!r}{meant(name, _OPTIONS)}")
+        return dict(given)
+    if isinstance(given, (str, Quantile)):
+        return {"total": parse_quantile("timeout", given)}
+    if given is None or isinstance(given, (int, float, timedelta)):
+        return {"total": seconds("timeout", given, none_ok=True)}
+    return refuse("timeout", given, _RIGHT, TypeError)
+
+
+def refuse_plain(stack: str, timeout: Timeout, kind: Kind, fn: Any) -> None:
+    """
+    Refuse a function that a timeout cannot interrupt, where the caller has given that timeout.
+
+    Args:
+        stack: The name of the standard stack.
+
+        timeout: Its part.
+
+        kind: Of the function.
+
+        fn: The function, or what stands for a client.
+
+    Raises:
+        TypeError: The message says what to do instead.
+    """
+    total = timeout.config.total
+    if total is None or kind not in ("sync", "generator") or heeds_time(fn):
+        return
+    if kind == "sync" and timeout.config.thread:
+        return
+    text = f"{total:g}" if isinstance(total, float) else repr(str(total))
+    threads = f", run it in a thread (timeout={{'total': {text}, 'thread': True}})" if kind == "sync" else ""
+    raise TypeError(
+        f"standard {stack!r} cannot guard {fn!r} with timeout={text}: it is not async, and nothing can interrupt it. "
+        f"Give the client that it calls a timeout of its own, like httpx.Client(timeout=...){threads}, or leave "
+        "`timeout` out"
+    )

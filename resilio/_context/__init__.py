@@ -1,0 +1,1 @@
+"""Ambient values of a call: deadline, priority, and the switches of tests."""

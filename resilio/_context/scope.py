@@ -1,0 +1,137 @@
+"""
+The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator.
+
+A `with` statement is served by the core (block.c, ambient_setting.c): what it has set belongs to its exit from that
+moment on, and is put back wherever a Ctrl-C comes. A block that is entered by hand, or through an ExitStack, is found
+again as those of policies are (`blocks.py`). There a Ctrl-C may come in between, as it may in an ExitStack itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from resilio._context.blocks import OpenBlocks, Opened
+from resilio._context.frames import entered_in, generator_behind
+from resilio._native import core
+from resilio._options.validators import refuse
+
+if TYPE_CHECKING:
+    from types import CoroutineType, FrameType, TracebackType
+
+__all__ = ["AmbientBlock", "Block"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Block:
+    """A block that never waits. One object may be entered any number of times, also at once."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _begin_block(self, setting: core.AmbientSetting, generator: Any, enforced: bool) -> None:
+        """
+        Begin a block. An error in the midst of it, a Ctrl-C too, undoes what `setting` has been told.
+
+        Args:
+            setting: Sets what is ambient inside.
+
+            generator: The generator whose consumer would see what is set, or None.
+
+            enforced: Whether it is an async block, whose code can be interrupted.
+        """
+
+    @core.ambient_method
+    def __enter__(self) -> None:
+        """Begin it."""
+        _enter(self, sys._getframe(1), enforced=False)
+
+    @core.ambient_method
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put back what there was before."""
+        _open.leave(self, sys._getframe(1), error)
+
+    @core.ambient_method
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
+        """Begin it; never waits. A deadline interrupts the code inside from now on."""
+        _enter(self, sys._getframe(1), enforced=True)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    @core.ambient_method
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """
+        Put back what there was before; never waits.
+
+        Raises:
+            DeadlineExceededError: The deadline has interrupted the block.
+        """
+        _open.leave(self, sys._getframe(1), error)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+
+class AmbientBlock(Block):
+    """Such a block, or a decorator each of whose calls is one."""
+
+    __slots__ = ()
+
+    def __call__(self, fn: F) -> F:
+        """
+        Return `fn`, each of whose calls is such a block.
+
+        Raises:
+            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
+        """
+        checked: object = fn
+        if not callable(checked) or isinstance(checked, type):
+            refuse("fn", fn, "a function", TypeError)
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            refuse("fn", fn, "no generator: write a `with` block around what it does, or its consumer", TypeError)
+        return cast("F", (_async_function if inspect.iscoroutinefunction(fn) else _function)(self, fn))
+
+
+async def _nothing() -> None:
+    """What is awaited: nothing, without a checkpoint."""
+
+
+def _function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            return fn(*args, **kwargs)
+
+    return run
+
+
+def _async_function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            return await fn(*args, **kwargs)
+
+    return run
+
+
+# ---- entered and left by hand ---------------------------------------------------------------------------------------
+
+_open = OpenBlocks()
+
+
+def _enter(owner: Block, frame: FrameType, *, enforced: bool) -> None:
+    setting = core.AmbientSetting()
+    opened = Opened(owner, frame, setting.leave)
+    try:
+        _open.enter(opened)
+        owner._begin_block(setting, generator_behind(entered_in(frame)), enforced)
+    except BaseException:  # no event loop, or a Ctrl-C
+        _open.forget(opened)
+        setting.leave(None)
+        raise

@@ -1,0 +1,70 @@
+"""Listeners for the library's own use: those that see the gate as well, samples of what is frequent, watches."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from resilio._events import subscriptions as _event_subscriptions
+from resilio._events.records import StateChanged
+from resilio._events.subscriptions import Subscription, kinds_of
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
+
+__all__ = ["Samples", "Tap", "watch"]
+
+
+class Tap(Subscription):
+    """Listens to all policies, those made later included, and is told the gate as well; begins at once."""
+
+    __slots__ = ()
+
+    def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
+        super().__init__(listener, kinds_of(kinds))
+        _event_subscriptions.add(self)
+
+    def end(self) -> None:
+        """Listen no more."""
+        _event_subscriptions.remove(self)
+
+    def also(self, gate: Gate) -> tuple[Gate, ...]:
+        return (gate,)
+
+
+class Samples(Tap):
+    """
+    A tap that is told of one event of each gate until the next `rearm`.
+
+    So whoever asks why calls are refused costs a policy that refuses a million of them no more than one that refuses
+    one.
+    """
+
+    __slots__ = ("_muted",)
+    SELECTIVE = True
+
+    def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
+        self._muted: weakref.WeakSet[Gate] = weakref.WeakSet()  # nobody may ask for long, and keys come and go
+        super().__init__(listener, kinds)
+
+    def covers(self, gate: Gate) -> bool:
+        return gate not in self._muted
+
+    def rearm(self) -> None:
+        """Be told of one event more of each gate."""
+        with _event_subscriptions.lock():
+            muted, self._muted = self._muted, weakref.WeakSet()
+            for gate in muted:
+                gate.listening = _event_subscriptions.mask_of(gate)
+
+    def also(self, gate: Gate) -> tuple[Gate, ...]:
+        with _event_subscriptions.lock():
+            self._muted.add(gate)
+            gate.listening = _event_subscriptions.mask_of(gate)
+        return super().also(gate)
+
+
+def watch(gates: Iterable[Any], listener: Callable[[StateChanged], object]) -> Callable[[], None]:
+    """Have `listener` called for state changes of these gates; return a function that ends that."""
+    return _event_subscriptions.add(Subscription(listener, (StateChanged,), weakref.WeakSet(gates)))

@@ -1,0 +1,118 @@
+"""What a retry leaves on the exception that it lets pass: every attempt, and why there was no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+
+from resilio._failures.notes import add_note
+from resilio._failures.replayable import HINT
+
+__all__ = ["Attempt", "RetryTrail", "attach", "text_of"]
+
+_LONGEST = 200
+
+
+@attrs.frozen
+class Attempt:
+    """
+    One attempt of a call.
+
+    Attributes:
+        number: From 1.
+
+        error: What it raised, as text: the exceptions themselves would keep their frames alive; None if it returned.
+
+        seconds: From the call's beginning to this attempt's end.
+
+        waited: Seconds until the next attempt began; None after the last.
+    """
+
+    number: int
+    error: str | None
+    seconds: float
+    waited: float | None
+
+
+@attrs.frozen
+class RetryTrail:
+    """
+    How a retried call has ended; on the exception as `error.resilio`.
+
+    Attributes:
+        attempts: All attempts, in order.
+
+        stop_reason: Why there was no other: "attempts", "budget", "deadline", "refused", "retry_after",
+            "not_retryable", "not_replayable", "would_block" or "nested".
+
+        retry_after: With "retry_after": the seconds that the dependency has asked for.
+
+        one_shot: With "not_replayable": the argument that the first attempt has used up; None: a client's rule forbids
+            to send the request again, or the option `replayable` to pass the arguments again.
+    """
+
+    attempts: tuple[Attempt, ...]
+    stop_reason: str
+    retry_after: float | None = None
+    one_shot: str | None = None
+
+    def __str__(self) -> str:
+        tried = "1 attempt" if len(self.attempts) == 1 else f"{len(self.attempts)} attempts"
+        more = "" if self.one_shot is None else f", {self.one_shot} can be used only once; {HINT}"
+        more += "" if self.retry_after is None else f", it asks for {self.retry_after:.3g} s"
+        return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}"
+
+
+def attach(
+    shown: BaseException,
+    last: BaseException,
+    stop_reason: str,
+    trail: Sequence[tuple[BaseException | None, int, int]],
+    began_ns: int,
+    now_ns: int,
+    retry_after: float | None = None,
+    one_shot: str | None = None,
+) -> None:
+    """
+    Leave the trail on an exception, as `shown.resilio` and, where there is more to tell than one attempt, as a note.
+
+    Args:
+        shown: The exception that goes on.
+
+        last: How the last attempt ended.
+
+        stop_reason: Why there is no other.
+
+        trail: Of each attempt that was followed by another: error or None, end and wait in nanoseconds.
+
+        began_ns: When the call began.
+
+        now_ns: When the last attempt ended.
+
+        retry_after: The seconds that the dependency has asked for, if that is why there is no other.
+
+        one_shot: The argument that cannot be used again, if that is why.
+    """
+    attempts = [
+        Attempt(number, text_of(error), (ended_ns - began_ns) / 1e9, wait_ns / 1e9)
+        for number, (error, ended_ns, wait_ns) in enumerate(trail, 1)
+    ]
+    attempts.append(Attempt(len(attempts) + 1, text_of(last), (now_ns - began_ns) / 1e9, None))
+    found = RetryTrail(tuple(attempts), stop_reason, retry_after, one_shot)
+    with suppress(Exception):  # an exception may forbid attributes of its own
+        shown.resilio = found  # type: ignore[attr-defined]
+    if trail or stop_reason == "not_replayable" or retry_after is not None:
+        add_note(shown, str(found))
+
+
+def text_of(error: BaseException | None) -> str | None:
+    """Return the type and text of an exception, shortened, also where its own repr raises; None for None."""
+    if error is None:
+        return None
+    try:
+        text = repr(error)
+    except Exception:  # noqa: BLE001 - foreign code
+        text = f"{type(error).__name__}(...)"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -1,0 +1,1 @@
+"""Options: declared, checked, compared, and read from the environment."""

@@ -1,0 +1,204 @@
+"""
+Declarations of options, each once: a record whose fields carry name, type, default, check and unit.
+
+The function that makes the policy takes the same options, by `resilio._policy.factory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transform
+
+import attrs
+
+from resilio._options import validators as _config
+from resilio._options.validators import parse_duration, positive_int, refuse, seconds, total_seconds
+
+__all__ = [
+    "OFF",
+    "EnforcedOptions",
+    "GateOptions",
+    "NamedFirstOptions",
+    "NamedOptions",
+    "Window",
+    "changed",
+    "check_wait",
+    "default_of",
+    "kept",
+    "option",
+    "options_of",
+    "parse_window",
+    "record",
+    "several",
+]
+
+T = TypeVar("T")
+
+OFF = "none"
+"""What stands for None where options come as text."""
+
+
+@attrs.frozen
+class Window:
+    """How far back a policy looks: the last `calls` calls, the last `seconds` seconds, or both."""
+
+    calls: int | None = None
+    seconds: float | None = None
+
+
+def parse_window(name: str, value: object) -> Window:
+    """
+    Return what a window means: an int is calls, "30s" or a timedelta is time, a pair is both.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: int >= 1, a time as string or timedelta, or a pair of the two in either order.
+
+    Raises:
+        TypeError: A float (calls or seconds?), a bool, or anything else.
+
+        ValueError: Out of range, or a pair that is not one of each.
+    """
+    if isinstance(value, Window):
+        return _checked_window(name, value)
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            refuse(name, value, "a pair of calls and time, like (200, '60s')")
+        first, second = (_half_window(name, half, value) for half in value)
+        if (first.calls is None) == (second.calls is None):
+            refuse(name, value, "a pair of one count of calls and one time, like (200, '60s')")
+        return Window(first.calls or second.calls, first.seconds or second.seconds)
+    return _half_window(name, value, value)
+
+
+def _half_window(name: str, half: object, whole: object) -> Window:
+    if isinstance(half, str):
+        return Window(seconds=parse_duration(name, half))
+    if total_seconds(half) is not None:
+        return Window(seconds=seconds(name, half))
+    if isinstance(half, bool) or not isinstance(half, int):
+        right = "an int (calls), a time like '30s' or a timedelta, or a pair of both; a float would be ambiguous"
+        refuse(name, whole, right, TypeError)
+    return Window(calls=positive_int(name, half))
+
+
+def _checked_window(name: str, window: Window) -> Window:
+    positive_int(name, window.calls, none_ok=True)
+    seconds(name, window.seconds, none_ok=True)
+    if window.calls is None and window.seconds is None:
+        refuse(name, window, "a window of calls, of time, or of both")
+    return window
+
+
+def option(
+    check: Callable[..., Any],
+    *,
+    default: Any = attrs.NOTHING,
+    kw_only: bool | None = None,
+    eq: Any = None,
+    unit: str | None = None,
+    **limits: Any,
+) -> Any:
+    """
+    Declare an option: a field of a record that `check` checks under the field's own name.
+
+    Args:
+        check: One of the functions of `validators.py` or their like, called as `check(field_name, value, **limits)`.
+
+        default: The default, in the form that users would write.
+
+        kw_only: Whether it is taken by keyword only; None: as in the record.
+
+        eq: As `attrs.field` takes it: a function of the value by whose result records are compared.
+
+        unit: What it is counted in, for the docs; None: the unit of the check.
+
+        limits: Passed on to the check.
+    """
+
+    def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
+        if limits.get("none_ok") and isinstance(value, str) and value == OFF:  # TOML and the environment have no None
+            value = None
+        return check(field.name, value, **limits)
+
+    converter = attrs.Converter(convert, takes_field=True)
+    about = {"check": convert, "unit": unit or _UNITS.get(check, "")}
+    return attrs.field(default=default, kw_only=kw_only, eq=eq, converter=converter, metadata=about)
+
+
+_UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
+
+
+def several(check: Callable[..., Any], *, init: Literal[False] = False, default: Any = attrs.NOTHING) -> Any:  # noqa: ARG001
+    """Declare an option that is given by position, any number of them; type checkers learn that from `init`."""
+    declared = option(check, default=default)
+    declared.metadata["several"] = True
+    return declared
+
+
+def kept(*, init: Literal[False] = False, factory: Callable[[], Any], eq: bool = True) -> Any:  # noqa: ARG001
+    """Declare what a record keeps beside its options, and users do not give; type checkers learn that from `init`."""
+    return attrs.field(factory=factory, eq=eq, metadata={"kept": True})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, several, kept))
+def record(cls: type[T]) -> type[T]:
+    """Make a class whose fields are options a record: frozen, checked, compared by value."""
+    return attrs.frozen(kw_only=True, field_transformer=_own_first)(cls)
+
+
+def _own_first(cls: type[Any], fields: list[Any]) -> list[Any]:  # noqa: ARG001
+    """The options that all gates share come last, as they do for readers."""
+    return sorted(fields, key=lambda field: bool(field.inherited))
+
+
+@record
+class NamedOptions:
+    """Options of a policy that may have a name; the name identifies a policy, so it is no part of the record."""
+
+    if TYPE_CHECKING:
+        name: str | None = option(_config.policy_name, default=None)
+
+
+@record
+class NamedFirstOptions(NamedOptions):
+    """As `NamedOptions`, where the name is the first argument."""
+
+    if TYPE_CHECKING:
+        name: str | None = option(_config.policy_name, default=None, kw_only=False)
+
+
+@record
+class EnforcedOptions:
+    """Options of what may be enforced for a share of the calls."""
+
+    enforce: float = option(_config.enforce, default=True)
+
+
+@record
+class GateOptions(EnforcedOptions, NamedOptions):
+    """Options of a gate."""
+
+
+def default_of(config: type[Any], name: str) -> Any:
+    """Return the default of another record's option, for one that follows it."""
+    return getattr(attrs.fields(config), name).default
+
+
+def changed(config: T, **changes: Any) -> T:
+    """Return a record like this one but for some changes, checked."""
+    return cast("T", attrs.evolve(cast("Any", config), **changes))
+
+
+def options_of(config: type[Any]) -> list[attrs.Attribute[Any]]:
+    """Return the fields of a record that are options."""
+    return [field for field in attrs.fields(config) if "kept" not in field.metadata]
+
+
+def check_wait(config: Any) -> None:
+    """Refuse a queue without a longest wait, and a wait without a queue."""
+    if config.max_queued and config.max_wait is None:
+        refuse("max_wait", None, f"how long, in seconds, each of max_queued={config.max_queued} calls may wait")
+    if config.max_wait and not config.max_queued:
+        refuse("max_wait", config.max_wait, "0 or left out, unless max_queued says how many calls may wait")

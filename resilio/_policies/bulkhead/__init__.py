@@ -1,0 +1,1 @@
+"""The bulkhead, and its `map`."""

@@ -1,0 +1,224 @@
+"""
+A bulkhead lets so many calls run at a time, so that one dependency that hangs does not take everything with it.
+
+Why: a slow dependency holds the tasks, threads, memory and connections of all its callers, and soon of the whole
+process. When not: if the right number is unknown or moves, an adaptive limit finds it; if requests per second are
+limited, not requests at a time, use a rate limit. What it is not: a timeout (a call that hangs keeps its permit until
+something ends it), or a connection pool.
+
+The limit holds for the process: for all threads and event loops together, each waiter being woken in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import TypeVar, get_args
+
+from resilio import _backends
+from resilio._native import clock
+from resilio._native.bulkhead import BulkheadGate
+from resilio._native.core import Waiter
+from resilio._options.fields import GateOptions, check_wait, option, record
+from resilio._options.validators import choice, positive_int, refuse, seconds, weight
+from resilio._policies.bulkhead.map import BulkheadMap
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes
+from resilio._policy.types import Order, SecondsOrNone, Time
+
+__all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@record
+class BulkheadConfig(GateOptions):
+    """The options of a bulkhead, checked; :func:`bulkhead` documents each."""
+
+    max_concurrent: int = option(positive_int, kw_only=False)
+    max_queued: int = option(positive_int, default=0, zero_ok=True)
+    max_wait: SecondsOrNone = option(seconds, default=None, zero_ok=True, none_ok=True)
+    order: Order = option(choice, default="fifo", options=get_args(Order))
+    weight: int | Callable[..., int] = option(weight, default=1)
+
+    def __attrs_post_init__(self) -> None:
+        check_wait(self)
+        if isinstance(self.weight, int) and self.weight > self.max_concurrent:
+            refuse("weight", self.weight, f"at most max_concurrent={self.max_concurrent}: it would never be admitted")
+
+
+class Bulkhead(Policy[BulkheadConfig]):
+    """So many permits for all that it guards; see :func:`bulkhead`, which makes one."""
+
+    kind = "bulkhead"
+    Config = BulkheadConfig
+    REFUSING = frozenset({"closed_down"})
+    _gate: BulkheadGate
+
+    def __init__(self, config: BulkheadConfig, name: str | None = None) -> None:
+        """Make an empty bulkhead."""
+        super().__init__(BulkheadGate(config), config, name)
+
+    def _state(self) -> str:
+        return "closed_down" if self._gate.closed else "admitting"
+
+    def _limit(self) -> float:
+        return self._gate.capacity
+
+    @property
+    def used(self) -> int:
+        """Permits taken now: the sum of the weights of the calls that hold some."""
+        return self._gate.used
+
+    @property
+    def available(self) -> int:
+        """Permits free now; below zero after a resize to less than is held."""
+        return self._gate.capacity - self._gate.used
+
+    @property
+    def weight_errors(self) -> int:
+        """How often the weight function raised or gave no int >= 1; such a call weighed 1."""
+        return self._gate.weight_errors
+
+    @property
+    def closed(self) -> bool:
+        """Whether it refuses all new calls."""
+        return self._gate.closed
+
+    def resize(self, max_concurrent: int) -> None:
+        """
+        Change the number of permits: more are handed out at once, in order; with fewer, who holds one keeps it.
+
+        Args:
+            max_concurrent: As for :func:`bulkhead`.
+        """
+        self.reconfigure(max_concurrent=max_concurrent)
+
+    def close(self) -> None:
+        """Refuse all new calls and those that wait (reason "closed"), until `resume`; those under way go on."""
+        self._gate.close()
+
+    def resume(self) -> None:
+        """Let calls in again after `close`."""
+        self._gate.open()
+
+    def reset(self) -> None:
+        """Let calls in again; there is no other state but the calls under way, which keep their permits."""
+        self._gate.open()
+
+    async def wait_closed(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
+        """
+        Wait until no permit is held and nobody waits for one, after `close`; False: the time was up first.
+
+        Args:
+            timeout: Seconds; None waits without limit.
+        """
+        deadline = _Deadline(timeout)
+        while True:
+            waiter = Waiter()
+            try:
+                if not self._gate.watch(waiter):
+                    return True
+                if deadline.left() == 0.0:
+                    return False
+                await _backends.park(waiter, deadline.left())
+            finally:
+                self._gate.unwatch(waiter)
+
+    async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
+        """Close, and wait in this task until the calls under way have ended; False: the time was up first."""
+        self.close()
+        return await self.wait_closed(timeout)
+
+    async def aclose(self) -> None:
+        """Close, and wait until the calls under way have ended."""
+        await self.adrain()
+
+    def drain(self, timeout: Time | None = None) -> bool:
+        """
+        Close, and block this thread until the calls under way have ended; False: the time was up first.
+
+        Args:
+            timeout: Seconds; None waits without limit.
+
+        Raises:
+            RuntimeError: This thread runs an event loop, which blocking would stop: use `adrain`.
+        """
+        deadline = _Deadline(timeout)
+        if _backends.runs_loop():
+            raise RuntimeError("drain() would block the event loop that has to end the calls: use `await adrain()`")
+        self.close()
+        while True:
+            waiter = Waiter()
+            try:
+                if not self._gate.watch(waiter):
+                    return True
+                if deadline.left() == 0.0:
+                    return False
+                _backends.park_sync(waiter, deadline.left())
+            finally:
+                self._gate.unwatch(waiter)
+
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        ordered: bool = True,
+        buffer: int | None = None,
+    ) -> BulkheadMap[R]:
+        """
+        Call `fn` with every item, each with a permit of its own before a task is made for it.
+
+        `await limit.map(fn, items)` gives a list; `async with limit.map(fn, items) as results` an async iterator, with
+        tasks that end with the block. It waits for permits as long as it takes, in the queue and in its order, whatever
+        `max_queued` and `max_wait` are: they are for those who cannot wait.
+
+        Args:
+            fn: An async function of one item, not guarded by this bulkhead itself.
+
+            items: An iterable or async iterable, read only as fast as permits are given.
+
+            ordered: Whether results come in the order of the items, or else as calls end.
+
+            buffer: Calls begun whose results nobody has taken, at most; twice `max_concurrent` if None.
+
+        Raises:
+            BulkheadFullError: The bulkhead was closed, or an item is too heavy; raised by the iteration.
+        """
+        most = positive_int("buffer", buffer, none_ok=True) or 2 * self._gate.capacity
+        return BulkheadMap(self, fn, items, ordered=ordered, buffer=most)
+
+
+class _Deadline:
+    def __init__(self, timeout: Time | None) -> None:
+        limit = seconds("timeout", timeout, zero_ok=True, none_ok=True)
+        self._until_ns = None if limit is None else clock.now_ns() + round(limit * 1e9)
+
+    def left(self) -> float | None:
+        """Seconds left, 0.0 if the time is up, None without a limit."""
+        return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
+
+
+@makes(BulkheadConfig, "@bulkhead(10)")
+def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
+    """
+    Return a bulkhead that lets `max_concurrent` calls run at a time and queues or refuses the rest.
+
+    Args:
+        max_concurrent: Permits, >= 1, in all threads and event loops together.
+        max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
+        max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
+        order: Who is next: "fifo"; "lifo", the newest; or "adaptive", which is fifo until the first in the queue has
+            waited for half of max_wait or the queue is half full, and then lifo: under overload the newest can still
+            be in time.
+        weight: Permits a call takes: an int >= 1, or a function of the call's arguments that gives one. A call whose
+            turn has come is not overtaken by lighter ones. A function that raises or gives something else: 1.
+        name: What it is called; the same name and options give the same bulkhead.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    return make(Bulkhead, name, config)

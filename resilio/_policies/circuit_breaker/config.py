@@ -1,0 +1,147 @@
+"""
+What a circuit breaker is configured with, and which law follows from what is given.
+
+The defaults of the two rules of failures are a law of their own: it opens where next to nothing works. A number that
+the user gives, the same one included, is taken literally. So a default is a number that knows that it is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, get_args
+
+from resilio._options.fields import EnforcedOptions, NamedFirstOptions, Window, option, parse_window, record
+from resilio._options.validators import (
+    choice,
+    exceptions,
+    fraction,
+    function,
+    parse_duration,
+    positive_int,
+    refuse,
+    seconds,
+    show,
+    total_seconds,
+)
+from resilio._policy.rules import rule
+from resilio._policy.types import Converted, Failures, Judged, SecondsOrNone, Time, Unjudged
+
+__all__ = ["CircuitBreakerConfig", "Initial"]
+
+Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
+Mode = Literal["window", "probabilistic"]
+Span = int | str | timedelta
+Spans = Converted[Span | tuple[Span, Span], Window]
+TimeOrText = Converted[Time | str, float]
+
+MOST_PROBES = 16
+MOST_CALLS = 1_000_000
+SHORTEST_WINDOW = 0.001
+MIN_CALLS = 20
+LONGEST_OPEN = 3600.0
+
+
+class _Default(float):
+    """A number that is known as the default by its type: the same number written out by the user is another."""
+
+
+class _DefaultCount(int):
+    """The same, of a count."""
+
+
+MAX_OPEN_FOR = _Default(3.0)
+CONSECUTIVE = _DefaultCount(10)
+FAILURE_RATE = _Default(0.9)
+THROTTLED_RATE = _Default(0.5)
+"""The failure rate in the probabilistic mode, which refuses a share of the calls from there on."""
+PROBES = _DefaultCount(1)
+PROBES_OF_RULES = _DefaultCount(3)
+"""The probes where the user has given a rule of failures: that may open it while a part of the calls succeeds."""
+
+
+def _is_default(value: object) -> bool:
+    return isinstance(value, (_Default, _DefaultCount))
+
+
+def _unless_default(validator: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a validator that leaves a default as it is: converted, it would be a number of the user's."""
+
+    def check(name: str, value: object, **limits: Any) -> Any:
+        return value if _is_default(value) else validator(name, value, **limits)
+
+    return check
+
+
+def _by_origin(value: object) -> tuple[bool, object]:
+    """Return what tells options apart: a default follows another law than the same number by the user."""
+    return _is_default(value), value
+
+
+def _open_time(name: str, value: object) -> Any:
+    """Return how long a breaker is open, in seconds: a longer time than an hour was meant in milliseconds."""
+    time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
+    if time > LONGEST_OPEN:
+        in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
+        meant = f": did you mean '{time / 1000:g}s'?" if in_ms else ""
+        raise ValueError(f"{name} must be at most an hour ({LONGEST_OPEN:g} s), not {show(value)}{meant}")
+    return time
+
+
+def _window(name: str, value: object) -> Window:
+    window = parse_window(name, value)
+    if window.calls is not None and window.calls > MOST_CALLS:
+        refuse(name, value, f"at most {MOST_CALLS} calls (each takes a byte)")
+    if window.seconds is not None and window.seconds < SHORTEST_WINDOW:
+        refuse(name, value, f"a time of at least {SHORTEST_WINDOW:g} s")
+    return window
+
+
+@record
+class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
+    """
+    The options of a circuit breaker, checked; :func:`circuit_breaker` documents each.
+
+    Defaults give way to what the user sets beside them: `min_calls` to a shorter window, `max_open_for` to a longer
+    `open_for`, `failure_rate` to the probabilistic mode, `probes` to a rule that is given. Any other value that
+    contradicts is refused, and so is a breaker without a rule that opens it.
+    """
+
+    failure_rate: float | None = option(_unless_default(fraction), default=FAILURE_RATE, eq=_by_origin, none_ok=True)
+    window: Spans = option(_window, default=(200, "60s"), unit="calls, time")
+    min_calls: int = option(positive_int, default=MIN_CALLS)
+    consecutive: int | None = option(_unless_default(positive_int), default=CONSECUTIVE, eq=_by_origin, none_ok=True)
+    slow_call: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    slow_rate: float | None = option(fraction, default=0.5, none_ok=True)
+    open_for: TimeOrText = option(_open_time, default=0.2, unit="seconds")
+    max_open_for: TimeOrText = option(_unless_default(_open_time), default=MAX_OPEN_FOR, unit="seconds")
+    probes: int = option(_unless_default(positive_int), default=PROBES, eq=_by_origin, high=MOST_PROBES)
+    probe_lease: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    ramp: SecondsOrNone = option(seconds, default=None, none_ok=True)
+    mode: Mode = option(choice, default="window", options=get_args(Mode))
+    on: Failures = option(rule, default=Exception)
+    ignore: Unjudged = option(exceptions, default=())
+    failed_if: Judged | None = option(function, default=None, takes=("result",))
+    initial: Initial = option(choice, default="closed", options=get_args(Initial))
+
+    def __attrs_post_init__(self) -> None:
+        if _is_default(self.failure_rate):
+            rate = THROTTLED_RATE if self.mode == "probabilistic" else FAILURE_RATE
+            object.__setattr__(self, "failure_rate", rate)
+        if _is_default(self.probes):
+            object.__setattr__(self, "probes", PROBES if self.sure else PROBES_OF_RULES)
+        if self.max_open_for < self.open_for and not _is_default(self.max_open_for):
+            refuse("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
+        calls = self.window.calls
+        if calls is not None and self.min_calls > calls and self.min_calls != MIN_CALLS:
+            refuse("min_calls", self.min_calls, f"at most the calls of the window, which are {calls}")
+        if self.failure_rate is None and self.consecutive is None and None in (self.slow_rate, self.slow_call):
+            raise ValueError(
+                "failure_rate=None and consecutive=None leave no rule that opens the breaker: give one of them, or "
+                "slow_call with a slow_rate"
+            )
+
+    @property
+    def sure(self) -> bool:
+        """Whether it follows the default law: the mode is "window", and neither rule of failures was given."""
+        return self.mode == "window" and _is_default(self.failure_rate) and _is_default(self.consecutive)

@@ -1,0 +1,220 @@
+"""
+A circuit breaker stops calling a dependency that fails, and finds out carefully when it is back.
+
+Why: calls that will fail anyway cost the caller its threads, memory and time, and keep the dependency from recovering.
+When not: a dependency that is healthy but for one shard or tenant needs a breaker per key; one that is merely busy
+needs a limit or a retry budget. What it is not: a retry, a timeout (a call that hangs is no failure until something
+ends it), or a limit on concurrency.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import attrs
+
+from resilio import events
+from resilio._failures.retry_after import retry_after_of
+from resilio._native.breaker import BreakerGate
+from resilio._policies.circuit_breaker.config import CircuitBreakerConfig, Initial
+from resilio._policies.retry.backoff import spread
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes_or_guards
+from resilio._policy.snapshot import Health, Snapshot
+
+__all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
+
+RETRY_AFTER_CAP = 60.0
+"""The longest time in seconds that one failure's Retry-After keeps a breaker open: the next probe may ask again."""
+
+
+@attrs.frozen(kw_only=True)
+class CircuitBreakerSnapshot(Snapshot):
+    """
+    A circuit breaker at one moment: everything was read together under its lock.
+
+    Attributes:
+        window_calls: Outcomes in the window now.
+
+        window_failures: Those that were failures.
+
+        window_slow: Those that were slow.
+
+        consecutive: Failures of calls that began after every call that has succeeded.
+
+        open_for: The present or last open time before jitter, in seconds; 0 if it never opened.
+
+        retry_after: Seconds until a probe may pass, >= 0; None unless open.
+
+        share: Of the calls made now, those that pass: 1 closed, 0 open, between the two while it throttles or ramps.
+
+        overdue: Calls under way for so long that the probabilistic mode counts them as failures.
+
+        ramping: Whether a ramp is under way.
+
+        probes: Probes under way.
+
+        probes_succeeded: Probes of this half-open round that succeeded.
+
+        probes_lapsed: Probes, ever, that did not end within their lease.
+
+        stale: Results, ever, that were dropped because the state had changed since the call was admitted.
+
+        generation: How often the state has changed, plus one.
+    """
+
+    window_calls: int
+    window_failures: int
+    window_slow: int
+    consecutive: int
+    open_for: float
+    retry_after: float | None
+    share: float
+    overdue: int
+    ramping: bool
+    probes: int
+    probes_succeeded: int
+    probes_lapsed: int
+    stale: int
+    generation: int
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share of failures in the window; None while it is empty."""
+        return self.window_failures / self.window_calls if self.window_calls else None
+
+    @property
+    def slow_rate(self) -> float | None:
+        """The share of slow calls in the window; None while it is empty."""
+        return self.window_slow / self.window_calls if self.window_calls else None
+
+
+class CircuitBreaker(Policy[CircuitBreakerConfig]):
+    """A circuit breaker: made by :func:`circuit_breaker`, which says what it does."""
+
+    kind = "circuit_breaker"
+    Config = CircuitBreakerConfig
+    REFUSING = frozenset({"open", "forced_open"})
+    _gate: BreakerGate
+
+    def __init__(self, config: CircuitBreakerConfig, name: str | None = None) -> None:
+        """
+        Make the breaker in its initial state.
+
+        Args:
+            config: The checked options.
+
+            name: The name given, or None.
+        """
+        gate = BreakerGate(config)
+        gate.on_trip = _heed_retry_after
+        super().__init__(gate, config, name)
+
+    @property
+    def state(self) -> str:
+        """closed, open, half_open, forced_open, forced_closed or disabled; open until a call comes to probe."""
+        return self._gate.state
+
+    def force_open(self) -> None:
+        """Refuse every call from now on, until another state is asked for."""
+        self._force("forced_open")
+
+    def force_closed(self) -> None:
+        """Admit every call from now on and go on counting, but never open, until another state is asked for."""
+        self._force("forced_closed")
+
+    def disable(self) -> None:
+        """Admit every call from now on and learn nothing, until another state is asked for."""
+        self._force("disabled")
+
+    def reset(self) -> None:
+        """Close, and forget what was seen; calls under way say nothing about what comes after."""
+        self._force("closed")
+
+    def snapshot(self) -> CircuitBreakerSnapshot:
+        """Return what the breaker is doing now, read at one moment."""
+        return CircuitBreakerSnapshot(kind=self.kind, name=self.name, **self._gate.status())
+
+    def health(self) -> Health:
+        """Return whether a call made now has a chance; so it is ready, though open, as soon as a probe may pass."""
+        now = self.snapshot()
+        if now.state == "open" and not now.retry_after:
+            return Health(ready=True)
+        return super().health()
+
+    def _explained(self) -> str:
+        config = self._config
+        if config.mode == "probabilistic":
+            return f"refuses a share of the calls above {config.failure_rate:.0%} of failures; opens where all fail"
+        slow = None if config.slow_call is None or config.slow_rate is None else f"{config.slow_rate:.0%} of slow calls"
+        row = None if config.consecutive is None else f"{config.consecutive} failures in a row"
+        rate = None if config.failure_rate is None else f"{config.failure_rate:.0%} of failures in the window"
+        if not config.sure:
+            return f"opens at {', or at '.join(rule for rule in (row, rate, slow) if rule)}"
+        slow = f"; and at {slow}" if slow else ""
+        return (
+            f"opens where next to nothing works: at {row}, more where many fail anyway, or at a sure {rate}{slow}; "
+            "what fails in part is not refused"
+        )
+
+    def _start_over(self) -> None:
+        self.reset()
+        if self._config.initial != "closed":
+            self._force(cast("Initial", self._config.initial))
+
+    def _force(self, state: Initial) -> None:
+        self._gate.force(state)
+        events.deliver(self._gate)
+
+    def _state(self) -> str:
+        return self._gate.state
+
+    def _apply(self, config: CircuitBreakerConfig) -> None:
+        super()._apply(config)
+        events.deliver(self._gate)
+
+
+def _heed_retry_after(gate: Any, subject: object) -> None:
+    """What opened the breaker may say for how long: never probe earlier, nor with all others; never trust too far."""
+    asked = retry_after_of(subject)
+    if asked is not None:
+        gate.extend_open(spread(asked, RETRY_AFTER_CAP))
+
+
+@makes_or_guards(CircuitBreakerConfig)
+def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBreaker:
+    """
+    Return a breaker that opens when next to nothing of its dependency works, and closes when a careful probe succeeds.
+
+    Args:
+        name: What it is called; the same name and options give the same breaker. Or the function, used bare.
+        failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never. Left out together with
+            `consecutive`, it opens only where next to nothing works: see `consecutive`.
+        window: How far back the rates look: calls (an int), time ("30s", a timedelta), or a pair of both.
+        min_calls: Calls in the window before a rate counts, >= 1.
+        consecutive: Opens at this many failures in a row, >= 1, by when calls began: those under way weigh against it;
+            None for never. Left out together with `failure_rate`, the row has to be no chance (less than one in a
+            million) at the failure rate of before, and a failure rate of 0.9 has to be sure.
+        slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
+        slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
+        open_for: How long it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
+        max_open_for: The longest it is open before the next probe, at most an hour; the default gives way to a longer
+            `open_for`.
+        probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close, of one
+            probe one. The default is 3 where `failure_rate` or `consecutive` is given.
+        probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
+        ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
+        mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) refuses a share of the calls, a
+            total failure opens it.
+        on: What counts as a failure: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
+            "model", "database", "redis". Left out: every exception, and in a client's transport what its answers say.
+        ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
+        failed_if: Which results are failures: a predicate `result -> bool | Outcome`; None: what a preset says.
+        initial: The state before the first call; later changes of it have no effect.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, or a name that belongs to another policy.
+    """
+    return make(CircuitBreaker, name, config)

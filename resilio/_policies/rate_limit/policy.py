@@ -1,0 +1,181 @@
+"""
+A rate limit lets at most N calls pass in any period of a small limit ("10/min"), or a steady flow of tokens ("100/s").
+
+What does not fit is queued fairly, or refused.
+
+Why: a dependency that counts what it is asked answers with refusals beyond its limit, and those cost a round trip, and
+sometimes a ban. When not: if what hurts the dependency is the number of calls at a time, a bulkhead fits better. What
+it is not: a limit across processes (each process has its own), or a guard of a server against its clients.
+
+A whole number of up to 1,000 requests in more than a second is an exact sliding window: at most that many in any such
+period, all at once if need be, which satisfies a provider however it counts. Every other rate, and each with `burst`,
+is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass, so twice a second's worth in the first
+second after a pause. For a strict spacing set `burst` to what a call costs.
+
+Source: ITU-T I.371 (generic cell rate algorithm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from resilio._native.limiter import LimiterGate
+from resilio._options.fields import GateOptions, option, record, several
+from resilio._options.validators import positive_int, refuse, seconds
+from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
+from resilio._policies.rate_limit.reservation import Reservation
+from resilio._policy.base import Policy, make
+from resilio._policy.factory import makes_of_several
+from resilio._policy.types import Seconds, Time
+
+__all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
+
+MOST_RATES = 8
+
+
+def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
+    given = (value,) if isinstance(value, (str, Rate)) else value
+    if not isinstance(given, (tuple, list)):
+        refuse(name, value, "rates like '100/s' or Rate('90000/min', unit='tokens')", TypeError)
+    if not 1 <= len(given) <= MOST_RATES:
+        refuse(name, value, f"from 1 to {MOST_RATES} rates, like '100/s'")
+    for rate in given:
+        if not isinstance(rate, Rate):
+            parse_rate(name, rate)
+    return tuple(given)
+
+
+@record
+class RateLimitConfig(GateOptions):
+    """The options of a rate limit, checked; :func:`rate_limit` documents each."""
+
+    rates: tuple[str | Rate, ...] = several(_rates)
+    burst: float | None = option(tokens, default=None, positive=True, none_ok=True)
+    cost: float | Callable[..., float] = option(cost_of_a_call, default=1)
+    max_wait: Seconds = option(seconds, default=0.0, zero_ok=True)
+    max_queued: int = option(positive_int, default=100, zero_ok=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.resolved()  # what does not fit together is refused here, not at the gate
+
+    def resolved(self) -> tuple[Rate, ...]:
+        """Return the rates in force: `burst` and `cost` are those of the rates given as strings."""
+        return tuple(
+            rate if isinstance(rate, Rate) else Rate(rate, cost=self.cost, burst=self.burst) for rate in self.rates
+        )
+
+
+class RateLimit(Policy[RateLimitConfig]):
+    """Buckets of tokens for all that it guards; see :func:`rate_limit`, which makes one."""
+
+    kind = "rate_limit"
+    Config = RateLimitConfig
+    _gate: LimiterGate
+
+    def __init__(self, config: RateLimitConfig, name: str | None = None) -> None:
+        """Make a limit with full buckets."""
+        super().__init__(LimiterGate(config), config, name)
+
+    @property
+    def available(self) -> dict[str, float]:
+        """The tokens there now by unit, where a unit has several rates those of the emptiest; below zero: a debt."""
+        return self._gate.available()
+
+    @property
+    def paused(self) -> float:
+        """Seconds until the pause that :meth:`pause` has begun is over; 0.0: there is none."""
+        return self._gate.paused
+
+    @property
+    def cost_errors(self) -> int:
+        """How often a cost function raised or gave no number >= 0; such a call cost 1."""
+        return self._gate.cost_errors
+
+    def reset(self) -> None:
+        """Fill every bucket; those who wait are served from it."""
+        self._gate.fill()
+
+    def observe(self, **remaining: float) -> None:
+        """
+        Believe somebody who counts as well, the server itself say, that no more tokens are left than this.
+
+        Buckets that hold more are lowered to it, those that hold less stay. Whoever waits goes on waiting.
+
+        Args:
+            remaining: Tokens by unit, each >= 0.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        self._gate.observe(self._gate.actual(dict(remaining)))
+
+    def pause(self, wait: Time) -> None:
+        """
+        Let nothing pass for so many seconds from now, as a server's Retry-After asks: for all calls, not for one.
+
+        Calls wait for its end, and then pass at the rate, one after the other: those that have a deadline until that,
+        the others for `max_wait` after the pause. One that may not wait so long, or would without a queue, is refused
+        at once (reason "paused"), with the time until it would pass as `retry_after`.
+
+        Args:
+            wait: Seconds >= 0. A shorter pause does not end a longer one.
+        """
+        self._gate.hold(round(seconds("wait", wait, zero_ok=True) * 1e9))
+
+    def peek(self, /, *args: Any, **kwargs: Any) -> float:
+        """
+        Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.
+
+        Infinity: it costs more than `burst`, so that no wait helps.
+
+        Args:
+            args: What cost functions see of the call.
+
+            kwargs: The same by keyword.
+        """
+        return self._gate.wait(self._gate.amounts(args, kwargs))
+
+    def reserve(self, *args: Any, **amounts: float) -> Reservation:
+        """
+        Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: ...`.
+
+        In the block or after it `r.settle(tokens=812)` says what it was in truth.
+
+        Args:
+            args: What cost functions see of the call, for the units that are not given.
+
+            amounts: Tokens by unit, each >= 0; a unit that is not given costs what a call costs.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        return Reservation(self, self._gate, self._gate.amounts(args, {}, amounts))
+
+
+@makes_of_several(_rates, RateLimitConfig, '@rate_limit("100/s")')
+def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
+    """
+    Return a limit: "10/min" lets at most ten calls pass in any minute, ten at once; "100/s" a steady flow.
+
+    With several rates a call needs tokens of all, or takes none. Up to 1,000 requests in more than a second, without
+    `burst`, are an exact sliding window; every other rate is a token bucket.
+
+    Args:
+        rates: 1 to 8 of "100/s", "90000/min", "5/2s", "1000/h", or `Rate("90000/min", unit="tokens", cost=count)`.
+        burst: Tokens that rates given as strings hold at most, as token buckets. None: windows as said above; of
+            other rates one second's worth, at least 1 and at least what a call costs. A call that costs more is refused
+            (reason "too_large").
+        cost: What a call costs of the rates given as strings: a number >= 0, or a function of the call's arguments
+            that gives one. A function that raises or gives something else: 1. Fractions count, to a millionth.
+        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once. A
+            pause that the dependency has asked for does not count.
+        max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
+        name: What it is called; the same name and options give the same limit.
+        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+        ValueError: An option out of range, a constant cost above burst, or a name that belongs to another policy.
+    """
+    return make(RateLimit, name, config)

@@ -1,0 +1,99 @@
+"""Taking an estimate of tokens, and correcting it when the call's true cost is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from resilio._context.blocks import finish
+from resilio._native import clock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from resilio._native.core import Permit, Pipeline
+    from resilio._native.limiter import Amounts, LimiterGate
+
+__all__ = ["Reservation"]
+
+
+class Reservation:
+    """
+    A block that holds an estimate of what a call costs; made by `reserve`, for use once.
+
+    The tokens are taken at once, so that calls side by side cannot all count on the same ones. A block that is not
+    settled keeps its estimate: the callee was called. A block that was never entered, because the wait was cancelled or
+    the call refused, has taken nothing.
+    """
+
+    __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_since_ns", "_taken")
+
+    def __init__(self, pipeline: Pipeline, gate: LimiterGate, amounts: Amounts) -> None:
+        """Remember what to take; nothing is taken yet."""
+        self._pipeline = pipeline
+        self._gate = gate
+        self._amounts = amounts
+        self._permit: Permit | None = None
+        self._since_ns = 0  # when it was taken, at the latest
+        self._taken: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        """Take the estimate, waiting in this thread if the limit queues; raises the refusal."""
+        self._once()
+        self._permit = self._pipeline.acquire(self._amounts)
+        self._since_ns = clock.now_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call; what was taken stays taken."""
+        finish(self._held(), error)
+
+    async def __aenter__(self) -> Self:
+        """Take the estimate, waiting in this task if the limit queues; raises the refusal."""
+        self._once()
+        self._permit = await self._pipeline.aacquire(self._amounts)
+        self._since_ns = clock.now_ns()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call; what was taken stays taken. Never waits."""
+        finish(self._held(), error)
+
+    def settle(self, **actual: float) -> None:
+        """
+        Say what the call cost in truth: what was taken too much goes back, what is missing becomes a debt if need be.
+
+        May be said again, in the block or after it; the last word counts.
+
+        Args:
+            actual: Tokens by unit, each >= 0; units not named keep what was taken.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        self._held()
+        checked = self._gate.amounts((), {}, dict(actual))
+        for unit in actual:
+            before = self._taken.get(unit, self._amounts.of(unit))
+            self._taken[unit] = checked.of(unit)
+            if not self._amounts.shadow:
+                self._gate.adjust(unit, checked.of(unit) - before, self._since_ns)
+
+    def cancel(self) -> None:
+        """Give everything back and end the block's permit: the callee was not called after all."""
+        self._held().cancel()
+
+    def _once(self) -> None:
+        if self._permit is not None:
+            raise RuntimeError("this reservation was used already; call reserve() once for each block")
+
+    def _held(self) -> Permit:
+        if self._permit is None:
+            raise RuntimeError("this reservation holds nothing yet: settle it within its block")
+        return self._permit
+
+    def __repr__(self) -> str:
+        return f"<Reservation of {self._pipeline!r}>"

@@ -1,0 +1,1 @@
+"""The retry: its policy, backoff, budget, and blocks that are run again."""

@@ -1,0 +1,276 @@
+"""
+How long to wait between attempts: exponential with jitter, so that callers who failed together do not return together.
+
+Why full jitter by default: of a hundred contending clients it takes the fewest calls (`benchmarks/efficacy/jitter.py`).
+When not: a dependency that says when to come back is obeyed anyway. What it is not: protection against overload by many
+callers; waiting longer only moves their load, and a retry budget or a breaker removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import attrs
+
+from resilio._native.budget import Backoff as NativeBackoff
+from resilio._native.budget import spread_ns
+from resilio._options.validators import function, number, positive_int, refuse, seconds, total_seconds
+from resilio._policy.types import Time
+
+__all__ = [
+    "Backoff",
+    "Schedule",
+    "backoff_option",
+    "constant",
+    "decorrelated_jitter",
+    "delay_of",
+    "equal_jitter",
+    "exponential",
+    "full_jitter",
+    "spread",
+]
+
+BackoffLike: TypeAlias = "Backoff | Schedule | Time | Sequence[Time] | Callable[[int], Time]"
+
+_MOST_ATTEMPTS = 2**63 - 1
+_MOST_FACTOR = 1e6
+_LONGEST = 86400.0
+_SHAPES = {
+    "constant": ("base",),
+    "exponential": ("base", "cap", "factor"),
+    "full_jitter": ("base", "cap", "factor"),
+    "equal_jitter": ("base", "cap", "factor"),
+    "decorrelated_jitter": ("base", "cap"),
+}
+
+
+def _compiled(backoff: Backoff) -> NativeBackoff:
+    return NativeBackoff(
+        backoff.kind, round(backoff.base * 1e9), round(backoff.cap * 1e9), backoff.factor, backoff.reach
+    )
+
+
+@attrs.frozen(repr=False)
+class Backoff:
+    """
+    How long to wait after each attempt: equal ones are equal, and they pickle. Made by :func:`full_jitter` and its kin.
+
+    Attributes:
+        kind: The function that made it.
+
+        base: The first wait in seconds, before jitter.
+
+        cap: The longest wait in seconds.
+
+        factor: What a wait grows by.
+
+        reach: The share of the time left that a call waits to which nothing answers.
+
+        native: The same for native code.
+    """
+
+    kind: str
+    base: float
+    cap: float
+    factor: float
+    reach: float = 0.0
+    native: NativeBackoff = attrs.field(init=False, eq=False, default=attrs.Factory(_compiled, takes_self=True))
+
+    def __call__(self, attempt: int, previous: Time = 0.0, random: Callable[[], float] | None = None) -> float:
+        """
+        Return how many seconds to wait after an attempt.
+
+        Args:
+            attempt: Which one it was, from 1; however large.
+
+            previous: The wait before this one in seconds; 0 if there was none.
+
+            random: What to draw from, a function that gives numbers in [0, 1), like that of a `random.Random`; None:
+                resilio's own source, which `resilio.testing.seeded` makes repeatable.
+        """
+        checked = positive_int("attempt", attempt, high=_MOST_ATTEMPTS)
+        before = round(_wait("previous", previous) * 1e9)
+        draw = None if random is None else number("random()", random(), low=0.0, high=1.0)
+        return self.native.delay_ns(checked, before, draw) / 1e9
+
+    def __repr__(self) -> str:
+        if self.kind == "constant":
+            return f"constant({self.base!r})"
+        return f"{self.kind}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names())})"
+
+    def _names(self) -> tuple[str, ...]:
+        return (*_SHAPES[self.kind], "reach") if self.reach else _SHAPES[self.kind]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return globals()[self.kind], tuple(getattr(self, name) for name in self._names())
+
+
+@attrs.frozen(repr=False)
+class Schedule:
+    """Waits given one by one, in seconds; the last one repeats."""
+
+    delays: tuple[float, ...]
+
+    def __call__(self, attempt: int, previous: Time = 0.0, random: Callable[[], float] | None = None) -> float:  # noqa: ARG002
+        """Return how many seconds to wait after an attempt, which counts from 1; nothing else is asked."""
+        return self.delays[min(attempt, len(self.delays)) - 1]
+
+    def __repr__(self) -> str:
+        return repr(list(self.delays))
+
+
+def _grown(kind: str, base: Time, cap: Time, factor: float, reach: float = 0.0) -> Backoff:
+    first = seconds("base", base)
+    longest = seconds("cap", cap, high=_LONGEST)
+    if first > longest:
+        refuse("base", base, f"at most cap={longest:g}")
+    return Backoff(kind, first, longest, number("factor", factor, low=1.0, high=_MOST_FACTOR), reach)
+
+
+def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0, reach: float = 0.0) -> Backoff:
+    """
+    Wait anywhere from 0 to base, then to base * factor, and so on, up to cap: the fewest calls under contention.
+
+    Args:
+        base: Seconds, > 0; the mean first wait is half of it.
+
+        cap: Seconds, at least `base`, at most a day.
+
+        factor: What the range grows by, 1 to 1e6.
+
+        reach: The share of the deadline's rest, 0 to 1, half to all of which a retry waits from a call's second one on,
+            at most `cap`, while nothing has succeeded since the call began: attempts are not used up at once where
+            a dependency is away. 0: never.
+
+    Raises:
+        TypeError: A wrong type; the message names it and the value.
+
+        ValueError: Out of range.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return _grown("full_jitter", base, cap, factor, number("reach", reach, low=0.0, high=1.0))
+
+
+def equal_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:
+    """
+    Wait at least half of what :func:`exponential` would, and anywhere up to all of it.
+
+    Args and raises: as for :func:`full_jitter`.
+    """
+    return _grown("equal_jitter", base, cap, factor)
+
+
+def decorrelated_jitter(base: Time = 0.1, cap: Time = 20.0) -> Backoff:
+    """
+    Wait anywhere from base to three times the wait before, up to cap.
+
+    Args and raises: as for :func:`full_jitter`.
+    """
+    return _grown("decorrelated_jitter", base, cap, 3.0)
+
+
+def exponential(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:
+    """
+    Wait base, then base * factor, and so on, up to cap: callers who failed together return together.
+
+    Args and raises: as for :func:`full_jitter`.
+    """
+    return _grown("exponential", base, cap, factor)
+
+
+def constant(seconds: Time) -> Backoff:
+    """
+    Wait the same time after every attempt.
+
+    Args:
+        seconds: >= 0, at most a day.
+
+    Raises:
+        TypeError: A wrong type; the message names it and the value.
+
+        ValueError: Out of range.
+    """
+    return _constant("seconds", seconds)
+
+
+def _constant(name: str, value: Any) -> Backoff:
+    wait = seconds(name, value, zero_ok=True, high=_LONGEST)
+    return Backoff("constant", wait, wait, 1.0)
+
+
+_FACTORIES = (constant, decorrelated_jitter, equal_jitter, exponential, full_jitter)
+
+
+def backoff_option(name: str, value: object) -> Any:
+    """
+    Return a backoff as a :class:`Backoff`, a :class:`Schedule`, or the user's function as it is.
+
+    Args:
+        name: The parameter, for the message.
+
+        value: One of the above, seconds (or a timedelta) for a constant wait, a sequence of them whose last repeats, or
+            a function of the attempt, counted from 1, that gives seconds or a timedelta.
+
+    Raises:
+        TypeError: Anything else, a function still to be called (`full_jitter` for `full_jitter()`) included.
+
+        ValueError: A wait that is negative, NaN, infinite or longer than a day, or an empty sequence.
+    """
+    right = "a backoff like full_jitter(), seconds, a sequence of seconds, or a function of the attempt"
+    if isinstance(value, (Backoff, Schedule)):
+        return value
+    if isinstance(value, (list, tuple)):
+        if not value:
+            refuse(name, value, right)
+        return Schedule(tuple(seconds(name, wait, zero_ok=True, high=_LONGEST) for wait in value))
+    if any(value is factory for factory in _FACTORIES):
+        refuse(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
+    if callable(value):
+        return function(name, value, none_ok=False, takes=("attempt",))
+    if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
+        refuse(name, value, right, TypeError)
+    return _constant(name, value)
+
+
+def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
+    """
+    Return how many seconds `backoff`, as :func:`backoff_option` gave it, wants to wait after an attempt.
+
+    Args:
+        backoff: A Backoff, a Schedule, or the user's function.
+
+        attempt: Which attempt it was, from 1.
+
+        previous: The wait before this one in seconds, 0 if there was none.
+
+    Raises:
+        TypeError: The user's function gave something else than a time.
+
+        ValueError: It gave a negative or absurd time; and whatever it raised itself.
+    """
+    if isinstance(backoff, (Backoff, Schedule)):
+        return backoff(attempt, previous)
+    return _wait(f"backoff({attempt})", backoff(attempt))
+
+
+def spread(asked: float, most: float) -> float:
+    """
+    Return how long to stay away from a callee that has asked for it: never less, and anywhere up to as long again.
+
+    So callers that were told the same come back one by one.
+
+    Args:
+        asked: Seconds that it has asked for, >= 0; more than `most` is `most`.
+
+        most: The longest time in seconds that it may ask for.
+    """
+    wait = min(asked, most)
+    return spread_ns(round(wait * 1e9), round((most - wait) * 1e9)) / 1e9
+
+
+def _wait(name: str, value: Any) -> float:
+    """Check a wait that was computed: it may be as short as luck will have it, where an option may not."""
+    given = total_seconds(value)
+    return number(name, value if given is None else given, low=0.0, high=_LONGEST)

@@ -1,0 +1,221 @@
+"""
+A retry budget bounds what retries and hedges add to a dependency's load, and spends nothing on one that is down.
+
+Why: three attempts triple the load just when the dependency is failing, and layers multiply. When not: for one caller
+of a dependency that is its own (a file, a local process) the number of attempts is bound enough. What it is not: a
+rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
+
+It is paid by successes, not by requests, so a total outage gets what was saved and lent. A retry costs what the failed
+attempt has cost the dependency: a timeout a token, what was refused at once a twentieth, since trying again
+adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, what a call has
+taken comes back threefold when it succeeds, and each success leaves one retry. So failures by chance, and a replica
+that is down, are tried again as often as `attempts` says. An overload is not, if its successes are slower than they
+were, or a half fails slowly: there the load is at most 1 / (1 - ratio / 2). What it cannot tell from a replica that is
+down is a server that refuses at once and that this client has never seen well: there each call that fails is tried
+`attempts` times, and less often if the server names a time to come back.
+
+Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
+clients. `initial` does not: a client that calls once an hour has the retries of a new one. Calls under way lend what
+they will pay in if they succeed, so that a burst can retry; successes pay that back first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import attrs
+
+from resilio._native import budget as native
+from resilio._options.fields import NamedFirstOptions, option, record
+from resilio._options.validators import number, policy_name, refuse, seconds
+from resilio._policy.factory import Reading, takes
+from resilio._policy.snapshot import Snapshot
+from resilio._policy.types import SecondsOrNone
+from resilio._registry import kinds, names
+from resilio._registry.changes import changed
+from resilio._registry.definitions import obtain
+
+__all__ = ["RetryBudget", "RetryBudgetConfig", "RetryBudgetSnapshot"]
+
+_MOST = 1_000_000
+
+
+@record
+class RetryBudgetConfig(NamedFirstOptions):
+    """The options of a retry budget, checked; :class:`RetryBudget` documents each."""
+
+    ratio: float = option(number, default=0.1, low=0.0, high=1.0)
+    cap: float = option(number, default=5.0, low=1.0, high=_MOST)
+    initial: float = option(number, default=3.0, low=0.0)
+    decay: SecondsOrNone = option(seconds, default=60.0, none_ok=True)
+    reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
+
+    def __attrs_post_init__(self) -> None:
+        if self.initial > self.cap:
+            refuse("initial", self.initial, f"at most cap={self.cap:g}")
+
+
+_read = Reading("RetryBudget", RetryBudgetConfig)
+
+
+@attrs.frozen(kw_only=True)
+class RetryBudgetSnapshot(Snapshot):
+    """
+    A retry budget at one moment; `limit` is the cap.
+
+    Of the common counters, `calls` are the withdrawals asked for, `rejected` those refused, `cancelled` those given
+    back unused, and `successes` the deposits.
+
+    Attributes:
+        balance: Tokens there, the reserve not counted; below 0: what calls under way have lent.
+
+        reserved: Withdrawals that the reserve paid for.
+
+        failing: The share of the latest attempts that failed, 0 to 1; a half before there were any.
+
+        repaid: Calls that succeeded in the end, and had something of what their retries took come back.
+    """
+
+    balance: float
+    reserved: int
+    failing: float
+    repaid: int
+
+
+class RetryBudget(native.RetryBudget):
+    """
+    Tokens for retries and hedges: each success pays in `ratio`, a hedge takes 1, a retry what the failed attempt cost.
+
+    That is the share of a success's time that it took, at least a twentieth, and 1 where next to nothing succeeds. A
+    retry that the dependency asked for by Retry-After takes a quarter at most. What a call has taken comes back
+    threefold when it succeeds, while fewer than 44 in 100 attempts fail. Calls under way lend, `ratio` each.
+
+    One budget may serve any number of policies, threads and event loops. The same name and options give the same
+    budget; one without a name is its own. In the child of a fork it holds at most `initial`.
+
+    Args:
+        name: What it is called, unique among budgets; None: it has none.
+
+        ratio: What one successful call pays in, 0 to 1: the share of extra load in the long run.
+
+        cap: The most that can be saved, >= 1: retries in one burst.
+
+        initial: What it begins with, 0 to `cap`, and what does not decay. It multiplies by the number of clients.
+
+        decay: Seconds in which savings above `initial` shrink to 1/e, > 0; None: they stay.
+
+        reserve: Withdrawals a second, >= 0, that are possible whatever is saved, for those who call too seldom to save:
+            a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
+
+    Raises:
+        TypeError: An option of a wrong type; the message names it and the value.
+
+        ValueError: An option out of range, or a name that is taken with other options or by a policy.
+    """
+
+    kind = "retry_budget"
+    Config = RetryBudgetConfig
+    _config: RetryBudgetConfig
+    _name: str | None
+
+    __signature__ = _read.signature
+
+    if TYPE_CHECKING:
+
+        @takes(RetryBudgetConfig)
+        def __init__(self, config: RetryBudgetConfig) -> None: ...
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Return the budget of this name, or a new one."""
+        config, name = _read(args, options)
+        checked = policy_name("name", name)
+        if checked is None:
+            return cls._new(config, None)
+        found: Any = obtain(cast("Any", cls), checked, config, lambda current: cls._new(current, checked))
+        return cast("Self", found)
+
+    @classmethod
+    def _new(cls, config: RetryBudgetConfig, name: str | None) -> Self:
+        self = super().__new__(cls)
+        self._name = name
+        self._swap(config)
+        self.reset()
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """The name given, or None."""
+        return self._name
+
+    @property
+    def config(self) -> RetryBudgetConfig:
+        """The options in force, checked and in their internal form."""
+        return self._config
+
+    def reconfigure(self, **changes: Any) -> None:
+        """
+        Change options at once and keep the balance, up to the new cap; either all changes take effect or none.
+
+        Args:
+            changes: Options of the constructor by name.
+
+        Raises:
+            TypeError: An option that there is not, or a value of the wrong type.
+
+            ValueError: A value out of range.
+        """
+        with names.changing():
+            self._swap(self._checked(changes))
+
+    def _checked(self, changes: Mapping[str, Any]) -> RetryBudgetConfig:
+        return cast("RetryBudgetConfig", changed(self._config, changes))
+
+    def _swap(self, config: RetryBudgetConfig) -> None:
+        self._configure(config)
+        self._config = config
+
+    def _redefine(self, config: RetryBudgetConfig, different: str) -> bool:  # noqa: ARG002
+        """As that of a policy."""
+        self._swap(config)
+        return True
+
+    def _start_over(self) -> None:
+        self.reset()
+
+    def snapshot(self) -> RetryBudgetSnapshot:
+        """Return balance and counters of one moment."""
+        status = self._status()
+        return RetryBudgetSnapshot(
+            kind=self.kind,
+            name=self.name,
+            limit=self.config.cap,
+            calls=status["withdrawals"] + status["refused"],
+            successes=status["deposits"],
+            rejected=status["refused"],
+            cancelled=status["refunds"],
+            balance=status["balance"],
+            reserved=status["reserved"],
+            failing=status["failing"],
+            repaid=status["repaid"],
+        )
+
+    def __repr__(self) -> str:
+        name = f"{self.name!r} " if self.name else ""
+        return f"<RetryBudget {name}balance={self.balance:.3g} cap={self.config.cap:g}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: in another process it is that process's budget of the same name."""
+        place = names.place_of(self._name, self.kind) if self._name else None
+        if place is None:
+            raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a budget")
+        return names.restore, (self._name, place.module, self.kind)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+kinds.loaded[RetryBudget.kind] = RetryBudget  # configure() asks there which options there are

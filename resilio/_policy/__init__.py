@@ -1,0 +1,1 @@
+"""The base of all policies: decorators, streams, rules, snapshots."""

@@ -1,0 +1,424 @@
+"""
+What all policies have in common: the Python face of a native pipeline.
+
+A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through
+it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquire`). The latter six are native.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+
+import attrs
+
+from resilio import events
+from resilio._context.blocks import OpenBlocks, Opened, PermitBlock, finish
+from resilio._events.delivery import postponed
+from resilio._events.subscriptions import attach
+from resilio._failures.outcome import judge_error, judge_value, judging_for
+from resilio._native import core
+from resilio._native.custom import latency_of
+from resilio._options.arity import check_for_calls
+from resilio._options.validators import policy_name
+from resilio._policy.rules import ClientRule, client_rule, resolved
+from resilio._policy.snapshot import Health, Snapshot
+from resilio._registry import names
+from resilio._registry.changes import changed
+from resilio._registry.definitions import obtain
+from resilio._registry.kinds import loaded
+
+if TYPE_CHECKING:
+    from types import CoroutineType, FrameType, TracebackType
+
+    from resilio._native.core import Permit
+    from resilio._native.primitives import LatencyHistogram
+    from resilio._policy.decorate import Kind
+
+__all__ = ["Policy", "make", "policies_made", "policy_of"]
+
+C = TypeVar("C")
+F = TypeVar("F")
+P = TypeVar("P", bound="Policy[Any]")
+
+_made = itertools.count(1)
+
+
+class Policy(core.Pipeline, Generic[C]):
+    """
+    A policy: one state for one dependency, for any number of functions, threads, tasks and event loops.
+
+    Policies are made by their lower-case functions (`circuit_breaker(...)`), not by calling this class. A subclass sets
+    `kind` and `Config`, takes `(config, name)`, builds its gate, and gives it a changed configuration in `_apply`.
+    """
+
+    kind: str = "policy"
+    Config: ClassVar[type[Any]]
+    REFUSING: ClassVar[frozenset[str]] = frozenset()
+    """The states in which a call made now has no chance."""
+    _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
+    """By whose rule it judges answers in a client's pipeline, unless it was given one of its own."""
+    _trouble: str | None = None  # what the live page shows in red: a predicate that raises
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse `CircuitBreaker("payments")`: options are checked by the function of that name."""
+        config = args[0] if args else kwargs.get("config")
+        if not isinstance(config, cls.__dict__.get("Config", object)):
+            made_by = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            raise TypeError(f"{cls.__name__} is the class of what {made_by}(...) makes: call that")
+        return core.Pipeline.__new__(cls)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in cls.__dict__:
+            loaded[cls.kind] = cls
+
+    def __init__(
+        self, gate: core.Gate, config: C, name: str | None = None, *, gates: tuple[core.Gate, ...] | None = None
+    ) -> None:
+        """
+        Attach the Python face to its gate.
+
+        Args:
+            gate: The native gate, made for `config`.
+
+            config: The options, an attrs-frozen record.
+
+            name: The name given; None: called after the first function guarded.
+
+            gates: All gates that a call goes through, outermost first; None: `gate` alone.
+        """
+        super().__init__((gate,) if gates is None else gates)
+        self._gate = gate
+        self._config = config
+        self._given = name
+        self._called_after: str | None = None
+        self._blocks = OpenBlocks()
+        self._number = next(_made)
+        if gate.policy is None:  # a stack of decorators has no gate of its own
+            gate.policy = self
+            gate.name = name
+            self._judge_by(config)
+            attach(gate)
+
+    @property
+    def name(self) -> str | None:
+        """The name given, or "module.qualname" of the first function guarded, or None."""
+        return self._given or self._called_after
+
+    @property
+    def label(self) -> str:
+        """The name for metrics: "unnamed" for a policy that only lambdas or local functions gave a name."""
+        name = self.name
+        return "unnamed" if name is None or (self._given is None and "<" in name) else name
+
+    @property
+    def config(self) -> C:
+        """The options in force, checked and in their internal form."""
+        return self._config
+
+    def __call__(self, fn: F) -> F:
+        """
+        Return `fn` guarded: same signature, same kind (async stays async, a generator stays a generator).
+
+        Raises:
+            TypeError: What cannot be guarded honestly: a class, a context manager's function, a property, ...
+        """
+        from resilio._policy.decorate import refuse_unguardable
+
+        if isinstance(fn, (staticmethod, classmethod)):
+            return cast("F", type(fn)(self(fn.__func__)))
+        if type(fn) is core.Guard:
+            return cast("F", self._fuse(cast("Any", fn)))
+        refuse_unguardable(fn)
+        self._call_after(fn)
+        return cast("F", self._guard(cast("Any", fn)))
+
+    def _fuse(self, inner: core.Guard[..., Any]) -> core.Guard[..., Any]:
+        """Guard the innermost function by one run of gates: this policy's, then those that guard it already."""
+        self._call_after(inner.__wrapped__)
+        guarded: core.Guard[..., Any] = core.hook("stacked")(self, inner.pipeline)._guard(inner.__wrapped__)
+        guarded.__dict__.update(inner.__dict__)
+        return guarded
+
+    def _guard(self, fn: Callable[..., Any]) -> core.Guard[..., Any]:
+        from resilio._policy.decorate import kind_of, wrap
+
+        kind = kind_of(fn)
+        check_for_calls(self, fn)
+        return wrap(self._fit(kind, fn), fn, kind)
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        """Raise a TypeError that says what to do instead, if this policy cannot guard such a function honestly."""
+
+    def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
+        """Return what guards such a function: this policy, or as much of it as can."""
+        self._check_kind(kind, fn)
+        return self
+
+    def permit(self, /, *args: Any, **kwargs: Any) -> PermitBlock:
+        """
+        Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
+
+        The block's end settles the permit, unless that has been done by hand: an exception is judged by the policy's
+        own rules, a normal end is a success, a cancellation is neither.
+
+        Args:
+            args: What weight and cost functions see of the call.
+
+            kwargs: The same by keyword.
+        """
+        return PermitBlock(self, args, kwargs)
+
+    @core.block_method
+    def __enter__(self) -> Permit:
+        """Enter a block without arguments: sugar for `with p.permit() as permit`."""
+        frame, permit = sys._getframe(1), self.acquire()
+        return self._enter_by_hand(frame, permit)
+
+    @core.block_method
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Settle the block's permit, unless that was done by hand."""
+        self._blocks.leave(self, sys._getframe(1), error)
+
+    @core.block_method
+    def __aenter__(self) -> CoroutineType[Any, Any, Permit]:
+        """Enter a block without arguments: sugar for `async with p.permit() as permit`."""
+        return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
+
+    async def _enter_later(self, frame: FrameType) -> Permit:
+        return self._enter_by_hand(frame, await self.aacquire())
+
+    def _enter_by_hand(self, frame: FrameType, permit: Permit) -> Permit:
+        opened = Opened(self, frame, partial(finish, permit))
+        try:
+            self._blocks.enter(opened)
+        except BaseException:  # a Ctrl-C: the block will never be left
+            self._blocks.forget(opened)
+            raise
+        return permit
+
+    @core.block_method
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> CoroutineType[Any, Any, None]:
+        """Settle the block's permit at once, unless that was done by hand; never waits."""
+        self._blocks.leave(self, sys._getframe(1), error)
+        return cast("CoroutineType[Any, Any, None]", _nothing())
+
+    def snapshot(self) -> Snapshot:
+        """Return what the policy is doing now; the counters belong together."""
+        while True:
+            state = self._state()
+            counters = self._gate.counters()
+            if self._state() == state:
+                return self._snapshot(state, counters)
+
+    def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> Snapshot:
+        known = {key: value for key, value in counters.items() if key in _COUNTERS}
+        return Snapshot(kind=self.kind, name=self.name, state=state, limit=self._limit(), **known)
+
+    def _state(self) -> str | None:
+        """The state now, for policies that have one."""
+        return None
+
+    def _limit(self) -> float | None:
+        """What `inflight` is held under, for policies that limit it."""
+        return None
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """A copy of the latencies of successes and failures, in seconds."""
+        return latency_of(self._gate)
+
+    @property
+    def call_seconds(self) -> dict[str, float]:
+        """
+        What calls have spent their time on, in seconds by segment, those of `Segments`; "wasted" is beside the others.
+
+        Of the calls whose outermost policy this is: of a pipeline all, of a policy inside of one none. So the sum over
+        all policies counts no call twice.
+        """
+        return self._gate.seconds()
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds that calls have waited for this policy to let them in, whichever their outermost policy was."""
+        return self._gate.waited
+
+    def on_event(
+        self, listener: Callable[[Any], object], kinds: Iterable[type] = (events.StateChanged,)
+    ) -> Callable[[], None]:
+        """Have `listener(event)` called for this policy's events; return a function that ends that."""
+        return events.subscribe(listener, policy=self, kinds=kinds)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """
+        Change options while calls are under way; the state is kept, and either all changes take effect or none.
+
+        Args:
+            changes: Options of the policy's factory function by name.
+
+        Raises:
+            TypeError: An option that the policy does not have, or a value of the wrong type.
+
+            ValueError: A value out of range.
+        """
+        with postponed(), names.changing():
+            self._swap(self._checked(changes))
+
+    def _checked(self, changes: Mapping[str, Any]) -> C:
+        result: C = changed(self._config, changes)
+        return result
+
+    def _swap(self, config: C) -> None:
+        with names.changing():
+            self._put(config)
+
+    def _put(self, config: C) -> None:
+        """As `_swap`, of a policy that nobody has seen yet."""
+        self._apply(config)
+        self._judge_by(config)
+        self._config = config
+
+    def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002
+        """
+        Take the options of the same definition made again, and keep the state; False where that is not possible.
+
+        Args:
+            config: The options.
+
+            different: Those that are not as before, for messages; empty: functions have been defined again.
+        """
+        self._swap(config)
+        return True
+
+    def _apply(self, config: C) -> None:
+        """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
+        gate: Any = self._gate
+        gate.configure(config)
+
+    def _judge_by(self, config: Any) -> None:
+        """Let judges made anew be this policy's, which has no trouble with them yet."""
+        self._trouble = None
+        with judging_for(self):
+            self._apply_shared(config)
+
+    def _apply_shared(self, config: Any) -> None:
+        """Give the gate the options that all share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
+        gate = self._gate
+        on, failed_if = resolved(config)
+        gate.enforce = getattr(config, "enforce", 1.0)
+        gate.judge_error = judge_error(on, getattr(config, "ignore", ()))
+        gate.judge_value = judge_value(failed_if)
+        gate.value_rule = client_rule(config, (Exception,), self._client_rule)
+
+    def health(self) -> Health:
+        """Return whether a call made now has a chance, and why not."""
+        state = self._state()
+        if state not in self.REFUSING or getattr(self._config, "enforce", 1.0) == 0.0:
+            return Health(ready=True)
+        return Health(ready=False, reasons=(f"{self.kind} {self.label} is {state}",))
+
+    def _start_over(self) -> None:
+        """Be as if just made, but for the counters and calls under way: between two tests."""
+        reset = getattr(self, "reset", None)
+        if callable(reset):
+            reset()
+
+    def _seen_through(self) -> tuple[Policy[Any], ...]:
+        """The policies that a look at a pipeline shows in place of this one."""
+        return (self,)
+
+    def _metered(self) -> tuple[Any, ...]:
+        """What metrics show of it: itself, or its stages, each with kind, label, gates, latency and snapshot()."""
+        return (self,)
+
+    def _is_new(self) -> bool:
+        """Tell whether nobody could tell it from a new one; its gate, which is asked as well, sees no difference."""
+        return True
+
+    def _call_after(self, fn: Any) -> None:
+        """Take the name of the first function guarded, unless one was given."""
+        if self._given is None and self._called_after is None:
+            from resilio._policy.decorate import innermost
+
+            runs = innermost(fn)
+            named = runs if hasattr(runs, "__qualname__") else type(runs)
+            self._called_after = f"{named.__module__}.{named.__qualname__}"
+            if self._gate.policy is self:
+                self._gate.name = self._called_after
+
+    def __repr__(self) -> str:
+        parts = [repr(self.name)] if self.name else []
+        state = self._state()
+        if state is not None:
+            parts.append(f"state={state!r}")
+        return f"<{type(self).__name__} {' '.join(parts)}>" if parts else f"<{type(self).__name__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: in another process it is that process's policy of the same name."""
+        if self._given is not None:
+            place = names.place_of(self._given, self.kind)
+            return names.restore, (self._given, place.module if place else "__main__", self.kind)
+        raise TypeError(f"{self!r} cannot be pickled: give it a name, which is what is pickled of a policy")
+
+    def __copy__(self) -> Policy[C]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Policy[C]:
+        return self
+
+
+async def _nothing() -> None:
+    """What `async with` awaits at a block's end: nothing, without a checkpoint."""
+
+
+_COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind", "name", "state", "limit", "parts"}
+
+
+def make(cls: type[P], name: object, config: Any) -> P:
+    """
+    Return the policy of this class, name and options: for a known name the one that is there, else a new one.
+
+    Args:
+        cls: The policy's class, called as `cls(config, name)`.
+
+        name: The user's name, or None.
+
+        config: The checked options, an attrs-frozen record.
+
+    Raises:
+        ValueError: The name belongs to another kind of policy, or to other options.
+    """
+    checked = policy_name("name", name)
+    return obtain(cls, checked, config, lambda current: cls(current, checked))
+
+
+def policies_made() -> int:
+    """Return a number that those of policies made so far are below, and those made later above."""
+    return next(_made)
+
+
+def policy_of(fn: Any) -> Policy[Any]:
+    """
+    Return the policy that guards `fn`; for a stack of decorators the pipeline that they became.
+
+    Args:
+        fn: A guarded function, method, static or class method, partial or a wrapper around one (`__wrapped__`).
+
+    Raises:
+        TypeError: `fn` is not guarded.
+    """
+    from resilio._policy.decorate import find_guard
+
+    guard = find_guard(fn)
+    if guard is None:
+        raise TypeError(f"{fn!r} is not guarded by a policy")
+    return cast("Policy[Any]", guard.pipeline)

@@ -1,0 +1,353 @@
+"""
+Generators and async generators under guard: the permit lasts from the first `next` to the end of the stream.
+
+The user's generator object is made at the call, as without a guard, so that wrong arguments are told at once; nothing
+of it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
+nothing about its producer; the user's generator is closed first, then the permit goes back.
+
+All stages of a stream write into one ledger, that of the outermost one which holds a permit.
+
+A strategy runs the stream itself: `gate.stream(make)`, or `gate.astream(make)`, is one in which `make()` is a new
+stream of what is inside of that strategy, with nothing begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Self
+
+from resilio._failures.replayable import used_up
+from resilio._native import core
+
+if TYPE_CHECKING:
+    from resilio._backends.protocols import Cutoff
+    from resilio._failures.replayable import Replayable
+    from resilio._native.core import Gate, Permit, Pipeline
+
+__all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_async", "stream"]
+
+
+class Abandoned(BaseException):
+    """Thrown into a guarded stream whose reader was dropped: it ends as if closed, and each gate counts that."""
+
+
+def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
+    """Return what a guarded generator function does when it is called."""
+    stages = _stages(pipeline, "stream")
+
+    def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs))
+        return begun
+
+    return start
+
+
+def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
+    """Return what a guarded async generator function does when it is called."""
+    stages = _stages(pipeline, "astream")
+
+    def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs))
+        return begun
+
+    return start
+
+
+class _Maker:
+    """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
+
+    __slots__ = ("args", "cuts", "first", "fn", "found", "kwargs", "outermost")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.cuts: list[Cutoff] = []
+        self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
+        self.outermost: Permit | None = None  # the permit of the stage at which the stream's time is counted
+        self.first: list[Any] = [fn(*args, **kwargs)]
+
+    def __call__(self) -> Any:
+        return self.first.pop() if self.first else self.fn(*self.args, **self.kwargs)
+
+    def acquire(self, pipeline: Pipeline) -> Permit:
+        """Take the permit of a stage."""
+        if self.outermost is None:
+            return pipeline.acquire(*self.args, **self.kwargs)
+        return pipeline._acquire_within(self.outermost, *self.args, **self.kwargs)
+
+    def aacquire(self, pipeline: Pipeline) -> Awaitable[Permit]:
+        """Take the permit of a stage, awaited."""
+        if self.outermost is None:
+            return pipeline.aacquire(*self.args, **self.kwargs)
+        return pipeline._aacquire_within(self.outermost, *self.args, **self.kwargs)
+
+    def is_outermost(self, permit: Permit) -> bool:
+        """Tell whether the stream's time is told by this permit, the first that was taken."""
+        if self.outermost is None:
+            self.outermost = permit
+        return self.outermost is permit
+
+    def at(self, segment: str, attempt: int = 0) -> None:
+        """Have the stream's time count as that from now on, of that attempt; 0: of the one under way."""
+        if self.outermost is not None:
+            self.outermost._at(segment, attempt)
+
+    def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
+        """Return the name of an argument with which there cannot be a second generator; see :func:`used_up`."""
+        return used_up(gate, rule, self.fn, self.args, self.kwargs)
+
+    def own(self, gate: Any) -> Gate:
+        """Return the gate that this call has of a keyed policy; any other is its own."""
+        if _is_keyed(gate):
+            if gate.table not in self.found:
+                self.found[gate.table] = gate.table.policy_for_stream(self.fn, self.args, self.kwargs)
+            gate = self.found[gate.table].gates[gate.index]
+        found: Gate = gate
+        return found
+
+
+class _ByKey:
+    """A stage of a keyed policy, or a run of gates among which there are such: each call has its own."""
+
+    __slots__ = ("_stage",)
+
+    def __init__(self, stage: Any) -> None:
+        self._stage = stage
+
+    def own(self, make: _Maker) -> Any:
+        """Return that of a call."""
+        if isinstance(self._stage, core.Pipeline):
+            return core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
+        return make.own(self._stage)
+
+
+def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
+    """Return what the stream goes through, outermost first: runs of gates as pipelines, and the strategies between."""
+    stages: list[Any] = []
+    gates: list[Gate] = []
+    for gate in pipeline.gates:
+        if hasattr(_one_of(gate), method):
+            stages += [*_run(gates), _ByKey(gate) if _is_keyed(gate) else gate]
+            gates = []
+        else:
+            gates.append(gate)
+    return (*stages, *_run(gates)) if stages or any(map(_is_keyed, gates)) else (pipeline,)
+
+
+def _run(gates: list[Gate]) -> tuple[Any, ...]:
+    if not gates:
+        return ()
+    run = core.Pipeline(tuple(gates))
+    return (_ByKey(run) if any(map(_is_keyed, gates)) else run,)
+
+
+def _is_keyed(gate: Gate) -> bool:
+    return hasattr(gate, "table")
+
+
+def _one_of(gate: Any) -> Gate:
+    """Return the gate, or of a keyed policy's stage the one that keys share: all have the same methods."""
+    shown: Gate = gate.table.overflow.gates[gate.index] if _is_keyed(gate) else gate
+    return shown
+
+
+def _through(stages: tuple[Any, ...], make: _Maker) -> Any:
+    if not stages:
+        return make()
+    stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
+    if isinstance(stage, core.Pipeline):
+        return drive(_through(stages[1:], make), stage, make)
+    return stage.stream(Inside(_through, stages[1:], make))
+
+
+def _through_async(stages: tuple[Any, ...], make: _Maker) -> Any:
+    if not stages:
+        return make()
+    stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
+    if isinstance(stage, core.Pipeline):
+        return drive_async(_through_async(stages[1:], make), stage, make)
+    return stage.astream(Inside(_through_async, stages[1:], make))
+
+
+class Inside:
+    """What is inside of a strategy: each call makes a stream of it, with nothing begun."""
+
+    __slots__ = ("_make", "_stages", "_through")
+
+    def __init__(self, through: Callable[..., Any], stages: tuple[Any, ...], make: _Maker) -> None:
+        self._through = through
+        self._stages = stages
+        self._make = make
+
+    def __call__(self) -> Any:
+        return self._through(self._stages, self._make)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The call's positional arguments."""
+        return self._make.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The others."""
+        return self._make.kwargs
+
+    @property
+    def cuts(self) -> list[Cutoff]:
+        """What may interrupt the step under way, for all stages of the call: who begins one puts it there."""
+        return self._make.cuts
+
+    @property
+    def maker(self) -> _Maker:
+        """What all stages of the call share."""
+        return self._make
+
+    def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
+        """Return the name of an argument with which there cannot be a second stream; see :func:`used_up`."""
+        return self._make.one_shot(gate, rule)
+
+
+def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:
+    """
+    Run a stream with a permit from its first item on to its end.
+
+    Args:
+        inner: The stream, not begun.
+
+        pipeline: What gives the permit.
+
+        make: Of the call.
+    """
+    permit = make.acquire(pipeline)
+    try:
+        item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
+        permit.first_item()
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
+                item = inner.throw(error)
+            else:
+                if sent is None:  # nothing sent: from here on the interpreter delegates, without us between the items
+                    value = yield from inner
+                    break
+                item = inner.send(sent)
+    except StopIteration as stop:
+        value = stop.value
+    except Abandoned:
+        permit.abandon()
+        raise
+    except BaseException as error:
+        permit.raised(error)
+        raise
+    permit.success()
+    return value
+
+
+async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker) -> AsyncGenerator[Any, Any]:
+    """
+    Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that.
+
+    A cancellation by one of the call's cutoffs, a timeout outside, is a failure.
+    """
+    permit = await make.aacquire(pipeline)
+    custody = Custody()
+    try:
+        first = custody.first(inner)
+        item = await (_Within(permit, first) if make.is_outermost(permit) else first)
+        permit.first_item()
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                await inner.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
+                item = await inner.athrow(error)
+            else:
+                item = await inner.asend(sent)
+    except StopAsyncIteration:
+        permit.success()
+    except Abandoned:
+        permit.abandon()
+        raise
+    except BaseException as error:
+        if any(cut.fired for cut in make.cuts):
+            permit.failure(error)
+        else:
+            permit.raised(error)
+        raise
+    finally:
+        custody.driven = False
+
+
+class _Within:
+    """What is awaited for a stream's first item: phases that are told meanwhile are told to the stream's permit."""
+
+    __slots__ = ("_permit", "_step")
+
+    def __init__(self, permit: Permit, awaitable: Awaitable[Any]) -> None:
+        self._permit = permit
+        self._step: Any = awaitable.__await__()
+
+    def __await__(self) -> Self:
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return self._permit._within(next, self._step)
+
+    def send(self, value: Any) -> Any:
+        return self._permit._within(self._step.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._permit._within(self._step.throw, *error)
+
+    def close(self) -> None:
+        self._permit._within(self._step.close)
+
+
+class Custody:
+    """
+    Who closes the user's generator: ours, which drives it, and the event loop only once that is over.
+
+    A loop that shuts down closes all generators that it knows at once: closing ours closes the user's, and both at once
+    clash. A collector that finds both in one cycle finalises both: ours is closed by the loop and closes the user's,
+    which must not have been closed before, out of any loop, where its cleanup cannot await.
+    """
+
+    __slots__ = ("_finalizer", "driven")
+
+    def __init__(self) -> None:
+        self.driven = True
+        self._finalizer: Callable[[AsyncGenerator[Any, Any]], object] | None = None
+
+    def first(self, inner: AsyncGenerator[Any, Any]) -> Any:
+        """Begin the user's generator, known to us and not to the loop."""
+        begin = getattr(inner, "begin", None)
+        if begin is not None:
+            return begin(self)
+        hooks = sys.get_asyncgen_hooks()
+        self._finalizer = hooks.finalizer
+        try:
+            sys.set_asyncgen_hooks(None, self._finalize)
+            return inner.__anext__()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _finalize(self, inner: AsyncGenerator[Any, Any]) -> None:
+        if self.driven:
+            return
+        if self._finalizer is not None:
+            self._finalizer(inner)
+        else:
+            with contextlib.suppress(StopIteration, StopAsyncIteration):  # as the interpreter does without a loop
+                inner.aclose().send(None)

@@ -1,0 +1,1 @@
+"""Names and kinds of policies, and changes of options by name."""

@@ -1,0 +1,134 @@
+"""
+The time that a call in a thread has left, for clients that give their sockets no more.
+
+Nothing interrupts a thread. But a client that asks, before each wait of a socket, how much time is left, ends by itself
+when a timeout or a deadline ends. While such a call runs, its time limit is the ambient deadline of its context: gates
+inside wait no longer either. Which timeout has set it, is known here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resilio._context import variables
+from resilio._context.scope import Block
+from resilio._native import clock
+from resilio._native.core import AmbientDeadline, ambient_deadline
+from resilio._support.client_target import returns_with_headers
+from resilio.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from resilio._native.core import AmbientSetting, Rest
+    from resilio._native.timing import TimeoutGate
+
+__all__ = ["NEVER_NS", "TimeLimit", "late_error", "run_within"]
+
+NEVER_NS = 2**63 - 1
+
+
+class TimeLimit(Block):
+    """
+    A time by which a call has to end: entered around the call, once or step by step.
+
+    Attributes:
+        until_ns: When the time is up.
+
+        seconds: The time that there was.
+
+        gate: Of the timeout that has set it; None: a deadline.
+
+        clock: Which clock of the timeout: "total", "first" or "idle".
+
+        late: Whether the call has ended because of it.
+
+        outer: The limit in which this one was entered.
+
+        around: The ambient deadline that no limit has set.
+    """
+
+    __slots__ = ("around", "clock", "gate", "late", "outer", "seconds", "until_ns")
+
+    def __init__(self, gate: TimeoutGate | None, until_ns: int, seconds: float, clock: str = "total") -> None:
+        """Begin nothing yet."""
+        self.gate = gate
+        self.until_ns = until_ns
+        self.seconds = seconds
+        self.clock = clock
+        self.late = False
+        self.around: AmbientDeadline | None = None
+        self.outer: TimeLimit | None = None
+
+    def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
+        """Set the limit; the ambient deadline becomes this time if that is not nearer."""
+        outer, ambient = variables.time_limit.get(), ambient_deadline()
+        self.outer, self.around = outer, ambient if outer is None else outer.around
+        setting.set(variables.time_limit, self)
+        if ambient is None or self.until_ns < ambient.until_ns:
+            deadline = AmbientDeadline(self.until_ns, round(self.seconds * 1e9), variables.deadline.get())
+            setting.set(variables.deadline, deadline)
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether the time was up: read by the label of a stage."""
+        return self.late
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether that is what has ended the call."""
+        return self.late
+
+    def expired(self) -> Exception:
+        """Return what is raised in place of a socket's error: the limit has passed, and no deadline before it."""
+        self.late = True
+        if self.gate is None:
+            return DeadlineExceededError(self.seconds, 0.0)
+        return self.gate.timed_out(
+            self.until_ns - 1, self.seconds, self.clock
+        )  # when it was no deadline that had passed
+
+
+def late_error() -> Exception | None:
+    """Return what a call in this thread is ended with, None as long as it has time."""
+    deadline = ambient_deadline()
+    if deadline is None or clock.now_ns() < deadline.until_ns:
+        return None
+    limit: TimeLimit | None = variables.time_limit.get()
+    while limit is not None and limit.until_ns > deadline.until_ns:
+        limit = limit.outer
+    if limit is None or (limit.around is not None and limit.around.until_ns <= limit.until_ns):  # of two, the deadline
+        return DeadlineExceededError(deadline.allowed_ns / 1e9, 0.0)
+    return limit.expired()
+
+
+def run_within(gate: TimeoutGate, rest: Rest) -> Any:
+    """
+    Run `rest`, which heeds the ambient deadline, in this thread, within a timeout's time.
+
+    Args:
+        gate: Of the timeout.
+
+        rest: What is inside.
+
+    Raises:
+        CallTimeoutError: The time was up.
+
+        DeadlineExceededError: The ambient deadline passed, before or with it.
+    """
+    limit = rest.cut = _limit_of(gate, gate.first if returns_with_headers(rest.func) else None)
+    try:
+        with limit:
+            return rest()
+    except DeadlineExceededError as error:
+        in_time = clock.now_ns() < limit.until_ns and error.policy is None  # a gate inside would have waited for longer
+        if limit.late or in_time or error.deadline != limit.seconds:
+            raise
+        limit.late = True
+        raise gate.timed_out(limit.until_ns, limit.seconds, limit.clock) from error
+
+
+def _limit_of(gate: TimeoutGate, first: float | None) -> TimeLimit:
+    total = gate.total
+    seconds, which = (first, "first") if total is None or (first is not None and first < total) else (total, "total")
+    if seconds is None:
+        return TimeLimit(gate, NEVER_NS, 0.0)
+    return TimeLimit(gate, clock.now_ns() + round(seconds * 1e9), seconds, which)

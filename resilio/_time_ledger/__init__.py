@@ -1,0 +1,1 @@
+"""The time ledger of a call, in words."""

@@ -1,0 +1,113 @@
+"""
+The time ledger in words: one line for people, one header for browsers, one note on exceptions.
+
+The numbers are native (`Segments`, made by the core); nothing here runs unless somebody reads them, or an exception
+leaves a call that has more to tell than one attempt.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from resilio._failures.notes import add_note
+from resilio._native.core import SEGMENTS, Segments
+
+if TYPE_CHECKING:
+    from resilio._failures.retry_trail import RetryTrail
+
+__all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segments_text"]
+
+_PHASES = ("attempt", "connect", "first_byte", "body")
+
+
+def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
+    """
+    Return what the time was spent on, in order: "2.41s = queue 0.9 + attempt1 0.31 (503) + retry_sleep 0.8 + ...".
+
+    Args:
+        segments: Of a call.
+        failures: How each attempt has ended, in a word; None for one that says nothing.
+    """
+    parts = _parts(segments, failures)
+    wasted = f" (wasted {_short(segments.wasted)})" if segments.wasted else ""
+    return f"{_short(segments.total)}s" + (f" = {parts}" if parts else "") + wasted
+
+
+def _parts(segments: Segments, failures: tuple[str | None, ...]) -> str:
+    trail = segments.trail or tuple((name, 1, value) for name in SEGMENTS if (value := getattr(segments, name)))
+    several = any(attempt > 1 for _, attempt, _ in trail)
+    parts, before = [], 0
+    for at, (name, attempt, seconds) in enumerate(trail):
+        inside = name in _PHASES
+        label = _label(name, attempt) if several and inside and attempt != before else name
+        before = attempt if inside else before
+        how = failures[attempt - 1] if inside and attempt <= len(failures) and _is_last(trail, at) else None
+        parts.append(f"{label} {_short(seconds)}" + (f" ({how})" if how else ""))
+    return " + ".join(parts)
+
+
+def _label(name: str, attempt: int) -> str:
+    return f"attempt{attempt}" if name == "attempt" else f"attempt{attempt} {name}"
+
+
+def _is_last(trail: tuple[tuple[str, int, float], ...], at: int) -> bool:
+    """Tell whether no other phase of the same attempt follows."""
+    return not any(attempt == trail[at][1] and name in _PHASES for name, attempt, _ in trail[at + 1 :])
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.2g}" if seconds >= 1e-6 else "0"
+
+
+def segments_text(segments: Segments) -> str:
+    """Return what makes such segments."""
+    given = ", ".join(f"{name}={value!r}" for name, value in segments.asdict().items() if value)
+    return f"Segments({given})"
+
+
+def segments_header(segments: Segments) -> str:
+    """Return the value of a Server-Timing header: what took time, in milliseconds, the total last."""
+    spent = {**{name: value for name, value in segments.asdict().items() if value}, "total": segments.total}
+    return ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in spent.items() if segments.total)
+
+
+def note_segments(error: BaseException, segments: Segments) -> None:
+    """
+    Tell on an exception that leaves a call what its time was spent on; a retry's note becomes part of it.
+
+    Args:
+        error: It may forbid notes.
+        segments: More than one attempt.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ not in ("CancelledError", "Cancelled"):
+        return
+    trail: RetryTrail | None = getattr(error, "resilio", None)
+    with suppress(Exception):
+        notes = getattr(error, "__notes__", None) or []
+        told = None if trail is None else f"resilio: {trail}"
+        if trail is not None and told in notes:
+            notes[len(notes) - 1 - notes[::-1].index(told)] = f"resilio: {_with_trail(segments, trail)}"
+        else:
+            add_note(error, segments_line(segments))
+
+
+def pass_on(cancellation: BaseException, error: Exception) -> Exception:
+    """
+    Return an exception that takes the place of a cancellation by which we have ended a call, with the call's ledger.
+
+    Args:
+        cancellation: It has left the call.
+        error: What is raised instead.
+    """
+    segments: Segments | None = getattr(cancellation, "resilio_segments", None)
+    if segments is not None:
+        error.resilio_segments = segments  # type: ignore[attr-defined]
+        if [name for name, _, _ in segments.trail] != ["attempt"]:
+            note_segments(error, segments)
+    return error
+
+
+def _with_trail(segments: Segments, trail: RetryTrail) -> str:
+    failures = tuple(None if one.error is None else one.error.partition("(")[0] for one in trail.attempts)
+    return f"{trail}; {_parts(segments, failures)}"

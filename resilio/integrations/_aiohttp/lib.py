@@ -1,0 +1,21 @@
+"""aiohttp, found when the first of the modules that need it is imported, and new enough."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from resilio._support.extras import missing
+
+__all__ = ["BytesPayload", "aiohttp"]
+
+try:
+    aiohttp: Any = importlib.import_module("aiohttp")
+except ImportError as error:
+    raise missing("aiohttp", "aiohttp", error) from error
+if not hasattr(aiohttp, "ClientHandlerType"):
+    raise ImportError(
+        f"resilio.integrations.aiohttp needs aiohttp >= 3.12, which has client middlewares, not {aiohttp.__version__}: "
+        "pip install 'resilio-sdk[aiohttp]'"
+    )
+BytesPayload: Any = importlib.import_module("aiohttp.payload").BytesPayload

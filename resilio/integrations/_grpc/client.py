@@ -1,0 +1,303 @@
+"""Client interceptors: each call of a channel goes through a policy, permits until the call is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from resilio._failures.outcome import Outcome
+from resilio._native import core
+from resilio._native.core import seconds_left
+from resilio.errors import ResilienceError
+from resilio.integrations._grpc.calls import (
+    Messages,
+    StreamLease,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    ended_with,
+)
+from resilio.integrations._grpc.errors import in_terms, status_of
+from resilio.integrations._grpc.lib import Code, aio
+from resilio.integrations._grpc.relay import detour
+from resilio.integrations._shared.guarded_call import GuardedCall
+from resilio.integrations._shared.replay import Once, Spent
+from resilio.integrations._shared.request import Request
+
+__all__ = [
+    "Guarded",
+    "Outgoing",
+    "StreamStreamGuard",
+    "StreamUnaryGuard",
+    "UnaryStreamGuard",
+    "UnaryUnaryGuard",
+]
+
+Continuation = Callable[[Any, Any], Any]
+_phase = core.phase
+
+
+class Outgoing:
+    """
+    A call as key, cost and weight functions see it.
+
+    Attributes:
+        method: Its full name, "/package.Service/Method".
+
+        request: The message; the iterator of messages where they are streamed.
+
+        details: The `grpc.aio.ClientCallDetails`.
+    """
+
+    __slots__ = ("details", "method", "request")
+
+    def __init__(self, details: Any, request: Any) -> None:
+        """Show a call."""
+        method = details.method
+        self.method: str = method.decode() if isinstance(method, bytes) else method
+        self.request = request
+        self.details = details
+
+
+class Guarded:
+    """What the interceptors of one channel share: the policy, and what its statuses mean."""
+
+    __slots__ = ("failing", "replay_safe", "way")
+
+    def __init__(
+        self, way: GuardedCall, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
+    ) -> None:
+        """Remember; see :func:`resilio.integrations.grpc.interceptors`."""
+        self.way = way
+        self.failing = failing
+        self.replay_safe = replay_safe
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """Return what an error says of the service; None: ask the policy."""
+        status = status_of(error)
+        if status is None:
+            return Outcome.IGNORED if isinstance(error, aio.UsageError) else None  # of a closed channel, say
+        if status is Code.CANCELLED:
+            return Outcome.IGNORED
+        if self.failing is None:
+            return None
+        return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
+
+    def shown(self, call: Outgoing, *, streams: bool) -> Any:
+        """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
+        way, safe = self.way, self.replay_safe
+        if not way.replays or (not streams and (safe is True or (safe and safe(call)))):
+            return call
+        return Spent(call) if way.hedged else Once(call)
+
+
+class _Call(Request):
+    """One call, which may be made several times."""
+
+    __slots__ = ("_continuation", "_details", "_guarded", "_out_of_time", "_request")
+
+    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation, details: Any) -> None:
+        super().__init__()
+        self._guarded = guarded
+        self._continuation = continuation
+        self._details = details
+        self._request = request
+        self._out_of_time = False
+
+    def begin(self, shown: Any, request: Any) -> Awaitable[Any]:
+        """Return, awaited, the call, made once by the interceptor's continuation."""
+        _phase("first_byte")
+        details = self._details
+        limit = self._limit(details.timeout)
+        if limit is not details.timeout:
+            details = aio.ClientCallDetails(
+                details.method, limit, details.metadata, details.credentials, details.wait_for_ready
+            )
+        if isinstance(shown, Once):
+            shown.sent()
+        made: Awaitable[Any] = self._continuation(details, request)
+        return made
+
+    def _limit(self, timeout: float | None) -> float | None:
+        """Return the seconds that a try gets: no more than the ambient deadline has left."""
+        left = seconds_left()
+        if left is None or (timeout is not None and left >= timeout):
+            return timeout
+        self._out_of_time = True
+        return left
+
+    def blame(self, error: BaseException) -> BaseException | Outcome:
+        if self._out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
+            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
+        outcome = self._guarded.outcome(error)
+        return error if outcome is None else outcome
+
+    def translated(self, error: ResilienceError) -> BaseException:
+        translated: BaseException = in_terms(error)
+        return translated
+
+
+class _Unary(_Call):
+    """A call with one message each way: it is over when its attempt is."""
+
+    __slots__ = ("_answers",)
+
+    def __init__(self, guarded: Guarded, request: Any, continuation: Continuation, details: Any) -> None:
+        super().__init__(guarded, request, continuation, details)
+        self._answers: list[tuple[Any, Any]] = []
+
+    async def attempt(self, shown: Any) -> Any:
+        call = await self.begin(shown, self._request)
+        response = await call
+        self._answers.append((response, call))
+        return response
+
+    def close(self, answer: Any) -> None:
+        """Nothing is left to be closed."""
+
+    def call_of(self, response: Any) -> Any:
+        """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
+        for answer, call in self._answers:
+            if answer is response:
+                return call
+        return response
+
+
+class _Stream(_Call):
+    """A call with a stream: it goes on when its attempt is over."""
+
+    __slots__ = ("_kind", "_waits")
+
+    def __init__(
+        self,
+        guarded: Guarded,
+        continuation: Continuation,
+        details: Any,
+        request: Any,
+        kind: Any,
+        *,
+        waits: bool,
+    ) -> None:
+        super().__init__(guarded, request, continuation, details)
+        self._kind = kind
+        self._waits = waits
+
+    async def attempt(self, request: Any) -> Any:
+        requests, filling = detour(self._request)
+        call = await self.begin(request, requests)
+        lease = StreamLease(f"a call of {self._guarded.way.policy.label}")
+        messages = Messages(call, lease) if self._waits else None
+        if messages is not None:
+            try:
+                await messages.look()
+            except BaseException:  # it may be a cancellation, which has to reach the server
+                call.cancel()
+                raise
+        answer = self._kind(call, lease, filling)
+        if messages is not None:
+            answer.messages = messages
+        self.answered(answer, lease)
+        call.add_done_callback(_Over(lease, self._guarded, self._out_of_time))
+        return answer
+
+    def close(self, answer: Any) -> None:
+        answer.cancel()
+
+
+OF_A_WRITE = "Internal error from Core"
+"""The details of the status that grpcio gives a call whose message could not be written."""
+LOOKS = (0.001, 0.256)
+"""Seconds until that status is looked at again, at first and at last."""
+
+
+class _Over:
+    """What ends a lease when its call is over; it knows nothing that would keep what the user holds alive."""
+
+    __slots__ = ("_guarded", "_lease", "_out_of_time")
+
+    def __init__(self, lease: StreamLease, guarded: Guarded, out_of_time: bool) -> None:
+        self._lease = lease
+        self._guarded = guarded
+        self._out_of_time = out_of_time
+
+    def __call__(self, call: Any, again: float = LOOKS[0]) -> None:
+        """
+        End the lease.
+
+        If a server ends a call while its client writes, grpcio reports the failed write first. The server's status
+        comes some milliseconds later, without a callback. So it is polled, less and less often.
+
+        Args:
+            call: It is over.
+
+            again: Seconds after which its status is looked at again, if that may change.
+        """
+        error = ended_with(call)
+        if error is None:
+            self._lease.end("success")
+            return
+        if again <= LOOKS[1] and error.details() == OF_A_WRITE and error.code() is Code.INTERNAL:
+            asyncio.get_running_loop().call_later(again, self, call, 2 * again)
+            return
+        outcome = self._guarded.outcome(error)
+        if call.cancelled() or (self._out_of_time and error.code() is Code.DEADLINE_EXCEEDED):
+            outcome = Outcome.IGNORED
+        self._lease.end(_HOW[outcome], error)
+
+
+_HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", Outcome.SUCCESS: "success"}
+
+
+class _Guard:
+    """What interceptors of all kinds do."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        """Guard calls of one kind."""
+        self.guarded = guarded
+
+    async def _stream(self, continuation: Continuation, details: Any, request: Any, kind: Any, *, streams: bool) -> Any:
+        guarded = self.guarded
+        waits = guarded.way.replays and not streams
+        exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
+        return await exchange.through(guarded.way, guarded.shown(Outgoing(details, request), streams=streams))
+
+
+class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Guards calls with one message each way."""
+
+    async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
+        """Make the call through the policy."""
+        guarded = self.guarded
+        exchange = _Unary(guarded, request, continuation, client_call_details)
+        outgoing = Outgoing(client_call_details, request)
+        response = await exchange.through(guarded.way, guarded.shown(outgoing, streams=False))
+        return exchange.call_of(response)
+
+
+class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    """Guards calls that are answered by a stream."""
+
+    async def intercept_unary_stream(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request, UnaryStream, streams=False)
+
+
+class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
+    """Guards calls that stream, and are answered by one message."""
+
+    async def intercept_stream_unary(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request_iterator, StreamUnary, streams=True)
+
+
+class StreamStreamGuard(_Guard, aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+    """Guards calls that stream both ways."""
+
+    async def intercept_stream_stream(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Make the call through the policy."""
+        return await self._stream(continuation, client_call_details, request_iterator, StreamStream, streams=True)

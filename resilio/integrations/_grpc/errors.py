@@ -1,0 +1,180 @@
+"""What a status of gRPC says about a service, and resilio's own errors in gRPC's terms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from resilio import errors
+from resilio._options.validators import refuse
+from resilio.integrations._grpc.lib import Code, aio
+from resilio.presets import Preset
+
+__all__ = [
+    "FAILING",
+    "BulkheadFullError",
+    "CallTimeoutError",
+    "CircuitOpenError",
+    "DeadlineExceededError",
+    "OverloadedError",
+    "RateLimitedError",
+    "RejectedError",
+    "codes",
+    "in_terms",
+    "preset",
+    "pushback_of",
+    "status_of",
+]
+
+PUSHBACK = "grpc-retry-pushback-ms"
+FAILING = frozenset(
+    {
+        Code.DATA_LOSS,
+        Code.DEADLINE_EXCEEDED,
+        Code.INTERNAL,
+        Code.RESOURCE_EXHAUSTED,
+        Code.UNAVAILABLE,
+        Code.UNKNOWN,
+    }
+)
+"""Statuses that say that a service is unwell; all others, but CANCELLED, are answers of one that works."""
+
+_MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
+
+
+class _Status(aio.AioRpcError):  # type: ignore[misc]
+    """The parts of an `AioRpcError`, of an error that comes from a policy and not from a server."""
+
+    _status: Any = Code.RESOURCE_EXHAUSTED
+    retry_after: float | None
+
+    def code(self) -> Any:
+        """Return the status that stands for the error."""
+        return self._status
+
+    def details(self) -> str:
+        """Return the error's text."""
+        return str(self)
+
+    def initial_metadata(self) -> Any:
+        """Return no metadata."""
+        return aio.Metadata()
+
+    def trailing_metadata(self) -> Any:
+        """Return the time after which a new call has a chance, as `grpc-retry-pushback-ms`, if that is known."""
+        return aio.Metadata(*pushback_of(self))
+
+    def debug_error_string(self) -> str:
+        """Return the error's name and text."""
+        return repr(self)
+
+
+class RejectedError(errors.RejectedError, _Status):
+    """A policy refused the call, which was not sent: `except grpc.aio.AioRpcError` catches it."""
+
+
+class CircuitOpenError(errors.CircuitOpenError, RejectedError):
+    """A circuit breaker refused the call: UNAVAILABLE."""
+
+    _status = Code.UNAVAILABLE
+
+
+class BulkheadFullError(errors.BulkheadFullError, RejectedError):
+    """A bulkhead refused the call: RESOURCE_EXHAUSTED."""
+
+
+class RateLimitedError(errors.RateLimitedError, RejectedError):
+    """A rate limit refused the call: RESOURCE_EXHAUSTED."""
+
+
+class OverloadedError(errors.OverloadedError, RejectedError):
+    """A load shedder or an adaptive limit refused the call: RESOURCE_EXHAUSTED."""
+
+
+class CallTimeoutError(errors.CallTimeoutError, _Status):
+    """A timeout of resilio's ended the call: DEADLINE_EXCEEDED."""
+
+    _status = Code.DEADLINE_EXCEEDED
+
+
+class DeadlineExceededError(errors.DeadlineExceededError, _Status):
+    """The ambient deadline passed, or the call could not finish before it: DEADLINE_EXCEEDED."""
+
+    _status = Code.DEADLINE_EXCEEDED
+
+
+_TERMS: dict[type[errors.ResilienceError], type[_Status]] = {
+    errors.BulkheadFullError: BulkheadFullError,
+    errors.CallTimeoutError: CallTimeoutError,
+    errors.CircuitOpenError: CircuitOpenError,
+    errors.DeadlineExceededError: DeadlineExceededError,
+    errors.OverloadedError: OverloadedError,
+    errors.RateLimitedError: RateLimitedError,
+    errors.RejectedError: RejectedError,
+}
+
+
+def in_terms(error: errors.ResilienceError) -> Any:
+    """Return an error of resilio's in gRPC's terms, with all that is known about it."""
+    if isinstance(error, aio.AioRpcError):
+        return error
+    found = next((_TERMS[kind] for kind in type(error).__mro__ if kind in _TERMS), None)
+    if found is None:
+        return error
+    made: Any = found(*error.__reduce__()[1])
+    made.__dict__.update(error.__dict__)
+    made.__cause__, made.__traceback__ = error.__cause__, error.__traceback__
+    return made
+
+
+def pushback_of(error: object) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that asks to come back after `error.retry_after`; none if that is not known."""
+    after = getattr(error, "retry_after", None)
+    return () if after is None else ((PUSHBACK, str(max(1, round(after * 1e3)))),)
+
+
+def status_of(error: BaseException) -> Any:
+    """Return the status that a call has ended with; None for an error that no server can have sent."""
+    answered: Any = error
+    return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _Status) else None
+
+
+def codes(name: str, value: Any) -> frozenset[Any] | None:
+    """
+    Return status codes, checked; None stays None.
+
+    Args:
+        name: The parameter.
+
+        value: Members of `grpc.StatusCode`, or None.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if value is None:
+        return None
+    found = frozenset(value) if isinstance(value, Iterable) and not isinstance(value, str) else frozenset({value})
+    for one in found:
+        if not isinstance(one, Code):
+            refuse(name, value, "members of grpc.StatusCode, like (StatusCode.UNAVAILABLE,), or None", TypeError)
+    return found
+
+
+def _says_nothing_was_done(error: Any) -> bool:
+    """A server that was asked too much, and says when to come back, has not begun."""
+    if status_of(error) not in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE):
+        return False
+    return any(key == PUSHBACK for key, _ in error.trailing_metadata() or ())
+
+
+def _is_failing(error: Any) -> bool:
+    return status_of(error) in FAILING or isinstance(error, (OSError, asyncio.TimeoutError))
+
+
+def _is_momentary(error: Any) -> bool:
+    return status_of(error) in _MOMENTARY or isinstance(error, (OSError, asyncio.TimeoutError))
+
+
+preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done)
+"""For `standard(..., on=preset)`: what fails by its status, and is tried again where calls are idempotent."""

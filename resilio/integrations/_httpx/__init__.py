@@ -1,0 +1,1 @@
+"""Shared parts of the httpx and httpx2 integrations."""

@@ -1,0 +1,1 @@
+"""Shared parts of integrations: a guarded request, its permits, its headers, its errors."""

@@ -1,0 +1,125 @@
+"""
+The network below a client's pool: the ledger knows how long connecting takes, and threads wait no longer than is left.
+
+Neither costs anything where a connection is open and no time limit is in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from resilio._native.core import phase
+from resilio.integrations._shared.socket_time import Translate, wait
+
+__all__ = ["time_connects"]
+
+
+def _as_it_is(error: Exception) -> Exception:
+    return error
+
+
+def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
+    """
+    Have what a transport's pool does to open a connection count as `connect`, TLS included; of another kind, nothing.
+
+    Where threads use it, each wait of a socket is bounded by the time that is left.
+
+    Args:
+        transport: One of httpx or httpx2, as it comes.
+
+        told: Returns an error of resilio's as the client's users know errors.
+    """
+    pool: Any = getattr(transport, "_pool", None)
+    backend = getattr(pool, "_network_backend", None)
+    if backend is None or isinstance(backend, _Wrapped):
+        return
+    is_async = hasattr(transport, "handle_async_request")
+    pool._network_backend = _AsyncBackend(backend) if is_async else _Backend(backend, told)
+
+
+class _Wrapped:
+    """Something with a few of its methods in other words, and all else as it is."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Heeding(_Wrapped):
+    """One whose waits take no longer than is left."""
+
+    def __init__(self, inner: Any, told: Translate) -> None:
+        super().__init__(inner)
+        self._told = told
+
+    def _connect(self, connect: Callable[..., Any], *args: Any, timeout: float | None = None, **options: Any) -> Any:
+        phase("connect")
+        try:
+            return _Stream(wait(connect, timeout, self._told, *args, **options), self._told)
+        finally:
+            phase("first_byte")
+
+
+class _Backend(_Heeding):
+    """The backend inside, with its ways to connect timed."""
+
+    def connect_tcp(self, *args: Any, **options: Any) -> Any:
+        """Connect, as the backend inside."""
+        return self._connect(self._inner.connect_tcp, *args, **options)
+
+    def connect_unix_socket(self, *args: Any, **options: Any) -> Any:
+        """Connect, as the backend inside."""
+        return self._connect(self._inner.connect_unix_socket, *args, **options)
+
+
+class _Stream(_Heeding):
+    """A connection."""
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read, as the connection inside."""
+        part: bytes = wait(self._inner.read, timeout, self._told, max_bytes)
+        return part
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, as the connection inside."""
+        wait(self._inner.write, timeout, self._told, buffer)
+
+    def start_tls(self, *args: Any, **options: Any) -> Any:
+        """Begin TLS, as the connection inside, which is closed where that fails: also where no time is left for it."""
+        try:
+            return self._connect(self._inner.start_tls, *args, **options)
+        except BaseException:
+            self._inner.close()
+            raise
+
+
+class _AsyncBackend(_Wrapped):
+    """The same for async ones, which are interrupted."""
+
+    def connect_tcp(self, *args: Any, **options: Any) -> Any:
+        """Connect, as the backend inside."""
+        return _atimed(self._inner.connect_tcp, *args, **options)
+
+    def connect_unix_socket(self, *args: Any, **options: Any) -> Any:
+        """Connect, as the backend inside."""
+        return _atimed(self._inner.connect_unix_socket, *args, **options)
+
+
+async def _atimed(connect: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    phase("connect")
+    try:
+        return _with_tls(await connect(*args, **options))
+    finally:
+        phase("first_byte")
+
+
+def _with_tls(stream: Any) -> Any:
+    start: Any = getattr(stream, "start_tls", None)
+    with suppress(AttributeError):  # one that lets nobody say
+        stream.start_tls = partial(_atimed, start)
+    return stream

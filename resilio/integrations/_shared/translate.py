@@ -1,0 +1,122 @@
+"""
+Refusals in a client's terms: each is what it is here, and what the client calls a request that was never completed.
+
+An `except httpx.TransportError` that was there before the policy was keeps on catching all that can go wrong; a retry
+that lists `ConnectError` or `ReadTimeout` does not match, because nothing was connected and nothing read. The classes
+are made once for each client, and only when something is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
+from resilio.integrations._shared import headers as _wire
+
+__all__ = ["as_answer", "in_terms_of", "refusal_class"]
+
+Path = tuple[str, str]
+_STATUS: dict[type[Exception], int] = {RateLimitedError: 429, DeadlineExceededError: 504}
+_OURS = (RejectedError, CallTimeoutError, DeadlineExceededError)
+
+
+def in_terms_of(error: Exception, base: Path, timeout: Path | None = None) -> Exception:
+    """
+    Return `error` as its client's users know errors, with all that it says, its cause and its traceback; or itself.
+
+    Args:
+        error: What resilio itself has raised; anything else is returned as it is.
+
+        base: Module and name of the client's broadest class of requests that were never completed.
+
+        timeout: Those of its broadest class of timeouts, for calls that took too long; None: `base`.
+    """
+    if isinstance(error, _Translated) or not isinstance(error, _OURS):
+        return error
+    wanted = timeout if timeout is not None and isinstance(error, CallTimeoutError) else base
+    made: Exception = _copy(error, _class(type(error), *wanted))
+    made.__cause__, made.__context__ = error.__cause__, error.__context__
+    made.__suppress_context__ = error.__suppress_context__
+    return made.with_traceback(error.__traceback__)
+
+
+def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
+    """
+    Return the status and the headers of an answer that stands for a refusal, and that SDKs do not retry at once.
+
+    Args:
+        error: The refusal, or a deadline that has passed.
+    """
+    headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
+    after = _wire.retry_after_header(error)
+    if after is not None:
+        headers["retry-after"] = after
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503), headers
+
+
+class _Translated(Exception):  # noqa: N818 - a mark, which nobody sees
+    """What makes the translated ones known, and picklable."""
+
+    __slots__ = ()
+    _told_as: Path
+    _kind: type[Exception]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields, *state = _reduced(self._kind, self)
+        return (_restore, (self._kind, self._told_as, fields), *state)
+
+    def __str__(self) -> str:
+        return self._kind.__str__(self)
+
+
+@cache
+def refusal_class(kind: type[Exception], module: str, name: str) -> type[Any]:
+    """
+    Return the class that is both: a `kind` of resilio's errors, and the client's class of that name.
+
+    Args:
+        kind: A class of `resilio.errors`, or derived from one.
+
+        module: The client's module.
+
+        name: What it calls its own class; dots are attributes.
+    """
+    theirs: Any = importlib.import_module(module)
+    for part in name.split("."):
+        theirs = getattr(theirs, part)
+    members = {
+        "__module__": __name__,
+        "__doc__": kind.__doc__,
+        "__init__": kind.__init__,
+        "_kind": kind,
+        "_told_as": (module, name),
+        "_request": None,  # what httpx asks for where it adds the request
+    }
+    return type(kind.__name__, (_Translated, kind, theirs), members)
+
+
+_class: Callable[..., type[Any]] = refusal_class  # a cache takes what can be hashed, which checkers doubt of exceptions
+
+
+def _reduced(kind: Any, error: BaseException) -> tuple[Any, ...]:
+    _, *reduced = kind.__reduce__(error)
+    return tuple(reduced)
+
+
+def _copy(error: Exception, kind: type[Any]) -> Any:
+    fields, *state = _reduced(type(error), error)
+    made = kind(*fields)
+    if state and isinstance(state[0], dict):
+        made.__dict__.update(state[0])
+    return made
+
+
+def _restore(kind: type[Exception], told_as: Path, fields: tuple[Any, ...]) -> Any:
+    try:
+        wanted = _class(kind, *told_as)
+    except (ImportError, AttributeError):  # where it is read there is no such client
+        wanted = kind
+    return wanted(*fields)

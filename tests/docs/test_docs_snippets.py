@@ -1,0 +1,182 @@
+"""
+Every Python snippet of the documentation runs.
+
+A page is one namespace, executed from top to bottom as `__main__`, on virtual time: `asyncio.run`, `anyio.run`,
+`trio.run` and a bare `await` use its clock. Where a snippet holds tests, pytest runs them. A comment right above a
+snippet changes that:
+
+    <!-- snippet: skip: why it cannot run -->
+    <!-- snippet: raises: CircuitOpenError -->
+
+and a page that says `virtual_time` itself, or holds `<!-- snippets: real time: why -->`, runs on the real clock. One
+that holds `<!-- snippets: run by a test: why -->` is run there.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import types
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+ROOT = Path(__file__).resolve().parents[2]
+_FENCE = re.compile(
+    r"(?:^[ \t]*<!-- snippet: (?P<directive>skip|raises): (?P<detail>.+?) -->[ \t]*\n+)?"
+    r"^(?P<indent>[ \t]*)```(?:python|python3|py)[ \t]*\n(?P<code>.*?)^(?P=indent)```[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+_REAL_TIME = re.compile(r"<!-- snippets: real time: .+? -->|\bvirtual_time\b")
+
+_ELSEWHERE = re.compile(r"<!-- snippets: run by (?P<test>\S+): .+? -->")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One fenced block, the line of its first statement in the page, and what is to be done with it."""
+
+    code: str
+    line: int
+    directive: str | None
+    detail: str | None
+
+    @property
+    def holds_tests(self) -> bool:
+        """Does it define functions that pytest would collect?"""
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        tree = compile(self.code, "<snippet>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return any(isinstance(node, functions) and node.name.startswith("test_") for node in tree.body)
+
+
+def snippets_of(text: str) -> list[Snippet]:
+    """Return the Python blocks of a page in their order."""
+    return [
+        Snippet(
+            textwrap.dedent(match["code"]),
+            text.count("\n", 0, match.start("code")),
+            match["directive"],
+            match["detail"],
+        )
+        for match in _FENCE.finditer(text)
+    ]
+
+
+def pages() -> list[Path]:
+    """README and all pages under docs/ that show Python, but for those that another test runs."""
+    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    elsewhere = {"_build", "migration"}
+    return [path for path in candidates if not elsewhere.intersection(path.parts) and _is_run_here(path.read_text())]
+
+
+def _is_run_here(text: str) -> bool:
+    return bool(snippets_of(text)) and not _ELSEWHERE.search(text)
+
+
+@pytest.fixture
+def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """A fresh `__main__` in an empty folder."""
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.chdir(tmp_path)
+    return vars(module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_runs_from_top_to_bottom(page: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page shows works as it stands."""
+    from resilio import registry
+    from resilio.testing import virtual_time
+
+    text = page.read_text()
+    registry.clear()
+    with nullcontext() if _REAL_TIME.search(text) else virtual_time() as clock:
+        runner = _use_clock(clock, monkeypatch)
+        for snippet in snippets_of(text):
+            if snippet.directive == "skip":
+                continue
+            if snippet.holds_tests:
+                _run_tests(snippet, page)
+            elif snippet.directive == "raises":
+                with pytest.raises(BaseException) as caught:
+                    _execute(snippet, page, namespace, runner)
+                assert snippet.detail in {kind.__name__ for kind in caught.type.__mro__}, repr(caught.value)
+            else:
+                _execute(snippet, page, namespace, runner)
+    registry.clear()
+
+
+def _use_clock(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any]:
+    """Let the usual ways to start an event loop use the virtual clock; return how to run an async function."""
+    if clock is None:
+        return lambda main: asyncio.run(_await(main))
+
+    def run_in(backend: str) -> Callable[..., Any]:
+        return lambda main, *args, **_: clock.run(main, *args, backend=backend)
+
+    def anyio_run(main: Any, *args: Any, backend: str = "asyncio", **_: Any) -> Any:
+        return clock.run(main, *args, backend=backend)
+
+    monkeypatch.setattr(asyncio, "run", lambda coroutine, **_: clock.run(lambda: coroutine))
+    monkeypatch.setattr(anyio, "run", anyio_run)
+    monkeypatch.setattr(trio, "run", run_in("trio"))
+    return run_in("asyncio")
+
+
+async def _await(main: Callable[[], Any]) -> Any:
+    return await main()
+
+
+def _execute(snippet: Snippet, page: Path, namespace: dict[str, Any], runner: Callable[..., Any]) -> None:
+    padded = "\n" * snippet.line + snippet.code  # so that a traceback names the line of the page
+    code = compile(padded, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    if code.co_flags & inspect.CO_COROUTINE:
+        function = types.FunctionType(code, namespace)
+        runner(function)
+    else:
+        exec(code, namespace)
+
+
+def _run_tests(snippet: Snippet, page: Path) -> None:
+    """Run a snippet's tests as a reader would, in a file of their own."""
+    file = Path.cwd() / f"test_{page.stem.replace('-', '_')}_{snippet.line}.py"
+    file.write_text(snippet.code)
+    (Path.cwd() / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    if not any(point.name == "resilio" for point in entry_points(group="pytest11")):
+        command += ["-p", "resilio.testing.plugin"]  # an in-place build
+    settings = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    if os.environ.get("RESILIO_TEST_INSTALLED") != "1":
+        settings["PYTHONPATH"] = str(ROOT)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, timeout=120)
+    assert result.returncode == 0, f"{page}:{snippet.line}\n{result.stdout}{result.stderr}"
+
+
+def test_broken_code_in_a_page_fails(namespace: dict[str, Any]) -> None:
+    """A name that does not exist is an error that names the page and its line."""
+    (snippet,) = snippets_of("# Page\n- item\n  ```python\n  x = 1\n  undefined\n  ```\n")
+    with pytest.raises(NameError) as caught:
+        _execute(snippet, Path("page.md"), namespace, asyncio.run)
+    last = caught.traceback[-1]
+    assert (str(last.path), last.lineno + 1) == ("page.md", 5)
+
+
+def test_directives_need_a_reason() -> None:
+    """`skip` without a reason is not a directive, and the snippet runs."""
+    assert snippets_of("<!-- snippet: skip: needs a server -->\n```python\nx\n```\n")[0].directive == "skip"
+    assert snippets_of("<!-- snippet: skip -->\n```python\nx\n```\n")[0].directive is None
+    assert snippets_of("<!-- snippet: skip: -->\n```python\nx\n```\n")[0].directive is None

@@ -1,0 +1,144 @@
+"""What the presets for databases and for Redis make of errors; the real ones are met in integrations/."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from resilio import BulkheadFullError, presets
+from resilio._failures.causes import causes, never_connected, no_answer
+
+FAILING, TURNED_AWAY, CALLERS, POOL = (
+    (True, True, False),
+    (True, True, True),
+    (False, False, False),
+    (False, True, True),
+)
+
+
+def verdicts(preset: presets.Preset, error: BaseException) -> tuple[bool, bool, bool]:
+    """Is it unwell, may another attempt help, was surely nothing done?"""
+    return tuple(bool(rule(error)) for rule in (preset.failing, preset.momentary, preset.unsent))  # type: ignore[operator, return-value]
+
+
+def redis_error(text: str, *names: str, module: str = "redis.exceptions") -> Exception:
+    """An error of a class of this name, with its bases, outermost first."""
+    kind: type[Exception] = Exception
+    for name in reversed(names):
+        kind = type(name, (kind,), {"__module__": module})
+    return kind(text)
+
+
+@pytest.mark.parametrize("module", ["redis.exceptions", "valkey.exceptions"])
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        ("Error 111 connecting to db:6379. Connect call failed.", ["ConnectionError"], TURNED_AWAY),
+        ("Timeout connecting to server", ["TimeoutError"], TURNED_AWAY),
+        ("Error 32 while writing to socket. Broken pipe.", ["ConnectionError"], FAILING),
+        ("Connection closed by server.", ["ConnectionError"], FAILING),
+        ("Timeout reading from db:6379", ["TimeoutError"], FAILING),
+        ("max number of clients reached", ["ConnectionError"], TURNED_AWAY),
+        ("Valkey is loading the dataset in memory", ["BusyLoadingError", "ConnectionError"], TURNED_AWAY),
+        ("You can't write against a read only replica.", ["ReadOnlyError", "ResponseError"], TURNED_AWAY),
+        ("The cluster is down", ["ClusterDownError", "ClusterError", "ResponseError"], TURNED_AWAY),
+        ("Link with MASTER is down", ["MasterDownError", "ClusterDownError", "ResponseError"], TURNED_AWAY),
+        ("command not allowed when used memory > 'maxmemory'.", ["OutOfMemoryError", "ResponseError"], TURNED_AWAY),
+        ("BUSY Valkey is busy running a script.", ["ResponseError"], TURNED_AWAY),
+        ("MISCONF Errors writing to the AOF file", ["ResponseError"], TURNED_AWAY),
+        ("NOREPLICAS Not enough good replicas to write.", ["ResponseError"], TURNED_AWAY),
+        ("Multiple keys request during rehashing of slot", ["TryAgainError", "ResponseError"], POOL),
+        ("Command # 2 (INCR n) of pipeline caused error: BUSY running a script", ["ResponseError"], FAILING),
+        ("Command # 2 (INCR n) of pipeline caused error: read only", ["ReadOnlyError", "ResponseError"], FAILING),
+        ("Command # 2 (GET n) of pipeline caused error: WRONGTYPE", ["ResponseError"], CALLERS),
+        ("Too many connections", ["MaxConnectionsError", "ConnectionError"], POOL),
+        ("Too many connections", ["ConnectionError"], POOL),
+        ("No connection available.", ["ConnectionError"], POOL),
+        ("invalid username-password pair", ["AuthenticationError", "ConnectionError"], CALLERS),
+        ("No matching script.", ["NoScriptError", "ResponseError"], CALLERS),
+        ("BUSYGROUP Consumer Group name already exists", ["ResponseError"], CALLERS),
+    ],
+)
+def test_what_errors_of_redis_mean(text: str, names: list[str], module: str, expected: tuple[bool, bool, bool]) -> None:
+    """Of either client, by the class, and by the code before the text where there is no class."""
+    assert verdicts(presets.redis, redis_error(text, *names, module=module)) == expected
+
+
+def test_a_class_of_somebody_else_is_not_taken_for_redis() -> None:
+    """The names are common ones."""
+    stranger = redis_error("Too many connections", "ReadOnlyError", module="elsewhere")
+    assert verdicts(presets.redis, stranger) == CALLERS
+    assert verdicts(presets.redis, BulkheadFullError("bulkhead", None, "full")) == CALLERS
+    assert verdicts(presets.redis, ConnectionRefusedError()) == TURNED_AWAY
+
+
+class OperationalError(Exception):
+    """As drivers call their own."""
+
+
+def sql_error(
+    name: str, text: str = "", state: str | None = None, module: str = "driver", base: type[Exception] = Exception
+) -> Exception:
+    error = type(name, (base,), {"__module__": module})(text)
+    error.sqlstate = state
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (sql_error("QueryCanceled", state="57014"), FAILING),
+        (sql_error("AdminShutdown", state="57P01"), FAILING),
+        (sql_error("CannotConnectNow", state="57P03"), TURNED_AWAY),
+        (sql_error("DiskFull", state="53100"), FAILING),
+        (sql_error("DeadlockDetected", state="40P01"), POOL),
+        (sql_error("UniqueViolation", state="23505"), CALLERS),
+        (sql_error("IdleInTransactionSessionTimeout", state="25P03"), CALLERS),
+        (sql_error("OperationalError", "connection failed: Connection refused"), TURNED_AWAY),
+        (sql_error("OperationalError", 'connection to server at "db" failed: refused'), TURNED_AWAY),
+        (sql_error("ConnectionTimeout", "connection timeout expired", base=OperationalError), TURNED_AWAY),
+        (sql_error("OperationalError", "server closed the connection unexpectedly"), FAILING),
+        (sql_error("InterfaceError", "cannot perform operation: connection is closed"), FAILING),
+        (sql_error("InterfaceError", "cannot perform operation: another operation is in progress"), CALLERS),
+        (sql_error("PoolTimeout", "couldn't get a connection after 1 sec", base=OperationalError), POOL),
+        (sql_error("TimeoutError", "QueuePool limit reached", module="sqlalchemy.exc"), POOL),
+        (TimeoutError(), FAILING),
+    ],
+)
+def test_what_errors_of_databases_mean(error: Exception, expected: tuple[bool, bool, bool]) -> None:
+    """By SQLSTATE, and by name and words where the driver gives none."""
+    assert verdicts(presets.database, error) == expected
+
+
+def test_a_name_with_several_addresses_was_not_connected_to() -> None:
+    """asyncio and trio raise a plain OSError then."""
+    several = OSError(
+        "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect call failed"
+    )
+    assert never_connected(several)
+    assert never_connected(OSError("all attempts to connect to db:5432 failed"))
+    assert not never_connected(OSError("disk full"))
+    for preset in (presets.database, presets.http, presets.redis):
+        assert verdicts(preset, several) == TURNED_AWAY
+
+
+def test_an_unreachable_host_is_no_answer() -> None:
+    """Though something may have been sent before."""
+    assert no_answer(OSError(errno.EHOSTUNREACH, "No route to host"))
+    assert not no_answer(OSError(errno.ENOSPC, "No space left"))
+    assert not never_connected(OSError(errno.EHOSTUNREACH, "No route to host"))
+
+
+def test_causes_end() -> None:
+    """In a circle, and after eight."""
+    assert list(causes(None)) == []
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__context__ = second, first
+    assert list(causes(first)) == [first, second]
+    last: BaseException = ValueError()
+    for _ in range(20):
+        outer = ValueError()
+        outer.__cause__ = last
+        last = outer
+    assert len(list(causes(last))) == 8

@@ -1,0 +1,51 @@
+"""What the core calls of the layers above it is registered by them; the core imports none of it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from resilio._composition import hooks as _hooks
+from resilio._native import core
+
+SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", Path(__file__).resolve().parents[3])) / "src_c" / "resilio"
+ASKED = re.compile(r'\b(?:rs_hook|core\.hook|context_flag|says|from_python)\([^"()]*"(\w+)"')
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="the sources of the native layer are not here")
+def test_every_hook_that_native_code_asks_for_is_there():
+    """
+    A hook that is missing, or misspelt, would fail in the first call that needs it.
+
+    The core called up by strings, `rs_python("resilio.events", ...)`: no tool saw those arrows, and no move of a file.
+    """
+    sources = [path for suffix in ("c", "pyx", "pxi") for path in (SOURCE / "_native").rglob(f"*.{suffix}")]
+    asked = {name for path in sources for name in ASKED.findall(path.read_text())}
+    assert {"park", "deliver", "bypass", "AsyncioRace"} <= asked
+    assert all(core.hook(name) is not None for name in asked)
+    registered = {name for names in _hooks._HOOKS.values() for name in names if not name.endswith("Error")}
+    assert registered - asked == {"stacked"}  # a policy asks for that one
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="the sources of the native layer are not here")
+def test_the_core_imports_no_module_of_the_package():
+    """It finds itself, and two leaves that it needs when it is imported."""
+    named = {name for path in (SOURCE / "_native" / "core").rglob("*.c") for name in _strings(path)}
+    assert named == {"resilio._native.core", "resilio._native.proofs", "resilio._support.after_fork"}
+
+
+def _strings(path):
+    return [
+        ".".join(name.split(".")[:3])
+        for name in re.findall(r'"(resilio\.[\w.]+)"', path.read_text())
+        if (SOURCE.parents[1] / name.split(".")[0]).is_dir()
+    ]
+
+
+def test_a_hook_that_nobody_has_registered_says_how():
+    """The name, and the call that registers it."""
+    with pytest.raises(LookupError, match=r"hook 'nonesuch': core.set_hooks\(load, 'nonesuch'\)"):
+        core.hook("nonesuch")
+    with pytest.raises(TypeError, match="takes a function"):
+        core.set_hooks("park")
