@@ -36,7 +36,7 @@ def files(folder, pattern):
     return sorted(str(path) for path in Path(folder).glob(pattern))
 
 
-HEADERS = files("src_c/include", "*.h") + files(f"{NATIVE}/core", "*.h")
+HEADERS = files("src_c/include", "*.h") + files(f"{NATIVE}/core", "**/*.h")
 
 HELP = """
 resilio-sdk needs {what} to build its native layer.
@@ -52,7 +52,7 @@ def native(name, sources):
     return Extension(
         f"resilio._native.{name}",
         sources,
-        include_dirs=["src_c/include"],
+        include_dirs=["src_c/include", f"{NATIVE}/core"],
         depends=HEADERS,
         define_macros=MACROS,
         extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],
@@ -61,7 +61,7 @@ def native(name, sources):
 
 
 EXTENSIONS = [
-    native("core", files(f"{NATIVE}/core", "*.c")),
+    native("core", files(f"{NATIVE}/core", "**/*.c")),
     native("adaptive", [f"{NATIVE}/adaptive.pyx"]),
     native("breaker", [f"{NATIVE}/breaker.pyx"]),
     native("budget", [f"{NATIVE}/budget.pyx"]),

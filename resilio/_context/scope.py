@@ -1,7 +1,7 @@
 """
 The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator.
 
-A `with` statement is served by the core (block.c, ambient_setting.c): what it has set belongs to its exit from that
+A `with` statement is served by the core (block.c, context/setting.c): what it has set belongs to its exit from that
 moment on, and is put back wherever a Ctrl-C comes. A block that is entered by hand, or through an ExitStack, is found
 again as those of policies are (`blocks.py`). There a Ctrl-C may come in between, as it may in an ExitStack itself.
 """

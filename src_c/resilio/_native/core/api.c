@@ -1,5 +1,5 @@
 /* What core offers to strategies, which are modules of their own. */
-#include "call.h"
+#include "call/call.h"
 
 typedef int asking(rs_gate *, rs_slot *, void *);
 

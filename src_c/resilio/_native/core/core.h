@@ -11,7 +11,7 @@
 #pragma GCC visibility push(hidden)     /* what is declared from here on is of this module: read in one step, not by its address */
 #include "clock.h"
 #include "gate.h"
-#include "ledger.h"
+#include "engine/ledger.h"
 #include "pipeline.h"
 #include "private.h"
 #include "python.h"

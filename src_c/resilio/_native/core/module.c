@@ -1,6 +1,6 @@
 /* resilio._native.core: the guard, the call and what they stand on. */
-#include "block.h"
-#include "timers.h"
+#include "call/block.h"
+#include "timers/timers.h"
 
 rs_clock *rs_clk;
 extern PyObject *rs_phase(PyObject *module, PyObject *name);

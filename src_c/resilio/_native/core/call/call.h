@@ -2,8 +2,8 @@
 #ifndef RS_CALL_H
 #define RS_CALL_H
 #include "core.h"
-#include "keeper.h"
-#include "timers.h"
+#include "timers/keeper.h"
+#include "timers/timers.h"
 
 #define RS_INLINE_ARGS 6
 #define RS_FREE_CALLS 64

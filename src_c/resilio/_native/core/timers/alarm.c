@@ -1,5 +1,5 @@
 /* The one timer of the loop that drives a wheel: setting it, and what happens when it fires. */
-#include "loop_wheel.h"
+#include "timers/loop_wheel.h"
 #include "try_hold.h"
 
 #define FAR_OFF_NS INT64_C(50000000)        /* no loop is as early as that by rounding */

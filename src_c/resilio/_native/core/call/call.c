@@ -6,7 +6,7 @@
  * Nothing is admitted before the first send, and the user's coroutine does not exist before admission. While WAITING
  * the inner iterator is a park coroutine of the backend; while RUNNING it is the user's.
  */
-#include "call.h"
+#include "call/call.h"
 
 /* Calls to come. What lies here stays tracked by the collector, and what keeps it is the reference that the next caller gets:
    counting, tracking and untracking took a tenth of a short one. It is empty: all that a fresh call needs empty, and what the

@@ -6,8 +6,8 @@
  * the task's own count of cancellations, which is above what it was when the call first suspended: it dies with the task. A
  * call that begins within the cleanup has that count from its start, so its own timeout ends it.
  */
-#include "call.h"
-#include "loop_wheel.h"
+#include "call/call.h"
+#include "timers/loop_wheel.h"
 
 static PyObject *current_task;
 #if PY_VERSION_HEX < 0x030C0000

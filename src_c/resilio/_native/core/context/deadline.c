@@ -10,7 +10,7 @@
  * A detached block is a value too, and those set inside of it lead on to it. Its number tells which of the calls under way
  * in this thread have begun before it: their deadlines and retries are out of sight.
  */
-#include "block.h"
+#include "call/block.h"
 #include "try_hold.h"
 
 int rs_deadline_count;

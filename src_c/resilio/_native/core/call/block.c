@@ -11,7 +11,7 @@
  * Everybody else (an ExitStack, who calls __enter__ by hand) gets the function written in Python, which finds its block
  * again at the end by where it is.
  */
-#include "block.h"
+#include "call/block.h"
 
 #define RS_FREE_STEPS 32
 

@@ -1,6 +1,6 @@
 /* Which event loop runs in this thread, as cheap as it can be known, and whether the thread may block. */
 #include "core.h"
-#include "timers.h"
+#include "timers/timers.h"
 #if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000 && !defined(RS_PUBLIC_ONLY)
 #include <unistd.h>
 #define RS_READ_HOLDER 1

@@ -7,7 +7,7 @@
  *
  * Held lies on no list and outlives nothing: it answers only while the hook runs.
  */
-#include "call.h"
+#include "call/call.h"
 
 typedef struct {
     PyObject_HEAD

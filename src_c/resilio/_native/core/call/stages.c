@@ -2,7 +2,7 @@
  *
  * Where a PySendResult is returned here, NEXT means that there is an inner iterator to drive, and nothing was yielded.
  */
-#include "call.h"
+#include "call/call.h"
 
 static PyObject *backend_park, *backend_asleep;
 

@@ -12,8 +12,8 @@
  * the wheel, since a timer may fire and let go of it while another thread is about to disarm that timer; so locks are
  * static, and wheels share them.
  */
-#include "keeper.h"
-#include "loop_wheel.h"
+#include "timers/keeper.h"
+#include "timers/loop_wheel.h"
 #include "try_hold.h"
 
 rs_lock rs_wheel_locks[RS_WHEEL_LOCKS];

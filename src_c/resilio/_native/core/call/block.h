@@ -1,4 +1,4 @@
-/* What a block's method (block.c), what its `async with` awaits (block_entry.c) and what it has set (ambient_setting.c) know of
+/* What a block's method (block.c), what its `async with` awaits (block_entry.c) and what it has set (context/setting.c) know of
  * each other. */
 #ifndef RS_BLOCK_H
 #define RS_BLOCK_H

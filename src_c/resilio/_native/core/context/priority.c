@@ -4,7 +4,7 @@
  * one set in a generator's own frame holds only while that generator runs. Of those that hold the innermost counts: the
  * latest, unless it was set while a generator stood still that runs now, which then is what runs inside of it.
  */
-#include "block.h"
+#include "call/block.h"
 #include "try_hold.h"
 
 int rs_priority_count;

@@ -1,5 +1,5 @@
 /* Driving a call: send, and how a value comes out. */
-#include "call.h"
+#include "call/call.h"
 
 static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObject **result)
 {

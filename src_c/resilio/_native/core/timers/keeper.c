@@ -6,8 +6,8 @@
  * forgotten. A call that is dropped takes its task off the list: the list holds tasks, never calls.
  */
 #include "core.h"
-#include "loop_wheel.h"
-#include "keeper.h"
+#include "timers/loop_wheel.h"
+#include "timers/keeper.h"
 
 typedef struct rs_keeper {
     PyObject_HEAD

@@ -1,5 +1,5 @@
 /* The permit as Python sees it: its methods, each of which ends it or tells of what it is for. */
-#include "permit.h"
+#include "call/permit.h"
 
 static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
 {

@@ -1,5 +1,5 @@
 /* Blocks that hold a permit, and what `async with policy:` awaits: a call that acquires it, and gives it its owner at once. */
-#include "block.h"
+#include "call/block.h"
 
 PyObject *rs_block_nothing;
 static PyObject *name_acquire, *name_aacquire;

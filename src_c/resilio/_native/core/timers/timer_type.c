@@ -1,7 +1,7 @@
 /* Timer: the wheel from Python, for the backend's long waits and for tests. */
 #include "core.h"
-#include "keeper.h"
-#include "timers.h"
+#include "timers/keeper.h"
+#include "timers/timers.h"
 
 typedef struct {
     PyObject_HEAD

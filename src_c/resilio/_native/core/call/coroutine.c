@@ -1,5 +1,5 @@
 /* The call as a coroutine to others: throw, close, the cr_ attributes. */
-#include "call.h"
+#include "call/call.h"
 
 static PyObject *call_send(CallObject *self, PyObject *value)
 {

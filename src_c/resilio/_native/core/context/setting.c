@@ -5,7 +5,7 @@
  * run in between. What interrupts an async block, its cutoff, runs code of an event loop in Python: it is owned before it begins,
  * and ended until it says that it has ended, so its `close` can be called again wherever it was interrupted.
  */
-#include "block.h"
+#include "call/block.h"
 
 #define RS_INLINE_VALUES 4
 #define RS_CLOSES 8                 /* so many Ctrl-C in the midst of one end are too many */

@@ -1,5 +1,5 @@
 /* Permit: a run held by hand. Ends exactly once; dropped, it is ignored. What Python sees of it is in permit_type.c. */
-#include "permit.h"
+#include "call/permit.h"
 
 /* Takes the run over from an owner that keeps its own reference to the pipeline. */
 PyObject *rs_permit_new(rs_run *run)

@@ -1,5 +1,5 @@
 /* Pipeline: gates in order, outermost first, and the ways to run a call through them. The base of every policy. */
-#include "call.h"
+#include "call/call.h"
 
 static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {

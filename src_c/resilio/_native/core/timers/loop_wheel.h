@@ -2,7 +2,7 @@
 #ifndef RS_LOOP_WHEEL_H
 #define RS_LOOP_WHEEL_H
 #include "core.h"
-#include "timers.h"
+#include "timers/timers.h"
 
 #define RS_WHEEL_LOCKS 64
 
