@@ -60,28 +60,22 @@ def native(name, sources):
     )
 
 
+CYTHON = (
+    "budget",
+    "build_facts",
+    "clock",
+    "custom",
+    "gates",
+    "keyed",
+    "primitives",
+    "simulation",
+    "sse",
+    "strategies",
+    "sums",
+)
 EXTENSIONS = [
     native("core", files(f"{NATIVE}/core", "**/*.c")),
-    native("adaptive", [f"{NATIVE}/adaptive.pyx"]),
-    native("breaker", [f"{NATIVE}/breaker.pyx"]),
-    native("budget", [f"{NATIVE}/budget.pyx"]),
-    native("build_facts", [f"{NATIVE}/build_facts.pyx"]),
-    native("bulkhead", [f"{NATIVE}/bulkhead.pyx"]),
-    native("clock", [f"{NATIVE}/clock.pyx"]),
-    native("custom", [f"{NATIVE}/custom.pyx"]),
-    native("fallback", [f"{NATIVE}/fallback.pyx"]),
-    native("hedge", [f"{NATIVE}/hedge.pyx"]),
-    native("keyed", [f"{NATIVE}/keyed.pyx"]),
-    native("laws", [f"{NATIVE}/laws.pyx"]),
-    native("limiter", [f"{NATIVE}/limiter.pyx"]),
-    native("shedder", [f"{NATIVE}/shedder.pyx"]),
-    native("retry", [f"{NATIVE}/retry.pyx"]),
-    native("primitives", [f"{NATIVE}/primitives.pyx"]),
-    native("sse", [f"{NATIVE}/sse.pyx"]),
-    native("simulation", [f"{NATIVE}/simulation.pyx"]),
-    native("timing", [f"{NATIVE}/timing.pyx"]),
-    native("sums", [f"{NATIVE}/sums.pyx"]),
-    native("workers", [f"{NATIVE}/workers.pyx"]),
+    *(native(name, [f"{NATIVE}/{name}.pyx"]) for name in CYTHON),
 ]
 
 

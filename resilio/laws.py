@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from resilio._native.laws import LAWS, Law
+from resilio._native.primitives import LAWS, Law
 
 __all__ = ["LAWS", "Law", "Sample", "replay"]
 

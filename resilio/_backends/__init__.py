@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from resilio._backends import threads
 from resilio._backends.protocols import Cutoff, Waits, Waker
-from resilio._native.timing import AsyncioCutoff
+from resilio._native.strategies import AsyncioCutoff
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -1,8 +1,14 @@
+"""Building blocks: token bucket, latency histogram, windows, limit laws, retry budget."""
+
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Self, final
+from typing import Final, Self, final
 
-__all__ = ["LatencyHistogram", "OutcomeWindow", "TokenBucket"]
+from typing_extensions import disjoint_base
+
+__all__ = ["LAWS", "LatencyHistogram", "Law", "OutcomeWindow", "TokenBucket", "kind_of"]
+
+# ---- the primitives
 
 @final
 class TokenBucket:
@@ -68,3 +74,26 @@ class OutcomeWindow:
     def slow_rate(self) -> float: ...
     def reset(self) -> None: ...
     def __sizeof__(self) -> int: ...
+
+# ---- the laws
+
+LAWS: Final[tuple[str, ...]]
+
+def kind_of(name: str) -> int: ...
+
+@disjoint_base
+class Law:
+    def __init__(
+        self, law: str = "default", *, start: float = 20.0, floor: float = 1.0, ceiling: float = 1000.0
+    ) -> None: ...
+    def learn(self, now: float, latency: float, inflight: float, dropped: bool = False) -> None: ...
+    def reset(self) -> None: ...
+    def bound(self, floor: float, ceiling: float) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def limit(self) -> float: ...
+    @property
+    def learned(self) -> float: ...
+    @property
+    def baseline(self) -> float | None: ...

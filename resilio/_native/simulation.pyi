@@ -1,13 +1,19 @@
+"""The simulator: an event loop in virtual time, and the servers that it runs."""
+
 from asyncio import Future, Task
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
 from typing_extensions import disjoint_base
 
-_T = TypeVar("_T")
+from resilio._native.primitives import LatencyHistogram
 
-__all__ = ["Due", "EventLoop", "StandstillError", "Timer"]
+__all__ = ["Counts", "Due", "EventLoop", "Job", "Request", "Source", "StandstillError", "Tally", "Timer", "Workers"]
+
+# ---- the simulation
+
+_T = TypeVar("_T")
 
 BEGIN_NS: Final[int]
 
@@ -49,3 +55,154 @@ class EventLoop:
     def get_debug(self) -> bool: ...
     def is_running(self) -> bool: ...
     def is_closed(self) -> bool: ...
+
+# ---- the workers
+
+@disjoint_base
+class Counts:
+    offered: int
+    good: int
+    late: int
+    failed: int
+    refused: int
+    gave_up: int
+    unfinished: int
+    sent: int
+    arrived: int
+    @property
+    def latency(self) -> LatencyHistogram: ...
+
+@disjoint_base
+class Tally:
+    offered: int
+    requests: int
+    sent: int
+    received: int
+    in_outage: int
+    done: int
+    wasted: int
+    @property
+    def slices(self) -> list[Counts]: ...
+    @property
+    def offered_bins(self) -> list[int]: ...
+    @property
+    def good_bins(self) -> list[int]: ...
+    def __init__(
+        self, slices: list[Counts], slice_ns: int, deadline_ns: int, warm_ns: int, bin_ns: int, bins: int
+    ) -> None: ...
+    def answered(self, load: Counts, born_ns: int, now_ns: int) -> None: ...
+    def ended(self, load: Counts, born_ns: int, fate: str) -> None: ...
+    def arrived(self, now_ns: int) -> None: ...
+    def refused(self, who: str, reason: str) -> None: ...
+
+@disjoint_base
+class Request:
+    size: float | None
+    asked: tuple[int, ...]
+    @property
+    def load(self) -> str: ...
+    @property
+    def task(self) -> int: ...
+    @property
+    def call(self) -> int: ...
+    @property
+    def key(self) -> int: ...
+    @property
+    def deadline_ns(self) -> int: ...
+    @property
+    def shard(self) -> int: ...
+    @property
+    def tenant(self) -> str | None: ...
+    @property
+    def priority(self) -> str | None: ...
+    def __init__(
+        self,
+        load: str,
+        task: int,
+        call: int,
+        key: int,
+        deadline_ns: int,
+        shard: int = 0,
+        tenant: str | None = None,
+        priority: str | None = None,
+    ) -> None: ...
+
+@disjoint_base
+class Job(Due):
+    gone: bool
+    guard: Task[None] | None
+    work: Future[None] | None
+    @property
+    def request(self) -> Request: ...
+    @property
+    def answer(self) -> Future[None]: ...
+    @property
+    def workers(self) -> Workers: ...
+    @property
+    def arrived_ns(self) -> int: ...
+    @property
+    def deadline_ns(self) -> int: ...
+    @property
+    def load(self) -> str: ...
+    @property
+    def task(self) -> int: ...
+    @property
+    def call(self) -> int: ...
+    @property
+    def key(self) -> int: ...
+    @property
+    def shard(self) -> int: ...
+    @property
+    def tenant(self) -> str | None: ...
+    @property
+    def priority(self) -> str | None: ...
+    def refuse(self, reason: str) -> None: ...
+
+@disjoint_base
+class Workers:
+    present: int
+    capacity: int
+    failing: float
+    factor: Callable[[float], float] | None
+    is_plain: bool
+    @property
+    def loop(self) -> EventLoop: ...
+    @property
+    def tally(self) -> Tally: ...
+    def __init__(
+        self,
+        loop: EventLoop,
+        tally: Tally,
+        *,
+        draw: Callable[[], float],
+        uniform: Callable[[], float],
+        queue: Any,
+        capacity: int,
+        max_queued: int,
+        least_left: float,
+        same_size: float,
+        stops_cancelled: bool,
+        wire: Any,
+        busy: Callable[[str], Exception],
+        failure: Callable[[str], Exception],
+    ) -> None: ...
+    def attempt(self, request: Request) -> Job: ...
+    def take_in(self, job: Job) -> None: ...
+    def submit(self, job: Job) -> None: ...
+    def enqueue(self, job: Job) -> None: ...
+    def take_up(self) -> None: ...
+    def stop(self, job: Job) -> None: ...
+    def leave(self, job: Job) -> None: ...
+    def reply(self, job: Job, error: Exception | None) -> None: ...
+
+@disjoint_base
+class Source(Due):
+    @property
+    def loop(self) -> EventLoop: ...
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def under_way(self) -> dict[int, Task[None]]: ...
+    def __init__(self, loop: EventLoop, tally: Tally, times: Iterable[float], end: float, patience_ns: int) -> None: ...
+    def begin(self, number: int) -> Coroutine[Any, Any, None]: ...
+    def start(self) -> None: ...

@@ -18,8 +18,8 @@ from typing import Any, Literal, cast
 import attrs
 
 from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
-from resilio._native.adaptive import AdaptiveGate
-from resilio._native.laws import LAWS
+from resilio._native.gates import AdaptiveGate
+from resilio._native.primitives import LAWS
 from resilio._options.fields import GateOptions, check_wait, option, record
 from resilio._options.validators import choice, exceptions, function, positive_int, refuse, seconds
 from resilio._policy.base import Policy, make

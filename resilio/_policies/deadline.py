@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from resilio._context.deadline import begin
 from resilio._context.scope import Block
 from resilio._native import core
-from resilio._native.timing import DeadlineGate
+from resilio._native.strategies import DeadlineGate
 from resilio._options.fields import option, record
 from resilio._options.validators import flag
 from resilio._options.validators import seconds as checked_seconds

@@ -17,8 +17,8 @@ import attrs
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
 from resilio._native import clock, core
-from resilio._native.fallback import FallbackGate
-from resilio._native.fallback import Target as NativeTarget
+from resilio._native.strategies import FallbackGate
+from resilio._native.strategies import Target as NativeTarget
 from resilio._options.arity import check_arity
 from resilio._options.fields import NamedOptions, option, record, several
 from resilio._options.validators import exceptions, function, refuse, seconds, show

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from resilio._failures.outcome import judge_error, judge_value
-from resilio._native.hedge import HedgeGate
+from resilio._native.strategies import HedgeGate
 from resilio._options.arity import check_arity
 from resilio._options.fields import NamedOptions, option, record
 from resilio._options.validators import exceptions, function, number, positive_int, refuse, seconds

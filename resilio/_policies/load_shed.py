@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilio._native.shedder import ShedderGate
+from resilio._native.gates import ShedderGate
 from resilio._options.fields import GateOptions, option, record
 from resilio._options.validators import function, positive_int, seconds
 from resilio._policy.base import Policy, make

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resilio._native.timing import TimeoutGate
+from resilio._native.strategies import TimeoutGate
 from resilio._options.fields import NamedOptions, option, record
 from resilio._options.quantile import Quantile, parse_quantile
 from resilio._options.validators import flag, refuse, seconds

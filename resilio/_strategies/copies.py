@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilio._native.core import Rest
-    from resilio._native.hedge import HedgeGate
+    from resilio._native.strategies import HedgeGate
 
 __all__ = ["copy_of", "discard_of", "may_copy"]
 

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
-from resilio._native.fallback import FallbackGate, Passage
+from resilio._native.strategies import FallbackGate, Passage
 from resilio._policy.streams import Custody, Inside, drive, drive_async
 from resilio._strategies.streams import Held
 

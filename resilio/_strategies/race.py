@@ -24,7 +24,7 @@ from resilio._strategies.copies import copy_of, may_copy
 
 if TYPE_CHECKING:
     from resilio._native.core import Rest
-    from resilio._native.hedge import HedgeGate
+    from resilio._native.strategies import HedgeGate
 
 __all__ = ["NEVER", "End", "Race"]
 

@@ -25,7 +25,7 @@ from resilio._strategies.race import End, Race, discarded
 
 if TYPE_CHECKING:
     from resilio._native.core import Call, Rest
-    from resilio._native.hedge import HedgeGate
+    from resilio._native.strategies import HedgeGate
 
 __all__ = ["AsyncioRace"]
 

@@ -22,7 +22,7 @@ from resilio._strategies.race import NEVER, End, Race, discarded
 
 if TYPE_CHECKING:
     from resilio._native.core import Rest
-    from resilio._native.hedge import HedgeGate
+    from resilio._native.strategies import HedgeGate
 
 __all__ = ["run_trio_race"]
 

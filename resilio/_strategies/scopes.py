@@ -11,7 +11,7 @@ from resilio._native.core import ambient_deadline
 
 if TYPE_CHECKING:
     from resilio._native.core import Rest
-    from resilio._native.timing import DeadlineGate, TimeoutGate
+    from resilio._native.strategies import DeadlineGate, TimeoutGate
 
 __all__ = ["run_in_scope", "until_deadline"]
 

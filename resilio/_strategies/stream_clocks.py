@@ -15,14 +15,14 @@ from resilio._context import variables
 from resilio._failures.outcome import Outcome
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientSetting, ambient_deadline
-from resilio._native.timing import stream_began, stream_ended
+from resilio._native.strategies import stream_began, stream_ended
 from resilio._policy.streams import Custody, Inside
 from resilio._time_ledger import ledger
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
     from resilio._backends.protocols import Cutoff
-    from resilio._native.timing import DeadlineGate, TimeoutGate
+    from resilio._native.strategies import DeadlineGate, TimeoutGate
 
 __all__ = ["deadline_items", "items_until_deadline", "timed_items"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resilio import _backends
 from resilio._context import variables
 from resilio._native.core import Pipeline
-from resilio._native.retry import RetryGate, Tries
+from resilio._native.strategies import RetryGate, Tries
 from resilio._policy.streams import Custody, Inside, drive, drive_async
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from resilio._backends import threads
 from resilio._context import variables
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, ambient_deadline, current
-from resilio._native.timing import locked
+from resilio._native.strategies import locked
 from resilio.errors import DeadlineExceededError, OverloadedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilio._native.core import Rest
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
 
 __all__ = ["IDLE_SECONDS", "MOST_ABANDONED", "Job", "Threads"]
 

@@ -19,7 +19,7 @@ from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from resilio._native.core import AmbientSetting, Rest
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
 
 __all__ = ["NEVER_NS", "TimeLimit", "late_error", "run_within"]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
     from resilio._native.core import Held, Permit
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
     from resilio._policy.base import Policy
     from resilio.integrations._httpx.common import Client
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from resilio._native.simulation import BEGIN_NS
-from resilio._native.workers import Counts, Tally
+from resilio._native.simulation import BEGIN_NS, Counts, Tally
 from resilio.simulation._scenario import Scenario
 
 __all__ = ["FATES", "Book", "fates_of"]

@@ -10,8 +10,7 @@ from contextvars import Context
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from resilio._native.simulation import EventLoop
-from resilio._native.workers import Job, Workers
+from resilio._native.simulation import EventLoop, Job, Workers
 from resilio.errors import RejectedError
 from resilio.simulation import _ambient
 from resilio.simulation._condition import Condition

@@ -7,8 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from resilio._native.simulation import EventLoop
-from resilio._native.workers import Request, Source
+from resilio._native.simulation import EventLoop, Request, Source
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:

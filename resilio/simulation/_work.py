@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resilio._native.workers import Job, Request
+from resilio._native.simulation import Job, Request
 
 __all__ = ["Job", "Request", "ServerBusy", "ServerDown", "ServerError", "SimulatedError"]
 

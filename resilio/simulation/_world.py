@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import resilio
 from resilio._composition.pipeline import pipeline
-from resilio._native.simulation import BEGIN_NS, EventLoop, StandstillError
-from resilio._native.workers import Request
+from resilio._native.simulation import BEGIN_NS, EventLoop, Request, StandstillError
 from resilio._policy.base import Policy
 from resilio.simulation._book import Book
 from resilio.simulation._faults import Delay, Fault, Surge

@@ -271,7 +271,7 @@ def test_values_of_closed_labels_exist(text: str) -> None:
                 exported[label].add(sample.labels[label])
     assert all(closed[label] <= exported[label] for label in closed if label != "priority")
     from resilio._context.priority import CLASSES
-    from resilio._native.retry import STOP_REASONS
+    from resilio._native.strategies import STOP_REASONS
 
     assert closed["priority"] == set(CLASSES)
     closed |= {"reason": set(STOP_REASONS), "segment": set(circuit_breaker().call_seconds)}

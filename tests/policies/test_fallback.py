@@ -731,7 +731,7 @@ def test_a_decision_that_fails_lets_pass_what_there_is(caplog, monkeypatch):
         raise errors.pop()
 
     errors = [RecursionError(), ValueError("broken")]
-    monkeypatch.setattr("resilio._native.fallback.note_failure", broken)
+    monkeypatch.setattr("resilio._native.strategies.add_note", broken)
     for _ in range(2):
         with pytest.raises(ConnectionError):
             fallback(_refuse, on=ConnectionError).call(_refuse)

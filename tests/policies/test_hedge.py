@@ -13,7 +13,7 @@ from measured import measured
 import resilio
 from resilio import RetryBudget, current, hedge, pipeline, retry, timeout
 from resilio._events import log
-from resilio._native.hedge import ANSWERS, HedgeGate
+from resilio._native.strategies import ANSWERS, HedgeGate
 from resilio.events import HedgeStarted, HedgeWon
 from resilio.testing import assert_no_leaks
 

@@ -31,7 +31,7 @@ from resilio import (
     registry,
 )
 from resilio._context.priority import CLASSES
-from resilio._native.shedder import ShedderGate
+from resilio._native.gates import ShedderGate
 from resilio._policies.load_shed import LoadShedConfig
 from resilio.testing import assert_no_leaks, no_wait, record_events
 

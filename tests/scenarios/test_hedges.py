@@ -13,7 +13,7 @@ import pytest
 from measured import measured
 
 from resilio import RetryBudget, bulkhead, circuit_breaker, current, hedge, pipeline, retry
-from resilio._native.hedge import HedgeGate
+from resilio._native.strategies import HedgeGate
 from resilio._policies.hedge import HedgeConfig
 from resilio.errors import BulkheadFullError, CircuitOpenError
 from resilio.testing import assert_no_leaks

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilio._native import clock
-from resilio._native.simulation import BEGIN_NS, EventLoop, StandstillError
-from resilio._native.workers import Source, Tally, Workers
+from resilio._native.simulation import BEGIN_NS, EventLoop, Source, StandstillError, Tally, Workers
 from resilio.testing import virtual_time
 
 SECOND = 10**9

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from resilio._native.bulkhead import PATIENT
+from resilio._native.gates import PATIENT
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType

@@ -16,8 +16,8 @@ from typing import TypeVar, get_args
 
 from resilio import _backends
 from resilio._native import clock
-from resilio._native.bulkhead import BulkheadGate
 from resilio._native.core import Waiter
+from resilio._native.gates import BulkheadGate
 from resilio._options.fields import GateOptions, check_wait, option, record
 from resilio._options.validators import choice, positive_int, refuse, seconds, weight
 from resilio._policies.bulkhead.map import BulkheadMap

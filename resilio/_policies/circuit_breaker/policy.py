@@ -15,7 +15,7 @@ import attrs
 
 from resilio import events
 from resilio._failures.retry_after import retry_after_of
-from resilio._native.breaker import BreakerGate
+from resilio._native.gates import BreakerGate
 from resilio._policies.circuit_breaker.config import CircuitBreakerConfig, Initial
 from resilio._policies.retry.backoff import spread
 from resilio._policy.base import Policy, make

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilio._native.limiter import LimiterGate
+from resilio._native.gates import LimiterGate
 from resilio._options.fields import GateOptions, option, record, several
 from resilio._options.validators import positive_int, refuse, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens

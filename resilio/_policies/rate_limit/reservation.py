@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from resilio._native.core import Permit, Pipeline
-    from resilio._native.limiter import Amounts, LimiterGate
+    from resilio._native.gates import Amounts, LimiterGate
 
 __all__ = ["Reservation"]
 

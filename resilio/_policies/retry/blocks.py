@@ -14,11 +14,11 @@ from resilio import _backends
 from resilio._context import variables
 from resilio._context.frames import entered_in, generator_behind
 from resilio._failures.outcome import Outcome
-from resilio._native.retry import TriedBlock, Tries, release
+from resilio._native.strategies import TriedBlock, Tries, release
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
-    from resilio._native.retry import RetryGate
+    from resilio._native.strategies import RetryGate
 
 __all__ = ["AsyncAttempts", "Attempts", "RetryAttempt"]
 

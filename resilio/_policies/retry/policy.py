@@ -17,7 +17,7 @@ import attrs
 
 from resilio._failures.outcome import Judge, judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
-from resilio._native.retry import RetryGate
+from resilio._native.strategies import RetryGate
 from resilio._options.fields import NamedOptions, option, record
 from resilio._options.validators import exceptions, flag, function, policy_name, positive_int, refuse, seconds
 from resilio._policies.retry.backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter

@@ -15,7 +15,7 @@ from resilio.integrations._shared.socket_time import BodyTime, end_out_of_time, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
 
 __all__ = ["AsyncBody", "Body", "TimedAsyncBody", "TimedBody", "in_time"]
 

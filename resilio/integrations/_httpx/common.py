@@ -17,7 +17,7 @@ from resilio.integrations._shared.socket_time import late_of, left_of
 from resilio.integrations._shared.translate import Path, in_terms_of
 
 if TYPE_CHECKING:
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
 
 __all__ = ["CLIENTS", "Client", "client_for", "client_of", "named_client", "send_in_time"]
 

@@ -21,7 +21,7 @@ from resilio.integrations._shared.guarded_call import gates_of
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
-    from resilio._native.timing import TimeoutGate
+    from resilio._native.strategies import TimeoutGate
     from resilio._policy.base import Policy
     from resilio.integrations._shared.held_permits import HeldPermits
 

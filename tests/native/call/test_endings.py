@@ -15,7 +15,7 @@ import pytest
 
 from resilio import PipelineWarning, bulkhead, circuit_breaker, current, events, pipeline, rate_limit
 from resilio._native import core
-from resilio._native.breaker import BreakerGate
+from resilio._native.gates import BreakerGate
 
 
 @types.coroutine

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from resilio._native import core
-from resilio._native.bulkhead import BulkheadGate
-from resilio._native.timing import TimeoutGate
+from resilio._native.gates import BulkheadGate
+from resilio._native.strategies import TimeoutGate
 from resilio._policies.bulkhead.policy import BulkheadConfig
 from resilio._policies.timeout import TimeoutConfig
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resilio._native import core
-from resilio._native.bulkhead import BulkheadGate
+from resilio._native.gates import BulkheadGate
 from resilio._policies.bulkhead.policy import BulkheadConfig
 
 

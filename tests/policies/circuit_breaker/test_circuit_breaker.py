@@ -14,8 +14,7 @@ import pytest
 from resilio import registry
 from resilio._failures.outcome import Outcome
 from resilio._native import clock, core
-from resilio._native.breaker import BreakerGate
-from resilio._native.bulkhead import BulkheadGate
+from resilio._native.gates import BreakerGate, BulkheadGate
 from resilio._options.fields import Window
 from resilio._policies.bulkhead.policy import BulkheadConfig
 from resilio._policies.circuit_breaker.policy import (

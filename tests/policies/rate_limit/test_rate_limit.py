@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from resilio import bulkhead, current, pipeline
-from resilio._native.limiter import Amounts, LimiterGate
+from resilio._native.gates import Amounts, LimiterGate
 from resilio._policies.rate_limit.policy import Rate, RateLimitConfig, rate_limit
 from resilio.errors import BulkheadFullError, RateLimitedError
 from resilio.testing import assert_no_leaks, no_wait

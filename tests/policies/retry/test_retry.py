@@ -32,7 +32,7 @@ from resilio import (
 from resilio._context import variables
 from resilio._failures.replayable import name_one_shot
 from resilio._failures.retry_trail import RetryTrail
-from resilio._native.retry import STOP_REASONS, Tries, release
+from resilio._native.strategies import STOP_REASONS, Tries, release
 from resilio.testing import assert_no_leaks, disabled, no_wait, record_events
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -1,0 +1,5 @@
+include "gates/breaker_types.pxi"
+include "gates/bulkhead_types.pxi"
+include "gates/limiter_types.pxi"
+include "gates/adaptive_types.pxi"
+include "gates/shedder_types.pxi"

@@ -1,0 +1,7 @@
+"""Gates: parts of a policy that admit a call or reject it without waiting for I/O."""
+
+include "gates/breaker.pxi"
+include "gates/bulkhead.pxi"
+include "gates/limiter.pxi"
+include "gates/adaptive.pxi"
+include "gates/shedder.pxi"

@@ -1,0 +1,322 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+The gate of an adaptive limit: so many permits as the law has learned, and a bounded queue for those who find none.
+
+Everything above the class runs with the gate's lock held: C arithmetic only. What the law learns is in laws.h; here is
+who is admitted, and which end of a call says something. `slot.adaptive.inflight` is how many calls were in flight when this one was
+admitted, itself included: with the latency that is the sample.
+
+In shadow mode a call that would have been refused is under way all the same, and the others wait for it. So it is
+counted in what the law sees (`passing`), and teaches; only the permits are counted without it. A law that did not see
+it would take the latency of ten calls for that of five.
+"""
+
+from cpython.object cimport PyObject
+from libc.math cimport fabs
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memset
+
+from resilio._native import clock
+from resilio._native.gate cimport *
+from resilio._native.primitives cimport *
+from resilio._native.options cimport ns_of
+
+__all__ = ["AdaptiveGate"]
+
+cdef enum AdaptiveReason:
+    LIMIT, ADAPTIVE_QUEUE_FULL, ADAPTIVE_TOO_LATE, ADAPTIVE_NONE, MOVED = 3
+
+cdef const char *ADAPTIVE_REASONS[5]
+ADAPTIVE_REASONS[:] = ["limit", "queue_full", "wait", "moved", NULL]
+
+cdef const char *ADAPTIVE_STATES[2]                  # it has none: a change of the limit needs one to be recorded
+ADAPTIVE_STATES[:] = ["limiting", NULL]
+
+cdef enum Mark:
+    PLAIN_CALL, PASSING = 1, TAUGHT = 2     # bits of slot.adaptive.flags
+
+cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are told
+
+
+cdef inline rs_adaptive *_adaptive_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_adaptive_object *>gate).adaptive
+
+
+cdef inline bint _is_free(rs_adaptive *a) noexcept nogil:
+    return <double>(a.used + 1) <= a.law.limit
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
+    """Move free permits to those who have waited longest, and wake them."""
+    cdef rs_waiter *waiter = a.queue.head
+    while waiter != NULL and _is_free(a):
+        rs_queue_remove(&a.queue, waiter)
+        if rs_waiter_expired(waiter, now_ns):
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = RS_EXPIRED
+        else:
+            waiter.state = RS_WAITER_GRANTED
+            a.used += 1
+            waiter.amount = a.used + a.passing
+        rs_gate_wake(gate, waiter)
+        waiter = a.queue.head
+
+
+# ---- what is learned -------------------------------------------------------------------------------------------------
+
+cdef void _note(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
+    """Record a notable move for listeners, if there are any."""
+    if fabs(a.law.learned - a.told) <= NOTABLE * a.told:
+        return
+    if gate.listening & RS_LISTEN_LIMIT:
+        if a.moved[1] == 0:                 # one not yet delivered goes on from where it began
+            a.moved[0] = a.told
+            rs_gate_change(gate, 0, 0, MOVED, now_ns)
+        a.moved[1] = a.law.learned
+    a.told = a.law.learned
+
+
+cdef inline void _adaptive_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t latency_ns, bint dropped,
+                        int64_t now_ns) noexcept nogil:
+    if slot.adaptive.generation != a.generation or slot.adaptive.flags & TAUGHT:
+        return
+    slot.adaptive.flags |= TAUGHT
+    rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, a.used + a.passing + 1, dropped, now_ns)
+    _note(gate, a, now_ns)
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef inline int64_t _turn_ns(rs_adaptive *a) noexcept nogil:
+    """How long the last in the queue waits, if calls go on as they do; -1: nothing was measured yet."""
+    cdef double wait_ns = a.law.mean * (a.queue.length + 1) / a.law.limit
+    return <int64_t>wait_ns + 1 if 0 < wait_ns < 4e18 else -1
+
+
+cdef int _adaptive_refuse(rs_adaptive *a, int reason, rs_refusal *refusal) noexcept nogil:
+    refusal.reason = reason
+    refusal.measured = a.used
+    refusal.limit = <double><int64_t>a.law.limit
+    refusal.retry_after_ns = -1 if a.law.mean == 0 else <int64_t>a.law.mean + _turn_ns(a)
+    if reason == ADAPTIVE_QUEUE_FULL:
+        refusal.measured = a.queue.length
+        refusal.limit = a.most_queued
+    return RS_REJECTED
+
+
+cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexcept nogil:
+    if obstacle == ADAPTIVE_NONE:
+        gate.counters.would_wait += 1
+    else:
+        gate.counters.would_reject += 1
+    gate.counters.inflight -= 1             # core counts it as one that holds a permit
+    a.passing += 1
+    slot.adaptive.flags = PASSING
+    slot.adaptive.inflight = a.used + a.passing
+    return RS_ADMITTED
+
+
+cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef int obstacle = ADAPTIVE_NONE
+    cdef rs_waiter *waiter = request.waiter
+    if a.most_queued == 0 or a.max_wait_ns == 0:
+        obstacle = LIMIT
+    elif a.queue.length >= a.most_queued:
+        obstacle = ADAPTIVE_QUEUE_FULL
+    if not rs_gate_enforced(gate):
+        return _pass(gate, a, slot, obstacle)
+    if obstacle != ADAPTIVE_NONE or waiter == NULL:
+        return _adaptive_refuse(a, obstacle if obstacle != ADAPTIVE_NONE else LIMIT, refusal)
+    if rs_gate_cannot_finish(gate, request, now_ns, max(_turn_ns(a), 0), refusal):
+        return RS_REJECTED
+    waiter.amount = 0
+    waiter.deadline_ns = now_ns + a.max_wait_ns
+    rs_queue_push(&a.queue, waiter, now_ns)
+    slot.wake_ns = waiter.deadline_ns
+    return RS_WAIT
+
+
+cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    slot.adaptive.generation = a.generation
+    slot.adaptive.flags = PLAIN_CALL
+    if a.queue.head == NULL and _is_free(a):
+        a.used += 1
+        slot.adaptive.inflight = a.used + a.passing
+        return RS_ADMITTED
+    return _adaptive_queue(gate, a, slot, request, now_ns, refusal)
+
+
+cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    cdef rs_waiter *waiter = slot.waiter
+    if waiter.state == RS_WAITER_QUEUED:
+        if now_ns < waiter.deadline_ns:
+            slot.wake_ns = waiter.deadline_ns
+            return RS_WAIT
+        rs_queue_remove(&a.queue, waiter)
+        _adaptive_refuse(a, ADAPTIVE_TOO_LATE, refusal)
+        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
+        return RS_REJECTED
+    if waiter.state == RS_WAITER_GRANTED:
+        waiter.state = RS_WAITER_IDLE
+        slot.adaptive.inflight = waiter.amount
+        slot.adaptive.generation = a.generation
+        return RS_ADMITTED
+    return _adaptive_refuse(a, waiter.reason, refusal)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+cdef inline void _give_back(rs_gate *gate, rs_adaptive *a, rs_slot *slot) noexcept nogil:
+    if slot.adaptive.flags & PASSING:
+        a.passing -= 1
+        gate.counters.inflight += 1         # core has taken it off
+    else:
+        a.used -= 1
+
+
+cdef void _adaptive_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    if slot.state == RS_SLOT_HELD:
+        _give_back(gate, a, slot)
+    elif slot.waiter.state == RS_WAITER_GRANTED:
+        slot.waiter.state = RS_WAITER_IDLE
+        a.used -= 1
+    elif slot.waiter.state == RS_WAITER_QUEUED:
+        rs_queue_remove(&a.queue, slot.waiter)
+    _adaptive_grant(gate, a, now_ns)
+
+
+cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    _give_back(gate, a, slot)
+    if outcome == RS_FAILURE:
+        slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item has taught
+        _adaptive_learn(gate, a, slot, latency_ns, True, now_ns)
+    elif outcome == RS_SUCCESS:
+        _adaptive_learn(gate, a, slot, latency_ns, False, now_ns)
+    if a.queue.head != NULL:
+        _adaptive_grant(gate, a, now_ns)
+
+
+cdef void _adaptive_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    _adaptive_learn(gate, a, slot, latency_ns, False, now_ns)
+    if a.queue.head != NULL:
+        _adaptive_grant(gate, a, now_ns)
+
+
+cdef void _adaptive_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    a.used = a.passing = 0
+    memset(&a.queue, 0, sizeof(a.queue))
+
+
+cdef int _adaptive_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_adaptive *a = _adaptive_of(gate)
+    return a.used == 0 and a.passing == 0 and a.queue.head == NULL and rs_law_untouched(&a.law)
+
+
+cdef rs_gate_ops ADAPTIVE_OPS                        # field by field: a struct made at once leaves the others undefined
+ADAPTIVE_OPS.kind = "adaptive_limit"
+ADAPTIVE_OPS.error = "OverloadedError"
+ADAPTIVE_OPS.reasons = &ADAPTIVE_REASONS[0]
+ADAPTIVE_OPS.states = &ADAPTIVE_STATES[0]
+ADAPTIVE_OPS.admit = _adaptive_admit
+ADAPTIVE_OPS.poll = _adaptive_poll
+ADAPTIVE_OPS.cancel = _adaptive_cancel
+ADAPTIVE_OPS.settle = _adaptive_settle
+ADAPTIVE_OPS.first_item = _adaptive_first_item
+ADAPTIVE_OPS.forget = _adaptive_forget
+ADAPTIVE_OPS.pristine = _adaptive_pristine
+
+
+cdef class AdaptiveGate(Gate):
+    """
+    The permits of one adaptive limit, what it has learned, and those who wait, shared by all that it guards.
+
+    `resilio.adaptive_limit` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_adaptive_object *seen = <rs_adaptive_object *><PyObject *>self
+        if <void *>&seen.adaptive != <void *>&self.adaptive:
+            raise SystemError("resilio._native.gates was built against another gate.h")
+        self.ops = &ADAPTIVE_OPS
+
+    def __init__(self, config):
+        """Make one that has learned nothing, with the options of *config*, an `AdaptiveLimitConfig`."""
+        rs_law_init(&self.adaptive.law, kind_of(config.law), config.start, config.floor, config.ceiling)
+        self.adaptive.told = self.adaptive.law.learned
+        self.configure(config)
+
+    def configure(self, config):
+        """
+        Take the options of *config*, all at once, keeping who holds, who waits and what was learned.
+
+        Another law begins at the limit that the old one had learned; `start` is for :meth:`reset`.
+        """
+        cdef int kind = kind_of(config.law)
+        cdef double start = config.start, floor = config.floor, ceiling = config.ceiling
+        cdef int64_t max_queued = config.max_queued, max_wait_ns = ns_of(config.max_wait)
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef rs_adaptive *a = &self.adaptive
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if kind != a.law.kind:
+            rs_law_init(&a.law, kind, a.law.learned, floor, ceiling)
+            a.generation += 1
+        a.law.start = start
+        rs_law_bound(&a.law, floor, ceiling)
+        a.most_queued = max_queued
+        a.max_wait_ns = max_wait_ns
+        _note(gate, a, now_ns)
+        _adaptive_grant(gate, a, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def reset(self):
+        """Forget what was learned: the limit is `start` again. Calls under way keep their permits and teach nothing."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        rs_law_reset(&self.adaptive.law)
+        self.adaptive.generation += 1
+        _note(gate, &self.adaptive, now_ns)
+        _adaptive_grant(gate, &self.adaptive, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def drain_moves(self):
+        """Return the move of the limit that nobody was told of, as `[(old, new)]`, or an empty list."""
+        cdef double old, new
+        rs_lock_acquire(&self.lock)
+        old, new = self.adaptive.moved[0], self.adaptive.moved[1]
+        self.adaptive.moved[0] = self.adaptive.moved[1] = 0
+        rs_lock_release(&self.lock)
+        return [(old, new)] if new > 0 else []
+
+    def state(self):
+        """Return `(limit, learned, baseline_ns, mean_ns, used, passing)`, read together; 0 ns is not known."""
+        cdef rs_adaptive seen
+        rs_lock_acquire(&self.lock)
+        seen = self.adaptive
+        rs_lock_release(&self.lock)
+        return (seen.law.limit, seen.law.learned, rs_law_baseline(&seen.law), seen.law.mean, seen.used, seen.passing)
+
+    @property
+    def limit(self):
+        """The limit in force."""
+        return self.adaptive.law.limit
+
+    @property
+    def used(self):
+        """Permits held, or granted to a waiter that has not come for them yet."""
+        return self.adaptive.used

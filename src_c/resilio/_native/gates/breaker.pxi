@@ -1,0 +1,268 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+The circuit breaker as a gate: trips on what it sees, or throttles, probes carefully, drops results that are stale.
+
+The state machine is in breaker_machine.pxi, what failures say where calls overlap in breaker_rows.pxi, what the
+probabilistic mode adds in breaker_throttle.pxi; here are the options and the class.
+"""
+
+from libc.math cimport NAN
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from posix.unistd cimport getpid
+
+from resilio._support.random_seed import seed64
+from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+from resilio._native.gate cimport (
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,
+    rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal,
+    rs_request, rs_slot,
+)
+from resilio._native.options cimport ns_of
+
+__all__ = ["BreakerGate"]
+
+cdef enum BreakerState:
+    BREAKER_CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, DISABLED
+    THROTTLING                              # called half open too: some calls pass, some do not
+
+cdef enum BreakerReason:
+    BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                        # of refusals
+    BY_FAILURE_RATE, BY_CONSECUTIVE, BY_SLOW_RATE, BY_PROBE_FAILED      # of opening
+    BY_ELAPSED, BY_PROBES_SUCCEEDED, BY_MANUAL                          # of the other changes
+    BY_THROTTLE, BY_RECOVERED                                           # a refusal and a change of the probabilistic mode
+
+cdef const char *BREAKER_STATES[8]
+BREAKER_STATES[:] = ["closed", "open", "half_open", "forced_open", "forced_closed", "disabled", "half_open", NULL]
+cdef const char *BREAKER_REASONS[14]
+BREAKER_REASONS[:] = ["open", "probing", "ramp", "forced_open", "failure_rate", "consecutive", "slow_rate", "probe_failed",
+              "elapsed", "probes_succeeded", "manual", "throttled", "recovered", NULL]
+
+cdef enum:
+    PROOF = 2                               # successful probes that close
+    CLOCK_JUMP_NS = 1_000_000_000           # a step back beyond this is another clock, not a race between two threads
+    LONGEST_LEASE_NS = 60_000_000_000
+    SHORTEST_OVERDUE_NS = 1_000_000_000     # a pause of less is no failure
+    SHORTEST_PATIENCE_NS = 250_000_000      # nor is a call under way that is no older than that
+    TOGETHER_NS = 10_000_000                # callers who leave within that are cancelled for one reason
+    BREAKER_HOPELESS = 4                            # medians after which a call takes unusually long
+    ENOUGH = 20                             # successes before their latency says anything
+    FEW = 8                                 # calls under way are few where they are at most one in so many
+    WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere
+    FIRST_SHARE = 100_000_000               # of a ramp
+cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1
+cdef double SURE = 2.0                      # standard errors by which a failure rate has to be above its limit to be sure
+cdef double JITTER = 0.1                    # an open time is at most this share shorter
+
+
+cdef extern from *:
+    """
+    static RS_APART int rs_breaker_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART void rs_breaker_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
+    """
+
+include "breaker_machine.pxi"
+
+
+cdef rs_gate_ops BREAKER_OPS
+BREAKER_OPS.kind = "circuit_breaker"
+BREAKER_OPS.error = "CircuitOpenError"
+BREAKER_OPS.reasons = BREAKER_REASONS
+BREAKER_OPS.states = BREAKER_STATES
+BREAKER_OPS.admit = _breaker_admit
+BREAKER_OPS.recheck = _recheck
+BREAKER_OPS.cancel = _breaker_cancel
+BREAKER_OPS.settle = _breaker_settle
+BREAKER_OPS.first_item = _breaker_first_item
+BREAKER_OPS.forget = _breaker_forget
+BREAKER_OPS.pristine = _breaker_pristine
+
+
+# ---- the Python face -------------------------------------------------------------------------------------------------
+
+cdef rs_clock *_clock = rs_clock_import()
+_NAMES = ("closed", "open", "half_open", "forced_open", "forced_closed", "disabled", "half_open")
+_BY_HAND = {"closed": BREAKER_CLOSED, "forced_open": FORCED_OPEN, "forced_closed": FORCED_CLOSED, "disabled": DISABLED}
+
+
+cdef uint8_t _by_hand(str parameter, object state) except 255:
+    if state not in _BY_HAND:
+        raise ValueError(f"{parameter} must be one of {', '.join(_BY_HAND)}, not {state!r}")
+    return _BY_HAND[state]
+
+
+cdef double _passing_share(rs_breaker *b, int64_t now_ns):
+    """The share of the calls made now that pass, on average."""
+    if b.state != BREAKER_CLOSED and b.state != THROTTLING:
+        return b.passing
+    cdef double share = 1.0 if b.state == BREAKER_CLOSED else _share(b)
+    return share * _ramp_parts(b, b.ramp_end_ns - now_ns) / WHOLE if b.ramp_end_ns > now_ns else share
+
+
+cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
+    return {
+        "state": _NAMES[b.state],
+        "generation": b.generation,
+        "window_calls": b.window.total,
+        "window_failures": b.window.failed,
+        "window_slow": b.window.slow,
+        "consecutive": b.in_a_row,
+        "open_for": b.open_ns / 1e9,
+        "retry_after": max(0, b.until_ns - now_ns) / 1e9 if b.state == OPEN else None,
+        "share": _passing_share(b, now_ns),
+        "overdue": b.overdue.overdue,
+        "ramping": b.ramp_end_ns > now_ns,
+        "probes": b.leases,
+        "probes_succeeded": b.proven,
+        "probes_lapsed": b.lapsed,
+        "stale": b.stale,
+        "calls": counters.calls,
+        "successes": counters.successes,
+        "failures": counters.failures,
+        "ignored": counters.ignored,
+        "rejected": counters.rejected,
+        "would_reject": counters.would_reject,
+        "cancelled": counters.cancelled,
+        "abandoned": counters.abandoned,
+        "inflight": counters.inflight,
+    }
+
+
+cdef double _rate(object share) except -1:
+    """A rate that opens, or for None one that nothing reaches."""
+    return 1e9 if share is None else share
+
+
+cdef class BreakerGate(Gate):
+    """
+    The state of one circuit breaker, shared by all that it guards.
+
+    `resilio.circuit_breaker` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_breaker_object *seen = <rs_breaker_object *><void *>self
+        if <void *>&seen.breaker != <void *>&self.breaker:
+            raise SystemError("resilio._native.gates was built against another gate.h")
+        if rs_window_init(&self.breaker.window, 1, 0) < 0:      # until __init__; there is always one to record in
+            raise MemoryError("no room for a window")
+        self.ops = &BREAKER_OPS
+        self.breaker.generation = 1
+        self.breaker.passing = True
+        self._seed(seed64())
+
+    def __init__(self, config):
+        """Make a breaker in the initial state of *config*, a `CircuitBreakerConfig`."""
+        cdef uint8_t state = _by_hand("initial", config.initial)
+        self.configure(config)
+        rs_lock_acquire(&self.lock)
+        self.breaker.state = state
+        self.breaker.passing = _passes(&self.breaker)
+        rs_lock_release(&self.lock)
+
+    def __dealloc__(self):
+        rs_window_free(&self.breaker.window)
+
+    def __sizeof__(self):
+        return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window)
+
+    def configure(self, config):
+        """
+        Take the options of *config*, all at once, and keep the state; a window of another size begins empty.
+
+        Raises:
+            ValueError: Its *probes* are out of range.
+
+            MemoryError: No room for the window.
+        """
+        cdef rs_breaker_options options
+        cdef rs_window window
+        cdef uint32_t probes = config.probes, window_calls = config.window.calls or 0
+        cdef int64_t window_ns = ns_of(config.window.seconds), open_ns = ns_of(config.open_for)
+        cdef uint64_t min_calls = config.min_calls
+        cdef bint throttle = config.mode == "probabilistic"
+        if not 1 <= probes <= MOST_PROBES:
+            raise ValueError(f"probes must be from 1 to {MOST_PROBES}, not {probes}")
+        options = rs_breaker_options(
+            _rate(config.failure_rate), _rate(config.slow_rate),
+            min(min_calls, window_calls) if window_calls else min_calls, config.consecutive or INT64_MAX,
+            ns_of(config.slow_call, RS_NEVER), open_ns, max(open_ns, ns_of(config.max_open_for)),
+            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, window_calls, throttle, config.sure,
+        )
+        if rs_window_init(&window, window_calls, window_ns) < 0:
+            raise MemoryError(f"no room for a window of {window_calls} calls and {window_ns} ns")
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        if window_calls != self.breaker.options.window_calls or window_ns != self.breaker.options.window_ns:
+            self.breaker.window, window = window, self.breaker.window
+        self.breaker.options = options
+        if self.breaker.state == THROTTLING and not throttle:
+            _move(<rs_gate *><void *>self, &self.breaker, BREAKER_CLOSED, BY_MANUAL, now_ns)
+        self.breaker.passing = _passes(&self.breaker)
+        rs_lock_release(&self.lock)
+        rs_window_free(&window)
+
+    def extend_open(self, double seconds):
+        """
+        Stay open for at least *seconds* from now; without effect unless open.
+
+        Args:
+            seconds: From 0 to 1e9; the caller bounds it sensibly.
+
+        Raises:
+            ValueError: *seconds* is out of range or NaN.
+        """
+        if not 0 <= seconds <= 1e9:
+            raise ValueError(f"seconds must be from 0 to 1e9, not {seconds}")
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        now_ns = _monotone(&self.breaker, now_ns)
+        if self.breaker.state == OPEN:
+            self.breaker.until_ns = max(self.breaker.until_ns, now_ns + <int64_t>(seconds * 1e9))
+        rs_lock_release(&self.lock)
+
+    def force(self, str state):
+        """
+        Change the state by hand, at once: results of calls under way are dropped, and the change is recorded.
+
+        In that state already, nothing changes; closed forgets all the same.
+
+        Args:
+            state: closed (forgets all that was seen), forced_open, forced_closed or disabled.
+
+        Raises:
+            ValueError: Another state.
+        """
+        cdef uint8_t to = _by_hand("state", state)
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        if to == BREAKER_CLOSED:
+            _close(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
+        elif to != self.breaker.state:
+            _enter(<rs_gate *><void *>self, &self.breaker, to, BY_MANUAL, now_ns)
+        rs_lock_release(&self.lock)
+
+    @property
+    def state(self):
+        """closed, open, half_open, forced_open, forced_closed or disabled; open until a call comes to probe."""
+        rs_lock_acquire(&self.lock)
+        cdef uint8_t state = self.breaker.state
+        rs_lock_release(&self.lock)
+        return _NAMES[state]
+
+    def status(self):
+        """Everything there is to know, read at one moment, as a dict; `counters()` is part of it."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        cdef rs_breaker b
+        cdef rs_counters counters
+        rs_lock_acquire(&self.lock)
+        now_ns = max(now_ns, self.breaker.last_ns) if now_ns - self.breaker.last_ns > -CLOCK_JUMP_NS else now_ns
+        rs_window_advance(&self.breaker.window, now_ns)
+        b = self.breaker
+        counters = self.counters
+        rs_lock_release(&self.lock)
+        return _status(&b, &counters, now_ns)
+
+    def _seed(self, uint64_t seed):
+        """Make the jitter and the throttle's choice repeatable."""
+        self.breaker.random = seed or 1

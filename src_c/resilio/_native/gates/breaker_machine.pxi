@@ -1,0 +1,402 @@
+"""
+The circuit breaker's state machine, part of breaker.pxi: all that runs with the gate's lock held, C arithmetic only.
+
+The hot path is `_breaker_admit` and `_breaker_settle` while the breaker is closed; all else is rare. What a slot keeps is in slot.h.
+"""
+
+cdef inline rs_breaker *_breaker_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_breaker_object *>gate).breaker
+
+
+cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Time never goes back: a small step is clamped; after a large one all that is kept moves to the new clock."""
+    cdef int64_t step = now_ns - b.last_ns
+    cdef uint32_t i
+    if step < 0:
+        if step > -CLOCK_JUMP_NS:
+            return b.last_ns
+        b.until_ns += step
+        b.left_ns += step
+        b.sent_ns += step
+        b.overdue.end_ns += step
+        b.row.since_ns += step
+        b.wave.since_ns += step
+        if b.ramp_end_ns:
+            b.ramp_end_ns += step
+        for i in range(b.leases):
+            b.lease[i].until_ns += step
+    b.last_ns = now_ns
+    return now_ns
+
+
+cdef double _uniform(rs_breaker *b) noexcept nogil:
+    """In [0, 1), by xorshift64*. Source: Vigna, "An experimental exploration of Marsaglia's xorshift generators"."""
+    b.random ^= b.random >> 12
+    b.random ^= b.random << 25
+    b.random ^= b.random >> 27
+    return <double>((b.random * <uint64_t>0x2545F4914F6CDD1D) >> 11) * (1.0 / 9007199254740992.0)
+
+
+# ---- changes of state ------------------------------------------------------------------------------------------------
+
+cdef bint _passes(rs_breaker *b) noexcept nogil:
+    """May calls be admitted without a look at anything?"""
+    if b.state == BREAKER_CLOSED:
+        return not b.options.throttle and not b.ramp_end_ns
+    return b.state == FORCED_CLOSED or b.state == DISABLED
+
+
+cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, int64_t now_ns) noexcept nogil:
+    if state != b.state:                    # a closed one that is closed again forgets, and has not changed
+        rs_gate_change(gate, b.state, state, reason, now_ns)
+    b.state = state
+    b.generation += 1
+    b.leases = 0
+    b.proven = 0
+    b.ramp_end_ns = 0
+    b.good_in_a_row = 0
+    b.row.on = b.wave.on = False
+    rs_overdue_reset(&b.overdue)
+    b.passing = _passes(b)
+
+
+cdef void _open(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
+    if b.state == HALF_OPEN:
+        b.open_ns = min(b.open_ns + b.open_ns // 2, b.options.max_open_ns)  # doubling overshoots a short outage
+    else:
+        b.open_ns = b.options.open_ns
+    b.until_ns = now_ns + b.open_ns - <int64_t>(b.open_ns * JITTER * _uniform(b))
+    _enter(gate, b, OPEN, reason, now_ns)
+
+
+cdef void _trip(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, double limit,
+                int64_t now_ns) noexcept nogil:
+    b.trip_measured = measured
+    b.trip_limit = limit
+    _monotone(b, now_ns)
+    _open(gate, b, reason, b.last_ns)
+
+
+cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
+    """Start afresh: what was counted before says nothing about the dependency as it is now."""
+    rs_window_reset(&b.window)
+    b.in_a_row = b.left = 0
+    _enter(gate, b, BREAKER_CLOSED, reason, now_ns)
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef int _breaker_refuse(rs_gate *gate, rs_slot *slot, rs_refusal *refusal, int reason, double measured, double limit,
+                 int64_t retry_after_ns) noexcept nogil:
+    if not rs_gate_enforced(gate):
+        gate.counters.would_reject += 1
+        slot.state = RS_SLOT_SHADOW
+        return RS_ADMITTED
+    refusal.reason = reason
+    refusal.measured = measured
+    refusal.limit = limit
+    refusal.retry_after_ns = retry_after_ns
+    return RS_REJECTED
+
+
+cdef int64_t _lease_ns(rs_gate *gate, rs_breaker *b) noexcept nogil:
+    """How long a probe may take before its place goes to another."""
+    if b.options.lease_ns:
+        return b.options.lease_ns
+    return min(max(b.options.max_open_ns, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
+
+
+cdef int64_t _drop_lapsed(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Take back the leases that ran out; return when the next one will."""
+    cdef int64_t earliest = RS_NEVER
+    cdef uint32_t i = 0
+    while i < b.leases:
+        if b.lease[i].until_ns <= now_ns:
+            b.leases -= 1
+            b.lease[i] = b.lease[b.leases]
+            b.lapsed += 1
+        else:
+            earliest = min(earliest, b.lease[i].until_ns)
+            i += 1
+    return earliest
+
+
+cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """One probe until the first success of the round; then as many as make `probes` with those that succeeded."""
+    cdef int64_t earliest = _drop_lapsed(b, now_ns)
+    cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
+    if b.leases >= places:
+        return _breaker_refuse(gate, slot, refusal, BY_PROBING, b.leases, places, max(1, min(earliest - now_ns, b.open_ns)))
+    b.last_lease += 1
+    b.lease[b.leases].number = b.last_lease
+    b.lease[b.leases].until_ns = now_ns + _lease_ns(gate, b)
+    b.leases += 1
+    slot.breaker.number = b.last_lease
+    return RS_ADMITTED
+
+
+cdef int64_t _ramp_parts(rs_breaker *b, int64_t left) noexcept nogil:
+    return WHOLE - <int64_t>((WHOLE - FIRST_SHARE) * min(1.0, left / <double>b.options.ramp_ns))
+
+
+cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """Admit a share that rises from 10 % to all; by error diffusion, so that it is exact and even."""
+    cdef int64_t left = b.ramp_end_ns - now_ns
+    if left <= 0:                           # also where there is none
+        b.ramp_end_ns = 0
+        b.passing = _passes(b)
+        return RS_ADMITTED
+    b.ramp_credit += _ramp_parts(b, left)
+    if b.ramp_credit < WHOLE:
+        return _breaker_refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(left, b.options.open_ns))
+    b.ramp_credit -= WHOLE
+    return RS_ADMITTED
+
+
+include "breaker_throttle.pxi"
+
+
+cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    b.begun += 1
+    slot.breaker.number = b.begun
+
+
+cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    """Closed or throttling: the throttle, then the ramp."""
+    cdef int verdict
+    if b.state == THROTTLING and _draws_refusal(b, hedge, now_ns):
+        return _refuse_by_throttle(gate, b, slot, refusal)
+    if hedge and b.ramp_end_ns > now_ns:                                                    # nor that of a call in a ramp
+        return _breaker_refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
+    verdict = _ramp(gate, b, slot, now_ns, refusal)
+    if verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
+        _number(b, slot)
+        if b.options.throttle:
+            slot.breaker.followed = rs_overdue_begin(&b.overdue)
+    return verdict
+
+
+cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                                     rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _breaker_of(gate)
+    cdef bint hedge = request != NULL and request.hedge
+    now_ns = _monotone(b, now_ns)
+    if b.options.throttle and now_ns >= b.overdue.end_ns and (b.state == BREAKER_CLOSED or b.state == THROTTLING):
+        _rotate_half_period(gate, b, now_ns)
+        slot.breaker.generation = b.generation
+    if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
+        return _breaker_refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
+    if b.state == OPEN:
+        if now_ns < b.until_ns:
+            return _breaker_refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
+        _enter(gate, b, HALF_OPEN, BY_ELAPSED, now_ns)
+        slot.breaker.generation = b.generation
+    if b.state == HALF_OPEN:
+        return _probe(gate, b, slot, now_ns, refusal)
+    if b.state == FORCED_OPEN:
+        return _breaker_refuse(gate, slot, refusal, BY_FORCED_OPEN, NAN, NAN, -1)
+    return _closed(gate, b, slot, hedge, now_ns, refusal)
+
+
+cdef int _breaker_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _breaker_of(gate)
+    slot.breaker.generation = b.generation
+    slot.breaker.followed = 0
+    if b.passing:
+        _number(b, slot)
+        return RS_ADMITTED
+    slot.breaker.number = 0
+    return _breaker_decide(gate, slot, request, now_ns, refusal)
+
+
+cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    cdef uint32_t i
+    if b.state == HALF_OPEN and slot.breaker.generation == b.generation:
+        for i in range(b.leases):
+            if b.lease[i].number == slot.breaker.number:
+                return &b.lease[i]
+    return NULL
+
+
+cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """A lease that lapsed is no longer there: its place is never freed twice."""
+    cdef rs_lease *lease = _lease_of(b, slot)
+    if lease != NULL:
+        b.leases -= 1
+        lease[0] = b.lease[b.leases]
+
+
+cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_breaker *b = _breaker_of(gate)
+    cdef rs_lease *lease = _lease_of(b, slot)
+    slot.admitted_ns = now_ns               # the callee starts only now: waiting elsewhere is not its slowness
+    if lease != NULL:
+        lease.until_ns = _monotone(b, now_ns) + _lease_ns(gate, b)
+        return RS_ADMITTED
+    if slot.breaker.generation == b.generation and b.state != HALF_OPEN:
+        return RS_ADMITTED
+    return _breaker_admit(gate, slot, NULL, now_ns, refusal)
+
+
+cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """It has ended, or begun to answer."""
+    if slot.breaker.followed and slot.breaker.generation == b.generation:
+        rs_overdue_end(&b.overdue, slot.breaker.followed)
+        slot.breaker.followed = 0
+
+
+cdef void _breaker_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_breaker *b = _breaker_of(gate)
+    _return_lease(b, slot)
+    _no_longer_followed(b, slot)
+    if slot.breaker.generation != b.generation or b.state == HALF_OPEN:
+        return
+    _note_other(b, slot.breaker.number)
+    if b.ramp_end_ns and slot.breaker.number:
+        b.ramp_credit = min(b.ramp_credit + WHOLE, <int64_t>WHOLE)
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+include "breaker_rows.pxi"
+
+
+cdef bint _row_opens(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Ten in a row are no news where every other call fails: by the default law as many are needed as are no chance."""
+    cdef int64_t run = _run(gate, b, now_ns)
+    cdef int64_t recorded = b.in_a_row - b.left             # of the row, in the window: what else is there was before
+    if run < b.options.consecutive or not b.options.sure:
+        return run >= b.options.consecutive
+    return rs_throttle_proof(run, run + max(0, <int64_t>b.window.failed - recorded),
+                             run + max(0, <int64_t>b.window.total - recorded))
+
+
+cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
+    # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
+    if b.window.failed / <double>b.window.total < b.options.failure_rate:
+        return False
+    return not b.options.sure or rs_throttle_sure(b.window.failed, b.window.total, SURE) >= b.options.failure_rate
+
+
+cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Trip if what the window holds says so."""
+    cdef double total = b.window.total
+    if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
+        _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
+    elif b.window.total < b.options.min_calls:
+        return
+    elif _rate_opens(b) and not _is_early(gate, b, now_ns):
+        _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
+    elif b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate:
+        _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
+
+
+cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64_t now_ns) noexcept nogil:
+    """A probe's result counts also when its lease has lapsed: it is as fresh as any other of this round."""
+    now_ns = _monotone(b, now_ns)
+    if not good:
+        _open(gate, b, BY_PROBE_FAILED, now_ns)
+        return
+    b.proven += 1
+    if not b.options.throttle and b.proven < min(b.options.probes, <uint32_t>PROOF):
+        return                              # a throttle opens where all fails: one success says that this is over
+    _close(gate, b, BY_PROBES_SUCCEEDED, now_ns)
+    if b.options.ramp_ns:
+        b.passing = False
+        b.ramp_end_ns = now_ns + b.options.ramp_ns
+        b.ramp_credit = WHOLE - FIRST_SHARE # the first call passes
+
+
+cdef inline bint _is_well(rs_breaker *b, rs_slot *slot) noexcept nogil:
+    """Closed, with nothing to weigh: neither in what the window holds nor in this call, if it was quick and succeeded."""
+    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.breaker.followed)) == 0
+
+
+cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
+    if rs_span_before(b.good, number):
+        b.good = number
+
+
+cdef void _breaker_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """While all is well a success is counted, and no more."""
+    cdef rs_breaker *b = _breaker_of(gate)
+    if (outcome != RS_SUCCESS or slot.breaker.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
+            or not rs_window_is_current(&b.window, now_ns)):
+        _weigh(gate, slot, outcome, latency_ns, now_ns)
+        return
+    rs_window_add(&b.window, False, False)
+    _note_latest(b, slot.breaker.number)
+
+
+cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
+                                    int64_t now_ns) noexcept nogil:
+    cdef rs_breaker *b = _breaker_of(gate)
+    cdef bint failed = outcome == RS_FAILURE
+    cdef bint slow = latency_ns > b.options.slow_ns
+    cdef bint left = slot.flags & RS_LEFT and outcome == RS_IGNORED
+    if slot.breaker.generation != b.generation:
+        b.stale += slot.breaker.generation != NO_GENERATION
+        return
+    if b.state == HALF_OPEN:
+        _return_lease(b, slot)
+        if outcome != RS_IGNORED:
+            _verdict(gate, b, slot, not (failed or slow), now_ns)
+        elif left and _breaker_is_hopeless(gate, b, slot, latency_ns, now_ns):
+            _verdict(gate, b, slot, False, now_ns)
+        return
+    if slot.breaker.followed:
+        _no_longer_followed(b, slot)
+        b.overdue.answered += not (failed or left)
+    if outcome == RS_IGNORED or b.state == DISABLED:
+        if left and b.state != DISABLED and _breaker_is_hopeless(gate, b, slot, latency_ns, now_ns):
+            _note_left(gate, b, slot.breaker.number, now_ns)
+        else:
+            _note_other(b, slot.breaker.number)
+        return
+    rs_window_record(&b.window, now_ns, failed, slow)
+    if failed:
+        _note_failure(gate, b, slot.breaker.number, now_ns)
+    else:
+        _note_latest(b, slot.breaker.number)
+        if b.in_a_row or b.wave.on:
+            _note_good(gate, b, slot.breaker.number)
+    if b.state == BREAKER_CLOSED and not b.options.throttle:
+        if b.window.failed or b.window.slow:
+            _trip_if_needed(gate, b, now_ns)
+    elif b.state == BREAKER_CLOSED or b.state == THROTTLING:
+        _breaker_learn(gate, b, failed, slow, now_ns)
+
+
+cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """A stream that began to flow: a probe's verdict does not wait for its end, which may be minutes away."""
+    cdef rs_breaker *b = _breaker_of(gate)
+    if slot.breaker.followed and slot.breaker.generation == b.generation:
+        _no_longer_followed(b, slot)
+        b.overdue.answered += 1
+    if slot.breaker.generation != b.generation or b.state != HALF_OPEN:
+        return
+    _return_lease(b, slot)
+    slot.breaker.generation = NO_GENERATION                     # the end of the stream is old news
+    _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
+
+
+cdef void _breaker_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """In the child of a fork: nothing is under way here, and the jitter must not be the parent's."""
+    cdef rs_breaker *b = _breaker_of(gate)
+    b.generation += 1
+    b.leases = 0
+    b.proven = 0
+    b.row.on = b.wave.on = False
+    rs_overdue_reset(&b.overdue)
+    b.random ^= <uint64_t>getpid() * <uint64_t>0x9E3779B97F4A7C15
+    b.random |= b.random == 0
+
+
+cdef int _breaker_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """Closed, with nothing in the window and no failures in a row, however old those are: they still count."""
+    cdef rs_breaker *b = _breaker_of(gate)
+    if b.state != BREAKER_CLOSED or b.ramp_end_ns or b.in_a_row:
+        return False
+    rs_window_advance(&b.window, now_ns)
+    return b.window.total == 0

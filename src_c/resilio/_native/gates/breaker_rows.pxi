@@ -1,0 +1,91 @@
+"""
+What a failure says where calls overlap, part of breaker.pxi: all that runs with the gate's lock held.
+
+A failure may return at once and a success takes its time, so of calls that began together the failures end first. The
+*row* is the failures of calls that began after every call that has succeeded: a success ends it only if its call began
+in the row, and calls that began in it and are under way weigh against it, one for one, while they may still succeed. The
+*wave* is the same for the rate: all calls from one that failed on, until hardly any of them is under way.
+"""
+
+cdef int64_t _patience_ns(rs_gate *gate) noexcept nogil:
+    """How long a call may be under way before it is no hope any more; with little seen, as long as any."""
+    if gate.counters.successes < ENOUGH:
+        return LONGEST_LEASE_NS
+    return min(max(<int64_t>SHORTEST_PATIENCE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
+
+
+cdef int64_t _run(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """How many failures in a row there are more than calls that may still prove them wrong."""
+    cdef int64_t pending = rs_span_pending(&b.row, gate.counters.inflight)
+    if pending == 0 or not b.left and now_ns - b.row.since_ns > _patience_ns(gate):
+        return b.in_a_row
+    return b.in_a_row - pending             # as long as it takes, if callers have left: others may have more patience
+
+
+cdef bint _is_early(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Does the window hold the failures of calls whose successes are still under way, or have been pushed out of it?"""
+    cdef uint64_t calls = rs_span_calls(&b.wave)
+    if not b.wave.on or b.wave.failed / <double>calls >= b.options.failure_rate:
+        return False
+    if calls < b.window.total and FEW * rs_span_pending(&b.wave, gate.counters.inflight) <= <int64_t>b.window.total:
+        return False
+    return now_ns - b.wave.since_ns <= _patience_ns(gate)
+
+
+cdef void _note_failure(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
+    if not b.wave.on or now_ns - b.wave.since_ns > SHORTEST_PATIENCE_NS and now_ns - b.wave.since_ns > _patience_ns(gate):
+        rs_span_begin(&b.wave, number, now_ns)
+    rs_span_add(&b.wave, number, True)
+    _extend_row(gate, b, number, now_ns)
+
+
+cdef bint _extend_row(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
+    if rs_span_before(number, b.good):
+        return False                        # a call that began later has succeeded: old news
+    if not b.row.on:
+        rs_span_begin(&b.row, number, now_ns)
+    elif rs_span_pending(&b.row, gate.counters.inflight) == 0:
+        b.row.since_ns = now_ns             # what will be under way in it began after a pause, and is young
+    rs_span_add(&b.row, number, True)
+    b.in_a_row += 1
+    return True
+
+
+cdef bint _breaker_is_hopeless(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    """Has its caller left after it took unusually long, and not together with the one before?"""
+    if slot.first_ns or gate.counters.successes < ENOUGH or now_ns - b.left_ns < TOGETHER_NS:
+        return False
+    return latency_ns > max(<int64_t>SHORTEST_PATIENCE_NS, BREAKER_HOPELESS * rs_histogram_quantile(&gate.latency, 0.5))
+
+
+cdef void _note_left(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
+    """A caller has left, which is no outcome; but when all do, and nothing succeeds, it is an outage without failures."""
+    rs_span_add(&b.wave, number, False)
+    if not _extend_row(gate, b, number, now_ns):
+        return
+    b.left += 1
+    b.left_ns = now_ns
+    rs_window_advance(&b.window, now_ns)
+    if b.state == BREAKER_CLOSED and not b.options.throttle:
+        if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
+            _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
+    elif b.in_a_row >= b.options.consecutive and (b.state == BREAKER_CLOSED or b.state == THROTTLING):
+        _trip_if_all_fails(gate, b, _run(gate, b, now_ns), now_ns)
+
+
+cdef void _note_good(rs_gate *gate, rs_breaker *b, uint32_t number) noexcept nogil:
+    """A success while there is a row or a wave: of a call that began before the row it says nothing."""
+    if not (b.row.on and rs_span_before(number, b.row.first)):
+        b.row.on = False
+        b.in_a_row = b.left = 0
+    rs_span_add(&b.wave, number, False)
+    if FEW * rs_span_pending(&b.wave, gate.counters.inflight) <= <int64_t>rs_span_calls(&b.wave):
+        b.wave.on = False
+
+
+cdef void _note_other(rs_breaker *b, uint32_t number) noexcept nogil:
+    """Ended without saying anything, or never called: it is not waited for any more."""
+    if not rs_span_before(b.row.last, number):
+        rs_span_add(&b.row, number, False)
+    if not rs_span_before(b.wave.last, number):
+        rs_span_add(&b.wave, number, False)

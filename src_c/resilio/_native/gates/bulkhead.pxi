@@ -1,0 +1,434 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+The bulkhead as a gate: so many permits, and a bounded queue for those who come when there are none.
+
+Everything above the class but `_bulkhead_prepare` runs with the gate's lock held: C arithmetic only. Permits move to a waiter at
+once when its turn comes (`_bulkhead_grant`), before it is woken: until it polls (takes them) or is cancelled (gives them back)
+they count as used, so a newcomer cannot slip in between and no permit is lost when a cancellation meets a grant.
+"""
+
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
+
+from resilio._native import clock
+from resilio._native.gate cimport *
+from resilio._native.options cimport ns_of
+
+__all__ = ["PATIENT", "BulkheadGate"]
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+
+cdef enum Order:
+    FIFO, LIFO, ADAPTIVE
+
+cdef enum BulkheadReason:
+    BULKHEAD_FULL, BULKHEAD_QUEUE_FULL, BULKHEAD_TOO_LATE, TOO_HEAVY, BULKHEAD_CLOSED, RESUMED, BULKHEAD_NONE
+
+cdef const char *BULKHEAD_REASONS[7]
+BULKHEAD_REASONS[:] = ["full", "queue_full", "wait", "too_heavy", "closed", "resumed", NULL]
+
+cdef enum BulkheadState:
+    ADMITTING, CLOSED_DOWN
+
+cdef const char *BULKHEAD_STATES[3]
+BULKHEAD_STATES[:] = ["admitting", "closed_down", NULL]
+
+cdef enum:
+    BULKHEAD_TOO_MUCH = 2_000_000_000                # more than any bulkhead has
+
+cdef dict _ORDERS = {"fifo": FIFO, "lifo": LIFO, "adaptive": ADAPTIVE}
+
+
+class _Patient:
+    """The first argument of an acquire that waits as long as it takes, beside the bounded queue."""
+
+    def __repr__(self):
+        return "PATIENT"
+
+
+PATIENT = _Patient()
+cdef PyObject *_patient = <PyObject *>PATIENT
+
+
+cdef inline rs_bulkhead *_bulkhead_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_bulkhead_object *>gate).bulkhead
+
+
+cdef inline bint _is_patient(const rs_request *request) noexcept nogil:
+    return request.nargs > 0 and request.args[0] == _patient
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef inline int64_t _bounded(rs_bulkhead *b) noexcept nogil:
+    """How many are in the queue that `most_queued` bounds."""
+    return b.queue.length - b.patient
+
+
+cdef rs_waiter *_next_in_order(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
+    """
+    Return whose turn it is.
+
+    Adaptive order is first in, first out while the queue drains in time. Once its head has waited for more than half of
+    the longest wait, or it is more than half full, most of those at the front will be given up before they are done:
+    then the newest are served, who can still be in time.
+    """
+    cdef rs_waiter *head = b.queue.head
+    if b.order == FIFO:
+        return head
+    if b.order == ADAPTIVE and 2 * (now_ns - head.enqueued_ns) <= b.max_wait_ns and 2 * _bounded(b) <= b.most_queued:
+        return head
+    return b.queue.tail
+
+
+cdef inline void _bulkhead_leave(rs_bulkhead *b, rs_waiter *waiter) noexcept nogil:
+    rs_queue_remove(&b.queue, waiter)
+    b.patient -= waiter.deadline_ns == RS_NEVER
+    if b.chosen == waiter:
+        b.chosen = NULL
+
+
+cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
+    cdef rs_waiter *waiter = b.idlers.head
+    while waiter != NULL:
+        rs_queue_remove(&b.idlers, waiter)
+        rs_gate_wake(gate, waiter)
+        waiter = b.idlers.head
+
+
+cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
+    """Move free permits to those whose turn it is, and wake them. Whose turn it is, is asked when there is one."""
+    cdef rs_waiter *waiter
+    while b.queue.head != NULL and b.used < b.capacity:
+        waiter = b.chosen if b.chosen != NULL else _next_in_order(b, now_ns)
+        if rs_waiter_expired(waiter, now_ns):
+            _bulkhead_leave(b, waiter)
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = RS_EXPIRED
+            rs_gate_wake(gate, waiter)
+            continue
+        if waiter.amount > b.capacity - b.used:
+            b.chosen = waiter
+            return
+        _bulkhead_leave(b, waiter)
+        waiter.state = RS_WAITER_GRANTED
+        b.used += waiter.amount
+        rs_gate_wake(gate, waiter)
+    if b.used == 0 and b.idlers.head != NULL:
+        _wake_idlers(gate, b)
+
+
+cdef void _refuse_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, uint8_t reason) noexcept nogil:
+    cdef rs_waiter *waiter = b.queue.head
+    cdef rs_waiter *following
+    while waiter != NULL:
+        following = waiter.next
+        if waiter.amount > heavier_than:
+            _bulkhead_leave(b, waiter)
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = reason
+            rs_gate_wake(gate, waiter)
+        waiter = following
+
+
+# ---- admission -------------------------------------------------------------------------------------------------------
+
+cdef int _bulkhead_refuse(rs_bulkhead *b, int reason, int64_t amount, rs_refusal *refusal) noexcept nogil:
+    refusal.reason = reason
+    refusal.measured = b.used
+    refusal.limit = b.capacity
+    refusal.retry_after_ns = -1
+    if reason == BULKHEAD_QUEUE_FULL:
+        refusal.measured = _bounded(b)
+        refusal.limit = b.most_queued
+    elif reason == TOO_HEAVY:
+        refusal.measured = amount
+    elif reason == BULKHEAD_CLOSED:
+        refusal.measured = refusal.limit = NAN
+    return RS_REJECTED
+
+
+cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
+    """Why the call may not even wait, or BULKHEAD_NONE."""
+    if b.closed:
+        return BULKHEAD_CLOSED
+    if amount > b.capacity:
+        return TOO_HEAVY
+    if patient:
+        return BULKHEAD_NONE
+    if b.most_queued == 0 or b.max_wait_ns == 0:
+        return BULKHEAD_FULL
+    return BULKHEAD_QUEUE_FULL if _bounded(b) >= b.most_queued else BULKHEAD_NONE
+
+
+cdef int _bulkhead_shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept nogil:
+    if obstacle == BULKHEAD_NONE:
+        gate.counters.would_wait += 1
+    else:
+        gate.counters.would_reject += 1
+    slot.state = RS_SLOT_SHADOW
+    return RS_ADMITTED
+
+
+cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef bint patient = _is_patient(request)
+    cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
+    cdef rs_waiter *waiter = request.waiter
+    if not rs_gate_enforced(gate):
+        return _bulkhead_shadow(gate, slot, obstacle)
+    if obstacle != BULKHEAD_NONE or waiter == NULL:
+        return _bulkhead_refuse(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight, refusal)
+    if rs_gate_cannot_finish(gate, request, now_ns, 0, refusal):
+        return RS_REJECTED
+    waiter.amount = slot.bulkhead.weight
+    waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
+    b.patient += patient
+    rs_queue_push(&b.queue, waiter, now_ns)
+    slot.wake_ns = waiter.deadline_ns
+    return RS_WAIT
+
+
+cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_refusal *refusal) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    if b.weight != 0:
+        slot.bulkhead.weight = b.weight
+    elif not 1 <= slot.bulkhead.weight <= BULKHEAD_TOO_MUCH:
+        slot.bulkhead.weight = 1                     # the weigher came between `prepare` and here
+    # Whoever queues goes first, also if a lighter call would fit.
+    if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
+        b.used += slot.bulkhead.weight
+        return RS_ADMITTED
+    return _bulkhead_queue(gate, b, slot, request, now_ns, refusal)
+
+
+cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
+    _bulkhead_leave(b, waiter)
+    _bulkhead_grant(gate, b, now_ns)                 # those behind a heavy one may fit
+    refusal.reason = BULKHEAD_TOO_LATE
+    refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
+    refusal.limit = longest / 1e9
+    refusal.retry_after_ns = -1
+    return RS_REJECTED
+
+
+cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    cdef rs_waiter *waiter = slot.waiter
+    if waiter.state == RS_WAITER_QUEUED:
+        if now_ns >= waiter.deadline_ns:
+            return _give_up(gate, b, waiter, now_ns, refusal)
+        slot.wake_ns = waiter.deadline_ns
+        return RS_WAIT
+    if waiter.state == RS_WAITER_GRANTED:
+        waiter.state = RS_WAITER_IDLE
+        return RS_ADMITTED
+    return _bulkhead_refuse(b, waiter.reason, waiter.amount, refusal)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+cdef void _bulkhead_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    if slot.state == RS_SLOT_HELD:
+        b.used -= slot.bulkhead.weight
+    elif slot.waiter == NULL:               # a pass in shadow mode
+        return
+    elif slot.waiter.state == RS_WAITER_GRANTED:
+        slot.waiter.state = RS_WAITER_IDLE
+        b.used -= slot.waiter.amount
+    elif slot.waiter.state == RS_WAITER_QUEUED:
+        _bulkhead_leave(b, slot.waiter)
+    _bulkhead_grant(gate, b, now_ns)
+
+
+cdef void _bulkhead_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    b.used -= slot.bulkhead.weight
+    if b.queue.head != NULL or b.idlers.head != NULL:
+        _bulkhead_grant(gate, b, now_ns)
+
+
+cdef void _bulkhead_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    b.used = 0
+    b.chosen = NULL
+    b.patient = 0
+    memset(&b.queue, 0, sizeof(b.queue))
+    memset(&b.idlers, 0, sizeof(b.idlers))
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+cdef int64_t _whole(object weight) except -1:
+    """A weight as a number of permits; what is none is an error."""
+    if type(weight) is not int or weight < 1:
+        raise ValueError(weight)
+    return min(weight, BULKHEAD_TOO_MUCH)
+
+
+cdef int _bulkhead_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """Ask the weigher. One that raises, or says nonsense, weighs 1: it must not decide over the call."""
+    cdef BulkheadGate self = <BulkheadGate><PyObject *>gate
+    cdef Py_ssize_t skipped = _is_patient(request)
+    cdef object weigher
+    rs_lock_acquire(&self.lock)
+    weigher = self.weigher
+    rs_lock_release(&self.lock)
+    slot.bulkhead.weight = 1
+    if weigher is None:
+        return 0
+    try:
+        slot.bulkhead.weight = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
+                                                 request.kwnames))
+    except BaseException as error:
+        self.bad_weights += 1
+        if isinstance(error, KeyboardInterrupt):
+            PyErr_SetInterrupt()            # not the weigher's: raised again at the next safe point
+    return 0
+
+
+cdef int _bulkhead_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    return not b.closed and b.used == 0 and b.queue.head == NULL and b.idlers.head == NULL
+
+
+cdef rs_gate_ops BULKHEAD_PLAIN                      # field by field: a struct made at once leaves the others undefined
+BULKHEAD_PLAIN.kind = "bulkhead"
+BULKHEAD_PLAIN.error = "BulkheadFullError"
+BULKHEAD_PLAIN.reasons = &BULKHEAD_REASONS[0]
+BULKHEAD_PLAIN.states = &BULKHEAD_STATES[0]
+BULKHEAD_PLAIN.admit = _bulkhead_admit
+BULKHEAD_PLAIN.poll = _bulkhead_poll
+BULKHEAD_PLAIN.cancel = _bulkhead_cancel
+BULKHEAD_PLAIN.settle = _bulkhead_settle
+BULKHEAD_PLAIN.forget = _bulkhead_forget
+BULKHEAD_PLAIN.pristine = _bulkhead_pristine
+cdef rs_gate_ops WEIGHED = BULKHEAD_PLAIN
+WEIGHED.prepare = _bulkhead_prepare
+
+
+cdef class BulkheadGate(Gate):
+    """
+    The permits of one bulkhead and those who wait for them, shared by all that it guards.
+
+    `resilio.bulkhead` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_bulkhead_object *seen = <rs_bulkhead_object *><PyObject *>self
+        if <void *>&seen.bulkhead != <void *>&self.bulkhead:
+            raise SystemError("resilio._native.gates was built against another gate.h")
+        self.ops = &BULKHEAD_PLAIN
+        self.watching = set()
+
+    def __init__(self, config):
+        """Make an empty bulkhead with the options of *config*, a `BulkheadConfig`."""
+        self.configure(config)
+
+    def configure(self, config):
+        """
+        Take the options of *config*, all at once, keeping who holds and who waits.
+
+        More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that
+        are now too heavy are refused. Those who queue keep the longest wait that they came with.
+        """
+        cdef int64_t max_concurrent = config.max_concurrent, max_queued = config.max_queued
+        cdef int64_t max_wait_ns = ns_of(config.max_wait)
+        cdef uint8_t code = _ORDERS[config.order]
+        cdef object weight = config.weight
+        cdef int64_t constant = 0 if callable(weight) else weight
+        cdef int64_t now_ns = clock.now_ns()
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef object old = self.weigher      # freed after the lock is released
+        cdef object weigher = weight if constant == 0 else None
+        rs_lock_acquire(&self.lock)
+        self.weigher = weigher
+        self.ops = &WEIGHED if constant == 0 else &BULKHEAD_PLAIN
+        self.bulkhead.weight = constant
+        self.bulkhead.capacity = max_concurrent
+        self.bulkhead.most_queued = max_queued
+        self.bulkhead.max_wait_ns = max_wait_ns
+        self.bulkhead.order = code
+        self.bulkhead.chosen = NULL
+        _refuse_queued(gate, &self.bulkhead, max_concurrent, TOO_HEAVY)
+        _bulkhead_grant(gate, &self.bulkhead, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def close(self):
+        """Refuse all who come from now on and all who wait; who holds a permit keeps it to the end."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if not self.bulkhead.closed:
+            rs_gate_change(gate, ADMITTING, CLOSED_DOWN, BULKHEAD_CLOSED, now_ns)
+        self.bulkhead.closed = True
+        _refuse_queued(gate, &self.bulkhead, 0, BULKHEAD_CLOSED)
+        _bulkhead_grant(gate, &self.bulkhead, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def open(self):
+        """Admit again after :meth:`close`."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if self.bulkhead.closed:
+            rs_gate_change(gate, CLOSED_DOWN, ADMITTING, RESUMED, now_ns)
+        self.bulkhead.closed = False
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def watch(self, Waiter waiter not None):
+        """
+        Have *waiter* woken when no permit is held and nobody waits; False: that is so already.
+
+        A waiter is woken once; whoever stops to wait for it has to call :meth:`unwatch`.
+        """
+        cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
+        cdef bint busy
+        self.watching.add(waiter)           # the queue holds no references
+        rs_lock_acquire(&self.lock)
+        busy = self.bulkhead.used > 0 or self.bulkhead.queue.head != NULL
+        if busy and watcher.state == RS_WAITER_IDLE:
+            rs_queue_push(&self.bulkhead.idlers, watcher, 0)
+        rs_lock_release(&self.lock)
+        return busy
+
+    def unwatch(self, Waiter waiter not None):
+        """Wake *waiter* no more."""
+        cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
+        rs_lock_acquire(&self.lock)
+        if watcher.state == RS_WAITER_QUEUED:
+            rs_queue_remove(&self.bulkhead.idlers, watcher)
+        rs_lock_release(&self.lock)
+        self.watching.discard(waiter)
+
+    @property
+    def capacity(self):
+        """Permits there are."""
+        return self.bulkhead.capacity
+
+    @property
+    def used(self):
+        """Permits held, or granted to a waiter that has not come for them yet."""
+        return self.bulkhead.used
+
+    @property
+    def closed(self):
+        """Whether :meth:`close` was called, and :meth:`open` not since."""
+        return bool(self.bulkhead.closed)
+
+    @property
+    def weight_errors(self):
+        """How often the weight function raised or answered nonsense; such a call weighed 1."""
+        return self.bad_weights

@@ -1,0 +1,457 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""
+The rate limit as a gate: a token bucket or a sliding window for each rate, all taken from or none, and a fair queue.
+
+The state machine is in limiter_queue.pxi, limiter_admission.pxi and limiter_end.pxi; here are what calls cost and the
+class. Tokens are counted in millionths, so that rates, bursts and costs may be fractions and every sum is exact.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from libc.math cimport ceil, isfinite
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from resilio._native import clock
+from resilio._native.gate cimport *
+from resilio._native.options cimport ns_of
+
+__all__ = ["Amounts", "LimiterGate"]
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+
+cdef enum LimiterReason:
+    RATE, LIMITER_QUEUE_FULL, LIMITER_TOO_LATE, TOO_LARGE, PAUSED, LIMITER_NONE
+
+cdef const char *LIMITER_REASONS[6]
+LIMITER_REASONS[:] = ["rate", "queue_full", "wait", "too_large", "paused", NULL]
+
+cdef enum:
+    LONG_QUEUE = 1000
+    TOLERANCE_NS = 1_000_000
+
+cdef int64_t TOKEN = 1_000_000
+cdef int64_t LIMITER_TOO_MUCH = 2_000_000_000 * TOKEN   # more than any bucket holds
+cdef double _TOKEN = 1e6
+cdef void *_amounts_type = NULL                 # the class Amounts, known at the end of this module
+
+
+cdef extern from *:
+    """
+    static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART int rs_limiter_price(rs_gate *, rs_slot *, const rs_request *);
+    """
+
+include "limiter_queue.pxi"
+include "limiter_admission.pxi"
+include "limiter_end.pxi"
+
+
+# ---- costs -----------------------------------------------------------------------------------------------------------
+
+cdef int64_t _millionths(object tokens) except -1:
+    """A cost as the buckets count it, rounded up; what is no number of tokens is an error."""
+    cdef double amount
+    if isinstance(tokens, bool):
+        raise TypeError(tokens)
+    amount = tokens
+    if not (isfinite(amount) and amount >= 0.0):
+        raise ValueError(tokens)
+    return LIMITER_TOO_MUCH if amount >= LIMITER_TOO_MUCH / _TOKEN else <int64_t>ceil(amount * _TOKEN - 1e-3)
+
+
+cdef int64_t _limiter_ask(LimiterGate self, object function, const rs_request *request) noexcept:
+    """Ask a cost function. One that raises, or says nonsense, costs one token: it must not decide over the call."""
+    try:
+        return _millionths(PyObject_Vectorcall(function, request.args, request.nargs, request.kwnames))
+    except BaseException as error:
+        self.bad_costs += 1
+        if isinstance(error, KeyboardInterrupt):
+            PyErr_SetInterrupt()            # not the function's: raised again at the next safe point
+    return TOKEN
+
+
+cdef void _found(rs_slot *slot, int rates, uint32_t version, const int64_t *cost) noexcept nogil:
+    """Keep what the call costs for `admit`. Without memory for several rates it costs what every call does."""
+    slot.limiter.version = version
+    slot.limiter.cost = cost[0]
+    if rates > 1:
+        slot.limiter.claim = _claim(version, cost, 0)
+        slot.flags |= RS_TO_UNDO
+
+
+cdef void _ask_all(LimiterGate self, rs_slot *slot, const rs_request *request):
+    """Ask every cost function there is, and keep what they say for `admit`."""
+    cdef int64_t cost[RS_MOST_RATES]
+    cdef uint32_t version
+    cdef int rates
+    cdef tuple functions
+    rs_lock_acquire(&self.lock)
+    functions = self.functions
+    version = self.limiter.version
+    rates = self.limiter.buckets.n
+    memcpy(cost, self.limiter.cost, sizeof(cost))
+    rs_lock_release(&self.lock)
+    for i, function in enumerate(functions):
+        if function is not None:
+            cost[i] = _limiter_ask(self, function, request)
+    _found(slot, rates, version, cost)
+
+
+cdef int _limiter_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    slot.limiter.version = 0
+    slot.limiter.claim = NULL
+    return _price(gate, slot, request) if _is_reservation(request) or _limiter_of(gate).variable else 0
+
+
+cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """What this call costs is not what every call does."""
+    if _is_reservation(request):
+        # Made before a change of configuration it means nothing: then the call costs what any call costs.
+        if (<rs_amounts_object *>request.args[0]).version == _limiter_of(gate).version:
+            _found(slot, _limiter_of(gate).buckets.n, _limiter_of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
+    else:
+        _ask_all(<LimiterGate><PyObject *>gate, slot, request)
+    return 0
+
+
+cdef void _leave_unasked(rs_gate *gate, rs_slot *slot) noexcept:
+    """The call was refused, or let through in shadow."""
+    _drop_claim(slot)
+
+
+cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """All buckets are full, no call waits, and there is no pause."""
+    cdef rs_limiter *m = _limiter_of(gate)
+    cdef int i
+    if m.queue.head != NULL or now_ns < m.paused_until_ns:
+        return False
+    for i in range(m.buckets.n):
+        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].burst:
+            return False
+    return True
+
+
+cdef rs_gate_ops LIMITER_OPS                        # field by field: a struct made at once leaves the others undefined
+LIMITER_OPS.kind = "rate_limit"
+LIMITER_OPS.segment = RS_RATE_LIMIT
+LIMITER_OPS.error = "RateLimitedError"
+LIMITER_OPS.reasons = &LIMITER_REASONS[0]
+LIMITER_OPS.prepare = _limiter_prepare
+LIMITER_OPS.admit = _limiter_admit
+LIMITER_OPS.poll = _limiter_poll
+LIMITER_OPS.cancel = _limiter_cancel
+LIMITER_OPS.settle = _limiter_settle
+LIMITER_OPS.forget = _limiter_forget
+LIMITER_OPS.leave = _leave_unasked
+LIMITER_OPS.pristine = _limiter_pristine
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Amounts:
+    """What one call costs, rate by rate: passed to an acquire as its only argument it is taken instead of the costs."""
+
+    def __init__(self):
+        raise TypeError("amounts are made by LimiterGate.amounts()")
+
+    @property
+    def shadow(self):
+        """Whether nothing was taken, because enforcement would have refused the call or made it wait."""
+        return bool(self.shadow)
+
+    def of(self, str unit):
+        """Return the tokens of *unit*; with several rates in it, of the first."""
+        return self.cost[self.units.index(unit)] / _TOKEN
+
+
+_amounts_type = <void *><PyObject *>Amounts
+
+
+cdef tuple _units(LimiterGate self):
+    rs_lock_acquire(&self.lock)
+    cdef tuple units = self.units
+    rs_lock_release(&self.lock)
+    return units
+
+
+cdef int64_t _mask(tuple units, str unit) except -1:
+    """The rates that count *unit*, as bits."""
+    cdef int64_t mask = 0
+    for i, known in enumerate(units):
+        mask |= <int64_t>(known == unit) << i
+    if mask == 0:
+        raise ValueError(f"no rate counts {unit!r}; there are: {', '.join(dict.fromkeys(units))}")
+    return mask
+
+
+cdef int64_t _checked(str unit, object tokens) except -1:
+    try:
+        return _millionths(tokens)
+    except TypeError:
+        raise TypeError(f"{unit} must be a number of tokens >= 0, not {tokens!r}") from None
+    except ValueError:
+        raise ValueError(f"{unit} must be a number of tokens >= 0, not {tokens!r}") from None
+
+
+cdef int64_t _asked_aside(LimiterGate self, object function, tuple args, dict kwargs) except -1:
+    try:
+        return _millionths(function(*args, **kwargs))
+    except Exception:
+        self.bad_costs += 1
+    return TOKEN
+
+
+cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) except -1:
+    """Turn what a user says into numbers, before anything is changed."""
+    if not 1 <= len(rates) <= RS_MOST_RATES:
+        raise ValueError(f"there must be from 1 to {RS_MOST_RATES} rates, not {len(rates)}")
+    for i, (unit, amount, period_ns, burst, cost, window) in enumerate(rates):
+        setting[i].amount = amount * _TOKEN
+        setting[i].period_ns = period_ns
+        setting[i].cost = TOKEN if callable(cost) else _millionths(cost)
+        setting[i].kept = i < len(before) and before[i] == unit
+        if rs_gcra_init(&setting[i].bucket, setting[i].amount, period_ns, _millionths(burst), now_ns) < 0:
+            raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s with a burst of {burst:g} is out of range")
+        if window:
+            setting[i].log = rs_log_new(setting[i].bucket.burst, period_ns, <uint32_t>min(ceil(burst), 1e6))
+            if setting[i].log == NULL:
+                raise MemoryError
+    return 0
+
+
+cdef void _free_logs(rs_setting *setting) noexcept nogil:
+    cdef int i
+    for i in range(RS_MOST_RATES):
+        rs_log_free(setting[i].log)
+
+
+cdef class LimiterGate(Gate):
+    """
+    The buckets of one rate limit and those who wait for tokens, shared by all that it guards.
+
+    `resilio.rate_limit` is its public face and checks every option; here they are taken as they are. The methods are
+    atomic and may be called from any thread.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        cdef rs_limiter_object *seen = <rs_limiter_object *><PyObject *>self
+        cdef Amounts amounts = Amounts.__new__(Amounts)
+        if (<void *>&seen.limiter != <void *>&self.limiter
+                or <void *>(<rs_amounts_object *><PyObject *>amounts).cost != <void *>amounts.cost):
+            raise SystemError("resilio._native.gates was built against another gate.h")
+        self.ops = &LIMITER_OPS
+        self.units = self.functions = ()
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(RS_MOST_RATES):
+            rs_log_free(self.limiter.buckets.log[i])
+
+    def __sizeof__(self):
+        """Return the bytes held, logs of sliding windows included."""
+        cdef int64_t logs = 0
+        cdef int i
+        rs_lock_acquire(&self.lock)
+        for i in range(RS_MOST_RATES):
+            logs += rs_log_memory(self.limiter.buckets.log[i])
+        rs_lock_release(&self.lock)
+        return Gate.__sizeof__(self) + logs
+
+    def __init__(self, config):
+        """Make a limit with full buckets and the options of *config*, a `RateLimitConfig`."""
+        self.configure(config)
+
+    def configure(self, config):
+        """
+        Take the options of *config*, all at once, keeping tokens, debts and the queue.
+
+        A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Those who
+        queue keep what they cost, unless units have changed, and are refused if that is too large now.
+
+        Raises:
+            ValueError: More rates than 8, none, or a rate that cannot be counted.
+        """
+        cdef list rates = [rate.native() for rate in config.resolved()]
+        cdef int64_t max_queued = config.max_queued, max_wait_ns = ns_of(config.max_wait)
+        cdef rs_setting setting[RS_MOST_RATES]
+        cdef int64_t now_ns = clock.now_ns()
+        cdef tuple units = tuple([rate[0] for rate in rates])
+        cdef tuple functions = tuple([rate[4] if callable(rate[4]) else None for rate in rates])
+        cdef tuple old_units = self.units, old_functions = self.functions   # freed after the lock is released
+        cdef bint variable = any(functions), other_units = units != old_units
+        cdef int n = len(rates)
+        memset(setting, 0, sizeof(setting))
+        try:
+            _read(setting, rates, old_units, now_ns)
+        except BaseException:
+            _free_logs(setting)
+            raise
+        rs_lock_acquire(&self.lock)
+        self.units = units
+        self.functions = functions
+        _install(<rs_gate *><PyObject *>self, setting, n, other_units, variable, max_queued, max_wait_ns, now_ns)
+        rs_lock_release(&self.lock)
+        _free_logs(setting)
+        self.deliver()
+
+    def amounts(self, tuple args=(), dict kwargs=None, dict given=None):
+        """
+        Return what a call costs, for an acquire that takes this instead.
+
+        Args:
+            args: What cost functions see of the call, for the units that are not given.
+
+            kwargs: The same by keyword.
+
+            given: Tokens by unit, >= 0.
+
+        Raises:
+            ValueError: A unit that no rate has, or no number of tokens.
+        """
+        cdef Amounts amounts = Amounts.__new__(Amounts)
+        cdef tuple functions
+        cdef dict told = given or {}
+        rs_lock_acquire(&self.lock)
+        amounts.units = self.units
+        functions = self.functions
+        amounts.version = self.limiter.version
+        memcpy(amounts.cost, self.limiter.cost, sizeof(amounts.cost))
+        rs_lock_release(&self.lock)
+        for unit in told:
+            _mask(amounts.units, unit)
+        for i, unit in enumerate(amounts.units):
+            if unit in told:
+                amounts.cost[i] = _checked(unit, told[unit])
+            elif functions[i] is not None:
+                amounts.cost[i] = _asked_aside(self, functions[i], args, kwargs or {})
+        return amounts
+
+    def adjust(self, str unit, double tokens, int64_t taken_ns=INT64_MAX):
+        """
+        Take *tokens* more of *unit*, into debt if they are not there, or give them back if negative.
+
+        Args:
+            unit: Of one or several rates; all are adjusted.
+
+            tokens: Finite.
+
+            taken_ns: When what is given back was taken. A sliding window that it has left has it back already.
+        """
+        cdef int64_t amount = _checked(unit, abs(tokens))
+        cdef int64_t now_ns = clock.now_ns()
+        cdef uint32_t mask = _mask(_units(self), unit)
+        rs_lock_acquire(&self.lock)
+        _adjust(<rs_gate *><PyObject *>self, mask, amount, tokens < 0, taken_ns, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def actual(self, dict given not None):
+        """Return what a call cost in truth, for :meth:`settle_slot`: tokens by unit, >= 0; the others stay."""
+        cdef Amounts amounts = Amounts.__new__(Amounts)
+        rs_lock_acquire(&self.lock)
+        amounts.units = self.units
+        amounts.version = self.limiter.version
+        rs_lock_release(&self.lock)
+        for unit in given:
+            amounts.mask |= _mask(amounts.units, unit)
+        for i, unit in enumerate(amounts.units):
+            if unit in given:
+                amounts.cost[i] = _checked(unit, given[unit])
+        return amounts
+
+    def settle_slot(self, size_t address, Amounts actual not None):
+        """
+        Correct what the call which holds the slot at *address* has taken, as the core asks for `current().settle()`.
+
+        Runs no code of the user's: the call cannot end meanwhile. :meth:`deliver` must follow.
+
+        Args:
+            address: Of a slot of this gate, whose call is under way; or is about to end, and holds it no more.
+
+            actual: Of :meth:`actual`; without effect if the configuration has changed since.
+        """
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if actual.version == self.limiter.version:
+            _correct(<rs_gate *><PyObject *>self, <rs_slot *>address, actual.mask, actual.cost, now_ns)
+        rs_lock_release(&self.lock)
+
+    def observe(self, Amounts remaining not None):
+        """
+        Have no more tokens than somebody who counts as well says are left; whoever waits, waits for the rest.
+
+        Args:
+            remaining: Of :meth:`actual`; units that it does not name stay. Without effect if the configuration has
+                changed since.
+        """
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        if remaining.version == self.limiter.version:
+            _lower(<rs_gate *><PyObject *>self, remaining.mask, remaining.cost, now_ns)
+        rs_lock_release(&self.lock)
+
+    def hold(self, int64_t wait_ns):
+        """
+        Let nothing pass for *wait_ns* from now on, and have no tokens then, in any rate.
+
+        Calls that queue stay for so much longer, those with a deadline until that.
+
+        Args:
+            wait_ns: >= 0.
+        """
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        _hold(<rs_gate *><PyObject *>self, now_ns + wait_ns, now_ns)
+        rs_lock_release(&self.lock)
+
+    @property
+    def paused(self):
+        """Seconds until the pause is over; 0.0: there is none."""
+        return max(0, self.limiter.paused_until_ns - clock.now_ns()) / 1e9
+
+    def fill(self):
+        """Fill every bucket, and serve those who wait from it."""
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        _fill(<rs_gate *><PyObject *>self, now_ns)
+        rs_lock_release(&self.lock)
+        self.deliver()
+
+    def wait(self, Amounts amounts not None):
+        """
+        Return the seconds that a call which costs *amounts* would have to wait now, behind those who do; 0.0: it would
+        not. Infinity: it is too large. Changes nothing.
+        """
+        cdef int64_t wait_ns
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        wait_ns = -1
+        if rs_buckets_too_small(&self.limiter.buckets, amounts.cost) < 0:
+            wait_ns = _wait_behind(&self.limiter, amounts.cost, now_ns)
+        rs_lock_release(&self.lock)
+        return float("inf") if wait_ns < 0 else wait_ns / 1e9
+
+    def available(self):
+        """Return the tokens there now by unit, of the emptiest of its buckets; below zero while in debt."""
+        cdef int64_t tokens[RS_MOST_RATES]
+        cdef int64_t now_ns = clock.now_ns()
+        cdef tuple units
+        cdef int i
+        rs_lock_acquire(&self.lock)
+        units = self.units
+        for i in range(self.limiter.buckets.n):
+            tokens[i] = rs_rate_available(&self.limiter.buckets, i, now_ns)
+        rs_lock_release(&self.lock)
+        result = {}
+        for i, unit in enumerate(units):
+            result[unit] = min(result.get(unit, float("inf")), tokens[i] / _TOKEN)
+        return result
+
+    @property
+    def cost_errors(self):
+        """How often a cost function raised or answered nonsense; such a call cost one token."""
+        return self.bad_costs

@@ -1,0 +1,162 @@
+"""
+The rate limit's state machine, part of limiter.pxi: all that runs with the gate's lock held, C arithmetic only.
+
+While somebody queues nobody else is admitted; the head alone has a timer for its tokens, and whoever comes by (`_pump`)
+serves all those who are due, in order, so that a head whose event loop is busy does not hold up the rest. A waiter's
+tokens are taken when it is granted, not before: one that leaves has taken none, and those behind it move up.
+
+What a slot keeps is in slot.h. A claim is owned by the slot or by its waiter, never by both.
+"""
+
+cdef inline rs_limiter *_limiter_of(rs_gate *gate) noexcept nogil:
+    return &(<rs_limiter_object *>gate).limiter
+
+
+cdef inline bint _is_reservation(const rs_request *request) noexcept nogil:
+    return request.nargs == 1 and <void *>request.args[0].ob_type == _amounts_type
+
+
+cdef rs_claim *_claim(uint32_t version, const int64_t *cost, int64_t at_ns) noexcept nogil:
+    cdef rs_claim *claim = <rs_claim *>malloc(sizeof(rs_claim))
+    if claim != NULL:
+        claim.version = version
+        claim.plan_ns = at_ns
+        memcpy(claim.cost, cost, sizeof(claim.cost))
+    return claim
+
+
+cdef inline void _drop_claim(rs_slot *slot) noexcept nogil:
+    free(slot.limiter.claim)
+    slot.limiter.claim = NULL
+    slot.flags &= ~RS_TO_UNDO
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
+    return waiter.claim.cost
+
+
+cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
+    """Whether waits are found by playing the queue through: with several rates, or a sliding window."""
+    return m.buckets.n > 1 or m.buckets.logs != 0
+
+
+cdef int64_t _last_ns(rs_limiter *m, int i, rs_waiter *last) noexcept nogil:
+    """When the last call up to *last* passes that takes tokens from window *i*."""
+    while last != NULL and last.claim.cost[i] == 0:
+        last = last.prev
+    return last.claim.plan_ns if last != NULL else m.buckets.log[i].last_ns
+
+
+cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
+    """When *amount* fits into window *i* behind the queue up to *last*: once the latest of those too many has left it."""
+    cdef rs_log *log = m.buckets.log[i]
+    cdef int64_t paced_ns = rs_log_paced_at(log, _last_ns(m, i, last), amount)
+    cdef rs_claim *claim
+    while last != NULL:
+        claim = last.claim
+        if amount + claim.cost[i] > log.limit:
+            return max(paced_ns, claim.plan_ns + log.period_ns)
+        amount += claim.cost[i]
+        last = last.prev
+    return max(paced_ns, rs_log_fits_at(log, now_ns, amount))
+
+
+cdef int64_t _plan_next(rs_limiter *m, rs_waiter *last, const int64_t *cost, int64_t now_ns) noexcept nogil:
+    """When a call will be served behind *last*, the last waiter that the plan knows."""
+    cdef int64_t at_ns = rs_plan_next(&m.plan, now_ns, cost)
+    cdef int i
+    for i in range(m.buckets.n if m.buckets.logs else 0):
+        if m.buckets.log[i] != NULL:
+            at_ns = max(at_ns, _window_fits_at(m, i, last, cost[i], now_ns))
+    return at_ns
+
+
+cdef void _replan(rs_limiter *m, int64_t now_ns) noexcept nogil:
+    cdef rs_waiter *waiter = m.queue.head
+    cdef rs_claim *claim
+    rs_plan_begin(&m.plan, &m.buckets, now_ns)
+    while waiter != NULL:
+        claim = waiter.claim
+        claim.plan_ns = _plan_next(m, waiter.prev, claim.cost, now_ns)
+        rs_plan_add(&m.plan, claim.plan_ns, claim.cost)
+        waiter = waiter.next
+    m.planned = True
+    m.late_ns = 0
+
+
+cdef inline int64_t _pause_left(rs_limiter *m, int64_t now_ns) noexcept nogil:
+    return max(0, m.paused_until_ns - now_ns)
+
+
+cdef inline bint _take(rs_limiter *m, int64_t now_ns, const int64_t *cost) noexcept nogil:
+    """Take what is there, unless there is a pause: tokens that come back meanwhile are for its end."""
+    return now_ns >= m.paused_until_ns and rs_buckets_take(&m.buckets, now_ns, cost)
+
+
+cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
+    """
+    How long a call waits behind the queue, exactly; at least until a pause is over.
+
+    With one token bucket the tokens ahead are a sum. Else the future is played through; once, unless somebody left the
+    queue, gave back tokens or was admitted late meanwhile. In a very long queue being late has to add up to something
+    before that is worth the time.
+    """
+    if not _is_planned(m):
+        return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
+    if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
+        _replan(m, now_ns)
+    return max(_pause_left(m, now_ns), _plan_next(m, m.queue.tail, cost, now_ns) - now_ns)
+
+
+cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
+    claim.version = m.version
+    if now_ns > claim.plan_ns:
+        m.late_ns += now_ns - claim.plan_ns
+    claim.plan_ns = now_ns
+
+
+cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
+    """
+    Grant all who are due, in order, and have the next one set its timer; *here* is awake already.
+
+    A head that has waited too long and still cannot be served goes first, whoever comes by: those behind it must not
+    depend on which of two timers of one moment is looked at first.
+    """
+    cdef rs_waiter *waiter = m.queue.head
+    cdef bint moved = False, due, expired
+    while waiter != NULL:
+        expired = rs_waiter_expired(waiter, now_ns)
+        due = not expired and _take(m, now_ns, _cost_of(waiter))
+        if not due and not expired and now_ns < waiter.deadline_ns:
+            break
+        rs_queue_remove(&m.queue, waiter)
+        if due:
+            waiter.state = RS_WAITER_GRANTED
+            _granted(m, waiter.claim, now_ns)
+        else:
+            waiter.state = RS_WAITER_REFUSED
+            waiter.reason = RS_EXPIRED if expired else LIMITER_TOO_LATE
+            m.planned = False
+        if waiter != here:
+            rs_gate_wake(gate, waiter)
+        waiter = m.queue.head
+        moved = True
+    if moved and waiter != NULL and waiter != here:
+        rs_gate_wake(gate, waiter)
+
+
+cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
+    """Tokens came back, or the head left: the head may be due, or sooner than its timer."""
+    _pump(gate, m, now_ns, NULL)
+    if m.queue.head != NULL:
+        rs_gate_wake(gate, m.queue.head)
+
+
+cdef void _limiter_leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
+    cdef bint first = m.queue.head == waiter
+    rs_queue_remove(&m.queue, waiter)
+    m.planned = False
+    if first:
+        _sooner(gate, m, now_ns)

@@ -1,0 +1,1 @@
+include "strategies/timing_types.pxi"

@@ -1,0 +1,14 @@
+"""Strategies: parts of a policy that decide when, how often and for how long a call runs."""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from resilio._native.strategy cimport rs_core_api
+
+from resilio._native import core
+
+cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
+
+include "strategies/timing.pxi"
+include "strategies/retry.pxi"
+include "strategies/hedge.pxi"
+include "strategies/fallback.pxi"

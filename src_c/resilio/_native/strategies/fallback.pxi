@@ -1,0 +1,418 @@
+# cython: auto_pickle=False
+"""The fallback stage: where a call goes whose function has failed; `resilio._policies.fallback` is its face."""
+
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from resilio._native.gate cimport (
+    Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
+    RS_FALLBACK, RS_OF_STREAM, rs_lock_release, rs_request, rs_slot,
+)
+from resilio._native.options cimport ns_of
+from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
+
+from resilio._events import log as _log
+from resilio._native import core
+from resilio._failures.notes import note_failure as add_note, put_after
+from resilio._failures.replayable import HINT, used_up
+
+__all__ = ["FallbackGate", "Passage", "Target"]
+
+
+
+
+# ---- what the core calls ---------------------------------------------------------------------------------------
+
+
+
+cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    try:
+        return (<FallbackGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        say_failed("a fallback failed to decide: what there is goes on")
+    return RS_PASS
+
+
+cdef int fallback_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """Whether a target rests is asked by the face."""
+    return True
+
+
+cdef rs_strategy_ops fallback_strategy
+memset(&fallback_strategy, 0, sizeof(fallback_strategy))
+fallback_strategy.ended = fallback_ended
+
+cdef const char *fallback_reasons[1]
+fallback_reasons[:] = [NULL]
+cdef rs_gate_ops fallback_ops
+memset(&fallback_ops, 0, sizeof(fallback_ops))
+fallback_ops.kind = "fallback"
+fallback_ops.segment = RS_FALLBACK
+fallback_ops.error = "ResilienceError"
+fallback_ops.reasons = fallback_reasons
+fallback_ops.strategy = &fallback_strategy
+fallback_ops.pristine = fallback_pristine
+
+
+# ---- one call that falls back ----------------------------------------------------------------------------------
+
+cdef class Target:
+    """
+    Where a call may go instead, and what came of that.
+
+    Args:
+        function: Takes the primary's arguments; or the handler, which takes its exception.
+
+        name: What it is called in notes and snapshots.
+
+        is_async: Whether it is a coroutine function.
+    """
+
+    cdef readonly object function
+    cdef readonly str name
+    cdef readonly bint is_async
+    cdef readonly uint64_t answered
+    cdef readonly uint64_t failed
+    cdef int64_t rests_until_ns             # it has failed just now; 0: it has not
+
+    def __init__(self, object function, str name, bint is_async):
+        self.function = function
+        self.name = name
+        self.is_async = is_async
+
+
+cdef class _FallbackOptions:
+    """What one `configure` has set; a call that falls back keeps to it."""
+
+    cdef tuple targets
+    cdef Target handler                     # or None
+    cdef object default
+    cdef bint has_default
+    cdef object replayable                  # may arguments be passed again? None: as they look
+    cdef int64_t memory_ns
+
+
+cdef class _Trial:
+    """One call whose function has failed."""
+
+    cdef _FallbackOptions options
+    cdef object error                       # the primary's; None: it returned `value`
+    cdef object value
+    cdef list ahead                         # targets still to be tried, the next one last
+    cdef list failures                      # (target's name, its exception, or None where it returned a failure)
+    cdef Target current                     # under way; None: the default is
+    cdef bint spent                         # the arguments have been used
+    cdef str one_shot                       # of a stream's that cannot be used again; empty: none may be passed again
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------
+
+cdef class FallbackGate(Gate):
+    """Goes elsewhere with what has failed: to its targets in order, those last that have failed just now."""
+
+    cdef _FallbackOptions options
+    cdef uint64_t fell_back
+    cdef uint64_t defaulted
+    cdef uint64_t exhausted
+
+    def __cinit__(self, *args, **options):
+        self.ops = &fallback_ops
+        self.timeless = RS_NO_START | RS_NO_LATENCY
+
+    def __init__(self, config, tuple targets, Target handler):
+        """Make a fallback with the options of :meth:`configure`."""
+        self.configure(config, targets, handler)
+
+    def configure(self, config, tuple targets, Target handler):
+        """
+        Take all options; calls that are falling back go on with the old ones.
+
+        Args:
+            config: A `FallbackConfig`.
+
+            targets: A Target for each of its functions, in order.
+
+            handler: One for its handler, which takes the primary's exception; or None.
+        """
+        cdef _FallbackOptions options = _FallbackOptions.__new__(_FallbackOptions)
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        options.targets = targets
+        options.handler = handler
+        options.default = config.default
+        options.has_default = config.has_default
+        options.replayable = config.replayable
+        options.memory_ns = ns_of(config.memory)
+        before = self.options               # let go of after the lock
+        rs_lock_acquire(&gate.lock)
+        self.options = options
+        rs_lock_release(&gate.lock)
+
+    cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
+        cdef object error = None if end.error == NULL else <object>end.error
+        cdef _Trial trial
+        if error is not None and not isinstance(error, Exception):
+            return RS_PASS
+        if slot.extra != NULL:
+            return self.tried(<_Trial><object>slot.extra, error, end)
+        if end.outcome != RS_FAILURE:
+            return RS_PASS
+        trial = self.begin(error, None if end.value == NULL else <object>end.value, _one_shot_of(slot), end)
+        Py_INCREF(trial)
+        slot.extra = <PyObject *>trial
+        return self.go_on(trial, end)
+
+    cdef int count(self, uint64_t *counter) except -1:
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        counter[0] += 1
+        rs_lock_release(&gate.lock)
+        return 0
+
+    cdef _FallbackOptions current(self):
+        """The options in force, which another thread may replace."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        options = self.options
+        rs_lock_release(&gate.lock)
+        return options
+
+    cdef bint rests(self, Target target, int64_t memory_ns, int64_t now_ns) except -1:
+        """Has it failed just now? A rest longer than the memory is from before the clock jumped, or the memory changed."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        cdef int64_t until = target.rests_until_ns
+        rs_lock_release(&gate.lock)
+        return 0 < until - now_ns <= memory_ns
+
+    cdef _Trial begin(self, object error, object value, str one_shot, rs_end *end):
+        cdef _Trial trial = _Trial.__new__(_Trial)
+        cdef list ready = [], resting = []
+        cdef Target target
+        self.count(&self.fell_back)
+        trial.options = self.current()
+        for target in trial.options.targets:
+            (resting if self.rests(target, trial.options.memory_ns, end.now_ns) else ready).append(target)
+        trial.error, trial.value, trial.failures = error, value, []
+        trial.ahead = (ready + resting)[::-1]
+        trial.spent = end.called != 0
+        trial.one_shot = one_shot
+        return trial
+
+    cdef int tried(self, _Trial trial, object error, rs_end *end) except -1:
+        """The target under way, or the handler, has ended."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef bint failed = end.outcome == RS_FAILURE or error is not None
+        cdef Target target = trial.current
+        if target is None:                  # a stream of the default's items
+            return RS_PASS
+        rs_lock_acquire(&gate.lock)
+        if failed:
+            target.failed += 1
+            target.rests_until_ns = end.now_ns + trial.options.memory_ns if end.outcome == RS_FAILURE else 0
+        else:
+            target.answered += 1
+            target.rests_until_ns = 0
+        rs_lock_release(&gate.lock)
+        if target is trial.options.handler or end.outcome != RS_FAILURE:
+            if error is not None:
+                put_after(error, trial.error)
+            return RS_PASS
+        trial.failures.append((target.name, error))
+        return self.go_on(trial, end)
+
+    cdef int go_on(self, _Trial trial, rs_end *end) except -1:
+        if trial.ahead and not self.may_call(trial, end):
+            trial.ahead.clear()
+        if trial.ahead:
+            return self.call(trial, trial.ahead.pop(), None, end)
+        if trial.options.handler is not None:
+            return self.call(trial, trial.options.handler, trial.value if trial.error is None else trial.error, end)
+        if trial.options.has_default:
+            self.count(&self.defaulted)
+            trial.current = None
+            end.outcome = RS_SUCCESS
+            self.replace(end, trial.options.default, None)
+            return RS_PASS
+        self.count(&self.exhausted)
+        for name, error in trial.failures:
+            add_note(trial.error, name, error)
+        self.replace(end, trial.value, trial.error)
+        end.outcome = RS_FAILURE
+        return RS_PASS
+
+    cdef bint may_call(self, _Trial trial, rs_end *end) except -1:
+        """Is there time left for a target, and are the arguments still what they were?"""
+        if end.deadline_ns <= end.now_ns:
+            trial.failures.append(("targets", "not called: the deadline has passed"))
+            return False
+        name = self.used_up(trial, end) if trial.spent else None
+        if name is not None:
+            why = f"{name} can be used only once, and has been; {HINT}" if name else "replayable=... says no"
+            trial.failures.append(("targets", f"not called: {why}"))
+            return False
+        return True
+
+    cdef str used_up(self, _Trial trial, rs_end *end):
+        """Why the arguments must not be passed again, as `resilio._failures.replayable.used_up` says it."""
+        cdef const rs_request *request = end.request
+        rule = trial.options.replayable
+        if request == NULL or rule is True or (rule is None and api.replayable(request, end.func, 0)):
+            return trial.one_shot
+        names = <tuple>request.kwnames if request.kwnames != NULL else ()
+        return used_up(
+            self, rule, <object>end.func if end.func != NULL else None,
+            [<object>request.args[at] for at in range(request.nargs)],
+            {name: <object>request.args[request.nargs + at] for at, name in enumerate(names)},
+        )
+
+    cdef int call(self, _Trial trial, Target target, object argument, rs_end *end) except -1:
+        if target.is_async and end.call == NULL:
+            error = TypeError(f"fallback to {target.name}, which is async, from a call that is not")
+            put_after(error, trial.error)
+            self.replace(end, None, error)
+            return RS_PASS
+        trial.current = target
+        trial.spent = True
+        Py_INCREF(target.function)
+        end.target = <PyObject *>target.function
+        if target is trial.options.handler:
+            Py_INCREF(argument)
+            end.argument = <PyObject *>argument
+        return RS_CALL
+
+    cdef int replace(self, rs_end *end, object value, object error) except -1:
+        """Go on outward with the value, or else the error."""
+        if error is None:
+            Py_INCREF(value)
+        else:
+            Py_INCREF(error)
+        Py_XDECREF(end.value)
+        Py_XDECREF(end.error)
+        end.value = <PyObject *>value if error is None else NULL
+        end.error = NULL if error is None else <PyObject *>error
+        return 0
+
+    @property
+    def replayable(self):
+        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        return self.current().replayable
+
+    def resting(self, int64_t now_ns):
+        """Return of each target in order whether it has failed so lately that it is tried last."""
+        cdef _FallbackOptions options = self.current()
+        return [self.rests(target, options.memory_ns, now_ns) for target in options.targets]
+
+    def forget_failures(self):
+        """Let all targets be as if none had failed."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef Target target
+        for target in self.current().targets:
+            rs_lock_acquire(&gate.lock)
+            target.rests_until_ns = 0
+            rs_lock_release(&gate.lock)
+
+    def stream(self, make):
+        """Return a stream that is begun elsewhere if it fails before its first item."""
+        return core.hook("redirected")(self, make)
+
+    def astream(self, make):
+        """Return an async stream that is begun elsewhere if it fails before its first item."""
+        return core.hook("aredirected")(self, make)
+
+    @property
+    def fallback_counters(self):
+        """How often the primary had failed, the default was given, and nothing was left."""
+        return self.fell_back, self.defaulted, self.exhausted
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------
+
+cdef class Passage:
+    """
+    Where one stream is begun, while it has no items.
+
+    Args:
+        gate: The fallback.
+
+        is_async: Whether targets may be.
+
+        one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
+    """
+
+    cdef FallbackGate gate
+    cdef rs_slot slot
+    cdef object trial
+    cdef str one_shot
+    cdef bint is_async
+
+    def __init__(self, FallbackGate gate not None, bint is_async, str one_shot):
+        self.gate = gate
+        self.is_async = is_async
+        self.slot.extra = NULL
+        self.one_shot = one_shot
+        self.slot.fallback.before = 0 if one_shot is None else RS_OF_STREAM
+        self.slot.fallback.one_shot = <PyObject *>self.one_shot
+
+    cdef int ask(self, rs_end *end) except -1:
+        cdef int next
+        end.now_ns = api.now_ns()
+        end.deadline_ns = api.deadline_ns()
+        end.called = 1
+        end.call = <PyObject *>self if self.is_async else NULL
+        next = self.gate.ended(&self.slot, end)
+        if self.trial is None and self.slot.extra != NULL:
+            self.trial = <object>self.slot.extra    # which has a reference already
+            Py_XDECREF(self.slot.extra)
+        return next
+
+    def failed(self, object error):
+        """
+        Return where to go now: a function, its one argument or None for the call's own, and the value if no function.
+
+        Raises:
+            Exception: What the stream raises.
+        """
+        cdef rs_end end
+        cdef int next
+        memset(&end, 0, sizeof(end))
+        judge = self.gate.judge_error
+        end.outcome = judge(error)
+        Py_INCREF(error)
+        end.error = <PyObject *>error
+        next = self.ask(&end)
+        function, argument, value, shown = taken(end.target), taken(end.argument), taken(end.value), taken(end.error)
+        if next == RS_PASS and shown is not None:
+            raise shown
+        return function if next == RS_CALL else None, argument, value
+
+    def succeeded(self):
+        """It has begun, or has ended without items."""
+        cdef rs_end end
+        if self.slot.extra == NULL:
+            return
+        memset(&end, 0, sizeof(end))
+        end.outcome = RS_SUCCESS
+        Py_INCREF(None)
+        end.value = <PyObject *>None
+        self.ask(&end)
+        Py_XDECREF(end.value)
+
+
+cdef str _one_shot_of(rs_slot *slot):
+    """What a passage has left there of its arguments."""
+    return <str>slot.fallback.one_shot if slot.fallback.before == RS_OF_STREAM else None
+
+
+cdef object taken(PyObject *owned):
+    """What a record owned; None for nothing."""
+    if owned == NULL:
+        return None
+    value = <object>owned
+    Py_XDECREF(owned)
+    return value

@@ -1,0 +1,379 @@
+# cython: auto_pickle=False
+"""The hedge stage: when a second copy of a call may start; what follows is `resilio._strategies.race`'s."""
+
+cimport cython
+from cpython.exc cimport PyErr_Clear, PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from resilio._native.gate cimport (
+    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release,
+    RS_HEDGE, rs_refusal, rs_request, rs_slot,
+)
+from resilio._native.options cimport ns_of
+from resilio._native.strategy cimport (
+    RS_AWAIT, RS_ON_TRIO, RS_PASS, RS_SUPERSEDED, RS_UNINTERRUPTED, rs_core_api, rs_end, rs_strategy_ops,
+)
+
+from resilio._events import log as _log
+from resilio._native import core
+from resilio._failures.outcome import is_refusal
+
+__all__ = ["ANSWERS", "HedgeGate"]
+
+cdef extern from "hedging.h" nogil:
+    enum:
+        RS_HEDGING_GO
+        RS_HEDGING_ANSWERS
+    const int64_t RS_HEDGING_NEVER
+    const int64_t RS_HEDGING_ONE
+    const int32_t RS_HEDGING_SHARE
+    ctypedef struct rs_hedging:
+        int64_t delay_ns, fixed_ns, least_ns, most_ns, max_extra, needed, recent_ns, baseline_ns, samples, tokens
+        double quantile
+        int32_t won, failed
+        uint64_t answers[RS_HEDGING_ANSWERS]
+    void rs_hedging_init(rs_hedging *, double, int64_t, double)
+    void rs_hedging_free(rs_hedging *)
+    void rs_hedging_reset(rs_hedging *)
+    void rs_hedging_refresh(rs_hedging *)
+    void rs_hedging_begin(rs_hedging *, int64_t)
+    void rs_hedging_sample(rs_hedging *, int64_t, int, int64_t)
+    void rs_hedging_outcome(rs_hedging *, int)
+    void rs_hedging_verdict(rs_hedging *, int)
+    int rs_hedging_may(rs_hedging *)
+    void rs_hedging_give_back(rs_hedging *)
+    bint rs_hedging_is_new(const rs_hedging *, int64_t)
+
+cdef extern from "Python.h":
+    PyObject *PyContext_CopyCurrent()
+
+cdef extern from "gate.h" nogil:
+    const uint32_t RS_LISTEN_HEDGE_STARTED
+    const uint32_t RS_LISTEN_HEDGE_WON
+
+cdef extern from *:
+    """
+    #include "gate.h"
+    typedef struct { rs_gate gate; void *methods; rs_hedging hedging; int64_t *schedule; int waits; } rs_hedge;
+    static inline uint32_t rs_hedge_listening(PyObject *gate) { return ((rs_gate *)gate)->listening; }
+    """
+    uint32_t rs_hedge_listening(PyObject *)
+    ctypedef struct rs_hedge:
+        rs_hedging hedging
+        int64_t *schedule
+        int waits
+
+cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, once there was a race
+
+
+ANSWERS = ("started", "unmeasured", "failing", "saturated", "losing", "capped")
+"""What became of hedges that were due."""
+
+cdef enum:                              # slot.hedge.judged
+    JUDGED = 1                          # what the primary did has been learned: not once more when the stage is settled
+    ELSEWHERE = 2                       # it will be, by the race that runs it
+
+
+include "hedge_hooks.pxi"
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class _HedgeOptions:
+    """What a hedge is told beside what C counts with, replaced as a whole."""
+
+    cdef int max_hedges
+    cdef object targets, discard, replay_safe
+
+
+cdef class HedgeGate(Gate):
+    """Starts a copy of a call that takes long, where that helps; what it learns is in `hedging.h`."""
+
+    cdef rs_hedging hedging             # first: C looks for it here
+    cdef int64_t *schedule
+    cdef int waits
+    cdef int64_t delays[16]
+    cdef uint64_t refused, hedge_wins
+    cdef _HedgeOptions options               # read and replaced under the lock
+
+    def __cinit__(self, *args, **options):
+        self.ops = &hedge_ops
+        if <void *>&(<rs_hedge *><PyObject *>self).waits != <void *>&self.waits:
+            raise SystemError("a hedge's fields are not where C looks for them")
+        rs_hedging_init(&self.hedging, 0.5, 0, 0.0)
+        self.options = _HedgeOptions.__new__(_HedgeOptions)
+
+    def __init__(self, config):
+        """Make a hedge that has learned nothing, with the options of *config*, a `HedgeConfig`."""
+        self.configure(config)
+
+    def __dealloc__(self):
+        rs_hedging_free(&self.hedging)
+
+    def configure(self, config):
+        """Take the options of *config*, all at once, keeping what was learned."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef _HedgeOptions options = _HedgeOptions.__new__(_HedgeOptions)
+        cdef double quantile = config.quantile, max_extra = config.max_extra
+        cdef int64_t min_delay_ns = ns_of(config.min_delay), max_delay_ns = ns_of(config.max_delay)
+        cdef tuple delays = config.delays
+        cdef int64_t delays_ns[16]
+        cdef int at, waits = len(delays)
+        for at in range(waits):
+            delays_ns[at] = ns_of(delays[at])
+        options.max_hedges = config.max_hedges or max(1, waits)
+        options.targets = config.to
+        options.discard = config.discard
+        options.replay_safe = config.replay_safe
+        before = self.options               # let go of after the lock
+        rs_lock_acquire(&gate.lock)
+        self.options = options
+        self.hedging.quantile = quantile
+        self.hedging.needed = max(20, <int64_t>(2 / (1 - quantile) + 0.5)) if quantile > 0 else 20
+        self.hedging.max_extra = <int64_t>(max_extra * RS_HEDGING_ONE)
+        self.hedging.least_ns = min_delay_ns
+        self.hedging.most_ns = max_delay_ns
+        for at in range(waits):
+            self.delays[at] = delays_ns[at]
+        self.waits = waits
+        self.schedule = self.delays if waits else NULL
+        if waits:
+            self.hedging.fixed_ns = self.delays[0]
+        if self.hedging.samples >= self.hedging.needed:
+            rs_hedging_refresh(&self.hedging)
+        else:
+            self.hedging.delay_ns = RS_HEDGING_NEVER
+        rs_lock_release(&gate.lock)
+
+    def reset(self):
+        """Forget all that was learned of primaries and copies; counters stay."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        rs_hedging_reset(&self.hedging)
+        rs_lock_release(&gate.lock)
+
+    cdef _HedgeOptions current(self):
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef _HedgeOptions found
+        rs_lock_acquire(&gate.lock)
+        found = self.options
+        rs_lock_release(&gate.lock)
+        return found
+
+    @property
+    def max_hedges(self):
+        """Copies of one call, at most."""
+        return self.current().max_hedges
+
+    @property
+    def targets(self):
+        """Functions for the copies, in order; empty: the function."""
+        return self.current().targets
+
+    @property
+    def discard(self):
+        """Called with the results of copies that came too late, or None."""
+        return self.current().discard
+
+    @property
+    def replay_safe(self):
+        """True, or a function of the arguments that says whether this call may be copied."""
+        return self.current().replay_safe
+
+    # -- when it is due
+
+    cdef int64_t wait_ns(self, uint64_t started):
+        """How long after the last one the next hedge starts."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t found
+        rs_lock_acquire(&gate.lock)
+        found = self.delays[min(<int>started, self.waits - 1)] if self.waits else self.hedging.delay_ns
+        rs_lock_release(&gate.lock)
+        return found
+
+    def due_after(self, uint64_t started, int64_t now):
+        """When the next hedge is due, after so many, the last of which, or the primary, has started now."""
+        cdef int64_t wait_ns = self.wait_ns(started)
+        return RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
+
+    cdef int expired(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
+        """The time of a copy has come; slot.extra is the race of all copies."""
+        if not call._ending():
+            slot.wake_ns = self.race_of(slot, call, stage).due(now)
+        return 0
+
+    cdef object race_of(self, rs_slot *slot, object call, int stage):
+        global race_type
+        if race_type is None:
+            race_type = core.hook("AsyncioRace")
+        if slot.extra == NULL:
+            race = race_type(self, call, stage, self.budget_of(call, stage), slot.hedge.deadline_ns)
+            Py_INCREF(race)
+            slot.extra = <PyObject *>race
+        return <object>slot.extra
+
+    cdef object budget_of(self, object call, int stage):
+        cdef rs_gate *retry = api.outside(<PyObject *>call, stage, "retry")
+        return None if retry == NULL else (<object><PyObject *>retry).budget
+
+    # -- what is learned
+
+    def may_start(self, int64_t until_ns):
+        """Whether a hedge may start now, and counts as started: not if half of the calls take longer than until then."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        if until_ns != RS_NEVER and until_ns - api.now_ns() < self.hedging.recent_ns:
+            return False
+        rs_lock_acquire(&gate.lock)
+        cdef int answer = rs_hedging_may(&self.hedging)
+        rs_lock_release(&gate.lock)
+        return answer == RS_HEDGING_GO
+
+    def give_back(self):
+        """A hedge that may have started did not, or was refused inside."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        rs_hedging_give_back(&self.hedging)
+        self.refused += 1
+        rs_lock_release(&gate.lock)
+
+    def outcome_of(self, rest, value, error):
+        """What a result of *rest*, or else an Exception, is by the rules of this hedge there: an Outcome's number."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        return api.judge(gate, <PyObject *>rest, <PyObject *>value, NULL if error is None else <PyObject *>error)
+
+    def learn(self, double seconds, *, bint stopped=False, bint failed=False):
+        """
+        Tell how a primary has ended.
+
+        Args:
+            seconds: Since it began.
+            stopped: It was ended by resilio at that time, and would have taken longer.
+            failed: It failed; of that one no time is learned unless it was stopped.
+        """
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef int64_t now = api.now_ns()
+        rs_lock_acquire(&gate.lock)
+        if failed or not stopped:
+            rs_hedging_outcome(&self.hedging, failed)
+        if stopped or not failed:
+            rs_hedging_sample(&self.hedging, <int64_t>(seconds * 1e9), stopped, now)
+        rs_lock_release(&gate.lock)
+
+    def learn_end(self, double seconds, error, int outcome):
+        """Tell how a primary has ended that was not superseded. A refusal counts as a failure."""
+        if outcome == RS_SUCCESS:
+            self.learn(seconds)
+        elif error is not None and not isinstance(error, Exception):
+            if outcome == RS_FAILURE:           # a timeout further out: it would have taken longer
+                self.learn(seconds, stopped=True, failed=True)
+        elif error is not None and is_refusal(error):
+            self.learn(seconds, failed=True)
+        elif outcome == RS_FAILURE:             # stopped, if by a timeout further in or of the callee's own
+            self.learn(seconds, stopped=isinstance(error, TimeoutError), failed=True)
+
+    def verdict(self, bint won):
+        """Tell whether a hedge that was started gave the call its result."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        rs_hedging_verdict(&self.hedging, won)
+        self.hedge_wins += won
+        rs_lock_release(&gate.lock)
+
+    @property
+    def delay(self):
+        """Seconds before the first hedge; None while too little has been measured."""
+        return None if self.hedging.delay_ns == RS_HEDGING_NEVER else self.hedging.delay_ns / 1e9
+
+    @property
+    def hedge_counters(self):
+        """Hedges that were due by what became of them, those refused afterwards, and those that won."""
+        due = {name: self.hedging.answers[at] for at, name in enumerate(ANSWERS)}
+        return due, self.refused, self.hedge_wins
+
+    def tell_started(self, int number):
+        """Tell listeners, if there are any, that a copy was started."""
+        if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_STARTED:
+            from resilio import events
+
+            events.hedge_started(self, number)
+
+    def tell_won(self, int number):
+        """Tell listeners, if there are any, that a copy has won."""
+        if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_WON:
+            from resilio import events
+
+            events.hedge_won(self, number)
+
+    # -- on trio
+
+    def arun(self, rest):
+        """Run the rest of the call and its hedges in a nursery of trio."""
+        return core.hook("run_trio_race")(self, rest)
+
+    # -- how the primary has ended
+
+    cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
+        if slot.hedge.judged == ELSEWHERE:
+            if end.outcome == RS_FAILURE and end.error != NULL and not isinstance(<object>end.error, Exception):
+                self.judged(slot, end)          # a timeout further out
+            return RS_PASS
+        if slot.extra != NULL:
+            return self.race_ended(<object>slot.extra, slot, end)
+        if slot.hedge.judged == JUDGED:
+            return RS_PASS
+        if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
+            self.judged(slot, end)
+            return RS_PASS
+        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too little has been measured: that is counted
+            self.judged(slot, end)
+            self.may_start(RS_NEVER)
+            return RS_PASS
+        return self.race_ended(self.race_of(slot, <object>end.call, end.stage), slot, end)
+
+    cdef int judged(self, rs_slot *slot, rs_end *end) except -1:
+        """Learn from the primary's end, once: not again when the stage is settled."""
+        cdef double seconds = max(end.now_ns - slot.admitted_ns, 0) / 1e9
+        if slot.hedge.judged == JUDGED:
+            return 0
+        slot.hedge.judged = JUDGED
+        if end.fired == RS_SUPERSEDED:
+            self.learn(seconds, stopped=True)
+        else:
+            self.learn_end(seconds, None if end.error == NULL else <object>end.error, end.outcome)
+        return 0
+
+    cdef int race_ended(self, race, rs_slot *slot, rs_end *end) except -1:
+        """The primary has ended, or what the race had awaited after it."""
+        error = None if end.error == NULL else <object>end.error
+        value = None if end.value == NULL else <object>end.value
+        self.judged(slot, end)
+        awaits, instead = race.ended(value, error, end.outcome, end.fired == RS_SUPERSEDED, bool(end.cancelled))
+        slot.wake_ns = race.due_ns
+        if awaits is not None:
+            Py_INCREF(awaits)
+            end.target = <PyObject *>awaits
+            return RS_AWAIT
+        if instead is not None:
+            self.replace(end, instead.value, instead.error)
+            end.outcome = instead.outcome
+        return RS_PASS
+
+    cdef int replace(self, rs_end *end, object value, object error) except -1:
+        """The call ends with this instead."""
+        cdef PyObject *old_value = end.value
+        cdef PyObject *old_error = end.error
+        end.value = end.error = NULL
+        if error is None:
+            Py_INCREF(value)
+            end.value = <PyObject *>value
+        else:
+            Py_INCREF(error)
+            end.error = <PyObject *>error
+        Py_XDECREF(old_value)
+        Py_XDECREF(old_error)
+        return 0

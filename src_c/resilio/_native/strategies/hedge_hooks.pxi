@@ -1,0 +1,107 @@
+"""
+What the core calls of a hedge: a part of hedge.pxi.
+
+None of it raises: where a hedge cannot decide, what there is goes on.
+"""
+
+cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    cdef PyObject *before
+    slot.hedge.judged = JUDGED if request.hedge else 0
+    slot.hedge.raced = False
+    if request.hedge or request.context == NULL or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
+        return 0
+    before = request.context[0]
+    request.context[0] = PyContext_CopyCurrent()
+    if request.context[0] == NULL:
+        PyErr_Clear()                   # no memory: nothing is copied
+    else:
+        slot.hedge.raced = True
+    Py_XDECREF(before)
+    return 0
+
+
+cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
+    cdef rs_hedge *hedge = <rs_hedge *>gate
+    if slot.hedge.judged == JUDGED:
+        return RS_ADMITTED
+    rs_hedging_begin(&hedge.hedging, now)
+    if slot.hedge.raced and hedge.hedging.delay_ns != RS_HEDGING_NEVER:
+        slot.wake_ns = now + (hedge.schedule[0] if hedge.schedule != NULL else hedge.hedging.delay_ns)
+    return RS_ADMITTED
+
+
+cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
+    cdef rs_hedge *hedge = <rs_hedge *>gate
+    if slot.hedge.judged or outcome == RS_IGNORED:
+        return
+    rs_hedging_outcome(&hedge.hedging, outcome == RS_FAILURE)
+    if outcome == RS_SUCCESS:
+        rs_hedging_sample(&hedge.hedging, latency, 0, now)
+
+
+cdef int hedge_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    try:
+        return (<HedgeGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        say_failed("a hedge failed to decide: what there is goes on")
+    return RS_PASS
+
+
+cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64_t now) noexcept:
+    try:
+        (<HedgeGate><object><PyObject *>gate).expired(slot, <object>call, stage, now)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        say_failed("a hedge could not be started")
+    return RS_UNINTERRUPTED
+
+
+cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
+    """On trio another task needs a nursery around both: only where a hedge may start at all."""
+    if place != RS_ON_TRIO or slot.hedge.judged == JUDGED or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
+        return 0
+    slot.hedge.judged = ELSEWHERE
+    return 1
+
+
+cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
+    """The call is gone, perhaps dropped: so are its copies."""
+    if slot.hedge.judged == ELSEWHERE or slot.extra == NULL:
+        return
+    try:
+        race = <object>slot.extra
+        if type(race) is not core.Rest:     # what a stage keeps that has delegated: it may have been judged since
+            race.dropped()
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        say_failed("copies of a dropped call could not be cancelled")
+
+
+cdef int hedge_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    return rs_hedging_is_new(&(<rs_hedge *>gate).hedging, now)
+
+
+cdef rs_strategy_ops hedge_strategy
+memset(&hedge_strategy, 0, sizeof(hedge_strategy))
+hedge_strategy.ended = hedge_ended
+hedge_strategy.expired = hedge_expired
+hedge_strategy.delegates = hedge_delegates
+hedge_strategy.leave = hedge_leave
+
+cdef const char *hedge_reasons[1]
+hedge_reasons[:] = [NULL]
+cdef rs_gate_ops hedge_ops
+memset(&hedge_ops, 0, sizeof(hedge_ops))
+hedge_ops.kind = "hedge"
+hedge_ops.segment = RS_HEDGE
+hedge_ops.error = "ResilienceError"
+hedge_ops.reasons = hedge_reasons
+hedge_ops.prepare = hedge_prepare
+hedge_ops.admit = hedge_admit
+hedge_ops.settle = hedge_settle
+hedge_ops.strategy = &hedge_strategy
+hedge_ops.pristine = hedge_pristine

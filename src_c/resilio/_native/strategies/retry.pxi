@@ -1,0 +1,392 @@
+# cython: auto_pickle=False
+"""
+The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry.policy` is its face.
+
+`Tries` is what has become of one call, `Scope` how retries inside learn that this one is around them.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from resilio._native.budget cimport (
+    Backoff, RetryBudget, rs_backoff_delay, rs_backoff_reach, rs_budget_deposit, rs_budget_failed, rs_budget_object,
+    rs_budget_price, rs_budget_put_back, rs_budget_repay, rs_budget_take, spread_ns,
+    rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
+)
+from resilio._native.gate cimport (
+    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock, rs_lock_acquire,
+    rs_lock_release, rs_refusal, rs_request, rs_slot,
+)
+from resilio._native.options cimport ns_of
+from resilio._native.strategy cimport (
+    RS_AGAIN, RS_AWAIT, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_run, rs_strategy_ops,
+)
+
+from inspect import isawaitable
+from weakref import ref
+
+from resilio import events as _events
+from resilio._context import variables as _context
+from resilio._events import log as _log
+from resilio._policies.retry.backoff import delay_of
+from resilio._context.blocking import add_advice, warn_refusal
+from resilio._native import core
+from resilio._failures.retry_after import retry_after_of, should_retry_of
+from resilio._failures.replayable import used_up
+from resilio._failures.retry_trail import attach
+from resilio.errors import DeadlineExceededError, RejectedError
+
+__all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
+
+STOP_REASONS = (
+    "attempts", "budget", "deadline", "refused", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",
+)
+cdef enum:
+    ATTEMPTS, BUDGET, RETRY_DEADLINE, REFUSED, RETRY_AFTER, NOT_RETRYABLE, NOT_REPLAYABLE, WOULD_BLOCK, NESTED, GO
+
+cdef extern from "Python.h":
+    int PyContextVar_Get(object, PyObject *, PyObject **) except -1
+    object PyContextVar_Set(object, object)
+
+cdef extern from "pace.h":
+    ctypedef struct rs_pace:
+        int64_t latest, usual
+    void rs_pace_saw(rs_pace *pace, int64_t took_ns, int64_t underway) noexcept nogil
+    int rs_pace_is_slow(const rs_pace *pace) noexcept nogil
+    int64_t rs_pace_share(const rs_pace *pace, int64_t took_ns) noexcept nogil
+
+cdef extern from *:
+    """
+    #include "budget_object.h"
+    #include "pace.h"
+    #include "strategy.h"
+    typedef struct rs_run rs_run;
+    typedef int (*rs_asked)(rs_gate *, rs_slot *, void *);
+    typedef struct { rs_gate gate; void *methods; rs_budget_object *budget; rs_pace pace; } rs_retry;
+    """
+    enum:
+        RS_LISTEN_RETRIED
+        RS_LISTEN_GAVE_UP
+    ctypedef int (*rs_asked)(rs_gate *, rs_slot *, void *) noexcept
+    ctypedef struct rs_retry:
+        rs_budget_object *budget
+        rs_pace pace
+
+cdef uint64_t UNLIMITED = 2147483647
+cdef uint64_t ENOUGH = 20               # successes before their median says anything
+cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay")
+
+
+include "strategy_fault.pxi"
+cdef extern from *:
+    """
+    static RS_APART int rs_retry_in_paying_scope(void);
+    """
+
+include "retry_hooks.pxi"
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class Options:
+    """What a retry is told, replaced as a whole."""
+
+    cdef uint64_t attempts
+    cdef int64_t max_retry_after_ns
+    cdef object backoff             # resilio._policies.retry.backoff: a Backoff, a Schedule, or the user's function
+    cdef Backoff native             # of a Backoff, else None
+    cdef RetryBudget budget         # None: retries are not paid for
+    cdef object replayable          # may arguments be passed again? None: as they look
+    cdef tuple named                # refusals and passed deadlines that `on` lists by class
+
+    cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
+        return 0 if self.native is None else rs_backoff_reach(&self.native.backoff, left_ns)
+
+    cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
+        if self.native is not None:
+            return rs_backoff_delay(&self.native.backoff, attempt, previous)
+        return <int64_t>(delay_of(self.backoff, attempt, previous / 1e9) * 1e9)
+
+
+cdef class RetryGate(Gate):
+    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+
+    cdef rs_budget_object *paid     # the budget as C sees it, which looks for it here: first
+    cdef rs_pace pace_              # of attempts that succeed
+    cdef int64_t troubled           # calls under way of which an attempt has failed
+    cdef Options _options
+    cdef uint64_t retries
+    cdef uint64_t stops[10]
+
+    def __cinit__(self, *args, **options):
+        self.ops = &retry_ops
+        if <void *>&(<rs_retry *><PyObject *>self).budget != <void *>&self.paid:
+            raise SystemError("a retry's fields are not where C looks for them")
+
+    def __init__(self, config, RetryBudget budget):
+        """Make a retry with the options of *config*, a `RetryConfig`, whose retries *budget* pays for, if not None."""
+        self.configure(config, budget)
+
+    def configure(self, config, RetryBudget budget):
+        """Take the options of *config* and another budget, all at once; calls under way go on with the new ones."""
+        cdef Options new = Options()
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef object attempts = config.attempts, backoff = config.backoff
+        new.attempts = UNLIMITED if attempts is None else attempts
+        new.max_retry_after_ns = ns_of(config.max_retry_after)
+        new.backoff = backoff
+        native = getattr(backoff, "native", None)   # which a function of the user's, a mock say, may have too
+        new.native = native if isinstance(native, Backoff) else None
+        new.budget = budget
+        new.replayable = config.replayable
+        new.named = config.named()
+        before = self._options      # let go of after the lock
+        rs_lock_acquire(&gate.lock)
+        self.paid = NULL if budget is None else <rs_budget_object *><PyObject *>budget
+        self._options = new
+        rs_lock_release(&gate.lock)
+
+    def forget(self):
+        """Forget what attempts take."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        memset(&self.pace_, 0, sizeof(self.pace_))
+        rs_lock_release(&gate.lock)
+
+    @property
+    def retry_counters(self):
+        """How often something was tried again, and for which reasons it was not."""
+        return self.retries, {name: self.stops[at] for at, name in enumerate(STOP_REASONS)}
+
+    def stream(self, make):
+        """Return a stream of `make()` whose first item is retried; see resilio._policy.streams."""
+        return core.hook("retried")(self, make)
+
+    def astream(self, make):
+        """Return an async stream of `make()` whose first item is retried."""
+        return core.hook("aretried")(self, make)
+
+    @property
+    def budget(self):
+        """What pays for retries, and for hedges inside; None: they are free."""
+        return self.options().budget
+
+    @property
+    def pace(self):
+        """What attempts take that succeed, in seconds: the latest, and as a rule, 0: not known; whether that is slow."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        cdef rs_pace copy = self.pace_
+        rs_lock_release(&gate.lock)
+        return copy.latest / 1e9, copy.usual / 1e9, bool(rs_pace_is_slow(&copy))
+
+    @property
+    def replayable(self):
+        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        return self.options().replayable
+
+    cdef Options options(self):
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef Options found
+        rs_lock_acquire(&gate.lock)
+        found = self._options
+        rs_lock_release(&gate.lock)
+        return found
+
+    cdef int count(self, int reason) noexcept:
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        rs_lock_acquire(&gate.lock)
+        if reason == GO:
+            self.retries += 1
+        else:
+            self.stops[reason] += 1
+        rs_lock_release(&gate.lock)
+        return 0
+
+    cdef bint takes(self, object error) except -1:
+        """Is this the retry for such an error, whether or not it has attempts left? If it has none, layers must not add up."""
+        cdef Options options = self.options()
+        if options.attempts == 1 or unnamed(options, error):
+            return False
+        judge = self.judge_error
+        return judge is None or judge(error) == RS_FAILURE
+
+    cdef int decide(
+        self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded, int64_t now
+    ) except -1:
+        """Why what has ended so is not tried again; GO: it is, after tries.delay_ns, and that is paid for."""
+        cdef Options options = self.options()
+        cdef int reason = GO if error is None else self.concerns(tries, options, error, outcome, slot, end)
+        if reason != GO:
+            return reason
+        cdef RetryBudget budget = payer(options, tries, slot, end)
+        note_failure(self, tries, budget, error)
+        if tries.attempt >= options.attempts:
+            return ATTEMPTS
+        subject = value if error is None else error
+        cdef bint says = says_something(subject)
+        if says and should_retry_of(subject) is False:
+            return NOT_REPLAYABLE if getattr(subject, "_resilio_replay", None) is False else NOT_RETRYABLE
+        if end != NULL and end.request != NULL:
+            if is_forbidden(end.request):
+                return NOT_REPLAYABLE
+            if options.replayable is not True and (
+                options.replayable is not None or not api.replayable(end.request, end.func, 0)
+            ):
+                tries.one_shot = _one_shot(self, options.replayable, end)
+        if tries.one_shot is not None:
+            return NOT_REPLAYABLE
+        cdef int64_t asked = asked_ns(subject) if says else 0
+        cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
+        if deadline <= now:             # whatever was asked for: the attempt has ended after it
+            return RETRY_DEADLINE
+        reason = plan(self, tries, options, budget, asked, deadline, now)
+        if reason != GO:
+            return reason
+        if tries.delay_ns > 0 and threaded and not api.may_block():
+            return WOULD_BLOCK
+        return GO if pay(self, tries, budget, asked, now) else BUDGET
+
+    cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot, rs_end *end) except -1:
+        """GO: such an error is this retry's to try again; else why it is not."""
+        if unnamed(options, error):
+            return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
+        if outcome != RS_FAILURE:
+            return NOT_RETRYABLE
+        if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
+            return NESTED
+        if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
+            return NESTED
+        return GO
+
+    cdef int ended(self, rs_slot *slot, rs_end *end) except -1:
+        cdef Tries tries = None if slot.extra == NULL else <Tries>slot.extra
+        cdef object error = None if end.error == NULL else <object>end.error
+        cdef int reason
+        if error is not None and not isinstance(error, Exception):
+            if tries is not None:
+                tries.leave()
+                if not end.called:      # cancelled while it waited
+                    tries.give_back()
+            return RS_PASS
+        if tries is not None and tries.releasing:
+            tries.releasing = False
+            end.resume_ns = tries.resume_ns
+            return RS_AGAIN
+        if error is None and end.outcome != RS_FAILURE:    # what `failed_if` cannot judge is no reason to do it again
+            if tries is not None:
+                tries.answered(end.now_ns)
+                tries.leave()
+            return RS_PASS
+        if tries is None:
+            tries = Tries(self)
+            tries.began_ns = tries.attempt_ns = slot.admitted_ns
+            Py_INCREF(tries)
+            slot.extra = <PyObject *>tries
+        elif not end.called:            # refused inside: the retry has not reached the callee
+            tries.give_back()
+        tries.attempt += 1
+        tries.trouble()
+        value = None if end.value == NULL else <object>end.value
+        reason = self.decide(
+            tries, error, value, end.outcome, slot, end, end.place == RS_IN_THREAD and end.call == NULL, end.now_ns
+        )
+        if reason == GO:
+            return self.again(tries, error, value, slot, end)
+        tries.leave()
+        tries.stop(reason, error, end.called, end.now_ns)
+        end.outcome = RS_IGNORED if tries.quiet() else RS_FAILURE
+        if tries.shown is not error:
+            Py_INCREF(tries.shown)
+            Py_XDECREF(end.error)
+            end.error = <PyObject *>tries.shown
+        tries.shown = None
+        return RS_PASS
+
+    cdef int again(self, Tries tries, object error, object value, rs_slot *slot, rs_end *end) except -1:
+        tries.go_on(error, end.now_ns)
+        tries.show(None, slot, end.run)
+        end.resume_ns = tries.resume_ns
+        if error is not None:
+            return RS_AGAIN
+        closing = release(value, end.call != NULL)
+        if closing is None:
+            return RS_AGAIN
+        closing = once_closed(closing, value)
+        tries.releasing = True
+        Py_INCREF(closing)
+        end.target = <PyObject *>closing
+        return RS_AWAIT
+
+
+cdef bint unnamed(Options options, object error) except -1:
+    """Is it a refusal or a passed deadline that nobody has asked to retry?"""
+    return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
+
+
+cdef bint is_forbidden(const rs_request *request) except -1:
+    """Does a client's request say that it must not be sent twice, whatever has ended it? A timeout's error cannot say so."""
+    if request.nargs != 1:
+        return False
+    try:
+        return getattr(<object>request.args[0], "_resilio_replay", None) is False
+    except Exception:
+        return False
+
+
+cdef int64_t asked_ns(object subject) except -1:
+    said = retry_after_of(subject)
+    return 0 if said is None else RS_NEVER if said > 9e9 else <int64_t>(said * 1e9)
+
+
+cdef bint says_something(object subject) except -1:
+    """May it say when to come back? Most exceptions have none of the attributes that do."""
+    if isinstance(subject, BaseExceptionGroup):
+        return True
+    for name in _hints:
+        try:
+            if hasattr(subject, name):
+                return True
+        except Exception:               # whoever looks at it closely bears that
+            return True
+    return False
+
+
+async def once_closed(closing, value):
+    """Await the end of a result, which is still the result: rules that look at it must not be shown another."""
+    await closing
+    return value
+
+
+def release(value, bint may_await):
+    """
+    Close a failed result, which nobody will see: a response holds its connection until then.
+
+    Args:
+        value: The result.
+
+        may_await: Whether the caller can await.
+
+    Returns:
+        What is to be awaited, or None.
+    """
+    try:
+        close = getattr(value, "aclose", None) if may_await else None
+        if close is None:
+            close = getattr(value, "close", None)
+        closing = close() if callable(close) else None
+        return closing if may_await and isawaitable(closing) else None
+    except Exception as error:
+        _log.say(_log.DEBUG, "a failed result could not be closed", error=error)
+        return None
+
+
+include "retry_scopes.pxi"
+include "retry_paying.pxi"
+include "retry_tries.pxi"

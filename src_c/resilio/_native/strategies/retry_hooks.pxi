@@ -1,0 +1,94 @@
+"""
+What the core calls of a retry: a part of retry.pxi.
+
+None of it raises: where a retry cannot decide, what there is goes on.
+"""
+
+cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
+    """Ask the retries around, innermost first, until one answers other than 0: of this run, and of those around it."""
+    cdef uint64_t before = 0 if slot == NULL else slot.retry.before
+    cdef int answer
+    while before:
+        slot -= 1
+        before -= 1
+        if slot.gate.ops == &retry_ops:
+            answer = ask(slot.gate, slot, context)
+            if answer:
+                return answer
+    return api.outer(run, &retry_ops, ask, context)
+
+
+cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
+    return (<rs_retry *>gate).budget != NULL
+
+
+cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    slot.retry.paid_outside = False
+    slot.retry.measures = request.func != NULL  # of blocks, as of streams, their Tries know what an attempt takes
+    if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
+        slot.retry.paid_outside = True
+    return 0
+
+
+cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
+    try:
+        return _payer(NULL, NULL, None) is not None
+    except Exception:
+        return False
+
+
+cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
+    """A success pays in, once for a call however many retries are around it."""
+    cdef rs_budget_object *budget = (<rs_retry *>gate).budget
+    if outcome == RS_SUCCESS and slot.extra == NULL and slot.retry.measures and slot.first_ns == 0:
+        rs_pace_saw(&(<rs_retry *>gate).pace, latency, gate.counters.inflight)
+    if outcome == RS_SUCCESS and not slot.retry.paid_outside and budget != NULL:
+        budget_acquire(&budget.lock)
+        rs_budget_deposit(&budget.budget, now)
+        budget_release(&budget.lock)
+
+
+cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    if end.error == NULL and end.outcome == RS_SUCCESS and slot.extra == NULL:
+        return RS_PASS
+    try:
+        return (<RetryGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        end.outcome = RS_FAILURE
+        say_failed("a retry failed to decide: what there is goes on")
+        return RS_PASS
+
+
+cdef int retry_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """It keeps nothing itself; the budget is asked by the face, which knows whose it is."""
+    return True
+
+
+cdef rs_strategy_ops retry_strategy
+memset(&retry_strategy, 0, sizeof(retry_strategy))
+retry_strategy.ended = retry_ended
+
+cdef const char *retry_reasons[1]
+retry_reasons[:] = [NULL]
+cdef rs_gate_ops retry_ops
+memset(&retry_ops, 0, sizeof(retry_ops))
+retry_ops.kind = "retry"
+retry_ops.error = "ResilienceError"
+retry_ops.reasons = retry_reasons
+retry_ops.prepare = retry_prepare
+retry_ops.settle = retry_settle
+retry_ops.strategy = &retry_strategy
+retry_ops.pristine = retry_pristine
+
+
+cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
+    """Is this retry, further out, one for what has just failed?"""
+    try:
+        return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except Exception:
+        pass
+    return 0

@@ -1,0 +1,113 @@
+"""
+What a retry costs, what comes back of it, and how long it waits: a part of retry.pxi.
+
+Of a call that fails the retry keeps how long its attempt took, beside what attempts take that succeed: that says what it
+has cost the dependency.
+"""
+
+cdef RetryBudget payer(Options options, Tries tries, rs_slot *slot, rs_end *end):
+    """Nested retries draw on the budget that their success pays in to: the outermost."""
+    found = _payer(NULL if end == NULL else end.run, slot, tries.scope)
+    return options.budget if found is None else found
+
+
+cdef int64_t underway(RetryGate self) noexcept:
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    cdef int64_t found = gate.counters.inflight
+    rs_lock_release(&gate.lock)
+    return found
+
+
+cdef int trouble(RetryGate self, int more) noexcept:
+    """Count one more, or less, of the calls under way of which an attempt has failed."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    self.troubled += more
+    rs_lock_release(&gate.lock)
+    return 0
+
+
+cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object error) except -1:
+    """A refusal inside has not reached the dependency, and says nothing about it."""
+    if budget is None or isinstance(error, RejectedError):
+        return 0
+    cdef int64_t calls = underway(self)
+    budget_acquire(&budget.lock)
+    rs_budget_failed(&budget.budget, calls)
+    budget_release(&budget.lock)
+    return 0
+
+
+cdef int plan(
+    RetryGate self, Tries tries, Options options, RetryBudget budget, int64_t asked, int64_t deadline, int64_t now
+) except -1:
+    """Choose tries.delay_ns; GO: there is time for it, and for an attempt."""
+    if asked > options.max_retry_after_ns:
+        tries.delay_ns = asked
+        return RETRY_AFTER
+    cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
+    cdef int64_t room = options.max_retry_after_ns - asked
+    cdef int64_t left
+    if deadline != RS_NEVER:
+        left = deadline - now - median_ns(self)
+        if not asked and tries.attempt > 1 and is_silent(self, tries, budget):
+            delay = max(delay, options.reach_ns(left))
+        if left < delay:
+            tries.delay_ns = asked
+            return RETRY_AFTER if deadline - now < asked else RETRY_DEADLINE
+        room = (left - asked) // 2      # the attempt needs time too
+    tries.delay_ns = max(delay, spread_ns(asked, room)) if asked else delay
+    return GO
+
+
+cdef bint is_silent(RetryGate self, Tries tries, RetryBudget budget) except -1:
+    """Has nothing succeeded since the call began, and do most of the calls under way fare like it?"""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    cdef bint answered
+    if budget is None:
+        return False
+    budget_acquire(&budget.lock)
+    answered = budget.budget.success_ns >= tries.began_ns
+    budget_release(&budget.lock)
+    if answered:
+        return False
+    rs_lock_acquire(&gate.lock)
+    cdef bint most = 2 * self.troubled >= gate.counters.inflight
+    rs_lock_release(&gate.lock)
+    return most
+
+
+cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, int64_t now) except -1:
+    """Take what the retry costs, to which calls under way here lend; whether there was so much."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    cdef int64_t lenders, share, price = 0
+    cdef bint quick, taken
+    if budget is not None:
+        rs_lock_acquire(&gate.lock)
+        lenders = gate.counters.inflight
+        share = rs_pace_share(&self.pace_, now - tries.attempt_ns)
+        quick = not rs_pace_is_slow(&self.pace_)
+        rs_lock_release(&gate.lock)
+        budget_acquire(&budget.lock)
+        price = rs_budget_price(&budget.budget, share, asked)
+        taken = rs_budget_take(&budget.budget, now, price, lenders, quick)
+        budget_release(&budget.lock)
+        if not taken:
+            return False
+    if budget is not tries.paid_by:
+        tries.taken = 0
+    tries.paid_by = budget
+    tries.price = price
+    tries.taken += price
+    return True
+
+
+cdef int64_t median_ns(RetryGate self) noexcept:
+    cdef int64_t median = 0
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    if gate.counters.successes >= ENOUGH:
+        median = rs_histogram_quantile(&gate.latency, 0.5)
+    rs_lock_release(&gate.lock)
+    return median

@@ -1,0 +1,228 @@
+"""
+What has become of one call so far, and what comes next: a part of retry.pxi.
+
+The stage keeps one from a call's first failure on; a block or a stream that is run again has one from its beginning.
+"""
+
+
+@cython.final
+@cython.freelist(16)
+@cython.no_gc_clear                     # its end needs the scope, which no cycle leads back from
+cdef class Tries:
+    """
+    The attempts of one call. For blocks and streams: report how each attempt has ended, and it says what is next.
+
+    Args:
+        gate: Whose retry it is.
+    """
+
+    cdef RetryGate gate
+    cdef list ended                     # of each attempt that was followed by another: error, end, wait; None: none yet
+    cdef Scope scope
+    cdef RetryBudget paid_by            # what the last retry was taken out of; None: it was free
+    cdef int64_t price                  # and how much
+    cdef int64_t taken                  # by all retries of the call
+    cdef int64_t began_ns, delay_ns, resume_ns
+    cdef int64_t attempt_ns             # when the attempt under way began
+    cdef uint64_t attempt               # how many have ended
+    cdef bint troubled                  # counted among the gate's
+    cdef bint releasing                 # what is awaited is the end of a failed result
+    cdef int reason
+    cdef str one_shot                   # the argument that the first attempt has used up; empty: none may be passed again
+    cdef public object shown            # after the last attempt: what goes on in place of its exception
+
+    def __cinit__(self, RetryGate gate):
+        self.gate = gate
+        self.reason = GO
+        self.began_ns = self.attempt_ns = api.now_ns()
+
+    def __dealloc__(self):
+        if self.scope is not None:
+            self.scope.end()
+        if self.troubled:
+            trouble(self.gate, -1)
+
+    @property
+    def number(self):
+        """Which attempt this is, from 1."""
+        return self.attempt + 1
+
+    @property
+    def stop_reason(self):
+        """Why there is no other attempt; None while there is."""
+        return None if self.reason == GO else STOP_REASONS[self.reason]
+
+    @property
+    def counts(self):
+        """Whether the end counts as a failure; else it says nothing."""
+        return not self.quiet()
+
+    def enter(self, generator=None):
+        """
+        Begin an attempt: retries inside stand aside for this one.
+
+        Args:
+            generator: The generator whose consumer would see that between two items; None: there is none.
+        """
+        self.show(generator, NULL, NULL)
+
+    def leave(self):
+        """End what `enter` has begun."""
+        if self.scope is not None:
+            self.scope.close()
+
+    def raised(self, Exception error not None, bint threaded, str one_shot=None):
+        """
+        Report that an attempt has raised.
+
+        Args:
+            error: What it raised.
+
+            threaded: Whether the wait would block this thread.
+
+            one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
+
+        Returns:
+            Seconds to wait before the next attempt; None: there is none.
+        """
+        judge = self.gate.judge_error
+        self.one_shot = one_shot
+        return self.next_after(error, None, RS_FAILURE if judge is None else judge(error), threaded)
+
+    def returned(self, value, bint threaded):
+        """Report that an attempt has returned a result which is a failure; see `raised`."""
+        return self.next_after(None, value, RS_FAILURE, threaded)
+
+    def succeeded(self):
+        """Report that an attempt has succeeded."""
+        self.answered(api.now_ns())
+
+    def refund(self):
+        """Report that the next attempt was not made."""
+        self.give_back()
+
+    cdef object next_after(self, object error, object value, int outcome, bint threaded):
+        cdef int64_t now = api.now_ns()
+        self.attempt += 1
+        self.trouble()
+        cdef int reason = self.gate.decide(self, error, value, outcome, NULL, NULL, threaded, now)
+        if reason == GO:
+            self.go_on(error, now)
+            return self.delay_ns / 1e9
+        self.stop(reason, error, True, now)
+        return None
+
+    cdef int show(self, object generator, rs_slot *slot, const rs_run *run) except -1:
+        """Have retries that the chain of calls does not show to know of this one."""
+        if self.scope is None:
+            self.scope = Scope()
+            self.scope.gate = self.gate
+        self.scope.link(_visible(self.scope))
+        paying = _payer(run, slot, self.scope)
+        self.scope.pay_by(self.gate.options().budget if paying is None else paying)
+        self.scope.run_in(None if generator is None else ref(generator))
+        return self.scope.open()
+
+    cdef bint quiet(self) noexcept:
+        """A refusal, or what an outer retry takes care of, says nothing by itself."""
+        return self.reason in (REFUSED, NESTED) and self.ended is None
+
+    cdef int trouble(self) noexcept:
+        if not self.troubled:
+            self.troubled = True
+            trouble(self.gate, 1)
+        return 0
+
+    cdef int answered(self, int64_t now) noexcept:
+        """The last attempt has succeeded: what the retries took comes back, unless successes are slow now."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self.gate
+        rs_lock_acquire(&gate.lock)
+        rs_pace_saw(&self.gate.pace_, max(<int64_t>0, now - self.attempt_ns), gate.counters.inflight)
+        cdef bint slow = rs_pace_is_slow(&self.gate.pace_)
+        rs_lock_release(&gate.lock)
+        if self.taken and not slow and self.paid_by is not None:
+            budget_acquire(&self.paid_by.lock)
+            rs_budget_repay(&self.paid_by.budget, self.taken)
+            budget_release(&self.paid_by.lock)
+        self.taken = 0
+        return 0
+
+    cdef int give_back(self) except -1:
+        if self.paid_by is not None:
+            budget_acquire(&self.paid_by.lock)
+            rs_budget_put_back(&self.paid_by.budget, self.price)
+            self.taken -= self.price
+            budget_release(&self.paid_by.lock)
+            self.paid_by = None
+        return 0
+
+    cdef int go_on(self, object error, int64_t now) except -1:
+        if self.ended is None:
+            self.ended = []
+        self.ended.append((error, now, self.delay_ns))
+        self.resume_ns = self.attempt_ns = now + self.delay_ns
+        self.gate.count(GO)
+        if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_RETRIED:
+            _events.retried(self.gate, self.attempt, error, self.delay_ns / 1e9)
+        return 0
+
+    cdef int stop(self, int reason, object error, bint called, int64_t now) except -1:
+        """There is no other attempt. What goes on is the callee's last own exception, with the trail of all attempts."""
+        self.reason = reason
+        self.shown = error
+        self.gate.count(reason)
+        if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_GAVE_UP:
+            _events.gave_up(self.gate, self.attempt, error, STOP_REASONS[reason])
+        if reason == WOULD_BLOCK:
+            warn_refusal(self.gate)
+        if error is None or (reason == NESTED and self.ended is None):
+            return 0
+        if not called or (reason in (REFUSED, RETRY_DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
+            self.shown = self.last_own(error)
+        attach(
+            self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
+            self.delay_ns / 1e9 if reason == RETRY_AFTER else None,
+            self.one_shot or None if reason == NOT_REPLAYABLE else None,
+        )
+        if reason == WOULD_BLOCK:
+            add_advice(self.shown, self.gate)
+        return 0
+
+    cdef object last_own(self, object error):
+        for earlier, _, _ in reversed(self.ended or ()):
+            if earlier is not None and not isinstance(earlier, (RejectedError, DeadlineExceededError)):
+                return earlier
+        return error
+
+
+cdef class TriedBlock:
+    """
+    A block that is one attempt of a loop. Its exit is none of Python's functions, as which begin Python raises a Ctrl-C.
+
+    Args:
+        loop: What has the tries, as `_tries`, and is told how a block has ended, by `leave(error)`.
+    """
+
+    cdef readonly object _loop
+    cdef Tries tries
+
+    def __cinit__(self, loop, *rest):
+        self._loop = loop
+        self.tries = loop._tries
+
+    def __exit__(self, kind, error, traceback):
+        """End the attempt: True, and what was raised is swallowed, if there is another one."""
+        self.tries.leave()
+        return self._loop.leave(error)
+
+
+cdef str _one_shot(RetryGate gate, object rule, rs_end *end):
+    """The name of the argument that cannot be used again; empty: none may be passed again; None: all may."""
+    cdef const rs_request *request = end.request
+    cdef Py_ssize_t total = request.nargs
+    names = <tuple>request.kwnames if request.kwnames != NULL else ()
+    return used_up(
+        gate, rule, <object>end.func if end.func != NULL else None,
+        [<object>request.args[at] for at in range(total)],
+        {name: <object>request.args[total + at] for at, name in enumerate(names)},
+    )
