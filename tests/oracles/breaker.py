@@ -76,7 +76,9 @@ class Span:
     ended: dict[int, bool] = field(default_factory=dict)  # number -> failed
 
     def add(self, number: int, *, failed: bool) -> None:
-        """Note the end of a call; one that began before the first is none of them."""
+        """Note the end of a call. Of those that began before the first, one that failed is the first from now on."""
+        if failed:
+            self.first = min(self.first, number)
         if number >= self.first:
             self.ended[number] = failed
 
