@@ -1,6 +1,7 @@
-/* The laws that others have published, to compare with.
+/* Published laws, for comparison.
  *
- * Source: Netflix/concurrency-limits (Gradient2, Vegas); Brakmo and Peterson, TCP Vegas, 1995; Chiu and Jain, 1989 (AIMD).
+ * Source: Netflix/concurrency-limits (Gradient2, Vegas); Brakmo and Peterson, TCP Vegas, 1995;
+ * Chiu and Jain, 1989 (AIMD).
  */
 #ifndef RS_LAW_CLASSICS_H
 #define RS_LAW_CLASSICS_H
@@ -37,7 +38,7 @@ static inline void rs_law_vegas(rs_law *law, double latency, double inflight, in
         return;
     }
     law->samples += 1;
-    if (law->samples >= law->probe_at) {    /* the baseline is as old as that: ask anew */
+    if (law->samples >= law->probe_at) {    /* the baseline is too old: measure again */
         law->samples = 0;
         law->probe_at = 30 * law->limit * (0.5 + rs_law_random(law) / 2);
         law->baseline = latency;

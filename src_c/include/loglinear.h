@@ -17,7 +17,7 @@
 
 #define RS_HISTOGRAM_CELL_BITS 6
 #define RS_HISTOGRAM_CELLS (1 << RS_HISTOGRAM_CELL_BITS)        /* cells a page */
-#define RS_HISTOGRAM_VALUE_BITS 44                              /* 4.9 hours: what is longer is clamped */
+#define RS_HISTOGRAM_VALUE_BITS 44                              /* 4.9 hours: longer times are clamped */
 #define RS_HISTOGRAM_PAGES (RS_HISTOGRAM_VALUE_BITS - RS_HISTOGRAM_CELL_BITS + 1)
 #define RS_HISTOGRAM_MAX_NS ((INT64_C(1) << RS_HISTOGRAM_VALUE_BITS) - 1)
 #define RS_HISTOGRAM_MAX_COUNT ((uint64_t)INT64_MAX)            /* beyond it samples are lost, never wrapped */
@@ -33,11 +33,11 @@ typedef struct rs_histogram {
     uint64_t count;
     uint64_t sum, sum_high;                 /* 128 bits: 64 would last 106 days of a thousand calls in flight */
     int64_t min, max;                       /* exact; INT64_MAX and -1 while empty */
-    uint64_t lost;                          /* samples that found no memory, and are in no other field */
+    uint64_t lost;                          /* samples lost without memory, in no other field */
     rs_histogram_page *page[RS_HISTOGRAM_PAGES];
 } rs_histogram;
 
-/* Make *histogram* empty; what it held before is not freed. */
+/* Initialise *histogram* as empty; its former contents are not freed. */
 static inline void rs_histogram_init(rs_histogram *histogram)
 {
     memset(histogram, 0, sizeof *histogram);
@@ -45,7 +45,7 @@ static inline void rs_histogram_init(rs_histogram *histogram)
     histogram->max = RS_HISTOGRAM_EMPTY;
 }
 
-/* Give the pages back; the histogram is empty and may be used again. */
+/* Free the pages; the histogram is empty and may be used again. */
 static inline void rs_histogram_free(rs_histogram *histogram)
 {
     for (int p = 0; p < RS_HISTOGRAM_PAGES; p++) {
@@ -106,7 +106,7 @@ static inline rs_histogram_page *rs_histogram_page_at(rs_histogram *histogram, i
     return histogram->page[p];
 }
 
-/* Give *page* its high halves. 0, or -1 without memory. */
+/* Allocate the high halves of *page*. 0, or -1 without memory. */
 static inline int rs_histogram_widen(rs_histogram_page *page)
 {
     if (page->high == NULL)
@@ -114,7 +114,7 @@ static inline int rs_histogram_widen(rs_histogram_page *page)
     return page->high ? 0 : -1;
 }
 
-/* Add n to a cell and its page's total, nothing else. 0, or -1 without memory: then nothing has changed. */
+/* Add n to a cell and its page's total, nothing else. 0, or -1 without memory, with nothing changed. */
 static inline int rs_histogram_add(rs_histogram_page *page, int cell, uint64_t n)
 {
     uint64_t cell_count = page->low[cell] + n;      /* n <= MAX_COUNT: cannot wrap */
@@ -191,8 +191,8 @@ static inline double rs_histogram_sum(const rs_histogram *histogram)
     return (double)histogram->sum_high * 18446744073709551616.0 + (double)histogram->sum;
 }
 
-/* The rank of the q-quantile, ceil(q * count), at least 1. A product that is an integer but for rounding counts as that
- * integer: 0.07 * 100 is 7.000000000000001, and rank 7. */
+/* The rank of the q-quantile, ceil(q * count), at least 1. A product that is an integer except for rounding counts as
+ * that integer: 0.07 * 100 is 7.000000000000001, and rank 7. */
 static inline uint64_t rs_histogram_rank(uint64_t count, double q)
 {
     double product = q * (double)count;
@@ -243,7 +243,7 @@ static inline uint64_t rs_histogram_at_or_below(const rs_histogram *histogram, i
     return below;
 }
 
-/* Have every page that *from* has, wide where a sum could need it. 0, or -1 without memory. */
+/* Allocate every page of *from*, wide where a sum could need it. 0, or -1 without memory. */
 static inline int rs_histogram_reserve(rs_histogram *into, const rs_histogram *from)
 {
     for (int p = 0; p < RS_HISTOGRAM_PAGES; p++) {
@@ -258,7 +258,7 @@ static inline int rs_histogram_reserve(rs_histogram *into, const rs_histogram *f
     return 0;
 }
 
-/* Add all that *from* holds to *into*. 0, or -1 (no memory, or too many samples): then the contents are unchanged. */
+/* Add the contents of *from* to *into*. 0, or -1 (no memory, or too many samples) with nothing changed. */
 static inline int rs_histogram_merge(rs_histogram *into, const rs_histogram *from)
 {
     if (from->count > RS_HISTOGRAM_MAX_COUNT - into->count || rs_histogram_reserve(into, from) < 0)
@@ -279,7 +279,7 @@ static inline int rs_histogram_merge(rs_histogram *into, const rs_histogram *fro
     return 0;
 }
 
-/* Make *into* (not initialised) a copy of *from*. 0, or -1 without memory: then *into* is empty. */
+/* Initialise *into* as a copy of *from*. 0, or -1 without memory, with *into* empty. */
 static inline int rs_histogram_copy(rs_histogram *into, const rs_histogram *from)
 {
     rs_histogram_init(into);
@@ -289,7 +289,7 @@ static inline int rs_histogram_copy(rs_histogram *into, const rs_histogram *from
     return -1;
 }
 
-/* Take a cell's samples that *earlier* has not. 0, -1 without memory, 1 if *earlier* has more. */
+/* Add the samples of a cell that *earlier* does not have. 0, -1 without memory, 1 if *earlier* has more. */
 static inline int rs_histogram_take_cell(rs_histogram *into, const rs_histogram_page *now,
                                          const rs_histogram_page *earlier, int p, int cell)
 {
@@ -307,8 +307,8 @@ static inline int rs_histogram_take_cell(rs_histogram *into, const rs_histogram_
     return 0;
 }
 
-/* Make *into* (not initialised) of what *now* has counted since it was *earlier*; min and max are those of cells.
- * 0, -1 without memory, 1 if *earlier* has what *now* has not: then *into* is empty. */
+/* Initialise *into* as the difference of *now* and *earlier*; min and max are those of cells. 0, -1 without memory, 1
+ * if *earlier* has samples that *now* has not; on errors *into* is empty. */
 static inline int rs_histogram_since(rs_histogram *into, const rs_histogram *now, const rs_histogram *earlier)
 {
     rs_histogram_init(into);

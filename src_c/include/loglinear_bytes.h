@@ -2,8 +2,9 @@
  *
  *     'R' 'H' version | lost, sum, sum_high, min, max | (cells skipped, count) for every cell that is not empty
  *
- * All numbers are LEB128 varints in their shortest form; min and max are 0 while empty. The count is that of the cells.
- * What is read must be consistent: min in the first cell, max in the last one, the sum within what the cells allow.
+ * All numbers are LEB128 varints in their shortest form; min and max are 0 while empty. The count is
+ * the sum of the cells. The bytes read must be consistent: min in the first cell, max in the last one,
+ * the sum within the range of the cells.
  */
 #ifndef RS_LOGLINEAR_BYTES_H
 #define RS_LOGLINEAR_BYTES_H
@@ -15,7 +16,7 @@
 
 typedef struct rs_reader {
     const uint8_t *at, *end;
-    const char *wrong;                      /* NULL: nothing yet */
+    const char *wrong;                      /* NULL: no error yet */
 } rs_reader;
 
 static inline uint8_t *rs_varint_write(uint8_t *out, uint64_t value)
@@ -41,7 +42,7 @@ static inline uint64_t rs_varint_read(rs_reader *reader)
     return 0;
 }
 
-/* Write to *out*, which has room for RS_HISTOGRAM_BYTES_MAX; the number of bytes written. */
+/* Write to *out*, which has room for RS_HISTOGRAM_BYTES_MAX; return the number of bytes written. */
 static inline size_t rs_histogram_encode(const rs_histogram *histogram, uint8_t *out)
 {
     uint8_t *start = out;
@@ -67,7 +68,7 @@ static inline size_t rs_histogram_encode(const rs_histogram *histogram, uint8_t 
     return (size_t)(out - start);
 }
 
-/* Read one cell into *histogram*, and add what it allows the sum to be. Its index, or -1. */
+/* Read one cell into *histogram*, and add its bounds to those of the sum. Return its index, or -1. */
 static inline int rs_histogram_decode_cell(rs_histogram *histogram, rs_reader *reader, int previous,
                                            unsigned __int128 *lowest, unsigned __int128 *highest)
 {
@@ -93,7 +94,7 @@ static inline int rs_histogram_decode_cell(rs_histogram *histogram, rs_reader *r
     return index;
 }
 
-/* Is *ns* a value of the cell *index*? */
+/* Return 1 if *ns* is a value of the cell *index*. */
 static inline int rs_histogram_in_cell(uint64_t ns, int index)
 {
     int cell = 0;
@@ -101,7 +102,7 @@ static inline int rs_histogram_in_cell(uint64_t ns, int index)
            && rs_histogram_locate((int64_t)ns, &cell) * RS_HISTOGRAM_CELLS + cell == index;
 }
 
-/* Do the header's numbers fit the cells, the first and last of which are given? */
+/* Return 1 if the header's numbers fit the cells; *first* and *last* are the outermost cells. */
 static inline int rs_histogram_fits(const rs_histogram *histogram, uint64_t min, uint64_t max, int first, int last,
                                     unsigned __int128 lowest, unsigned __int128 highest)
 {
@@ -112,7 +113,7 @@ static inline int rs_histogram_fits(const rs_histogram *histogram, uint64_t min,
            && sum <= highest;
 }
 
-/* Make *histogram* (not initialised) what the bytes say. NULL, or what is wrong with them: then it is empty. */
+/* Initialise *histogram* from bytes. Return NULL, or the error, with *histogram* left empty. */
 static inline const char *rs_histogram_decode(rs_histogram *histogram, const uint8_t *bytes, size_t length)
 {
     rs_reader reader = {bytes + 3, bytes + length, NULL};

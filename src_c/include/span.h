@@ -1,8 +1,9 @@
-/* Calls in the order in which they began, though they end in another: failures return at once, successes take their time.
+/* Counters over calls in the order in which they began. They end in another order: failures return at once,
+ * successes take their time.
  *
- * Calls are numbered as they begin. A span reaches from one call, or an earlier-begun failure, to the latest-begun one that
- * has ended since, so those in it that have not ended are its length less those that have: three counters, and no call is
- * kept. Numbers wrap; what is compared is less than 2^31 calls apart.
+ * Calls are numbered as they begin. A span reaches from one call, or an earlier-begun failure, to the latest-begun call
+ * that has ended since. So its calls still in flight are its length less those that have ended: three counters, and no
+ * record of a call. Numbers wrap; compared numbers are less than 2^31 calls apart.
  *
  * No Python.h; the owner locks.
  */
@@ -13,7 +14,7 @@
 typedef struct rs_span {
     int64_t since_ns;                       /* when its first call ended */
     uint32_t first, last;                   /* numbers */
-    uint32_t ended, failed;                 /* of those from `first` on */
+    uint32_t ended, failed;                 /* of the calls from `first` on */
     uint32_t on;
 } rs_span;
 
@@ -25,8 +26,8 @@ static inline void rs_span_begin(rs_span *span, uint32_t number, int64_t now_ns)
     *span = (rs_span){.since_ns = now_ns, .first = number, .last = number, .on = 1};
 }
 
-/* A call has ended, in whatever way. Of those that began before the first, one that failed is the first from now on: calls
- * that begin together fail in any order. */
+/* Add a call that has ended, in any way. A failure that began before `first` becomes the first: calls that begin
+ * together fail in any order. */
 static inline void rs_span_add(rs_span *span, uint32_t number, int failed)
 {
     if (!span->on || (!failed && rs_span_before(number, span->first)))
@@ -39,10 +40,11 @@ static inline void rs_span_add(rs_span *span, uint32_t number, int failed)
     span->failed += failed != 0;
 }
 
-/* How many calls began in it. */
+/* The number of calls that began in it. */
 static inline uint64_t rs_span_calls(const rs_span *span) { return (uint64_t)(span->last - span->first) + 1; }
 
-/* How many of them may still be under way, when *inflight* calls are in all: one that ended before the span counts too. */
+/* The number of them that may still be in flight, when *inflight* calls are in flight in all: one that ended
+   before the span counts too. */
 static inline int64_t rs_span_pending(const rs_span *span, int64_t inflight)
 {
     int64_t pending = (int64_t)rs_span_calls(span) - span->ended;

@@ -1,8 +1,9 @@
-/* What the last calls came to: by count, by time, or both, with the totals always ready.
+/* The outcomes of the last calls: by count, by time, or both, with the totals always ready.
  *
  *     by count          a ring of outcomes, one byte each; the newest pushes the oldest out
  *     by time           20 buckets of (n, failed, slow); the oldest bucket goes when its time has passed
- *     both              the ring, and 20 buckets that hold how many of the ring's outcomes each saw
+ *     both              the ring, and 20 buckets that each count their outcomes in the ring
+ *
  * Buckets keep their phase: they begin at multiples of their width, so a late caller does not stretch the window. An
  * outcome counts for at least 19/20 of the span and never longer than the span. A clock that goes backwards stands
  * still. Recording is O(1) amortised: each outcome enters once and leaves once.
@@ -27,10 +28,10 @@ typedef struct rs_window {
     uint64_t total, failed, slow;           /* in the window now; read them after rs_window_advance */
     uint8_t *ring;                          /* outcomes, RS_WINDOW_* bits; NULL: by time only */
     rs_window_bucket *bucket;               /* by time only */
-    uint32_t *seen;                         /* both: outcomes of the ring a bucket */
+    uint32_t *seen;                         /* both: outcomes in the ring, by bucket */
     int64_t start_ns, width_ns;             /* of the current bucket; width 0: by count only */
     uint32_t capacity, tail;                /* of the ring; tail is the oldest outcome */
-    uint32_t current, oldest;               /* buckets; `oldest`: none before it holds anything */
+    uint32_t current, oldest;               /* buckets; all before `oldest` are empty */
 } rs_window;
 
 /* The last *count* outcomes (0: any number) of the last *span_ns* (0: any age; else at least 20). 0, or -1: no memory,
@@ -87,7 +88,7 @@ static inline void rs_window_pop(rs_window *window)
     }
 }
 
-/* In a full ring the newest outcome takes the oldest one's place. */
+/* Replace the oldest outcome of a full ring by the newest. */
 static inline void rs_window_replace(rs_window *window, uint8_t bits)
 {
     uint32_t tail = window->tail;
@@ -108,7 +109,7 @@ static inline void rs_window_replace(rs_window *window, uint8_t bits)
     }
 }
 
-/* The next bucket becomes the current one: what it held a span ago leaves the window. */
+/* Make the next bucket the current one: its outcomes of a span ago leave the window. */
 static inline void rs_window_rotate(rs_window *window)
 {
     uint32_t next = (window->current + 1) % RS_WINDOW_BUCKETS;
@@ -126,7 +127,7 @@ static inline void rs_window_rotate(rs_window *window)
         window->oldest = (next + 1) % RS_WINDOW_BUCKETS;
 }
 
-/* Let what is too old leave the window. */
+/* Drop the outcomes that are too old. */
 static inline void rs_window_advance(rs_window *window, int64_t now_ns)
 {
     if (window->width_ns == 0 || now_ns - window->start_ns < window->width_ns || now_ns < window->start_ns)
@@ -141,13 +142,13 @@ static inline void rs_window_advance(rs_window *window, int64_t now_ns)
         rs_window_rotate(window);
 }
 
-/* Is nothing in it too old now? */
+/* Return 1 if no outcome is too old now. */
 static inline int rs_window_is_current(const rs_window *window, int64_t now_ns)
 {
     return window->width_ns == 0 || (uint64_t)(now_ns - window->start_ns) < (uint64_t)window->width_ns;
 }
 
-/* One more outcome; the window is current. */
+/* Record an outcome in a window that is up to date. */
 static inline void rs_window_add(rs_window *window, int failed, int slow)
 {
     if (window->ring) {
@@ -169,13 +170,13 @@ static inline void rs_window_add(rs_window *window, int failed, int slow)
         }
     }
     window->total++;
-    if (failed | slow) {                    /* rare; as plain additions the compiler pairs the two, and every call waits */
+    if (failed | slow) {                 /* rare; as plain additions the compiler pairs the two, and every call waits */
         window->failed += failed != 0;      /* for the store of the last one */
         window->slow += slow != 0;
     }
 }
 
-/* One more outcome, at *now_ns*. */
+/* Record an outcome at *now_ns*. */
 static inline void rs_window_record(rs_window *window, int64_t now_ns, int failed, int slow)
 {
     rs_window_advance(window, now_ns);
