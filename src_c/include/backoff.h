@@ -30,14 +30,14 @@ enum {
 
 typedef struct rs_backoff {
     uint8_t kind;
-    int64_t base_ns;                        /* >= 0; > 0 but for a constant */
+    int64_t base_ns;                        /* >= 0; > 0 unless constant */
     int64_t cap_ns;                         /* >= base_ns */
     double factor;                          /* >= 1 */
-    double reach;                           /* share of the time that is left, 0 to 1 */
-    rs_random *random;                      /* shared, and not owned */
+    double reach;                           /* share of the remaining time, 0 to 1 */
+    rs_random *random;                      /* shared, not owned */
 } rs_backoff;
 
-/* In [0, 1). */
+/* A random number in [0, 1). */
 static inline double rs_random_uniform(rs_random *random)
 {
     const uint64_t step = UINT64_C(0x9E3779B97F4A7C15);
@@ -47,7 +47,7 @@ static inline double rs_random_uniform(rs_random *random)
     return (double)((z ^ (z >> 31)) >> 11) * (1.0 / 9007199254740992.0);
 }
 
-/* Replace the state; the one from before. */
+/* Replace the state, and return the old one. */
 static inline uint64_t rs_random_reseed(rs_random *random, uint64_t state)
 {
     return atomic_exchange_explicit(&random->state, state, memory_order_relaxed);
@@ -60,8 +60,8 @@ static inline double rs_backoff_exponential(const rs_backoff *backoff, uint64_t 
     return ns < cap ? ns : cap;
 }
 
-/* The wait after *attempt*, in ns, with *draw* in [0, 1) as the random number. *previous_ns*: the wait before this one,
- * 0 if there was none; only the decorrelated form asks. */
+/* The wait after *attempt*, in ns, from the random number *draw* in [0, 1). *previous_ns*: the wait before this one, 0
+ * if none; used by the decorrelated form only. */
 static inline int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns, double draw)
 {
     double most, base = (double)backoff->base_ns, previous = (double)previous_ns, cap = (double)backoff->cap_ns;
@@ -86,15 +86,15 @@ static inline int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attem
     return rs_backoff_drawn(backoff, attempt, previous_ns, rs_random_uniform(backoff->random));
 }
 
-/* A wait that reaches into the time that is left: at least half of that share of it. */
+/* A wait within the remaining time: at least half of its `reach` share. */
 static inline int64_t rs_backoff_reach(const rs_backoff *backoff, int64_t left_ns)
 {
     double most = backoff->reach * (double)left_ns, cap = (double)backoff->cap_ns;
     return (int64_t)((0.5 + 0.5 * rs_random_uniform(backoff->random)) * (most < cap ? most : cap));
 }
 
-/* A wait that the callee has asked for, and anywhere up to as long again, but no more than *room_ns*: never early, so that what it
- * has asked for is kept, and not at once with all others that it has told the same. */
+/* The wait requested by the callee plus a random part, up to the same again and within *room_ns*. It is never early,
+ * and spreads the callers that received the same request. */
 static inline int64_t rs_backoff_spread(rs_random *random, int64_t asked_ns, int64_t room_ns)
 {
     int64_t share = asked_ns < room_ns ? asked_ns : room_ns;

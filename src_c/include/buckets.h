@@ -1,6 +1,7 @@
-/* Several rates that a call takes from together: of all of them, or of none; and what comes next in a queue.
+/* Several rates from which a call takes together: from all of them or from none; and the next free time of a queue.
  *
- * A rate is a token bucket (gcra.h) or, where it has a log, an exact sliding window (sliding_log.h). Unlike in gcra.h a cost of no tokens is not free: it waits while a bucket is in debt. No Python.h; the owner locks.
+ * A rate is a token bucket (gcra.h) or, if it has a log, an exact sliding window (sliding_log.h). Unlike in gcra.h a
+ * cost of zero tokens is not free: it waits while a bucket is in debt. No Python.h; the owner locks.
  */
 #ifndef RS_BUCKETS_H
 #define RS_BUCKETS_H
@@ -12,19 +13,19 @@
 
 typedef struct rs_buckets {
     int n;
-    int logs;                               /* how many of them are sliding windows */
-    rs_gcra bucket[RS_MOST_RATES];          /* of a window `burst` alone: its limit */
+    int logs;                               /* number of sliding windows */
+    rs_gcra bucket[RS_MOST_RATES];          /* of a window only `burst` is used: its limit */
     rs_log *log[RS_MOST_RATES];             /* owned; NULL: a token bucket */
 } rs_buckets;
 
-/* What one call costs, rate by rate: kept where it is not what every call does. */
+/* The cost of one call, by rate: kept if it is not the default cost. */
 typedef struct rs_claim {
     uint32_t version;                       /* of the configuration that the tokens belong to */
-    int64_t plan_ns;                        /* when it will be admitted, or was */
+    int64_t plan_ns;                        /* the time of its admission, planned or past */
     int64_t cost[RS_MOST_RATES];
 } rs_claim;
 
-/* Nanoseconds until *n* tokens are there. May be more than the bucket ever holds: the sum of what several calls take. */
+/* Nanoseconds until *n* tokens are available. May exceed the bucket's burst: the sum for several calls. */
 static inline int64_t rs_bucket_wait(rs_gcra *bucket, int64_t now_ns, int64_t n)
 {
     rs_fixed now, tat = rs_gcra_begin(bucket, now_ns, &now);
@@ -61,7 +62,7 @@ static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int
         rs_gcra_debit(&buckets->bucket[i], now_ns, n);
 }
 
-/* *taken_ns*: when they were taken, at the latest. */
+/* *taken_ns*: the latest time at which they may have been taken. */
 static inline void rs_rate_give_back(rs_buckets *buckets, int i, int64_t taken_ns, int64_t n)
 {
     if (buckets->log[i])
@@ -86,7 +87,7 @@ static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
         rs_gcra_fill(&buckets->bucket[i], now_ns);
 }
 
-/* Have *tokens* at *now_ns*, at most what the rate holds; fewer than none: a debt. */
+/* Set the tokens at *now_ns*, up to the rate's burst; a negative number is a debt. */
 static inline void rs_rate_set(rs_buckets *buckets, int i, int64_t now_ns, int64_t tokens)
 {
     rs_rate_fill(buckets, i, now_ns);
@@ -94,9 +95,9 @@ static inline void rs_rate_set(rs_buckets *buckets, int i, int64_t now_ns, int64
         rs_rate_debit(buckets, i, now_ns, buckets->bucket[i].burst - tokens);
 }
 
-/* ---- all of them --------------------------------------------------------------------------------------------- */
+/* ---- all rates ----------------------------------------------------------------------------------------------- */
 
-/* Nanoseconds until all have what the call costs. */
+/* Nanoseconds until all rates have the call's cost. */
 static inline int64_t rs_buckets_wait(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     int64_t longest = 0;
@@ -113,13 +114,13 @@ static inline void rs_buckets_debit(rs_buckets *buckets, int64_t now_ns, const i
         rs_rate_debit(buckets, i, now_ns, cost[i]);
 }
 
-/* The same as below of a single token bucket; 0 too where there is more to look at. */
+/* The same as below for a single token bucket; 0 as well if there are more rates. */
 static inline int rs_buckets_take_at_once(rs_buckets *buckets, int64_t now_ns, int64_t cost)
 {
     return buckets->n == 1 && !buckets->logs && rs_bucket_take(&buckets->bucket[0], now_ns, cost);
 }
 
-/* Take of all: 1; or 0, and nothing changes. */
+/* Take from all rates: 1; or 0 with nothing changed. */
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     if (buckets->n == 1)
@@ -140,7 +141,7 @@ static inline void rs_buckets_give_back(rs_buckets *buckets, int64_t taken_ns, c
         rs_rate_give_back(buckets, i, taken_ns, cost[i]);
 }
 
-/* The first bucket that never holds as much, or -1. */
+/* The first bucket whose burst is below the cost, or -1. */
 static inline int rs_buckets_too_small(const rs_buckets *buckets, const int64_t *cost)
 {
     for (int i = 0; i < buckets->n; i++)
@@ -149,7 +150,7 @@ static inline int rs_buckets_too_small(const rs_buckets *buckets, const int64_t 
     return -1;
 }
 
-/* The bucket that keeps the call waiting for longest. */
+/* The bucket with the longest wait for the call. */
 static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     int tightest = 0;
@@ -164,11 +165,11 @@ static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const
     return tightest;
 }
 
-/* The future of a queue: the token buckets as they will be when the last in it has been served. While the first waits for one
- * bucket another fills up and runs over, so no sum over the queue tells it; it is played through, call by call. Of a sliding
- * window the future is the queue itself: what the calls in it will take, and when. */
+/* The future of a queue: the token buckets as they will be after its last call. While the first call waits for one
+ * bucket another one fills up and overflows, so a sum over the queue is wrong: the queue is simulated, call by call.
+ * For a sliding window the queued calls, with their costs and times, are its future. */
 typedef struct rs_plan {
-    int64_t at_ns;                          /* when the last is served */
+    int64_t at_ns;                          /* when the last call is served */
     int n;
     uint8_t is_log[RS_MOST_RATES];
     rs_gcra bucket[RS_MOST_RATES];
@@ -183,19 +184,19 @@ static inline void rs_plan_begin(rs_plan *plan, const rs_buckets *buckets, int64
     memcpy(plan->bucket, buckets->bucket, sizeof plan->bucket);
 }
 
-/* When a call that queues now will have its tokens, as far as token buckets go. */
+/* The time at which a call that queues now will have its tokens, from the token buckets alone. */
 static inline int64_t rs_plan_next(const rs_plan *plan, int64_t now_ns, const int64_t *cost)
 {
     int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns, longest = 0;
     for (int i = 0; i < plan->n; i++) {
-        rs_gcra bucket = plan->bucket[i];   /* looking moves a bucket's clock on */
+        rs_gcra bucket = plan->bucket[i];   /* reading moves a bucket's clock on */
         int64_t wait = plan->is_log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
         longest = wait > longest ? wait : longest;
     }
     return start + longest;
 }
 
-/* It queues, and will be served at *at_ns*. */
+/* Add a call to the queue, to be served at *at_ns*. */
 static inline void rs_plan_add(rs_plan *plan, int64_t at_ns, const int64_t *cost)
 {
     plan->at_ns = at_ns;

@@ -1,40 +1,40 @@
 /* A retry budget: tokens that successes pay in and that retries and hedges take out.
  *
- * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So a dependency that fails for all gets nothing but what is
- * saved and lent in a total outage, and where half of the attempts fail, as slowly as others succeed, at most
- * 1 / (1 - ratio / 2) times its load in the long run.
+ * A success deposits `ratio`, up to `cap`; a withdrawal takes 1. So in a total outage retries are limited to the tokens
+ * saved and lent. Where half of the attempts fail, as slowly as others succeed, the load is at most 1 / (1 - ratio / 2)
+ * times the original in the long run.
  *
- * Calls under way lend: a burst may spend what they will pay in if all of them succeed, so the balance may be a debt of at
- * most `ratio` times their number. It is paid back by successes before anything is saved, so in the long run a debt adds no
- * retry, and once in a total outage as many as there were calls under way to lend. Debts decay as savings do. While the
- * dependency is well, those that were under way in the last second lend too: of a batch whose failures return last few are
- * left then.
+ * Calls in flight lend: a burst may spend the deposits that they will make if all succeed. So the balance may be a debt
+ * of at most `ratio` times their number. Successes pay it back before anything is saved. So in the long run a debt adds
+ * no retry, and in a total outage it adds only what the calls in flight lend, once. Debts decay as savings do. While
+ * the dependency is well, calls that were in flight within the last second lend too: when the last failures of a batch
+ * return, few calls are left.
  *
- * The price of a retry is what the failed attempt has cost the dependency: the share of a success's time that it took, at
- * least 1/20. What is refused at once has cost next to nothing, and its retry adds no work to that of a call; what has
- * timed out has cost all. That holds while something is served: where more than seven in ten of the latest attempts fail the
- * price rises, to 1 at nine in ten. A retry that the dependency asked for (Retry-After) takes a quarter, however quick the
- * refusal was: one that names a time is no accident. Where it asks for more than a second, it takes less in proportion.
+ * The price of a retry is the cost of the failed attempt to the dependency: its share of a success's latency, at least
+ * 1/20. An immediate refusal costs next to nothing, and its retry adds no work; a timeout costs the full token. This
+ * holds while calls succeed at all: above seven failures in ten recent attempts the price rises, to 1 at nine in ten. A
+ * retry that the dependency asked for (Retry-After) takes a quarter, however quick the refusal was: a refusal that
+ * names a time is deliberate. For a Retry-After above one second the price falls in proportion.
  *
- * A dependency is well while fewer than 44 in 100 of some 512 attempts fail, and the caller sees its successes take no longer
- * than they used to: then failures are taken for chance, and a retry is as good as a first attempt. What the retries of a
- * call have taken comes back threefold when it succeeds, since it pays for others that do not; and the reserve has no gap:
- * each success leaves one retry. Retries count among the attempts, so those that cannot succeed end that soon. Where a half
- * fails slowly, as in an overload, nothing comes back.
+ * A dependency is well while fewer than 44 in 100 of some 512 attempts fail, and the caller's successes take no longer
+ * than before. Then failures count as chance, and a retry is as good as a first attempt. When a call succeeds after
+ * retries, three times their price comes back, since it pays for other calls that do not succeed. The reserve then has
+ * no gap: each success leaves one retry. Retries count among the attempts, so retries that cannot succeed soon end this
+ * state. Where a half fails slowly, as in an overload, nothing comes back.
  *
- * The latest attempts are some 32, or as many as there are calls under way, up to 1024: those of a batch that fail come back
- * first, or last.
+ * The recent attempts are some 32, or as many as there are calls in flight, up to 1024: the failures of
+ * a batch return first, or last.
  *
- * What has been saved above `initial` decays with a time constant: successes of an hour ago do not pay for a storm now,
- * and who calls once an hour has what a new client has.
+ * Savings above `initial` decay with a time constant: successes of an hour ago do not pay for a storm now, and a client
+ * with one call an hour has the balance of a new client.
  *
- * The reserve is a floor: it lets a withdrawal through when the balance has none and the last one, whatever paid for
- * it, is `reserve_gap_ns` ago. It is armed only by a success since it was last used: an unarmed one, multiplied by many
- * small clients, keeps an outage alive for good, and one on top of what the balance pays adds that much load.
+ * The reserve is a floor: it permits a withdrawal that the balance does not cover if the last one, however paid, is
+ * `reserve_gap_ns` ago. Only a success since its last use arms it. An unarmed reserve, multiplied by many small
+ * clients, would keep an outage alive forever; one on top of the balance would add that much load.
  *
- * Amounts are integers of 1e-9: ten deposits of 0.1 are 1, which in doubles they are not. The decay comes in whole ticks
- * of 1/1024 of the time constant, so a deposit is an addition and two comparisons, and exp() is called at most once a
- * tick; the balance is never more than 0.1 % above the continuous decay, and the ticks do not add up an error in time.
+ * Amounts are integers of 1e-9: ten deposits of 0.1 are exactly 1, unlike in doubles. The decay comes in whole ticks of
+ * 1/1024 of the time constant. So a deposit is an addition and two comparisons, and exp() is called at most once a
+ * tick. The balance is never more than 0.1 % above the continuous decay, and the ticks do not add up an error in time.
  *
  * A clock that goes backwards decays nothing. No Python.h; the owner locks.
  */
@@ -44,24 +44,25 @@
 #include <stdint.h>
 
 #define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
-#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* one that the dependency asked for, within a second */
-#define RS_BUDGET_LEAST INT64_C(50000000)           /* the least for any other */
-#define RS_BUDGET_SERVES INT64_C(700000000)         /* up to this share that fails, cheap failures have cheap retries; */
-#define RS_BUDGET_IS_DOWN INT64_C(900000000)        /* from this one on, none has */
-#define RS_BUDGET_IS_WELL INT64_C(440000000)        /* below this share that fails, failures are chance's */
-#define RS_BUDGET_COMES_BACK 3                      /* times what was taken */
-#define RS_BUDGET_FIRST 3                           /* bits of the attempts that `failing` is of in a new one, */
-#define RS_BUDGET_LATEST 5                          /* of those later, if fewer calls are under way, */
-#define RS_BUDGET_MOST 10                           /* and of the most */
+#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* a withdrawal for a Retry-After of up to a second */
+#define RS_BUDGET_LEAST INT64_C(50000000)           /* the least price of any other withdrawal */
+#define RS_BUDGET_SERVES INT64_C(700000000)         /* up to this failure share, cheap failures have cheap retries */
+#define RS_BUDGET_IS_DOWN INT64_C(900000000)        /* from this failure share on, no retry is cheap */
+#define RS_BUDGET_IS_WELL INT64_C(440000000)        /* below this failure share, failures count as chance */
+#define RS_BUDGET_COMES_BACK 3                      /* times the price of the call's retries */
+#define RS_BUDGET_FIRST 3                           /* log2 of the attempts that `failing` averages: in a new budget */
+#define RS_BUDGET_LATEST 5                          /* later, if fewer calls are in flight */
+#define RS_BUDGET_MOST 10                           /* at most */
 #define RS_BUDGET_FIRST_STEADY 7                    /* the same of `steady` */
 #define RS_BUDGET_STEADY 9
-#define RS_BUDGET_LENDS_NS INT64_C(1000000000)      /* how long a call that was under way goes on to lend */
+/* How long a call goes on to lend after a withdrawal saw it in flight. */
+#define RS_BUDGET_LENDS_NS INT64_C(1000000000)
 #define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
 #define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
 #define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
 
 typedef struct rs_budget {
-    int64_t balance;                        /* up to cap; below 0: a debt to calls under way */
+    int64_t balance;                        /* up to cap; below 0: a debt to calls in flight */
     int64_t ratio;                          /* of a deposit */
     int64_t cap;
     int64_t initial;
@@ -69,20 +70,21 @@ typedef struct rs_budget {
     int64_t aged_ns;                        /* the decay is applied up to here */
     int64_t reserve_gap_ns;                 /* between a withdrawal and a use of the reserve */
     int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
-    int64_t failing;                        /* share of the latest attempts that failed, of some 2^memory; at first a half */
-    int64_t steady;                         /* the same of more, some 2^steady_memory */
+    int64_t failing;                        /* failure share of the recent attempts, some 2^memory; at first a half */
+    int64_t steady;                         /* the same over more attempts, some 2^steady_memory */
     int64_t success_ns;                     /* the last deposit */
-    int64_t lenders, lent_ns;               /* the most calls that were under way at a withdrawal, and when, in the last second */
-    uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: of the withdrawals, by the reserve */
-    uint64_t failures, repaid;              /* attempts that failed; calls to which something came back */
+    int64_t lenders, lent_ns;               /* most calls in flight at a withdrawal in the last second, and its time */
+    uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: withdrawals by the reserve */
+    uint64_t failures, repaid;              /* failed attempts; calls repaid for their retries */
     uint8_t memory, steady_memory;
     uint8_t armed;                          /* a success since the reserve was last used */
 } rs_budget;
 
-/* An amount as the integer that is kept. */
+/* Convert tokens to the fixed-point integer. */
 static inline int64_t rs_budget_amount(double tokens) { return (int64_t)(tokens * (double)RS_BUDGET_ONE + 0.5); }
 
-/* Apply the decay of *passed_ns*, at least a tick; below zero the clock stepped back, and is followed. */
+/* Apply the decay of *passed_ns*, at least a tick; a negative value means that the clock
+   stepped back, and is followed. */
 static inline void rs_budget_decay(rs_budget *b, int64_t passed_ns)
 {
     if (passed_ns < 0) {
@@ -122,7 +124,7 @@ static inline void rs_budget_add(rs_budget *b, int64_t amount)
     b->balance = balance < b->cap ? balance : b->cap;
 }
 
-/* Bits of the attempts to remember of so many that were *seen*, while so many calls are under way. */
+/* log2 of the number of attempts to average, from the attempts *seen* and the calls *underway*. */
 static inline uint8_t rs_budget_memory(uint64_t seen, uint64_t underway, uint8_t first, uint8_t later)
 {
     uint8_t bits = first;
@@ -131,7 +133,7 @@ static inline uint8_t rs_budget_memory(uint64_t seen, uint64_t underway, uint8_t
     return bits;
 }
 
-/* An attempt has failed, while so many calls were under way. */
+/* Count a failed attempt, with *underway* calls in flight. */
 static inline void rs_budget_failed(rs_budget *b, int64_t underway)
 {
     uint64_t seen = b->deposits + b->failures++;
@@ -141,14 +143,14 @@ static inline void rs_budget_failed(rs_budget *b, int64_t underway)
     b->steady += (RS_BUDGET_ONE - b->steady) >> b->steady_memory;
 }
 
-/* Are failures those of chance, as far as their share says? */
+/* Return 1 if the failure share is low enough to be chance. */
 static inline int rs_budget_is_well(const rs_budget *b) { return b->steady < RS_BUDGET_IS_WELL; }
 
-/* What a retry costs after an attempt that has cost *share* of what a success costs, 0 to 1; *asked_ns*: what the dependency
- * has asked for, 0: nothing. */
+/* Price of a retry. *share*: cost of the failed attempt relative to a success, 0 to 1; *asked_ns*: the
+ * Retry-After, 0 for none. */
 static inline int64_t rs_budget_price(const rs_budget *b, int64_t share, int64_t asked_ns)
 {
-    if (asked_ns > INT64_C(1000000000))     /* of a call that comes back in a minute a server sees little in a second */
+    if (asked_ns > INT64_C(1000000000))     /* a call that returns in a minute adds little load in any second */
         return (int64_t)((double)RS_BUDGET_ASKED_FOR * 1e9 / (double)asked_ns);
     if (asked_ns > 0)
         return RS_BUDGET_ASKED_FOR;
@@ -157,7 +159,7 @@ static inline int64_t rs_budget_price(const rs_budget *b, int64_t share, int64_t
     return price > RS_BUDGET_LEAST ? price : RS_BUDGET_LEAST;
 }
 
-/* A call has succeeded, as quickly as usual, after retries that took *taken* together. */
+/* Repay a call that succeeded, as quickly as usual, after retries that took *taken* together. */
 static inline void rs_budget_repay(rs_budget *b, int64_t taken)
 {
     if (taken <= 0 || !rs_budget_is_well(b))
@@ -166,7 +168,7 @@ static inline void rs_budget_repay(rs_budget *b, int64_t taken)
     b->repaid++;
 }
 
-/* A success: at most one for each logical call. */
+/* Deposit for a success: at most one for each logical call. */
 static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
@@ -178,8 +180,8 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     b->deposits++;
 }
 
-/* 1 and takes the reserve if a success has armed it and the last withdrawal is a gap ago, which does not matter if all is
- * *well*; 0 if not. After the clock stepped back the gap begins anew: from then, and not from a time that may be years off. */
+/* Take the reserve and return 1 if a success has armed it and the last withdrawal is a gap ago; *well* waives the gap.
+ * Otherwise return 0. After the clock stepped back the gap begins anew now, since the old time may be years ahead. */
 static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
 {
     if (!b->armed || b->reserve_gap_ns == RS_BUDGET_NEVER)
@@ -193,8 +195,8 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
     return 1;
 }
 
-/* 1: the caller may make what costs *price*; 0: it may not. *lenders*: calls under way; *quick*: its successes are as quick
- * as usual. */
+/* Withdraw *price* and return 1, or return 0. *lenders*: calls in flight; *quick*: the caller's
+ * successes are as quick as usual. */
 static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders, int quick)
 {
     int well = quick && rs_budget_is_well(b);
@@ -215,13 +217,14 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
     return 1;
 }
 
-/* 1: the caller may retry, or hedge; 0: it may not. */
+/* Withdraw one token for a retry or a hedge: 1, or 0 if refused. */
 static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
 {
     return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0);
 }
 
-/* What was taken for *price* was not used: put it back, whichever it came from. One too many changes nothing. */
+/* Return the unused *price* of a withdrawal to the balance, even if the reserve paid it. A
+   surplus refund changes nothing. */
 static inline void rs_budget_put_back(rs_budget *b, int64_t price)
 {
     if (b->refunds == b->withdrawals)
@@ -232,14 +235,14 @@ static inline void rs_budget_put_back(rs_budget *b, int64_t price)
 
 static inline void rs_budget_refund(rs_budget *b) { rs_budget_put_back(b, RS_BUDGET_ONE); }
 
-/* What is there now. */
+/* The balance now, in tokens. */
 static inline double rs_budget_balance(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
     return (double)b->balance / (double)RS_BUDGET_ONE;
 }
 
-/* As new: `initial` tokens, the reserve at hand as soon as a success arms it. The counters stay. */
+/* Reset to a new budget: `initial` tokens, the reserve ready as soon as a success arms it. The counters stay. */
 static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
 {
     b->balance = b->initial;
@@ -253,9 +256,9 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->armed = 0;
 }
 
-/* Is what it will allow that of a new one? It has within a thousandth of a token what a new one has (three successes that
- * pay a third each pay a billionth less than what was spent), and the gap after the last withdrawal is over. It may still
- * be armed: whoever takes it for new gives away one use of the reserve. */
+/* Return 1 if the budget will decide like a new one: its balance is within a thousandth of a token of a new one's, and
+ * the gap after the last withdrawal is over. (Three successes that pay a third each pay a billionth less than was
+ * spent.) It may still be armed: replacing it by a new one forfeits one use of the reserve. */
 static inline int rs_budget_is_new(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
@@ -265,13 +268,13 @@ static inline int rs_budget_is_new(rs_budget *b, int64_t now_ns)
     return b->reserve_gap_ns == RS_BUDGET_NEVER || now_ns - b->reserve_ns >= b->reserve_gap_ns;
 }
 
-/* In the child of a fork: another client, which starts with no more than one starts with. */
+/* In the child of a fork: become another client, with at most the balance of a new one. */
 static inline void rs_budget_forget(rs_budget *b)
 {
     b->balance = b->balance < 0 ? 0 : b->balance < b->initial ? b->balance : b->initial;
     b->armed = 0;
     b->lenders = 0;
-    b->refunds = b->withdrawals;            /* those under way are the parent's */
+    b->refunds = b->withdrawals;            /* refunds in flight are the parent's */
 }
 
 /* Change the options and keep the balance, up to the new cap. The caller has checked: 0 <= initial <= cap, decay_ns > 0

@@ -1,4 +1,4 @@
-/* The memory of a resilio._native.budget.RetryBudget seen from C; that module checks it.
+/* The memory layout of resilio._native.budget.RetryBudget for C; that module checks it.
  *
  *     rs_budget_object *budget = (rs_budget_object *)object;          an instance, a subclass's included
  *     rs_lock_acquire(&budget->lock);
@@ -16,6 +16,6 @@ struct rs_budget_object {
     PyObject_HEAD
     rs_budget budget;
     rs_lock lock;
-    rs_budget_object *prev, *next;          /* all there are, for the child of a fork */
+    rs_budget_object *prev, *next;          /* all budgets, for the child of a fork */
 };
 #endif

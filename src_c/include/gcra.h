@@ -1,16 +1,19 @@
 /* A token bucket as one number: the generic cell rate algorithm, in integers.
  *
- * `tat`, the theoretical arrival time, is when the bucket will be full again. n tokens cost n intervals of it:
+ * `tat`, the theoretical arrival time, is when the bucket will be full again. A withdrawal of n tokens
+ * moves it by n intervals:
+ *
  *     granted  <=>  max(tat, now) + n * interval <= now + burst * interval
- * so a decision is an addition and a comparison, nothing has to tick, and the time until a refused cost fits is exact.
  *
- * Times are 128-bit fixed point, 64 bits of nanoseconds and 64 bits of fraction. Whole nanoseconds would not do: 90000
- * tokens a minute are one every 666666.67 ns, and rounding that is a rate error of 5e-7; at 1e9 a second nothing is
- * left. With the fraction the long-run rate is that of the interval, whose own error is 1.1e-16 (a double division), or
- * below 2^-64 ns (rounded down) when amount and period are whole numbers.
+ * So a decision is an addition and a comparison, nothing has to tick, and the time until a refused cost fits is exact.
  *
- * A clock that goes backwards stands still instead: nothing extra is granted. No Python.h; the owner locks.
- * Source: ITU-T I.371, the virtual scheduling form.
+ * Times are 128-bit fixed point, 64 bits of nanoseconds and 64 bits of fraction. Whole nanoseconds would not suffice:
+ * 90000 tokens a minute are one every 666666.67 ns, and rounding that is a rate error of 5e-7; at 1e9 a second nothing
+ * is left. With the fraction the long-run rate is that of the interval. The interval's own error is 1.1e-16 (a double
+ * division), or below 2^-64 ns (rounded down) when amount and period are whole numbers.
+ *
+ * A clock that goes backwards stands still instead: nothing extra is granted. No Python.h; the owner locks. Source:
+ * ITU-T I.371, the virtual scheduling form.
  */
 #ifndef RS_GCRA_H
 #define RS_GCRA_H
@@ -18,11 +21,11 @@
 #include <stdint.h>
 
 #define RS_GCRA_NEVER INT64_MAX             /* more tokens than the bucket can hold: no wait helps */
-#define RS_GCRA_MAX_SPAN_NS (INT64_C(1) << 60)      /* 36 years: how long an empty bucket may take to fill */
+#define RS_GCRA_MAX_SPAN_NS (INT64_C(1) << 60)      /* 36 years: the longest time to fill an empty bucket */
 
 typedef __int128 rs_fixed;                  /* 2^-64 ns */
 
-typedef struct rs_gcra {                    /* as pairs: an __int128 would ask Python's allocator for its alignment */
+typedef struct rs_gcra {                  /* pairs: an __int128 would need an alignment that Python's allocator lacks */
     uint64_t tat_fraction, interval_fraction, span_fraction;
     int64_t tat_ns;                         /* full again at */
     int64_t interval_ns;                    /* time that one token is worth */
@@ -60,7 +63,7 @@ static inline rs_fixed rs_gcra_cost(const rs_gcra *gcra, int64_t n)
     return n > limit / rs_gcra_interval(gcra) ? limit : rs_gcra_interval(gcra) * n;
 }
 
-/* When the bucket is full, seen from now: never in the past. Moves the clock on. */
+/* The time, from now on, at which the bucket is full. Moves the clock on. */
 static inline rs_fixed rs_gcra_begin(rs_gcra *gcra, int64_t now_ns, rs_fixed *now)
 {
     if (now_ns > gcra->now_ns)
@@ -99,7 +102,7 @@ static inline int rs_gcra_set_rate(rs_gcra *gcra, double amount, int64_t period_
     return 0;
 }
 
-/* Full. */
+/* Fill the bucket. */
 static inline void rs_gcra_fill(rs_gcra *gcra, int64_t now_ns)
 {
     rs_fixed now;
@@ -115,7 +118,8 @@ static inline int rs_gcra_init(rs_gcra *gcra, double amount, int64_t period_ns, 
     return rs_gcra_set_rate(gcra, amount, period_ns, burst);
 }
 
-/* Whole tokens there now, and in *part the time worth of the rest (0 <= part < interval); below zero while in debt. */
+/* The whole tokens available now, with the time worth of the rest in *part (0 <= part <
+   interval); negative while in debt. */
 static inline int64_t rs_gcra_tokens(rs_gcra *gcra, int64_t now_ns, rs_fixed *part)
 {
     rs_fixed now, tat = rs_gcra_begin(gcra, now_ns, &now);
@@ -134,7 +138,7 @@ static inline int64_t rs_gcra_available(rs_gcra *gcra, int64_t now_ns)
     return rs_gcra_tokens(gcra, now_ns, &part);
 }
 
-/* Nanoseconds until *n* tokens are there: 0 if they are, RS_GCRA_NEVER if n > burst. */
+/* Nanoseconds until *n* tokens are available: 0 if they are, RS_GCRA_NEVER if n > burst. */
 static inline int64_t rs_gcra_wait(rs_gcra *gcra, int64_t now_ns, int64_t n)
 {
     if (n <= 0)
@@ -146,7 +150,7 @@ static inline int64_t rs_gcra_wait(rs_gcra *gcra, int64_t now_ns, int64_t n)
     return wait <= 0 ? 0 : (int64_t)((wait + UINT64_MAX) >> 64);
 }
 
-/* Take *n* tokens if they are there: 1, or 0 and nothing changes. No tokens are free of charge. */
+/* Take *n* tokens if they are available: 1, or 0 with nothing changed. Zero tokens are free of charge. */
 static inline int rs_gcra_take(rs_gcra *gcra, int64_t now_ns, int64_t n)
 {
     if (n <= 0)
@@ -160,8 +164,8 @@ static inline int rs_gcra_take(rs_gcra *gcra, int64_t now_ns, int64_t n)
     return 1;
 }
 
-/* Take *n* tokens whether they are there or not: below zero is a debt that later takers wait out. A debt is at most
- * 73 years deep, however often this is called. */
+/* Take *n* tokens unconditionally: a negative balance is a debt that later callers wait out. A debt is at most 73 years
+ * deep, however often this is called. */
 static inline void rs_gcra_debit(rs_gcra *gcra, int64_t now_ns, int64_t n)
 {
     if (n <= 0)
@@ -171,7 +175,8 @@ static inline void rs_gcra_debit(rs_gcra *gcra, int64_t now_ns, int64_t n)
     rs_gcra_set_tat(gcra, tat < limit ? tat : limit);
 }
 
-/* Take *n* tokens of the future: nanoseconds until they may be used. RS_GCRA_NEVER if n > burst: nothing changes. */
+/* Reserve *n* future tokens: return the nanoseconds until they may be used. RS_GCRA_NEVER if n
+   > burst, with nothing changed. */
 static inline int64_t rs_gcra_reserve(rs_gcra *gcra, int64_t now_ns, int64_t n)
 {
     int64_t wait = rs_gcra_wait(gcra, now_ns, n);
@@ -180,7 +185,7 @@ static inline int64_t rs_gcra_reserve(rs_gcra *gcra, int64_t now_ns, int64_t n)
     return wait;
 }
 
-/* Put *n* tokens back. Never above burst: a tat in the past is a full bucket, however far it is. */
+/* Put *n* tokens back, up to burst: any tat in the past is a full bucket. */
 static inline void rs_gcra_give_back(rs_gcra *gcra, int64_t n)
 {
     if (n <= 0)
@@ -189,7 +194,7 @@ static inline void rs_gcra_give_back(rs_gcra *gcra, int64_t n)
     rs_gcra_set_tat(gcra, tat > now ? tat : now);
 }
 
-/* Have no tokens before *until_ns*; whoever owes more than that keeps the debt. At most as long as a debt may be. */
+/* Have no tokens before *until_ns*; a deeper debt stays. At most as long as a debt may be. */
 static inline void rs_gcra_hold(rs_gcra *gcra, int64_t now_ns, int64_t until_ns)
 {
     rs_fixed now, tat = rs_gcra_begin(gcra, now_ns, &now), limit = now + 2 * rs_fixed_make(RS_GCRA_MAX_SPAN_NS, 0);
@@ -198,7 +203,7 @@ static inline void rs_gcra_hold(rs_gcra *gcra, int64_t now_ns, int64_t until_ns)
     rs_gcra_set_tat(gcra, held > tat ? held : tat);
 }
 
-/* Change rate and burst and keep the tokens, up to the new burst; a debt stays. 0, or -1: then nothing has changed. */
+/* Change rate and burst and keep the tokens, up to the new burst; a debt stays. 0, or -1 with nothing changed. */
 static inline int rs_gcra_reconfigure(rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
 {
     rs_gcra next = *gcra;

@@ -1,11 +1,12 @@
-/* An exact sliding window: at most `limit` tokens in any `period`, kept as a log of what was taken when.
+/* An exact sliding window: at most `limit` tokens in any `period`, kept as a log of withdrawals.
  *
- * An entry leaves the window one period after it was made. A decision looks at the entries that leave and at a sum; the
- * time until a refused cost fits is that at which enough of the oldest entries have left, so it is exact.
+ * An entry leaves the window one period after it was made. A decision looks at the leaving entries and at a sum. The
+ * time until a refused cost fits is exact: it is when enough of the oldest entries have left.
  *
- * The log is a ring that grows on use, up to one entry for each whole token of the limit. Where there is no room for
- * another entry (costs below one, debts, no memory) those of one grain of time, at most a 32nd of the period, become one
- * that is dated as its last: tokens then come back later than they could, never earlier. No Python.h; the owner locks.
+ * The log is a ring that grows on use, up to one entry for each whole token of the limit. Without room for
+ * another entry (costs below one, debts, no memory) the entries of one grain are merged into one, dated as the
+ * last of them. A grain is at most a 32nd of the period. Tokens then come back later than necessary, never
+ * earlier. No Python.h; the owner locks.
  */
 #ifndef RS_SLIDING_LOG_H
 #define RS_SLIDING_LOG_H
@@ -24,15 +25,15 @@ typedef struct rs_log {
     int64_t limit, period_ns;
     int64_t used;                           /* sum of the entries */
     int64_t now_ns;                         /* the latest time seen */
-    int64_t held_ns;                        /* nothing passes before */
-    int64_t paced_ns, last_ns;              /* until then tokens pass at the rate, counted from the last that did */
+    int64_t held_ns;                        /* nothing passes before this time */
+    int64_t paced_ns, last_ns;              /* until paced_ns tokens pass at the rate, counted from the last one */
     uint32_t head, n, room, most;           /* room: 0 or a power of two */
     rs_log_entry *entry;
 } rs_log;
 
 static inline rs_log_entry *rs_log_at(const rs_log *log, uint32_t i) { return &log->entry[(log->head + i) & (log->room - 1)]; }
 
-/* Set what is allowed; what was taken stays. *most*: entries. */
+/* Set the limit; past withdrawals stay. *most*: entries. */
 static inline void rs_log_set(rs_log *log, int64_t limit, int64_t period_ns, uint32_t most)
 {
     log->limit = limit;
@@ -61,7 +62,7 @@ static inline int64_t rs_log_memory(const rs_log *log)
     return log ? (int64_t)(sizeof(rs_log) + log->room * sizeof(rs_log_entry)) : 0;
 }
 
-/* Move the clock on, and let go of what has left the window. */
+/* Move the clock on, and drop the entries that have left the window. */
 static inline void rs_log_see(rs_log *log, int64_t now_ns)
 {
     if (now_ns > log->now_ns)
@@ -80,13 +81,13 @@ static inline int64_t rs_log_available(rs_log *log, int64_t now_ns)
     return left > 0 && log->held_ns > log->now_ns ? 0 : left;
 }
 
-/* When *amount* may follow on what passed at *last_ns*: after a pause at the rate, else at once. */
+/* The time at which *amount* may follow a withdrawal at *last_ns*: after a pause at the rate, otherwise at once. */
 static inline int64_t rs_log_paced_at(const rs_log *log, int64_t last_ns, int64_t amount)
 {
     return last_ns < log->paced_ns ? last_ns + (int64_t)((__int128)log->period_ns * amount / log->limit) : last_ns;
 }
 
-/* When *amount* fits into what the log holds now, on the log's clock; more than the limit does not fit within a period. */
+/* The time, on the log's clock, at which *amount* fits; an amount above the limit needs a period more. */
 static inline int64_t rs_log_fits_at(rs_log *log, int64_t now_ns, int64_t amount)
 {
     rs_log_see(log, now_ns);
@@ -121,7 +122,8 @@ static inline int rs_log_grow(rs_log *log)
     return 1;
 }
 
-/* Make room. Grains stay where they are, so that an entry never moves by more than one, however often this is done. */
+/* Merge entries to make room. Grains stay fixed, so an entry never moves by more than one,
+   however often it is merged. */
 static inline void rs_log_compact(rs_log *log)
 {
     int64_t grain = log->period_ns / (log->room / 2) + 1;
@@ -155,7 +157,7 @@ static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
         return;
     if (log->n == 0 || rs_log_at(log, log->n - 1)->at_ns != log->now_ns)
         rs_log_begin(log);
-    if (log->n == 0) {                      /* not even memory for one: nothing passes for a period */
+    if (log->n == 0) {                      /* no memory at all: nothing passes for a period */
         log->held_ns = log->now_ns + log->period_ns;
         return;
     }
@@ -171,13 +173,13 @@ static inline int rs_log_take(rs_log *log, int64_t now_ns, int64_t amount)
     rs_log_see(log, now_ns);
     if (log->used + amount > log->limit || log->held_ns > log->now_ns || rs_log_paced_at(log, log->last_ns, amount) > log->now_ns)
         return 0;
-    if (amount > 0 && log->last_ns < log->paced_ns)     /* what is free of charge delays nothing */
+    if (amount > 0 && log->last_ns < log->paced_ns)     /* a withdrawal of nothing delays nothing */
         log->last_ns = log->now_ns;
     rs_log_debit(log, now_ns, amount);
     return 1;
 }
 
-/* Lower an entry by up to *amount*, and drop it if nothing is left. What is left of *amount*. */
+/* Lower an entry by up to *amount*, and drop it if it becomes 0. Return the rest of *amount*. */
 static inline int64_t rs_log_lower(rs_log *log, uint32_t at, int64_t amount)
 {
     rs_log_entry *entry = rs_log_at(log, at);
@@ -192,8 +194,9 @@ static inline int64_t rs_log_lower(rs_log *log, uint32_t at, int64_t amount)
     return amount - part;
 }
 
-/* Put back *amount*, taken at *taken_ns*. What has left the window meanwhile is back already. Where that entry is not found the
- * oldest are lowered: what stays in the log is then at least as young as what it stands for. */
+/* Return *amount*, withdrawn at *taken_ns*. An entry that has left the window needs no return. If the entry is not
+ * found, the oldest ones are lowered: the log's entries are then never older than the withdrawals that they stand
+ * for. */
 static inline void rs_log_give_back(rs_log *log, int64_t taken_ns, int64_t amount)
 {
     if (taken_ns <= log->now_ns - log->period_ns)
@@ -205,14 +208,15 @@ static inline void rs_log_give_back(rs_log *log, int64_t taken_ns, int64_t amoun
         amount = rs_log_lower(log, 0, amount);
 }
 
-/* Forget all that was taken. */
+/* Forget all withdrawals. */
 static inline void rs_log_clear(rs_log *log)
 {
     log->n = 0;
     log->used = log->held_ns = log->paced_ns = log->last_ns = 0;
 }
 
-/* Let nothing pass before *until_ns*, and then at the rate for a period: a server that asks for a pause is not met by all at once. */
+/* Let nothing pass before *until_ns*, and then only the rate for a period: a server that asks for a pause is
+   not hit by all callers at once. */
 static inline void rs_log_hold(rs_log *log, int64_t until_ns)
 {
     if (until_ns <= log->held_ns)
