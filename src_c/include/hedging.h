@@ -1,15 +1,16 @@
-/* When a hedge may start: how long the primary is given, and the guards that keep hedges from doing harm.
+/* When a hedge may start: how long the primary may take, and the guards that keep hedges from doing harm.
  *
- *     law          what a primary takes if nobody cancels it. One that was stopped while it ran (its hedge won, or its
- *                  time was up) is only known to take longer: the Kaplan-Meier estimate uses that, and no more
- *     cap          each call pays in max_extra of a hedge, a hedge costs one: hedges <= max_extra * calls, always
- *     unmeasured   too few samples for the quantile, or none at all: nothing starts
- *     failing      a quarter of the last primaries failed or were refused: more of the same does not help
- *     saturated    recent calls take more than twice what they took at best: servers queue, and hedges feed the queue
- *     losing       below 0.3 of the last hedges won: the copies are slow for the same reason. One in 20 goes on, to see
+ *   law          latency of a primary that is not cancelled. A primary stopped while it ran (its hedge won, or its
+ *                time was up) is only known to take longer: the Kaplan-Meier estimate uses exactly that
+ *   cap          each call pays in max_extra of a hedge, a hedge costs one: hedges <= max_extra * calls, always
+ *   unmeasured   too few samples for the quantile, or none at all: nothing starts
+ *   failing      a quarter of the last primaries failed or were refused: more of the same does not help
+ *   saturated    recent calls take more than twice the best latency: servers queue, and hedges feed the queue
+ *   losing       below 0.3 of the last hedges won: the copies are slow for the same reason. One in 20 still starts
  *
- * docs/hedging-rules.md says why, and what each constant was chosen over. No Python.h: pages of the histograms come
- * from calloc, which may run inside a locked section. Nothing here is atomic; the owner locks.
+ * docs/hedging-rules.md gives the reasons, and the alternatives to each constant. No Python.h: pages of the histograms
+ * come from calloc, which may run inside a locked section. Nothing here is atomic; the owner locks.
+ *
  * Source: Dean and Barroso, "The Tail at Scale", CACM 2013; Kaplan and Meier, JASA 1958; Robbins and Monro 1951.
  */
 #ifndef RS_HEDGING_H
@@ -17,32 +18,32 @@
 #include "loglinear.h"
 
 #ifndef RS_HEDGING_TUNED                    /* a study may bring its own */
-#define RS_HEDGING_BURST 10                 /* hedges that calls without one save up for at most */
-#define RS_HEDGING_KEPT 2                   /* so many keep; what is saved beyond them fades */
+#define RS_HEDGING_BURST 10                 /* hedges that calls without one save up, at most */
+#define RS_HEDGING_KEPT 2                   /* saved hedges that keep; those beyond them fade */
 #define RS_HEDGING_FADE_NS INT64_C(1000000000)      /* with this time constant */
-#define RS_HEDGING_EPOCH_NS INT64_C(10000000000)    /* the law's samples lose half of their weight after so long */
-#define RS_HEDGING_EPOCH_CALLS 2048         /* and so many calls, both */
-#define RS_HEDGING_REFRESH 64               /* calls between two looks at the law, at least */
+#define RS_HEDGING_EPOCH_NS INT64_C(10000000000)    /* the law's samples lose half of their weight after this time */
+#define RS_HEDGING_EPOCH_CALLS 2048         /* and this number of calls, both */
+#define RS_HEDGING_REFRESH 64               /* calls between two updates of the law, at least */
 #define RS_HEDGING_WINS 64                  /* hedges that the share of wins remembers */
-#define RS_HEDGING_EXPLORED 16              /* and while they lose: those that start are few */
+#define RS_HEDGING_EXPLORED 16              /* the same while hedges lose: few start */
 #define RS_HEDGING_LOSING 30                /* percent */
-#define RS_HEDGING_EXPLORE 20               /* one in so many starts all the same */
+#define RS_HEDGING_EXPLORE 20               /* one would-be hedge in this number starts all the same */
 #define RS_HEDGING_FAILURES 32              /* primaries that the share of failures remembers */
 #define RS_HEDGING_FAILING 25               /* percent */
 #define RS_HEDGING_RECENT 64                /* calls that the recent median remembers */
-#define RS_HEDGING_STEADY 256               /* and the steady one, whose least is the baseline */
+#define RS_HEDGING_STEADY 256               /* calls that the steady median remembers; its least is the baseline */
 #define RS_HEDGING_SLOWER 2                 /* times the baseline */
-#define RS_HEDGING_UNNOTICED_NS 1000        /* and what is slower by less than this does not count */
-#define RS_HEDGING_AGE_NS INT64_C(600000000000)     /* the baseline's time constant upwards */
+#define RS_HEDGING_UNNOTICED_NS 1000        /* a smaller difference in ns does not count */
+#define RS_HEDGING_AGE_NS INT64_C(600000000000)     /* time constant with which the baseline rises */
 #endif
 
-#define RS_HEDGING_WEIGHT 64                /* of a new sample: what is left of it after six epochs is 1 */
+#define RS_HEDGING_WEIGHT 64                /* of a new sample: after six epochs 1 is left */
 #define RS_HEDGING_ONE (INT64_C(1) << 32)   /* a hedge, in the cap's fixed point */
 #define RS_HEDGING_SHARE (1 << 16)          /* 1.0, as a share */
-#define RS_HEDGING_PRIOR 4                  /* hedges counted as won before the first was seen */
+#define RS_HEDGING_PRIOR 4                  /* wins assumed before the first hedge */
 #define RS_HEDGING_NEVER INT64_MAX
 
-enum {                                      /* what rs_hedging_may answers; how often each, is counted */
+enum {                                      /* answers of rs_hedging_may; each is counted */
     RS_HEDGING_GO,
     RS_HEDGING_UNMEASURED,
     RS_HEDGING_FAILING_NOW,
@@ -55,21 +56,21 @@ enum {                                      /* what rs_hedging_may answers; how 
 typedef struct rs_hedging {
     double quantile;                        /* of the law, below 1; 0: the delay is fixed */
     int64_t fixed_ns, least_ns, most_ns;    /* the fixed delay; the bounds of a learned one */
-    int64_t max_extra;                      /* of RS_HEDGING_ONE: what a call pays in */
+    int64_t max_extra;                      /* of RS_HEDGING_ONE: payment of each call */
     int64_t needed;                         /* samples before anything starts */
     rs_histogram ended, stopped;            /* latencies of primaries; times at which others were stopped */
     int64_t delay_ns;                       /* before a hedge; RS_HEDGING_NEVER while unmeasured */
-    int64_t samples, epoch_samples, unseen; /* ever; of this epoch; since the delay was last looked for */
+    int64_t samples, epoch_samples, unseen; /* ever; of this epoch; since the last update of the delay */
     int64_t epoch_ns;
     int64_t recent_ns, steady_ns;           /* medians */
     int64_t baseline_ns, aged_ns;           /* the least steady median; when it was last aged */
     int64_t tokens, paid_ns;                /* of RS_HEDGING_ONE; when the last call paid in */
     int32_t won, failed;                    /* shares */
-    int32_t verdicts, held;                 /* hedges judged (saturates); would-be starts since one explored */
+    int32_t verdicts, held;                /* hedges judged (saturates); would-be starts since the last exploring one */
     uint64_t answers[RS_HEDGING_ANSWERS];
 } rs_hedging;
 
-/* A new one has learned nothing. *quantile* in (0, 1), or 0 for *fixed_ns*; *max_extra* in hedges a call. */
+/* Initialise without any knowledge. *quantile* in (0, 1), or 0 for *fixed_ns*; *max_extra* in hedges a call. */
 static inline void rs_hedging_init(rs_hedging *hedging, double quantile, int64_t fixed_ns, double max_extra)
 {
     memset(hedging, 0, sizeof *hedging);
@@ -91,7 +92,7 @@ static inline void rs_hedging_free(rs_hedging *hedging)
     rs_histogram_free(&hedging->stopped);
 }
 
-/* Forget all that was learned, and what calls have paid in; options and counts stay. */
+/* Forget the law, the baselines and the calls' payments; options and counts stay. */
 static inline void rs_hedging_reset(rs_hedging *hedging)
 {
     rs_hedging kept = *hedging;
@@ -114,8 +115,8 @@ static inline uint64_t rs_hedging_cell(const rs_histogram *histogram, int page, 
     return histogram->page[page] ? rs_histogram_cell(histogram->page[page], cell) : 0;
 }
 
-/* The cell in *page* where the law's tail falls to *share*; or -1, and *tail and *risk are those behind the page. Times
- * at which a primary was stopped come after the ends in the same cell. */
+/* The cell in *page* where the law's tail falls to *share*; or -1, with *tail and *risk moved behind the page. Stop
+ * times come after the ends in the same cell. */
 static inline int rs_hedging_fall(const rs_hedging *hedging, int page, double share, double *tail, uint64_t *risk)
 {
     for (int cell = 0; cell < RS_HISTOGRAM_CELLS; cell++) {
@@ -130,7 +131,7 @@ static inline int rs_hedging_fall(const rs_hedging *hedging, int page, double sh
     return -1;
 }
 
-/* The longest time in *page*, which holds one. */
+/* The longest time in *page*, which is not empty. */
 static inline int64_t rs_hedging_longest(const rs_hedging *hedging, int page)
 {
     int last = RS_HISTOGRAM_CELLS - 1;
@@ -139,8 +140,8 @@ static inline int64_t rs_hedging_longest(const rs_hedging *hedging, int page)
     return rs_histogram_middle(page, last);
 }
 
-/* The law's quantile in ns; the longest time seen where the law is not known as far as that; -1 without samples.
- * A page in which nobody was stopped is passed in one step: its factors telescope. */
+/* The law's quantile in ns; the longest time seen if the law is unknown that far out; -1 without samples. A page
+ * without stopped primaries is passed in one step: its factors telescope. */
 static inline int64_t rs_hedging_quantile(const rs_hedging *hedging, double quantile)
 {
     double tail = 1, share = (1 - quantile) * (1 + 1e-12);
@@ -185,7 +186,7 @@ static inline void rs_hedging_halve(rs_histogram *histogram)
     }
 }
 
-/* Rare, and so apart: inlined, it costs each sample registers to save. */
+/* Rare, and so apart: inlined, it would cost each sample registers to save. */
 static __attribute__((noinline)) void rs_hedging_refresh(rs_hedging *hedging)
 {
     hedging->unseen = 0;
@@ -199,11 +200,12 @@ static __attribute__((noinline)) void rs_hedging_refresh(rs_hedging *hedging)
     hedging->delay_ns = ns < hedging->most_ns ? ns : hedging->most_ns;
 }
 
-/* A median as a number: it goes up by 1/n of itself on what is above it, and down on what is below. While there are
- * fewer than n samples the steps are larger. */
+/* Update a running median: a sample above it raises it by 1/n, one below lowers it by 1/n. With fewer than n
+ * samples the steps are larger. */
 static inline int64_t rs_hedging_follow(int64_t median_ns, int64_t ns, int stopped, int64_t samples, int64_t n)
 {
-    int64_t step = (samples < n ? median_ns / (samples + 1) : median_ns / n) + 1;     /* n is known here: no division */
+    /* n is a constant here: no division. */
+    int64_t step = (samples < n ? median_ns / (samples + 1) : median_ns / n) + 1;
     if (ns > median_ns)
         return median_ns + step;
     return stopped || median_ns <= step ? median_ns : median_ns - step;
@@ -246,7 +248,7 @@ static __attribute__((noinline)) void rs_hedging_next_epoch(rs_hedging *hedging,
     hedging->epoch_ns = now_ns;
 }
 
-/* Whether to look at the law again: a new sample in sixteen, and at least 64, make it worth the time. */
+/* Return 1 if the law needs an update: after a sixteenth of new samples, and at least 64. */
 static inline int rs_hedging_stale(const rs_hedging *hedging)
 {
     uint64_t weight = (hedging->ended.count + hedging->stopped.count) / RS_HEDGING_WEIGHT;
@@ -255,7 +257,8 @@ static inline int rs_hedging_stale(const rs_hedging *hedging)
     return hedging->unseen >= RS_HEDGING_REFRESH && (uint64_t)hedging->unseen >= weight / 16;
 }
 
-/* A primary took *ns*; or, if it was *stopped* by us at that time, would have taken longer. Not for one that failed. */
+/* Record a primary that took *ns*; or that we *stopped* then, so that it would have taken
+   longer. Not for a failed one. */
 static inline void rs_hedging_sample(rs_hedging *hedging, int64_t ns, int stopped, int64_t now_ns)
 {
     if (hedging->samples++ == 0)
@@ -270,7 +273,8 @@ static inline void rs_hedging_sample(rs_hedging *hedging, int64_t ns, int stoppe
         rs_hedging_refresh(hedging);
 }
 
-/* A primary failed or was refused (1), or neither (0). Cancelled from outside: neither this nor a sample. */
+/* Record that a primary failed or was refused (1), or neither (0). If cancelled from outside:
+   neither this nor a sample. */
 static inline void rs_hedging_outcome(rs_hedging *hedging, int failed)
 {
     hedging->failed += ((failed ? RS_HEDGING_SHARE : 0) - hedging->failed) / RS_HEDGING_FAILURES;
@@ -281,7 +285,7 @@ static inline int rs_hedging_loses(const rs_hedging *hedging)
     return hedging->won < RS_HEDGING_LOSING * RS_HEDGING_SHARE / 100;
 }
 
-/* A hedge that was started has an end: its result was the call's (1), or not (0). Not if cancelled from outside. */
+/* Record the end of a hedge: its result became the call's (1), or not (0). Not if cancelled from outside. */
 static inline void rs_hedging_verdict(rs_hedging *hedging, int won)
 {
     int32_t n = rs_hedging_loses(hedging) ? RS_HEDGING_EXPLORED : RS_HEDGING_WINS;
@@ -291,7 +295,7 @@ static inline void rs_hedging_verdict(rs_hedging *hedging, int won)
     hedging->won += ((won ? RS_HEDGING_SHARE : 0) - hedging->won) / n;
 }
 
-/* What fades of the hedges saved beyond those kept: a fleet of small clients must not have saved up a flood. */
+/* The faded part of hedges saved beyond RS_HEDGING_KEPT: a fleet of small clients must not save up a flood. */
 static inline int64_t rs_hedging_faded(const rs_hedging *hedging, int64_t now_ns)
 {
     int64_t beyond = hedging->tokens - RS_HEDGING_KEPT * RS_HEDGING_ONE, since = now_ns - hedging->paid_ns;
@@ -300,7 +304,7 @@ static inline int64_t rs_hedging_faded(const rs_hedging *hedging, int64_t now_ns
     return since < RS_HEDGING_FADE_NS ? beyond * (since >> 10) / (RS_HEDGING_FADE_NS >> 10) : beyond;
 }
 
-/* A call begins: pay in. */
+/* Pay in for a call that begins. */
 static inline void rs_hedging_begin(rs_hedging *hedging, int64_t now_ns)
 {
     int64_t most = RS_HEDGING_BURST * RS_HEDGING_ONE, tokens = hedging->tokens - rs_hedging_faded(hedging, now_ns);
@@ -323,14 +327,14 @@ static inline int rs_hedging_answer(rs_hedging *hedging)
     return RS_HEDGING_GO;
 }
 
-/* Has it nothing to forget? What was learned by calls longer ago than the baseline's time constant would be replaced by
- * the next ones; a new one does not hedge until it has measured, so it is the more careful of the two. */
+/* Return 1 if nothing of value would be lost by a reset. Knowledge older than the baseline's time constant would be
+ * replaced by the next calls. A new one does not hedge until it has measured, so it is the more careful of the two. */
 static inline int rs_hedging_is_new(const rs_hedging *hedging, int64_t now_ns)
 {
     return hedging->samples == 0 || now_ns - hedging->paid_ns >= RS_HEDGING_AGE_NS;
 }
 
-/* The hedge is due: RS_HEDGING_GO and it has been paid for, or why it does not start. */
+/* The hedge is due: take payment and return RS_HEDGING_GO, or return why it does not start. */
 static inline int rs_hedging_may(rs_hedging *hedging)
 {
     int answer = rs_hedging_answer(hedging);
@@ -342,7 +346,7 @@ static inline int rs_hedging_may(rs_hedging *hedging)
     return answer;
 }
 
-/* A hedge that may start did not: the budget that it shares with retries, or a gate, refused it. */
+/* Refund a permitted hedge that did not start: the shared retry budget, or a gate, refused it. */
 static inline void rs_hedging_give_back(rs_hedging *hedging)
 {
     hedging->tokens += RS_HEDGING_ONE;

@@ -1,19 +1,21 @@
-/* The queue of a load shedder: who is served next, and who is the first to go. No operation depends on how many wait.
+/* The queue of a load shedder: which call is served next, and which is shed first. No operation
+ * depends on the queue's length.
  *
- * Classes first, in strict order. Within a class there is one list for each rank, and a bitmap of those that are not empty:
+ * Classes come first, in strict order. Within a class there is one list for each rank, and a
+ * bitmap of the lists in use:
  *
- *   ranked   lists 0..63 hold calls of tasks that were served before, 64..127 the others, both by a hash of the task. The
- *            lowest is next, the highest goes first.
- *   fair     each tenant, or those that share its hash, is a flow with two lists: calls of tasks served before, others. Flows
- *            take turns by deficit round robin, with time as the cost: a flow is charged the usual time of a call when one is
- *            granted, and the difference when it has ended. Who waits in the longest flow is the first to go.
+ *   ranked   lists 0..63 hold calls of tasks served before, 64..127 the others, both by a hash of the task. The lowest
+ *            list is served next, the highest is shed first.
+ *   fair     each tenant, or all that share its hash, is a flow with two lists: calls of tasks served before, and
+ *            others. Flows take turns by deficit round robin, with time as the cost. A grant charges the usual time of
+ *            a call, and its end the difference. The longest flow sheds first.
  *
- * Within a list the first is next, or under heavy overload the newest: then the others would be answered too late anyway.
+ * Within a list the oldest is next, or under heavy overload the newest: the others would be answered too late anyway.
  *
- * Source: DAGOR (Zhou et al., SoCC 2018) for the order by task; Shreedhar and Varghese, SIGCOMM 1995, for the turns; McKenney,
- * INFOCOM 1990, for flows by hash and dropping from the longest.
+ * Source: DAGOR (Zhou et al., SoCC 2018) for the order by task; Shreedhar and Varghese, SIGCOMM 1995, for the turns;
+ * McKenney, INFOCOM 1990, for flows by hash and dropping from the longest.
  *
- * The lock of the gate is held around everything here. Memory is malloc's, so that no allocator of Python is inside.
+ * Everything here runs under the gate's lock. Memory is malloc's, so that no allocator of Python runs inside.
  */
 #ifndef RS_SHED_QUEUE_H
 #define RS_SHED_QUEUE_H
@@ -24,14 +26,14 @@
 #define RS_SHED_CLASSES 4
 #define RS_SHED_RANKED_LISTS 128
 #define RS_SHED_FLOWS 512
-#define RS_SHED_DEBT 4              /* quanta that a flow owes, or has saved, at most */
+#define RS_SHED_DEBT 4              /* quanta of debt or savings of a flow, at most */
 
 typedef struct rs_shed_list {
     rs_waiter *head, *tail;         /* oldest, newest */
 } rs_shed_list;
 
 typedef struct rs_shed_flow {
-    int64_t deficit;                /* ns of service that it may still take in this turn */
+    int64_t deficit;                /* ns of service that it may still use in this turn */
     int64_t length;
 } rs_shed_flow;
 
@@ -39,8 +41,8 @@ typedef struct rs_shed_class {
     uint64_t *bits;                 /* a bit for each list: not empty */
     rs_shed_list *lists;
     rs_shed_flow *flows;            /* NULL: ranked */
-    uint32_t turn;                  /* the flow whose turn it is, */
-    uint32_t begun;                 /* and whether it has had its quantum */
+    uint32_t turn;                  /* the flow whose turn it is */
+    uint32_t begun;                 /* whether it has received its quantum */
     int64_t length;
 } rs_shed_class;
 
@@ -51,12 +53,12 @@ typedef struct rs_shed_queue {
     void *memory;
 } rs_shed_queue;
 
-/* Where a waiter is, kept in its `amount`. */
+/* The place of a waiter, kept in its `amount`. */
 static inline int64_t rs_shed_place(int level, uint32_t list) { return (int64_t)level << 16 | list; }
 static inline int rs_shed_level(int64_t place) { return (int)(place >> 16); }
 static inline uint32_t rs_shed_list_of(int64_t place) { return (uint32_t)(place & 0xffff); }
 
-/* Which list. *hash* is of the task, or of the tenant. */
+/* The list of a call. *hash*: of the task, or of the tenant. */
 static inline uint32_t rs_shed_rank(const rs_shed_queue *queue, uint64_t hash, int known)
 {
     if (queue->lists == RS_SHED_RANKED_LISTS)
@@ -89,7 +91,7 @@ static inline void rs_shed_release(rs_shed_queue *queue)
     queue->memory = NULL;
 }
 
-/* After a fork: nobody waits. */
+/* After a fork: forget all waiters. */
 static inline void rs_shed_forget(rs_shed_queue *queue)
 {
     for (int i = 0; i < RS_SHED_CLASSES; i++) {
@@ -164,7 +166,8 @@ static inline int32_t rs_shed_next_list(const rs_shed_queue *queue, const rs_she
     return (int32_t)(word * 64 + (uint32_t)__builtin_ctzll(bits));
 }
 
-/* The list whose turn it is, of a class that is not empty. *quantum_ns* > 0. Debts are bounded, so some turn comes soon. */
+/* The list whose turn it is, in a class that is not empty. *quantum_ns* > 0. Debts are
+   bounded, so the loop ends soon. */
 static inline uint32_t rs_shed_turn(rs_shed_queue *queue, rs_shed_class *class, int64_t quantum_ns)
 {
     if (class->flows == NULL)
@@ -189,7 +192,7 @@ static inline uint32_t rs_shed_turn(rs_shed_queue *queue, rs_shed_class *class, 
     }
 }
 
-/* Who is next, of the classes up to *last*; NULL: nobody. */
+/* The next waiter of the classes up to *last*; NULL: none waits. */
 static inline rs_waiter *rs_shed_best(rs_shed_queue *queue, int last, int newest_first, int64_t quantum_ns)
 {
     for (int i = 0; i <= last; i++) {
@@ -223,13 +226,13 @@ static inline uint32_t rs_shed_longest_flow(const rs_shed_queue *queue, const rs
     return longest;
 }
 
-/* The list of a flow that goes first. */
+/* The list of a flow that is shed first. */
 static inline uint32_t rs_shed_worse_half(const rs_shed_class *class, uint32_t flow)
 {
     return 2 * flow + (class->lists[2 * flow + 1].head != NULL);
 }
 
-/* Whom a call that would go to *place* puts out of a full queue; NULL: nobody, it is the worst itself. */
+/* The waiter to shed from a full queue for a call at *place*; NULL: that call ranks lowest itself. */
 static inline rs_waiter *rs_shed_victim(const rs_shed_queue *queue, int64_t place, int newest_first)
 {
     int worst = RS_SHED_CLASSES - 1, level = rs_shed_level(place);
@@ -259,7 +262,7 @@ static inline rs_waiter *rs_shed_victim(const rs_shed_queue *queue, int64_t plac
     return newest_first ? class->lists[at].head : class->lists[at].tail;
 }
 
-/* A call of the flow at *place* was granted, or has ended: it has cost *ns* more than it was charged so far. */
+/* Charge the flow at *place* for a call that was granted or has ended: *ns* more than charged so far. */
 static inline void rs_shed_charge(rs_shed_queue *queue, int64_t place, int64_t ns, int64_t quantum_ns)
 {
     rs_shed_class *class = &queue->classes[rs_shed_level(place)];
@@ -272,7 +275,7 @@ static inline void rs_shed_charge(rs_shed_queue *queue, int64_t place, int64_t n
     flow->deficit = deficit < -most ? -most : deficit;
 }
 
-/* Move all who wait to a queue made anew, keeping classes and order; a task or tenant is known no more. */
+/* Move all waiters to a new queue, keeping classes and order; their tasks and tenants are lost. */
 static inline void rs_shed_move(rs_shed_queue *from, rs_shed_queue *to)
 {
     for (int i = 0; i < RS_SHED_CLASSES; i++)

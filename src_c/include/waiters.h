@@ -1,9 +1,9 @@
 /* The waiter queue: a doubly linked list in arrival order. Enqueue, remove and wake are O(1).
  *
  * A waiter is a Python object of core that parks one call in its own loop or thread. Gates link it and mark it; core
- * parks, wakes and frees it. Lock held for every function here. A waiter that has been granted keeps what it was
- * granted until its call polls it (takes it) or cancels (gives it back): no permit is lost in between. One whose event
- * loop is closed can do neither: core then cancels for it, and the permit goes to the next waiter.
+ * parks, wakes and frees it. Lock held for every function here. A granted waiter keeps its grant until its call polls
+ * it (takes it) or cancels (gives it back): no permit is lost in between. If its event loop is closed, core cancels for
+ * it, and the permit goes to the next waiter.
  */
 #ifndef RS_WAITERS_H
 #define RS_WAITERS_H
@@ -16,24 +16,24 @@ typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, 
 struct rs_waiter {
     PyObject_HEAD
     rs_waiter *prev, *next;
-    rs_waiter *next_woken;          /* gate->woken: to wake once the lock is released */
+    rs_waiter *next_woken;          /* gate->woken: to wake after the lock is released */
     PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
     rs_gate *gate;                  /* where it waits or has waited, owned; set by core */
-    union {                         /* the gate's own, where an amount does not say it all */
+    union {                         /* the gate's own data beyond the amount */
         struct rs_claim *claim;     /* of a rate limit, owned: the cost in all rates */
         uint64_t task;              /* of load shedding: its hash */
     };
-    const void *near[RS_NEAR];      /* what the call needs first when it goes on: addresses only, for the caches */
-    int64_t amount;                 /* weight or cost asked for */
+    const void *near[RS_NEAR];      /* addresses that the call needs first when it resumes, to be prefetched */
+    int64_t amount;                 /* weight or cost requested */
     int64_t deadline_ns;            /* give up at; RS_NEVER */
     int64_t enqueued_ns;
-    int64_t expires_ns;             /* the call's own deadline, 0: none; set by core. It must not be granted after it */
+    int64_t expires_ns;             /* the call's own deadline, 0: none; set by core. No grant after it */
     uint8_t state;                  /* rs_waiter_state */
     uint8_t reason;                 /* with REFUSED: index into ops->reasons */
     uint8_t notified;               /* a wake-up is due or delivered */
     uint8_t woken;                  /* linked in gate->woken */
-    uint8_t waiting;                /* set by core: its call has neither polled it to the end nor cancelled. Gate's lock held */
-    uint32_t epoch;                 /* with `waiting`: a queue of before a fork is no more */
+    uint8_t waiting;            /* set by core until its call has polled it to the end or cancelled. Gate's lock held */
+    uint32_t epoch;                 /* with `waiting`: a queue from before a fork is gone */
 };
 
 typedef struct rs_queue {
@@ -42,7 +42,7 @@ typedef struct rs_queue {
     int64_t amount;                 /* sum of the amounts queued */
 } rs_queue;
 
-#define RS_EXPIRED UINT8_MAX        /* with REFUSED, in place of a reason: its deadline has passed. Core refuses the call */
+#define RS_EXPIRED UINT8_MAX    /* with REFUSED, in place of a reason: its deadline has passed. Core refuses the call */
 
 static inline int rs_waiter_expired(const rs_waiter *waiter, int64_t now_ns)
 {
@@ -80,7 +80,7 @@ static inline void rs_queue_remove(rs_queue *queue, rs_waiter *waiter)
     waiter->state = RS_WAITER_IDLE;
 }
 
-/* Have *waiter* polled soon, in its own loop or thread: after a grant, a refusal, or when its wake_ns has become earlier. */
+/* Poll *waiter* soon, in its own loop or thread: after a grant, a refusal, or when its wake_ns has become earlier. */
 static inline void rs_gate_wake(rs_gate *gate, rs_waiter *waiter)
 {
     if (waiter->woken)

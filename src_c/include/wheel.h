@@ -1,15 +1,15 @@
-/* A hierarchical timer wheel: arming and disarming are O(1), whatever is pending.
+/* A hierarchical timer wheel: arming and disarming are O(1), regardless of the number of pending timers.
  *
  * Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
  *
  * Time is cut into ticks of 1/8 ms: a hedge that is half a millisecond late costs 4 % of a p99 of 16 ms. Level L has 64
- * slots, one for each value of the tick's digit L (6 bits); a timer is in the level of the highest digit in which its
- * tick differs from `elapsed`, the last tick that was advanced to. Eight levels hold every int64 of nanoseconds, so
- * nothing overflows. All slots in use lie ahead of elapsed: the first one is the lowest set bit of the lowest level in
- * use, and a jump of hours touches only slots that hold something.
+ * slots, one for each value of the tick's digit L (6 bits). A timer's level is the highest digit in which its tick
+ * differs from `elapsed`, the last tick advanced to. Eight levels hold every int64 of nanoseconds, so nothing
+ * overflows. All slots in use lie ahead of elapsed: the first one is the lowest set bit of the lowest level in use, and
+ * a jump of hours touches only slots in use.
  *
- * A timer is never early and at most one tick late. Timers of one tick come in the order in which they were armed.
- * A zeroed rs_timer is disarmed. Nothing here locks: whoever shares a wheel between threads does.
+ * A timer is never early and at most one tick late. Timers of one tick fire in the order in which they were armed. A
+ * zeroed rs_timer is disarmed. Nothing here locks: the owner of a shared wheel does.
  */
 #ifndef RS_WHEEL_H
 #define RS_WHEEL_H
@@ -22,34 +22,34 @@
 #define RS_WHEEL_BITS 6
 #define RS_WHEEL_SLOTS 64
 #define RS_WHEEL_LEVELS 8
-#define RS_WHEEL_DUE (RS_WHEEL_LEVELS * RS_WHEEL_SLOTS)     /* the slot of what is due and not taken yet */
+#define RS_WHEEL_DUE (RS_WHEEL_LEVELS * RS_WHEEL_SLOTS)     /* the slot of timers that are due and not taken yet */
 
 typedef struct rs_timer {
     struct rs_timer *prev, *next;   /* a ring: the slot holds the first, whose prev is the last */
     int64_t due_ns;
     void (*fire)(struct rs_timer *);
-    void *owner;                    /* for whoever arms: the object that the timer is a part of, or NULL */
-    void *wheel;                    /* what it is armed in; NULL: disarmed */
+    void *owner;                    /* for the arming code: the object that contains the timer, or NULL */
+    void *wheel;                    /* the wheel in which it is armed; NULL: disarmed */
     uint16_t slot;
-    uint16_t lock;                  /* for whoever locks */
+    uint16_t lock;                  /* for the owner's locking */
 } rs_timer;
 
 typedef struct rs_wheel {
     uint64_t elapsed;               /* ticks */
     size_t pending;                 /* timers, those due included */
-    uint32_t levels;                /* bit L: level L holds something */
-    uint64_t used[RS_WHEEL_LEVELS]; /* bit S: slot S holds something */
+    uint32_t levels;                /* bit L: level L is in use */
+    uint64_t used[RS_WHEEL_LEVELS]; /* bit S: slot S is in use */
     rs_timer *slot[RS_WHEEL_DUE + 1];
 } rs_wheel;
 
-/* Begin without timers. */
+/* Initialise without timers. */
 static inline void rs_wheel_init(rs_wheel *wheel, int64_t now_ns)
 {
     memset(wheel, 0, sizeof *wheel);
     wheel->elapsed = now_ns > 0 ? (uint64_t)(now_ns / RS_TICK_NS) : 0;
 }
 
-/* The tick at which what is due at due_ns may fire. */
+/* The tick at which a timer due at due_ns may fire. */
 static inline uint64_t rs_wheel_tick(int64_t due_ns)
 {
     if (due_ns <= 0)
@@ -73,7 +73,7 @@ static inline void rs_wheel_append(rs_wheel *wheel, rs_timer *timer, unsigned sl
     first->prev = timer;
 }
 
-/* Link a timer where its time and elapsed put it. */
+/* Link a timer into the slot for its time relative to elapsed. */
 static inline void rs_wheel_place(rs_wheel *wheel, rs_timer *timer)
 {
     uint64_t tick = rs_wheel_tick(timer->due_ns);
@@ -97,7 +97,7 @@ static inline void rs_wheel_mark_unused(rs_wheel *wheel, unsigned slot)
         wheel->levels &= ~(UINT32_C(1) << level);
 }
 
-/* Have the timer fire at due_ns, the past included: then at the next advance. It must be disarmed. */
+/* Arm a disarmed timer to fire at due_ns; a past time fires at the next advance. */
 static inline void rs_wheel_arm(rs_wheel *wheel, rs_timer *timer, int64_t due_ns)
 {
     timer->due_ns = due_ns;
@@ -106,7 +106,7 @@ static inline void rs_wheel_arm(rs_wheel *wheel, rs_timer *timer, int64_t due_ns
     rs_wheel_place(wheel, timer);
 }
 
-/* Forget the timer; nothing happens if it is not armed in this wheel. */
+/* Disarm the timer; nothing happens if it is not armed in this wheel. */
 static inline void rs_wheel_disarm(rs_wheel *wheel, rs_timer *timer)
 {
     if (timer->wheel != wheel)
@@ -123,7 +123,7 @@ static inline void rs_wheel_disarm(rs_wheel *wheel, rs_timer *timer)
     }
     timer->prev = timer->next = NULL;
     wheel->pending--;
-    __atomic_store_n(&timer->wheel, NULL, __ATOMIC_RELEASE);    /* last: its memory may go from here on */
+    __atomic_store_n(&timer->wheel, NULL, __ATOMIC_RELEASE);    /* last: its memory may be freed from here on */
 }
 
 /* The first slot in use and the tick at which it begins; 0 if there is none. */
@@ -139,8 +139,8 @@ static inline int rs_wheel_first(const rs_wheel *wheel, unsigned *slot, uint64_t
     return 1;
 }
 
-/* The earliest time at which something may be due, at most 64 ms too early for what is due within 64 ms * 64, and so
-   on by level; RS_WHEEL_NEVER if nothing is armed. */
+/* The earliest time at which a timer may be due, RS_WHEEL_NEVER if none is armed. At most 64 ms too early for a timer
+   due within 64 ms * 64, and so on by level. */
 static inline int64_t rs_wheel_next_due(const rs_wheel *wheel)
 {
     unsigned slot;
@@ -150,7 +150,7 @@ static inline int64_t rs_wheel_next_due(const rs_wheel *wheel)
     return rs_wheel_first(wheel, &slot, &tick) ? (int64_t)tick * RS_TICK_NS : RS_WHEEL_NEVER;
 }
 
-/* Take a slot's ring apart: its first timer, with next leading to the last and then to NULL. */
+/* Unlink a slot's ring into a list: return its first timer; the last one's next is NULL. */
 static inline rs_timer *rs_wheel_empty(rs_wheel *wheel, unsigned slot)
 {
     rs_timer *first = wheel->slot[slot];
@@ -160,7 +160,7 @@ static inline rs_timer *rs_wheel_empty(rs_wheel *wheel, unsigned slot)
     return first;
 }
 
-/* Move on to now_ns. What is due then is armed still, and waits to be taken. A time before the last one: nothing. */
+/* Advance to now_ns. Timers due by then stay armed until they are taken. A time before the last one changes nothing. */
 static inline void rs_wheel_advance(rs_wheel *wheel, int64_t now_ns)
 {
     uint64_t now = now_ns > 0 ? (uint64_t)(now_ns / RS_TICK_NS) : 0, tick;
@@ -180,13 +180,13 @@ static inline void rs_wheel_advance(rs_wheel *wheel, int64_t now_ns)
         wheel->elapsed = now;
 }
 
-/* The first timer that is due, in the order of ticks; it is armed until it is disarmed. NULL: none. */
+/* The first due timer, in the order of ticks; it stays armed until it is disarmed. NULL: none. */
 static inline rs_timer *rs_wheel_due(const rs_wheel *wheel)
 {
     return wheel->slot[RS_WHEEL_DUE];
 }
 
-/* Time was set back: place everything as if now_ns had been the last time. O(pending). */
+/* The clock was set back: place every timer as if now_ns were the last time. O(pending). */
 static inline void rs_wheel_rewind(rs_wheel *wheel, int64_t now_ns)
 {
     rs_timer *all = NULL, **end = &all;
