@@ -15,14 +15,14 @@
 #include <stdint.h>
 #if defined(__x86_64__)
 #define RS_CLOCK_TSC_POSSIBLE 1
-/* What __rdtsc() is; <x86intrin.h> would be fifty thousand lines more to compile in each file. */
+/* As __rdtsc(); <x86intrin.h> would add fifty thousand lines to each file. */
 #define RS_CLOCK_COUNTER() __builtin_ia32_rdtsc()
 #endif
 
 enum {                                      /* bits of mode; 0 is clock_gettime */
     RS_CLOCK_TSC = 1,
     RS_CLOCK_VIRTUAL = 2,
-    RS_CLOCK_CALIBRATING = 4                /* clock_gettime still, while the counter's rate is being measured */
+    RS_CLOCK_CALIBRATING = 4                /* still clock_gettime, while the counter's rate is measured */
 };
 
 typedef struct rs_clock rs_clock;
@@ -32,7 +32,7 @@ struct rs_clock {                           /* one cache line */
     _Atomic uint64_t anchor_ticks;
     _Atomic int64_t anchor_ns;
     _Atomic uint64_t scale;                 /* ns a tick, in 2^-32 */
-    _Atomic uint64_t limit;                 /* ticks that an anchor is good for; ticks * scale stays below 2^64 */
+    _Atomic uint64_t limit;                 /* ticks for which an anchor is valid; ticks * scale stays below 2^64 */
     _Atomic int64_t virtual_ns;
     int64_t (*slow)(rs_clock *);
 };
@@ -40,7 +40,7 @@ struct rs_clock {                           /* one cache line */
 #define RS_CLOCK_LOAD(field) atomic_load_explicit(&(field), memory_order_relaxed)
 
 #ifdef RS_CLOCK_TSC_POSSIBLE
-/* Read the counter into *ns: 1, or 0 if the anchor is too old or on the move. */
+/* Read the counter into *ns: 1, or 0 if the anchor is too old or being moved. */
 static inline int rs_clock_read_tsc(rs_clock *clock, int64_t *ns)
 {
     uint32_t sequence = atomic_load_explicit(&clock->sequence, memory_order_acquire);
@@ -48,7 +48,7 @@ static inline int rs_clock_read_tsc(rs_clock *clock, int64_t *ns)
     uint64_t limit = RS_CLOCK_LOAD(clock->limit);
     *ns = RS_CLOCK_LOAD(clock->anchor_ns) + (int64_t)(ticks * RS_CLOCK_LOAD(clock->scale) >> 32);
     atomic_thread_fence(memory_order_acquire);
-    /* One by one: of a chain as a whole the compiler does not see which way each link goes. */
+    /* One by one: for a whole chain the compiler does not see the direction of each link. */
     return __builtin_expect(ticks < limit, 1) && __builtin_expect((sequence & 1) == 0, 1)
            && __builtin_expect(RS_CLOCK_LOAD(clock->sequence) == sequence, 1);
 }

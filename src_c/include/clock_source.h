@@ -1,18 +1,18 @@
-/* Where the clock's time comes from: included once, by resilio._native.clock.
+/* The source of the clock's time: included once, by resilio._native.clock.
  *
- * The counter is used if the processor says that it is invariant (CPUID 0x80000007 EDX bit 8) and the kernel keeps time
- * by it itself. Import costs one pair of readings: the rate is measured between that pair and the first read that
- * comes 10 ms later; until then, reads are clock_gettime. From then on the first read 100 ms after an anchor moves it:
+ * The counter is used if the processor reports it as invariant (CPUID 0x80000007 EDX bit 8) and the kernel itself keeps
+ * time by it. Import costs one pair of readings: the rate is measured between that pair and the first read at least 10
+ * ms later; until then, reads are clock_gettime. From then on the first read 100 ms after an anchor moves it:
  *
- *     floor      what readers may have been given already; the new anchor is never below it
- *     error      what the old anchor said, against clock_gettime now; above 1 ms (and 0.1 % of the time since, which
- *                bounds what the kernel slews) the counter is switched off for good
- *     scale      the rate since the last pair; lowered while the clock is ahead, so that it is right 100 ms on
- * A pair takes the counter *before* clock_gettime, so the counter's time is ahead by one read (24 ns), never behind:
+ *   floor      the highest time that readers may have got; the new anchor is never below it
+ *   error      the old anchor's time against clock_gettime now; above 1 ms (and 0.1 % of the time since, which
+ *              bounds the kernel's slewing) the counter is switched off permanently
+ *   scale      the rate since the last pair; lowered while the clock is ahead, so that it is right 100 ms on.
+ * A pair reads the counter *before* clock_gettime, so the counter's time is ahead by one read (24 ns), never behind: so
  * the change from clock_gettime to the counter does not go backwards either.
  *
- * The counter is read for the new anchor after `sequence` has become odd: nobody can have read a later counter with
- * the old scale. The odd section holds no system call.
+ * The counter is read for the new anchor after `sequence` has become odd: no reader can have read a later counter with
+ * the old scale. The odd section makes no system call.
  */
 #ifndef RS_CLOCK_SOURCE_H
 #define RS_CLOCK_SOURCE_H
@@ -28,8 +28,8 @@
 #define RS_CLOCK_ANCHOR_NS INT64_C(100000000)
 #define RS_CLOCK_CALIBRATION_NS INT64_C(10000000)
 #define RS_CLOCK_TOLERANCE_NS INT64_C(1000000)
-#define RS_CLOCK_PAIR_NS INT64_C(2000)      /* a pair that took longer was interrupted, and says little */
-#define RS_CLOCK_ATTEMPTS 10                /* at calibration, then the counter is given up: reading it is slow here */
+#define RS_CLOCK_PAIR_NS INT64_C(2000)      /* a pair that took longer was interrupted, and is too imprecise */
+#define RS_CLOCK_ATTEMPTS 10                /* at calibration; then the counter is not used: reading it is slow here */
 
 typedef enum { RS_CLOCK_AUTO, RS_CLOCK_USE_TSC, RS_CLOCK_USE_MONOTONIC } rs_clock_choice;
 
@@ -40,12 +40,12 @@ typedef struct rs_clock_pair {
 } rs_clock_pair;
 
 static rs_clock rs_the_clock;
-static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER;     /* for the writer, and for what follows */
+static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER;     /* for the writer, and for the variables below */
 static rs_clock_pair rs_clock_last;         /* the pair of the anchor */
 static int rs_clock_attempts;
-static _Atomic int64_t rs_clock_floor_ns;   /* clock_gettime is not believed below this, once the counter is off */
+static _Atomic int64_t rs_clock_floor_ns;   /* lower bound on clock_gettime once the counter is off */
 
-/* What time.monotonic() reads. */
+/* The clock of time.monotonic(). */
 static inline int64_t rs_clock_monotonic(void)
 {
     struct timespec now;
@@ -79,7 +79,7 @@ static inline int64_t rs_clock_scaled(uint64_t ticks, double ns_per_tick)
     return (int64_t)((double)ticks * ns_per_tick);
 }
 
-/* Ns a tick between two pairs; 0 if that cannot be a rate (10 MHz to 20 GHz). */
+/* Ns per tick between two pairs; 0 if that cannot be a rate (10 MHz to 20 GHz). */
 static double rs_clock_rate(const rs_clock_pair *from, const rs_clock_pair *to)
 {
     if (to->ticks <= from->ticks || to->ns <= from->ns)
@@ -88,7 +88,8 @@ static double rs_clock_rate(const rs_clock_pair *from, const rs_clock_pair *to)
     return rate > 0.05 && rate < 100.0 ? rate : 0;
 }
 
-/* Close the old anchor: from here on readers wait for a new one. *given_ns is the most that they were given. */
+/* Close the old anchor: from here on readers wait for a new one. *given_ns becomes the highest
+   time that they may have got. */
 static uint64_t rs_clock_close(rs_clock *clock, int64_t *given_ns)
 {
     RS_CLOCK_STORE(clock->sequence, RS_CLOCK_LOAD(clock->sequence) + 1);
@@ -122,7 +123,7 @@ static void rs_clock_publish(rs_clock *clock, const rs_clock_pair *pair, double 
     rs_clock_open(clock);
 }
 
-/* The counter is not to be trusted: clock_gettime from here on, but not below what was given out. */
+/* The counter is unreliable: use clock_gettime from here on, but never below the times already returned. */
 static void rs_clock_switch_off(rs_clock *clock)
 {
     int64_t given_ns;
@@ -132,7 +133,7 @@ static void rs_clock_switch_off(rs_clock *clock)
     rs_clock_open(clock);
 }
 
-/* Move the anchor to now, or find that the counter is wrong. Mutex held. */
+/* Move the anchor to now, or switch the counter off if it is wrong. Mutex held. */
 static void rs_clock_reanchor(rs_clock *clock)
 {
     double old_rate = (double)RS_CLOCK_LOAD(clock->scale) / 4294967296.0;
@@ -150,7 +151,7 @@ static void rs_clock_reanchor(rs_clock *clock)
         rs_clock_publish(clock, &pair, rate);
 }
 
-/* Begin to use the counter, if enough time has passed to know its rate. */
+/* Start using the counter, if enough time has passed to know its rate. */
 static void rs_clock_calibrate(rs_clock *clock)
 {
     pthread_mutex_lock(&rs_clock_mutex);
@@ -164,7 +165,7 @@ static void rs_clock_calibrate(rs_clock *clock)
         } else if (rate == 0 || ++rs_clock_attempts == RS_CLOCK_ATTEMPTS)
             atomic_fetch_and(&clock->mode, ~(uint32_t)RS_CLOCK_CALIBRATING);
         else
-            rs_clock_last = pair;           /* once more in 10 ms */
+            rs_clock_last = pair;           /* again in 10 ms */
     }
     pthread_mutex_unlock(&rs_clock_mutex);
 }

@@ -1,18 +1,18 @@
 /* The contract between a pipeline and a gate.
  *
- * A gate admits calls and learns from how they end. It is a state machine without I/O: it never sleeps, spawns, logs
- * or reads a clock. The pipeline (core) owns everything around it: it takes the gate's lock, reads the clock, keeps the
- * counters and the latency histogram, raises refusals, parks the caller, wakes waiters and delivers events.
+ * A gate admits calls and learns from how they end. It is a state machine without I/O: it never sleeps, spawns, logs or
+ * reads a clock. The pipeline (core) does the rest: it takes the gate's lock, reads the clock, keeps the counters and
+ * the latency histogram, raises refusals, parks the caller, wakes waiters and delivers events.
  *
  * Every operation below runs with the gate's lock held: C arithmetic only, no Python call, no allocation through
  * Python. `prepare` is the exception: it runs before, without the lock, and may call Python (a cost function).
  *
- * A call's life at one gate:   prepare?  admit -> ADMITTED ................................ settle
- *                                        admit -> WAIT -> poll* -> ADMITTED ............... settle
- *                                                                  REJECTED
- *                                        admit -> REJECTED
- *   `cancel` replaces `settle` when the callee was never called (an inner refusal, a cancelled wait): it gives back
- *   everything, as if the gate had not been asked. `recheck` asks again after the call has waited at another gate.
+ *   A call's life at one gate:   prepare?  admit -> ADMITTED ................................ settle
+ *                                          admit -> WAIT -> poll* -> ADMITTED ............... settle
+ *                                                                    REJECTED
+ *                                          admit -> REJECTED
+ *     `cancel` replaces `settle` when the callee was never called (an inner refusal, a cancelled wait): it gives back
+ *     everything, as if the gate had not been asked. `recheck` asks again after the call has waited at another gate.
  */
 #ifndef RS_GATE_H
 #define RS_GATE_H
@@ -24,17 +24,18 @@
 #include "slot.h"
 
 #define RS_NEVER INT64_MAX          /* a time that does not come */
-#define RS_APART __attribute__((noinline))      /* the slow part of a fast function: inlined, it costs each call registers to save */
+#define RS_APART __attribute__((noinline))  /* slow part of a fast function: inlining costs each call saved registers */
 
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
 typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
 
-/* By whose rule a gate judges in the pipeline of a client, which has rules of its own (pipeline.h). Elsewhere by its own. */
+/* Whose rule judges at a gate in a client's pipeline, which has rules of its own (pipeline.h).
+   Elsewhere: the gate's own. */
 typedef enum {
-    RS_RULE_OWN = 0,                /* its own there too: its policy was given one */
-    RS_RULE_FAILING = 1,            /* what says that the dependency is unwell */
-    RS_RULE_DROPS = 2,              /* what says that it has too much to do; other failures say nothing */
-    RS_RULE_DOUBT = 3               /* answers that are no success, and no failure of this policy either: they say nothing */
+    RS_RULE_OWN = 0,                /* its own here too: its policy received one */
+    RS_RULE_FAILING = 1,            /* outcomes that show an unhealthy dependency */
+    RS_RULE_DROPS = 2,              /* outcomes that show an overload; other failures are ignored */
+    RS_RULE_DOUBT = 3               /* answers that are neither success nor failure of this policy: ignored */
 } rs_rule;
 
 /* The call as its gates see it. */
@@ -42,22 +43,24 @@ typedef struct rs_request {
     PyObject *const *args;          /* as in vectorcall: nargs positional, then the keyword values */
     Py_ssize_t nargs;
     PyObject *kwnames;              /* tuple or NULL */
-    rs_waiter *waiter;              /* to enqueue when the gate says WAIT. NULL: refuse instead; if the caller can wait, core
-                                       then makes a waiter and asks `admit` once more (nothing is counted twice) */
-    int hedge;                      /* a copy of a call under way: sheddable, waits for nothing, takes no probe lease */
-    int64_t deadline_ns;            /* when its answer is of no use any more; 0: never. Set by core, where a wait is possible */
-    PyObject *func;                 /* the function that is called, borrowed; NULL: only a permit is wanted */
-    PyObject **context;             /* where a strategy may put a copy of the caller's context, which the call owns; NULL: nowhere */
+    rs_waiter *waiter;              /* to enqueue if the gate returns WAIT. NULL: reject instead; if the
+                                       caller can wait, core then makes a waiter and calls `admit` once
+                                       more (nothing is counted twice) */
+    int hedge;                      /* a copy of a call in flight: sheddable, never waits, takes no probe lease */
+    int64_t deadline_ns;         /* after which the answer is useless; 0: never. Set by core where a wait is possible */
+    PyObject *func;                 /* the function to call, borrowed; NULL: a permit only */
+    /* Where a strategy may store a copy of the caller's context, owned by the call; NULL: nowhere. */
+    PyObject **context;
 } rs_request;
 
-/* Why a gate refused, filled by the gate with REJECTED. */
+/* Why a gate rejected the call; filled by the gate with REJECTED. */
 typedef struct rs_refusal {
     int reason;                     /* index into ops->reasons, or one of the two below */
     double measured;                /* in the unit of limit; NaN: nothing to report */
     double limit;
     int64_t retry_after_ns;         /* > 0, or -1 if unknown */
 } rs_refusal;
-#define RS_WOULD_BLOCK -1           /* waiting would stop the event loop of this thread, or the queue is that of a parent process */
+#define RS_WOULD_BLOCK -1         /* waiting would block this thread's event loop, or the queue is a parent process's */
 #define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline": measured is the seconds needed (NaN: it has passed), limit those left */
 
 typedef struct rs_gate_ops {
@@ -69,21 +72,23 @@ typedef struct rs_gate_ops {
 
     int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                            /* NULL: nothing; -1 never raises */
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
-    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                     /* NULL: the gate never says WAIT */
+    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);            /* NULL: the gate never returns WAIT */
     int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
     /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter`. */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
-    void (*forget)(rs_gate *, int64_t now_ns);                                            /* after fork: nothing held, nobody waits */
-    void (*leave)(rs_gate *, rs_slot *);                    /* RS_TO_UNDO is still set: free what `prepare` has left. Without the lock; NULL: nothing */
+    void (*forget)(rs_gate *, int64_t now_ns);                                /* after fork: nothing held, no waiters */
+    /* If RS_TO_UNDO is still set: free the state left by `prepare`. Without the lock; NULL: nothing. */
+    void (*leave)(rs_gate *, rs_slot *);
     const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
-    /* NULL: itself. The gate for this call, and a new reference to its keeper, or to itself if it has none; *before*: the gate of
-       the stage before in this run, or NULL. Before `prepare`, without the lock; may call Python; never fails. */
+    /* The gate for this call, and a new reference to its keeper, or to itself if it has none. NULL: the gate
+       itself. *before*: the gate of the stage before in this run, or NULL. Before `prepare`, without the lock;
+       may call Python; never fails. */
     rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
-    int (*pristine)(rs_gate *, int64_t now_ns);             /* NULL: never. Can nobody tell it from a new one, but for what it has counted? */
-    int segment;                    /* rs_segment: what a wait here is; of a strategy, what it calls or awaits itself. 0: a queue, its own work */
-    const struct rs_gate_ops *kept;                         /* the ops that these are a copy of, but for `resolve`; or NULL */
+    int (*pristine)(rs_gate *, int64_t now_ns);             /* 1: equals a new gate, counters aside; NULL: never */
+    int segment;   /* rs_segment of a wait here; of a strategy: of its own calls and awaits. 0: a queue, its own work */
+    const struct rs_gate_ops *kept;              /* the ops of which these are a copy with another `resolve`; or NULL */
 } rs_gate_ops;
 
 /* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */
@@ -93,14 +98,14 @@ typedef struct rs_change {
 } rs_change;
 #define RS_CHANGES 6
 #define RS_REASONS 16               /* at most, of one kind of gate */
-#define RS_REFUSALS (RS_REASONS + 2)    /* what `refused` counts: those, and the two of every gate */
+#define RS_REFUSALS (RS_REASONS + 2)    /* reasons counted in `refused`: those, and the two of every gate */
 
 typedef struct rs_counters {
-    uint64_t calls;                 /* asked: admitted, refused and would-refuse */
+    uint64_t calls;                 /* received: admitted, refused and would-refuse */
     uint64_t successes, failures, ignored;
     uint64_t rejected, would_reject, would_wait;
     uint64_t cancelled;             /* gave up before the callee was called */
-    uint64_t abandoned;             /* of those ignored: a permit that its holder dropped without ending it */
+    uint64_t abandoned;             /* of those ignored: permits that their holder dropped without ending them */
     int64_t inflight;               /* admitted and not yet settled, shadow passes excluded */
     int64_t queued;                 /* waiting now */
 } rs_counters;
@@ -108,18 +113,20 @@ typedef struct rs_counters {
 struct rs_gate {
     PyObject_HEAD
     const rs_gate_ops *ops;         /* set by the Cython class in __cinit__ */
-    PyObject *policy;               /* the Python face, or a weak reference to it; NULL until attached */
-    PyObject *keeper;               /* borrowed: what a call holds for which `resolve` has found this gate; NULL: the gate */
+    PyObject *policy;               /* the Python policy, or a weak reference to it; NULL until attached */
+    PyObject *keeper;               /* borrowed; held by a call whose `resolve` returned this gate; NULL: the gate */
     PyObject *name;                 /* str, or NULL while unnamed */
     PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
     PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
-    PyObject *replay_error, *replay_value;  /* the same in a client's pipeline, which knows what may be sent twice; or NULL */
-    PyObject *on_trip;              /* callable(gate, subject), after a failure that changed the state: what was raised or returned; or NULL */
+    /* The same in a client's pipeline, which knows what may be replayed; or NULL. */
+    PyObject *replay_error, *replay_value;
+    /* callable(gate, subject), after a failure that changed the state; subject: error or value; or NULL. */
+    PyObject *on_trip;
     PyObject *weakrefs;
-    PyObject *entry;                /* of a keyed policy, which this gate serves one key of; or NULL */
+    PyObject *entry;                /* of a keyed policy: the entry whose key this gate serves; or NULL */
     rs_gate *prev, *next;           /* all live gates, for fork */
     uint8_t error_rule, value_rule; /* rs_rule */
-    uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it can do without */
+    uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it does not need */
     rs_lock lock;
     rs_waiter *woken;               /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
     uint32_t changes;               /* records in change[], not yet delivered */
@@ -129,7 +136,7 @@ struct rs_gate {
     uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
-    int64_t spent_ns[RS_SPENT];     /* by the calls that began here, by segment; added to outside of the lock */
+    int64_t spent_ns[RS_SPENT];     /* by the calls that began here, by segment; updated without the lock */
     int64_t waited_ns;              /* by all calls, here */
     uint64_t refused[RS_REFUSALS];   /* counters.rejected by reason: RS_REFUSED_AT */
     rs_histogram latency;           /* successes and failures */
@@ -145,14 +152,14 @@ struct rs_gate {
 #define RS_LISTEN_HEDGE_WON 32u
 #define RS_LISTEN_LIMIT 64u
 
-/* Does enforcement apply to this call? Lock held. */
+/* Return 1 if this call is enforced. Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)
 {
     if (gate->enforce_share == UINT32_MAX)
         return 1;
     uint32_t before = gate->enforce_credit;
     gate->enforce_credit = before + gate->enforce_share;
-    return gate->enforce_credit < before;   /* wrapped: this call is one of the share */
+    return gate->enforce_credit < before;   /* wrapped: this call is in the share */
 }
 
 /* Count a refusal. Lock held. */
@@ -177,8 +184,8 @@ static inline void rs_counters_add(rs_counters *into, const rs_counters *of)
     into->queued += of->queued;
 }
 
-/* Add all that *of* has counted to a gate that adds up and admits no calls, in one thread at a time. -1 without memory for the
-   latencies: those are lost, and counted as such. */
+/* Add the counts of *of* to a gate that only sums up and admits no calls, in one thread at a time. -1 without memory
+   for the latencies, which are then counted as lost. */
 static inline int rs_gate_add(rs_gate *into, rs_gate *of)
 {
     rs_lock_acquire(&of->lock);
@@ -199,8 +206,8 @@ static inline int rs_gate_add(rs_gate *into, rs_gate *of)
 
 #define RS_ENOUGH_FOR_A_MEDIAN 20
 
-/* "Cannot finish": would a call that waits for *wait_ns* first end after its deadline, if it takes as long as half of those
-   before it did? Fills *why*. A gate asks it before it queues a call. Lock held. */
+/* "Cannot finish": return 1 if a call that first waits *wait_ns* and then takes the median latency would miss its
+   deadline. Fills *why*. A gate calls it before it queues a call. Lock held. */
 static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns, rs_refusal *why)
 {
     if (request->deadline_ns == 0)

@@ -1,7 +1,8 @@
-/* What is not public, and is used all the same: each is proved before it is used, and has a public way beside it.
+/* Private APIs in use: each is proven before it is used, and has a public alternative.
  *
- * resilio/_private_names.py lists them all, docs/private-names.md shows them. A Python newer than those tested gets the public
- * ways alone, without a look at anybody's layout. RS_PUBLIC_ONLY builds so on any Python, RESILIO_PUBLIC_ONLY=1 runs so.
+ * resilio/_private_names.py lists them all, docs/private-names.md shows them. A Python newer than those tested
+ * uses the public alternatives alone, and reads no private layout. RS_PUBLIC_ONLY builds so on any Python,
+ * RESILIO_PUBLIC_ONLY=1 runs so.
  */
 #ifndef RS_PRIVATE_H
 #define RS_PRIVATE_H
@@ -29,15 +30,16 @@ extern uint8_t rs_private_is[RS_PRIVATES];
 
 #define RS_USES(name) __builtin_expect(rs_private_is[RS_PRIVATE_##name] == RS_IN_USE, 1)
 
-/* It is to be proved at its first use, and nobody has refused it. */
+/* Return 1 if its proof may be tried: it is not refused or inapplicable. */
 static inline int rs_private_may(rs_private which) { return rs_private_is[which] <= RS_IN_USE; }
 static inline void rs_private_proved(rs_private which, int holds) { rs_private_is[which] = holds ? RS_IN_USE : RS_REFUSED; }
 
-int rs_private_init(void);          /* before all that uses one; -1 with an exception */
+int rs_private_init(void);          /* before the first use; -1 with an exception */
 PyObject *rs_private_report(PyObject *module, PyObject *unused);
 
-/* ---- each with its public way; a new reference, or NULL with an exception ------------------------------------------- */
-PyObject *rs_group_leaves(PyObject *group);     /* of an exception group; whatever its class says of itself */
+/* ---- each with its public alternative; a new reference, or NULL with an exception
+   ----------------------------------- */
+PyObject *rs_group_leaves(PyObject *group);     /* of an exception group; attributes of its class are ignored */
 PyObject *rs_stop_value(PyObject *stop);        /* of a StopIteration; None if it has none */
 int rs_type_has(PyTypeObject *type, PyObject *name);    /* never an exception */
 long rs_flags_asked(PyObject *code);
