@@ -1,6 +1,7 @@
-/* What the files of this module share.
+/* Declarations shared by the files of this module.
  *
- * The engine: admit.c, judge.c, settle.c, deliver.c. Its faces: guard.c, call.c, pipeline.c, permit.c, result.c, refusal.c.
+ * The engine: admit.c, judge.c, settle.c, deliver.c. Its Python types: guard.c, call.c, pipeline.c,
+ * permit.c, result.c, refusal.c.
  */
 #ifndef RS_CORE_H
 #define RS_CORE_H
@@ -8,7 +9,8 @@
 #include <Python.h>
 #include <stddef.h>
 #include <structmember.h>
-#pragma GCC visibility push(hidden)     /* what is declared from here on is of this module: read in one step, not by its address */
+/* Symbols declared below are local: accessed in one step, not through an address. */
+#pragma GCC visibility push(hidden)
 #include "clock.h"
 #include "gate.h"
 #include "engine/ledger.h"
@@ -19,13 +21,13 @@
 #include "waiters.h"
 
 #define RS_INLINE_GATES 8
-#define RS_DELEGATE 3                /* beside rs_verdict: the stage at run->cursor is run in Python */
+#define RS_DELEGATE 3                /* in addition to rs_verdict: Python runs the stage at run->cursor */
 #define RS_MAX_GATES 32
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* What many threads may have at once, and no lock guards, is used by one of them at a time: until it runs code of the user's, or waits.
-   With the GIL that is so anyway. Between the two no return. */
+/* Give one thread at a time an object that many threads share and no lock guards. Ends early where user code runs or
+   the thread waits. With the GIL this holds anyway. No return between the two. */
 #ifdef Py_GIL_DISABLED
 #define RS_ALONE(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define RS_NOT_ALONE() Py_END_CRITICAL_SECTION()
@@ -40,24 +42,24 @@
 #define RS_THREAD_LOCAL _Thread_local
 #endif
 
-/* ---- a run: what one call holds of a pipeline --------------------------------------------------------------- */
+/* ---- a run: the stages that one call holds of a pipeline ----------------------------------------------------- */
 typedef struct rs_run {
-    rs_pipeline *pipe;              /* owned by whoever owns the run */
+    rs_pipeline *pipe;              /* owned by the owner of the run */
     rs_slot *slots;
     uint32_t epoch;                 /* rs_epoch at admission: a run from before a fork is dropped */
-    int16_t base;                   /* its first stage: what is before belongs to another call, which this one is inside of */
-    int16_t n;                      /* stages from base up to here hold something; base once settled or cancelled */
-    int16_t cursor;                 /* the gate that said WAIT or REJECTED, the strategy that delegates */
-    int16_t interrupt_stage;        /* which stage has the call cancelled, */
-    uint8_t interrupt;              /* and why: rs_interrupt */
+    int16_t base;                   /* its first stage: earlier ones belong to the call around this one */
+    int16_t n;                      /* stages from base to here are held; equals base once settled or cancelled */
+    int16_t cursor;                 /* the gate that returned WAIT or REJECTED, or the strategy that delegates */
+    int16_t interrupt_stage;        /* the stage that has the call cancelled */
+    uint8_t interrupt;              /* its reason: rs_interrupt */
     uint8_t place;                  /* rs_place */
-    uint8_t hedge;                  /* a copy of a call under way */
+    uint8_t hedge;                  /* a copy of a call in flight */
     uint8_t inside;                 /* part of another call: its time is not counted here */
-    uint8_t lent;                   /* there is a ledger, and it is that of a permit around, of the same stream */
+    uint8_t lent;                   /* the ledger is that of a permit around, of the same stream */
     int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
-    uint32_t attempt;               /* how often a strategy went inward again */
+    uint32_t attempt;               /* how often a strategy has run the inner part again */
     uint32_t detached;              /* rs_detached when deadline_ns was found */
-    int64_t deadline_ns;            /* by which what is inside must have ended, RS_NEVER if nobody says */
+    int64_t deadline_ns;            /* by which the inner part must have ended, RS_NEVER without a deadline */
     rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
     uint16_t lane;                  /* of the ledger, if it is that of a call around */
 } rs_run;
@@ -70,7 +72,8 @@ static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint
 
 extern uint32_t rs_epoch;
 
-/* The run has ended at *now*, and its outermost stage is held still. Not NULL: to be told by rs_ledger_slow. */
+/* Count the time of a run that ended at *now*, while its outermost stage is still held. Not NULL: a
+   slow call for rs_ledger_slow. */
 static inline PyObject *rs_run_count(rs_run *run, int64_t now)
 {
     if (RS_UNLIKELY(run->ledger != NULL))
@@ -92,12 +95,12 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
 void rs_run_forget_refused(rs_run *run);
 int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject);
-/* Does this gate, in this pipeline, look at answers at all? */
+/* Return 1 if this gate judges answers in this pipeline. */
 static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 {
     return RS_UNLIKELY(gate->judge_value != NULL) || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
 }
-#define RS_JUDGES 6                  /* of a client: those of errors and of answers, by rule */
+#define RS_JUDGES 6                  /* of a client: the judges of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
 int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error);
@@ -128,7 +131,8 @@ static inline void rs_gate_unlock(rs_gate *gate)
 {
     rs_lock_release(&gate->lock);
 }
-/* A new reference to what the gate owns at *field, or NULL: another thread, or what it is asked for, may replace it. */
+/* A new reference to the object that the gate owns at *field, or NULL. Another thread, or a call to the
+   object itself, may replace it. */
 static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
 {
     rs_lock_acquire(&gate->lock);
@@ -136,13 +140,14 @@ static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
     rs_lock_release(&gate->lock);
     return owned;
 }
-PyObject *rs_gate_policy(rs_gate *gate);        /* its Python face, a new reference; NULL: none, or it is dead */
-/* Has it something to deliver, or to tell those who listen to *events*? */
+PyObject *rs_gate_policy(rs_gate *gate);        /* its Python policy, a new reference; NULL: none, or it is dead */
+/* Return 1 if the gate has changes or waiters to deliver, or listeners of *events*. */
 static inline int rs_gate_has_news(const rs_gate *gate, uint32_t events)
 {
     return RS_UNLIKELY(((uintptr_t)gate->woken | gate->changes | (gate->listening & events)) != 0);
 }
-/* The operations of a gate written in Python call Python: the lock is let go around them, and held for the counters. */
+/* The operations of a gate written in Python call Python: release the lock around them, and
+   hold it for the counters. */
 static inline void rs_gate_let_go(rs_gate *gate)
 {
     if (RS_UNLIKELY(gate->ops->python))
@@ -154,7 +159,7 @@ static inline void rs_gate_take_back(rs_gate *gate)
         rs_lock_acquire(&gate->lock);
 }
 
-/* ---- the ambient chain: the calls under way in this thread, innermost first --------------------------------- */
+/* ---- the ambient chain: the calls in flight in this thread, innermost first --------------------------------- */
 typedef struct rs_frame {
     rs_run *run;
     struct rs_frame *outer;
@@ -163,12 +168,12 @@ typedef struct rs_frame {
 
 extern RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 extern int rs_greenlets;            /* is `greenlet` loaded? */
-extern PyObject *rs_modules;        /* sys.modules, */
-extern Py_ssize_t rs_modules_seen;  /* and how many there were when `greenlet` was looked for */
+extern PyObject *rs_modules;        /* sys.modules */
+extern Py_ssize_t rs_modules_seen;  /* its size when `greenlet` was last looked up */
 int rs_greenlets_init(void);
 int rs_greenlets_loaded(void);
-void rs_greenlet_runs(void);        /* the chains are those of the greenlet that runs, from now on */
-/* May what begins now be interrupted by another greenlet, which has its stack where this one's is? */
+void rs_greenlet_runs(void);        /* make the chains those of the running greenlet */
+/* Return 1 if another greenlet, whose stack occupies the same memory, may interrupt the call that begins now. */
 static inline int rs_shares_stack(void)
 {
     return RS_UNLIKELY(rs_greenlets) || (RS_UNLIKELY(PyDict_GET_SIZE(rs_modules) != rs_modules_seen) && rs_greenlets_loaded());
@@ -187,34 +192,35 @@ static inline void rs_ambient_enter(rs_frame *frame)
 }
 static inline void rs_ambient_leave(rs_frame *frame)
 {
-    rs_frame **top = rs_ambient();      /* first: with greenlets it may change what is outside of the frame */
+    rs_frame **top = rs_ambient();      /* first: with greenlets it may change frame->outer */
     *top = frame->outer;
 }
-/* Those of which the first item is made just now: phases are told to them too. */
+/* The streams whose first item is in the making: phases are reported to them too. */
 static inline rs_frame **rs_ambient_streams(void)
 {
     if (RS_UNLIKELY(rs_greenlets))
         rs_greenlet_runs();
     return &rs_streams;
 }
-void rs_frame_end(rs_frame *frame); /* the run is over: its view answers no more */
+void rs_frame_end(rs_frame *frame); /* the run is over: its view raises from now on */
 
-/* ---- the ambient deadline: of the calls under way in this thread, and of the context ------------------------- */
+/* ---- the ambient deadline: of the calls in flight in this thread, and of the context ------------------------- */
 extern int rs_deadline_count;       /* deadlines that some context may hold */
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
 void rs_deadline_forget(PyObject *deadline);
-extern uint32_t rs_detached;        /* detached blocks begun so far: calls from before one are outside of it */
-int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run* did? */
+extern uint32_t rs_detached;      /* number of detached blocks begun so far: calls from before a block are outside it */
+int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run*? */
 int64_t rs_deadline_with_context(const rs_frame *top);
 PyObject *rs_seconds_left(PyObject *module, PyObject *unused);
-PyObject *rs_deadline_allowed(void);    /* the seconds it was set for, or None; NULL with an exception */
+PyObject *rs_deadline_allowed(void);    /* the seconds for which it was set, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
-/* Does what was set in a generator's frame hold: does that generator, weakly referred to, run? NULL: it was in none. */
+/* Return 1 if a value set in a generator's frame is in effect: the weakly referenced generator runs.
+   NULL: set outside any generator. */
 int rs_holds_in(PyObject *reference, int closed);
-int rs_is_gone(PyObject *reference, int closed);     /* it will never hold again */
+int rs_is_gone(PyObject *reference, int closed);     /* it will never be in effect again */
 /* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
 int rs_refer_weakly(PyObject *object, PyObject **reference);
-/* When the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
+/* The time at which the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
 static inline int64_t rs_deadline_ns(void)
 {
     const rs_frame *top = *rs_ambient();
@@ -229,7 +235,7 @@ extern PyTypeObject rs_AmbientPriorityType;
 int rs_priority_here(uint64_t *task);
 
 /* ---- refusals ----------------------------------------------------------------------------------------------- */
-typedef struct rs_kind {            /* what is derived once from a gate's ops */
+typedef struct rs_kind {            /* derived once from a gate's ops */
     const rs_gate_ops *ops;
     PyObject *kind;                 /* str */
     PyObject *reasons;              /* tuple of str */
@@ -238,10 +244,10 @@ typedef struct rs_kind {            /* what is derived once from a gate's ops */
 
 const rs_kind *rs_kind_of(const rs_gate_ops *ops);
 PyObject *rs_reason(const rs_kind *kind, int reason);
-PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why);   /* a fresh exception */
+PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why);   /* a new exception */
 void rs_refusal_raise(rs_gate *gate, const rs_refusal *why);
 
-/* ---- faces -------------------------------------------------------------------------------------------------- */
+/* ---- the Python types --------------------------------------------------------------------------------------- */
 typedef enum { RS_MODE_RAISE = 0, RS_MODE_RESULT = 1, RS_MODE_PERMIT = 2 } rs_mode;
 typedef enum { RS_KIND_SYNC = 0, RS_KIND_COROUTINE = 1, RS_KIND_GENERATOR = 2, RS_KIND_ASYNC_GENERATOR = 3 } rs_shape;
 
@@ -250,7 +256,7 @@ typedef struct {
     vectorcallfunc vectorcall;
     rs_pipeline *pipe;
     PyObject *func;
-    PyObject *stream;               /* generator kinds: what drives the stream and its permit */
+    PyObject *stream;               /* generator kinds: drives the stream and its permit */
     PyObject *dict;
     PyObject *weakrefs;
     int shape;                      /* rs_shape */
@@ -301,10 +307,10 @@ int rs_is_coroutine_function(PyObject *callable);
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);
-int rs_finalizing(void);             /* is the interpreter at its end? */
+int rs_finalizing(void);             /* is the interpreter shutting down? */
 
-/* Call it. Of a Python function the vectorcall is read directly: PyObject_Vectorcall looks up the thread state first.
-   Whatever else it is may be a guard again, and the interpreter counts only its own frames. */
+/* Call *func*. The vectorcall of a Python function is read directly: PyObject_Vectorcall looks up the thread state
+   first. Any other callable may be a guard in turn, and the interpreter limits the depth of its own frames only. */
 static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (RS_LIKELY(PyFunction_Check(func))) {
@@ -321,7 +327,7 @@ static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, siz
     return result;
 }
 
-/* Can it be awaited? What has __await__, and generators of types.coroutine functions. */
+/* Return 1 if *object* can be awaited: it has __await__, or is a generator of a types.coroutine function. */
 static inline int rs_is_awaitable(PyObject *object)
 {
     PyAsyncMethods *async = Py_TYPE(object)->tp_as_async;
@@ -339,7 +345,7 @@ static inline int rs_is_awaitable(PyObject *object)
     return iterable_coroutine;
 }
 
-/* What a slot holds beside its gate's share of the call is dropped when the stage is left. Keeps a pending exception. */
+/* When the stage is left, drop the slot's extra state. Keeps a pending exception. */
 void rs_slot_leave_slowly(rs_slot *slot);
 static inline void rs_slot_leave(rs_slot *slot)
 {
@@ -347,7 +353,7 @@ static inline void rs_slot_leave(rs_slot *slot)
         rs_slot_leave_slowly(slot);
 }
 
-/* The slots of a run live inside its owner when they fit. NULL with an exception. */
+/* The slots of a run, inside its owner if they fit. NULL with an exception. */
 rs_slot *rs_slots_new(const rs_pipeline *pipe);
 static inline rs_slot *rs_slots_for(const rs_pipeline *pipe, rs_slot *inline_slots)
 {

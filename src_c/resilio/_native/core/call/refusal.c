@@ -1,4 +1,4 @@
-/* Refusals: the exception (made fresh, its fields written in place) and the value that try_acquire returns. */
+/* Refusals: the exception (a new one each time, its fields written directly) and the value that try_acquire returns. */
 #include "core.h"
 
 static PyObject *float_or_none(double value)
@@ -17,7 +17,7 @@ static PyObject *name_of(rs_gate *gate)
     return name ? name : Py_NewRef(Py_None);
 }
 
-/* The refusal of a call whose deadline has passed, or is too near for it. */
+/* The refusal of a call whose deadline has passed, or is too close. */
 static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_refusal *why)
 {
     static PyObject *class;
@@ -30,7 +30,7 @@ static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_ref
     return error;
 }
 
-/* What to do about a wait that would have stopped an event loop; nothing about a queue that was lost in a fork. */
+/* The advice for a wait that would have blocked an event loop; none for a queue lost in a fork. */
 static void add_advice(PyObject *error)
 {
     static PyObject *hook;
@@ -42,7 +42,7 @@ done:
         rs_drop_error();
 }
 
-/* A fresh exception. Its fields are its arguments, put in their place: a third of the price of __init__. */
+/* A new exception. Its fields are written directly: a third of the cost of __init__. */
 PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
@@ -78,7 +78,7 @@ void rs_refusal_raise(rs_gate *gate, const rs_refusal *why)
     }
 }
 
-/* ---- Refusal: what try_acquire answers instead of raising ---------------------------------------------------- */
+/* ---- Refusal: returned by try_acquire instead of raising ----------------------------------------------------- */
 typedef struct {
     PyObject_HEAD
     rs_gate *gate;
@@ -97,7 +97,7 @@ PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why)
     return (PyObject *)self;
 }
 
-/* The gate leads to the user's functions, and they may lead to this refusal. The gate's own tp_clear breaks the cycle. */
+/* The gate refers to user functions, and they may refer to this refusal. The gate's own tp_clear breaks the cycle. */
 static int refusal_traverse(RefusalObject *self, visitproc visit, void *arg)
 {
     Py_VISIT((PyObject *)self->gate);

@@ -1,10 +1,10 @@
-/* Result: how an attempt ended, as a value. A refusal's exception is made when somebody reads it. */
+/* Result: the outcome of an attempt as a value. A refusal's exception is created when it is read. */
 #include "core.h"
 
 typedef struct {
     PyObject_HEAD
     PyObject *value;                /* the result, or the exception, or NULL for a refusal */
-    rs_gate *gate;                  /* what refused */
+    rs_gate *gate;                  /* the gate that refused */
     rs_refusal why;
     int outcome;                    /* rs_outcome, or RS_REFUSED */
     int raised;
@@ -31,7 +31,7 @@ PyObject *rs_result_value(PyObject *value, int outcome)
     return (PyObject *)result_new(value, NULL, outcome);
 }
 
-/* What its caller gets is an error: no success, though gates may have judged that the dependency is well. */
+/* Result of a call that raised: no success, even if its gates judged the dependency healthy. */
 PyObject *rs_result_error(PyObject *error, int outcome)
 {
     ResultObject *self = result_new(error, NULL, outcome == RS_SUCCESS ? RS_FAILURE : outcome);
@@ -69,8 +69,8 @@ static void result_dealloc(ResultObject *self)
     PyObject_GC_Del(self);
 }
 
-/* The exception, borrowed. A refusal's is made once and kept, so that `result.error is result.error`: of two threads that make
-   it at once, the second takes that of the first. */
+/* The exception, borrowed. A refusal's exception is created once and kept, so that `result.error is result.error`. If
+   two threads create it concurrently, the second one takes that of the first. */
 static PyObject *result_exception(ResultObject *self)
 {
     PyObject *kept = __atomic_load_n(&self->value, __ATOMIC_ACQUIRE);
@@ -84,14 +84,14 @@ static PyObject *result_exception(ResultObject *self)
     return made;
 }
 
-/* A refusal after a wait has something to tell at once. */
+/* Attach the ledger of a refusal that followed a wait. */
 void rs_result_attach(PyObject *result, rs_run *run)
 {
     PyObject *error = result && run->ledger ? result_exception((ResultObject *)result) : NULL;
     if (error)
         rs_ledger_attach(run, error, 0);
     else if (result)
-        PyErr_Clear();                  /* no memory: it is made when somebody reads it */
+        PyErr_Clear();                  /* no memory: it is created when it is read */
 }
 
 static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_REFUSED; }

@@ -1,11 +1,11 @@
-/* Admission: ask the gates in order, all or nothing; wait where one says so. */
+/* Admission: ask the gates in order, all or nothing; wait if one returns WAIT. */
 #include "core.h"
 
 uint32_t rs_epoch = 1;
 int rs_bypass_count, rs_no_wait_count;
 static PyObject *backend_park_sync, *context_bypass, *context_no_wait;
 
-/* It waits, or has been refused. *final*: it will not be asked once more. Lock held. */
+/* Record a wait or a refusal. *final*: the gate is not asked again. Lock held. */
 static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_refusal *why)
 {
     if (verdict == RS_WAIT) {
@@ -35,7 +35,8 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     rs_gate_take_back(gate);
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
         gate->counters.calls++;
-        if (RS_LIKELY(slot->state == RS_SLOT_HELD))     /* foretold: as a sum it would wait for the state to be read back */
+        /* a branch is predicted; a sum would wait for the state to be read back. */
+        if (RS_LIKELY(slot->state == RS_SLOT_HELD))
             gate->counters.inflight++;
     }
     else
@@ -44,7 +45,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     return verdict;
 }
 
-/* Ask with a waiter, now that the gate refused to admit at once. */
+/* Ask with a waiter, after the gate refused to admit at once. */
 static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
 {
     rs_request waiting = *request;
@@ -62,7 +63,7 @@ static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *
     return verdict;
 }
 
-/* The gate at the cursor has refused, and its refusal has been told: let go of what was found for this call alone. */
+/* The refusal of the gate at the cursor has been reported: drop the gate that was resolved for this call alone. */
 void rs_run_forget_refused(rs_run *run)
 {
     rs_slot_leave(&run->slots[run->cursor]);
@@ -83,7 +84,8 @@ static RS_APART int refuse(rs_run *run, int at, int64_t now, const rs_refusal *w
     return RS_REJECTED;
 }
 
-/* The deadline has passed: the gate at *at* is not even asked. Shadow mode refuses nothing, so a gate in it does not either. */
+/* Refuse because the deadline has passed, without asking the gate at *at*. Not for a gate in shadow
+   mode, which refuses nothing. */
 static RS_APART int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
 {
     rs_gate *gate = run->slots[at].gate;
@@ -96,7 +98,7 @@ static RS_APART int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *wh
     return refuse(run, at, now, why);
 }
 
-/* The same where no gate stands between the last strategy and the function. -1. */
+/* The same with no gate between the last strategy and the function. Returns -1. */
 static RS_APART int raise_late(void)
 {
     static PyObject *class;
@@ -111,7 +113,7 @@ static RS_APART int raise_late(void)
     return -1;
 }
 
-/* A strategy neither waits nor refuses. 1: it wants to be run in Python. */
+/* Enter a strategy, which neither waits nor refuses. 1: Python must run it. */
 static inline int enter_strategy(rs_run *run, int at, const rs_request *request, int64_t now)
 {
     rs_slot *slot = &run->slots[at];
@@ -136,16 +138,16 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     return 1;
 }
 
-/* The deadline has passed, and no gate stands between the last strategy and the function that could have said so. */
+/* Return 1 if the deadline has passed, and no gate between the last strategy and the function could refuse the call. */
 static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
 {
     const rs_pipeline *pipe = run->pipe;
     return (now ? now : rs_clock_now(rs_clk)) >= deadline && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy);
 }
 
-/* Ask the gates from *first* on; *now* of 0: read the clock, if any of them wants to know. ADMITTED: all hold. WAIT: run->cursor waits, those before it hold. REJECTED: none holds that
-   is inside of the nearest strategy. DELEGATE: the strategy at run->cursor, which holds, is run in Python. -1: an exception in
-   place of a refusal. */
+/* Ask the gates from *first* on. *now* = 0: read the clock, if any of them needs it. ADMITTED: all hold. WAIT:
+   run->cursor waits, those before it hold. REJECTED: none inside the nearest strategy holds. DELEGATE: Python runs the
+   strategy at run->cursor, which holds. -1: an exception in place of a refusal. */
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
 {
     rs_pipeline *pipe = run->pipe;
@@ -210,7 +212,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
     return RS_ADMITTED;
 }
 
-/* After a wait at *waited* the gates before it, up to the next strategy, are asked again: the world may have changed. */
+/* After a wait at *waited*, ask the gates before it again, up to the next strategy: their state may have changed. */
 static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
 {
     for (int i = rs_run_floor(run, waited); i < waited; i++) {
@@ -229,7 +231,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
             gate->counters.inflight--;
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
-            uint8_t flags = slot->flags;      /* the gate is still to be asked for its refusal */
+            uint8_t flags = slot->flags;      /* the gate is still needed for its refusal */
             run->cursor = (int16_t)i;
             slot->flags = 0;
             rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
@@ -245,13 +247,14 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
     return RS_ADMITTED;
 }
 
-/* Is it too late for the call at the cursor, granted or not? Lock held. A grantor in another thread may be ahead by a few ns. */
+/* Return 1 if it is too late for the call at the cursor, granted or not. Lock held. A grantor in another thread
+   may be ahead by a few ns. */
 static int is_late(const rs_run *run, const rs_slot *slot, int64_t now)
 {
     return now >= run->deadline_ns || (slot->waiter->state == RS_WAITER_REFUSED && slot->waiter->reason == RS_EXPIRED);
 }
 
-/* The wait at the cursor ends with a refusal that is not the gate's. Lock held, released here. */
+/* End the wait at the cursor with a refusal that is not the gate's. Lock held, released here. */
 static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
 {
     int at = run->cursor;
@@ -266,7 +269,7 @@ static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
     return refuse(run, at, now, why);
 }
 
-/* The place in the queue is lost, and with it what the gates outside of it had given. */
+/* Refuse because the place in the queue is lost, and with it the permits of the gates outside it. */
 static int refuse_lost(rs_run *run, int64_t now, rs_refusal *why)
 {
     *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
@@ -274,7 +277,7 @@ static int refuse_lost(rs_run *run, int64_t now, rs_refusal *why)
     return RS_REJECTED;
 }
 
-/* A wake-up or the timer: poll the gate that waits, and go on if it admits. */
+/* After a wake-up or the timer: poll the waiting gate, and continue if it admits. */
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
 {
     int i = run->cursor;
@@ -337,26 +340,26 @@ static int context_flag(int count, const char *name, PyObject **cache)
     return on;
 }
 
-/* testing.disabled(): the gates are not asked in this context. */
+/* testing.disabled(): skip the gates in this context. */
 int rs_run_bypassed(void)
 {
     return context_flag(rs_bypass_count, "bypass", &context_bypass);
 }
 
-/* The time at which a wait is polled: now, or under testing.no_wait() the time that the wait would have ended at. */
+/* The time at which a wait is polled: now, or under testing.no_wait() the end of the wait. */
 int64_t rs_wait_now(const rs_run *run)
 {
     int64_t now = rs_clock_now(rs_clk), wake = run->slots[run->cursor].wake_ns;
     return wake != RS_NEVER && wake > now && rs_skips_waits() ? wake : now;
 }
 
-/* testing.no_wait(): what time alone would end, ends at once. */
+/* testing.no_wait(): end waits at once that only the passage of time would end. */
 int rs_skips_waits(void)
 {
     return context_flag(rs_no_wait_count, "no_wait", &context_no_wait);
 }
 
-/* Blocking here would stop the event loop that has to free the permit: refuse instead. */
+/* Refuse instead of blocking: the blocked event loop would have to release the permit. */
 static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
 {
     static PyObject *hook;
@@ -370,7 +373,8 @@ static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
     return end_wait(run, now, why);
 }
 
-/* Block this thread until the waiting gate decides. A verdict, or -1 with an exception and nothing held inside of the nearest strategy. */
+/* Block this thread until the waiting gate decides. Return a verdict, or -1 with an exception and nothing held
+   inside the nearest strategy. */
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
 {
     int verdict = RS_WAIT, blocks = rs_may_block();

@@ -1,4 +1,4 @@
-/* What happens once a gate's lock is released: wake waiters, deliver state changes, tell listeners. */
+/* The work after a gate's lock is released: wake waiters, deliver state changes, notify listeners. */
 #include "core.h"
 
 static PyObject *events_deliver, *events_rejected, *events_settled;
@@ -9,7 +9,7 @@ static void wake_marked(rs_gate *gate)
     rs_waiter *last = gate->woken, *waiter = NULL;
     gate->woken = NULL;
     rs_lock_release(&gate->lock);
-    while (last) {                  /* pushed on a stack: turn it round, so that who came first is woken first */
+    while (last) {                  /* pushed on a stack: reverse it, to wake the oldest waiter first */
         rs_waiter *before = last->next_woken;
         last->next_woken = waiter;
         waiter = last;
@@ -26,7 +26,7 @@ static void wake_marked(rs_gate *gate)
     }
 }
 
-/* A waiter whose loop is closed passes its permit on, which marks the next one. */
+/* Wake all. A waiter whose loop is closed passes its permit on, which marks the next one. */
 static void wake_all(rs_gate *gate)
 {
     while (gate->woken)
@@ -67,7 +67,8 @@ int rs_finalizing(void)
 #endif
 }
 
-/* Deliver what the gate recorded under its lock. *subject*: of the call whose end that was, or NULL. *in_finaliser*: user code must not run now, so listeners are called later. */
+/* Deliver the records that the gate made under its lock. *subject*: of the call that ended, or NULL. *in_finaliser*:
+   user code must not run now, so listeners are called later. */
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
 {
     if (rs_finalizing())

@@ -3,7 +3,7 @@
 
 static rs_gate *live;               /* all gates, for fork */
 static rs_lock live_lock;
-static rs_lock drain_lock;          /* what one thread has taken is in the queue before another takes what came after it */
+static rs_lock drain_lock;          /* changes taken by one thread are queued before another thread takes later ones */
 
 static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -65,7 +65,7 @@ static void gate_dealloc(rs_gate *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* In the child of a fork: nobody waits and nothing is held; results from before are dropped by their epoch. */
+/* In the child of a fork: drop all waiters and permits; results from before are dropped by their epoch. */
 void rs_gate_forget_all(void)
 {
     int64_t now = rs_clock_now(rs_clk);
@@ -110,7 +110,7 @@ static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
     return dict;
 }
 
-/* Added to without the lock: each number is right, and together they are those of about one moment. */
+/* Updated without the lock: each number is right, and they are from nearly one moment. */
 static PyObject *gate_seconds(rs_gate *self, PyObject *unused)
 {
     int64_t ns[RS_SPENT];
@@ -136,7 +136,7 @@ static uint32_t copy_changes(rs_gate *self, rs_change *change)
     return n;
 }
 
-/* Take the first *n*, if they still are these. */
+/* Take the first *n*, if they are still the same. */
 static int take_changes(rs_gate *self, const rs_change *change, uint32_t n)
 {
     rs_lock_acquire(&self->lock);
@@ -175,8 +175,8 @@ static PyObject *gate_drain_changes(rs_gate *self, PyObject *unused)
     }
 }
 
-/* pass_changes(queue, context): append (gate, changes, context), if there are any. Between what is taken and what is appended no
-   other thread has its turn: so what a gate did first is before what it did then. All that may run code is done before. */
+/* pass_changes(queue, context): append (gate, changes, context), if there are any. No other thread runs between taking
+   and appending, so entries are in the order of the changes. Code that may call Python runs before that. */
 static PyObject *gate_pass_changes(rs_gate *self, PyObject *const *args, Py_ssize_t nargs)
 {
     static PyObject *append;
@@ -243,7 +243,7 @@ static PyObject *gate_get_kind(rs_gate *self, void *unused)
     return kind ? Py_NewRef(kind->kind) : PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-/* An object or NULL here is an object or None there: the hot path asks only whether there is one. */
+/* NULL in C is None in Python: the hot path only tests for NULL. */
 static PyObject *gate_get_object(PyObject *self, void *offset)
 {
     PyObject *value = rs_gate_own((rs_gate *)self, (PyObject **)((char *)self + (intptr_t)offset));

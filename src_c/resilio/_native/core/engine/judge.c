@@ -1,7 +1,7 @@
-/* What the end of a call says to a gate: success, failure, or nothing. */
+/* Judges: the outcome of a call for a gate, which is success, failure or ignored. */
 #include "core.h"
 
-/* The judge of errors or of answers at a gate, a new reference: which may replace it meanwhile. NULL: there is none. */
+/* The judge of errors or of answers at a gate, a new reference, since the call may replace it. NULL: none. */
 static PyObject *judge_at(const rs_pipeline *pipe, rs_gate *gate, int of_value)
 {
     if (RS_UNLIKELY(pipe && pipe->judges)) {
@@ -29,12 +29,12 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
     if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
         return (int)outcome;
     rs_drop_error();
-    return RS_IGNORED;                      /* a raising predicate teaches nothing */
+    return RS_IGNORED;                      /* an outcome whose predicate raises is ignored */
 }
 
 static PyObject *rejected_error, *deadline_error;
 
-/* Was the error raised in place of a call that did not fit in its deadline any more? */
+/* Return 1 if the error was raised in place of a call that did not fit into its deadline. */
 static int is_refused_for_time(PyObject *error)
 {
     PyObject *class = rs_hook("DeadlineExceededError", &deadline_error);
@@ -45,7 +45,7 @@ static int is_refused_for_time(PyObject *error)
     return called == Py_False;
 }
 
-/* Refusals, and groups of nothing but refusals, say nothing about the callee. */
+/* Return 1 for refusals, and groups of nothing but refusals: they do not concern the callee. */
 static int is_refusal(PyObject *error)
 {
     PyObject *class = rs_hook("RejectedError", &rejected_error);
@@ -53,7 +53,7 @@ static int is_refusal(PyObject *error)
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
-    PyObject *leaves = rs_group_leaves(error);      /* the attribute may say anything, of itself too */
+    PyObject *leaves = rs_group_leaves(error);   /* user code may set the attribute to anything, the group itself too */
     int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
     if (all) {
         for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
@@ -64,8 +64,8 @@ static int is_refusal(PyObject *error)
     return all;
 }
 
-/* What a cancellation that resilio itself has sent says to the gate at *stage*: it is labelled in this run, by a stage outside
-   of the gate, or in one that this run is inside of. */
+/* The label, for the gate at *stage*, of a cancellation that resilio itself has sent. It is set in this run by a stage
+   outside the gate, or in a run around this one. */
 static int label_of(const rs_run *run, int stage)
 {
     if (run->interrupt && stage > run->interrupt_stage)
@@ -88,14 +88,14 @@ static int label_of(const rs_run *run, int stage)
 
 #define ENOUGH_FOR_A_P99 100
 
-/* Without an outcome; but a gate may draw its conclusions from callers who all leave. */
+/* Ignored; but a gate may draw conclusions if all its callers leave. */
 static int ignored_as_left(rs_slot *slot)
 {
     slot->flags |= RS_LEFT;
     return RS_IGNORED;
 }
 
-/* A passed deadline is a failure of what had as much time as 99 % of its successes took. */
+/* Judge a passed deadline: a failure if the call had as much time as 99 % of its successes took. */
 int rs_judge_out_of_time(rs_slot *slot, int64_t now)
 {
     rs_gate_lock(slot->gate);
@@ -104,8 +104,9 @@ int rs_judge_out_of_time(rs_slot *slot, int64_t now)
     return now - slot->admitted_ns >= p99 ? RS_FAILURE : ignored_as_left(slot);
 }
 
-/* CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one, are no outcome,
-   but for a cancellation by a timeout, or by a deadline that the attempt had ample time to meet. */
+/* Judge CancelledError, trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and any group that holds one.
+   They are ignored, except for a cancellation by a timeout, or by a deadline that the attempt had ample time to
+   meet. */
 static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_t now)
 {
     if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt) || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
@@ -113,7 +114,7 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
         return RS_IGNORED;
     int label = label_of(run, stage);
     if (label == RS_UNINTERRUPTED && rs_deadline_interrupts(now))
-        label = RS_OUT_OF_TIME;         /* of a block around the call */
+        label = RS_OUT_OF_TIME;         /* by a block around the call */
     if (label == RS_TIMED_OUT)
         return RS_FAILURE;
     if (label == RS_OUT_OF_TIME)
@@ -121,7 +122,7 @@ static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_
     return label == RS_UNINTERRUPTED ? ignored_as_left(&run->slots[stage]) : RS_IGNORED;
 }
 
-/* What an exception that is no cancellation says to a gate. */
+/* Judge an exception that is not a cancellation. */
 int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
 {
     int asks = gate->judge_error || RS_UNLIKELY(pipe && pipe->judges);

@@ -13,7 +13,8 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
     return slots;
 }
 
-/* The first gate that must go when the one at *at* does: all up to the nearest strategy outside, which hears of it. */
+/* The first stage to cancel with the one at *at*: all gates up to the nearest outer strategy,
+   which receives the refusal. */
 int rs_run_floor(const rs_run *run, int at)
 {
     if (RS_UNLIKELY(run->pipe->strategies))

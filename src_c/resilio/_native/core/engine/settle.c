@@ -1,7 +1,8 @@
-/* The end of a run: cancel (the callee was never called) or settle (judge, count, tell the gate). Innermost first. */
+/* The end of a run, innermost stage first. Cancel if the callee was never called; otherwise settle: judge the outcome,
+   count it and pass it to the gate. */
 #include "core.h"
 
-/* Give back what is held, or leave the queue. Lock held. */
+/* Return the permit, or leave the queue. Lock held. */
 static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
 {
     if (slot->state == RS_SLOT_HELD)
@@ -15,7 +16,7 @@ static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
     rs_gate_take_back(gate);
 }
 
-/* Give everything from *floor* on back: the callee was never called. Innermost first. Keeps a pending exception. */
+/* Cancel the stages from *floor* inward, innermost first: the callee was never called. Keeps a pending exception. */
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
 {
     int n = run->n;
@@ -51,7 +52,7 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
     }
 }
 
-/* The run ends without an outcome, possibly in a finaliser. *waiting*: for the gate at the cursor. */
+/* End the run without an outcome, possibly in a finaliser. *waiting*: the run waits for the gate at the cursor. */
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
 {
     if (waiting)
@@ -67,7 +68,7 @@ static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject,
         rs_tell_settled(gate, outcome, latency);
 }
 
-/* *subject*: what has been raised or returned, or what is left to tell of it; or NULL. */
+/* *subject*: the exception raised or the value returned; or the part that was kept of it; or NULL. */
 static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
     int64_t latency = (slot->first_ns ? slot->first_ns : now) - slot->admitted_ns;
@@ -99,14 +100,14 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
 
 static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser)     /* steals */
 {
-    if (in_finaliser)                   /* no code of the user's may run now */
+    if (in_finaliser)                   /* user code must not run now */
         Py_DECREF(slow);
     else
         rs_ledger_slow(slow, error);
 }
 
-/* A run that holds no stage has ended, or one of before a fork: of a function that a strategy in Python runs by itself, the time
-   is told nevertheless. Once: whoever ends it again finds no ledger. */
+/* End a run that holds no stage, or that began before a fork. If a strategy in Python runs the function alone, its time
+   is counted nevertheless, and only once, since the ledger is dropped here. */
 static void end_bare(rs_run *run, int64_t now)
 {
     run->n = run->base;
@@ -116,7 +117,7 @@ static void end_bare(rs_run *run, int64_t now)
     rs_ledger_drop(&run->ledger);
 }
 
-/* Settle every gate with one outcome. *subject*: as of settle_one. *in_finaliser*: no listener is called. */
+/* Settle every gate with one outcome. *subject*: see settle_one. *in_finaliser*: no listener is called. */
 void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
     int n = run->n;
@@ -132,7 +133,7 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
         tell_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL, in_finaliser);
 }
 
-/* Of two verdicts on one call, the one that says more: a failure at one gate is a failure of the call. */
+/* The more severe of two verdicts on one call: a failure at one gate is a failure of the call. */
 static inline int worse(int a, int b)
 {
     return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b);
@@ -197,7 +198,7 @@ int rs_run_raised(rs_run *run, int64_t now)
     return verdict;
 }
 
-/* What is inside has ended now: it returned *value* (stolen) or, NULL, raised what is pending. */
+/* Record that the inner part has ended now: it returned *value* (stolen) or, if NULL, raised the pending exception. */
 void rs_end_load(rs_end *end, PyObject *value)
 {
     Py_XSETREF(end->error, value ? NULL : rs_take_error());
@@ -211,7 +212,7 @@ static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
         || (run->interrupt && run->interrupt_stage == stage);
 }
 
-/* Of stages that all do without the time of the end, none is read for what there is nothing to tell of. */
+/* If no stage needs the end time, the clock is read only for a ledger. */
 static inline PyObject *count_success(rs_run *run, int64_t now)
 {
     if (RS_UNLIKELY(now == 0)) {
@@ -222,8 +223,8 @@ static inline PyObject *count_success(rs_run *run, int64_t now)
     return rs_run_count(run, now);
 }
 
-/* What is inside of the innermost stage has returned: settle outward as long as it is nothing but a success. 1: all are
-   settled. 0: the stage at run->n - 1 wants to be asked. */
+/* The innermost stage's inner part has returned. Settle outward while each stage counts a plain success. 1: all stages
+   are settled. 0: the stage at run->n - 1 must be asked. */
 int rs_run_succeeded(rs_run *run)
 {
     int64_t now = 0;
@@ -249,7 +250,7 @@ int rs_run_succeeded(rs_run *run)
     return 1;
 }
 
-/* The deadline that the stages of this run outside of *stage* have set, RS_NEVER if none has. */
+/* The earliest deadline set by stages of this run outside *stage*, RS_NEVER if there is none. */
 static int64_t deadline_outside(const rs_run *run, int stage)
 {
     int64_t until_ns = RS_NEVER;
@@ -261,15 +262,15 @@ static int64_t deadline_outside(const rs_run *run, int stage)
     return until_ns;
 }
 
-/* Deadlines that were set inside of *stage* are over with what they were set for. From outside of the run, without an
-   exception pending. */
+/* Drop the deadlines set inside *stage*, since the work that they limited has ended. Called from outside the
+   run, with no exception pending. */
 static void leave_deadlines(rs_run *run, int stage)
 {
     if (RS_UNLIKELY(run->deadline_ns != RS_NEVER))
         run->deadline_ns = Py_MIN(deadline_outside(run, stage), rs_deadline_ns());
 }
 
-/* The outermost of the gates that are neighbours of the one at *at*, outward. */
+/* Index of the outermost gate in the unbroken series of gates that ends at *at*. */
 static int first_neighbour(const rs_run *run, int at)
 {
     while (at > run->base && run->slots[at - 1].gate->ops->strategy == NULL)
@@ -277,11 +278,11 @@ static int first_neighbour(const rs_run *run, int at)
     return at;
 }
 
-/* What is inside of the innermost stage that is held has ended as *end*: settle outward, until a strategy wants something
-   else. PASS: all are settled. Otherwise run->n - 1 is the stage that has answered, and it is held. */
+/* The inner part of the innermost held stage has ended as *end*. Settle outward until a strategy answers other than
+   PASS. PASS: all stages are settled. Otherwise the stage at run->n - 1 has answered, and is still held. */
 int rs_run_outward(rs_run *run, rs_end *end)
 {
-    int verdict = RS_SUCCESS, asked = run->n;      /* the hook has been asked about the stages from there on */
+    int verdict = RS_SUCCESS, asked = run->n;      /* the hook has been asked about the stages from here on */
     PyObject *slow = NULL;
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         end_bare(run, end->now_ns);
@@ -315,7 +316,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
             if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
-                Py_CLEAR(end->target);      /* the call is being ended: nothing is begun once more inside */
+                Py_CLEAR(end->target);      /* the call is being ended: begin nothing more inside */
                 Py_CLEAR(end->argument);
                 next = RS_PASS;
             }
@@ -338,15 +339,15 @@ int rs_run_outward(rs_run *run, rs_end *end)
     return RS_PASS;
 }
 
-/* The first item of a stream: latency counts up to here, and a gate that wants a verdict now may take one. Who is told of what that
-   changed may end the run: so all are told last. */
+/* The first item of a stream. Latency counts up to here, and a gate may take its verdict now. Listeners run last, since
+   a listener may end the run. */
 void rs_run_first_item(rs_run *run, int64_t now)
 {
     rs_gate *changed[RS_MAX_GATES];
     rs_gates_deliver(changed, rs_run_note_first_item(run, now, changed));
 }
 
-/* The same, with nobody told yet: the gates that have something to tell are owned by *changed*. How many they are. */
+/* The same without notifying listeners. *changed* owns the gates with events to deliver; return their number. */
 int rs_run_note_first_item(rs_run *run, int64_t now, rs_gate **changed)
 {
     int n = 0;

@@ -1,18 +1,19 @@
-/* Statuses: a judge of answers by their status alone, as those of the presets for HTTP are. Each answer passes several of them. */
+/* Statuses: a judge of answers by their status alone, like those of the HTTP presets. Each
+   answer passes several of them. */
 #include "core.h"
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *failing;              /* frozenset of int */
-    PyObject *otherwise;            /* the judge of what has no status by a usual name */
+    PyObject *otherwise;            /* the judge of answers without a status attribute */
     PyObject *success, *failure;
-    long least;                     /* of those failing */
+    long least;                     /* the least failing status */
 } StatusesObject;
 
 static PyObject *name_status, *name_status_code;
 
-/* An attribute, None if there is none; NULL with an exception. */
+/* The attribute, or None if it is missing; NULL with an exception. */
 static PyObject *attribute(PyObject *value, PyObject *name)
 {
     PyObject *found;
@@ -24,14 +25,14 @@ static PyObject *attribute(PyObject *value, PyObject *name)
     return there == 0 ? Py_NewRef(Py_None) : found;
 }
 
-/* The status, new reference, as long as it is a plain int; NULL: it is not. */
+/* The status, a new reference, if it is a plain int; otherwise NULL. */
 static PyObject *status_of(PyObject *value)
 {
     PyObject *status = attribute(value, name_status_code);
     if (status && (status == Py_None || (PyLong_CheckExact(status) && PyLong_AsLong(status) == 0)))
         Py_SETREF(status, attribute(value, name_status));
     if (RS_UNLIKELY(status == NULL || !PyLong_CheckExact(status))) {
-        PyErr_Clear();                  /* the other judge meets it again, and says so */
+        PyErr_Clear();                  /* the other judge meets the same error, and reports it */
         Py_CLEAR(status);
     }
     return status;
