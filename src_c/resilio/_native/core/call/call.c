@@ -1,23 +1,23 @@
-/* Call: the awaitable that a guarded coroutine function returns. To others it is a coroutine.
+/* Call: the awaitable that a guarded coroutine function returns. It looks like a coroutine.
  *
  *     CREATED --first send--> (WAITING <-> park)* --> RUNNING --> DONE
- *                                   ^--------- SLEEPING <---- again, says a strategy
+ *                                   ^--------- SLEEPING <---- again, by a strategy
  *
  * Nothing is admitted before the first send, and the user's coroutine does not exist before admission. While WAITING
  * the inner iterator is a park coroutine of the backend; while RUNNING it is the user's.
  */
 #include "call/call.h"
 
-/* Calls to come. What lies here stays tracked by the collector, and what keeps it is the reference that the next caller gets:
-   counting, tracking and untracking took a tenth of a short one. It is empty: all that a fresh call needs empty, and what the
-   collector visits. */
+/* A freelist of calls. They stay tracked by the garbage collector, and hold the one reference that the next caller
+   gets. Counting, tracking and untracking took a tenth of a short call. All fields that a fresh call needs empty are
+   empty, and so are those that the collector visits. */
 #if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG) && !defined(RS_PUBLIC_ONLY)
 #define RS_KEEP_CALLS
 static CallObject *free_calls[RS_FREE_CALLS];
 static int n_free;
 #endif
 
-/* Out of the lists of a collection that has met it, and among the youngest. */
+/* Leave the lists of a collection that has visited it, and join the youngest generation. */
 void rs_call_make_young(CallObject *self)
 {
     PyObject_GC_UnTrack(self);
@@ -41,7 +41,7 @@ static CallObject *call_alloc(void)
     return self;
 }
 
-/* Nothing is in it any more, and nobody has it; unless somebody got it from the collector while it was emptied. */
+/* Free an empty call without references, unless other code got one from the collector while it was emptied. */
 static inline void call_free(CallObject *self)
 {
 #ifdef RS_KEEP_CALLS
@@ -112,7 +112,7 @@ CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObjec
     return call_make(pipe, func, mode, guard);
 }
 
-/* Free what could not be made whole. */
+/* Free a call whose construction failed. */
 static PyObject *call_unmade(CallObject *self)
 {
     if (self->args == NULL)
@@ -157,7 +157,7 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
     return (PyObject *)self;
 }
 
-/* From now on the run is this call's. */
+/* Move the run into this call. */
 static void take_over(CallObject *self, rs_run *run)
 {
     rs_slot *slots = self->run.slots;
@@ -172,7 +172,7 @@ static void take_over(CallObject *self, rs_run *run)
     run->ledger = NULL;
 }
 
-/* A run for a permit waits: a call that goes on with it. Takes the run over. */
+/* A run for a permit waits: make a call that continues it. Takes the run over. */
 CallObject *rs_call_waiting(rs_run *run, const rs_request *request)
 {
     CallObject *self = rs_call_make(run->pipe, NULL, RS_MODE_PERMIT, NULL);
@@ -184,7 +184,7 @@ CallObject *rs_call_waiting(rs_run *run, const rs_request *request)
     return self;
 }
 
-/* A sync function returned an awaitable: the call goes on until that ends. Takes the run over; steals *awaitable*. */
+/* A sync function returned an awaitable: the call continues until that ends. Takes the run over; steals *awaitable*. */
 PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard)
 {
     CallObject *self = rs_call_make(run->pipe, func, mode, guard);
@@ -201,7 +201,7 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
     return (PyObject *)self;
 }
 
-/* A call of what is inside of the stages before *first*. */
+/* A call of the stages from *first* inward. */
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                          int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane)
 {
@@ -255,7 +255,7 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The collector: drop what may lead back to us, keep what settling needs. */
+/* For the collector: drop references that may form a cycle, keep those needed for settling. */
 int rs_call_clear(CallObject *self)
 {
     Py_CLEAR(self->inner);
@@ -288,7 +288,7 @@ static void warn_never_awaited(CallObject *self)
     PyErr_Restore(type, value, traceback);
 }
 
-/* It ends without an outcome; possibly in a finaliser. */
+/* End it without an outcome; possibly in a finaliser. */
 void rs_call_settle_dropped(CallObject *self)
 {
     rs_run_drop(&self->run, self->state == WAITING, 1, rs_clock_now(rs_clk));
@@ -303,8 +303,8 @@ static inline void keep_or_untrack(CallObject *self)
 #endif
 }
 
-/* The last reference but the freelist's is gone. A collection under way must not find it without one, nor keep it in its list of
-   what is to be cleared: the next call would be. */
+/* The last reference but the freelist's is gone. A collection in progress must not find it without a reference, nor
+   keep it in its list of objects to clear: it would clear the next call. */
 static void resurrect(CallObject *self)
 {
     if (RS_UNLIKELY(self->weakrefs != NULL)) {
@@ -320,7 +320,7 @@ static void resurrect(CallObject *self)
     keep_or_untrack(self);
 }
 
-/* Has it nothing but what its end has left, which nearly all have? */
+/* Return 1 if nothing is left to clean up, as in nearly all calls. */
 static inline int is_empty(const CallObject *self)
 {
     return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner | (uintptr_t)self->frame.view)
@@ -336,7 +336,7 @@ static RS_APART void make_empty(CallObject *self)
         rs_call_end_timer(self);
     if (self->state == CREATED)
         warn_never_awaited(self);
-    Py_CLEAR(self->inner);          /* the user's cleanup runs first, inside its permit */
+    Py_CLEAR(self->inner);          /* the user's cleanup runs first, under its permit */
     if (self->run.n != self->run.base)
         rs_call_settle_dropped(self);
     if (self->frame.view)
@@ -362,7 +362,7 @@ void rs_call_dealloc(CallObject *self)
         make_empty(self);
     PyObject *stop = self->stop;
     if (stop) {
-        self->stop = NULL;              /* a collection may come while what it carried is freed */
+        self->stop = NULL;              /* freeing its value may trigger a collection */
         rs_call_recycle_stop(stop);
     }
     PyObject *guard = (PyObject *)self->guard, *func = self->func, *pipe = (PyObject *)self->pipe;

@@ -1,4 +1,4 @@
-/* The call's fields and what its files share. */
+/* The call's fields, and declarations shared by its files. */
 #ifndef RS_CALL_H
 #define RS_CALL_H
 #include "core.h"
@@ -15,25 +15,25 @@ typedef struct CallObject {
     rs_run run;
     rs_pipeline *pipe;
     PyObject *func;
-    GuardObject *guard;             /* names, for people; or NULL */
+    GuardObject *guard;             /* for names in messages; or NULL */
     PyObject *inner;
     PyObject *kwnames;
     PyObject **args;                /* args[0] is free for vectorcall's offset */
     Py_ssize_t nargs, total;
     rs_frame frame;
-    PyObject *stop;                 /* the recycled StopIteration that carried the result out */
+    PyObject *stop;                 /* the recycled StopIteration that carried the result */
     PyObject *origin;
     PyObject *weakrefs;
     PyObject *task;                 /* the asyncio task that it suspends; NULL: no timer has been armed */
-    PyObject *context;              /* a copy of its caller's, as it was when the hedge began that may start copies; or NULL */
-    long cancelling;                /* what the task's cancelling() was then */
+    PyObject *context;              /* a copy of the caller's context when a hedge stage began; or NULL */
+    long cancelling;                /* the task's cancelling() at that time */
     rs_timer timer;                 /* for the earliest wake_ns of its strategies */
     rs_keep keep;                   /* while it is armed, the loop keeps the task */
-    uint8_t state, running, mode;   /* running: it is being driven, admission included; nobody else may drive it */
-    uint8_t armed;                  /* the timer stands where it must */
+    uint8_t state, running, mode;   /* running: it is being driven, admission included; no other code may drive it */
+    uint8_t armed;                  /* the timer is set correctly */
     uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
-    uint8_t suspended;              /* it has been */
-    uint8_t met;                    /* by a collection, since it was last taken out of one's lists */
+    uint8_t suspended;              /* it has suspended at least once */
+    uint8_t met;                    /* visited by a collection since it last left one's lists */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
@@ -72,7 +72,7 @@ static inline void rs_call_enter(CallObject *self)
     self->running = 1;
 }
 
-/* Cancelled, it would not be the user's function that is cancelled. */
+/* Return 1 if a cancellation would not hit the user's function. */
 static inline int rs_call_pauses(const CallObject *self)
 {
     return self->state == WAITING || self->state == SLEEPING;
@@ -110,7 +110,7 @@ static inline void rs_call_end(CallObject *self)
         rs_call_end_slowly(self);
 }
 
-/* Call *func*. NEXT: its awaitable is the inner iterator; RETURN: it was no coroutine function. */
+/* Call *func*. NEXT: its awaitable is the inner iterator; RETURN: it returned a plain value. */
 static inline PySendResult rs_call_function(CallObject *self, PyObject *func, PyObject *const *args, size_t nargsf,
                                             PyObject *kwnames, PyObject **result)
 {
@@ -118,7 +118,7 @@ static inline PySendResult rs_call_function(CallObject *self, PyObject *func, Py
     rs_call_enter(self);
     PyObject *coroutine = rs_vectorcall(func, args, nargsf, kwnames);
     if (RS_LIKELY(!self->pipe->strategies))
-        rs_call_drop_args(self);        /* may run a finaliser that knows this call: it is running, so left alone */
+        rs_call_drop_args(self);        /* may run a finaliser that holds this call: `running` protects it */
     rs_call_leave(self);
     *result = NULL;
     if (RS_UNLIKELY(coroutine == NULL))

@@ -1,11 +1,11 @@
-/* Permits that outlive their call: Held, and the hook that is called with it.
+/* Permits that outlive their call: Held, and the hook that receives it.
  *
- * A client's call returns with the headers of an answer; its permits must last until the body has ended. So a pipeline may have a
- * hook, `hand_over(held)`. It is called once for each run of neighbouring gates, innermost first, when what they have admitted has
- * returned or raised. `held.take()` gives a permit for all of them, which from then on is the hook's to end. Gates that it leaves
- * are settled by their own rules, as those of any call.
+ * A client's call returns with the headers of an answer; its permits must last until the body has ended. So a pipeline
+ * may have a hook, `hand_over(held)`. It is called once for each series of neighbouring gates, innermost first, when
+ * their inner part has returned or raised. `held.take()` returns a permit for all of them, which the hook must end.
+ * Gates not taken are settled by their own rules, as in any call.
  *
- * Held lies on no list and outlives nothing: it answers only while the hook runs.
+ * Held is valid only while the hook runs.
  */
 #include "call/call.h"
 
@@ -13,13 +13,13 @@ typedef struct {
     PyObject_HEAD
     rs_run *run;                    /* NULL: the hook has returned */
     rs_end *end;
-    PyObject *slow;                 /* as of rs_run_count; taken with the gates */
+    PyObject *slow;                 /* see rs_run_count; taken with the gates */
     int first;                      /* its stages: from here to run->n */
 } HeldObject;
 
 static PyTypeObject HeldType;
 
-/* The call is over for these gates. Of an answer that goes on, the permit takes the time of the call along. */
+/* End the call for these gates. If the answer continues, the permit takes over the call's time. */
 static PyObject *take(rs_run *run, int first, const rs_end *end, PyObject **slow)
 {
     int goes_on = end->value && first == 0 && !run->inside;
@@ -30,7 +30,7 @@ static PyObject *take(rs_run *run, int first, const rs_end *end, PyObject **slow
 
 static PyObject *call_hook(rs_run *run, HeldObject *held, CallObject *call)
 {
-    if (call)                           /* a stage of it may have sent the cancellation that is to be judged */
+    if (call)                           /* one of its stages may have sent the cancellation that is to be judged */
         rs_call_enter(call);
     PyObject *done = PyObject_CallOneArg(run->pipe->hand_over, (PyObject *)held);
     if (call) {
@@ -40,7 +40,8 @@ static PyObject *call_hook(rs_run *run, HeldObject *held, CallObject *call)
     return done;
 }
 
-/* Ask the hook about the gates from *first* on. 1: they hold nothing more. What the hook raises is what the call raises. */
+/* Call the hook for the gates from *first* on. 1: they hold nothing more. An exception of the hook
+   becomes that of the call. */
 int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow)
 {
     HeldObject *held = PyObject_New(HeldObject, &HeldType);
@@ -60,7 +61,7 @@ int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow)
     if (RS_UNLIKELY(done == NULL)) {
         PyObject *error = rs_take_error();
         if (run->n > first)
-            Py_XDECREF(take(run, first, end, slow));    /* no verdict: a hook that fails says nothing about the callee */
+            Py_XDECREF(take(run, first, end, slow));    /* no verdict: a failing hook does not concern the callee */
         Py_CLEAR(end->value);
         Py_XSETREF(end->error, error);
     }
@@ -68,7 +69,7 @@ int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow)
     return run->n == first;
 }
 
-/* ---- as Python sees it ------------------------------------------------------------------------------------------ */
+/* ---- the Python interface --------------------------------------------------------------------------------------- */
 
 static PyObject *over(void)
 {

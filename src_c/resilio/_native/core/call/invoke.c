@@ -106,7 +106,7 @@ int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refus
 
 static PyObject *backend_sleep;
 
-/* Block this thread until then. -1 with an exception: a signal came in between, usually. */
+/* Block this thread until *at*. -1 with an exception, usually from a signal. */
 static int sleep_until(int64_t at, int64_t now)
 {
     if (at <= now || (rs_no_wait_count && rs_skips_waits()))
@@ -125,7 +125,7 @@ static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *reques
     return result;
 }
 
-/* Go inward from *first* on. What comes out is what the inside of the nearest strategy returned, or NULL: raised. */
+/* Go inward from *first* on. Return the result of the nearest strategy's inner part, or NULL if it raised. */
 static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_refusal *why, rs_end *end)
 {
     end->called = verdict != RS_REJECTED && verdict != -1;
@@ -138,7 +138,7 @@ static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, 
     return NULL;
 }
 
-/* What a strategy's own target has returned (stolen): this call cannot await it. */
+/* A strategy's own target has returned *value* (stolen): this call cannot await it. */
 static PyObject *at_once(PyObject *target, PyObject *value)
 {
     if (RS_LIKELY(value == NULL || !rs_is_awaitable(value)))
@@ -158,7 +158,7 @@ static int slept_until(rs_run *run, int64_t at, int64_t now)
     return sleep_until(at, now);
 }
 
-/* Do what the strategy at run->n - 1 has answered. */
+/* Carry out the answer of the strategy at run->n - 1. */
 static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, int next, rs_end *end)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
@@ -181,7 +181,7 @@ static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, 
     return value;
 }
 
-/* The run is over: what its caller gets. */
+/* The run is over: produce the caller's result. */
 static PyObject *finish(rs_end *end, int mode)
 {
     PyObject *result = end->value;
@@ -214,7 +214,7 @@ static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, con
             value = adopt(run, func, request, value, mode, guard);
             break;
         }
-        rs_ambient_leave(frame);        /* judges and strategies are asked from outside of the call */
+        rs_ambient_leave(frame);        /* judges and strategies run outside the call */
         if (RS_LIKELY(value && mode == RS_MODE_RAISE && rs_run_succeeded(run))) {
             Py_XDECREF(end.error);
             Py_XDECREF(end.value);
@@ -251,7 +251,7 @@ static inline PyObject *invoke_gates(rs_run *run, rs_frame *frame, PyObject *fun
     return result;
 }
 
-/* How a call begins: by whom, and inside of what. */
+/* How a call begins: its guard, and the call around it. */
 typedef struct {
     PyObject *func, *const *args;
     size_t nargsf;
@@ -266,7 +266,7 @@ typedef struct {
 static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning *of)
 {
     rs_request request = {.args = of->args, .nargs = PyVectorcall_NARGS(of->nargsf), .kwnames = of->kwnames, .func = of->func};
-    PyObject *pipe = Py_NewRef((PyObject *)run->pipe);      /* the function may drop the last reference to its own guard */
+    PyObject *pipe = Py_NewRef((PyObject *)run->pipe);   /* the function may drop the last reference to its own guard */
     run->ledger = rs_ledger_keep(of->ledger);
     run->lane = of->lane;
     run->attempt = of->attempt;
@@ -278,7 +278,7 @@ static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning
     return result;
 }
 
-/* With greenlets: what others may look at while another one runs is not on the stack. */
+/* With greenlets, state that other greenlets may read while another one runs is not kept on the stack. */
 static __attribute__((noinline)) PyObject *invoke_off_stack(rs_pipeline *pipe, int first, const beginning *of)
 {
     struct { rs_run run; rs_frame frame; } *kept = PyMem_Malloc(sizeof *kept);
@@ -301,7 +301,8 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, const beginnin
 {
     if (RS_UNLIKELY(rs_shares_stack()))
         return invoke_off_stack(pipe, first, of);
-    rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];     /* no more: guards of guards are on one stack */
+    /* Not larger: nested guards share one stack. */
+    rs_slot slots[pipe->n > 0 && pipe->n <= RS_INLINE_GATES ? pipe->n : 1];
     rs_run run = rs_run_of(pipe, rs_slots_for(pipe, slots), first, rs_epoch);
     rs_frame frame = {&run, NULL, NULL};
     if (RS_UNLIKELY(run.slots == NULL))
@@ -312,7 +313,7 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, const beginnin
     return result;
 }
 
-/* The same, of a call that has run the stages before. */
+/* The same for a call that has run the earlier stages. */
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                            GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
 {

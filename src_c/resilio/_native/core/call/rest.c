@@ -1,4 +1,4 @@
-/* Rest: what is inside of a stage, as one callable. */
+/* Rest: the inner part of a stage, as one callable. */
 #include "core.h"
 
 typedef struct {
@@ -6,17 +6,17 @@ typedef struct {
     vectorcallfunc vectorcall;
     rs_pipeline *pipe;
     PyObject *func;
-    GuardObject *guard;             /* names, for people; or NULL */
+    GuardObject *guard;             /* for names in messages; or NULL */
     PyObject *args;                 /* tuple: positional, then the keyword values */
     PyObject *kwnames;              /* tuple or NULL */
     Py_ssize_t nargs;
-    PyObject *cut;                  /* what may end it before its time, for the label of the stage; or NULL */
+    PyObject *cut;                  /* the object that may cancel it early, for the label of the stage; or NULL */
     int first;
     int is_async;
     int hedge;
     uint32_t attempt;               /* as current().attempt counts them */
     uint16_t lane;
-    rs_ledger *ledger;              /* of the call that it is inside of, or a copy's own; or NULL */
+    rs_ledger *ledger;              /* of the call around, or a copy's own; or NULL */
 } RestObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
@@ -63,7 +63,7 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     return (PyObject *)self;
 }
 
-/* What is inside of a stage of this run: its time is the run's. NULL goes through. */
+/* Bind the rest of a stage to this run: its time is the run's. NULL passes through. */
 PyObject *rs_rest_of(PyObject *rest, rs_run *run)
 {
     RestObject *self = (RestObject *)rest;
@@ -117,7 +117,7 @@ static PyObject *rest_replayable(RestObject *self, void *unused)
     return PyBool_FromLong(rs_api.replayable(&request, self->func, 1));
 }
 
-/* The same for another function: a hedge's other target. */
+/* The same stages around another function: a hedge's other target. */
 static PyObject *rest_around(RestObject *self, PyObject *func)
 {
     if (!PyCallable_Check(func))
@@ -133,7 +133,7 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
     return (PyObject *)other;
 }
 
-/* A copy of a call under way begins now, beside it: with a ledger of its own. */
+/* Begin a copy beside a call in flight, with its own ledger. */
 static PyObject *rest_begin_copy(RestObject *self, PyObject *number)
 {
     long hedge = PyLong_AsLong(number);
@@ -151,16 +151,16 @@ static PyObject *rest_adopt(RestObject *self, PyObject *copy)
     if (Py_TYPE(copy) != &rs_RestType)
         return PyErr_Format(PyExc_TypeError, "adopt: must be given a copy, not %R", copy);
     rs_ledger *other = ((RestObject *)copy)->ledger;
-    if (self->ledger && other)          /* there was memory for both */
+    if (self->ledger && other)          /* memory sufficed for both */
         rs_ledger_adopt(self->ledger, other, self->first - 1, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
-/* The nearest stage of a kind outside of these. */
+/* The nearest gate of a kind outside this part's own stage. */
 static PyObject *rest_outside(RestObject *self, PyObject *kind)
 {
     const char *name = PyUnicode_AsUTF8(kind);
-    for (int i = self->first - 2; name && i >= 0; i--)      /* not a keyed one: it is another for each call */
+    for (int i = self->first - 2; name && i >= 0; i--)      /* not a keyed one: its gate differs by call */
         if (self->pipe->gate[i]->ops->resolve == NULL && strcmp(self->pipe->gate[i]->ops->kind, name) == 0)
             return Py_NewRef((PyObject *)self->pipe->gate[i]);
     if (name == NULL)
@@ -205,7 +205,8 @@ PyTypeObject rs_RestType = {
     .tp_getset = rest_getset,
 };
 
-/* Run the strategy at the cursor in Python: its result, for arun an awaitable. Its slot keeps *rest*, if there is room. */
+/* Run the strategy at the cursor in Python and return its result, for arun an awaitable. Its
+   slot keeps *rest*, if it is free. */
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
 {
     rs_slot *slot = &run->slots[run->cursor];
@@ -214,8 +215,8 @@ PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
     return PyObject_CallMethod((PyObject *)slot->gate, method, "O", rest);
 }
 
-/* For strategies: what an attempt that another task has made says to their gate. *rest*: what is inside of it; *error*: an
-   Exception, or NULL. */
+/* For strategies: judge, at their gate, an attempt that another task has made. *rest*: its inner part;
+   *error*: an Exception, or NULL. */
 int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error)
 {
     const rs_pipeline *pipe = Py_IS_TYPE(rest, &rs_RestType) ? ((RestObject *)rest)->pipe : NULL;

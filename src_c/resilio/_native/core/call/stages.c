@@ -1,6 +1,6 @@
-/* What a call does between two steps of what it drives: admission, waits, the callee, what strategies answer.
+/* The work of a call between two steps of its inner iterator: admission, waits, the callee, the answers of strategies.
  *
- * Where a PySendResult is returned here, NEXT means that there is an inner iterator to drive, and nothing was yielded.
+ * A PySendResult of NEXT means here that there is an inner iterator to drive, and nothing was yielded.
  */
 #include "call/call.h"
 
@@ -26,7 +26,7 @@ void rs_call_end_slowly(CallObject *self)
         rs_frame_end(&self->frame);
 }
 
-/* It has returned *value* (stolen), or raised *error* (stolen), for the caller. */
+/* Finish the call for its caller: it returned *value* (stolen), or raised *error* (stolen). */
 PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result)
 {
     rs_call_end(self);
@@ -89,7 +89,7 @@ static PyObject *seconds_until(int64_t at, int64_t now)
     return PyFloat_FromDouble((double)Py_MAX(at - now, 0) / 1e9);
 }
 
-/* A gate said WAIT: park in the caller's own loop. ERROR: given back, exception pending. */
+/* A gate returned WAIT: park in the caller's own loop. ERROR: the permits are returned, exception pending. */
 static PySendResult park(CallObject *self)
 {
     rs_slot *slot = &self->run.slots[self->run.cursor];
@@ -136,7 +136,7 @@ static PySendResult delegate(CallObject *self, PyObject **result)
     return rs_call_set_inner(self, coroutine) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
 }
 
-/* testing.no_wait(): what time alone would end, ends at once. */
+/* testing.no_wait(): end waits at once that only the passage of time would end. */
 static int skip_waits(CallObject *self, int verdict, rs_refusal *why)
 {
     while (RS_UNLIKELY(verdict == RS_WAIT && rs_no_wait_count)) {
@@ -163,7 +163,8 @@ static int resume(CallObject *self, rs_refusal *why)
     return rs_run_resume(&self->run, &request, rs_clock_now(rs_clk), why);
 }
 
-/* What follows a verdict. RETURN, ERROR: what is inside of the nearest strategy has ended so; *called*: the callee was. */
+/* Act on a verdict. RETURN, ERROR: the inner part of the nearest strategy has ended so; *called*:
+   whether the callee was called. */
 static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyObject **result, int *called)
 {
     *called = 1;
@@ -175,7 +176,7 @@ static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyOb
     *result = NULL;
     if (verdict == RS_WAIT)
         return park(self);
-    if (verdict == -1)                  /* there is no gate that could refuse it */
+    if (verdict == -1)                  /* no gate could refuse it */
         return PYGEN_ERROR;
     rs_refusal_raise(self->run.slots[self->run.cursor].gate, why);
     rs_run_forget_refused(&self->run);
@@ -189,7 +190,7 @@ static PySendResult again(CallObject *self, PyObject **result, int *called)
     return proceed(self, skip_waits(self, admit(self, self->run.n, &why), &why), &why, result, called);
 }
 
-/* Do what the strategy at run.n - 1 has answered. RETURN, ERROR: what is inside of it has ended so. */
+/* Carry out the answer of the strategy at run.n - 1. RETURN, ERROR: its inner part has ended so. */
 static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **result)
 {
     PyObject *target = end->target, *argument = end->argument;
@@ -216,7 +217,7 @@ static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **r
     return sent;
 }
 
-/* What is inside of run.n has returned *value* (stolen) or, NULL, raised; strategies are asked. */
+/* The inner part at run.n has returned *value* (stolen) or, if NULL, raised: ask the strategies. */
 static PySendResult ended_inside(CallObject *self, PyObject *value, int called, PyObject **result)
 {
     rs_request request = rs_call_request(self);
@@ -244,7 +245,7 @@ static PySendResult ended_inside(CallObject *self, PyObject *value, int called, 
     return finished;
 }
 
-/* The function has returned *value* (stolen) or, NULL, raised. */
+/* The function has returned *value* (stolen) or, if NULL, raised. */
 PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
 {
     if (self->pipe->strategies)
@@ -253,7 +254,7 @@ PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
     return rs_call_finish(self, value, value ? NULL : rs_take_error(), outcome, result);
 }
 
-/* A verdict on the way inward, with nothing held inside of the nearest strategy if it is a refusal. */
+/* Continue after a verdict on the way inward. After a refusal nothing is held inside the nearest strategy. */
 PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result)
 {
     int called;

@@ -1,10 +1,10 @@
-/* The timer of a call whose strategies have one, and what it does: start a hedge, or have the call cancelled.
+/* The timer of a call with timed strategies. When it fires, it starts a hedge or has the call cancelled.
  *
- * A call is interrupted as asyncio.timeout does it: its task is cancelled, from a callback of the loop, and the strategy that
- * wanted it takes the cancellation back when it arrives, unless the task was cancelled for another reason too. While that is
- * under way no second cancellation is sent, whichever strategy's time comes: the user's cleanup is left alone. What says so is
- * the task's own count of cancellations, which is above what it was when the call first suspended: it dies with the task. A
- * call that begins within the cleanup has that count from its start, so its own timeout ends it.
+ * A call is interrupted as by asyncio.timeout: a callback of the loop cancels its task, and the strategy takes the
+ * cancellation back when it arrives, unless the task was cancelled for another reason too. Meanwhile no second
+ * cancellation is sent, whichever strategy expires: the user's cleanup runs undisturbed. The sign is the task's own
+ * count of cancellations, which is higher than when the call first suspended, and dies with the task. A call that
+ * begins within the cleanup has that count from its start, so its own timeout ends it.
  */
 #include "call/call.h"
 #include "timers/loop_wheel.h"
@@ -26,14 +26,14 @@ static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
             earliest = slot->wake_ns;
             *stage = i;
             if (until != RS_NEVER)
-                break;              /* of those that are due, the outermost */
+                break;              /* the outermost that is due */
         }
     }
     return earliest;
 }
 
-/* The task that the running loop is stepping. Owned; NULL with an exception.
-   Before 3.12 `current_task` is Python: the dict that it reads is read here. Later it is C, and since 3.14 that dict is empty. */
+/* The task that the running loop is stepping. Owned; NULL with an exception. Before 3.12 `current_task` is Python, so
+   the dict behind it is read here. Later it is C, and since 3.14 that dict is empty. */
 static PyObject *task_of(PyObject *loop)
 {
 #if PY_VERSION_HEX < 0x030C0000
@@ -54,7 +54,8 @@ static PyObject *task_of(PyObject *loop)
     return task;
 }
 
-/* A method of a task that says how often it was cancelled; looked up once for the class that tasks are of, if nothing can change it. */
+/* A method that returns a task's count of cancellations. Looked up once for the class of tasks,
+   if that class is immutable. */
 typedef struct {
     const char *name;
     PyTypeObject *type;
@@ -68,7 +69,7 @@ static RS_APART PyObject *look_up_and_call(PyObject *task, counting *by)
     PyObject *found = PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) ? PyObject_GetAttrString((PyObject *)type, by->name) : NULL;
     PyObject *none = NULL;
     if (found && __atomic_compare_exchange_n(&by->method, &none, found, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-        __atomic_store_n(&by->type, type, __ATOMIC_RELEASE);        /* both are kept for the life of the process */
+        __atomic_store_n(&by->type, type, __ATOMIC_RELEASE);        /* both live as long as the process */
     else
         Py_XDECREF(found);
     PyErr_Clear();
@@ -89,7 +90,7 @@ static long cancelling_of(PyObject *task, counting *by)
 
 static void call_expired(rs_timer *timer);
 
-/* The call suspends: have the timer stand at the earliest time that a strategy of it waits for. */
+/* The call suspends: arm the timer at the earliest wake time of its strategies. */
 void rs_call_arm(CallObject *self)
 {
     int stage;
@@ -106,7 +107,7 @@ void rs_call_arm(CallObject *self)
     self->timer.fire = call_expired;
     self->timer.owner = self;
     if (rs_timer_arm(&self->timer, due, &loop) < 0) {
-        rs_drop_error();            /* no loop of asyncio runs this: without a timer, then */
+        rs_drop_error();            /* no asyncio loop runs this call: no timer */
         return;
     }
     self->in_use = 1;
@@ -136,14 +137,15 @@ void rs_call_end_timer(CallObject *self)
         PyErr_Restore(type, value, traceback);
 }
 
-/* Is the call about to end: is it interrupted, or has somebody else had its task cancelled since it first suspended? */
+/* Return 1 if the call is about to end: it is interrupted, or its task was cancelled otherwise
+   since it first suspended. */
 int rs_call_ending(CallObject *self)
 {
     return self->run.interrupt || (self->task && cancelling_of(self->task, &cancelling) > self->cancelling);
 }
 
-/* 1: it is (being) interrupted; 0: it cannot be, it is ending; -1: its task is being interrupted or cancelled at this moment.
-   *tie*: the interruption under way has begun at this moment too, so that a deadline comes before a timeout. */
+/* 1: it is (being) interrupted; 0: it cannot be, since it is ending; -1: its task is being interrupted or cancelled
+ * right now. *tie*: the interruption in flight began in this same moment, so a deadline outranks a timeout. */
 static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
     if (self->state == DONE || self->task == NULL || stage >= self->run.n)
@@ -157,7 +159,7 @@ static int interrupt(CallObject *self, int stage, int reason, int tie)
             self->run.interrupt = (uint8_t)reason;
         return 1;
     }
-    if (rs_call_ending(self))           /* cancelled already: its cleanup is left alone, as long as it takes */
+    if (rs_call_ending(self))           /* cancelled already: its cleanup runs undisturbed, however long it takes */
         return -1;
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;
@@ -176,7 +178,7 @@ int rs_call_interrupt(PyObject *call, int stage, int reason)
     return done;
 }
 
-/* The interruption has arrived at the stage that wanted it: take it back, and say whether it was alone. */
+/* The interruption has arrived at its stage: take it back, and record in *end* whether it was the only one. */
 int rs_call_settle_interrupt(PyObject *call, rs_end *end)
 {
     CallObject *self = (CallObject *)call;
@@ -189,7 +191,7 @@ int rs_call_settle_interrupt(PyObject *call, rs_end *end)
     return reason;
 }
 
-/* In a callback of the loop. */
+/* Runs in a callback of the loop. */
 static void call_expired(rs_timer *timer)
 {
     CallObject *self = (CallObject *)((char *)timer - offsetof(CallObject, timer));

@@ -1,7 +1,7 @@
 /* Waiter: parks one call in its own loop or thread. */
 #include "core.h"
 
-static rs_lock wake_lock;           /* binding against waking */
+static rs_lock wake_lock;           /* for binding against waking */
 
 void rs_waiter_after_fork(void) { rs_lock_reset(&wake_lock); }
 
@@ -21,7 +21,8 @@ static PyObject *waiter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     return PyArg_ParseTupleAndKeywords(args, kwargs, ":Waiter", none) ? (PyObject *)rs_waiter_new() : NULL;
 }
 
-/* The waker leads to the task that waits, and the task to this waiter: a cycle that only the collector can end. */
+/* The waker refers to the waiting task, and the task to this waiter: a cycle that only the
+   garbage collector can break. */
 static int waiter_traverse(rs_waiter *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->waker);
@@ -46,7 +47,7 @@ static void waiter_dealloc(rs_waiter *self)
 #define LINE 64
 #define LINES 6
 
-/* Of thousands of calls in a queue each is out of the caches; by the time that its task runs it is back. */
+/* Prefetch: in a long queue each call has left the caches, and is back by the time that its task runs. */
 static void prefetch(const rs_waiter *waiter)
 {
     for (int i = 0; i < RS_NEAR && waiter->near[i]; i++)
@@ -54,7 +55,8 @@ static void prefetch(const rs_waiter *waiter)
             __builtin_prefetch((const char *)waiter->near[i] + line * LINE);
 }
 
-/* Wake the park. Any thread, any time; the waker must not raise, and if it does nobody is harmed. 0: its loop is closed. */
+/* Wake the parked call. Any thread, any time. The waker must not raise; an exception of it is
+   harmless. 0: its loop is closed. */
 int rs_waiter_wake(rs_waiter *self)
 {
     prefetch(self);
@@ -67,8 +69,8 @@ int rs_waiter_wake(rs_waiter *self)
     PyObject *done = PyObject_CallNoArgs(waker);
     int interrupted = 0, again = 0;
     while (done == NULL && again++ < (PyErr_ExceptionMatches(PyExc_Exception) ? 1 : 8)) {
-        /* Not the waker's: a signal handler raised in between. Neither must the waiter miss its wake-up, nor the user the
-           Ctrl-C; the exception of another handler has nowhere else to go. */
+        /* Not the waker's exception: a signal handler raised in between. The waiter must get its wake-up, and the user
+           the Ctrl-C; the exception of another handler has nowhere else to go. */
         if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             interrupted = 1;
             PyErr_Clear();
@@ -87,7 +89,7 @@ int rs_waiter_wake(rs_waiter *self)
     return !is_lost;
 }
 
-/* The call waits at *gate* from here on. Lock held. */
+/* Begin to wait at *gate*. Lock held. */
 void rs_waiter_enter(rs_waiter *self, rs_gate *gate)
 {
     self->waiting = 1;
@@ -95,7 +97,7 @@ void rs_waiter_enter(rs_waiter *self, rs_gate *gate)
     self->gate = (rs_gate *)Py_NewRef((PyObject *)gate);
 }
 
-/* The call waits no longer. Lock held. */
+/* End the wait. Lock held. */
 void rs_waiter_leave(rs_waiter *self, int64_t waited_ns)
 {
     self->waiting = 0;
@@ -103,7 +105,7 @@ void rs_waiter_leave(rs_waiter *self, int64_t waited_ns)
     self->gate->waited_ns += Py_MAX(waited_ns, 0);
 }
 
-/* Its loop is closed: leave the queue for the call, or pass on the permit that was granted to it. Lock held. */
+/* Its loop is closed: leave the queue for the call, or pass on its granted permit. Lock held. */
 static void cancel_lost(rs_waiter *self, rs_gate *gate, int64_t now)
 {
     rs_slot slot = {.gate = gate, .waiter = self, .state = RS_SLOT_WAITING};
@@ -112,7 +114,7 @@ static void cancel_lost(rs_waiter *self, rs_gate *gate, int64_t now)
     gate->ops->cancel(gate, &slot, now);
 }
 
-/* Its loop is closed: pass on what it was granted. The gate is to be delivered after this. */
+/* Its loop is closed: pass its grant on. Deliver the gate after this. */
 void rs_waiter_lose(rs_waiter *self)
 {
     rs_gate *gate = self->gate;

@@ -1,9 +1,9 @@
-/* What a loop keeps alive for us: tasks that a timer will interrupt.
+/* Objects that a loop keeps alive for us: tasks that a timer will interrupt.
  *
- * asyncio knows its tasks weakly. One that nobody else knows, and that waits for what only it knows, would be collected in
- * its wait. `asyncio.timeout` keeps it, because the loop's timer leads to it; the timers of a wheel lead nowhere. So the loop
- * gets an attribute that leads to the tasks for as long as their timers are armed, and dies with it when it is closed and
- * forgotten. A call that is dropped takes its task off the list: the list holds tasks, never calls.
+ * asyncio refers to its tasks weakly. A waiting task that is referenced only by the objects that it waits for would be
+ * collected while it waits. `asyncio.timeout` prevents that, because the loop's timer refers to the task; the timers of
+ * a wheel do not. So the loop gets an attribute that refers to the tasks while their timers are armed. The attribute
+ * dies with the loop. A dropped call removes its task: the list holds tasks, never calls.
  */
 #include "core.h"
 #include "timers/loop_wheel.h"
@@ -12,12 +12,12 @@
 typedef struct rs_keeper {
     PyObject_HEAD
     rs_keep head;                   /* of a ring */
-    WheelObject *wheel;             /* which finds it without asking the loop; owned, NULL before it was asked for by one */
+    WheelObject *wheel;          /* finds this keeper without a look-up in the loop; owned, NULL before the first use */
     rs_lock lock;
     uint32_t epoch;
 } KeeperObject;
 
-/* Another thread may have been in the midst of it when the process forked: it is left alone. */
+/* Another thread may have been inside the list when the process forked: it is left alone. */
 static int is_left_alone(const KeeperObject *self)
 {
 #ifdef Py_GIL_DISABLED
@@ -47,7 +47,7 @@ static int keeper_traverse(KeeperObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Take a node off the ring and return what it kept; NULL: another thread was faster. */
+/* Unlink a node from the ring and return its object; NULL: another thread was faster. */
 static PyObject *unlink_node(KeeperObject *self, rs_keep *node)
 {
     PyObject *kept = NULL;
@@ -67,7 +67,7 @@ static PyObject *unlink_node(KeeperObject *self, rs_keep *node)
     return kept;
 }
 
-/* Have this wheel find it, and no other one: a loop that runs in another thread later on gets another wheel there. */
+/* Let this wheel find it, and no other one: a loop that runs in another thread later on gets another wheel there. */
 static void be_found_by(KeeperObject *self, WheelObject *wheel)
 {
     WheelObject *before = self->wheel;
@@ -88,7 +88,7 @@ static int keeper_clear(KeeperObject *self)
     return 0;
 }
 
-/* Nothing is on the ring any more: each node holds a reference. */
+/* The ring is empty now, since each node holds a reference. */
 static void keeper_dealloc(KeeperObject *self)
 {
     PyObject_GC_UnTrack(self);
@@ -112,7 +112,7 @@ static PyObject *attribute_name(void)
     return name ? name : (name = PyUnicode_InternFromString("_resilio_keeper"));
 }
 
-/* The loop's own. New reference; NULL with an exception: a loop that allows no attributes, usually. */
+/* The loop's own keeper, a new reference; NULL with an exception, usually for a loop that allows no attributes. */
 static KeeperObject *keeper_of(PyObject *loop)
 {
     PyObject *name = attribute_name(), *found = name ? PyObject_GetAttr(loop, name) : NULL;

@@ -1,4 +1,4 @@
-/* The wheel of one asyncio loop: what timers.c (arming) and alarm.c (firing) share. */
+/* The wheel of one asyncio loop: declarations shared by timers.c (arming) and alarm.c (firing). */
 #ifndef RS_LOOP_WHEEL_H
 #define RS_LOOP_WHEEL_H
 #include "core.h"
@@ -11,11 +11,11 @@ typedef struct rs_loop_wheel {
     rs_wheel wheel;
     PyObject *loop;                 /* a weak reference, or the loop if it allows none */
     PyObject *alarm;                /* a weak reference to the loop's timer, or NULL */
-    struct rs_keeper *keeper;       /* the loop's, which has it: taken back when that is freed; NULL: to be looked for */
-    int64_t alarm_ns;               /* when it is to fire, in the wheel's time; RS_WHEEL_NEVER: there is none */
+    struct rs_keeper *keeper;       /* the loop's, which owns it: cleared when that is freed; NULL: not looked up yet */
+    int64_t alarm_ns;               /* when it fires, in the wheel's time; RS_WHEEL_NEVER: none is set */
     int64_t set_ns;                 /* when it was set */
-    int64_t ahead_ns;               /* the wheel's time is the library's clock and this */
-    int64_t pause_ns;               /* how long to wait at least after an alarm that came early; 0 after one that did not */
+    int64_t ahead_ns;               /* the wheel's time is the library's clock plus this */
+    int64_t pause_ns;               /* least delay after an alarm that came early; 0 after one that did not */
     unsigned long long number;      /* of the alarm */
     unsigned long thread;
     uint32_t epoch;
@@ -39,7 +39,7 @@ static inline WheelObject *rs_wheel_of(const rs_timer *timer)
     return (WheelObject *)((char *)timer->wheel - offsetof(WheelObject, wheel));
 }
 
-/* Was it made before a fork? Another thread may then have been in the midst of its lists: they are left alone. */
+/* Return 1 if it was made before a fork. Another thread may have been inside its lists then: they are left alone. */
 static inline int is_from_before_fork(const WheelObject *self)
 {
 #ifdef Py_GIL_DISABLED

@@ -1,4 +1,4 @@
-/* Which event loop runs in this thread, as cheap as it can be known, and whether the thread may block. */
+/* The event loop that runs in this thread, found as cheaply as possible, and whether the thread may block. */
 #include "core.h"
 #include "timers/timers.h"
 #if defined(HAVE_GETPID) && PY_VERSION_HEX < 0x030C0000 && !defined(RS_PUBLIC_ONLY)
@@ -6,7 +6,8 @@
 #define RS_READ_HOLDER 1
 #endif
 
-static PyObject *get_running;       /* asyncio.events._get_running_loop, or get_running_loop, kept for the life of the process */
+/* asyncio.events._get_running_loop, or get_running_loop, kept for the life of the process. */
+static PyObject *get_running;
 
 static PyObject *not_running(void)
 {
@@ -15,7 +16,7 @@ static PyObject *not_running(void)
     return NULL;
 }
 
-/* Find the function. Whoever runs a loop has imported asyncio: nobody else pays for importing it. */
+/* Find the function. Code that runs a loop has imported asyncio; other code does not pay for importing it. */
 static PyObject *find(void)
 {
     PyObject *name = PyUnicode_FromString("asyncio.events"), *events = name ? PyImport_GetModule(name) : NULL;
@@ -26,7 +27,7 @@ static PyObject *find(void)
         rs_private_proved(RS_PRIVATE_running_loop, found != NULL);
     }
     if (events && found == NULL)
-        found = PyObject_GetAttrString(events, "get_running_loop");     /* raises where none runs */
+        found = PyObject_GetAttrString(events, "get_running_loop");     /* raises without a running loop */
     if (found)
         __atomic_store_n(&get_running, found, __ATOMIC_RELEASE);
     Py_XDECREF(name);
@@ -34,7 +35,7 @@ static PyObject *find(void)
     return found;
 }
 
-/* Call it: the C function straight, where it is one. New reference to the loop or None. */
+/* Call *function*, directly if it is a C function. New reference to the loop or None. */
 static inline PyObject *call(PyObject *function)
 {
     if (RS_LIKELY(PyCFunction_CheckExact(function) && PyCFunction_GET_FLAGS(function) == METH_NOARGS))
@@ -43,9 +44,9 @@ static inline PyObject *call(PyObject *function)
 }
 
 #ifdef RS_READ_HOLDER
-/* Up to 3.11 the C function asks the kernel for the process's id each time, to see whether it was forked: that costs ten
-   times as much as all the rest. So what it reads is read here, where forks are known anyway: an object in the thread's
-   dict. Its type is only believed to look like this after the C function has said the same. */
+/* Up to 3.11 the C function asks the kernel for the process id each time, to detect a fork. That costs ten times as
+   much as all the rest. So the object in the thread's dict is read here, where forks are known anyway. Its layout is
+   trusted only after the C function has returned the same loop. */
 typedef struct {
     PyObject_HEAD
     PyObject *loop;
@@ -118,7 +119,7 @@ PyObject *rs_running_loop(void)
     return loop;
 }
 
-/* Which event loop runs this task. Only asked where a strategy has to know. */
+/* The kind of event loop that runs this task. Called only where a strategy needs it. */
 int rs_place_here(void)
 {
     static PyObject *use_trio;
@@ -127,7 +128,7 @@ int rs_place_here(void)
         PyErr_Clear();
         return RS_ON_ASYNCIO;
     }
-    static Py_ssize_t known;            /* so many modules there were when trio was not among them */
+    static Py_ssize_t known;            /* number of modules when trio was not among them */
     PyObject *modules = PyImport_GetModuleDict();
     if (RS_LIKELY(modules && PyDict_GET_SIZE(modules) == __atomic_load_n(&known, __ATOMIC_RELAXED)))
         return RS_ON_ASYNCIO;
@@ -145,7 +146,7 @@ int rs_place_here(void)
     return place;
 }
 
-/* -1 with an exception: a signal came in between, usually. */
+/* -1 with an exception, usually from a signal. */
 int rs_may_block(void)
 {
     static PyObject *backend_can_block;

@@ -1,4 +1,4 @@
-/* Timer: the wheel from Python, for the backend's long waits and for tests. */
+/* Timer: the wheel for Python, for the backend's long waits and for tests. */
 #include "core.h"
 #include "timers/keeper.h"
 #include "timers/timers.h"
@@ -51,7 +51,7 @@ static PyObject *timer_vectorcall(PyObject *type, PyObject *const *given, size_t
     return timer_make(given[0], args);
 }
 
-/* Nanoseconds of seconds, the largest of them for what is more. -1 with an exception for what is no duration. */
+/* Convert seconds to nanoseconds, capped at INT64_MAX. -1 with an exception if *given* is no duration. */
 static int64_t nanoseconds(PyObject *given)
 {
     double seconds = PyFloat_AsDouble(given);
@@ -98,7 +98,7 @@ static int timer_traverse(TimerObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* What is being cleared may not fire any more, so nobody misses what it would call. */
+/* An object being cleared must not fire any more, so its callback can go. */
 static int timer_clear(TimerObject *self)
 {
     rs_timer_disarm(&self->timer);
@@ -109,7 +109,7 @@ static int timer_clear(TimerObject *self)
 
 static void timer_dealloc(TimerObject *self)
 {
-    PyObject_GC_UnTrack(self);              /* first: what follows may call Python, and a collection come */
+    PyObject_GC_UnTrack(self);              /* first: the lines below may call Python, and trigger a collection */
     rs_timer_disarm(&self->timer);
     rs_keep_end(&self->keep);
     Py_CLEAR(self->callback);

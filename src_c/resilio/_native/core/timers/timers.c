@@ -1,16 +1,16 @@
 /* The timer wheel of each asyncio loop, and the one timer of the loop that drives it.
  *
- * Who holds whom: the loop's timer holds the wheel, and so does each timer armed in it, and the thread in which it was
- * made (one wheel, until another loop arms here). The wheel holds the loop and the loop's timer weakly. So a loop that is
- * closed takes its timer with it, nothing fires any more, and the wheel goes with the last timer in it.
+ * Ownership: the wheel is held by the loop's timer, by each timer armed in it, and by the thread in which it was made
+ * (one wheel, until another loop arms here). The wheel holds the loop and the loop's timer weakly. So a closed loop
+ * takes its timer with it, nothing fires any more, and the wheel dies with the last timer in it.
  *
- * The loop's timer, the alarm, is set only for a timer that is due before it, and stays when that one is disarmed: it
- * fires in vain then, and is set for the next timer if there is one. A call with a timeout costs no loop.call_at.
- * A loop on virtual time would jump to an alarm that means nothing: there an empty wheel has none.
+ * The loop's timer, the alarm, is set only for a timer that is due before it, and stays when that one is disarmed. It
+ * then fires in vain, and is set for the next timer if there is one. So a call with a timeout costs no loop.call_at. A
+ * loop on virtual time would jump to a meaningless alarm: there an empty wheel has none.
  *
- * Locks: the lists belong to whoever holds the wheel's lock, the alarm belongs to the loop's thread. A lock must outlive
- * the wheel, since a timer may fire and let go of it while another thread is about to disarm that timer; so locks are
- * static, and wheels share them.
+ * Locks: the wheel's lock protects the lists; the alarm belongs to the loop's thread. A lock must outlive the
+ * wheel, since a firing timer may free the wheel while another thread is about to disarm that timer. So locks
+ * are static, and wheels share them.
  */
 #include "timers/keeper.h"
 #include "timers/loop_wheel.h"
@@ -30,12 +30,12 @@ void rs_timers_after_fork(void)
         rs_lock_reset(&rs_wheel_locks[i]);
     rs_wheel_epoch++;
     if (here.wheel && here.state == PyThreadState_GetID(PyThreadState_Get()))
-        here.wheel->epoch = rs_wheel_epoch;          /* this thread was not in the midst of it */
+        here.wheel->epoch = rs_wheel_epoch;          /* this thread was not inside the wheel */
     rs_running_loop_after_fork();
 }
 
 /* ---- the wheel of a loop -------------------------------------------------------------------------------------- */
-/* Is this the wheel of a loop that is alive? */
+/* Return 1 if this is the wheel of *loop*, which is alive. */
 static inline int belongs_to(const WheelObject *self, PyObject *loop)
 {
     if (RS_UNLIKELY(!self->weakly))
@@ -73,7 +73,7 @@ static int wheel_traverse(WheelObject *self, visitproc visit, void *arg)
 
 static int wheel_clear(WheelObject *self)
 {
-    self->weakly = 0;                       /* of nobody from here on */
+    self->weakly = 0;                       /* belongs to no loop from here on */
     Py_CLEAR(self->loop);
     Py_CLEAR(self->alarm);
     return 0;
@@ -86,7 +86,7 @@ static void wheel_dealloc(WheelObject *self)
     PyObject_GC_Del(self);
 }
 
-/* A wheel for the loop that has begun to run here. New reference. It replaces the one that this thread has held. */
+/* A wheel for the loop that now runs here, a new reference. It replaces this thread's former one. */
 static WheelObject *wheel_adopt(PyObject *loop)
 {
     PyObject *dict = PyThreadState_GetDict();
@@ -116,13 +116,13 @@ static inline WheelObject *wheel_here(PyObject *loop)
 }
 
 /* ---- arming and disarming ------------------------------------------------------------------------------------- */
-/* Link the timer, whose reference to the wheel the caller has taken. now_ns: NEVER if it was not read. */
+/* Link the timer, for which the caller has taken a reference to the wheel. now_ns: NEVER if the clock was not read. */
 static inline void link_timer(WheelObject *self, rs_timer *timer, int64_t due_ns, int64_t now_ns)
 {
     __atomic_store_n(&timer->lock, self->lock, __ATOMIC_RELAXED);
     lock_wheel(self);
     if (now_ns != RS_WHEEL_NEVER && self->wheel.pending == 0)
-        self->wheel.elapsed = (uint64_t)(now_ns / RS_TICK_NS);      /* it has stood still while nothing was armed */
+        self->wheel.elapsed = (uint64_t)(now_ns / RS_TICK_NS);      /* it did not advance while nothing was armed */
     else if (RS_UNLIKELY(rs_wheel_tick(due_ns) < self->wheel.elapsed)) {
         now_ns = now_in(self);
         if ((uint64_t)(now_ns / RS_TICK_NS) < self->wheel.elapsed)
@@ -132,7 +132,7 @@ static inline void link_timer(WheelObject *self, rs_timer *timer, int64_t due_ns
     unlock_wheel(self);
 }
 
-/* The alarm does not stand in time for this timer. Arming it has to read the clock, and to ask the loop. */
+/* Arm a timer that needs an earlier alarm: read the clock, and call the loop. */
 static int arm_with_alarm(WheelObject *self, rs_timer *timer, int64_t due_ns, PyObject *loop)
 {
     int64_t now_ns = now_in(self), when_ns = (int64_t)rs_wheel_tick(due_ns) * RS_TICK_NS;
@@ -185,7 +185,7 @@ static inline WheelObject *unlink_timer(rs_timer *timer, int *is_empty)
     return self;
 }
 
-/* Virtual time, and nothing is armed any more: the loop must not jump to the alarm. */
+/* No timer is left in virtual time: cancel the alarm, so that the loop does not jump to it. */
 static void drop_alarm(WheelObject *self)
 {
     PyObject *type, *error, *traceback, *loop;

@@ -1,16 +1,17 @@
 /* Timers of the asyncio loop that runs in this thread: many of them share one timer of the loop.
  *
  * Put an rs_timer into a struct, zero it, set `fire` and `owner`, and arm it. When its time comes the loop calls
- * fire(timer): never early, at most one tick (1/8 ms) and the loop's own delay late, in an empty context, with the timer
- * disarmed and no lock held. It may arm and disarm any timer, this one included. What it raises is reported as
- * unraisable; an exception that is no Exception (a Ctrl-C) goes on into the loop once all others have fired.
+ * fire(timer) in an empty context, with the timer disarmed and no lock held. It is never early, and late by at most one
+ * tick (1/8 ms) and the loop's own delay. It may arm and disarm any timer, this one included. Its exceptions are
+ * reported as unraisable. One that is no Exception (a Ctrl-C) reaches the loop after all others have fired.
  *
- * `owner` is the Python object that the struct is part of. It is held while it fires; one that is being freed does not
- * fire. Its tp_dealloc must call rs_timer_disarm before anything else. Arming does not keep the owner alive: keeper.h
- * has the loop keep what the owner is to interrupt. An owner of NULL is possible where nothing can free the timer while
- * another thread may be firing it.
+ * `owner` is the Python object that contains the struct. It is held while it fires; one that is being freed does not
+ * fire. Its tp_dealloc must call rs_timer_disarm before anything else. Arming does not keep the owner alive: with
+ * keeper.h the loop keeps the object that the owner will interrupt. The owner may be NULL if nothing can free the timer
+ * while another thread may be firing it.
  *
- * Without the GIL a timer may fire just after another thread disarmed it, and so must look whether it is still wanted.
+ * Without the GIL a timer may fire just after another thread disarmed it, so the callback must check
+ * that it is still wanted.
  */
 #ifndef RS_TIMERS_H
 #define RS_TIMERS_H
@@ -18,13 +19,14 @@
 #include <Python.h>
 #include "wheel.h"
 
-/* Have the timer fire at due_ns of the library's clock, in the loop that runs in this thread; an armed timer is moved.
+/* Arm the timer to fire at due_ns of the library's clock, in the loop that runs in this thread;
+ * an armed timer is moved.
  *
- * *loop, if asked for, is that loop, borrowed: it is alive as long as it runs. It is set even if arming fails later on.
- * -1 with an exception, and the timer disarmed: no loop runs here (RuntimeError), or what its call_later raised. */
+ * *loop, if not NULL, receives that loop, borrowed: it is alive while it runs. It is set even if arming fails later. -1
+ * with an exception, and the timer disarmed: no loop runs here (RuntimeError), or its call_later raised. */
 int rs_timer_arm(rs_timer *timer, int64_t due_ns, PyObject **loop);
 
-/* Forget the timer; nothing happens if it is disarmed. Any thread, finalisers included; keeps a pending exception. */
+/* Disarm the timer; nothing happens if it is disarmed. Any thread, finalisers included; keeps a pending exception. */
 void rs_timer_disarm(rs_timer *timer);
 
 static inline int rs_timer_armed(const rs_timer *timer)
