@@ -1,15 +1,15 @@
-/* Blocks: `with` and `async with`. What they hold, a policy's permit or what they have set in their context, has an owner at
- * every moment, also for a Ctrl-C.
+/* Blocks: `with` and `async with`. A block holds a permit, or values set in its context. These have an owner at every
+ * moment, even when a Ctrl-C interrupts.
  *
- * The interpreter fetches __enter__ and __exit__ from the class before it calls __enter__ (since 3.14 the exit first: which is first,
- * is seen at import), and keeps the bound __exit__
- * on the stack of the frame until the block is left. So each fetch of __exit__ makes a step, and the one that belongs to
- * a `with` statement owns what the block holds: that is given back when the step is called, or else when it dies with the
- * frame. From the one to the other no bytecode is run at which a signal could come in between.
+ * The interpreter fetches __enter__ and __exit__ from the class before it calls __enter__. (Since 3.14 the exit
+ * comes first; the order is determined at import.) It keeps the bound __exit__ on the stack of the frame until
+ * the block is left. So each fetch of __exit__ makes a step, and the step of a `with` statement owns what the
+ * block holds. The step releases it when it is called, or else when it dies with the frame. In between no
+ * bytecode runs at which a signal could arrive.
  *
- * Which step belongs to the __enter__ that is called? The one that was fetched last, if nothing else was fetched since.
- * Everybody else (an ExitStack, who calls __enter__ by hand) gets the function written in Python, which finds its block
- * again at the end by where it is.
+ * The step that belongs to a call of __enter__ is the last one fetched, provided that nothing else was fetched since.
+ * Other callers (an ExitStack, a direct call of __enter__) get the function written in Python, which finds its block
+ * again at the end by the frame.
  */
 #include "call/block.h"
 
@@ -17,30 +17,30 @@
 
 typedef enum { ENTER = 0, EXIT = 1, AENTER = 2, AEXIT = 3 } block_part;     /* an exit follows its entry */
 
-typedef struct {                    /* what stands in the class */
+typedef struct {                    /* the descriptor in the class */
     PyObject_HEAD
     PyObject *function;             /* the same written in Python */
     int part;                       /* block_part */
     const rs_block_kind *kind;
 } MethodObject;
 
-typedef struct {                    /* what is fetched from an instance: a bound method */
+typedef struct {                    /* a bound method, as fetched from an instance */
     PyObject_HEAD
     vectorcallfunc vectorcall;
     MethodObject *method;
-    PyObject *policy;               /* or what else is entered */
-    PyObject *held;                 /* of the open block, owned: what its kind says; or NULL */
+    PyObject *policy;               /* or another object that is entered */
+    PyObject *held;                 /* of the open block, owned: see its kind; or NULL */
     PyObject *weakrefs;
-    unsigned long thread;           /* that fetched it */
+    unsigned long thread;           /* the thread that fetched it */
 } StepObject;
 
 static PyTypeObject method_type, step_type;
-static int entry_first;             /* of the two that `with` fetches */
+static int entry_first;             /* does `with` fetch the entry first? */
 
 /* ---- the exit fetched last, in this thread ------------------------------------------------------------------ */
 
 #ifdef Py_GIL_DISABLED
-static RS_THREAD_LOCAL PyObject *pending;  /* a weak reference: the last of a step may go in another thread */
+static RS_THREAD_LOCAL PyObject *pending;  /* a weak reference: a step may die in another thread */
 
 static void pending_forget(void) { Py_CLEAR(pending); }
 static void pending_died(StepObject *step) {}
@@ -60,7 +60,7 @@ static StepObject *pending_get(void)
     return (StepObject *)step;
 }
 #else
-static StepObject *pending;         /* borrowed: it forgets itself when it dies. No other thread runs inside BEFORE_WITH */
+static StepObject *pending;         /* borrowed: cleared when the step dies. No other thread runs inside BEFORE_WITH */
 
 static void pending_forget(void) { pending = NULL; }
 static void pending_set(StepObject *step) { pending = step; }
@@ -81,7 +81,7 @@ static int pending_is_of(PyObject *policy)
     return is_of;
 }
 
-/* The exit of the `with` statement that calls this entry, a new reference; NULL: it is not called by one. */
+/* The exit of the `with` statement that calls this entry, a new reference; NULL: a direct call. */
 static StepObject *exit_of(const StepObject *entry)
 {
     StepObject *step = pending_get();
@@ -117,7 +117,7 @@ static PyObject *leave(StepObject *self, PyObject *error)
     return Py_NewRef(self->method->part == AEXIT ? rs_block_nothing : Py_None);
 }
 
-/* The function written in Python, called by the same frame. */
+/* Call the function written in Python, from the same frame. */
 static PyObject *by_hand(StepObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *bound = PyMethod_New(self->method->function, self->policy);
@@ -169,7 +169,7 @@ static void step_free(StepObject *self)
 static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *owner)
 {
     if (instance == NULL || instance == Py_None)
-        return Py_NewRef(self->function);       /* what an ExitStack takes from the class */
+        return Py_NewRef(self->function);       /* an ExitStack takes this from the class */
     StepObject *step = step_alloc();
     if (step == NULL)
         return NULL;
@@ -196,8 +196,8 @@ static int step_traverse(StepObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The frame is gone, and the block was never left: its permit goes back, even if somebody else still has it, or what was there
- * before it. */
+/* The frame died without leaving the block: release its permit, even if it is referenced elsewhere, or
+ * restore the former values. */
 static void step_dealloc(StepObject *self)
 {
     PyObject_GC_UnTrack(self);
@@ -216,7 +216,7 @@ static void step_dealloc(StepObject *self)
     step_free(self);
 }
 
-/* As of bound methods: the same one of the same object. */
+/* Equal as bound methods are: the same method of the same object. */
 static PyObject *step_compare(StepObject *self, PyObject *other, int op)
 {
     if (Py_TYPE(other) != &step_type || (op != Py_EQ && op != Py_NE))
@@ -246,7 +246,7 @@ static PyObject *step_repr(StepObject *self)
     return PyUnicode_FromFormat("<bound method %U of %R>", ((PyFunctionObject *)self->method->function)->func_qualname, self->policy);
 }
 
-/* What the function has, a bound method has too: __name__, __doc__, __func__ and so on. */
+/* A bound method has the attributes of its function: __name__, __doc__, __func__ and so on. */
 static PyObject *step_getattr(StepObject *self, PyObject *name)
 {
     PyObject *own = PyObject_GenericGetAttr((PyObject *)self, name);
@@ -285,7 +285,7 @@ static PyTypeObject step_type = {
     .tp_getset = step_getset,
 };
 
-/* ---- what stands in the class ------------------------------------------------------------------------------- */
+/* ---- the descriptor in the class ---------------------------------------------------------------------------- */
 
 static PyObject *method_of(PyObject *function, const rs_block_kind *kind)
 {
@@ -345,7 +345,8 @@ static PyMethodDef functions[] = {
      "with *function* for those who call it by hand. The block begins by _begin_block(setting, generator, enforced)."},
     {NULL}};
 
-/* Which of the two `with` fetches first. If it is neither alone, no block is taken for one. */
+/* Determine which of the two `with` fetches first. If it fetches others as well, every block
+   takes the Python functions. */
 static int see_order(void)
 {
     static PyObject *with_order;

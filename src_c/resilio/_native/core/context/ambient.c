@@ -1,4 +1,5 @@
-/* The ambient chain: which guarded calls are under way in this thread. Swapped around each send, it costs two stores. */
+/* The ambient chain: the guarded calls in flight in this thread. It is swapped around each
+   send, at the cost of two stores. */
 #include "core.h"
 
 RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
@@ -6,7 +7,7 @@ RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 typedef struct {
     PyObject_HEAD
     rs_run *run;                    /* NULL once the call has ended */
-    rs_lock lock;                   /* another thread may have it, and ask while the call ends: done before that, or not at all */
+    rs_lock lock;                  /* another thread may use the view while the call ends: before that, or not at all */
 } CurrentCallObject;
 
 static void look_at(PyObject *of, rs_run *run)
@@ -41,7 +42,7 @@ PyObject *rs_current(PyObject *module, PyObject *unused)
     return Py_NewRef(frame->view);
 }
 
-/* The run, which cannot end before `let_go`: no code of the user's runs until then. NULL with an exception, and nothing to let go. */
+/* The run, which cannot end before `let_go`: no user code runs until then. NULL with an exception, and no `let_go`. */
 static rs_run *take(CurrentCallObject *self)
 {
     rs_lock_acquire(&self->lock);
@@ -79,7 +80,7 @@ static PyObject *view_first_item(CurrentCallObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* The rate limit that the call went through, a new reference. NULL with an exception. */
+/* The rate limit that the call passed, a new reference. NULL with an exception. */
 static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
 {
     PyObject *gate = NULL;
@@ -94,14 +95,14 @@ static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
             *at = i;
         }
     }
-    int over = run->n == run->base;     /* but for its end's being told */
+    int over = run->n == run->base;     /* ended, but not reported yet */
     let_go(self);
     if (gate == NULL && over)
         return PyErr_Format(PyExc_RuntimeError, "this call has ended already");
     return gate ? gate : PyErr_Format(PyExc_LookupError, "this call went through no rate limit that is %R", policy);
 }
 
-/* Hand the call's slot at *gate* to it. Reading the numbers may run anything, the end of this call included: so that
+/* Pass the call's slot at *gate* to it. Reading the numbers may run any code, the end of this call included: so that
    comes first, and the slot is looked up after it. */
 static PyObject *settle_at(CurrentCallObject *self, PyObject *gate, int at, PyObject *given)
 {
@@ -179,7 +180,7 @@ static PyObject *view_segments(CurrentCallObject *self, void *unused)
     return segments;
 }
 
-/* Of all calls under way in this thread, for one reading of the clock. */
+/* For all calls in flight in this thread, with one reading of the clock. */
 static void phase_all(int segment)
 {
     rs_frame *calls = *rs_ambient(), *streams = *rs_ambient_streams();

@@ -1,14 +1,14 @@
-/* The ambient deadline: the value of one context variable, and how the engine reads it.
+/* The ambient deadline: the value of one context variable, and its lookup by the engine.
  *
- * A context is copied into tasks and threads that outlive the block which set it, so what holds a deadline is counted by
- * the value itself: while no AmbientDeadline is alive no context can hold one, and nobody looks.
+ * A context is copied into tasks and threads that outlive the block which set it. So each value counts itself: while no
+ * AmbientDeadline is alive no context can hold one, and the lookup is skipped.
  *
- * A generator runs in the context of whoever resumes it: what it sets, its consumer sees. So a value set in a generator's
- * own frame knows that generator, and holds only while it runs. Values set upon it, by its consumer between two items for
- * instance, lead on to it: what holds is the nearest of those that do.
+ * A generator runs in the context of its consumer, so the consumer sees values that the generator sets. A value set in
+ * a generator's own frame therefore refers to that generator, and is in effect only while it runs. Values set on top of
+ * it, by its consumer between two items for instance, link to it: the earliest deadline in effect counts.
  *
- * A detached block is a value too, and those set inside of it lead on to it. Its number tells which of the calls under way
- * in this thread have begun before it: their deadlines and retries are out of sight.
+ * A detached block is a value too, and values set inside it link to it. Its number shows which calls in flight in this
+ * thread began before it: their deadlines and retries do not apply inside.
  */
 #include "call/block.h"
 #include "try_hold.h"
@@ -21,13 +21,13 @@ typedef struct deadline_object {
     PyObject_HEAD
     int64_t until_ns;               /* RS_NEVER: none, a detached part of a generator */
     int64_t allowed_ns;             /* the time given when it was set, for the error */
-    struct deadline_object *outer;  /* the value before, owned; NULL where it can tell nothing more */
+    struct deadline_object *outer;  /* the value before, owned; NULL where it no longer matters */
     PyObject *generator;            /* weak reference, or NULL */
-    PyObject *cutoff;               /* weak reference to who interrupts at until_ns, or NULL */
+    PyObject *cutoff;               /* weak reference to the object that interrupts at until_ns, or NULL */
     uint8_t closed;                 /* the generator has left the block */
 } DeadlineObject;
 
-/* What *reference* still refers to, new; NULL without an exception if it is gone. */
+/* A new reference to the referent; NULL without an exception if it is gone. */
 static PyObject *alive(PyObject *reference)
 {
     if (reference == NULL)
@@ -62,21 +62,21 @@ int rs_holds_in(PyObject *reference, int closed)
 
 static int holds(DeadlineObject *self) { return rs_holds_in(self->generator, self->closed); }
 
-/* What a context says. */
+/* The values in effect in a context. */
 typedef struct {
-    DeadlineObject *deadline;       /* the one that holds, owned; NULL: none */
-    int detached;                   /* in a detached block, */
-    uint32_t number;                /* this one */
+    DeadlineObject *deadline;       /* in effect, owned; NULL: none */
+    int detached;                   /* in a detached block */
+    uint32_t number;                /* the number of that block */
 } Context;
 
-/* Of *self* and what it leads to, the nearest deadline that holds, the outermost of equals; borrowed. */
+/* Of *self* and the values outside it, the earliest deadline in effect, the outermost of equals; borrowed. */
 static Context nearest(DeadlineObject *self)
 {
     Context found = {NULL, 0, 0};
     for (; self; self = self->outer) {
         if (!holds(self))
             continue;
-        if (self->until_ns == RS_NEVER)                 /* detached from all that is further out */
+        if (self->until_ns == RS_NEVER)                 /* detached from all outer values */
             return (Context){found.deadline, 1, (uint32_t)self->allowed_ns};
         if (found.deadline == NULL || self->until_ns <= found.deadline->until_ns)
             found.deadline = self;
@@ -84,7 +84,7 @@ static Context nearest(DeadlineObject *self)
     return found;
 }
 
-/* What holds here; without an exception. */
+/* The values in effect here; without an exception. */
 static Context in_context(void)
 {
     PyObject *variable = rs_hook("deadline", &context_deadline), *value = NULL;
@@ -98,7 +98,7 @@ static Context in_context(void)
     return found;
 }
 
-/* A detached block is inside of no call that began before it. */
+/* A detached block is outside every call that began before it. */
 static int is_outside(const rs_run *run, const Context *context)
 {
     return context->detached && (int32_t)(run->detached - context->number) < 0;
@@ -113,7 +113,7 @@ int rs_detached_from(const rs_run *run)
     return is_outside(run, &context);
 }
 
-/* Of the calls under way in this thread. */
+/* The deadline of the calls in flight in this thread. */
 static int64_t in_chain(const rs_frame *top, const Context *context)
 {
     const rs_run *run = top ? top->run : NULL;
@@ -132,7 +132,7 @@ int64_t rs_deadline_with_context(const rs_frame *top)
     return until_ns;
 }
 
-/* The deadline that holds here, a new reference: of the context, or made for that of a call. NULL: there is none. */
+/* The deadline in effect here, a new reference: from the context, or made from that of a call. NULL: there is none. */
 static DeadlineObject *here(void)
 {
     const rs_frame *top = *rs_ambient();
@@ -159,7 +159,7 @@ PyObject *rs_deadline_allowed(void)
     return seconds;
 }
 
-/* Has the deadline here passed, in a task that is interrupted for it? Then a cancellation is taken for its own. */
+/* Return 1 if the deadline here has passed in a task that it interrupts. A cancellation then counts as its own. */
 int rs_deadline_interrupts(int64_t now)
 {
     DeadlineObject *self = __atomic_load_n(&rs_deadline_count, __ATOMIC_RELAXED) ? in_context().deadline : NULL;
@@ -184,7 +184,7 @@ PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused)
     return self || PyErr_Occurred() ? (PyObject *)self : Py_NewRef(Py_None);
 }
 
-/* A detached block begins: its number, as the `allowed_ns` of what its context holds. */
+/* Begin a detached block and return its number, the `allowed_ns` of its context value. */
 PyObject *rs_detach(PyObject *module, PyObject *unused)
 {
     return PyLong_FromUnsignedLong(__atomic_add_fetch(&rs_detached, 1, __ATOMIC_ACQ_REL));
@@ -217,14 +217,15 @@ int rs_is_gone(PyObject *reference, int closed)
     return generator == NULL;
 }
 
-/* Does what is set at *until_ns*, for good and not only while a generator runs, hide *outer* for good? */
+/* Return 1 if a value set at *until_ns*, in effect permanently and not only while a generator runs,
+   hides *outer* permanently. */
 static int hides(int64_t until_ns, const DeadlineObject *outer)
 {
     return until_ns == RS_NEVER || (outer->until_ns != RS_NEVER && until_ns <= outer->until_ns);
 }
 
-/* The first value of those before that can still count, new. Without this each task that starts its successor inside of a
- * block would make the chain longer. */
+/* The first outer value that can still matter, a new reference. Otherwise each task that starts its successor inside a
+ * block would lengthen the chain. */
 static DeadlineObject *worth_keeping(DeadlineObject *outer, int64_t until_ns, int in_generator)
 {
     while (outer && ((!in_generator && hides(until_ns, outer)) || rs_is_gone(outer->generator, outer->closed)))
@@ -232,7 +233,7 @@ static DeadlineObject *worth_keeping(DeadlineObject *outer, int64_t until_ns, in
     return (DeadlineObject *)Py_XNewRef((PyObject *)outer);
 }
 
-/* A deadline set upon *outer*, the value before or None, outside of any generator. New reference. */
+/* A deadline set on top of *outer*, the value before or None, outside any generator. New reference. */
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer)
 {
     DeadlineObject *self = (DeadlineObject *)rs_AmbientDeadlineType.tp_alloc(&rs_AmbientDeadlineType, 0);

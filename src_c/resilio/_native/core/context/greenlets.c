@@ -1,30 +1,31 @@
-/* Greenlets: stacks that take turns in one thread, each with calls of its own under way.
+/* Greenlets: stacks that take turns in one thread, each with its own calls in flight.
 
-   The ambient chain is the thread's. Who asks for it while `greenlet` is loaded is given that of the greenlet that runs: its own
-   calls, and around them those of the greenlets that it was started from. A stack that does not run may lie somewhere else, so calls
-   that begin from then on are not kept on it: see invoke.c. What began before can stay, as no greenlet runs there: each one's stack
-   begins below that of whoever has started it. */
+   The ambient chain belongs to the thread. While `greenlet` is loaded, a reader gets the chain of the running greenlet:
+   its own calls, and around them those of the greenlets that started it. The stack of a greenlet that is not running
+   may be moved, so calls that begin from then on are not kept on the stack: see invoke.c. Earlier calls can stay, as no
+   greenlet runs on their part of the stack: each one's stack begins below that of the greenlet that started it. */
 #include "core.h"
 
 #define CHAINS 2
-typedef struct { rs_frame *innermost, *outermost; } chain;     /* NULL: there is none of its own */
+typedef struct { rs_frame *innermost, *outermost; } chain;     /* NULL: it has none */
 typedef struct {
     PyObject_HEAD
-    chain own[CHAINS];              /* while another one runs */
+    chain own[CHAINS];              /* while another greenlet runs */
 } StackObject;
 
 int rs_greenlets;
 PyObject *rs_modules;
 Py_ssize_t rs_modules_seen = -1;
-static PyObject *(*current)(void);   /* greenlet's own function, or by its public one */
+static PyObject *(*current)(void);   /* greenlet's C function, or a call of its public one */
 static PyObject *getcurrent;
 static PyObject *kept_as;
 
-static RS_THREAD_LOCAL PyObject *running;       /* the greenlet whose chain the thread's is: compared, nothing else */
-static RS_THREAD_LOCAL StackObject *its;        /* the thread's state owns it, and the greenlet while that lives; NULL: nobody has asked */
-static RS_THREAD_LOCAL rs_frame *around[CHAINS];        /* of the chains, what is not its own */
+static RS_THREAD_LOCAL PyObject *running;       /* the greenlet that owns the thread's chain; only compared */
+/* Owned by the thread's state, and by the greenlet while it lives; NULL: not used yet. */
+static RS_THREAD_LOCAL StackObject *its;
+static RS_THREAD_LOCAL rs_frame *around[CHAINS];        /* the outer part of the chains, not its own */
 
-/* A thread that ends drops what its state owns, and what dies with it may still ask. */
+/* A thread that ends drops the objects of its state; their destructors may still read the chain. */
 static void stack_dealloc(StackObject *self)
 {
     if (its == self) {
@@ -44,7 +45,7 @@ static PyTypeObject StackType = {
 
 static inline rs_frame **chain_of(int which) { return which ? &rs_streams : &rs_innermost; }
 
-/* NULL without an exception if it has none yet, and none is to be made, or there is no memory for one. */
+/* The greenlet's stack object, made if *make*. NULL without an exception: none yet, or no memory. */
 static StackObject *stack_of(PyObject *greenlet, int make)
 {
     PyObject *kept = PyObject_GenericGetDict(greenlet, NULL);
@@ -60,7 +61,7 @@ static StackObject *stack_of(PyObject *greenlet, int make)
     return stack;
 }
 
-/* What is around the calls of a greenlet: the innermost call of the nearest greenlet outside that has one. */
+/* The frame around a greenlet's calls: the innermost call of the nearest outer greenlet that has one. */
 static rs_frame *outside(PyObject *greenlet, int which)
 {
     rs_frame *found = NULL;
@@ -97,7 +98,7 @@ static void take_out(PyObject *greenlet)
     }
 }
 
-/* Nobody has asked in this thread: what is under way has begun where all greenlets begin. */
+/* First use in this thread: the calls in flight began in the root greenlet. */
 static PyObject *root_of(PyObject *greenlet)
 {
     PyObject *root = Py_NewRef(greenlet), *parent;
@@ -117,7 +118,8 @@ static void change_to(PyObject *greenlet)
         Py_DECREF(root);
     }
     StackObject *stack = stack_of(greenlet, 1), *before = (StackObject *)Py_XNewRef((PyObject *)its);
-    if (stack && of_thread && PyDict_SetItem(of_thread, kept_as, (PyObject *)stack) == 0) {     /* no memory: as if it were the one before */
+    /* No memory: keep the former one. */
+    if (stack && of_thread && PyDict_SetItem(of_thread, kept_as, (PyObject *)stack) == 0) {
         if (before)
             put_away();
         its = stack;
@@ -130,7 +132,8 @@ static void change_to(PyObject *greenlet)
 void rs_greenlet_runs(void)
 {
     PyObject *greenlet = current();
-    /* One that is gone may have left its address to another: then this thread alone has what it had. */
+    /* A dead greenlet may have left its address to a new one: then only this thread still
+       refers to its stack object. */
     if (RS_UNLIKELY(greenlet == NULL || greenlet != running || its == NULL || Py_REFCNT((PyObject *)its) < 2)) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -152,7 +155,8 @@ static PyObject *ask_current(void)
     return greenlet;
 }
 
-/* The fifth of the table in greenlet's capsule is PyGreenlet_GetCurrent, since greenlet 0.4: if it says the same. */
+/* Entry 4 of the table in greenlet's capsule has been PyGreenlet_GetCurrent since greenlet 0.4. Used
+   only if it returns the same. */
 static int has_table(PyObject *module)
 {
     PyObject *capsule = PyObject_GetAttrString(module, "_C_API");
@@ -170,8 +174,9 @@ static int has_table(PyObject *module)
     return holds;
 }
 
-/* Is it made for threads that run at once, or is there a GIL? An older one, asked in many threads, ends the process when they end:
-   their greenlets are cleaned up in the main thread meanwhile. Where it was forced in nevertheless, it is left alone. */
+/* Return 1 if greenlet supports free threading (3.3 or later), or there is a GIL. An older one, used in many
+   threads, ends the process when they end: their greenlets are cleaned up in the main thread meanwhile. If it
+   was loaded all the same, it is left alone. */
 static int is_safe(PyObject *module)
 {
 #ifdef Py_GIL_DISABLED
@@ -189,7 +194,7 @@ static int is_safe(PyObject *module)
 #endif
 }
 
-/* Modules have come or gone. */
+/* The number of modules has changed. */
 int rs_greenlets_loaded(void)
 {
     PyObject *type, *value, *traceback;
@@ -205,7 +210,7 @@ int rs_greenlets_loaded(void)
         rs_greenlets = 1;
     }
     else if (module && PyErr_Occurred())
-        rs_modules_seen = -1;       /* it is being imported just now */
+        rs_modules_seen = -1;       /* it is being imported right now */
     Py_XDECREF(module);
     rs_drop_error();
     PyErr_Restore(type, value, traceback);

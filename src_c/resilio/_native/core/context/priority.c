@@ -1,8 +1,9 @@
-/* The ambient priority: the value of one context variable, and how gates read it.
+/* The ambient priority: the value of one context variable, and its lookup by gates.
  *
- * It is counted and bound to generators as the deadline is (deadline.c): while no AmbientPriority is alive nobody looks, and
- * one set in a generator's own frame holds only while that generator runs. Of those that hold the innermost counts: the
- * latest, unless it was set while a generator stood still that runs now, which then is what runs inside of it.
+ * It is counted and bound to generators like the deadline (deadline.c). While no AmbientPriority is alive the lookup is
+ * skipped, and one set in a generator's own frame is in effect only while that generator runs. The innermost value in
+ * effect counts. That is the latest one, unless it was set while a generator was suspended that runs now: then the
+ * generator runs inside it.
  */
 #include "call/block.h"
 #include "try_hold.h"
@@ -15,15 +16,15 @@ typedef struct priority_object {
     int level;                      /* 0 is the most important */
     uint64_t hash;                  /* of the task, 0: there is none */
     PyObject *task;                 /* owned, or None */
-    struct priority_object *outer;  /* the value before, owned; NULL where it can tell nothing more */
+    struct priority_object *outer;  /* the value before, owned; NULL where it no longer matters */
     PyObject *generator;            /* weak reference, or NULL */
     uint8_t closed;                 /* the generator has left the block */
-    uint8_t aside;                  /* set while the generator of a value before stood still */
+    uint8_t aside;                  /* set while the generator of an earlier value was suspended */
 } PriorityObject;
 
 static int holds(const PriorityObject *self) { return rs_holds_in(self->generator, self->closed); }
 
-/* Of *self* and what it leads to; borrowed, or NULL. */
+/* The innermost of *self* and its outer values that is in effect; borrowed, or NULL. */
 static PriorityObject *innermost(PriorityObject *self)
 {
     PriorityObject *found = NULL;
@@ -33,7 +34,7 @@ static PriorityObject *innermost(PriorityObject *self)
     return found;
 }
 
-/* What holds here, a new reference; NULL without an exception if there is none. */
+/* The value in effect here, a new reference; NULL without an exception if there is none. */
 static PriorityObject *here(void)
 {
     PyObject *variable = rs_hook("priority", &context_priority), *value = NULL;
@@ -60,7 +61,8 @@ PyObject *rs_ambient_priority(PyObject *module, PyObject *unused)
     return self ? (PyObject *)self : Py_NewRef(Py_None);
 }
 
-/* Left over where blocks did not end in order, or nothing that anybody could come back to. */
+/* The first outer value that can take effect again, a new reference; NULL: none. Values of blocks that did not
+   end in order are skipped. */
 static PriorityObject *worth_keeping(PriorityObject *outer, int in_generator)
 {
     while (outer && rs_is_gone(outer->generator, outer->closed))
@@ -68,7 +70,7 @@ static PriorityObject *worth_keeping(PriorityObject *outer, int in_generator)
     return (PriorityObject *)Py_XNewRef(in_generator || (outer && outer->generator) ? (PyObject *)outer : NULL);
 }
 
-/* -1 with an exception: what is a task must have a hash. */
+/* Set the task, which must have a hash. -1 with an exception. */
 static int take_task(PriorityObject *self, PyObject *task)
 {
     Py_hash_t hash = task == Py_None ? 0 : PyObject_Hash(task);

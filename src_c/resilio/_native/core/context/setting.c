@@ -1,14 +1,14 @@
-/* What one block has set in its context, and how it is put back.
+/* The values that one block has set in its context, and how they are restored.
  *
- * In Python a Ctrl-C may come between a context variable's `set` and the moment at which somebody knows of it, and at the
- * first instruction of whatever puts it back: what was set would stay for good. Here both are one step, for no bytecode is
- * run in between. What interrupts an async block, its cutoff, runs code of an event loop in Python: it is owned before it begins,
- * and ended until it says that it has ended, so its `close` can be called again wherever it was interrupted.
+ * In Python a Ctrl-C may come between a context variable's `set` and the storing of its token, or at the first
+ * instruction of the code that resets it. The value would stay set permanently. Here both are one step, for no bytecode
+ * runs in between. The cutoff that interrupts an async block runs an event loop's code in Python. So it is owned before
+ * it begins, and its `close` is repeated until it returns, wherever it was interrupted.
  */
 #include "call/block.h"
 
 #define RS_INLINE_VALUES 4
-#define RS_CLOSES 8                 /* so many Ctrl-C in the midst of one end are too many */
+#define RS_CLOSES 8                 /* more Ctrl-C than this in one end are given up on */
 
 typedef struct {
     PyObject *variable, *value, *token;     /* owned */
@@ -16,7 +16,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *cutoff;               /* what interrupts the block, or NULL */
+    PyObject *cutoff;               /* interrupts the block, or NULL */
     int n, room;
     ambient_value *values;          /* in the order in which they were set */
     ambient_value inline_values[RS_INLINE_VALUES];
@@ -24,7 +24,7 @@ typedef struct {
 
 static PyObject *name_begin, *name_close, *behind, *late;
 
-/* ---- setting and putting back ------------------------------------------------------------------------------- */
+/* ---- setting and restoring ---------------------------------------------------------------------------------- */
 
 static int make_room(SettingObject *self)
 {
@@ -52,7 +52,7 @@ static int set_value(SettingObject *self, PyObject *variable, PyObject *value)
     return 0;
 }
 
-/* What a generator has set is marked, and passed over wherever it is found: its consumer may be in a block of its own. */
+/* Mark a value set by a generator, so that look-ups skip it: its consumer may be in a block of its own. */
 static int close_value(PyObject *value)
 {
     if (Py_IS_TYPE(value, &rs_AmbientDeadlineType))
@@ -60,7 +60,7 @@ static int close_value(PyObject *value)
     return Py_IS_TYPE(value, &rs_AmbientPriorityType) && rs_priority_close(value);
 }
 
-/* What is found of a variable now that must not be found any more: the value to set instead, borrowed, or NULL. */
+/* The value to set instead of one that must not be found any more, borrowed; NULL: *value* is valid. */
 static PyObject *instead_of(PyObject *value)
 {
     if (Py_IS_TYPE(value, &rs_AmbientDeadlineType))
@@ -85,8 +85,8 @@ static void put_back(const ambient_value *set)
         return;
     if (PyContextVar_Reset(set->variable, set->token) < 0) {
         if (PyErr_ExceptionMatches(PyExc_MemoryError) && Py_IS_TYPE(set->value, &rs_AmbientDeadlineType))
-            rs_deadline_forget(set->value);     /* it stays where it is: then as one that never passes */
-        rs_drop_error();            /* or else: a copy of the context that it was set in, which the caller sees no more */
+            rs_deadline_forget(set->value);     /* it stays set: make it one that never passes */
+        rs_drop_error();            /* or it was set in a copy of the context, which the caller no longer sees */
     }
     here = value_of(set->variable);
     PyObject *instead = here ? instead_of(here) : NULL, *token = instead ? PyContextVar_Set(set->variable, instead) : NULL;
@@ -96,7 +96,7 @@ static void put_back(const ambient_value *set)
     Py_XDECREF(here);
 }
 
-/* Put back all that was set, the last first. What was set first, a new reference, or NULL. */
+/* Restore all values, the last first. Return the value that was set first, a new reference, or NULL. */
 static PyObject *put_all_back(SettingObject *self)
 {
     PyObject *first = NULL;
@@ -112,7 +112,7 @@ static PyObject *put_all_back(SettingObject *self)
 
 /* ---- the end of a block ------------------------------------------------------------------------------------- */
 
-/* Of two errors that come out of one end: the later one if it is a Ctrl-C, which must not get lost. Both are stolen. */
+/* The more severe of two errors from one end: the later one if it is a Ctrl-C, which must not get lost. Steals both. */
 static PyObject *worse(PyObject *error, PyObject *later)
 {
     if (error && PyErr_GivenExceptionMatches(later, PyExc_Exception))
@@ -122,7 +122,7 @@ static PyObject *worse(PyObject *error, PyObject *later)
     return later;
 }
 
-/* 1: the deadline has ended the block; -1 with the exception that comes out of it. */
+/* 1: the deadline has ended the block; -1 with the exception that leaves it. */
 static int close_cutoff(PyObject *cutoff, PyObject *error)
 {
     PyObject *raised = NULL;
@@ -190,7 +190,7 @@ static PyObject *setting_new(void)
     return (PyObject *)self;
 }
 
-/* The generator whose consumer would see what a block sets that begins in this frame, or None. New reference. */
+/* The generator whose consumer would see values set by a block in this frame, or None. New reference. */
 static PyObject *generator_here(void)
 {
     PyFrameObject *frame = PyEval_GetFrame();
@@ -205,7 +205,7 @@ static PyObject *generator_here(void)
     return find ? PyObject_CallOneArg(find, (PyObject *)frame) : NULL;
 }
 
-/* A block begins: what it has set, a new reference. NULL with an exception: nothing is set. */
+/* Begin a block and return its setting, a new reference. NULL with an exception: nothing is set. */
 static PyObject *begin(PyObject *block, int enforced)
 {
     PyObject *generator = generator_here(), *self = generator ? setting_new() : NULL, *begun = NULL;
