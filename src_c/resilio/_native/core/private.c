@@ -1,4 +1,4 @@
-/* The proofs of what is not public, and the public ways beside it: see private.h. */
+/* The proofs of private APIs, and their public alternatives: see private.h. */
 #include "core.h"
 
 uint8_t rs_private_is[RS_PRIVATES];
@@ -9,7 +9,8 @@ static const char *const names[] = {
 #undef X
 };
 
-/* ---- what is asked where nothing is proved --------------------------------------------------------------------------- */
+/* ---- the public alternatives
+   ---------------------------------------------------------------------------------------- */
 
 PyObject *rs_stop_value(PyObject *stop)
 {
@@ -83,7 +84,7 @@ static int has_depth(void)
     return holds;
 }
 
-/* What the spare one is looked at for: its value, and that nobody has written anything else on it. */
+/* Check what reuse relies on: the value field, and the fields that show other attributes. */
 static int has_stop(void)
 {
     PyObject *value = PyTuple_New(0), *note = PyUnicode_FromString("note"), *notes = NULL;
@@ -139,7 +140,7 @@ static int has_lookup(void)
 #ifndef Py_GIL_DISABLED
 static int nothing_inside(PyObject *self, visitproc visit, void *arg) { return 0; }
 
-/* Types whose objects are kept for the next, as calls and the steps of blocks are. */
+/* A type that keeps its freed objects for reuse, as those of calls and block steps do. */
 static PyObject *spared;
 static void spare(PyObject *self)
 {

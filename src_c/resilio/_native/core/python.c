@@ -1,7 +1,7 @@
-/* Pending exceptions, imports and hooks; python.h says what each function promises. */
+/* Pending exceptions, imports and hooks; python.h documents each function. */
 #include "core.h"
 
-/* PyImport_ImportModule asks the globals of whatever Python code is running, which need not have __builtins__. */
+/* PyImport_ImportModule uses the globals of the running Python code, which may have no __builtins__. */
 PyObject *rs_import(const char *module)
 {
     PyObject *name = PyUnicode_FromString(module);
@@ -27,7 +27,7 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
     return value;
 }
 
-static PyObject *hooks;             /* by name: what returns the module that has it */
+static PyObject *hooks;             /* by name: a callable that returns the module with the hook */
 
 /* Upper layers register their functions: the core imports none of them by name. */
 static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -42,7 +42,7 @@ static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
-/* by name: what returns the module that has it */
+/* by name: a callable that returns the module with the hook */
 
 static PyObject *hook(PyObject *module, PyObject *name)
 {

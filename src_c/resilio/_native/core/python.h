@@ -7,10 +7,12 @@
 /* A module, whatever code is running; a new reference. */
 PyObject *rs_import(const char *module);
 
-/* module.attribute, imported once and kept for the life of the process. Borrowed; NULL with an exception if it is not there. */
+/* module.attribute, imported once and kept for the life of the process. Borrowed; NULL with an
+   exception if it is missing. */
 PyObject *rs_python(const char *module, const char *attribute, PyObject **cache);
 
-/* What an upper layer has registered by that name, looked up once and kept. Borrowed; NULL with an exception if it is not there. */
+/* The hook that an upper layer registered by that name, looked up once and kept. Borrowed; NULL with an
+   exception if it is missing. */
 PyObject *rs_hook(const char *name, PyObject **cache);
 int rs_python_add(PyObject *module);
 
@@ -23,7 +25,7 @@ PyObject *rs_take_error(void);
 /* Make *error* (stolen) the pending exception. */
 void rs_raise_error(PyObject *error);
 
-/* What has failed left no exception: without memory, calls and 3.13's coroutines may end like this. */
+/* A failed call may leave no exception: without memory, calls and 3.13's coroutines may end so. */
 static inline void rs_ensure_error(void)
 {
     if (__builtin_expect(!PyErr_Occurred(), 0))

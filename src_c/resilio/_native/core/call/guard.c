@@ -1,4 +1,4 @@
-/* Guard: what a decorated function is. A callable that behaves like the function it guards. */
+/* Guard: a decorated function. A callable that behaves like the function it guards. */
 #include "core.h"
 
 static PyObject *guard_vectorcall(GuardObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
@@ -82,7 +82,8 @@ static PyObject *guard_descr_get(PyObject *self, PyObject *instance, PyObject *o
     return instance == NULL || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
 }
 
-/* What a function has and functools.update_wrapper does not copy: from our own dict if set there, else from the function. */
+/* Function attributes that functools.update_wrapper does not copy: from our own dict if set there,
+   otherwise from the function. */
 static PyObject *guard_forward(GuardObject *self, void *attribute)
 {
     PyObject *own = PyDict_GetItemString(self->dict, attribute);

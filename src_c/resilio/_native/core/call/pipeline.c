@@ -84,7 +84,8 @@ static void pipeline_dealloc(rs_pipeline *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* Would calling it give a coroutine that has not run? Functions, methods, partials, guards, objects with async __call__. */
+/* Return 1 if calling it returns a coroutine that has not run. Functions, methods, partials, guards,
+   objects with async __call__. */
 int rs_is_coroutine_function(PyObject *callable)
 {
     if (RS_LIKELY(PyFunction_Check(callable)))
@@ -110,7 +111,7 @@ static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t
         return 1;
     if (nargs < 1)
         PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
-    else if (PyCoro_CheckExact(args[0]))  /* it was called too early, outside of what guards it */
+    else if (PyCoro_CheckExact(args[0]))  /* it was called too early, outside its guard */
         PyErr_Format(PyExc_TypeError, "%s: must be given the function and its arguments, %s(fn, ...), not %R", method, method,
                      args[0]);
     else
@@ -143,7 +144,7 @@ static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_s
     return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
 }
 
-/* A block cannot be run again, and nothing runs it. */
+/* Raise for a pipeline with strategies: they run a function, and cannot run a block. */
 static int only_gates(const rs_pipeline *self)
 {
     if (RS_LIKELY(!self->strategies))
@@ -157,11 +158,12 @@ static int only_gates(const rs_pipeline *self)
     return 0;
 }
 
-/* What comes of a run without a permit: a Refusal; NULL with it, or something else, raised. */
+/* The result of a run without a permit: a Refusal, or NULL with the refusal or another exception raised. */
 static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int raise)
 {
     PyObject *result = NULL;
-    if (RS_UNLIKELY(verdict != RS_REJECTED)) {  /* raised: the deadline has passed, or a signal has come; the stage holds nevertheless */
+    /* Raised: the deadline has passed, or a signal has come; the stage is still held. */
+    if (RS_UNLIKELY(verdict != RS_REJECTED)) {
         rs_run_cancel(run, run->base, 0, rs_clock_now(rs_clk));
         rs_ledger_attach_pending(run);
         return NULL;
@@ -177,7 +179,7 @@ static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int ra
     return result;
 }
 
-/* *around*: the permit of the stage around it, of a stream, or NULL. */
+/* *around*: for a stream, the permit of the stage around it, or NULL. */
 static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                              int may_wait, int raise)
 {
@@ -266,7 +268,8 @@ static PyObject *begin_slowly(rs_pipeline *self, PyObject *const *args, Py_ssize
     return queued((CallObject *)call, sent, given);
 }
 
-/* For who looks after what is queued: an await of it would not tell whether it waits. There is a call only if it does. */
+/* Begin `aacquire`. For callers that manage queued calls: an await would not show whether the call waits. A call is
+   created only if it waits. */
 static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     if (RS_UNLIKELY((unsigned)self->n > RS_INLINE_GATES || self->strategies || rs_bypass_count))

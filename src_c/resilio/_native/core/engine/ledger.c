@@ -1,4 +1,4 @@
-/* The time ledger of a call: what it holds, how it is written, and where it goes in the end. See ledger.h. */
+/* The time ledger of a call: its record, its writers, and where the time goes in the end. See ledger.h. */
 #include "core.h"
 
 int64_t rs_slow_ns = INT64_MAX;
@@ -14,7 +14,7 @@ static rs_ledger *ledger_new(int64_t began_ns, int base)
         ledger->segment = RS_ATTEMPT;
         ledger->began_ns = ledger->mark_ns = began_ns;
     }
-    return ledger;                      /* NULL: this call goes without one */
+    return ledger;                      /* NULL: no ledger for this call */
 }
 
 rs_ledger *rs_ledger_keep(rs_ledger *ledger)
@@ -24,7 +24,7 @@ rs_ledger *rs_ledger_keep(rs_ledger *ledger)
     return ledger;
 }
 
-static rs_lock drop_lock;           /* a run lets go of it, against another thread that looks at the run */
+static rs_lock drop_lock;           /* for a run that drops its ledger while another thread reads it */
 
 void rs_ledger_after_fork(void) { rs_lock_reset(&drop_lock); }
 
@@ -52,7 +52,7 @@ void rs_ledger_drop(rs_ledger **of)
     PyMem_RawFree(ledger);
 }
 
-/* Is this the run that the ledger belongs to, or one inside of it that may still write? */
+/* Return 1 if the ledger belongs to this run, not to one around it. */
 static inline int owns(const rs_run *run, const rs_ledger *ledger) { return run->base == ledger->base; }
 
 static inline int may_write(const rs_run *run, const rs_ledger *ledger)
@@ -66,7 +66,7 @@ static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
         return;
     rs_entry *last = spent->n ? &spent->entry[spent->n - 1] : NULL;
     spent->ns[segment] += ns;
-    if (segment == RS_OWN)              /* between all others, and never of interest there */
+    if (segment == RS_OWN)              /* occurs between all other segments; no entry of its own */
         return;
     if (last && last->segment == segment && last->attempt == attempt)
         last->ns += ns;
@@ -90,9 +90,9 @@ static void turn(rs_ledger *ledger, int segment, uint32_t attempt, int64_t now)
 
 static inline int is_phase(int segment) { return segment >= RS_ATTEMPT && segment <= RS_BODY; }
 
-/* ---- what a run writes -------------------------------------------------------------------------------------- */
+/* ---- written by a run --------------------------------------------------------------------------------------- */
 
-/* 0: of stages that all do without a clock, like a fallback alone, nobody knows when they began. They have no ledger. */
+/* 0: unknown. Stages that all work without a clock, like a fallback alone, record no start; they have no ledger. */
 static int64_t began(const rs_run *run) { return run->n > run->base ? run->slots[run->base].admitted_ns : 0; }
 
 void rs_ledger_begin(rs_run *run)
@@ -103,7 +103,7 @@ void rs_ledger_begin(rs_run *run)
         return;
     made->attempt = run->attempt + 1;
     if (!__atomic_compare_exchange_n(&run->ledger, &none, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        rs_ledger_drop(&made);          /* a permit's holders, in two threads at once */
+        rs_ledger_drop(&made);          /* two threads use a permit at once */
 }
 
 void rs_ledger_go(rs_run *run, int segment, int64_t now)
@@ -117,7 +117,7 @@ void rs_ledger_go(rs_run *run, int segment, int64_t now)
     rs_lock_release(&ledger->lock);
 }
 
-/* Within the attempt, time counts as *segment* from now on. 0: it is not in an attempt. */
+/* Count time within the attempt as *segment* from now on. 0: no attempt is open. */
 static int turn_phase(rs_run *run, int segment, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
@@ -137,8 +137,8 @@ int rs_ledger_phase(rs_run *run, int segment, int64_t now)
     return turn_phase(run, segment, now);
 }
 
-/* What was inside has ended, and *segment* follows. A phase that it was in, calls around it were told of as well: it is over
-   for them too. */
+/* The inner part has ended, and *segment* follows. Calls around had its phase reported too, so the
+   phase ends for them as well. */
 static void ended(rs_run *run, int segment, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
@@ -149,7 +149,8 @@ static void ended(rs_run *run, int segment, int64_t now)
     if (may_write(run, ledger)) {
         phase = ledger->segment;
         turn(ledger, segment, run->attempt + 1, now);
-        memset(&ledger->lane[run->base + 1], 0, (RS_LANES - 1 - (size_t)run->base) * sizeof(uint16_t));    /* whoever is left behind in there writes no more */
+        /* Runs left behind inside write no more. */
+        memset(&ledger->lane[run->base + 1], 0, (RS_LANES - 1 - (size_t)run->base) * sizeof(uint16_t));
     }
     rs_lock_release(&ledger->lock);
     if (phase == RS_ATTEMPT || !is_phase(phase))
@@ -163,14 +164,14 @@ static void ended(rs_run *run, int segment, int64_t now)
 
 void rs_ledger_ended(rs_run *run, int64_t now) { ended(run, RS_OWN, now); }
 
-/* The strategy at n - 1 goes on with the call. Up to *now* there was an attempt, if it has not been told otherwise. */
+/* The strategy at n - 1 continues the call. The time up to *now* was the attempt, unless a phase was reported. */
 void rs_ledger_answered(rs_run *run, int next, int64_t now)
 {
     rs_ledger_begin(run);
     rs_ledger_go(run, next == RS_AGAIN ? RS_OWN : run->slots[run->n - 1].gate->ops->segment, now);
 }
 
-/* The first item of a stream, or of an answer, is here. */
+/* Mark the first item of a stream, or of an answer. */
 void rs_ledger_first(rs_run *run, int64_t now)
 {
     rs_ledger_begin(run);
@@ -202,7 +203,7 @@ rs_ledger *rs_ledger_share(rs_run *run, int base, uint16_t *lane)
     return ledger;
 }
 
-/* The stages of a stream hold a permit each, one inside of the other. All write into one ledger, that of the outermost. */
+/* The stages of a stream hold a permit each, nested. All write into one ledger, that of the outermost. */
 void rs_ledger_lend(rs_run *run, rs_run *to)
 {
     to->inside = 1;
@@ -223,7 +224,7 @@ rs_ledger *rs_ledger_of_copy(int base, int64_t now)
     return ledger;
 }
 
-/* The hedge's stage at *stage* begins: remember what was spent before it. */
+/* The hedge's stage at *stage* begins: save the time spent before it. */
 void rs_ledger_save(rs_run *run, int stage, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
@@ -245,7 +246,7 @@ void rs_ledger_save(rs_run *run, int stage, int64_t now)
     rs_lock_release(&ledger->lock);
 }
 
-/* The copy has won: what the primary did since its stage began was in vain, and what the copy did is the call's. */
+/* The copy has won: the primary's time since its stage began is wasted, and the copy's time is the call's. */
 void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now)
 {
     static const rs_spent nothing;
@@ -302,7 +303,7 @@ static PyObject *slow_one(rs_gate *gate, const rs_spent *spent)
     if (segments)
         told = PyTuple_Pack(2, (PyObject *)gate, segments);
     Py_XDECREF(segments);
-    PyErr_Restore(type, value, traceback);      /* without memory it is not told of */
+    PyErr_Restore(type, value, traceback);      /* without memory it is not reported */
     return told;
 }
 
@@ -313,13 +314,13 @@ PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns)
     return slow_one(gate, &spent);
 }
 
-/* The run is over: count it at its outermost gate, which it still holds. */
+/* The run is over: count it at its outermost gate, which is still held. */
 PyObject *rs_ledger_close(rs_run *run, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
     int mine = owns(run, ledger);
     ended(run, mine ? RS_OWN : run->pipe->gate[run->base - 1]->ops->segment, now);
-    if (!mine || run->lent)             /* its stage goes on: one that hedges waits for copies */
+    if (!mine || run->lent)             /* its stage continues: a hedging one waits for copies */
         return NULL;
     rs_lock_acquire(&ledger->lock);
     int counts = !ledger->closed && !run->inside && run->n > 0;
@@ -334,18 +335,18 @@ PyObject *rs_ledger_close(rs_run *run, int64_t now)
     return total(&ledger->spent) >= rs_slow_ns ? slow_one(gate, &ledger->spent) : NULL;
 }
 
-/* What is inside of *floor* was not called: what the call has waited for counts nevertheless. */
+/* The stages inside *floor* were not called: the time waited counts nevertheless. */
 void rs_ledger_uncalled(rs_run *run, int floor, int64_t now)
 {
     if (floor > run->base)
         rs_ledger_go(run, RS_OWN, now);
     else
-        Py_XDECREF(rs_ledger_close(run, now));      /* no slow call: it was none */
+        Py_XDECREF(rs_ledger_close(run, now));      /* no slow call: the callee was not called */
 }
 
 static PyObject *told_slow, *told_note;
 
-/* Tell of a slow call, outside of all locks; *slow* is stolen. */
+/* Report a slow call, outside all locks; *slow* is stolen. */
 void rs_ledger_slow(PyObject *slow, PyObject *error)
 {
     PyObject *type, *value, *traceback;
@@ -360,7 +361,7 @@ void rs_ledger_slow(PyObject *slow, PyObject *error)
     PyErr_Restore(type, value, traceback);
 }
 
-/* More than one attempt and nothing else? */
+/* Return 1 if there is more than a single attempt. */
 static int has_story(const rs_spent *spent)
 {
     return spent->n > 1 || (spent->n == 1 && spent->entry[0].segment != RS_ATTEMPT);
@@ -368,7 +369,8 @@ static int has_story(const rs_spent *spent)
 
 static PyObject *attribute;
 
-/* Leave the ledger on an exception that leaves the run. No code of the user's runs; an exception that can hold none has none. */
+/* Attach the ledger to an exception that leaves the run. No user code runs; skipped if the
+   exception cannot hold attributes. */
 void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
@@ -381,7 +383,7 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     else if (run->pipe->n && run->slots[0].admitted_ns)
         spend(&plain, RS_ATTEMPT, 1, now - run->slots[0].admitted_ns);
     else
-        return;                         /* nobody knows how long it took: what an inner call has told stays */
+        return;                         /* duration unknown: keep the segments attached by an inner call */
     if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
         goto out;
     PyObject *segments = rs_segments_new(spent);
@@ -397,7 +399,7 @@ out:
     rs_drop_error();
 }
 
-/* The same for the pending exception, of a run that has waited and never called. */
+/* The same for the pending exception, of a run that waited and never called. */
 void rs_ledger_attach_pending(rs_run *run)
 {
     if (run->ledger == NULL)
@@ -407,7 +409,7 @@ void rs_ledger_attach_pending(rs_run *run)
     rs_raise_error(error);
 }
 
-/* What the run has spent up to now. NULL with an exception. */
+/* Time spent by the run up to now. NULL with an exception. */
 PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
 {
     rs_ledger *ledger = ledger_of(run);

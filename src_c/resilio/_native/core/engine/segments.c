@@ -1,4 +1,4 @@
-/* Segments: what the time of one call was spent on, as a value. Numbers are made, and text, when somebody reads them. */
+/* Segments: the time of one call by segment, as a value. Numbers and text are created when they are read. */
 #include "core.h"
 
 static const char *const names[RS_SPENT] = {
@@ -117,7 +117,7 @@ static PyObject *segments_server_timing(SegmentsObject *self, PyObject *unused)
     return from_python(self, "segments_header", &header);
 }
 
-/* Those of equal numbers are equal, however they came about. */
+/* Values with equal numbers are equal, regardless of their origin. */
 static PyObject *segments_compare(SegmentsObject *self, PyObject *other, int op)
 {
     if (Py_TYPE(other) != &rs_SegmentsType || (op != Py_EQ && op != Py_NE))
@@ -167,7 +167,7 @@ int rs_segment_of(PyObject *name)
     if (known[RS_BODY] == NULL)
         for (int i = RS_CONNECT; i <= RS_BODY; i++)
             known[i] = PyUnicode_InternFromString(names[i]);
-    for (int i = RS_CONNECT; i <= RS_BODY; i++)     /* as a program writes it: no need to look into it */
+    for (int i = RS_CONNECT; i <= RS_BODY; i++)     /* literals in programs are interned: compare addresses first */
         if (known[i] == name)
             return i;
     for (int i = RS_CONNECT; PyUnicode_Check(name) && i <= RS_BODY; i++)
@@ -177,7 +177,7 @@ int rs_segment_of(PyObject *name)
     return -1;
 }
 
-/* Any that a call can be at. -1 with an exception. */
+/* Any segment. -1 with an exception. */
 int rs_any_segment_of(PyObject *name)
 {
     for (int i = 0; PyUnicode_Check(name) && i < RS_SEGMENTS; i++)
