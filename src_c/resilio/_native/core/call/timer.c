@@ -145,7 +145,7 @@ int rs_call_ending(CallObject *self)
 }
 
 /* 1: it is (being) interrupted; 0: it cannot be, since it is ending; -1: its task is being interrupted or cancelled
- * right now. *tie*: the interruption in flight began in this same moment, so a deadline outranks a timeout. */
+   right now. *tie*: the interruption in flight began in this same moment, so a deadline outranks a timeout. */
 static int interrupt(CallObject *self, int stage, int reason, int tie)
 {
     if (self->state == DONE || self->task == NULL || stage >= self->run.n)

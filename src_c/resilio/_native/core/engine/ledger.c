@@ -52,7 +52,7 @@ void rs_ledger_drop(rs_ledger **of)
     PyMem_RawFree(ledger);
 }
 
-/* Return 1 if the ledger belongs to this run, not to one around it. */
+/* owns: the ledger belongs to this run, not to one around it. may_write: as the owner, or from inside by its lane. */
 static inline int owns(const rs_run *run, const rs_ledger *ledger) { return run->base == ledger->base; }
 
 static inline int may_write(const rs_run *run, const rs_ledger *ledger)

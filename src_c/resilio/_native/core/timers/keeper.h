@@ -13,7 +13,7 @@ typedef struct rs_keep {
 } rs_keep;
 
 /* Keep *kept* alive as long as *loop* lives, or until rs_keep_end. Keeps nothing if the loop does not allow it.
- * *wheel*: that of the loop, which runs in this thread, or NULL. */
+   *wheel*: that of the loop, which runs in this thread, or NULL. */
 void rs_keep_begin(rs_keep *node, PyObject *loop, struct rs_loop_wheel *wheel, PyObject *kept);
 
 /* Release it. Any thread, finalisers included. The release may run a finaliser: a pending exception is lost. */
