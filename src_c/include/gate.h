@@ -61,23 +61,23 @@ typedef struct rs_refusal {
     int64_t retry_after_ns;         /* > 0, or -1 if unknown */
 } rs_refusal;
 #define RS_WOULD_BLOCK -1         /* waiting would block this thread's event loop, or the queue is a parent process's */
-#define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline": measured is the seconds needed (NaN: it has passed), limit those left */
+#define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline"; measured: seconds needed (NaN: it has passed); limit: seconds left */
 
 typedef struct rs_gate_ops {
     const char *kind;               /* "circuit_breaker" */
     const char *error;              /* name of the refusal's class in resilio.errors: "CircuitOpenError" */
     const char *const *reasons;     /* NULL-terminated, closed set of labels */
     const char *const *states;      /* NULL-terminated names of states, for change records; NULL if stateless */
-    int python;                     /* 1: admit, cancel and settle call Python and run without the lock (PythonGate only) */
+    int python;                     /* 1: admit, cancel and settle call Python, without the lock (PythonGate only) */
 
-    int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                            /* NULL: nothing; -1 never raises */
+    int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                         /* NULL: nothing; never raises */
     int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
     int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);            /* NULL: the gate never returns WAIT */
-    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);                  /* NULL: stands. ADMITTED | REJECTED */
+    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);          /* ADMITTED, REJECTED; NULL: stands */
     /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter`. */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
-    void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: a stream is judged at its end */
+    void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: judged at the end */
     void (*forget)(rs_gate *, int64_t now_ns);                                /* after fork: nothing held, no waiters */
     /* If RS_TO_UNDO is still set: free the state left by `prepare`. Without the lock; NULL: nothing. */
     void (*leave)(rs_gate *, rs_slot *);

@@ -37,8 +37,7 @@ static inline void rs_private_proved(rs_private which, int holds) { rs_private_i
 int rs_private_init(void);          /* before the first use; -1 with an exception */
 PyObject *rs_private_report(PyObject *module, PyObject *unused);
 
-/* ---- each with its public alternative; a new reference, or NULL with an exception
-   ----------------------------------- */
+/* ---- each with its public alternative; a new reference, or NULL with an exception -------------------------------- */
 PyObject *rs_group_leaves(PyObject *group);     /* of an exception group; attributes of its class are ignored */
 PyObject *rs_stop_value(PyObject *stop);        /* of a StopIteration; None if it has none */
 int rs_type_has(PyTypeObject *type, PyObject *name);    /* never an exception */

@@ -97,7 +97,7 @@ typedef struct rs_slot {
     uint8_t flags;                  /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT; 0 before `prepare` unless resolved */
     int64_t admitted_ns;            /* set by core */
     int64_t first_ns;               /* first item of a stream, 0 if none; set by core */
-    int64_t wake_ns;                /* with WAIT: poll at this time at the latest, RS_NEVER for no limit; set by the gate */
+    int64_t wake_ns;                /* with WAIT: latest time to poll, RS_NEVER for no limit; set by the gate */
     rs_waiter *waiter;              /* owned by core; made by core before `admit` returns to a WAIT, see waiters.h */
     PyObject *extra;                /* a strategy's own, owned; core drops it when the stage is left */
 } rs_slot;

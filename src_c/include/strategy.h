@@ -58,7 +58,7 @@ typedef struct rs_end {
 
 typedef struct rs_strategy_ops {
     int (*ended)(rs_gate *, rs_slot *, rs_end *);                               /* rs_next */
-    int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns);    /* rs_interrupt; NULL: has no timer */
+    int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns);  /* rs_interrupt; NULL: no timer */
     void (*leave)(rs_gate *, rs_slot *);                                        /* NULL: nothing to undo */
     int (*delegates)(rs_gate *, rs_slot *, int place);                          /* NULL: never */
     int sets_deadline;              /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all work inside */
@@ -84,7 +84,8 @@ typedef struct rs_core_api {
     void (*forget)(PyObject *deadline);     /* it has ended but cannot be removed from its context: it never passes */
     /* Number of priorities that some context may hold. 0: no look-up is needed. */
     const int *priorities;
-    /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the hash of its task, 0 for none. */
+    /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the
+       hash of its task, 0 for none. */
     int (*priority)(uint64_t *task);
     /* The rs_outcome of a Rest's result, or of an Exception, for the gate around it, by the judges of that gate. */
     int (*judge)(rs_gate *, PyObject *rest, PyObject *value, PyObject *error);

@@ -42,7 +42,7 @@
 #define RS_THREAD_LOCAL _Thread_local
 #endif
 
-/* ---- a run: the stages that one call holds of a pipeline ----------------------------------------------------- */
+/* ---- a run: the stages that one call holds of a pipeline ---------------------------------------------------- */
 typedef struct rs_run {
     rs_pipeline *pipe;              /* owned by the owner of the run */
     rs_slot *slots;

@@ -9,8 +9,7 @@ static const char *const names[] = {
 #undef X
 };
 
-/* ---- the public alternatives
-   ---------------------------------------------------------------------------------------- */
+/* ---- the public alternatives ------------------------------------------------------------------------------------- */
 
 PyObject *rs_stop_value(PyObject *stop)
 {
@@ -68,7 +67,7 @@ int rs_depth_asked(void)
     return (int)number_of(function ? PyObject_CallNoArgs(function) : NULL);
 }
 
-/* ---- the proofs ------------------------------------------------------------------------------------------------------ */
+/* ---- the proofs -------------------------------------------------------------------------------------------------- */
 
 #ifndef RS_PUBLIC_ONLY
 static int has_depth(void)

@@ -9,7 +9,7 @@ static PyObject *backend_park, *backend_asleep;
 /* Make *awaitable* (stolen, rs_is_awaitable) the inner iterator. */
 int rs_call_set_inner(CallObject *self, PyObject *awaitable)
 {
-    if (RS_LIKELY(PyCoro_CheckExact(awaitable)) || PyGen_CheckExact(awaitable)) {      /* a generator of types.coroutine */
+    if (RS_LIKELY(PyCoro_CheckExact(awaitable)) || PyGen_CheckExact(awaitable)) {      /* of types.coroutine */
         self->inner = awaitable;
         return 0;
     }

@@ -35,7 +35,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     rs_gate_take_back(gate);
     if (RS_LIKELY(verdict == RS_ADMITTED)) {
         gate->counters.calls++;
-        /* a branch is predicted; a sum would wait for the state to be read back. */
+        /* A branch is predicted; a sum would wait for the state to be read back. */
         if (RS_LIKELY(slot->state == RS_SLOT_HELD))
             gate->counters.inflight++;
     }

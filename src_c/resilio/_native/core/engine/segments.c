@@ -128,7 +128,7 @@ static PyObject *segments_compare(SegmentsObject *self, PyObject *other, int op)
 
 static Py_hash_t segments_hash(SegmentsObject *self)
 {
-    uint64_t hash = UINT64_C(14695981039346656037);        /* FNV-1a, of words: Python's own hash of bytes is not public */
+    uint64_t hash = UINT64_C(14695981039346656037);        /* FNV-1a, of words: Python's hash of bytes is private */
     for (size_t i = 0; i < sizeof(self->ns) / sizeof(self->ns[0]); i++)
         hash = (hash ^ (uint64_t)self->ns[i]) * UINT64_C(1099511628211);
     return (Py_hash_t)hash == -1 ? -2 : (Py_hash_t)hash;
