@@ -8,7 +8,7 @@
 #include "call/block.h"
 
 #define RS_INLINE_VALUES 4
-#define RS_CLOSES 8                 /* more Ctrl-C than this in one end are given up on */
+#define RS_CLOSES 8                 /* attempts to close the cutoff if Ctrl-C interrupts each */
 
 typedef struct {
     PyObject *variable, *value, *token;     /* owned */
