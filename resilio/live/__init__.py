@@ -1,8 +1,8 @@
 """
-The live page: every policy with its state, rates, latencies and why it refuses, as it happens.
+The live page: state, rates, latencies and refusal reasons of every policy, in real time.
 
-`app.mount("/resilio", live())` puts it into a FastAPI or Starlette app; `start(live())` serves it in a thread, and
-`resilio watch` as a command.
+`app.mount("/resilio", live())` mounts it in a FastAPI or Starlette app. `start(live())` serves it in a thread, and the
+command `resilio watch` in a process.
 """
 
 from __future__ import annotations

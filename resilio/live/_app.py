@@ -41,9 +41,9 @@ _STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-
 
 class Live(ABC):
     """
-    The ASGI app: made by :func:`live`.
+    The ASGI app of the page; made by :func:`live`.
 
-    It works under any path, by any ASGI server, on asyncio and trio, and needs no lifespan.
+    It works under any path, with any ASGI server, on asyncio and trio, and needs no lifespan.
     """
 
     def __init__(self, hub: Hub, tokens: Tokens, *, hosts: Iterable[str] | None, most: int) -> None:
@@ -51,13 +51,13 @@ class Live(ABC):
         Serve a hub's viewers.
 
         Args:
-            hub: Reads for all of them.
+            hub: Reads the policies for all viewers.
 
-            tokens: Who may do what.
+            tokens: Tokens for reading and for operating.
 
-            hosts: The names that a request may call this server by; None: any.
+            hosts: Accepted values of the Host header; None: any.
 
-            most: Viewers at once.
+            most: Maximum number of concurrent viewers.
         """
         self.hub = hub
         self._tokens = tokens
@@ -66,7 +66,7 @@ class Live(ABC):
         self._stopped = False
 
     def stop(self) -> None:
-        """End all streams, now and later: for a server that waits for answers to end before it stops."""
+        """End all streams, present and future: a server waits for its responses to end before it stops."""
         self._stopped = True
         self.hub.wake()
 
@@ -109,7 +109,7 @@ class Live(ABC):
             return await self._stream(request, send)
         return Answer(await self._data(request))
 
-    # ---- what is not a file
+    # ---- dynamic responses
 
     @abstractmethod
     async def _data(self, request: Request) -> bytes:
@@ -117,7 +117,7 @@ class Live(ABC):
 
     @abstractmethod
     async def _operate(self, request: Request) -> Answer:
-        """Do what an operator asks for."""
+        """Carry out an operator's request."""
 
     async def _stream(self, request: Request, send: Send) -> Answer | None:
         if len(self.hub) >= self._most:
@@ -135,7 +135,7 @@ class Live(ABC):
         return None
 
     async def _feed(self, viewer: Viewer, send: Send) -> None:
-        """Send what comes, until the server is told to stop: it would wait for this answer to end."""
+        """Send frames until the server begins to stop, since it would wait for this response to end."""
         silent = 0
         while not (self._stopped or _stopping()):
             frames = viewer.take()
@@ -152,7 +152,7 @@ class OwnLive(Live):
     """The page of this process's own policies."""
 
     def __init__(self, sampler: Sampler, hub: Hub, tokens: Tokens, **options: Any) -> None:
-        """Serve what the sampler reads; `options` are those of :class:`Live`."""
+        """Serve the sampler's readings; `options` are those of :class:`Live`."""
         super().__init__(hub, tokens, **options)
         self._sampler = sampler
 
@@ -180,7 +180,7 @@ class OwnLive(Live):
 
 
 def _elsewhere(request: Request) -> Answer:
-    """The page's own path without its last slash is sent there: what it loads stands beside it."""
+    """Redirect the page's path without a trailing slash, so that its relative URLs resolve; 404 for any other path."""
     if request.rest == "" and request.method in ("GET", "HEAD"):
         last = request.path.rpartition("/")[2]
         return Answer(b"", "text/plain", 307, ((b"location", f"{last}/".encode("latin-1", "replace")),))
@@ -188,7 +188,7 @@ def _elsewhere(request: Request) -> Answer:
 
 
 async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, and stop it when the client has gone."""
+    """Run `work`, and cancel it when the client disconnects."""
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
@@ -202,7 +202,7 @@ async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> 
 
 
 async def _aside(work: Callable[[], bytes]) -> bytes:
-    """Do it in a thread, for it may take long; one at a time, so that the app keeps the threads for its own work."""
+    """Run slow work in a thread, one at a time, so that the app keeps the other worker threads."""
     turn = _turn.get(None)
     if turn is None:
         _turn.set(turn := anyio.CapacityLimiter(1))
@@ -218,7 +218,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _stopping() -> bool:
-    """Tell whether uvicorn, or gunicorn around it, was told to stop: it waits for all answers, and tells none."""
+    """Return True if uvicorn, or gunicorn around it, is stopping: it waits for all responses and signals none."""
     if "uvicorn" not in sys.modules:
         return False
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
@@ -238,27 +238,28 @@ def live(
     """
     Return the live page as an ASGI app, to mount under any path; read-only unless there is a token.
 
-    Nothing is read while nobody looks.
+    Policies are read only while a viewer is connected.
 
     Args:
-        policies: Returns those to show; None: every policy of this process, those made later included.
+        policies: Returns the policies to show; None: every policy of this process, those made later included.
 
-        token: Of at least 16 characters: who sends it may force, reset and reconfigure. None: that of the variable
-            RESILIO_LIVE_TOKEN; without one nobody may.
+        token: Token required to force, reset and reconfigure; at least 16 characters. None: the value of
+            RESILIO_LIVE_TOKEN. If neither is set, the page is read-only.
 
-        read_token: Who looks has to send it. None: that of RESILIO_LIVE_READ_TOKEN; without one everybody may look.
+        read_token: Token required to view the page. None: the value of RESILIO_LIVE_READ_TOKEN. If neither is set, any
+            client may view it.
 
         interval: Seconds between two readings, >= 0.1.
 
-        show_keys: Whether keys of keyed policies (hosts, tenants) are written out. They are taken from arguments of
-            calls, so by default each is shown as a short tag.
+        show_keys: Whether keys of keyed policies (hosts, tenants) are shown in full. They come from arguments of calls,
+            so by default each is shown as a short tag.
 
-        hosts: The names that a request may call this server by, against DNS rebinding; None: any.
+        hosts: Accepted values of the Host header, against DNS rebinding; None: any.
 
-        max_viewers: How many may look at once; one more is answered 503.
+        max_viewers: Maximum number of concurrent viewers; further ones get 503.
 
     Raises:
-        TypeError: A time that is none.
+        TypeError: `interval` is not a time.
 
         ValueError: A token that is too short or cannot be sent in a header, or a time out of range.
     """

@@ -1,4 +1,4 @@
-"""One policy in full, for who has opened it: options, totals, why it refused, and what a pipeline is made of."""
+"""Details of one policy: options, totals, refusals by reason, and the steps of a pipeline."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["details_of", "editable"]
 _LATENCIES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _MOST_KEYS = 50
 _CALM = frozenset({"closed", "admitting", "normal", "serving", None})
-_DATA = frozenset({"default"})  # options that hold what callers get: it may be anything, and nobody's business
+_DATA = frozenset({"default"})  # options that hold a result for callers, which may be confidential
 
 
 def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]:
     """
-    Return what a policy is and has done, as plain data without any argument of a call.
+    Return a policy's options and numbers as plain data, without any argument of a call.
 
     Args:
-        policy: Which.
+        policy: The policy.
 
-        tag: Gives what is shown of a key.
+        tag: Returns the text that stands for a key.
     """
     stage = policy.gates[0]
-    gate = counted(stage)  # of many keys in one go, which others need not wait for
+    gate = counted(stage)  # sums all keys in one pass, without blocking other threads
     snapshot = policy.snapshot() if gate is stage else policy._snapshot(None, gate.counters())
     found: dict[str, Any] = {
         "kind": policy.kind,
@@ -64,7 +64,7 @@ def _explained(policy: Any) -> dict[str, Any]:
 
 
 def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The numbers of a snapshot, those in its mappings included."""
+    """Yield the numbers of a snapshot, those in its mappings included."""
     for name, value in snapshot.items():
         if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
             yield name, round(value, 4) if isinstance(value, float) else value
@@ -85,12 +85,12 @@ def _options(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def editable(name: str, value: object) -> bool:
-    """Tell whether an option may be changed from the page: a number, a switch, a word or nothing, and no data."""
+    """Return True if the page may change an option: a number, bool, string or None, and no result for callers."""
     return name not in _DATA and (value is None or isinstance(value, bool | int | float | str))
 
 
 def _text(name: str, value: Any) -> str:
-    """Return an option in words: numbers, words, and the names of types and functions; of all else the type only."""
+    """Return an option as text: numbers, strings, names of types and functions; the type alone for all other values."""
     if name in _DATA:
         return f"<{type(value).__name__}>"
     if value is None or isinstance(value, bool | int | float | str):
@@ -113,7 +113,7 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
-    """The keys whose policies are not as usual, or have calls waiting."""
+    """Return the keys whose policies are not in their normal state or have queued calls, at most 50."""
     found: list[dict[str, Any]] = []
     for number, (key, one) in enumerate(policy._table.all().items(), 1):
         pause(number)

@@ -1,4 +1,4 @@
-"""The page of another process, from here: a client of its stream that comes back by itself, and what it has shown."""
+"""Client of another process's live page: follows its stream, reconnects by itself, and keeps the received state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from resilio.live._sampler import Tick
 __all__ = ["Remote", "events_in", "picture"]
 
 _SILENCE = 20.0  # seconds without a byte after which the connection is dead: a comment comes every five
-_PAUSE = 1.0  # seconds until it is tried again
+_PAUSE = 1.0  # seconds between two attempts to connect
 _MOST_ANSWER = 10_000_000
 
 
 def events_in(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    """Yield name and data of each server-sent event of a stream of lines; what is no JSON is left out."""
+    """Yield name and data of each server-sent event in a stream of lines; data that is not JSON is skipped."""
     name, data = "message", b""
     for line in lines:
         field, _, value = line.rstrip(b"\r\n").partition(b": ")
@@ -43,22 +43,22 @@ def events_in(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
 
 class Remote:
     """
-    Another process's policies as a source for viewers here.
+    Policies of another process, as a source for viewers of this one.
 
     Args:
-        url: Where its page is mounted: http://host:port/resilio.
+        url: Address of its page: http://host:port/resilio.
 
-        token: What it wants of who looks, if anything.
+        token: Its read token; None: it requires none.
 
     Raises:
-        ValueError: No http or https address, or a token that cannot be sent.
+        ValueError: `url` is no http or https address, or the token cannot be sent in a header.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"the address must be like http://host:port/resilio, not {url!r}")
-        _ = parts.port  # raises if it is none
+        _ = parts.port  # raises ValueError if it is invalid
         check_sendable("the read token", token or "")
         self._parts = parts
         self._path = parts.path.rstrip("/") + "/"
@@ -68,11 +68,11 @@ class Remote:
         self._stop: threading.Event | None = None
         self._sock: socket.socket | None = None
         self._problem: str | None = "connecting"
-        self._ids = itertools.count(1)  # of events: those of another process begin anew, and ours go on
+        self._ids = itertools.count(1)  # of events: the other process's ids restart with it, these do not
         self._forget()
 
     def _forget(self) -> None:
-        self._last = 0  # the latest event's id, in the process that is watched
+        self._last = 0  # id of the latest event, in the watched process
         self._about: dict[str, Any] = {}
         self._policies: dict[int, dict[str, Any]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -80,14 +80,14 @@ class Remote:
         self._removed: list[int] = []
         self._new_events: list[dict[str, Any]] = []
 
-    # ---- what a hub asks for
+    # ---- the interface of a source
 
     def read(self) -> Tick:
         """
-        Return what has come since the last time.
+        Return the changes received since the last call.
 
         Raises:
-            ConnectionError: There is no connection; it is tried again meanwhile.
+            ConnectionError: There is no connection; the thread keeps trying.
         """
         if self._stop is None:
             self._stop = threading.Event()
@@ -100,7 +100,7 @@ class Remote:
             return tick
 
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as last heard of."""
+        """Return the full state as last received."""
         with self._lock:
             about = {name: self._about[name] for name in ("process",) if name in self._about}
             policies = [{"id": key, **fields} for key, fields in self._policies.items()]
@@ -120,7 +120,7 @@ class Remote:
                 sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
 
     def get(self, page: str) -> tuple[int, bytes]:
-        """Return status and body of another page of it, blocking this thread."""
+        """Return status and body of one of its other pages; blocks this thread."""
         connection = self._connect()
         try:
             connection.request("GET", self._path + page, headers=self._headers)
@@ -129,7 +129,7 @@ class Remote:
         finally:
             connection.close()
 
-    # ---- the thread that follows
+    # ---- the thread that follows the stream
 
     def _connect(self) -> http.client.HTTPConnection:
         secure = self._parts.scheme == "https"
@@ -141,7 +141,7 @@ class Remote:
             try:
                 self._listen(stop)
                 problem = "the connection was closed"
-            except Exception as error:  # noqa: BLE001 - whatever the other side sends, this thread goes on
+            except Exception as error:  # noqa: BLE001 - no response of the server may end this thread
                 problem = str(error) or type(error).__name__
             with self._lock:
                 self._problem = problem if stop is self._stop else self._problem
@@ -194,7 +194,7 @@ class Remote:
 
 
 def picture(source: Any) -> dict[str, Any]:
-    """Read a source once more and return everything as it is now."""
+    """Read a source once more and return its full state."""
     source.read()
     everything: dict[str, Any] = source.snapshot()
     return everything

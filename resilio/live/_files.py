@@ -1,4 +1,4 @@
-"""The files of the page: HTML, modules, a style sheet and an icon; browsers keep them while they are the same."""
+"""Static files of the page: HTML, modules, a style sheet and an icon, with entity tags for the browser's cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {
 class _File:
     body: bytes
     kind: str
-    tag: str  # of these contents alone
+    tag: str  # a hash of the contents
 
 
 @cache
@@ -39,12 +39,12 @@ def _all() -> dict[str, _File]:
 
 
 def names() -> frozenset[str]:
-    """Return what the files are asked for by; the page itself has no name."""
+    """Return the last path segments that name the files; the page itself has the empty one."""
     return frozenset(_all())
 
 
 def answer(request: Request) -> Answer:
-    """Return the file that is asked for, or that the browser has it as it is: it asks each time, and by its tag."""
+    """Return the requested file, or 304 if the browser's entity tag still matches; browsers revalidate each time."""
     file = _all()[request.page]
     headers = ((b"cache-control", b"no-cache"), (b"etag", file.tag.encode()))
     if file.tag in request.header("if-none-match"):

@@ -1,4 +1,4 @@
-"""What the page needs of HTTP: a request, an answer in one piece, and who may ask for what."""
+"""HTTP for the page: requests, responses in one piece, and access control."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MOST_BYTES = 8192
-"""Of a request's body."""
+"""Maximum size of a request's body."""
 
 LEAST_TOKEN = 16
-"""Characters: shorter ones can be guessed."""
+"""Minimum number of characters: shorter tokens can be guessed."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,7 +33,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-"""Sent with everything, unless an answer has its own."""
+"""Headers of every response, unless it sets its own."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a defect
@@ -43,9 +43,9 @@ class Refused(Exception):  # noqa: N818 - an answer, not a defect
     Args:
         status: The HTTP status.
 
-        text: What is wrong, in a sentence.
+        text: The reason, in a sentence.
 
-        headers: Further headers of the answer.
+        headers: Further headers of the response.
     """
 
     def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -57,7 +57,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a defect
 
 @attrs.frozen
 class Answer:
-    """An answer in one piece."""
+    """A response in one piece."""
 
     body: bytes
     kind: str = "application/json"
@@ -65,7 +65,7 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     async def send(self, send: Send, *, head: bool = False) -> None:
-        """Send it; of a HEAD request's without the body."""
+        """Send the response, without its body for a HEAD request."""
         length = (b"content-length", str(len(self.body)).encode())
         kind = (b"content-type", self.kind.encode())
         own = {name for name, _ in self.headers}
@@ -75,15 +75,15 @@ class Answer:
 
     @classmethod
     def of(cls, error: Refused) -> Answer:
-        """Return the answer that says what was wrong."""
+        """Return the response for an error."""
         return cls(json.dumps({"error": error.text}).encode(), status=error.status, headers=error.headers)
 
 
 class Request:
-    """One request, as the page sees it."""
+    """One request to the page."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        """Look at the head of it; the body is not read."""
+        """Parse the head of a request; the body is not read."""
         self.receive = receive
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = {}
@@ -97,26 +97,26 @@ class Request:
         self.client: str = (scope.get("client") or ("unknown",))[0]
 
     def header(self, name: str) -> str:
-        """Return a header's value, empty if there is none; what is not Latin-1 cannot come in."""
+        """Return a header's value, or an empty string; ASGI headers are always Latin-1."""
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     @property
     def page(self) -> str:
-        """What is asked for: the last part of the path, so that the app works wherever it is mounted."""
+        """Last segment of the path, so that the app works wherever it is mounted."""
         return self.rest.rpartition("/")[2]
 
 
 class Tokens:
     """
-    Who may look, and who may operate.
+    Access control by bearer tokens, for viewing and for operating.
 
     Args:
-        operate: The token that operations need; None: there are none.
+        operate: Token required for operations; None: operations are disabled.
 
-        read: The token that looking needs; None: everybody may.
+        read: Token required for viewing; None: any client may view.
 
     Raises:
-        ValueError: A token of fewer than 16 characters, or one that nobody could send.
+        ValueError: A token has fewer than 16 characters, or cannot be sent in a header.
     """
 
     def __init__(self, operate: str | None, read: str | None) -> None:
@@ -130,16 +130,16 @@ class Tokens:
 
     @property
     def operations(self) -> bool:
-        """Whether there are operations at all."""
+        """True if operations are enabled."""
         return self._operate is not None
 
     def check_read(self, request: Request) -> None:
-        """Refuse who may not look."""
+        """Raise Refused unless the client may view the page; the operate token suffices."""
         if self._read is not None and not _has(request, self._read, self._operate):
             raise _unauthorized("to look takes the read token: Authorization: Bearer ...")
 
     def check_operate(self, request: Request) -> None:
-        """Refuse who may not operate."""
+        """Raise Refused unless the client may operate."""
         if self._operate is None:
             raise Refused(403, "this page is read-only: no token is configured")
         if not _has(request, self._operate):
@@ -147,13 +147,13 @@ class Tokens:
 
 
 def check_sendable(name: str, token: str) -> None:
-    """Refuse a token that no header can carry as it is, such as one with the line end of the file it was read from."""
+    """Raise ValueError for a token that no header can carry, such as one with the newline of the file it came from."""
     if not (token.isascii() and token.isprintable()) or token != token.strip():
         raise ValueError(f"{name} must be printable ASCII without blanks at its ends, to be sent in a header")
 
 
 def _has(request: Request, *tokens: str | None) -> bool:
-    """Tell whether the request has one of these; the time it takes does not tell how much of one was right."""
+    """Return True if the request carries one of the tokens; compares them in constant time."""
     scheme, _, given = request.header("authorization").partition(" ")
     sent = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
     same = [hmac.compare_digest(sent, token.encode()) for token in tokens if token is not None]
@@ -165,7 +165,7 @@ def _unauthorized(text: str) -> Refused:
 
 
 def no_cross_site(request: Request) -> None:
-    """Refuse what a page of another site has sent: the browser says so by itself."""
+    """Raise Refused for a request from another site's page, by the headers that browsers set."""
     site, origin = request.header("sec-fetch-site"), request.header("origin")
     if site == "same-origin":
         return
@@ -175,10 +175,10 @@ def no_cross_site(request: Request) -> None:
 
 async def read_json(request: Request) -> Any:
     """
-    Return the body, which must be a small piece of JSON.
+    Return the body, parsed as JSON of at most 8192 bytes.
 
     Raises:
-        Refused: Another content type, more than 8192 bytes (told by its length, or read so far), or no JSON.
+        Refused: Another content type, more than 8192 bytes (by Content-Length, or read so far), or no JSON.
     """
     if request.header("content-type").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "send application/json")

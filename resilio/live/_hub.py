@@ -1,8 +1,8 @@
 """
-One reading for all viewers: it is encoded once, and the same bytes go to each viewer's short queue.
+Fan-out of one reading to all viewers: it is encoded once, and the same bytes go to each viewer's short queue.
 
-A thread reads about once a second while somebody looks, and ends when nobody does. It never waits for a viewer: who is
-too slow for the queue gets, when they are ready for more, everything as it is then in place of what they missed.
+A thread reads about once a second while there are viewers, and ends without them. It never waits for a viewer: one
+whose queue overflows gets a full snapshot, once it takes frames again, in place of those it missed.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from resilio.live._sampler import SLICE, Tick
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
 
 _QUEUE = 4  # frames that may wait for one viewer
-_REPLAY = 8  # frames kept for those who were away for a moment
-_LINGER = 3  # readings without viewers until the thread ends: who reconnects finds it running
+_REPLAY = 8  # frames kept for viewers that reconnect
+_LINGER = 3  # readings without viewers until the thread ends, so that a viewer that reconnects finds it running
 
 
 class Source(Protocol):
-    """What is shown."""
+    """Policies to show, of this process or of another one."""
 
     def read(self) -> Tick:
-        """Return what is new."""
+        """Return the changes since the last call."""
         ...
 
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as last read."""
+        """Return the full state as last read."""
         ...
 
     def rest(self) -> None:
-        """Nobody looks any more."""
+        """Release resources: the last viewer has left."""
         ...
 
 
 def encode(data: Any) -> bytes:
     """Return data as JSON without blanks."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")  # of a lone surrogate
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")  # for lone surrogates
 
 
 def encode_rows(rows: list[dict[str, Any]]) -> bytes:
-    """Return a list as JSON without blanks, in slices: encoding holds the interpreter, which others wait for."""
+    """Return a list as JSON without blanks; encodes in slices, and yields the GIL between two."""
     parts = []
     for start in range(0, len(rows), SLICE):
         parts.append(encode(rows[start : start + SLICE])[1:-1])
@@ -57,7 +57,7 @@ def encode_rows(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _with_rows(name: str, rows: list[dict[str, Any]], fields: dict[str, Any]) -> bytes:
-    """Return an object as JSON, of which one field has many rows."""
+    """Return an object as JSON whose field `name` is a long list of rows."""
     return encode(fields)[:-1] + b"," + encode(name) + b":" + encode_rows(rows) + b"}"
 
 
@@ -68,18 +68,18 @@ def frame(event: str, data: bytes, ident: str | None = None) -> bytes:
 
 
 class Viewer:
-    """The frames that wait for one viewer: what `_backends.park` can wait for."""
+    """Queue of frames for one viewer; `_backends.park` can wait for it."""
 
     def __init__(self) -> None:
-        """Begin with nothing, in need of everything."""
+        """Start with an empty queue, and in need of a snapshot."""
         self.fresh = True  # needs a snapshot
-        self.stalled = False  # has not come for its frames since there was no more room
+        self.stalled = False  # has taken no frames since its queue overflowed
         self._frames: deque[bytes] = deque()
         self._lock = threading.RLock()  # a finaliser may wake in between
         self._waker: _backends.Waker | None = None
 
     def offer(self, data: bytes) -> bool:
-        """Queue a frame; False: there is no room, and the viewer has lost the thread."""
+        """Queue a frame; return False if the queue is full, which clears it and makes the viewer need a snapshot."""
         with self._lock:
             fits = len(self._frames) < _QUEUE
             if fits:
@@ -93,7 +93,7 @@ class Viewer:
         return fits
 
     def take(self) -> list[bytes]:
-        """Return the frames that wait, and have them no more."""
+        """Remove and return the queued frames."""
         with self._lock:
             frames = list(self._frames)
             self._frames.clear()
@@ -101,7 +101,7 @@ class Viewer:
             return frames
 
     def bind(self, waker: _backends.Waker, /) -> bool:
-        """Have `waker` called at the next frame; True: there is one already."""
+        """Register `waker` to be called at the next frame; return True if a frame is already queued."""
         with self._lock:
             if self._frames:
                 return True
@@ -123,13 +123,13 @@ class Hub:
     The viewers of a source, and the thread that reads it for them.
 
     Args:
-        source: What they see.
+        source: The policies to show.
 
         interval: Seconds between two readings.
 
-        boot: Tells this process's frames from those of another.
+        boot: Identifies this process in the ids of frames.
 
-        about: Goes into each snapshot.
+        about: Further fields of each snapshot.
     """
 
     def __init__(self, source: Source, interval: float, boot: str, **about: Any) -> None:
@@ -147,7 +147,7 @@ class Hub:
         _hubs.add(self)
 
     def _begin(self) -> None:
-        """The locks, and no thread: at the start and in a forked child, where the thread may have held any of them."""
+        """Create the locks, with no thread; again in a forked child, where the parent's thread may have held them."""
         self._asked = threading.Event()
         self._lock = threading.RLock()
         self._reading = threading.Lock()
@@ -155,7 +155,7 @@ class Hub:
 
     @property
     def running(self) -> bool:
-        """Whether the thread reads."""
+        """True while the reading thread runs."""
         return self._thread is not None
 
     def __len__(self) -> int:
@@ -163,10 +163,10 @@ class Hub:
 
     def join(self, last: str | None = None) -> Viewer:
         """
-        Return a new viewer, who gets everything first.
+        Return a new viewer, which first gets a snapshot.
 
         Args:
-            last: The id of the last frame that it has seen: if it missed few, it gets those instead.
+            last: Id of the last frame that the client received: if it missed few, it gets those instead.
         """
         viewer = Viewer()
         with self._lock:
@@ -195,13 +195,15 @@ class Hub:
             self._viewers.discard(viewer)
 
     def refresh(self) -> None:
-        """Read once if nobody looks, for who asks for everything just once; otherwise the thread has done so."""
-        with self._reading:  # and not the lock, which who joins waits for: what is read here is no news to the thread,
-            if self._thread is None:  # but then it has only viewers who are given everything
+        """Read once for a single snapshot request, unless the thread reads already."""
+        # `_lock` would make `join` wait. The thread misses the changes that are read here, but a thread that starts
+        # meanwhile has only viewers that get a snapshot.
+        with self._reading:
+            if self._thread is None:
                 self.source.read()
 
     def wake(self) -> None:
-        """Wake all viewers, with a comment."""
+        """Wake all viewers with a comment frame."""
         with self._lock:
             viewers = list(self._viewers)
         for viewer in viewers:
@@ -222,9 +224,9 @@ class Hub:
                         tick = self.source.read()
                     self._publish(tick)
                 self._serve_fresh()
-            except Exception as error:  # noqa: BLE001 - it must not end while there are viewers
+            except Exception as error:  # noqa: BLE001 - the thread must not end while there are viewers
                 self._trouble(error)
-            self._asked.wait(max(0.0, due - monotonic()))  # somebody new is served at once
+            self._asked.wait(max(0.0, due - monotonic()))  # a new viewer is served at once
 
     def _stays(self, alone: int) -> bool:
         with self._lock:
@@ -240,7 +242,7 @@ class Hub:
     def _publish(self, tick: Tick) -> None:
         if not tick:
             return
-        seq = self._seq + 1  # only this thread counts it on, so that it need not hold the lock while it encodes
+        seq = self._seq + 1  # only this thread increments it, so it need not hold the lock while it encodes
         news = {"seq": seq, "removed": tick.removed, "events": tick.events}
         data = frame("delta", _with_rows("changed", tick.changed, news), f"{self.boot}-{seq}")
         with self._lock:
@@ -251,7 +253,7 @@ class Hub:
             viewer.offer(data)
 
     def _serve_fresh(self) -> None:
-        """Give everything to those who need it and have room; encoded once, however many they are."""
+        """Send a snapshot to each viewer that needs one and has room; encoded once for all."""
         with self._lock:
             fresh = [viewer for viewer in self._viewers if viewer.fresh and not viewer.stalled]
         data = self.everything() if fresh else b""
@@ -260,7 +262,7 @@ class Hub:
             viewer.offer(data)
 
     def everything(self) -> bytes:
-        """Return the frame with everything as last read; encoded once, however many come between two readings."""
+        """Return the snapshot frame of the last reading; encoded once between two readings."""
         if self._full is None:
             head = {"boot": self.boot, "seq": self._seq, "interval": self.interval, **self._about}
             data = {**head, **self.source.snapshot()}
@@ -269,7 +271,7 @@ class Hub:
         return self._full
 
     def _trouble(self, error: Exception) -> None:
-        """Say what went wrong: to the log once for each kind of error, to the viewers each time."""
+        """Report an error: to the log once for each type, to the viewers each time."""
         if type(error) not in self._blamed:
             self._blamed.add(type(error))
             log.say(log.ERROR, "the live page cannot read the policies", error=error)
@@ -282,7 +284,7 @@ _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child has none of the threads, and viewers of its own."""
+    """Reset all hubs in a forked child, which has neither the threads nor the viewers."""
     for hub in list(_hubs):
         hub._begin()
         hub._viewers.clear()

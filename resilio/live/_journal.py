@@ -1,7 +1,7 @@
 """
-What happened to policies: state changes and moved limits, the last few of all, and of each policy why it last refused.
+Recent history of policies: the last 200 changes of state and limit, and each policy's last refusal.
 
-It listens from the moment the page is made, so that who opens it in the night sees what happened in the evening.
+It listens from the moment the page is made, so that a viewer also sees events from before it connected.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["KEPT", "Journal", "Past", "owner_of"]
 
 KEPT = 200
-"""Events that are kept, the oldest is forgotten first."""
+"""Number of events kept; the oldest is dropped first."""
 
 
 class Past:
-    """What is remembered of one policy."""
+    """History of one policy."""
 
     __slots__ = ("opened", "since", "why")
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
+        """Start without history."""
         self.since: float | None = None  # seconds since the epoch at the last change of state
         self.opened = 0
         self.why: dict[str, Any] | None = None
@@ -45,12 +45,12 @@ class Past:
 
 class Journal:
     """
-    Listens to all policies: to changes, which are rare, and to one refusal of each policy between two looks.
+    Listener to all policies: to every change, which are rare, and to one refusal of each policy per reading.
 
     Args:
-        show_keys: Whether keys of keyed policies are written out; otherwise each is a short tag.
+        show_keys: Whether keys of keyed policies are shown in full; otherwise each is a short tag.
 
-        secret: Salts the tags, so that nobody can guess a key by trying.
+        secret: Keys the hash of the tags, so that a viewer cannot find a key by hashing guesses.
     """
 
     def __init__(self, *, show_keys: bool, secret: bytes) -> None:
@@ -68,34 +68,34 @@ class Journal:
         weakref.finalize(self, tap.end)
 
     def forked(self) -> None:
-        """The lock is free: at the start, and in a forked child, whoever held it."""
-        self._lock = threading.RLock()  # a finaliser may have something to write down in between
+        """Create a free lock: at the start, and in a forked child, where a thread of the parent may have held it."""
+        self._lock = threading.RLock()  # reentrant: a finaliser that runs inside may record an event
 
     def past_of(self, policy: Policy[Any]) -> Past:
-        """Return what is remembered of this policy."""
+        """Return the history of a policy."""
         past = self._past.get(policy)
         if past is None:
             past = self._past.setdefault(policy, Past())
         return past
 
     def add(self, what: str, policy: Policy[Any], **fields: Any) -> None:
-        """Write down an event."""
+        """Record an event."""
         now = time.time()  # wall clock: people read it
         told = {"at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name, **fields}
         with self._lock:  # in the order of their ids
             self._recent.append({"id": next(self._ids), **told})
 
     def since(self, ident: int) -> list[dict[str, Any]]:
-        """Return the events after that of this id, oldest first."""
+        """Return the events with an id above `ident`, oldest first."""
         with self._lock:
             return [event for event in self._recent if event["id"] > ident]
 
     def look(self) -> None:
-        """Ask for one refusal more of each policy; while nobody asks, none but the first costs anything."""
+        """Request one more refusal of each policy; refusals beyond the requested one cost nothing."""
         self._refusals.rearm()
 
     def tag(self, key: Any) -> str:
-        """Return the key as it is shown: itself, or a tag that says only which events and policies have the same."""
+        """Return the text shown for a key: the key, or a tag that reveals only which keys are equal."""
         text = show(key)
         return text if self._show_keys else "#" + blake2s(text.encode(), key=self._secret, digest_size=3).hexdigest()
 
@@ -126,7 +126,7 @@ class Journal:
 
 
 def owner_of(gate: Any) -> Policy[Any] | None:
-    """Return the policy that shows what this gate does: its own, or the keyed one whose key it is of."""
+    """Return the policy under which a gate is shown: its own, or the keyed policy that its key belongs to."""
     entry = gate.entry
     policy: Policy[Any] | None = gate.policy if entry is None else entry.table.stages[0].policy
     return policy
@@ -137,7 +137,7 @@ def _short(value: float | None) -> float | None:
 
 
 def _weakly(me: weakref.ref[Journal], method: Callable[[Journal, Any, Gate], None]) -> Callable[[Any, Gate], None]:
-    """Give a listener that does not keep the journal alive."""
+    """Return a listener that does not keep the journal alive."""
 
     def listener(event: Any, gate: Gate) -> None:
         journal = me()

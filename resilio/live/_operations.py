@@ -1,4 +1,4 @@
-"""What an operator may do from the page: the methods that the policies have, one call each, and a line in the log."""
+"""Operations from the page: each calls one method of a policy and writes a line to the log."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _MOST_OPTIONS = 50
 
 def operate(sampler: Sampler, boot: str, asked: Any, who: str) -> dict[str, Any]:
     """
-    Do what was asked, log it, and return what came of it.
+    Carry out an operation, log it, and return the result.
 
     Args:
-        sampler: Knows the policies by their numbers.
+        sampler: Finds policies by their ids.
 
-        boot: Of this process: a number of another one stands for something else.
+        boot: Identifies this process; in another process the same id names another policy.
 
         asked: `{"boot": ..., "id": ..., "do": one of OPERATIONS, "options": {...}}`, options for reconfigure only.
 
-        who: Where the request came from, for the log.
+        who: Address of the client, for the log.
 
     Raises:
-        Refused: What was asked makes no sense, or the policy refuses it.
+        Refused: The request is invalid, or the policy's method raised TypeError or ValueError.
     """
     policy, name, options = _understood(sampler, boot, asked)
     before = policy._state()

@@ -1,4 +1,4 @@
-"""One policy as the page shows it: a description made once, and figures of which only what changed is made and sent."""
+"""One policy on the page: a description made once, and fields that are sent only when they change."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS", "Row", "counted", "operations_of"]
 
 OPERATIONS = ("force_open", "force_closed", "disable", "reset", "resume", "reconfigure")
-"""What may be asked of policies that can do it; each is a method's name."""
+"""Operations, each the name of a method that some policies have."""
 
 _COSTLY_NS = 1_000_000  # processor time; a row that takes longer to read is read less often
-_SELDOM = 30  # readings that it leaves out at most
+_SELDOM = 30  # maximum number of readings that a costly row skips
 
 Fields = dict[str, Any]
 
 
 def operations_of(policy: Policy[Any]) -> list[str]:
-    """Return what may be asked of this policy, in the order of `OPERATIONS`."""
+    """Return the operations that this policy supports, in the order of `OPERATIONS`."""
     no_options = policy.kind == "pipeline"
     return [
         name
@@ -40,14 +40,14 @@ def operations_of(policy: Policy[Any]) -> list[str]:
 
 class Row:
     """
-    What was last told of one policy; it does not keep the policy alive.
+    Fields of one policy as last read; it does not keep the policy alive.
 
     Args:
-        ident: Stands for the policy in this process.
+        ident: Id of the policy in this process.
 
-        policy: Which.
+        policy: The policy.
 
-        past: What the journal remembers of it.
+        past: Its history in the journal.
     """
 
     __slots__ = ("_face", "_numbers", "_past", "_pause", "_policy", "fields", "ident")
@@ -63,16 +63,16 @@ class Row:
 
     @property
     def latency(self) -> LatencyHistogram | None:
-        """The latencies of the last interval, None if no call has ended in it."""
+        """Latencies of the last interval; None if no call ended in it."""
         return self._numbers.latency
 
     @property
     def policy(self) -> Policy[Any] | None:
-        """The policy, None if nobody has it any more."""
+        """The policy; None if it was garbage collected."""
         return self._policy()
 
     def describe(self, ident_of: Callable[[Policy[Any]], int]) -> Fields:
-        """Return what does not change."""
+        """Return the fields that never change."""
         policy = self._policy()
         if policy is None:
             return {"id": self.ident}
@@ -83,10 +83,10 @@ class Row:
 
     def read(self, now_ns: int) -> Fields:
         """
-        Return the fields that have changed since the last time, all of them at the first.
+        Return the fields that changed since the last reading; the first time, all of them.
 
         Args:
-            now_ns: On resilio's clock; rates and quantiles are of the time since the last reading.
+            now_ns: On resilio's clock; rates and quantiles cover the time since the last reading.
         """
         policy = self._policy()
         if policy is None or self._is_paused():
@@ -94,7 +94,7 @@ class Row:
         begun = thread_time_ns()
         try:
             news, trouble = self._news(policy, now_ns), policy._trouble
-        except Exception as error:  # noqa: BLE001 - a policy of somebody's own: the others are shown all the same
+        except Exception as error:  # noqa: BLE001 - a user-defined policy may raise; the others are still shown
             news, trouble = {}, type(error).__name__
         self._pause = min(_SELDOM, (thread_time_ns() - begun) // _COSTLY_NS)
         if trouble != self.fields.get("trouble"):
@@ -125,7 +125,7 @@ class Row:
 
 
 def counted(gate: Gate) -> Gate:
-    """Return a gate that tells what this one has counted: of a keyed policy's, what all keys have."""
+    """Return a gate with this one's counters; for a keyed gate, the sums over all keys."""
     if not isinstance(gate, KeyedGate):
         return gate
     sums = Sums(gate)
@@ -134,7 +134,7 @@ def counted(gate: Gate) -> Gate:
 
 
 def _state_of(policy: Policy[Any]) -> Any:
-    """Return the state, of a keyed policy how many are in which, None for one without states."""
+    """Return the state; for a keyed policy the number of keys by state; None for a policy without states."""
     states = getattr(policy, "_states", None)
     return states(policy.gates[0]) if states is not None else policy._state()
 

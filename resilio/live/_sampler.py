@@ -1,4 +1,4 @@
-"""Reads all policies once for all viewers, in slices so short that a guarded call does not notice."""
+"""Reader of all policies for all viewers, in slices too short to delay guarded calls."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ __all__ = ["SLICE", "Sampler", "Tick", "pause"]
 
 SLICE = 100
 """
-Policies that are read at a stretch, some half a millisecond; then other threads have their turn. A quarter as many
-where each is told whole.
+Number of policies read before the GIL is yielded to other threads, about half a millisecond. A quarter as many in a
+full snapshot.
 """
 
 
 @attrs.frozen
 class Tick:
     """
-    What one reading found.
+    Changes found by one reading.
 
     Attributes:
-        changed: For each policy with news its id and what changed; of new ones all, their description included.
+        changed: For each policy that changed, its id and the changed fields; for a new one all fields and its
+            description.
 
-        removed: Ids of policies that are no more.
+        removed: Ids of policies that no longer exist.
 
-        events: Since the last reading, oldest first.
+        events: Events since the last reading, oldest first.
     """
 
     changed: list[dict[str, Any]]
@@ -53,9 +54,9 @@ class Sampler:
     All policies of this process, or those given.
 
     Args:
-        journal: What happened to them.
+        journal: Their history.
 
-        policies: Gives those to show; None: every policy there is.
+        policies: Returns the policies to show; None: every policy there is.
     """
 
     def __init__(self, journal: Journal, policies: Callable[[], tuple[Policy[Any], ...]] | None = None) -> None:
@@ -64,20 +65,20 @@ class Sampler:
         self._ids: weakref.WeakKeyDictionary[Policy[Any], int] = weakref.WeakKeyDictionary()
         self._next_id = itertools.count(1)
         self._rows: dict[int, Row] = {}
-        self._told = 0  # the last event
+        self._told = 0  # id of the last event returned
 
     def id_of(self, policy: Policy[Any]) -> int:
-        """Return the number that stands for this policy as long as it is there."""
+        """Return the id of a policy, the same for as long as the policy exists."""
         ident = self._ids.get(policy)
         return self._ids.setdefault(policy, next(self._next_id)) if ident is None else ident
 
     def find(self, ident: int) -> Policy[Any] | None:
-        """Return the policy of this number."""
+        """Return the policy with this id, or None."""
         found = (policy for policy in self._policies() if self._ids.get(policy) == ident)
         return next(found, None)
 
     def read(self) -> Tick:
-        """Read all policies, and return what is new since the last time."""
+        """Read all policies, and return the changes since the last reading."""
         self.journal.look()
         seen: set[int] = set()
         changed = list(self._changes(seen))
@@ -102,12 +103,12 @@ class Sampler:
             pause(number, SLICE)
 
     def rest(self) -> None:
-        """Nobody looks: forget the figures, and cost nothing."""
+        """Drop the rows, so that the sampler costs nothing without viewers."""
         self._rows.clear()
 
     @property
     def rows(self) -> list[Row]:
-        """The policies as last read."""
+        """Rows of the policies as last read."""
         return list(self._rows.values())
 
     def _everything(self) -> Iterator[dict[str, Any]]:
@@ -116,7 +117,7 @@ class Sampler:
             pause(number)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as last read: the start for a viewer who knows nothing yet."""
+        """Return the full state as last read, for a new viewer."""
         return {
             "process": _process(),
             "policies": list(self._everything()),
@@ -125,7 +126,7 @@ class Sampler:
 
 
 def pause(number: int, at_a_time: int = SLICE // 4) -> None:
-    """Give the interpreter to whoever waits for it, once in a while."""
+    """Yield the GIL to other threads after every `at_a_time` policies."""
     if number % at_a_time == 0:
         time.sleep(0)
 

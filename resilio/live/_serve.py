@@ -1,4 +1,4 @@
-"""Serves the page by uvicorn: in this thread until Ctrl-C, or in a thread of its own beside other work."""
+"""Server of the page, with uvicorn: in this thread until Ctrl-C, or in a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from resilio.live._app import Live
 __all__ = ["LOOPBACK", "Running", "listen", "serve", "serving", "start"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""What a browser on this machine calls a server on it."""
+"""Host names by which a browser on this machine reaches a server on it."""
 
 _STARTS_WITHIN = 20.0  # seconds
 
 
 def listen(host: str, port: int) -> socket.socket:
     """
-    Return a socket that listens; a port of 0 is any that is free.
+    Return a listening socket; port 0 picks a free one.
 
     Raises:
-        OSError: The address is taken, or is not of this machine.
+        OSError: The address is in use, or is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -51,10 +51,10 @@ def _server(app: Any) -> Any:
 
 class Running:
     """
-    A page that is served in a thread; made by :func:`start`. As a block it is closed at its end.
+    A page served in a thread; made by :func:`start`. As a context manager it closes itself at the end of the block.
 
     Attributes:
-        url: Where it is.
+        url: Address of the page.
     """
 
     def __init__(self, url: str, stack: ExitStack) -> None:
@@ -77,16 +77,16 @@ def start(page: Live, *, host: str = "127.0.0.1", port: int = 8765) -> Running:
     Serve a page in a thread of its own, for processes that have no ASGI server: workers, WSGI services, scripts.
 
     Args:
-        page: What :func:`live` made.
+        page: The page, made by :func:`live`.
 
-        host: Where to listen; by default this machine only.
+        host: Address to listen on; by default this machine only.
 
-        port: 0 is any that is free.
+        port: Port to listen on; 0 picks a free one.
 
     Raises:
         ImportError: uvicorn is not installed, or cannot be imported.
 
-        OSError: The address is taken, or is not of this machine.
+        OSError: The address is in use, or is not of this machine.
 
         RuntimeError: The server did not start.
     """
@@ -97,7 +97,7 @@ def start(page: Live, *, host: str = "127.0.0.1", port: int = 8765) -> Running:
 
 
 def _run(server: Any, sock: socket.socket) -> None:
-    with suppress(SystemExit):  # it could not start, and has said why
+    with suppress(SystemExit):  # it could not start, and has logged the reason
         server.run(sockets=[sock])
 
 
@@ -109,7 +109,7 @@ def serve(app: Any, sock: socket.socket) -> None:
 @contextmanager
 def serving(app: Any, sock: socket.socket) -> Iterator[int]:
     """
-    Serve an ASGI app in a thread for the time of a block; the socket is closed at its end in any case.
+    Serve an ASGI app in a thread for the duration of a block; the socket is closed at its end in any case.
 
     Yields:
         The port.

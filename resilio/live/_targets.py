@@ -1,4 +1,4 @@
-"""What is watched: the page of another process by its address, or what a module of yours makes in this one."""
+"""Targets to watch: another process's page, by its address, or a module that is imported into this process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["TargetError", "is_address", "load", "remote"]
 
 
 class TargetError(Exception):
-    """What was named is not there."""
+    """The target does not exist or cannot be used."""
 
 
 def is_address(target: str) -> bool:
-    """Tell whether a target is an address and not a module."""
+    """Return True if a target is an address, False if it is a module."""
     return target.startswith(("http://", "https://"))
 
 
 def remote(target: str) -> Remote:
-    """Return the process behind an address; its token, if it wants one, is in RESILIO_LIVE_READ_TOKEN."""
+    """Return the process at an address; its read token, if it requires one, comes from RESILIO_LIVE_READ_TOKEN."""
     try:
         return Remote(target, os.environ.get("RESILIO_LIVE_READ_TOKEN"))
     except ValueError as error:
@@ -34,7 +34,7 @@ def load(target: str) -> Any:
     Import `module` or `module:attribute`, from the current folder too; return the attribute, or None.
 
     Raises:
-        TargetError: There is no such module or attribute. What the module itself raises passes through.
+        TargetError: There is no such module or attribute. Exceptions of the module itself propagate.
     """
     module, _, attribute = target.partition(":")
     if not module or module.startswith("."):
@@ -45,7 +45,7 @@ def load(target: str) -> Any:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there, and needs another that is not
+            raise  # the module exists, but one that it imports does not
         hint = "; an address begins with http:// or https://" if set(target) & {":", "/"} else ""
         raise TargetError(f"there is no module {error.name!r}{hint}") from None
     for part in attribute.split(".") if attribute else ():

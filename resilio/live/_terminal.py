@@ -1,4 +1,4 @@
-"""How policies look in a terminal: a table, problems first, and below it what happened last."""
+"""Terminal view of policies: a table, problems first, and the last events below it."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _COLUMNS = (
     *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "refused/s"),
     *("p50 ms", "p95 ms", "p99 ms", "last refusal"),
 )
-_WORDS = {"state": 11, "policy": 20, "last refusal": 20}  # characters at least
-_MORE = frozenset({"queue", "p50 ms", "p95 ms", "last refusal"})  # left out where there is no room
+_WORDS = {"state": 11, "policy": 20, "last refusal": 20}  # minimum width in characters
+_MORE = frozenset({"queue", "p50 ms", "p95 ms", "last refusal"})  # left out on a narrow terminal
 _NARROW = 110  # characters
-_WIDE = 160  # of what goes into a file
+_WIDE = 160  # characters of a line in a file
 _EVENTS = 6
-_RECENT = 10.0  # seconds for which a refusal is worth its line
+_RECENT = 10.0  # seconds for which a refusal is shown
 
 
 def severity(policy: dict[str, Any]) -> int:
-    """Return how much a policy needs a look: 3 refuses, 2 has trouble, 1 sees failures, 0 is well."""
+    """Return the severity of a policy: 3 open, closed down or unreadable; 2 refusals; 1 over 5 % failures; 0 healthy."""
     tones = [_TONES.get(state, "") for state in _states(policy)]
     if policy.get("trouble") or "bold red" in tones:
         return 3
@@ -62,12 +62,12 @@ def _states(policy: dict[str, Any]) -> list[str]:
 
 class Screen:
     """
-    Draws what a source shows.
+    Renderer of a source's snapshots.
 
     Args:
         sort: "problems", "name", "calls", "failures", "refusals" or "p99".
 
-        wanted: Lower-case text that kind, name or state has; empty: everything is shown.
+        wanted: Lower-case text to find in kind, name or state; empty: every policy is shown.
     """
 
     def __init__(self, sort: str, wanted: str, console: Console | None = None) -> None:
@@ -76,19 +76,19 @@ class Screen:
         self._console = console or Console()
 
     def print(self, seen: dict[str, Any]) -> None:
-        """Print it once, all of it; wide where it goes into a file."""
+        """Print all policies once; wide if the output is not a terminal."""
         if not self._console.is_terminal:
             self._console.width = max(self._console.width, _WIDE)
         self._console.print(self._table(self._chosen(_readable(seen))))
 
     @contextmanager
     def live(self) -> Iterator[Callable[[dict[str, Any], str | None], None]]:
-        """Take the whole terminal for the time of a block; gives the function that draws."""
+        """Take over the terminal for the duration of a block; yields the function that draws."""
         with Live(console=self._console, screen=True, auto_refresh=False) as display:
             yield lambda seen, problem: display.update(self.picture(seen, problem), refresh=True)
 
     def picture(self, seen: dict[str, Any], problem: str | None = None) -> Group:
-        """Return what fits the terminal: a line about all, the table, and the last events."""
+        """Return a picture that fits the terminal: a summary line, the table, and the last events."""
         seen, problem = _readable(seen), _readable(problem)
         chosen = self._chosen(seen)
         events = seen.get("events", [])[-_EVENTS:]
@@ -120,7 +120,7 @@ class Screen:
         return head
 
     def _table(self, policies: list[dict[str, Any]]) -> Table:
-        """All columns, or on a narrow terminal those that say most."""
+        """Return a table of all columns, or on a narrow terminal of the most important ones."""
         wide = self._console.width >= _NARROW
         columns = [name for name in _COLUMNS if wide or name not in _MORE]
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -135,7 +135,7 @@ class Screen:
 
 
 def _readable(data: Any) -> Any:
-    """Return it with what no text has spelt out: another process's escape sequences must not command this terminal."""
+    """Escape unprintable characters: another process's escape sequences must not control this terminal."""
     if isinstance(data, dict):
         return {_readable(key): _readable(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -179,7 +179,7 @@ def _number(value: float | None) -> str:
 
 
 def _of_keys(states: dict[str, int]) -> Text:
-    """How many keys are in the worst state that there is."""
+    """Return the number of keys in the worst state present."""
     ranks = ("bold red", "yellow", "cyan", "green", "")
     tone, state = min(
         ((_TONES.get(state, ""), state) for state in states), key=lambda one: ranks.index(one[0]), default=("dim", "-")
@@ -199,7 +199,7 @@ def _why(why: dict[str, Any] | None) -> str:
 
 
 def _event(event: dict[str, Any]) -> Text:
-    at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S")  # noqa: DTZ006 - the time of who looks
+    at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S")  # noqa: DTZ006 - the viewer's local time
     line = Text(f"{at}  ", "dim").append(event["name"] or event["kind"], "default")
     if "key" in event:
         line.append(f" {event['key']}", "dim")

@@ -18,7 +18,7 @@ from resilio.live._targets import TargetError, is_address, load, remote
 __all__ = ["main"]
 
 SORTS = ("problems", "name", "calls", "failures", "refusals", "p99")
-_PATIENCE = 10  # readings that --once waits for a first answer
+_PATIENCE = 10  # maximum number of readings with --once, which needs two that succeed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Show the policies until Ctrl-C.
 
     Args:
-        argv: The arguments without the program's name; None takes those of the process.
+        argv: The arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit code: 0, or 1 if what is to be watched is not to be had.
+        The exit code: 0, or 1 if the target cannot be watched.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"resilio top: {error}", file=sys.stderr)
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows the others
+        sys.stdout.reconfigure(errors="replace")  # characters that the terminal's encoding lacks must not raise
     screen = Screen(options.sort, options.filter.lower())
     try:
         if options.once:
@@ -78,7 +78,7 @@ def _source(target: str) -> Any:
 
 
 def _look(source: Any) -> tuple[dict[str, Any], str | None]:
-    """What there is to see, and what is wrong."""
+    """Return the full state, and the connection's error if there is one."""
     try:
         return picture(source), None
     except ConnectionError as error:
@@ -86,7 +86,7 @@ def _look(source: Any) -> tuple[dict[str, Any], str | None]:
 
 
 def _once(source: Any, screen: Any, interval: float, target: str) -> int:
-    """Print a table of one interval: rates take two readings."""
+    """Print a table of one interval: rates need two readings."""
     problem: str | None = None
     good = 0
     for _ in range(_PATIENCE):

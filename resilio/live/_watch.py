@@ -33,10 +33,10 @@ _AT = "/resilio"
 
 
 class RemoteLive(Live):
-    """The page of another process, read from here; operations are for the page there."""
+    """Read-only page of another process's policies; operations are possible on that process's own page."""
 
     def __init__(self, source: Remote, *, hosts: Sequence[str] | None = None, most: int = 64) -> None:
-        """Serve what the other process shows."""
+        """Serve the state of the other process."""
         hub = Hub(source, 1.0, secrets.token_hex(4), operations=False)
         super().__init__(hub, Tokens(None, None), hosts=hosts, most=most)
         self._source = source
@@ -53,20 +53,20 @@ class RemoteLive(Live):
             raise Refused(502 if status >= 500 else status, "the process that is watched refused it")
         return body
 
-    async def _operate(self, request: Request) -> Answer:  # noqa: ARG002 - it is the same for every request
+    async def _operate(self, request: Request) -> Answer:  # noqa: ARG002 - the same for every request
         raise Refused(403, "this page shows another process: operate on the page there")
 
 
 class Beside:
     """
-    Two ASGI apps as one: the page under a path, everything else by the other.
+    Two ASGI apps as one: the page under a path, the other app everywhere else.
 
     Args:
-        app: The other.
+        app: The other app.
 
         page: The live page.
 
-        at: The path.
+        at: Path of the page.
     """
 
     def __init__(self, app: Any, page: Live, at: str = _AT) -> None:
@@ -75,7 +75,7 @@ class Beside:
         self._at = at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request to whom it concerns."""
+        """Dispatch a request by its path."""
         path = scope.get("path", "")
         if scope["type"] == "http" and (path == self._at or path.startswith(f"{self._at}/")):
             await self._page({**scope, "root_path": self._at}, receive, send)
@@ -102,10 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Serve the page until Ctrl-C.
 
     Args:
-        argv: The arguments without the program's name; None takes those of the process.
+        argv: The arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit code: 0, or 1 if what is to be watched or the port is not to be had.
+        The exit code: 0, or 1 if the target cannot be watched or the port is in use.
     """
     options = _parser().parse_args(argv)
     try:
@@ -132,7 +132,7 @@ def _failed(why: str) -> int:
 
 
 def _app(options: argparse.Namespace) -> tuple[Any, str]:
-    """What is served, and under which path the page is."""
+    """Return the app to serve and the path of the page."""
     hosts = LOOPBACK if options.host in ("127.0.0.1", "::1", "localhost") else None
     if is_address(options.target):
         return RemoteLive(remote(options.target), hosts=hosts), ""
