@@ -55,7 +55,7 @@ class Live(ABC):
 
             tokens: Tokens for reading and for operating.
 
-            hosts: Accepted values of the Host header; None: any.
+            hosts: Names accepted in the Host header, without a port; None: any.
 
             most: Maximum number of concurrent viewers.
         """
@@ -254,7 +254,7 @@ def live(
         show_keys: Whether keys of keyed policies (hosts, tenants) are shown in full. They come from arguments of calls,
             so by default each is shown as a short tag.
 
-        hosts: Accepted values of the Host header, against DNS rebinding; None: any.
+        hosts: Names accepted in the Host header, without a port, against DNS rebinding; None: any.
 
         max_viewers: Maximum number of concurrent viewers; further ones get 503.
 

@@ -1,5 +1,6 @@
 """
-What others see of the policies: Prometheus, worker processes as one, OpenTelemetry, and where lines are logged.
+Exporters for policies: Prometheus, several worker processes, OpenTelemetry, and logging.
 
-They read and listen; nothing of the library imports them, and each needs its extra only when it is imported.
+They read counters and listen to events. No other part of the library imports them, and each needs its extra only when
+it is imported.
 """

@@ -9,12 +9,12 @@ from importlib.resources import files
 __all__ = ["ASSETS", "main", "text_of"]
 
 ASSETS = {"grafana": "dashboard.json", "alerts": "alerts.yml"}
-"""What there is, and in which file."""
+"""File name of each asset."""
 
 
 def text_of(what: str) -> str:
     """
-    Return an asset.
+    Return the text of an asset.
 
     Args:
         what: "grafana": the dashboard as JSON; "alerts": the rules for Prometheus as YAML.
@@ -23,7 +23,7 @@ def text_of(what: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print an asset, so that it can be sent into a file; the dashboard unless the rules are asked for."""
+    """Print the dashboard, or with `--alerts` the rules, to standard output."""
     parser = argparse.ArgumentParser(
         prog="resilio dashboard",
         description="Prints the Grafana dashboard (import it as JSON), or the alert rules for Prometheus.",

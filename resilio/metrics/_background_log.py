@@ -1,4 +1,4 @@
-"""Log lines written by a thread of their own, so that a handler that blocks delays no call."""
+"""Log lines written by a background thread, so that a handler that blocks delays no call."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["MOST_WAITING", "Lines"]
 
 MOST_WAITING = 1000
 LONGEST_HOLD = 1.0
-"""Seconds that a fork waits at most for a line that is being written."""
+"""Maximum seconds that a fork waits for a line that is being written."""
 Line = Callable[[], object]
 
 
 class Lines:
-    """Lines that wait to be written, in order; where there are too many the new ones are dropped, and counted."""
+    """Queue of lines to write, in order; while it is full, new lines are dropped and counted."""
 
     def __init__(self) -> None:
-        """Start a thread; it is no reason for the process to go on."""
+        """Start a daemon thread."""
         after_fork(self)
         _all.add(self)
         self.forked()
 
     def __call__(self, line: Line) -> None:
-        """Take a line; never waits."""
+        """Queue a line; never blocks."""
         if len(self._waiting) >= MOST_WAITING:
             _trouble.count()
             return
@@ -38,19 +38,19 @@ class Lines:
         self._more.set()
 
     def close(self) -> None:
-        """Let the thread write what waits, and end."""
+        """Let the thread write the queued lines, and end."""
         self._closed = True
         self._more.set()
 
     def forked(self) -> None:
-        """Begin anew: in a child of a fork there is no thread, and what waited is the parent's."""
+        """Start anew: a forked child has no thread, and the queued lines are the parent's."""
         self._closed = False
         self._waiting: deque[Line] = deque()
         self._more = threading.Event()
         self.writing = threading.Lock()
         arguments = (self._more, self.writing)
         thread = threading.Thread(target=self._write, args=arguments, name="resilio-log", daemon=True)
-        with suppress(RuntimeError):  # no threads left: lines wait, and are dropped in the end
+        with suppress(RuntimeError):  # no thread can start: lines are queued until it is full
             thread.start()
 
     def _write(self, more: threading.Event, writing: threading.Lock) -> None:
@@ -61,7 +61,7 @@ class Lines:
                 try:
                     with writing:
                         self._waiting.popleft()()
-                except Exception:  # noqa: BLE001 - a handler that raises must not end the lines of the others
+                except Exception:  # noqa: BLE001 - a handler that raises must not stop the lines that follow
                     _trouble.count()
             if self._closed:
                 return
@@ -72,7 +72,7 @@ _held: dict[int, list[Lines]] = {}
 
 
 def _hold() -> None:
-    """Have no line half written while the process forks: the child would find a handler's stream locked for ever."""
+    """Let no thread write a line during a fork: the child would find the handler's stream locked for ever."""
     _held[threading.get_ident()] = [lines for lines in list(_all) if lines.writing.acquire(timeout=LONGEST_HOLD)]
 
 

@@ -1,7 +1,7 @@
 """
-Reads all policies at once and keeps the totals of those that are gone: a total never goes back.
+Reader of all policies, which keeps the totals of those that no longer exist, so that a total never decreases.
 
-The number of names is bounded: beyond it, policies are added up under the name "other".
+The number of names is bounded: policies beyond it are summed under the name "other".
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Own = tuple[str, str]
 
 class Book:
     """
-    The numbers of some policies, or of all.
+    Numbers of some policies, or of all.
 
     Args:
-        policies: Which; None: every policy, those made later included.
+        policies: The policies; None: every policy, those made later included.
 
-        choose: Says which bounds a duration histogram has.
+        choose: Returns the bounds of a duration histogram.
 
-        most: How many names there may be.
+        most: Maximum number of names.
     """
 
     def __init__(self, policies: Iterable[Policy[Any]] | None, choose: Chooser, most: int = MOST_NAMES) -> None:
@@ -47,7 +47,7 @@ class Book:
         self._choose = choose
         self._most = most
         self._names: set[Own] = set()
-        self._beyond: set[Own] = set()  # of the policies that were given: there was no room for these names
+        self._beyond: set[Own] = set()  # names of given policies, in excess of `most`
         self._seen: dict[int, tuple[weakref.ref[Any], Sheet]] = {}
         self._gone = Sheet()
         self._lock = Lock()
@@ -55,7 +55,7 @@ class Book:
         after_fork(self)
 
     def read(self) -> Sheet:
-        """Return the numbers of this moment."""
+        """Return the current numbers."""
         with self._lock:
             before, self._seen = self._seen, {}
             total = Sheet()
@@ -69,11 +69,11 @@ class Book:
         return total
 
     def forked(self) -> None:
-        """Be usable in the child of a fork, whoever was reading."""
+        """Renew the lock in a forked child, where a thread of the parent may have held it."""
         self._lock = Lock()
 
     def _sheets(self, before: dict[int, tuple[weakref.ref[Any], Sheet]]) -> Iterator[tuple[Any, Sheet]]:
-        """Every policy with its numbers; then every budget that pays for one of them."""
+        """Yield every policy with its numbers, then every retry budget that one of them uses."""
         budgets: dict[int, tuple[Any, set[Own]]] = {}
         policies = registry.all() if self._policies is None else self._policies
         for number, shown in enumerate(shown for policy in policies for shown in policy._metered()):
@@ -81,7 +81,7 @@ class Book:
             try:
                 own, sheet = self._bounded(shown, read_policy(shown, self._choose))
                 budget = _budget_of(shown)
-            except Exception as error:  # noqa: BLE001 - a policy of one's own may do anything
+            except Exception as error:  # noqa: BLE001 - a user-defined policy may raise anything
                 _trouble.happened(f"reading the numbers of a {shown.kind}", error)
                 known = before.get(id(shown))
                 if known is not None and known[0]() is shown:
@@ -104,14 +104,14 @@ class Book:
         return own, sheet
 
     def _retire(self, before: dict[int, tuple[weakref.ref[Any], Sheet]]) -> None:
-        """Keep what the policies had counted that were here at the last look and are no more."""
+        """Keep the totals of policies that existed at the last reading and no longer do."""
         for identity, (reference, sheet) in before.items():
             now = self._seen.get(identity)
             if now is None or now[0] != reference:
                 self._gone.add_totals(sheet)
 
     def _add_changes(self, total: Sheet) -> None:
-        """Those of all names that are shown, and under "other" those of names for which there was no room."""
+        """Add the state changes of all shown names, and under "other" those of the names in excess."""
         full = len(self._names) >= self._most
         for (kind, policy, state), count in _changes.counted().items():
             if (kind, policy) in self._names:
@@ -121,6 +121,6 @@ class Book:
 
 
 def _budget_of(shown: Any) -> Any:
-    """Return what pays for a policy's retries and hedges; of a keyed one, what its keys share."""
+    """Return the budget of a policy's retries and hedges; for a keyed policy, the one that its keys share."""
     gate = shown.gates[0]
     return sweep_of(shown).budget if hasattr(gate, "table") else getattr(gate, "budget", None)

@@ -1,4 +1,4 @@
-"""Bounds of the duration histogram: what fits a kind of dependency, and who gets which."""
+"""Bounds of the duration histogram: presets by kind of dependency, and the choice for each policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resilio._options.validators import show
 __all__ = ["BUCKETS", "PRESETS", "Bounds", "Choice", "Chooser", "bounds_of"]
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds in seconds of the duration histogram unless others are chosen; infinity is added."""
+"""Default upper bounds of the duration histogram, in seconds; infinity is added."""
 
 PRESETS: dict[str, tuple[float, ...]] = {
     "default": BUCKETS,
@@ -20,7 +20,7 @@ PRESETS: dict[str, tuple[float, ...]] = {
     "http": (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
     "model": (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0),
 }
-"""Bounds by what is called: an HTTP service, a model, a database."""
+"""Bounds by kind of dependency: an HTTP service, a model, a database."""
 
 Bounds: TypeAlias = "str | Iterable[float]"
 Choice: TypeAlias = "Bounds | Mapping[str, Bounds]"
@@ -31,7 +31,7 @@ def bounds_of(value: Any) -> tuple[float, ...]:
     Return checked bounds with infinity last.
 
     Raises:
-        ValueError: A preset that there is not, or bounds that do not ascend from above 0.
+        ValueError: Unknown preset, or bounds that do not ascend from above 0.
     """
     if isinstance(value, str):
         if value not in PRESETS:
@@ -48,14 +48,14 @@ def bounds_of(value: Any) -> tuple[float, ...]:
 
 class Chooser:
     """
-    Says which bounds a policy's histogram has.
+    Choice of the bounds of a policy's histogram.
 
     Args:
-        choice: Bounds, a preset's name, or a mapping of either by the policy's name, else by its kind; "default" in
-            it is for all others.
+        choice: Bounds, a preset's name, or a mapping of either by the policy's name, else by its kind; its entry
+            "default" is for all others.
 
     Raises:
-        ValueError: A preset that there is not, or bounds that do not ascend from above 0.
+        ValueError: Unknown preset, or bounds that do not ascend from above 0.
     """
 
     def __init__(self, choice: Choice) -> None:

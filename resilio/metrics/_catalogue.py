@@ -1,8 +1,7 @@
 """
-Every number that can be exported, once: its name, what it means, its labels, and how policies of one name add up.
+Catalogue of all exported numbers: name, meaning, labels, and how policies of one name are merged.
 
-`resilio.metrics.prometheus` and `resilio.metrics.otel` both read this list, so neither can know of a number that the
-other does not.
+`resilio.metrics.prometheus` and `resilio.metrics.otel` both read this list, so both export the same numbers.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ class Instrument:
     One number of every policy.
 
     Attributes:
-        name: Of the Prometheus metric, without the prefix and without `_total`.
+        name: Name of the Prometheus metric, without the prefix and without `_total`.
 
-        type: Whether it only grows.
+        type: "counter", "gauge" or "histogram".
 
-        text: What it counts, in a line.
+        text: Meaning, in one line.
 
-        labels: Their names; the values come in this order.
+        labels: Names of the labels, in the order of their values.
 
-        unit: As OpenTelemetry spells it.
+        unit: Unit, as OpenTelemetry spells it.
 
-        merge: How the gauges of policies of one kind and name, and of several processes, become one.
+        merge: How to merge gauges of policies with one kind and name, and of several processes.
     """
 
     name: str
@@ -46,12 +45,12 @@ class Instrument:
 
     @property
     def prometheus(self) -> str:
-        """The name of the Prometheus family, without `_total`."""
+        """Name of the Prometheus family, without `_total`."""
         return f"resilio_{self.name}"
 
     @property
     def otel(self) -> str:
-        """The name of the OpenTelemetry instrument: its unit is no part of it."""
+        """Name of the OpenTelemetry instrument, which does not contain the unit."""
         return f"resilio.{self.name.removesuffix('_seconds')}"
 
 

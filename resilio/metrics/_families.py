@@ -1,4 +1,4 @@
-"""A sheet as families of prometheus_client, whose samples are made only if somebody else than our writer wants them."""
+"""Sheets as families of prometheus_client, whose samples are made only if another writer than ours reads them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Family", "families"]
 
 
 class Family(Metric):
-    """A family that can write itself."""
+    """A metric family that renders its own text."""
 
     def __init__(self, instrument: Instrument, writer: Writer) -> None:
-        """Have no samples."""
+        """Start without samples."""
         super().__init__(instrument.prometheus, instrument.text, instrument.type)
         self._instrument = instrument
         self._writer = writer
         self._values: list[tuple[Key, float]] = []
         self._durations: dict[Labels, Buckets] = {}
-        del self.samples  # the property of that name stands in
+        del self.samples  # so that the property of that name is used
 
     @cached_property
     def samples(self) -> list[Any]:  # type: ignore[override]
-        """The samples, as prometheus_client has them."""
+        """Samples in prometheus_client's form."""
         if self._instrument is DURATION:
             return [sample for labels, buckets in self._durations.items() for sample in _histogram(labels, buckets)]
         name, names = full_name(self._instrument), self._instrument.labels
@@ -46,7 +46,7 @@ class Family(Metric):
 
 
 def families(sheet: Sheet, writer: Writer) -> Iterator[Family]:
-    """Yield every family of the catalogue with what the sheet has of it."""
+    """Yield every family of the catalogue, with the sheet's samples."""
     made = {name: Family(instrument, writer) for name, instrument in CATALOGUE.items()}
     for samples in (sheet.counters, sheet.gauges):
         for sample in samples.items():
@@ -56,7 +56,7 @@ def families(sheet: Sheet, writer: Writer) -> Iterator[Family]:
 
 
 def _clean(labels: Labels) -> Iterator[str]:
-    """Label values that can be encoded: a lone surrogate must not end every scrape."""
+    """Yield label values that UTF-8 can encode: a lone surrogate must not fail every scrape."""
     return (label if label.isascii() else label.encode("utf-8", "replace").decode() for label in labels)
 
 

@@ -1,4 +1,4 @@
-"""After a fork the child's exporters are told: locks that another thread held are free, and threads are gone."""
+"""Fork hooks of exporters: in the child, renew locks that another thread held, and start threads again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["after_fork"]
 
 class _Forked(Protocol):
     def forked(self) -> None:
-        """Be usable in the child."""
+        """Make the object usable in the child."""
 
 
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def after_fork(one: _Forked) -> None:
-    """Have `one.forked()` called in the child of each fork, as long as somebody holds `one`."""
+    """Call `one.forked()` in the child of each fork, until `one` is garbage collected."""
     _told.add(one)
 
 

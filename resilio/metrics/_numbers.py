@@ -1,4 +1,4 @@
-"""What each kind of gate counts besides what all do, by instrument: the names and labels that exporters write."""
+"""Numbers that only one kind of gate has, by instrument and label values."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ BUDGET_EVENTS = {
 }
 _COUNTERS = frozenset(name for name, instrument in CATALOGUE.items() if instrument.type == "counter")
 Numbers = dict[tuple[str, ...], float]
-"""What a gate has besides what all have: by the instrument and the values of those labels that are not the policy's."""
+"""Numbers of one kind of gate, by instrument and the values of the labels other than the policy's own."""
 Reader = Callable[[Numbers, Any, Any], None]
 
 
 def label_of(shown: Any) -> str:
-    """Return the name for metrics: one from the code, bounded in length."""
+    """Return the policy's label: a name given in the code, of at most `LONGEST_LABEL` characters."""
     return str(shown.label)[:LONGEST_LABEL]
 
 
 def specific(policy: Any, gate: Any) -> Numbers:
     """
-    Return what a gate has besides what all have.
+    Return the numbers that only this kind of gate has.
 
     Args:
-        policy: Whose gate it is; None: one that is gone, of which only counters are asked.
+        policy: Policy of the gate; None: it no longer exists, and only the counters matter.
 
-        gate: It.
+        gate: The gate.
     """
     numbers: Numbers = {}
     if gate.changes_lost:
@@ -189,4 +189,4 @@ _READERS: dict[str, Reader] = {
     "ShedderGate": _shedder,
     "TimeoutGate": _timeout,
 }
-"""By the gate's class, not the kind: a gate of one's own may have any kind."""
+"""Readers by the gate's class, not its kind: a user-defined gate may have any kind."""

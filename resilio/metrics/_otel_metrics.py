@@ -1,4 +1,4 @@
-"""Observable instruments: each collection reads the policies once, whatever it asks for."""
+"""Observable instruments of OpenTelemetry: each collection reads the policies once for all of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from resilio.metrics._sheet import Buckets, Labels, Sheet
 __all__ = ["FINE", "Instruments", "quantile"]
 
 FINE = tuple(1e-6 * 1.1**step for step in range(230))
-"""Bounds from 1 us to 50 min, a tenth apart: what quantiles are taken of."""
+"""Bounds from 1 us to 50 min, 10 % apart, from which quantiles are computed."""
 
 ATTRIBUTES = {"kind": "resilio.policy.kind", "policy": "resilio.policy.name"}
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class _Reading:
-    """A sheet by instrument."""
+    """A sheet, grouped by instrument."""
 
     def __init__(self, sheet: Sheet) -> None:
         self.durations = sheet.durations
@@ -36,20 +36,20 @@ class _Reading:
 
 class Instruments:
     """
-    The instruments of a meter, until they are stopped: OpenTelemetry cannot take one back, so then they say nothing.
+    The instruments of a meter. OpenTelemetry cannot unregister them: once stopped, they observe nothing.
 
     Args:
-        meter: Whose they are.
+        meter: The meter.
 
-        book: Reads the policies, with bounds that hold `FINE` and `bounds`.
+        book: Reads the policies, with bounds that contain `FINE` and `bounds`.
 
-        quantiles: Of the latencies since the collection before, as gauges.
+        quantiles: Quantiles of the latencies since the previous collection, as gauges.
 
-        bounds: Of the cumulative buckets, as counters; none: there are none.
+        bounds: Bounds of cumulative buckets, as counters; empty: no such counters.
     """
 
     def __init__(self, meter: Meter, book: Book, quantiles: Sequence[float], bounds: Sequence[float]) -> None:
-        """Create all instruments; nothing is read until somebody collects."""
+        """Create all instruments; nothing is read before a collection."""
         self._book = book
         self._quantiles = tuple(quantiles)
         self._bounds = tuple(bounds)
@@ -63,11 +63,11 @@ class Instruments:
             self._create(meter, instrument)
 
     def stop(self) -> None:
-        """Say nothing from now on."""
+        """Stop observing."""
         self._stopped = True
 
     def forked(self) -> None:
-        """Be usable in the child of a fork, whoever was reading."""
+        """Renew the lock in a forked child, where a thread of the parent may have held it."""
         self._lock = Lock()
 
     def _create(self, meter: Meter, instrument: Instrument) -> None:
@@ -96,21 +96,21 @@ class Instruments:
             meter.create_observable_counter(f"{name}.bucket", [observe], "{call}", f"{text}: at or below a bound")
 
     def _safely(self, name: str, samples: Callable[[_Reading], Iterator[Observation]]) -> Observe:
-        """What an instrument is asked for: whatever goes wrong costs its observations, and is counted."""
+        """Return an instrument's callback; an error loses its observations alone, and is counted."""
 
         def observe(options: CallbackOptions) -> list[Observation]:  # noqa: ARG001
             if self._stopped:
                 return []
             try:
                 return list(samples(self._read(name)))
-            except Exception as error:  # noqa: BLE001 - the other instruments have something to say
+            except Exception as error:  # noqa: BLE001 - the other instruments are still observed
                 _trouble.happened("reading the numbers for OpenTelemetry", error)
                 return []
 
         return observe
 
     def _read(self, name: str) -> _Reading:
-        """One reading for all instruments, and a new one for the first that asks again: the next collection."""
+        """Return a reading shared by all instruments; an instrument's second request begins the next collection."""
         with self._lock:
             if self._reading is None or name in self._asked:
                 self._reading = _Reading(self._book.read())
@@ -143,10 +143,10 @@ class Instruments:
 
 def quantile(buckets: Buckets, q: float) -> float:
     """
-    Return a quantile, on a line between the bounds around it.
+    Return a quantile in seconds, interpolated linearly between the bounds around it.
 
     Args:
-        buckets: Of at least one latency.
+        buckets: A histogram of at least one latency.
 
         q: From 0 to 1.
     """
@@ -159,7 +159,7 @@ def quantile(buckets: Buckets, q: float) -> float:
 
 
 def attributes(names: Sequence[str], values: Labels, **more: float) -> dict[str, Any]:
-    """Return labels as attributes, in a namespace of their own."""
+    """Return labels as attributes in the namespace `resilio`."""
     named: dict[str, Any] = {
         ATTRIBUTES.get(name, f"resilio.{name}"): value for name, value in zip(names, values, strict=True)
     }

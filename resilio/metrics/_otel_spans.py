@@ -1,4 +1,4 @@
-"""What policies do, as events on the span of the caller; and a span around a function for who wants one."""
+"""Events of policies on the caller's span, and a span around a function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = (
     events.HedgeStarted,
     events.HedgeWon,
 )
-"""What is told on spans unless told otherwise: nothing of a call that goes well."""
+"""Events that become span events by default: none for a call that succeeds at once."""
 
 NAMES = {
     events.StateChanged: "resilio.state_changed",
@@ -59,7 +59,7 @@ def current_span() -> Span | None:
 
 
 def add_event(event: Any, span: Span | None) -> None:
-    """Tell an event on a span; no key, no argument and no text of an exception becomes an attribute."""
+    """Add an event to a span; no key, no argument and no text of an exception becomes an attribute."""
     if span is None or not span.is_recording():  # it may have ended meanwhile
         return
     told: dict[str, Any] = {"resilio.policy.kind": event.kind, "resilio.policy.name": event.name or "unnamed"}
@@ -78,7 +78,7 @@ def spanned(fn: Callable[..., Any], name: str | None, tracer: Tracer) -> Callabl
     Return `fn` with a span around each call.
 
     Raises:
-        TypeError: `fn` is a generator: its body runs in between its consumer's, whose spans would become its children.
+        TypeError: `fn` is a generator: its body alternates with its consumer, whose spans would become its children.
     """
     kind, title = kind_of(fn), name or str(getattr(fn, "__qualname__", "call"))
     if kind in {"generator", "async_generator"}:
@@ -114,7 +114,7 @@ def _span(title: str, tracer: Tracer) -> Iterator[None]:
 
 
 def _number(span: Span) -> None:
-    """Say which attempt, and which copy, of a guarded call the span is of, if it is inside of one."""
+    """Set the number of the attempt and of the copy on a span inside a guarded call."""
     call = resilio.current()
     if call is None:
         return
@@ -125,7 +125,7 @@ def _number(span: Span) -> None:
 
 
 def _blame(span: Span, error: Exception) -> None:
-    """Say what kind of error ended it, not its text: that may hold what nobody should read."""
+    """Set the type of the error on its span, and not its text, which may be confidential."""
     span.set_status(Status(StatusCode.ERROR))
     cls = type(error)
     inside = cls.__module__ in {"builtins", "resilio.errors"}

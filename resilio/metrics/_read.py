@@ -1,7 +1,7 @@
 """
-What each kind of policy has counted, read natively: counters under the gate's lock, nothing pushed by calls.
+Reader of the native counters of each kind of policy, under its gate's lock; calls push nothing.
 
-A policy is asked when somebody looks. One that cannot answer costs its own samples and is counted, never the others'.
+A policy is read on demand. One that raises loses its own samples, and the error is counted.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
     Return all numbers of a policy, or of a stage of a keyed one.
 
     Args:
-        shown: What `policy._metered()` gives: it has kind, label and gates, outermost first.
+        shown: An item of `policy._metered()`: it has kind, label and gates, outermost first.
 
-        choose: Says which bounds its histogram has.
+        choose: Returns the bounds of its histogram.
     """
     gate, own = shown.gates[0], (shown.kind, label_of(shown))
     if type(gate).__name__ == "KeyedGate":
@@ -53,7 +53,7 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
 
 
 def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency: LatencyHistogram) -> Sheet:
-    """What all gates have."""
+    """Return the numbers that all gates have."""
     sheet, (kind, policy), found = Sheet(), own, gate.counters()
     counters, gauges = sheet.counters, sheet.gauges
     for outcome, counter in OUTCOMES.items():
@@ -75,7 +75,7 @@ def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency:
 
 
 def read_budget(budget: Any, users: Iterable[tuple[str, str]]) -> Sheet:
-    """Return the numbers of a retry budget: what it holds for each of its users, what it counted under its own name."""
+    """Return the numbers of a retry budget: gauges for each of its users, counters under its own name."""
     sheet, status = Sheet(), budget._status()
     users = sorted(users)
     for own in users:

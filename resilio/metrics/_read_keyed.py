@@ -1,9 +1,9 @@
 """
-The numbers of a keyed policy: those of all keys' gates as one, and of the keys that are gone.
+The numbers of a keyed policy: the sums over the gates of all keys, evicted ones included.
 
-Keys are looked at a few at a time, so that calls go on meanwhile: a hundred thousand take longer than a call may wait.
-None is held on to while others are looked at, which would keep it from being forgotten. Each is read once: a key that
-is forgotten before its turn leaves its gates to whoever looks.
+Keys are read in small batches, so that calls proceed meanwhile: a hundred thousand take longer than a call may wait.
+No key is referenced while others are read, since that would prevent its eviction. Each is read once: a key that is
+evicted before its turn leaves its gates to the sweep.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from resilio.metrics._numbers import BUDGET_EVENTS, Numbers, specific
 __all__ = ["Sweep", "sweep_of"]
 
 AT_A_TIME = 100
-"""Keys that are looked at before somebody else has the interpreter: some half a millisecond."""
+"""Keys read before the GIL is yielded to other threads, about half a millisecond."""
 LONG_NS = 50_000_000
-"""What takes less of a core is done each time that somebody asks."""
+"""Processor time of a sweep; shorter sweeps are repeated at each request."""
 SHARE = 20
-"""What takes more is told again until so many times as long has passed: a twentieth of one core is for it."""
+"""The result of a longer sweep is reused for this multiple of its time, so that sweeps take 5 % of a core at most."""
 Read = tuple[Sums, Numbers, Numbers]
 
 _SUMMED = {name for name, one in CATALOGUE.items() if one.type == "counter" or one.merge == "sum"}
@@ -43,7 +43,7 @@ _sweeps: weakref.WeakKeyDictionary[Any, Sweep] = weakref.WeakKeyDictionary()
 
 def sweep_of(shown: Any) -> Sweep:
     """
-    Return what reads a stage of a keyed policy, for all who ask.
+    Return the one sweep of a stage of a keyed policy, which all exporters share.
 
     Args:
         shown: The stage.
@@ -58,15 +58,15 @@ def sweep_of(shown: Any) -> Sweep:
 
 class Sweep:
     """
-    Reads one stage of a keyed policy.
+    Reader of one stage of a keyed policy.
 
     Attributes:
-        budget: What pays for retries and hedges of all keys; None: nothing, or each key has its own.
+        budget: Retry budget that all keys share; None: there is none, or each key has its own.
     """
 
     def __init__(self, shown: Any) -> None:
         """
-        Have read nothing; keys that go from now on leave their counters here.
+        Start without numbers; keys evicted from now on leave their counters here.
 
         Args:
             shown: The stage.
@@ -76,24 +76,24 @@ class Sweep:
         self._index: int = shown.gates[0].index
         self.budget: Any = None
         self._gone: Numbers = {}
-        self._left: dict[Any, list[Any]] | None = None  # gates of keys that went during the sweep under way
+        self._left: dict[Any, list[Any]] | None = None  # gates of keys that were evicted during the current sweep
         self._last: Read | None = None
         self._again_ns = 0
         self._lock = Lock()
         after_fork(self)
 
     def forked(self) -> None:
-        """Be usable in the child of a fork, whoever was reading."""
+        """Renew the locks in a forked child, where a thread of the parent may have held them."""
         global _lock
         _lock = self._lock = Lock()
         self._left = None
 
     def miss(self, gates: tuple[Any, ...]) -> None:
         """
-        Have the sweep under way look at a key that leaves its table. Called with the lock of all tables held.
+        Leave an evicted key to the current sweep. Called with the lock of all tables held.
 
         Args:
-            gates: Of its policy; they have their key still.
+            gates: Gates of its policy, which still have their key.
         """
         gate = gates[self._index]
         if self._left is not None:
@@ -101,22 +101,22 @@ class Sweep:
 
     def inherit(self, gates: tuple[Any, ...]) -> None:
         """
-        Take over what a key has counted whose policy is dead. Called with the lock of all tables held.
+        Take over the counters of a key whose policy is dead. Called with the lock of all tables held.
 
         Args:
-            gates: Of the policy.
+            gates: Gates of the policy.
         """
         _fold(self._gone, _growing(self._specific(gates[self._index])))
 
     def read(self) -> Read:
         """
-        Return what all gates have counted, what such gates have besides, and the numbers of the table.
+        Return the sums over all gates, the numbers of their kind, and the numbers of the table.
 
-        It is that of now, or of a while ago if it takes long.
+        They are current, or up to `SHARE` times the duration of a long sweep old.
         """
         with self._lock:
             if self._last is None or clock.now_ns() >= self._again_ns:
-                begun_ns = thread_time_ns()  # others have their turn meanwhile, and a busy machine is no long look
+                begun_ns = thread_time_ns()  # processor time: neither yields nor a busy machine make a sweep long
                 self._last = self._sweep()
                 took_ns = thread_time_ns() - begun_ns
                 self._again_ns = 0 if took_ns < LONG_NS else clock.now_ns() + SHARE * took_ns
@@ -126,7 +126,7 @@ class Sweep:
         owner: Any = self._owner()
         stage: Any = self._stage()
         sums = Sums(stage)
-        with keyed._lock:  # no key goes between these
+        with keyed._lock:  # no key is evicted in between
             sums.add([stage, *stage.left()])
             numbers, keys = dict(self._gone), list(owner)
             self._add_all(numbers, (), stage.left())
@@ -141,7 +141,7 @@ class Sweep:
         return sums, numbers, self._table_of(owner)
 
     def _gates(self, table: Any, keys: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
-        """Give the gates of a few keys at a time: of those there are, and of those gone since the beginning."""
+        """Yield the gates of a batch of keys: of the present ones, and of those evicted since the sweep began."""
         left, at = self._left, iter(keys)
         while some := list(islice(at, AT_A_TIME)):
             policies = [policy for key in some if (policy := table.get(key)) is not None]
@@ -157,7 +157,7 @@ class Sweep:
             _fold(numbers, _growing(self._specific(gate)))
 
     def _specific(self, gate: Any) -> Numbers:
-        """What a key's gate has, its own budget included; one that raises has nothing."""
+        """Return the numbers of a key's gate, its own budget included; none if it raises."""
         with suppress(Exception):
             numbers = specific(gate.policy, gate)
             budget = getattr(gate, "budget", None)
@@ -170,7 +170,7 @@ class Sweep:
         return {}
 
     def _shared(self) -> Any:
-        """The gate of the policy that keys share for which there is no room."""
+        """Return the gate of the overflow policy, which the keys in excess of `max_keys` share."""
         stage: Any = self._stage()
         return stage.table.overflow.gates[self._index]
 
@@ -204,7 +204,7 @@ def _growing(numbers: Numbers) -> Numbers:
 
 
 def _fold(total: Numbers, numbers: Numbers) -> None:
-    """Merge what one gate has into what all have."""
+    """Merge the numbers of one gate into the total."""
     for key, value in numbers.items():
         known = total.get(key)
         if known is None:

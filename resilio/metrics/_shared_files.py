@@ -1,12 +1,12 @@
 """
-A directory in which processes leave their numbers, and what has become of those that ended.
+A directory in which processes leave their numbers, and the totals of those that ended.
 
 Each process has two files: `<id>.json`, replaced as a whole at each write, and `<id>.lock`, locked as long as the
-process lives. The kernel frees a lock whatever ends its owner, so a process number that is used again deceives nobody.
-The totals of ended processes are folded into `ended.json` and their files removed, so that files do not pile up.
+process lives. The kernel frees a lock however its owner ends, so a reused process id causes no confusion. The totals of
+ended processes are folded into `ended.json` and their files removed, so that files do not pile up.
 
-Nothing is counted twice or lost: `ended.json` names the files it has taken in, and it is replaced before they are
-removed; a reader that saw it change, or a file vanish, reads again. No reader waits for anybody.
+Nothing is counted twice or lost: `ended.json` names the files folded into it, and it is replaced before they are
+removed. A reader that saw it change, or a file vanish, reads again. Readers never wait.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ FOLDING = "folding.lock"
 TRIES = 10
 
 _NOT_OURS = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
-"""What reading a file raises that another program has left in the directory: it is passed over."""
+"""Exceptions raised by reading another program's file, which is skipped."""
 
 
 class Place:
     """
-    The files of one process, until it lets go of them.
+    The files of one process, until it releases them.
 
     Args:
-        directory: Made if it is not there.
+        directory: The directory; made if it does not exist.
 
-        identity: What the files are called, unique among all processes that ever used the directory.
+        identity: Stem of the file names, unique among all processes that ever used the directory.
 
     Raises:
-        OSError: The directory cannot be made, or not be written to.
+        OSError: The directory cannot be made or written to.
     """
 
     def __init__(self, directory: Path, identity: str) -> None:
-        """Take a lock that says that this process lives."""
+        """Take the lock that marks this process as alive."""
         directory.mkdir(parents=True, exist_ok=True)
         self.data = directory / f"{identity}.json"
         self._lock_file = directory / f"{identity}.lock"
@@ -61,7 +61,7 @@ class Place:
         self._lock = os.open(temporary, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            temporary.replace(self._lock_file)  # seen from now on, and locked already
+            temporary.replace(self._lock_file)  # visible from now on, and already locked
         except OSError:
             self.let_go()
             with suppress(OSError):
@@ -69,21 +69,21 @@ class Place:
             raise
 
     def stands(self) -> bool:
-        """Tell whether the files are where they were made."""
+        """Return True if the lock file still exists where it was made."""
         return self._lock_file.exists()
 
     def let_go(self) -> None:
-        """Let others take the files for those of a process that has ended; in a child: of the parent's, do nothing."""
+        """Release the lock, which marks the process as ended; in a forked child, leave the parent's lock held."""
         with suppress(OSError):
             os.close(self._lock)
 
 
 def write(path: Path, data: Any) -> None:
     """
-    Replace a file as a whole, or leave it as it is.
+    Replace a file atomically.
 
     Raises:
-        OSError: It could not be written.
+        OSError: It could not be written, and is unchanged.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
@@ -97,7 +97,7 @@ def write(path: Path, data: Any) -> None:
 
 @attrs.define
 class _Ended:
-    """The totals of ended processes, and the files that they were in."""
+    """Totals of ended processes, and the stems of the files folded into them."""
 
     sheet: Sheet = attrs.field(factory=Sheet)
     taken: frozenset[str] = frozenset()
@@ -106,10 +106,10 @@ class _Ended:
 
 def read_all(directory: Path) -> Sheet:
     """
-    Return the sum of all processes: totals of those that ended, totals and gauges of those alive.
+    Return the sum over all processes: totals of the ended ones, totals and gauges of those alive.
 
     Args:
-        directory: One that is not there has nothing in it.
+        directory: The directory; empty numbers if it does not exist.
     """
     total = Sheet()
     for _ in range(TRIES):
@@ -120,7 +120,7 @@ def read_all(directory: Path) -> Sheet:
 
 
 def _read_once(directory: Path) -> tuple[Sheet, bool]:
-    """The sum, and whether nobody has folded meanwhile."""
+    """Return the sum, and whether no process folded files meanwhile."""
     ended = _load_ended(directory)
     total = Sheet()
     total.add_totals(ended.sheet)
@@ -142,10 +142,10 @@ def _read_once(directory: Path) -> tuple[Sheet, bool]:
 
 def fold(directory: Path) -> None:
     """
-    Take the totals of ended processes into one file and remove theirs, unless another process is at it.
+    Fold the totals of ended processes into one file and remove theirs, unless another process is folding.
 
     Raises:
-        OSError: A file could not be written; then nothing has changed.
+        OSError: A file could not be written; nothing has changed.
     """
     with _folding(directory) as mine:
         if not mine:
@@ -161,14 +161,14 @@ def fold(directory: Path) -> None:
             taken = sorted(path.stem for path in dead)
             write(directory / ENDED, {"taken": taken, **ended.sheet.dump()})
         for path in dead:
-            for file in (path.with_suffix(".json"), path):  # the lock last: it is what says that one ended
+            for file in (path.with_suffix(".json"), path):  # the lock last: it marks the process as ended
                 file.unlink(missing_ok=True)
         for path in _cut_short(directory):
             path.unlink(missing_ok=True)
 
 
 def _cut_short(directory: Path) -> list[Path]:
-    """What those have left that were killed as they wrote; who folds holds the lock, and has written."""
+    """Return temporary files of processes that were killed while writing; called by the folding process alone."""
     found = [path for path in directory.glob("*.json.*.new") if path.is_file()]
     written = [(path, directory / path.name.partition(".")[0]) for path in found]
     return [path for path, owner in written if not _alive(owner)]
@@ -189,18 +189,18 @@ def _folding(directory: Path) -> Iterator[bool]:
 
 
 def _is_pair(lock: Path) -> bool:
-    """Whether a lock, and the data beside it, can be a process's; a directory or a pipe is another program's."""
+    """Return True if a lock and its data can be those of a process; a directory or a pipe is another program's."""
     data = lock.with_suffix(".json")
     return lock.is_file() and (data.is_file() or not data.exists())
 
 
 def _alive(path: Path) -> bool:
-    """Whether the process that a file belongs to lives: it holds its lock."""
+    """Return True if the process of a file is alive, that is, holds its lock."""
     try:
         lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
-    except OSError:  # another user's, say: what cannot be asked is left alone
+    except OSError:  # such as another user's lock: leave its files alone
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -212,7 +212,7 @@ def _alive(path: Path) -> bool:
 
 
 def _data_files(directory: Path) -> list[Path]:
-    """The files of processes; what is no regular file is another program's, and reading a pipe might not end."""
+    """Return the data files of processes; anything but a regular file is another program's, and a pipe may block."""
     return [path for path in sorted(directory.glob("*.json")) if path.name != ENDED and path.is_file()]
 
 
@@ -246,7 +246,7 @@ def _load(path: Path) -> Sheet | None:
 
 
 def _contents(path: Path) -> Any:
-    """Return what a file has; reading a pipe might not end."""
+    """Return the contents of a regular file; reading a pipe may block."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a file")
     return json.loads(path.read_bytes())

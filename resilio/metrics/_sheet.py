@@ -1,8 +1,7 @@
 """
-Numbers of one moment, and how those of several policies or processes become one.
+Numbers of one moment, and how to merge those of several policies or processes.
 
-A sheet is plain data: samples by instrument and label values. It goes through JSON and back, which is how worker
-processes tell each other.
+A sheet is plain data: samples by instrument and label values. Worker processes exchange sheets as JSON.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ Key = tuple[str, Labels]
 @attrs.define
 class Buckets:
     """
-    A classic histogram: how many are at or below each bound.
+    A classic histogram: the number of latencies at or below each bound.
 
     Attributes:
         bounds: In seconds, ascending, infinity last.
 
-        counts: Cumulative.
+        counts: Cumulative counts, one for each bound.
 
-        total: The sum of all, in seconds.
+        total: Sum of all latencies, in seconds.
     """
 
     bounds: tuple[float, ...]
@@ -40,7 +39,7 @@ class Buckets:
     total: float
 
     def plus(self, other: Buckets, sign: int = 1) -> Buckets:
-        """Return both together; with other bounds there is no sum, and what was added last stands alone."""
+        """Return the sum, or with sign -1 the difference; if the bounds differ, the newer histogram alone."""
         if self.bounds != other.bounds:
             return other if sign > 0 else self
         counts = [mine + sign * theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -53,11 +52,11 @@ class Sheet:
     The samples of one moment.
 
     Attributes:
-        counters: What only grows, by instrument and labels.
+        counters: Values that only grow, by instrument and labels.
 
-        gauges: What is so now.
+        gauges: Current values, by instrument and labels.
 
-        durations: The latencies, by kind and policy.
+        durations: Latencies, by kind and policy.
     """
 
     counters: dict[Key, float] = attrs.field(factory=dict)
@@ -65,12 +64,12 @@ class Sheet:
     durations: dict[Labels, Buckets] = attrs.field(factory=dict)
 
     def count(self, name: str, value: float, *labels: str) -> None:
-        """Note a counter, on top of what there is of it."""
+        """Add to a counter."""
         key = (name, labels)
         self.counters[key] = self.counters.get(key, 0) + value
 
     def gauge(self, name: str, value: float, *labels: str) -> None:
-        """Note a gauge, merged with what there is of it."""
+        """Set a gauge, merged with its present value."""
         key = (name, labels)
         known = self.gauges.get(key)
         self.gauges[key] = value if known is None else _merged(name, known, value)
@@ -85,7 +84,7 @@ class Sheet:
             self.gauge(name, value, *labels)
 
     def add_totals(self, other: Sheet, sign: int = 1) -> None:
-        """Add what only grows of another sheet, or take it off."""
+        """Add the counters and durations of another sheet, or subtract them."""
         counters = self.counters
         if sign > 0 and counters.keys().isdisjoint(other.counters):  # most policies have a name of their own
             counters.update(other.counters)
@@ -97,7 +96,7 @@ class Sheet:
             self.durations[labels] = buckets if known is None else known.plus(buckets, sign)
 
     def renamed(self, policy: str) -> Sheet:
-        """Return the same under another policy's name: where there are too many names."""
+        """Return the same numbers under another policy's name, such as "other"."""
         made = Sheet()
         for (name, labels), value in self.counters.items():
             made.count(name, value, *_with(name, labels, policy))
@@ -108,7 +107,7 @@ class Sheet:
         return made
 
     def dump(self) -> dict[str, Any]:
-        """Return it as lists for JSON: by instrument, rows of label values and what they have."""
+        """Return it as lists for JSON: by instrument, rows of label values and a number."""
         return {
             "counters": _rows(self.counters),
             "gauges": _rows(self.gauges),
@@ -118,10 +117,10 @@ class Sheet:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Sheet:
         """
-        Return what :meth:`dump` made the lists of.
+        Return the sheet that :meth:`dump` wrote.
 
         Raises:
-                ArithmeticError, AttributeError, LookupError, TypeError, ValueError: It was not made so.
+                ArithmeticError, AttributeError, LookupError, TypeError, ValueError: The data has another form.
         """
         sheet = cls(_samples(data["counters"]), _samples(data["gauges"]))
         for kind, policy, bounds, counts, total in data["durations"]:
@@ -141,7 +140,7 @@ def _rows(samples: Mapping[Key, float]) -> dict[str, list[list[Any]]]:
 
 
 def _samples(rows: Mapping[str, list[list[Any]]]) -> dict[Key, float]:
-    """The samples of rows that somebody else may have written."""
+    """Return the samples of rows, checked, since another program may have written them."""
     found: dict[Key, float] = {}
     for name, of_one in rows.items():
         width = len(CATALOGUE[name].labels) + 1
@@ -152,7 +151,7 @@ def _samples(rows: Mapping[str, list[list[Any]]]) -> dict[Key, float]:
 
 
 def _number(value: Any) -> float:
-    """Return a number that a page of metrics can show."""
+    """Return a finite number, or raise ValueError."""
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"not a number that can be shown: {value!r:.80}")
     number: float = value
@@ -160,7 +159,7 @@ def _number(value: Any) -> float:
 
 
 def _label(value: Any) -> str:
-    """Return a label that a page of metrics can show: JSON can spell what UTF-8 cannot."""
+    """Return a label that UTF-8 can encode, or raise ValueError: JSON can contain lone surrogates."""
     text = str(value)
     text.encode()
     return text

@@ -1,4 +1,4 @@
-"""What was refused, in one line a policy and a minute: read from the native counters, so no refusal pays for it."""
+"""Periodic summaries of refusals, one log line a policy, read from the native counters at no cost for a refusal."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from resilio.metrics._fork import after_fork
 __all__ = ["MOST_LINES", "Summaries"]
 
 MOST_LINES = 20
-"""Lines at a time; what is beyond is added up in one more."""
+"""Maximum number of lines at a time; further policies are summed in one more."""
 
 Own = tuple[str, str]
 
 
 class Summaries:
     """
-    Says every so often what was refused since the last time; a policy that refused nothing is not mentioned.
+    Thread that periodically logs the refusals since the last time; policies without any are omitted.
 
     Args:
-        every: Seconds between two times.
+        every: Seconds between two summaries.
 
-        level: That the lines have.
+        level: Log level of the lines.
 
-        policies: Whose; None: those of all.
+        policies: Policies to summarise; None: all.
     """
 
     def __init__(self, every: float, level: int, policies: Iterable[Policy[Any]] | None) -> None:
-        """Start a thread; it is no reason for the process to go on."""
+        """Start a daemon thread."""
         self._every = every
         self._level = level
         self._book = Book(policies, Chooser((1.0,)))
@@ -47,20 +47,20 @@ class Summaries:
         self._run()
 
     def stop(self) -> None:
-        """Say what there is to say, and no more from then on."""
+        """Log a last summary, and stop."""
         if not self._stopped.is_set():
             self._stopped.set()
             self.tell()
 
     def tell(self) -> None:
-        """Say what was refused since the last time. Never raises."""
+        """Log the refusals since the last time. Never raises."""
         try:
             self._tell()
-        except Exception:  # noqa: BLE001 - a log handler may do anything
+        except Exception:  # noqa: BLE001 - a log handler may raise anything
             _trouble.count()
 
     def forked(self) -> None:
-        """In the child of a fork: go on, about this process alone."""
+        """Continue in a forked child, for this process alone."""
         if not self._stopped.is_set():
             self._book.forked()
             self._known = self._counted()
@@ -69,7 +69,7 @@ class Summaries:
     def _run(self) -> None:
         self._stopped = threading.Event()
         thread = threading.Thread(target=self._tell_on, args=(self._stopped,), name="resilio-log-summary", daemon=True)
-        with suppress(RuntimeError):  # no threads left
+        with suppress(RuntimeError):  # no thread can start
             thread.start()
 
     def _tell_on(self, stopped: threading.Event) -> None:
@@ -77,7 +77,7 @@ class Summaries:
             self.tell()
 
     def _counted(self) -> Counter[tuple[Own, str]]:
-        """Refusals by policy and reason; those of shadow mode have the reason "", which no policy has."""
+        """Return refusals by policy and reason; those of shadow mode have the reason "", which no policy uses."""
         counted: Counter[tuple[Own, str]] = Counter()
         for (name, labels), value in self._book.read().counters.items():
             if name == "rejected":

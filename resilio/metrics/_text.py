@@ -1,8 +1,8 @@
 """
-A sheet as Prometheus text, quickly: what does not change of a line, its name and labels, is written once and kept.
+Fast writer of sheets as Prometheus text: the constant part of a line, its name and labels, is cached.
 
-`prometheus_client` escapes and sorts every label of every line anew, ten microseconds a line; of 500 policies there are
-some 20,000 lines.
+`prometheus_client` escapes and sorts every label of every line anew, ten microseconds a line; 500 policies have about
+20,000 lines.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ MOST_KEPT = 500_000
 
 
 class Writer:
-    """Writes families as text and remembers the beginnings of their lines."""
+    """Writer of families as text, with a cache of the beginnings of lines."""
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
+        """Start with an empty cache."""
         self._begins: dict[Key, str] = {}
         self._buckets: dict[tuple[Labels, tuple[float, ...]], list[str]] = {}
 
     def family(self, instrument: Instrument, samples: list[tuple[Key, float]]) -> str:
-        """Return the lines of a counter or a gauge, those that tell its type first."""
+        """Return the lines of a counter or a gauge, HELP and TYPE first."""
         begins = self._begins
         lines = [head(instrument)]
         for key, value in samples:
@@ -68,12 +68,12 @@ class Writer:
 
 
 def full_name(instrument: Instrument) -> str:
-    """Return the name that its samples have; that of a counter ends in `_total`."""
+    """Return the name of its samples; a counter's ends in `_total`."""
     return instrument.prometheus + ("_total" if instrument.type == "counter" else "")
 
 
 def head(instrument: Instrument) -> str:
-    """Return the two lines that begin a family."""
+    """Return the HELP and TYPE lines of a family."""
     name = full_name(instrument)
     return f"# HELP {name} {instrument.text}\n# TYPE {name} {instrument.type}\n"
 
@@ -84,7 +84,7 @@ def bound_name(bound: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a value as the format spells it."""
+    """Return a value as the text format spells it."""
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
@@ -99,4 +99,4 @@ def _labels(names: Labels, values: Labels) -> str:
 
 def _escaped(value: str) -> str:
     escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return escaped.encode("utf-8", "replace").decode()  # a lone surrogate must not end every scrape
+    return escaped.encode("utf-8", "replace").decode()  # a lone surrogate must not fail every scrape

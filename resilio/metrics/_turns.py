@@ -1,4 +1,4 @@
-"""Whoever reads many policies lets other threads have their turn in between: a call does not wait for a scrape."""
+"""Yields of the GIL between batches of a scrape, so that calls are not delayed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from time import sleep
 __all__ = ["AT_A_STRETCH", "take_turns"]
 
 AT_A_STRETCH = 25
-"""Policies that are read, or written, before somebody else has the interpreter: some half a millisecond."""
+"""Policies read, or written, before the GIL is yielded to other threads, about half a millisecond."""
 
 
 def take_turns(number: int) -> None:
-    """Give the interpreter to whoever waits for it, each so many policies."""
+    """Yield the GIL to other threads at every `AT_A_STRETCH`-th number."""
     if number % AT_A_STRETCH == 0:
         sleep(0)

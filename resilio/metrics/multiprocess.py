@@ -2,11 +2,11 @@
 Metrics of several worker processes as one: each leaves its numbers in a directory, and a scrape adds them up.
 
     resilio.metrics.multiprocess.start("/run/shop/metrics")         in each worker, where the application is made
-    resilio.metrics.prometheus.MultiprocessCollector(registry)      in whichever answers the scrape
+    resilio.metrics.prometheus.MultiprocessCollector(registry)      in the process that answers the scrape
 
-Calls are not touched: a thread reads the native counters every two seconds and replaces one small file. The totals of a
-worker that ends, or forks, stay exact; one that is killed loses what it counted since its last write. A full disk, or a
-directory that is gone, is counted and logged once, and nothing else.
+Calls are not affected: a thread reads the native counters every two seconds and replaces one small file. The totals of
+a worker that ends, or forks, stay exact; one that is killed loses its counts since its last write. A full disk, or a
+missing directory, is counted and logged once, and has no other effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Worker", "read", "start", "where"]
 
 VARIABLES = ("RESILIO_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR")
 LONGEST_WAIT = 2.0
-"""Seconds that one who wants to write waits for another thread that does."""
+"""Maximum seconds that a thread waits for another one that is writing."""
 
 _workers: dict[Path, Worker] = {}
 _starting = threading.Lock()
@@ -46,11 +46,11 @@ def where(directory: str | Path | None = None) -> Path:
     Return the directory that processes share.
 
     Args:
-        directory: As given; None: that of the environment variable RESILIO_MULTIPROC_DIR, or "resilio" in that of
-            PROMETHEUS_MULTIPROC_DIR, whose other files stay apart.
+        directory: The directory; None: the one in the environment variable RESILIO_MULTIPROC_DIR, or "resilio" below
+            the one in PROMETHEUS_MULTIPROC_DIR, apart from its other files.
 
     Raises:
-        ValueError: Neither is set.
+        ValueError: `directory` is None, and neither variable is set.
     """
     if directory is not None:
         return Path(directory)
@@ -70,21 +70,21 @@ def start(
     max_names: int = MOST_NAMES,
 ) -> Worker:
     """
-    Write this process's numbers from now on, and those of its children from each fork on; once is enough.
+    Write this process's numbers from now on, and those of its children from each fork on; call it once.
 
     Args:
-        directory: Shared by all workers, on a local disk; made if it is not there. None: see :func:`where`. It should
-            be emptied when the service as a whole is started anew.
+        directory: Directory shared by all workers, on a local disk; made if it does not exist. None: see :func:`where`.
+            Empty it when the service as a whole restarts.
 
-        interval: Seconds between two writes, > 0: how old other workers' numbers are at most.
+        interval: Seconds between two writes, > 0: the maximum age of other workers' numbers.
 
         buckets: As in `ResilioCollector`; the same in all processes.
 
-        max_names: As there.
+        max_names: As in `ResilioCollector`.
 
     Raises:
-        ValueError: No directory, or an option out of range. That it cannot be written is no error: it is logged once,
-            counted in `resilio_exporter_errors_total`, and tried again.
+        ValueError: No directory, or an option out of range. A failed write raises nothing: it is logged once, counted
+            in `resilio_exporter_errors_total`, and tried again.
     """
     checked = seconds("interval", interval)
     path = where(directory).absolute()
@@ -99,7 +99,7 @@ def start(
 
 
 def read(directory: Path) -> Sheet:
-    """Return the sum of all processes that share a directory, this one's numbers being those of now."""
+    """Return the sum over all processes that share a directory, with this process's current numbers."""
     worker = _workers.get(directory.absolute())
     if worker is not None:
         worker.flush()
@@ -108,7 +108,7 @@ def read(directory: Path) -> Sheet:
         total = read_all(directory)
         fold(directory)
     except FileNotFoundError:
-        pass  # nobody has written yet
+        pass  # no process has written yet
     except OSError as error:
         _trouble.happened(f"reading {directory}", error)
     if worker is None:
@@ -117,10 +117,10 @@ def read(directory: Path) -> Sheet:
 
 
 class Worker:
-    """What writes the numbers of this process; :func:`start` makes it."""
+    """Writer of this process's numbers; made by :func:`start`."""
 
     def __init__(self, directory: Path, interval: float, book: Book) -> None:
-        """Write nothing yet."""
+        """Prepare; nothing is written yet."""
         self._directory = directory
         self._interval = interval
         self._book = book
@@ -133,12 +133,12 @@ class Worker:
         self._ended = threading.Event()
 
     def flush(self) -> bool:
-        """Write the numbers of this moment; return whether that went well. Never raises."""
+        """Write the current numbers; return True on success. Never raises."""
         if self._ended.is_set() or not self._writing.acquire(timeout=LONGEST_WAIT):
             return False
         try:
             self._write()
-        except Exception as error:  # noqa: BLE001 - a full disk is no reason for anything to fail
+        except Exception as error:  # noqa: BLE001 - a full disk must not fail the caller
             _trouble.happened(f"writing metrics to {self._directory}", error)
             return False
         else:
@@ -148,7 +148,7 @@ class Worker:
             self._writing.release()
 
     def stop(self) -> None:
-        """Write for the last time and write no more; the totals stay, the gauges go. Never raises."""
+        """Write a last time, and stop; the totals stay, the gauges disappear. Never raises."""
         if self._ended.is_set():
             return
         self.flush()
@@ -161,7 +161,7 @@ class Worker:
                 fold(self._directory)
 
     def forked(self) -> None:
-        """In the child of a fork: be another process, which has counted nothing yet."""
+        """Become another process in a forked child, with counts that start at zero."""
         if self._ended.is_set():
             return
         if self._place is not None:
@@ -189,14 +189,14 @@ class Worker:
         self._run()
 
     def _finish_with_multiprocessing(self) -> None:
-        """Have a child that multiprocessing forks write at its end: it skips `atexit`."""
+        """Write at the end of a child forked by multiprocessing, which skips `atexit`."""
         from multiprocessing import util
 
         util.register_after_fork(self, lambda worker: util.Finalize(None, worker.stop, exitpriority=0))
 
     def _run(self) -> None:
         thread = threading.Thread(target=self._write_on, args=(self._ended,), name="resilio-metrics", daemon=True)
-        with suppress(RuntimeError):  # no threads left, or the interpreter is ending
+        with suppress(RuntimeError):  # no thread can start, or the interpreter is ending
             thread.start()
 
     def _write_on(self, ended: threading.Event) -> None:
@@ -215,7 +215,7 @@ class Worker:
         self._told = now
 
     def _its_place(self) -> Place:
-        if self._place is not None and not self._place.stands():  # somebody has emptied the directory
+        if self._place is not None and not self._place.stands():  # the directory was emptied
             self._place.let_go()
             self._place = self._written = None
         if self._place is None:

@@ -1,12 +1,12 @@
 """
-OpenTelemetry, by its API alone: without an SDK set up by the application, nothing of this does anything.
+OpenTelemetry, through its API alone: without an SDK set up by the application, nothing here has any effect.
 
-    resilio.metrics.otel.instrument()    observable instruments, read when somebody collects: nothing is pushed
-    resilio.metrics.otel.span_events()   attempts, refusals, copies and state changes, as events on the caller's span
-    @resilio.metrics.otel.traced         a span for each call of a function, of each attempt if it is inside a retry
+    resilio.metrics.otel.instrument()    observable instruments, read at each collection: nothing is pushed.
+    resilio.metrics.otel.span_events()   attempts, refusals, copies and state changes, as events on the caller's span.
+    @resilio.metrics.otel.traced         a span for each call of a function, or for each attempt inside a retry.
 
 Observable instruments cannot be histograms. Latencies are therefore `resilio.call_duration.count` and `.sum`, gauges of
-quantiles over the time since the collection before, and on request counters of the buckets.
+quantiles over the time since the previous collection, and on request counters of the buckets.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def instrument(
     max_names: int = MOST_NAMES,
 ) -> Callable[[], None]:
     """
-    Create the instruments `resilio.*` of a meter; return a function that silences them.
+    Create the instruments `resilio.*` of a meter; return a function that stops their observations.
 
     Args:
-        meter_provider: Where; None: the global one.
+        meter_provider: Provider of the meter; None: the global one.
 
-        policies: What to show; None: every policy, those made later included.
+        policies: Policies to show; None: every policy, those made later included.
 
-        quantiles: Of latencies since the collection before, within 10 %, as gauges; none: no such gauges.
+        quantiles: Quantiles of the latencies since the previous collection, within 10 %, as gauges; empty: no gauges.
 
-        buckets: Upper bounds in seconds, or a preset's name, of counters of latencies; None: no such counters.
+        buckets: Upper bounds of latency counters in seconds, or a preset's name; None: no such counters.
 
-        max_names: Pairs of kind and name that are told apart, >= 1; policies beyond are summed as "other".
+        max_names: Maximum number of pairs of kind and name, >= 1; policies beyond are summed as "other".
 
     Raises:
         TypeError, ValueError: A quantile that is no number between 0 and 1, bounds that do not ascend, or `max_names`
@@ -72,18 +72,18 @@ def instrument(
 
 def span_events(*, policy: Policy[Any] | None = None, kinds: Iterable[type] = KINDS) -> Callable[[], None]:
     """
-    Have what policies do told as events on the span that is current where it happens; return a function that ends it.
+    Add events of policies to the span that is current where they occur; return a function that stops it.
 
-    Only a span that is recorded is told anything. This puts work on refusals, failed attempts and copies, a few
-    microseconds each, and nothing on a call that goes well.
+    Only recording spans get events. The cost is a few microseconds for each refusal, failed attempt and copy, and
+    nothing for a call that succeeds at once.
 
     Args:
-        policy: Whose events; None: those of all policies.
+        policy: The policy to listen to; None: all policies.
 
-        kinds: Which; see :mod:`resilio.events`.
+        kinds: Classes of events; see :mod:`resilio.events`.
 
     Raises:
-        TypeError: `kinds` holds something else than events, or `policy` is none.
+        TypeError: `kinds` holds anything but events, or `policy` is no policy.
     """
     return events.subscribe(add_event, policy=policy, kinds=kinds, capture=current_span)
 
@@ -102,17 +102,17 @@ def traced(
     tracer_provider: trace.TracerProvider | None = None,
 ) -> Any:
     """
-    Return `fn` with a span around each call: under a retry it is a span of each attempt, above it one of the whole.
+    Return `fn` with a span around each call: inside a retry one for each attempt, outside one for the whole call.
 
-    The span of an attempt says which one it is (`http.request.resend_count`), a failed one what kind of exception ended
-    it (`error.type`) and why a policy refused it (`resilio.reason`), and never the text of an exception.
+    The span of an attempt has its number (`http.request.resend_count`). A failed one has the type of the exception
+    (`error.type`) and the reason of a refusal (`resilio.reason`), but never the text of an exception.
 
     Args:
         fn: A function or an async function, guarded or not.
 
-        name: Of the spans; None: the function's.
+        name: Name of the spans; None: the function's.
 
-        tracer_provider: Who makes them; None: the global one.
+        tracer_provider: Provider of the tracer; None: the global one.
 
     Raises:
         TypeError: `fn` is a generator.

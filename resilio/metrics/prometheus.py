@@ -1,16 +1,17 @@
 """
-Prometheus: collectors that read the native counters and histograms when they are scraped. Nothing is pushed per call.
+Prometheus: collectors that read the native counters and histograms at each scrape. Calls push nothing.
 
     ResilioCollector()          registers with prometheus_client's default registry; all policies are shown
-    generate_latest()           the text of a registry, as prometheus_client's but ten times as quick
+    generate_latest()           the text of a registry, as prometheus_client's but ten times as fast
     make_asgi_app()             serves it; make_wsgi_app() too
 
-Where several processes serve one port, each scrape meets another of them: call `resilio.metrics.multiprocess.start()`
-in each and register a :class:`MultiprocessCollector`.
+If several processes serve one port, each scrape reaches another of them: call `resilio.metrics.multiprocess.start()` in
+each and register a :class:`MultiprocessCollector`.
 
-Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name); what else there is are closed sets, as
-`docs/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a policy
-without one, or "unnamed" where that is a lambda or a local function. Policies with the same kind and name are summed.
+Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name); all other labels have closed sets of
+values, which `docs/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a
+policy without one, or "unnamed" if that is a lambda or a local function. Policies with the same kind and name are
+summed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class _Collector(Collector):
-    """What both have in common; a subclass has `_read`."""
+    """Base of the collectors; a subclass implements `_read`."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self._writer = Writer()
@@ -66,15 +67,15 @@ class _Collector(Collector):
         yield from families(Sheet(), self._writer)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of this moment."""
+        """Yield the current metrics."""
         yield from families(self._read(), self._writer)
 
 
 class ResilioCollector(_Collector):
     """
-    Registers itself, and answers each scrape with the numbers of that moment.
+    Collector of this process's policies, which registers itself and reads them at each scrape.
 
-    Totals never go back: what a policy had counted is kept after it is gone.
+    Totals never decrease: those of a policy are kept after it is garbage collected.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class ResilioCollector(_Collector):
         Args:
             registry: Where to register; None: the default one. One collector for each registry.
 
-            policies: What to show; None: every policy, those made later included.
+            policies: Policies to show; None: every policy, those made later included.
 
             buckets: Upper bounds of the duration histogram in seconds, ascending, > 0; or "http", "model", "database"
                 of `PRESETS`; or a mapping of either by the policy's name or kind, "default" for all others.
 
-            max_names: Pairs of kind and name that are told apart, >= 1; policies beyond are summed as "other".
+            max_names: Maximum number of pairs of kind and name, >= 1; policies beyond are summed as "other".
 
         Raises:
             ValueError: The registry has such a collector already, `buckets` do not ascend, or `max_names` is below 1.
@@ -112,9 +113,9 @@ class ResilioCollector(_Collector):
 
 class MultiprocessCollector(_Collector):
     """
-    Answers with the sum of all processes that share a directory, those that have ended included.
+    Collector of the sums over all processes that share a directory, ended ones included.
 
-    It may be made anew for each scrape, in any of them or in a process of its own.
+    It may be made anew for each scrape, in any of these processes or in another one.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None, directory: str | Path | None = None) -> None:
@@ -124,7 +125,7 @@ class MultiprocessCollector(_Collector):
         Args:
             registry: Where to register; None: the default one.
 
-            directory: That of `resilio.metrics.multiprocess.start()`; None: as it is there.
+            directory: The directory given to `resilio.metrics.multiprocess.start()`; None: its default.
 
         Raises:
             ValueError: The registry has such a collector already, or there is no directory.
@@ -140,7 +141,7 @@ class MultiprocessCollector(_Collector):
 
 def generate_latest(registry: Any = REGISTRY) -> bytes:
     """
-    Return all metrics of a registry in the text format: those of others as prometheus_client writes them.
+    Return all metrics of a registry in the text format; prometheus_client writes those of other libraries.
 
     Args:
         registry: A registry of prometheus_client.
@@ -158,7 +159,7 @@ def generate_latest(registry: Any = REGISTRY) -> bytes:
 
 
 class _Given(Collector):
-    """Collects what it was given."""
+    """Collector of given metrics."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics
@@ -171,7 +172,7 @@ def make_asgi_app(registry: Any = REGISTRY) -> Callable[[Any, Any, Send], Awaita
     """
     Return an ASGI application that answers GET with the metrics, to mount at /metrics.
 
-    It reads in a thread of its own, so that it answers also while the app's handlers use up all of the loop's threads.
+    It reads in a thread of its own, so that it responds even while the app's handlers occupy all worker threads.
 
     Args:
         registry: A registry of prometheus_client.
