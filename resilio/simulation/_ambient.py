@@ -1,4 +1,4 @@
-"""What comes to a server with a request, and is ambient there: its priority, and its deadline."""
+"""Propagation of a request's priority and deadline to a server, where they are ambient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When tasks arrive: processes whose rate may change on a schedule, drawn from one seeded source."""
+"""Arrival processes of tasks: their rate may change on a schedule, and they draw from one seeded source."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from resilio._options.validators import number, refuse, seconds
 __all__ = ["Arrivals", "Bursty", "Poisson", "Regular", "Trace"]
 
 Rate = Callable[[float], float]
-"""By which factor the load is multiplied at a time: what faults of the kind "surge" do."""
+"""The factor on a load's rate at a time in seconds, as surges set it."""
 
 FASTEST = 1e6
-"""Tasks a second, at most: beyond that, describe fewer and heavier ones."""
+"""Maximum rate in tasks a second; beyond it, describe fewer and heavier tasks."""
 
 
 @runtime_checkable
@@ -28,17 +28,17 @@ class Arrivals(Protocol):
 
     def times(self, random: Random, factor: Rate) -> Iterator[float]:
         """
-        Yield when tasks arrive, in seconds since the run began, without end or as long as there are any.
+        Yield the times at which tasks arrive, in seconds since the run began, finitely or infinitely many.
 
         Args:
-            random: What to draw from.
+            random: Source of random numbers.
 
-            factor: By which the rate is multiplied at a time.
+            factor: Returns the factor on the rate at a time.
         """
         ...
 
     def expected(self, duration: float) -> float:
-        """Return how many arrive within `duration` seconds, on average and without surges."""
+        """Return the mean number of arrivals within `duration` seconds, without surges."""
         ...
 
 
@@ -49,7 +49,7 @@ def _rate(name: str, value: object) -> float:
 @attrs.frozen
 class Poisson:
     """
-    Independent arrivals: what many clients who know nothing of each other make.
+    Independent arrivals, like those from many unrelated clients.
 
     Args:
         rate: Tasks a second, > 0.
@@ -72,7 +72,7 @@ class Poisson:
 @attrs.frozen
 class Regular:
     """
-    Arrivals like clockwork.
+    Arrivals at equal intervals.
 
     Args:
         rate: Tasks a second, > 0.
@@ -95,16 +95,16 @@ class Regular:
 @attrs.frozen
 class Bursty:
     """
-    Poisson arrivals at two rates in turn, each for a random (exponential) time.
+    Poisson arrivals that alternate between two rates, each for a random (exponential) time.
 
     Args:
         rate: Tasks a second in calm times, > 0.
 
         burst_rate: Tasks a second in bursts, > 0.
 
-        calm: How long a calm time lasts on average, seconds, > 0.
+        calm: Mean duration of a calm time, seconds, > 0.
 
-        burst: How long a burst lasts on average, seconds, > 0.
+        burst: Mean duration of a burst, seconds, > 0.
 
     Source: the Markov-modulated Poisson process of two states (Fischer and Meier-Hellstern 1993).
     """
@@ -143,10 +143,10 @@ def _times(name: str, values: object) -> tuple[float, ...]:
 @attrs.frozen
 class Trace:
     """
-    Arrivals as they were recorded; surges do not change them.
+    Recorded arrivals; surges do not change them.
 
     Args:
-        at: When each task arrived, in seconds since the recording began, in order.
+        at: Arrival time of each task, in seconds since the recording began, in order.
     """
 
     at: Sequence[float] = option(_times)
@@ -156,5 +156,5 @@ class Trace:
         return iter(self.at)
 
     def expected(self, duration: float) -> float:
-        """Return how many were recorded within `duration`."""
+        """Return the number of arrivals recorded within `duration`."""
         return sum(when <= duration for when in self.at)

@@ -1,4 +1,4 @@
-"""What is counted while a stack is simulated: by outcome, by load, by reason, and over time."""
+"""Counts of one stack's simulation: by fate, by load, by reason, and over time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["FATES", "Book", "fates_of"]
 
 FATES: tuple[str, ...] = ("good", "late", "failed", "refused", "gave_up", "unfinished")
 """
-What becomes of a task: an answer in time, an answer too late, an error, a refusal by a policy of the client's, a caller
-who went away, no end within the run.
+Fates of a task: answered in time, answered too late, failed with an error, refused by a policy of the client, given up
+by its caller, not ended within the run.
 """
 
-_SLICES = 120  # of the time line, at most
-_BINS = 100  # in a window: how finely the time to recover is known
+_SLICES = 120  # maximum number of slices of the time line
+_BINS = 100  # in a window: the resolution of the time to recover
 
 
 class Book(Tally):
@@ -24,18 +24,18 @@ class Book(Tally):
     The counts of one run.
 
     Args:
-        scenario: What is simulated.
+        scenario: The scenario.
 
     Attributes:
-        by_load: The counts of each load, by name, after the warm-up.
+        by_load: Counts of each load, by name, after the warm-up.
 
-        refusals: How often who refused, and why.
+        refusals: Number of refusals by policy and reason.
 
-        failures: How often tasks ended with which error.
+        failures: Number of failed tasks by type of error.
 
         width: Seconds of a slice of the time line.
 
-        bin: Seconds of what the time to recover is found in.
+        bin: Seconds of a bin, the resolution of the time to recover.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -60,12 +60,12 @@ class Book(Tally):
 
 
 def fates_of(counts: Counts) -> dict[str, int]:
-    """Return how many tasks had which fate."""
+    """Return the number of tasks by fate."""
     return {fate: getattr(counts, fate) for fate in FATES}
 
 
 def slice_width(duration: float) -> float:
-    """Return a round number of seconds of which at most 120 make up the duration."""
+    """Return a round number of seconds that divides the duration into at most 120 slices."""
     width = 1e-6
     while True:
         for step in (1, 2, 5):

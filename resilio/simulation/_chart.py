@@ -1,4 +1,4 @@
-"""Line charts as SVG, written with nothing but the standard library: the same points give the same bytes."""
+"""Line charts as SVG, written with the standard library alone: the same points give the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH = 900
 _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 230, 74, 24, 40, 44
 _INK, _MUTED, _GRID = "#222222", "#666666", "#e6e6e6"
 _FONT = 'font-family="DejaVu Sans, Verdana, sans-serif"'
-# Okabe and Ito's colours, which the colour-blind tell apart.
+# Okabe and Ito's colours, distinguishable with colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#222222")
 
 
@@ -27,13 +27,13 @@ class Line:
     One line of a chart.
 
     Attributes:
-        name: What the legend calls it.
+        name: Name in the legend.
 
         points: Pairs of x and y; the line is broken where y is None.
 
-        colour: Of CSS.
+        colour: A CSS colour.
 
-        dashed: Whether it is a reference and no result.
+        dashed: True for a reference line, False for a result.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Line:
 
 @attrs.frozen
 class Shade:
-    """A stretch of x that is shaded, with a word above."""
+    """A shaded interval of x, with a label above it."""
 
     begin: float
     end: float
@@ -57,15 +57,15 @@ class Chart:
     One chart.
 
     Attributes:
-        title: Above it.
+        title: Title above the chart.
 
-        x: What the horizontal axis is; "over" stands before it.
+        x: Name of the horizontal axis; "over" stands before it.
 
         lines: One or more.
 
-        shades: Behind the lines.
+        shades: Shaded intervals behind the lines.
 
-        logarithmic: Whether the vertical axis is; it begins at 0 if not.
+        logarithmic: Whether the vertical axis is logarithmic; a linear one begins at 0.
 
         seconds: Whether y is a time.
 
@@ -86,11 +86,11 @@ def svg(title: str, notes: Sequence[str], charts: Sequence[Chart]) -> str:
     Return a picture of charts, one below the other, under a title and a line for each note.
 
     Args:
-        title: Of the whole.
+        title: Title of the picture.
 
-        notes: Below the title, in small letters.
+        notes: Lines below the title, in small letters.
 
-        charts: From top to bottom.
+        charts: The charts, from top to bottom.
     """
     head = 44 + 18 * len(notes)
     height = head + _HEIGHT * len(charts)
@@ -113,7 +113,7 @@ def _text(x: float, y: float, text: str, *, size: int = 11, anchor: str = "start
 
 
 class _Plot:
-    """A chart at its place in the picture."""
+    """A chart at its position in the picture."""
 
     def __init__(self, chart: Chart, top: float) -> None:
         self._chart = chart

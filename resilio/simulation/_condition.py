@@ -1,4 +1,4 @@
-"""The state of one replica as the faults make it."""
+"""The state of one replica under faults."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Condition"]
 
 class Condition:
     """
-    What the faults that are on do to one replica, together.
+    Combined effect of the active faults on one replica.
 
     Attributes:
         outage: The outage that began last, or None.
 
         failing: The share of requests that get an error.
 
-        workers: How many take on work.
+        workers: Number of workers that take on work.
 
-        usual: Whether work takes as long as it usually does.
+        usual: True if work takes its usual time.
     """
 
     def __init__(self, workers: int) -> None:
@@ -37,12 +37,12 @@ class Condition:
         self._sum_up()
 
     def end(self, fault: Fault) -> None:
-        """Take a fault away."""
+        """Remove a fault."""
         self._faults.remove(fault)
         self._sum_up()
 
     def factor(self, now: float) -> float:
-        """Return how many times as long as usual work takes that begins at `now`, in seconds of the run."""
+        """Return the factor on the duration of work that begins at `now`, in seconds of the run."""
         factor = self._slow
         for cold in self._cold:
             share = min(1.0, max(0.0, (now - cold.at) / cold.lasts))

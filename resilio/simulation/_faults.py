@@ -1,4 +1,4 @@
-"""What goes wrong, when and for how long: the faults that a scenario has on its schedule."""
+"""Faults on a scenario's schedule: their effect, start and duration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODES = ("refuse", "error", "hang", "buffer")
 
 
 def _replicas(name: str, value: object) -> tuple[int, ...] | None:
-    """None is all; an index, or several."""
+    """Check the replicas of a fault: None for all, an index, or several."""
     if value is None:
         return None
     values = value if isinstance(value, (tuple, list)) else (value,)
@@ -28,12 +28,12 @@ def _replicas(name: str, value: object) -> tuple[int, ...] | None:
 @attrs.frozen(kw_only=True)
 class Fault:
     """
-    Something that begins at a time and ends after a while; the base of the others.
+    Base of all faults: it begins at a time and ends after a while.
 
     Args:
-        at: When it begins, in seconds since the run began, >= 0.
+        at: Start, in seconds since the run began, >= 0.
 
-        lasts: For how long, in seconds, > 0.
+        lasts: Duration in seconds, > 0.
     """
 
     at: float = option(seconds, zero_ok=True)
@@ -41,7 +41,7 @@ class Fault:
 
     @property
     def end(self) -> float:
-        """When it ends."""
+        """End of the fault, in seconds since the run began."""
         return self.at + self.lasts
 
 
@@ -50,14 +50,14 @@ class _AtServers(Fault):
     replicas: int | Sequence[int] | None = option(_replicas, default=None)
 
     def hits(self, replica: int) -> bool:
-        """Tell whether it concerns a replica, by its number."""
+        """Return True if the fault affects the replica with this number."""
         return self.replicas is None or replica in cast("tuple[int, ...]", self.replicas)
 
 
 @attrs.frozen(kw_only=True)
 class Slow(_AtServers):
     """
-    Work takes `factor` times as long, if it is begun within that time.
+    Work begun during the fault takes `factor` times as long.
 
     Args:
         factor: > 0; 10 leaves a tenth of the capacity.
@@ -71,7 +71,7 @@ class Slow(_AtServers):
 @attrs.frozen(kw_only=True)
 class Cold(_AtServers):
     """
-    Work goes at `start` times the usual speed at first, and ever faster until it ends: caches that have to fill.
+    Speed rises from `start` times the usual one back to normal, as when caches fill.
 
     Args:
         start: The share of the usual speed at the beginning, in (0, 1].
@@ -85,10 +85,10 @@ class Cold(_AtServers):
 @attrs.frozen(kw_only=True)
 class Shrink(_AtServers):
     """
-    Only a share of the workers take on work; those that are busy finish what they do.
+    Only a share of the workers take on work; busy ones finish their request.
 
     Args:
-        share: Of the workers, in (0, 1]; at least one is left.
+        share: The share of the workers, in (0, 1]; at least one is left.
 
         replicas: Which replicas, from 0; None for all.
     """
@@ -102,10 +102,10 @@ class Outage(_AtServers):
     Nothing is served.
 
     Args:
-        mode: What callers see: "refuse" (no connection: `ServerDown`), "error" (`ServerError`), "hang" (no answer,
+        mode: Result for callers: "refuse" (no connection: `ServerDown`), "error" (`ServerError`), "hang" (no answer,
             ever), or "buffer" (requests are held up on the way, and delivered all at once when it ends).
 
-        latency: How long it takes until a caller sees a refusal or an error, seconds, >= 0.
+        latency: Seconds until a caller gets a refusal or an error, >= 0.
 
         replicas: Which replicas, from 0; None for all.
     """
@@ -117,10 +117,10 @@ class Outage(_AtServers):
 @attrs.frozen(kw_only=True)
 class Errors(_AtServers):
     """
-    A share of the requests gets an error (`ServerError`), at the price of the usual work.
+    A share of the requests gets an error (`ServerError`), after the usual work.
 
     Args:
-        share: Of the requests, in (0, 1].
+        share: The share of the requests, in (0, 1].
 
         replicas: Which replicas, from 0; None for all.
     """
@@ -134,7 +134,7 @@ class Delay(Fault):
     The network is slow.
 
     Args:
-        seconds: Added to each way, > 0.
+        seconds: Added to the latency of each direction, > 0.
     """
 
     seconds: float = option(seconds)
@@ -146,7 +146,7 @@ class Surge(Fault):
     More tasks arrive, or fewer.
 
     Args:
-        factor: By which the rate is multiplied, > 0.
+        factor: Factor on the rate, > 0.
 
         load: The name of one load; None for all.
     """

@@ -1,4 +1,4 @@
-"""Scenario files: TOML, or Python for what TOML cannot say."""
+"""Scenario files: TOML, or Python for scenarios that TOML cannot express."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _TIMES = {"at", "burst", "calm", "deadline", "drop_expired", "duration", "high",
 @attrs.frozen
 class Plan:
     """
-    What a scenario file asks for.
+    Contents of a scenario file.
 
     Attributes:
         scenarios: One or several, each with the value of the swept key; None without a sweep.
 
         seed: The seed, unless the command line gives another.
 
-        sweep: The key that is swept, or None.
+        sweep: The swept key, or None.
     """
 
     scenarios: tuple[tuple[Any, Scenario], ...]
@@ -67,7 +67,7 @@ def load(file: Path) -> Plan:
     Read a scenario file.
 
     Args:
-        file: `.toml`, or `.py`, which has a `Scenario` called `scenario`.
+        file: `.toml`, or `.py` with a `Scenario` called `scenario`.
 
     Raises:
         ScenarioError: A mistake in the file; the message has file, line and key.
@@ -77,7 +77,7 @@ def load(file: Path) -> Plan:
     if file.suffix == ".py":
         return _python(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with the mark
+        text = file.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise ScenarioError(str(file), None, None, f"is not UTF-8: {error.reason}") from None
     try:
@@ -133,7 +133,7 @@ def _plan(source: Source, values: dict[str, Any]) -> Plan:
 
 
 def _changed(table: Table, values: dict[str, Any], key: Any, value: Any, *, at: int = 0) -> dict[str, Any]:
-    """Return the tables with one value replaced, which must be there."""
+    """Return the tables with one existing value replaced."""
     first, *rest = str(key).split(".")[at:]
     holder = values.get(first)
     if rest and isinstance(holder, dict):
@@ -162,7 +162,7 @@ def _scenario(source: Source, values: dict[str, Any]) -> Scenario:
 
 
 def _record(kind: type[Any], table: Table, options: dict[str, Any]) -> Any:
-    """Make a record of what is left in a table, and of `options`."""
+    """Make a record from the remaining values of a table and from `options`."""
     names = [field.name for field in attrs.fields(kind)]
     for name in names:
         if name not in options and name in table:
@@ -194,7 +194,7 @@ _WHAT = {
 
 
 def _numbers(table: Table, key: str) -> Sequence[Any]:
-    """Take numbers out of a table: a list under `key`, or a file beside this one that has one a line."""
+    """Take numbers out of a table: a list under `key`, or a file beside this one with one number a line."""
     name = table.take("file")
     if name is None:
         return cast("Sequence[Any]", table.need(key, "a list of seconds, or file = 'name'"))
@@ -214,7 +214,7 @@ def _number(path: Path, number: int, line: str) -> float:
 
 
 def _law(owner: Table, key: str, value: Any) -> Any:
-    """A time alone is a constant; a table has `law` and what it takes."""
+    """Return a law: a time alone is a constant, a table has `law` and its options."""
     if not isinstance(value, dict):
         seconds = owner.time(key, value)
         return owner.checked(lambda: _laws.Constant(seconds), key)
@@ -256,7 +256,7 @@ def _server(table: Table) -> Server:
 
 
 def _queueing(table: Table, options: dict[str, Any]) -> None:
-    """Take out what a server and a stack say alike; in a file, the queue is one of the two that have names."""
+    """Take out the queue options that servers and stacks share; in a file, `queue` is "fifo" or "lifo"."""
     if "queue" in table:
         options["queue"] = table.choose("queue", QUEUES)
     if "drop_expired" in table:

@@ -1,7 +1,7 @@
 """
-How long things take: laws of random times, each drawn from one seeded source by its own formula.
+Laws of random times, each drawn from one seeded source by its own formula.
 
-The formulas use nothing of `random.Random` but `random()`, whose numbers no version of Python changes.
+Of `random.Random` the formulas use `random()` alone, whose numbers are the same in every version of Python.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Constant:
 @attrs.frozen
 class Exponential:
     """
-    Times without memory: the standard deviation is the mean, one in a hundred is 4.6 times the mean.
+    Memoryless times: the standard deviation equals the mean, and p99 is 4.6 times the mean.
 
     Args:
         mean: Seconds, > 0.
@@ -74,7 +74,7 @@ class Exponential:
 @attrs.frozen
 class Uniform:
     """
-    Any time between two bounds with the same chance.
+    Times uniformly distributed between two bounds.
 
     Args:
         low: Seconds, >= 0.
@@ -91,11 +91,11 @@ class Uniform:
 
     @property
     def mean(self) -> float:
-        """The middle."""
+        """The middle of the bounds."""
         return (self.low + self.high) / 2
 
     def sampler(self, random: Random) -> Draw:
-        """Return a function that draws evenly."""
+        """Return a function that draws uniformly."""
         low, width, uniform = self.low, self.high - self.low, random.random
         return lambda: low + width * uniform()
 
@@ -103,7 +103,7 @@ class Uniform:
 @attrs.frozen
 class Lognormal:
     """
-    Times whose logarithm is normal: what latencies of services mostly look like.
+    Times whose logarithm is normally distributed, as is typical for latencies of services.
 
     Args:
         mean: Seconds, > 0.
@@ -129,7 +129,7 @@ class Lognormal:
 
 
 def _normal(uniform: Draw) -> Draw:
-    """Two normal numbers come at a time; the second is kept for the next call."""
+    """Return a function that draws normal numbers; they come in pairs, and the second is kept for the next call."""
     log, sqrt, cos, sin, turn = math.log, math.sqrt, math.cos, math.sin, 2 * math.pi
     kept: list[float] = []
 
@@ -146,14 +146,14 @@ def _normal(uniform: Draw) -> Draw:
 @attrs.frozen
 class Pareto:
     """
-    Times with a tail that does not end: the chance to exceed t falls as t to the power of -shape.
+    Heavy-tailed times: the probability of exceeding t falls as t to the power of -shape.
 
     Args:
         minimum: The shortest time, seconds, > 0.
 
         shape: > 0. Up to 2 the variance is infinite, up to 1 the mean too.
 
-        maximum: What is longer takes as long as this, so that one draw does not outlast the run; None for no bound.
+        maximum: Upper bound of draws in seconds, so that one draw does not outlast the run; None for no bound.
     """
 
     minimum: float = option(seconds)
@@ -166,7 +166,7 @@ class Pareto:
 
     @property
     def mean(self) -> float:
-        """The mean, of what `maximum` leaves of the law."""
+        """The mean, with draws bounded by `maximum`."""
         low, high, shape = self.minimum, self.maximum, self.shape
         if high is None:
             return shape * low / (shape - 1) if shape > 1 else math.inf
@@ -193,7 +193,7 @@ def _samples(name: str, values: object) -> tuple[float, ...]:
 @attrs.frozen
 class Empirical:
     """
-    Times as they were measured: each draw is one of the samples, with the same chance.
+    Measured times: each draw is one of the samples, with equal probability.
 
     Args:
         samples: Seconds, one or more, in any order.
@@ -230,7 +230,7 @@ def _part(name: str, part: Any) -> tuple[float, Law]:
 @attrs.frozen
 class Mixture:
     """
-    One of several laws at each draw: a cache that hits or misses, one request in twenty that is slow.
+    A random choice of several laws at each draw, like hits and misses of a cache, or one slow request in twenty.
 
     Args:
         parts: Pairs of a share, > 0, and a law; the shares add up to 1.

@@ -1,4 +1,4 @@
-"""In which line of a TOML file each key stands: tomllib does not say, and an error has to."""
+"""Line numbers of the keys in a TOML file, for error messages: tomllib does not return them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lines_of(text: str) -> dict[Path, int]:
     Return the line, from 1, of each table, key and element of an array.
 
     Args:
-        text: TOML that tomllib has read without an error.
+        text: TOML that tomllib has parsed without an error.
     """
     scanner = _Scanner(text)
     scanner.document()
@@ -29,7 +29,7 @@ def lines_of(text: str) -> dict[Path, int]:
 
 
 def nearest_line(lines: dict[Path, int], path: Path) -> int:
-    """Return the line of `path`, or of the innermost of what it is in that is known; 1 if nothing is."""
+    """Return the line of `path`, or of its innermost known parent; 1 if none is known."""
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
             return lines[path[:length]]
@@ -59,7 +59,7 @@ class _Scanner:
                 self._pair(table)
 
     def _inside(self, keys: Path) -> Path:
-        """Say where a header leads: into the last element of each array of tables that it goes through."""
+        """Return the path of a header, which leads into the last element of each array of tables on its way."""
         path: Path = ()
         for key in keys:
             path = (*path, key)
@@ -79,7 +79,7 @@ class _Scanner:
         self.lines.setdefault(path, self._text.count("\n", 0, self._at) + 1)
 
     def _skip(self) -> bool:
-        """Pass over blanks, comments and ends of lines; False at the end of the text."""
+        """Skip blanks, comments and newlines; return False at the end of the text."""
         match = _BLANK.match(self._text, self._at)
         self._at = self._at if match is None else match.end()
         return self._at < len(self._text)

@@ -29,7 +29,7 @@ from resilio.simulation._table import ScenarioError
 __all__ = ["main"]
 
 _INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
-_QUIET = 10  # reports of progress, ten a second, that a run may be silent for
+_QUIET = 10  # reports of progress, ten a second, before the first is shown
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a simulation from the command line.
 
     Args:
-        argv: Its arguments, without the program's name.
+        argv: The arguments, without the program's name.
 
     Returns:
-        The exit code: 0; 1 for a scenario with a mistake, or one that was ended because it would not have; 130 after
-        Ctrl-C, with a partial result.
+        The exit code: 0; 1 for a scenario with a mistake, or one stopped because it would never end; 130 after Ctrl-C,
+        with a partial result.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.scenario is None:
         parser.error("which scenario? give a file, or a name from --list")
-    if options.svg is not None and not options.svg.parent.is_dir():  # now, and not after a minute
+    if options.svg is not None and not options.svg.parent.is_dir():  # fail now, not after a minute of simulation
         parser.error(f"argument --svg: there is no folder {options.svg.parent}")
     if options.svg is not None and options.svg.is_dir():
         parser.error(f"argument --svg: {options.svg} is a folder: name a file in it")
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _loaded(file: Path) -> Plan:
-    """Read a scenario, and print what the policies warn of."""
+    """Read a scenario, and print the warnings of its policies."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PipelineWarning)
         plan = load(file)
@@ -118,7 +118,7 @@ def _find(name: str) -> Path:
 
 
 def _changed(plan: Plan, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
-    """Apply what the command line says of the seed, the duration and the stacks."""
+    """Apply the command line's options for the seed, the duration and the stacks."""
     changes: dict[str, Any] = {}
     try:
         if options.duration is not None:
@@ -154,7 +154,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Note the first Ctrl-C in a list; the second one interrupts at once."""
+    """Note the first Ctrl-C in the list that is yielded; the second one interrupts at once."""
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -164,7 +164,7 @@ def _interrupts() -> Iterator[list[int]]:
 
     try:
         before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread, which alone gets signals
+    except ValueError:  # not the main thread, the only one that gets signals
         yield noted
         return
     try:
@@ -174,7 +174,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 class _Teller:
-    """Says on standard error how far a long run has come, and ends it after a Ctrl-C."""
+    """Progress of a long run on standard error, and its end after a Ctrl-C."""
 
     def __init__(self, interrupted: list[int], number: int, runs: int, *, quiet: bool) -> None:
         self._interrupted = interrupted
@@ -206,7 +206,7 @@ class _Teller:
         self._shown = True
 
     def clear(self) -> None:
-        """Leave the terminal as it was."""
+        """Clear the line of progress."""
         if self._shown and self._terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -214,7 +214,7 @@ class _Teller:
 def _finish(
     results: Sequence[tuple[Any, Result]], plan: Plan, options: argparse.Namespace, *, interrupted: bool
 ) -> bool:
-    """Show what came of it; tell whether the picture could be written, without which there still are the figures."""
+    """Print the figures and write the picture; return False if it could not be written."""
     drawn = True
     notes = [f"seed {plan.seed}; an answer is in time within {results[0][1].scenario.deadline:g} s"]
     partial = _partial(results, plan, interrupted=interrupted)
@@ -235,7 +235,7 @@ def _finish(
 
 
 def _partial(results: Sequence[tuple[Any, Result]], plan: Plan, *, interrupted: bool) -> str | None:
-    """Say why and where the simulation ended early; None if it did not."""
+    """Return why and where the simulation ended early; None if it did not."""
     for _, result in results:
         for name, outcome in result.items():
             if outcome.ended_early is not None:

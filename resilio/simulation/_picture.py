@@ -1,4 +1,4 @@
-"""The curves of a simulation: each stack over time, or over the key that is swept."""
+"""Curves of a simulation: each stack over time, or over the swept key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TIME = "simulated seconds"
 
 def picture(results: Sequence[tuple[Any, Result]], sweep: str | None) -> str:
     """
-    Return an SVG of the results; one that is partial says so.
+    Return an SVG of the results, marked if they are partial.
 
     Args:
-        results: With the value of the swept key each.
+        results: Pairs of a value of the swept key and its result.
 
-        sweep: The key, or None: then there is one result.
+        sweep: The swept key; None if there is one result.
     """
     first = results[0][1]
     notes = [f"seed {first.seed}, deadline {first.scenario.deadline:g} s"]
@@ -110,7 +110,7 @@ def _offered(scenario: Scenario, result: Result) -> float | None:
 
 
 def _places(values: Sequence[Any]) -> list[float]:
-    """Return where values stand on the axis: at themselves if they are numbers, else one after the other."""
+    """Return the positions of values on the axis: the values if all are numbers, else their indexes."""
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return [float(value) for value in values]
     return [float(number) for number in range(len(values))]

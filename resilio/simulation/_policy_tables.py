@@ -1,4 +1,4 @@
-"""The policies of a stack as a scenario file gives them: tables of options, by the names that they have in Python."""
+"""Policies of a stack in a scenario file: tables of options, named as in Python."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ _ERRORS: dict[str, tuple[type[Exception], ...]] = {
 _FAILURES = (SimulatedError, CallTimeoutError)
 _FIELDS = ("call", "key", "load", "priority", "shard", "task", "tenant")
 _OF_REQUEST = ("key", "task", "tenant")
-"""Options that are a function of the request: here the name of a field of it."""
+"""Options that are functions of the request in Python; in a file, the name of one of its fields."""
 
 
 def policies(owner: Table, key: str, value: Any) -> Policies | None:
     """
-    Return what makes the policies in a list of tables, having made them once to see that it can.
+    Return a factory of the policies in a list of tables, after making them once as a check.
 
     Args:
-        owner: The table that the list is in.
+        owner: The table that contains the list.
 
-        key: Under which key.
+        key: Key of the list.
 
         value: The list.
 
     Raises:
-        ScenarioError: A policy that is not known, or an option that it does not take.
+        ScenarioError: An unknown policy, or an option that it does not take.
     """
     makes = [_one(table) for table in owner.tables(key, value)]
     if not makes:
         return None
-    with registry.isolated():  # its order may be one to warn of
+    with registry.isolated():  # the order of the policies may cause a warning
         owner.checked(lambda: resilio.pipeline(*[make() for make in makes]), key)
     return lambda: [make() for make in makes]
 
@@ -89,7 +89,7 @@ def _options(factory: Callable[..., Any], kind: str) -> list[str]:
 
 
 def _value(table: Table, name: str, value: Any) -> Any:
-    """Return an option in the form that the policy takes."""
+    """Return an option in the form that the policy accepts."""
     if name in ("on", "ignore"):
         return _errors(table, name, value)
     if name == "backoff" and isinstance(value, dict):
@@ -117,7 +117,7 @@ def _errors(table: Table, name: str, value: Any) -> tuple[type[Exception], ...]:
 
 
 def _budget(table: Table, value: Any) -> Any:
-    """A table is a budget of the client's own, false is none."""
+    """Return a factory of the client's own budget for a table, or None for false."""
     if value is False:
         return None
     inner = table.table("budget", value)
@@ -132,7 +132,7 @@ def _plain(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> 
     budget = given.get("budget")
     if not callable(budget):
         return lambda: factory(**given)
-    return lambda: factory(**{**given, "budget": budget()})  # each client its own
+    return lambda: factory(**{**given, "budget": budget()})  # one for each client
 
 
 def _on_failures(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:

@@ -1,4 +1,4 @@
-"""In which order a server takes up what waits: its own queues, and the protocol for others."""
+"""Queueing disciplines of a server: first in first out, last in first out, and the protocol for others."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = ["QUEUES", "Queue"]
 @runtime_checkable
 class Queue(Protocol):
     """
-    What waits for a worker; write one with these three methods for a discipline that is not here.
+    Queue of jobs that wait for a worker; implement these three methods for another discipline.
 
-    It may end a job itself by `job.refuse(reason)`: one that it was given and does not give back.
+    It may reject a job with `job.refuse(reason)`, and must not return that job afterwards.
     """
 
     def push(self, job: Job, now_ns: int) -> None:
         """
-        Take a job in.
+        Add a job.
 
         Args:
-            job: What has arrived and found no free worker.
+            job: A job that arrived while no worker was free.
 
             now_ns: The time, in nanoseconds of the policies' clock.
         """
 
     def pop(self, now_ns: int) -> Job | None:
         """
-        Return the job that is served next, or None if none is left.
+        Remove and return the job to serve next, or None if none is left.
 
         Args:
             now_ns: The time, in nanoseconds of the policies' clock.
         """
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting jobs."""
         ...
 
 

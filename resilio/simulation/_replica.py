@@ -1,4 +1,4 @@
-"""One replica of the server: what faults and policies of its own do to requests before its workers get them."""
+"""One replica of the server: its faults and its own policies, which requests pass before its workers."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Replica(Workers):
     One replica.
 
     Args:
-        number: Which one, from 0.
+        number: Number of the replica, from 0.
 
-        server: What all replicas are like.
+        server: Options of all replicas.
 
         loop: The loop that the simulation runs in.
 
         wire: The network, for requests and answers; None: they take no time.
 
-        book: Where it counts what it does.
+        book: The counts of the run.
 
-        random: What to draw from.
+        random: Source of random numbers.
 
         guard: Puts the server's policies around a function; None: there are none.
     """
@@ -83,7 +83,7 @@ class Replica(Workers):
         self.is_plain = guard is None
 
     def submit(self, job: Job) -> None:
-        """Take a request that has arrived in an outage, or at policies of the replica's own."""
+        """Accept a request during an outage, or behind the replica's own policies."""
         outage = self._condition.outage
         if outage is not None:
             self._be_out(job, outage)
@@ -107,7 +107,7 @@ class Replica(Workers):
             self.loop.at(self.loop.now + round(outage.latency * 1e9), self.reply, job, error)
 
     def give_up(self, job: Job) -> None:
-        """Learn that the caller of a request has gone away."""
+        """Note that the caller of a request has given up."""
         self._hung.pop(job, None)
         if self._server.stops_cancelled:
             self._held.pop(job, None)
@@ -116,10 +116,10 @@ class Replica(Workers):
             else:
                 self.stop(job)
 
-    # ---- its own policies --------------------------------------------------------------------------------------------
+    # ---- the replica's own policies ----------------------------------------------------------------------------------
 
     async def _serve(self, job: Job) -> None:
-        """Serve one request behind the replica's own policies; whatever they make of it, the caller gets an answer."""
+        """Serve one request behind the replica's own policies; the caller gets an answer in any case."""
         handle, error = cast("Handler", self._handle), cast("Exception | None", None)
         try:
             with ExitStack() as stack:
@@ -139,7 +139,7 @@ class Replica(Workers):
         self.reply(job, error)
 
     async def _work_on(self, job: Job) -> None:
-        """Be what the policies guard: wait for a worker, and for the work to be done."""
+        """Wait for a worker and for the work to end; this is the function that the policies guard."""
         job.work = self.loop.create_future()
         self.enqueue(job)
         try:
@@ -152,12 +152,12 @@ class Replica(Workers):
     # ---- faults ------------------------------------------------------------------------------------------------------
 
     def begin(self, fault: Fault) -> None:
-        """Suffer a fault from now on."""
+        """Begin a fault."""
         self._condition.begin(fault)
         self._suffer()
 
     def end(self, fault: Fault) -> None:
-        """Suffer it no more; what was held up on the way arrives."""
+        """End a fault; at the end of an outage, requests that it held up arrive."""
         self._condition.end(fault)
         self._suffer()
         if self._condition.outage is None:

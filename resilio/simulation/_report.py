@@ -1,4 +1,4 @@
-"""The results as a table: made once, shown by rich where it is there and by `print` elsewhere."""
+"""Results as a table, shown with rich on a terminal if it is installed, else with `print`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _ALWAYS = {"offered", "success", "goodput", "p50", "p99", "p999", "amplification
 
 
 def rows_of(result: Result) -> list[Row]:
-    """Return a heading, then a row for each figure of all stacks, but for some that are 0 everywhere."""
+    """Return a heading, then a row for each figure of all stacks, without some figures that are 0 for all."""
     outcomes = list(result.values())
     rows: list[Row] = [(result.scenario.title, *result)]
     for label, name, form in _FIGURES:
@@ -90,7 +90,7 @@ def _by_load(result: Result) -> list[Row]:
 
 
 def _by_reason(result: Result) -> list[Row]:
-    """Who refused and why, most often first."""
+    """Return a row for each policy and reason of refusals, the most frequent first."""
     counts = [{(who, why): count for who, why, count in outcome.refusals} for outcome in result.values()]
     most = {reason: max(each.get(reason, 0) for each in counts) for reason in set().union(*counts)}
     rows: list[Row] = [("refusals", *[""] * len(counts))] if most else []
@@ -100,7 +100,7 @@ def _by_reason(result: Result) -> list[Row]:
 
 
 def sweep_rows(results: Sequence[tuple[Any, Result]], sweep: str) -> list[Row]:
-    """Return what each stack made of each value: tasks answered in time a second, and the p99."""
+    """Return the figures of each stack for each value: tasks answered in time a second, and the p99."""
     names = list(results[0][1])
     rows: list[Row] = []
     for title, figure, form in (("answered in time, a second", "goodput", _rate), ("p99 of answers", "p99", _duration)):
@@ -112,7 +112,7 @@ def sweep_rows(results: Sequence[tuple[Any, Result]], sweep: str) -> list[Row]:
 
 
 def plain_table(rows: Sequence[Row]) -> str:
-    """Lay rows out in aligned columns."""
+    """Return rows as text in aligned columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -126,7 +126,7 @@ def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
     Print the table and the notes under it on standard output.
 
     Args:
-        rows: The heading first.
+        rows: Rows of the table, the heading first.
 
         notes: Lines to print below.
     """

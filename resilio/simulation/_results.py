@@ -1,4 +1,4 @@
-"""What came of a simulation: figures of each stack, and its time line."""
+"""Results of a simulation: figures of each stack, and its time line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Outcome", "Result", "outcome_of"]
 @attrs.frozen
 class Outcome:
     """
-    What became of one stack.
+    Figures of one stack.
 
     Attributes:
         complete: Whether the run came to its end.
 
-        ended_early: Why it did not, or None.
+        ended_early: The reason if it did not, or None.
 
         elapsed: Simulated seconds.
 
-        offered: Tasks that arrived after the warm-up; they are the sum of the next six.
+        offered: Tasks that arrived after the warm-up: the sum of the next six.
 
         good: Tasks answered within the deadline.
 
@@ -34,48 +34,50 @@ class Outcome:
 
         failed: Tasks that ended with an error.
 
-        refused: Tasks that a policy of the client's refused.
+        refused: Tasks that a policy of the client refused.
 
         gave_up: Tasks whose caller ran out of patience.
 
-        unfinished: Tasks that had not ended when the run had.
+        unfinished: Tasks that had not ended at the end of the run.
 
-        success: The share of tasks that were good, None without tasks.
+        success: Good tasks as a share of all; None without tasks.
 
         goodput: Good tasks a second.
 
-        mean: How long answered tasks took on average, in seconds; None without answers.
+        mean: Mean latency of answered tasks in seconds; None without answers.
 
-        p50: How long half of the answered tasks took at most.
+        p50: Median latency of answered tasks in seconds; None without answers.
 
-        p99: The same for 99 of 100.
+        p99: The same for the quantile 0.99.
 
-        p999: The same for 999 of 1000.
+        p999: The same for the quantile 0.999.
 
-        requests: Calls that tasks made, each guarded by the client's policies; these and the next are of the whole run.
+        requests: Calls that tasks made, each guarded by the client's policies. This and the next counts are those of
+            the whole run.
 
         attempts: Attempts that left the clients.
 
-        amplification: Attempts for each call, None without calls.
+        amplification: Attempts for each call; None without calls.
 
         arrived: Requests that reached a replica.
 
-        in_outage: Requests that found an outage; those that it holds up arrive later.
+        in_outage: Requests that met an outage; those that it held up arrive later.
 
         served: Requests that a worker finished.
 
-        wasted: Those of them whose caller had gone, or that were too late.
+        wasted: Served requests whose caller had given up, or whose answer was too late.
 
-        recovery: Seconds from the end of the last fault until the beginning of the first window in which as much was
-            good as before the first fault (see `Scenario`); None if that never happened, or there was no such fault.
+        recovery: Seconds from the end of the last fault until the service recovers: the start of the first window with
+            enough good tasks, relative to the time before the first fault (see `Scenario`). None if it never recovers,
+            or if no fault ends within the run.
 
-        refusals: Who refused, why, and how often.
+        refusals: Policy, reason and number of refusals.
 
-        failures: With which errors tasks failed, and how often.
+        failures: Type of error and number of failed tasks.
 
-        loads: The figures of each load, by name: offered, the six fates, success, p50, p99.
+        loads: Figures of each load, by name: offered, the six fates, success, p50, p99.
 
-        timeline: For each slice: when it begins, and what happened to the tasks that arrived in it.
+        timeline: For each slice its start, and the figures of the tasks that arrived in it.
     """
 
     complete: bool
@@ -111,14 +113,14 @@ class Outcome:
 @attrs.frozen
 class Result(Mapping[str, Outcome]):
     """
-    What came of a simulation: a mapping of the stacks' names to their outcomes.
+    Result of a simulation: a mapping of the stacks' names to their outcomes.
 
     Attributes:
-        scenario: What was simulated.
+        scenario: The scenario.
 
-        seed: With which seed.
+        seed: The seed.
 
-        outcomes: By stack; fewer than the scenario has, if the simulation was stopped.
+        outcomes: Outcomes by stack; fewer than the scenario's stacks if the simulation was stopped.
     """
 
     scenario: Scenario
@@ -136,17 +138,17 @@ class Result(Mapping[str, Outcome]):
 
     @property
     def complete(self) -> bool:
-        """Whether all stacks came to their ends."""
+        """True if the runs of all stacks came to their end."""
         done = all(outcome.complete for outcome in self.outcomes.values())
         return done and len(self.outcomes) == len(self.scenario.stacks)
 
     @property
     def ended_early(self) -> str | None:
-        """Why a stack did not come to its end, or None."""
+        """The reason why the run of a stack ended early, or None."""
         return next((each.ended_early for each in self.outcomes.values() if each.ended_early), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold; the same seed gives the same."""
+        """Return the result as data for JSON; the same seed gives the same data."""
         return {
             "title": self.scenario.title,
             "seed": self.seed,
@@ -159,7 +161,7 @@ class Result(Mapping[str, Outcome]):
 
 
 def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str | None) -> Outcome:
-    """Return the figures that a book gives."""
+    """Return the figures of a book."""
     fates = {fate: sum(getattr(counts, fate) for counts in book.by_load.values()) for fate in FATES}
     offered = sum(fates.values())
     latency = LatencyHistogram()
@@ -191,7 +193,7 @@ def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str 
 
 
 def _round(value: float) -> float:
-    """Drop what is finer than a nanosecond."""
+    """Round to nanoseconds."""
     return round(value, 9)
 
 
@@ -237,7 +239,7 @@ def _timeline(book: Book, elapsed: float) -> Iterator[dict[str, Any]]:
 
 
 def _recovery(scenario: Scenario, book: Book, elapsed: float) -> float | None:
-    """Slide a window from the end of the last fault on, until enough is good in it."""
+    """Slide a window from the end of the last fault, until enough of its tasks are good."""
     since = scenario.recovery_from
     if since is None:
         return None
@@ -252,7 +254,7 @@ def _recovery(scenario: Scenario, book: Book, elapsed: float) -> float | None:
 
 
 def _before(scenario: Scenario, book: Book) -> float:
-    """Return the share that was good before the first fault; 1.0 if nothing is known of that time."""
+    """Return the success rate before the first fault; 1.0 if no tasks arrived before it."""
     begin = int(scenario.warmup / book.bin)
     end = int(min(fault.at for fault in scenario.faults) / book.bin)
     offered = sum(book.offered_bins[begin:end])

@@ -1,4 +1,4 @@
-"""Which replica an attempt goes to."""
+"""Load balancing: the choice of a replica for each attempt."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Router = Callable[[Request], Replica]
 
 def router(balance: str, replicas: Sequence[Replica], random: Random) -> Router:
     """
-    Return what chooses a replica for an attempt at a request, and notes on the request where it went.
+    Return a function that chooses a replica for an attempt, and notes it on the request.
 
     Args:
         balance: "random", "round_robin", "least", "two" or "key".
 
         replicas: One or more.
 
-        random: What to draw from.
+        random: Source of random numbers.
     """
     if len(replicas) == 1:
         only = replicas[0]

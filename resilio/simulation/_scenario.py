@@ -1,4 +1,4 @@
-"""What is simulated: loads, a server, faults on a schedule, and the stacks of policies that are compared."""
+"""Scenarios: loads, a server, faults on a schedule, and the stacks of policies to compare."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from resilio.simulation._queues import QUEUES, Queue
 __all__ = ["LONGEST", "MOST_CALLS", "Load", "Policies", "Scenario", "Server", "Stack"]
 
 LONGEST = 30 * 86_400.0
-"""Seconds of simulated time, at most."""
+"""Maximum simulated time in seconds."""
 
 MOST_CALLS = 20_000_000
-"""Calls of one run, at most: minutes of real time."""
+"""Maximum number of calls of one run, which take minutes of real time."""
 
 BALANCES = ("random", "round_robin", "least", "two", "key")
 
 Policies = Callable[[], Policy[Any] | Sequence[Policy[Any]] | None]
-"""Makes the policies of one client or server, outermost first."""
+"""Factory of the policies of one client or replica, outermost first."""
 
 
 def _text(name: str, value: object) -> str:
@@ -55,17 +55,17 @@ class Load:
     A stream of tasks of one kind.
 
     Args:
-        arrivals: When tasks arrive.
+        arrivals: Arrival process of the tasks.
 
-        name: What it is called in the results.
+        name: Name in the results.
 
-        calls: How many calls a task makes, one after the other; it has failed when one of them has.
+        calls: Number of calls that a task makes, one after the other; the task fails when one of them does.
 
-        users: How many users there are; each task is one's of them, by chance. None: each task is its own user's.
+        users: Number of users; each task belongs to a random one. None: each task has its own user.
 
-        tenants: How many tenants there are ("calls-0", ...), by chance; None: no tenants.
+        tenants: Number of tenants ("calls-0", ...); each task belongs to a random one. None: no tenants.
 
-        priority: The ambient priority of its calls, as of :func:`resilio.priority`; None: the usual one.
+        priority: The ambient priority of its calls, as of :func:`resilio.priority`; None: the default.
     """
 
     arrivals: Arrivals = option(_a(Arrivals, "a process of arrivals, like Poisson(100)"))
@@ -87,32 +87,32 @@ def _queue(name: str, value: Any) -> Callable[[], Queue]:
 @attrs.frozen(kw_only=True)
 class Server:
     """
-    What is called: replicas with workers, each with a queue of its own.
+    The service that is called: replicas with workers, each replica with its own queue.
 
     Args:
-        service: How long a worker is busy with a request.
+        service: Law of the time that a worker needs for a request.
 
-        workers: Requests that one replica works on at a time.
+        workers: Number of concurrent requests of one replica.
 
-        replicas: How many there are.
+        replicas: Number of replicas.
 
-        balance: Which replica gets an attempt: one by chance ("random"), the next ("round_robin"), the one with the
-            fewest requests ("least"), the one with fewer of two by chance ("two"), or the one that the request's key
-            belongs to ("key"). All but "key" prefer one that the request has not been sent to.
+        balance: Choice of the replica for an attempt: "random"; "round_robin"; "least", the one with the fewest
+            requests; "two", the one with fewer requests of two random ones; "key", the one that the request's key
+            belongs to. All but "key" prefer a replica that the request has not been sent to.
 
-        queue: "fifo", "lifo", or a function that makes a queue of one's own for each replica.
+        queue: "fifo", "lifo", or a function that makes a queue for each replica.
 
-        max_queued: How many may wait at a replica, then `ServerBusy`; None: any number, as sockets do in effect.
+        max_queued: Maximum number of requests that wait at a replica, further ones get `ServerBusy`; None: unlimited,
+            as sockets are in effect.
 
-        drop_expired: Seconds: what has less than that left of its deadline when its turn comes is not served; 0.0 drops
-            what has expired; None serves all.
+        drop_expired: Minimum seconds to the deadline of a request when its turn comes; with less it is not served. 0.0
+            drops expired requests; None serves all.
 
-        stops_cancelled: Whether the server stops working on what its caller has given up.
+        stops_cancelled: Whether the server stops working on requests that their callers have given up.
 
-        network: How long a message takes, each way; None: no time.
+        network: Law of the latency of a message in each direction; None: no time.
 
-        same_size: Which share of the service times is the request's and not chance: copies of one request (retries,
-            hedges) take the same time with this probability.
+        same_size: Probability that a retry or hedge of a request takes the same service time as its first attempt.
 
         deadlines: Whether the deadline of a request reaches the server, and is ambient around the server's policies.
     """
@@ -147,11 +147,11 @@ class Stack:
     The policies to try: around the calls of each client, and around the work of each replica.
 
     Args:
-        client: Makes the policies of one client, outermost first; None: none.
+        client: Factory of the policies of one client, outermost first; None: none.
 
-        server: Makes the policies of one replica, outermost first; None: none.
+        server: Factory of the policies of one replica, outermost first; None: none.
 
-        queue: The replicas' queue with this stack, instead of the server's; None: as the server says.
+        queue: The replicas' queue with this stack; None: the server's `queue`.
 
         drop_expired: The same for the server's `drop_expired`.
 
@@ -169,7 +169,7 @@ class Stack:
             _queue("queue", self.queue)
 
     def changes(self, server: Server) -> Server:
-        """Return the server as it is with this stack."""
+        """Return the server with this stack's options."""
         own = {"queue": self.queue, "drop_expired": self.drop_expired, "max_queued": self.max_queued}
         changed = {name: value for name, value in own.items() if value is not None}
         return attrs.evolve(server, **changed) if changed else server
@@ -200,32 +200,32 @@ def _stacks(name: str, value: Any) -> dict[str, Stack]:
 @attrs.frozen(kw_only=True)
 class Scenario:
     """
-    All of a simulation but the seed.
+    Description of a simulation, without the seed.
 
     Args:
         load: One load or several.
 
-        server: What is called.
+        server: The service that is called.
 
         stacks: The policies to compare, by name.
 
         deadline: Seconds after which an answer to a task is too late.
 
-        duration: Seconds for which tasks arrive. What is under way then has `deadline` seconds to end.
+        duration: Seconds for which tasks arrive. Tasks in flight at the end have `deadline` seconds more.
 
-        faults: What goes wrong.
+        faults: Faults of the server, the network and the load.
 
-        clients: How many clients share the load, each with policies of its own.
+        clients: Number of clients that share the load, each with its own policies.
 
-        patience: Seconds after which a caller goes away; None: he waits for as long as it takes.
+        patience: Seconds after which a caller gives up; None: it never does.
 
         warmup: Seconds at the beginning that are left out of the figures (not of the time line).
 
-        window: Seconds in which the recovered share has to be served, for the time to recover.
+        window: Seconds of the window in which the success rate is measured, for the time to recover.
 
-        recovered: The share of what was served before the first fault that counts as recovered.
+        recovered: Fraction of the success rate before the first fault that counts as recovered.
 
-        title: What it is called in the results.
+        title: Title of the results.
     """
 
     load: Load | Sequence[Load] = option(_loads)
@@ -263,11 +263,11 @@ class Scenario:
 
     @property
     def loads(self) -> tuple[Load, ...]:
-        """All loads, also where there is one."""
+        """All loads, as a tuple even if there is one."""
         return cast("tuple[Load, ...]", self.load)
 
     def expected_calls(self) -> float:
-        """Return how many calls are made for tasks, on average: without retries and hedges, and with surges."""
+        """Return the mean number of calls of all tasks: without retries and hedges, and with surges."""
         total = 0.0
         for load in self.loads:
             surges = [each for each in self.faults if isinstance(each, Surge) and each.load in (None, load.name)]
@@ -277,6 +277,6 @@ class Scenario:
 
     @property
     def recovery_from(self) -> float | None:
-        """When the last fault ends, None if there is none that ends within the run."""
+        """End of the last fault in seconds since the run began; None if no fault ends within the run."""
         ends = [fault.end for fault in self.faults if fault.end < self.duration]
         return max(ends, default=None)

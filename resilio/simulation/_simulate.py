@@ -1,4 +1,4 @@
-"""Running a scenario: each stack on a clock of its own, from the same seed, one after the other."""
+"""Runner of scenarios: each stack on its own clock, from the same seed, one after the other."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from resilio.testing import seeded, virtual_time
 __all__ = ["Progress", "simulate"]
 
 _INTERVAL = 0.1  # seconds of real time between two looks at the progress
-_COLLECT = 50  # looks of the loop between two collections of garbage
+_COLLECT = 50  # looks of the loop between two garbage collections
 _ATTEMPTS, _MORE_ATTEMPTS = 100, 100_000
-_UNDER_WAY = 300_000  # tasks at a time: a gigabyte of them
+_UNDER_WAY = 300_000  # maximum number of concurrent tasks, about a gigabyte
 
 
 @attrs.frozen
 class Progress:
     """
-    How far a simulation has come.
+    Progress of a simulation.
 
     Attributes:
-        stack: The name of the stack that is under way.
+        stack: Name of the current stack.
 
-        number: Which one that is, from 0.
+        number: Its number, from 0.
 
-        stacks: How many there are.
+        stacks: Number of stacks.
 
-        elapsed: Simulated seconds.
+        elapsed: Simulated seconds so far.
 
-        duration: How many there will be.
+        duration: Simulated seconds in all.
 
         offered: Tasks so far.
     """
@@ -59,25 +59,26 @@ Report = Callable[[Progress], object]
 
 def simulate(scenario: Scenario, *, seed: int = 1, progress: Report | None = None) -> Result:
     """
-    Put each stack of a scenario through it; the same scenario and seed give the same result.
+    Run a scenario with each of its stacks; the same scenario and seed give the same result.
 
-    The policies are real, and so is all that happens in them but time. Nothing else of the process may use policies
-    meanwhile: there is one clock.
+    The policies are the real ones; only time is virtual. No other code of the process may use policies meanwhile, since
+    they share one clock.
 
     Args:
-        scenario: What to simulate.
+        scenario: The scenario.
 
-        seed: Of all random numbers, 0 to 2**63 - 1.
+        seed: Seed of all random numbers, 0 to 2**63 - 1.
 
-        progress: Called about ten times a second of real time; False ends the simulation with what there is.
+        progress: Called about ten times a second of real time; if it returns False, the simulation ends with a partial
+            result.
 
     Returns:
-        The outcomes by stack, marked where a run was ended early: by `progress`, or because it would not have ended.
+        The outcomes by stack, marked if a run was ended early: by `progress`, or because it would never end.
 
     Raises:
-        RuntimeError: Called inside a running event loop, or while time is virtual already.
+        RuntimeError: Called inside a running event loop, or during virtual time.
 
-        TypeError, ValueError: A seed out of range, or whatever a stack's own functions raise.
+        TypeError, ValueError: A seed out of range, or an exception of a stack's own functions.
     """
     positive_int("seed", seed, zero_ok=True, high=2**63 - 1)
     if asyncio._get_running_loop() is not None:
@@ -111,7 +112,7 @@ def _run(scenario: Scenario, stack: Stack, seed: int, watch: _Watch) -> Outcome:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Collect garbage by hand only: at a time of its own choice, the collector could settle a call in another order."""
+    """Disable automatic garbage collection, which could settle calls in another order from run to run."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -122,7 +123,7 @@ def _no_garbage() -> Iterator[None]:
 
 
 class _Watch:
-    """Looks after one run: shows its progress, collects its garbage, and ends what has no end."""
+    """Supervisor of one run: reports progress, collects garbage, and stops a run that would never end."""
 
     def __init__(self, scenario: Scenario, state: Progress, report: Report | None) -> None:
         self.world: World | None = None
@@ -135,7 +136,7 @@ class _Watch:
         self._next = time.perf_counter() + _INTERVAL
 
     def look(self) -> bool:
-        """Return whether to go on."""
+        """Return True if the run goes on."""
         world = self.world
         assert world is not None  # noqa: S101 - for type checkers
         self._looks += 1

@@ -1,4 +1,4 @@
-"""A table of a scenario file on its way to a record: every mistake in it is told with file, line and key."""
+"""Tables of a scenario file, checked while they become records; errors name file, line and key."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ScenarioError(ValueError):
     Attributes:
         file: The file.
 
-        line: The line, from 1; None where the file as a whole is meant.
+        line: The line, from 1; None for the file as a whole.
 
-        key: The key, like "server.workers"; None for the same.
+        key: The key, like "server.workers"; None for the file as a whole.
     """
 
     def __init__(self, file: str, line: int | None, key: str | None, message: str) -> None:
@@ -42,9 +42,9 @@ class Source:
     The text of a scenario file.
 
     Args:
-        file: Its name, for messages and for what lies beside it.
+        file: Path of the file, for messages and for files beside it.
 
-        text: What is in it; TOML that has been read.
+        text: Its contents, TOML that has been parsed.
     """
 
     def __init__(self, file: FilePath, text: str) -> None:
@@ -52,12 +52,12 @@ class Source:
         self._lines = lines_of(text)
 
     def refuse(self, path: Path, message: str) -> NoReturn:
-        """Raise a `ScenarioError` that names the place."""
+        """Raise a `ScenarioError` with file, line and key."""
         raise ScenarioError(str(self.file), nearest_line(self._lines, path), _dotted(path), message)
 
 
 def _path_in(message: str) -> Path:
-    """Return what a message like "faults[0].at must be ..." begins with, as a path."""
+    """Return the path at the start of a message like "faults[0].at must be ..."."""
     parts = _PART.findall(message.split(" ", 1)[0])
     return tuple(int(number) if number else name for number, name in parts)
 
@@ -69,14 +69,14 @@ def _dotted(path: Path) -> str | None:
 
 class Table:
     """
-    One table: what is taken out of it is checked, and what is left at the end is unknown.
+    One table: values are checked as they are taken out, and keys left at the end are unknown.
 
     Args:
         source: The file.
 
-        path: Where in it.
+        path: Path of the table in the file.
 
-        values: What the table holds.
+        values: Contents of the table.
     """
 
     def __init__(self, source: Source, path: Path, values: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Table:
 
     @classmethod
     def of(cls, source: Source, path: Path, value: Any) -> Table:
-        """Return `value` as a table, which it must be."""
+        """Return `value` as a table, or raise `ScenarioError`."""
         if not isinstance(value, dict):
             source.refuse(path, f"must be a table, not {show(value)}")
         return cls(source, path, value)
@@ -104,7 +104,7 @@ class Table:
         return self._left.pop(key, default)
 
     def need(self, key: str, what: str) -> Any:
-        """Take a value out that must be there; `what` says what it is."""
+        """Take a required value out; `what` describes it in the error message."""
         if key not in self._left:
             close = difflib.get_close_matches(key, self._left, 1)
             self.refuse(close[0] if close else None, f"{'must be called' if close else 'needs'} {key!r}: {what}")
@@ -133,7 +133,7 @@ class Table:
         return [Table.of(self.source, (*self.path, key, number), each) for number, each in enumerate(value)]
 
     def time(self, key: str, value: Any) -> Any:
-        """Return a time as seconds if it is given as text like "10ms", and anything else as it is."""
+        """Return seconds for a text like "10ms", and any other value unchanged."""
         if not isinstance(value, str):
             return value
         return self.checked(lambda: parse_duration(key, value), key)
@@ -144,12 +144,12 @@ class Table:
 
     def checked(self, make: Callable[[], T], *keys: str) -> T:
         """
-        Return what `make` returns; a TypeError or ValueError is told with the line of the key that it begins with.
+        Call `make`; a TypeError or ValueError becomes a `ScenarioError` at the key that its message begins with.
 
         Args:
-            make: Makes something of values of this table.
+            make: Builds an object from values of this table.
 
-            keys: Keys that it may be about; the first is named if the message begins with none of them.
+            keys: Keys that the message may begin with; the first is named if it begins with none of them.
         """
         try:
             return make()
@@ -162,7 +162,7 @@ class Table:
             self.source.refuse((*self.path, *place), str(error))
 
     def end(self, known: Iterable[str] = ()) -> None:
-        """Refuse the first key that nobody has taken."""
+        """Raise a `ScenarioError` for the first key that was not taken out."""
         names = sorted({*self._known, *known})
         for key in self._left:
             self.refuse(key, f"is not known here{_hint(key, names)}; there are: {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""The tasks of one load: they arrive, make their calls one after the other, and end in one way or another."""
+"""Tasks of one load, from arrival through their calls to their fate."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Tasks(Source):
     All tasks of one load.
 
     Args:
-        scenario: What happens.
+        scenario: The scenario.
 
-        load: Which load.
+        load: The load.
 
         loop: The loop that the simulation runs in.
 
-        book: Where the fates of the tasks are counted.
+        book: The counts of the run.
 
-        sends: For each client, what makes a call.
+        sends: For each client, the function that makes a call.
 
-        times: When tasks arrive, in seconds since the run began.
+        times: Arrival times of tasks, in seconds since the run began.
 
-        random: What to draw the tasks' owners from.
+        random: Source of random numbers for the tasks' owners.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class Tasks(Source):
         self._over = False
 
     def finish(self) -> None:
-        """Count those that have not ended, and end them."""
+        """Count the tasks that have not ended, and end them."""
         self._over = True
         for task in list(self.under_way.values()):
             task.cancel()
 
     def count_unstarted(self) -> None:
-        """Count those that had arrived and not begun when the run was stopped; all others have counted themselves."""
+        """Count tasks that had arrived but not begun when the run stopped; all others count themselves."""
         for _ in self.under_way:
             self._book.ended(self._counts, self.loop.now, "unfinished")
 
     def begin(self, number: int) -> Coroutine[Any, Any, None]:
-        """Return a new task: whose it is, which is drawn, and what it does."""
+        """Return the coroutine of a new task, with a random user, client and tenant."""
         load, clients = self._load, len(self._sends)
         key = number if load.users is None else int(self._uniform() * load.users)
         client = 0 if clients == 1 else key % clients if load.users is not None else int(self._uniform() * clients)
@@ -91,7 +91,7 @@ class Tasks(Source):
         except RejectedError as refusal:
             book.refused(refusal.policy, refusal.reason)
             book.ended(self._counts, born_ns, "refused")
-        except Exception as error:  # noqa: BLE001 - whatever policies of a user's own raise is how the task ended
+        except Exception as error:  # noqa: BLE001 - user-defined policies may raise anything, which fails the task
             book.failures[type(error).__name__] += 1
             book.ended(self._counts, born_ns, "failed")
         else:

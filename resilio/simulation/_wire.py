@@ -14,17 +14,17 @@ __all__ = ["Wire"]
 
 class Wire:
     """
-    Delivers messages, each after a time of its own.
+    The network, which delivers each message after a random latency.
 
     Args:
         loop: The loop that the simulation runs in.
 
-        law: How long a message takes; None: no time.
+        law: Law of the latency; None: no time.
 
-        random: What to draw from.
+        random: Source of random numbers.
 
     Attributes:
-        extra: Seconds that each message takes besides.
+        extra: Seconds added to each latency.
     """
 
     def __init__(self, loop: EventLoop, law: Law | None, random: Random) -> None:
@@ -33,7 +33,7 @@ class Wire:
         self._draw = None if law is None else law.sampler(random)
 
     def send(self, call: Callable[..., Any], *args: Any) -> None:
-        """Have `call(*args)` called at the other end; at once, if the network takes no time."""
+        """Call `call(*args)` after the latency of a message; at once if it is zero."""
         seconds = self.extra if self._draw is None else self.extra + self._draw()
         if seconds:
             self._loop.at(self._loop.now + int(seconds * 1e9), call, *args)

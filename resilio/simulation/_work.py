@@ -1,4 +1,4 @@
-"""What goes to a server, and what comes back where it is no answer."""
+"""Requests to a simulated server, and the errors of its calls."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["Job", "Request", "ServerBusy", "ServerDown", "ServerError", "Simulat
 
 
 class SimulatedError(Exception):
-    """What a simulated call raises; the base of the others."""
+    """Base of the errors that a simulated call raises."""
 
 
 class ServerError(SimulatedError):
     """The server took the request and failed."""
 
 
-class ServerDown(SimulatedError, ConnectionError):  # noqa: N818 - a state of the server, as callers see it
+class ServerDown(SimulatedError, ConnectionError):  # noqa: N818 - a state of the server, as seen by callers
     """There is no connection to the server."""
 
 
@@ -24,7 +24,7 @@ class ServerBusy(SimulatedError):  # noqa: N818 - an answer of the server
     The server had no room for the request.
 
     Attributes:
-        retry_after: Seconds after which it says there may be, or None.
+        retry_after: Seconds after which the server may have room, or None.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:

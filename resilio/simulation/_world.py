@@ -1,4 +1,4 @@
-"""One stack put through a scenario: clients, network, replicas and faults on one loop."""
+"""One run of a scenario with one stack: clients, network, replicas and faults on one loop."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["World"]
 
 class World:
     """
-    All that takes part in one run.
+    All participants of one run.
 
     Args:
-        scenario: What happens.
+        scenario: The scenario.
 
         stack: The policies.
 
-        seed: Decides all random numbers, those of the arrivals apart from the others: stacks face the same load.
+        seed: Seed of all random numbers; arrivals draw from a source of their own, so that stacks face the same load.
     """
 
     def __init__(self, scenario: Scenario, stack: Stack, seed: int) -> None:
@@ -97,10 +97,10 @@ class World:
 
     def run(self, look: Callable[[], bool]) -> bool:
         """
-        Run to the end: until no more tasks arrive, and for as long as an answer can still be good; False: stopped.
+        Run until no more tasks arrive, and then until no answer can be in time; return False if `look` stopped it.
 
         Args:
-            look: Asked now and then whether to go on.
+            look: Called now and then; returns False to stop.
         """
         for fault in self._scenario.faults:
             if not isinstance(fault, Surge):
@@ -114,10 +114,10 @@ class World:
         )
 
     def close(self) -> None:
-        """Count what has not ended, and end it."""
+        """Count the tasks that have not ended, and end them."""
         for load in self.loads:
             load.finish()
-        with suppress(StandstillError):  # it stood still before, and goes on to
+        with suppress(StandstillError):  # the loop stood still before, and still does
             self.loop.run(self.loop.now, lambda: True)
         for load in self.loads:
             load.count_unstarted()
@@ -144,7 +144,7 @@ def _ns(seconds: float) -> int:
 
 
 def _sender(replicas: list[Replica], wire: Wire | None, scenario: Scenario, random: Random) -> Send:
-    """Return what makes one attempt: what the clients' policies guard."""
+    """Return the function that makes one attempt, which the clients' policies guard."""
     route = router(scenario.server.balance, replicas, random)
 
     async def send(request: Request) -> None:
@@ -164,7 +164,7 @@ def _sender(replicas: list[Replica], wire: Wire | None, scenario: Scenario, rand
 
 
 def _one(policies: Policies | None) -> Policy[Any] | None:
-    """Make the policies of one client or replica, as one."""
+    """Make the policies of one client or replica, as a single policy."""
     made = None if policies is None else policies()
     if made is None or isinstance(made, Policy):
         return made
