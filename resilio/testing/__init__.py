@@ -1,8 +1,8 @@
 """
-Test what you guard: virtual time, switches, scripted faults, recorded events, leak checks.
+Helpers for tests of guarded code: virtual time, switches, scripted faults, recorded events, leak checks.
 
-Importing it changes nothing; each helper acts inside its own block. The fixtures are in `resilio.testing.plugin`, which
-pytest finds by itself.
+The import has no effect; each helper acts inside its own block. The fixtures are in `resilio.testing.plugin`, which
+pytest loads automatically.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 An asyncio event loop that jumps to its next timer instead of sleeping.
 
-Real I/O comes first: the selector is polled before each jump, and without a timer it blocks for real. Work handed to
+Real I/O has priority: the selector is polled before each jump, and blocks in real time if no timer is set. Work in
 threads takes no virtual time: the clock stands still until they are done or blocked.
 """
 
@@ -21,7 +21,7 @@ _SelectorList = list[tuple[selectors.SelectorKey, int]]
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """The loop's own selector, which moves the time line where it would have slept."""
+    """The loop's selector, which moves the time line instead of sleeping."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._inner = selectors.DefaultSelector()
@@ -31,7 +31,7 @@ class _JumpingSelector(selectors.BaseSelector):
         self.moved: Callable[[], object] = bool
 
     def select(self, timeout: float | None = None) -> _SelectorList:
-        """Return what is ready; move the clock by up to `timeout` seconds if nothing is."""
+        """Return the ready files; if there are none, move the clock by up to `timeout` seconds."""
         events = self._inner.select(0)
         if events or (timeout is not None and timeout <= 0):
             self._watch.moved()
@@ -52,19 +52,19 @@ class _JumpingSelector(selectors.BaseSelector):
         return self._inner.register(fileobj, events, data)
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Watch a file no more."""
+        """Stop watching a file."""
         return self._inner.unregister(fileobj)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Watch a file for something else."""
+        """Watch a file for other events."""
         return self._inner.modify(fileobj, events, data)
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """Return what is watched."""
+        """Return the watched files."""
         return self._inner.get_map()
 
     def close(self) -> None:
-        """Give the selector back."""
+        """Close the selector."""
         self._inner.close()
 
 
@@ -73,7 +73,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     A selector event loop whose clock is the time line.
 
     Args:
-        timeline: The time line that it reads and, while it runs, moves.
+        timeline: The time line that the loop reads and, while it runs, moves.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -84,13 +84,13 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._jumping.moved = self._reach
 
     def time(self) -> float:
-        """Return virtual seconds, and to a timer that is run no less than what it was set to."""
+        """Return virtual seconds, rounded up to the timer that is being run."""
         seconds = self._timeline.elapsed_ns / 1e9
         return self._due if seconds < self._due < seconds + 1e-9 else seconds
 
     def _reach(self) -> None:
-        # A time line counts nanoseconds, a timer may be set to a fraction of one; seeing less, anyio's would set itself
-        # anew, at the same instant for ever.
+        # A time line counts whole nanoseconds, but a timer may be set to a fraction of one. A timer of anyio that read
+        # an earlier time would set itself again, at the same instant for ever.
         if self._scheduled:  # type: ignore[attr-defined]
             self._due = self._scheduled[0].when()  # type: ignore[attr-defined]
 
@@ -98,9 +98,9 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         """Do nothing: the loop reads the time line itself."""
 
     def run_forever(self) -> None:
-        """Run until stopped, as the one driver of the time line."""
+        """Run until stopped, as the only driver of the time line."""
         if self.is_running() or asyncio._get_running_loop() is not None:
-            super().run_forever()  # raises what asyncio raises
+            super().run_forever()  # raises asyncio's error
         self._timeline.attach(self)
         try:
             super().run_forever()
@@ -108,7 +108,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
             self._timeline.detach()
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Hand work to a thread; the clock stands still until it is done or blocked."""
+        """Run a function in a thread; the clock stands still until it is done or blocked."""
         future = super().run_in_executor(executor, func, *args)
         self._jumping.jobs += 1
         future.add_done_callback(self._job_done)
@@ -118,5 +118,5 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._jumping.jobs -= 1
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
-        """Wait for the workers without the runner's timeout, which would pass at once in virtual time."""
+        """Wait for the workers without the runner's timeout, which would expire at once in virtual time."""
         await super().shutdown_default_executor()

@@ -1,7 +1,7 @@
 """
-Scripted faults: a function that is healthy, slow, flaky or down, by a schedule.
+Scripted faults: functions that are healthy, slow, flaky or down, by a schedule.
 
-Times are those of resilio's own clock, so that under virtual time an outage of minutes takes none.
+Times are those of resilio's clock, so that an outage of minutes takes no real time under virtual time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ErrorFactory = Callable[[str], BaseException]
 
 @attrs.frozen
 class Phase:
-    """How a function behaves for a while; made by :func:`healthy`, :func:`slow`, :func:`flaky` and :func:`down`."""
+    """One phase of a function's behaviour; made by :func:`healthy`, :func:`slow`, :func:`flaky` and :func:`down`."""
 
     label: str
     latency: float = 0.0
@@ -76,10 +76,10 @@ def down(*, latency: float = 0.0, error: ErrorFactory = ConnectionError) -> Phas
 
 class Faults:
     """
-    A schedule of phases, to put on functions as a decorator; its time begins when it is made.
+    A schedule of phases, used as a decorator; its time begins when it is made.
 
     Attributes:
-        calls: How many calls each phase has seen, by its label.
+        calls: Number of calls in each phase, by its label.
     """
 
     def __init__(self, starts: list[float], phases: list[Phase], seed: int) -> None:
@@ -89,25 +89,25 @@ class Faults:
         self.restart()
 
     def restart(self) -> None:
-        """Begin the schedule anew, with the same random numbers and no calls seen."""
+        """Restart the schedule, with the same random numbers and no calls counted."""
         self._began_ns = clock.now_ns()
         self._random = random.Random(self._seed)  # noqa: S311 - scripted, not secret
         self.calls: Counter[str] = Counter()
 
     @property
     def phase(self) -> Phase:
-        """The phase now."""
+        """The current phase."""
         elapsed = (clock.now_ns() - self._began_ns) / 1e9
         return self._phases[max(0, bisect_right(self._starts, elapsed) - 1)]
 
     def __call__(self, fn: F) -> F:
         """
-        Return `fn` made to behave by the schedule; what is async waits in its event loop, the rest blocks.
+        Return `fn` with the faults of the schedule; latency of an async function is awaited, other functions block.
 
         A generator is slow, or fails, before its first item.
 
         Raises:
-            TypeError: It cannot be called.
+            TypeError: `fn` is not callable.
         """
         inner: Any = fn
         if isinstance(inner, (staticmethod, classmethod)):
@@ -179,9 +179,9 @@ def faults(schedule: Phase | Iterable[tuple[float, Phase]], *, seed: int = 0) ->
 
     Args:
         schedule: Pairs of a start in seconds from now and the phase that begins then, in rising order, the first at 0;
-            or one phase for all time.
+            or a single phase without an end.
 
-        seed: Of the random numbers that flaky phases draw: the same seed gives the same failures.
+        seed: Seed of the random numbers of flaky phases: the same seed gives the same failures.
 
     Raises:
         TypeError: Neither a phase nor pairs.

@@ -1,4 +1,4 @@
-"""Says whether anything is still held: permits, places in queues, probes' leases, capacity."""
+"""Check for leaks: permits, places in queues, leases of probes, and capacity that are still held."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from resilio._options.validators import refuse
 __all__ = ["assert_no_leaks"]
 
 HELD = ("inflight", "queued", "probes", "reserved")
-"""The fields of a snapshot that are 0 when nothing is under way."""
+"""Fields of a snapshot that are 0 when no call is in flight."""
 
 
 def assert_no_leaks(*policies: Any) -> None:
     """
-    Assert that nothing is held of these policies, after a garbage collection.
+    Assert that no permit, place or lease of these policies is held, after a garbage collection.
 
-    Nothing is acquired for that: counters, histories and events stay as they are.
+    The check acquires nothing: counters, histories and events stay as they are.
 
     Args:
         policies: Policies or pipelines; none: every policy that is alive.
 
     Raises:
-        TypeError: Something that is no policy.
+        TypeError: An argument is no policy.
 
-        AssertionError: Something is held. The text says of which policy, how much, and by which calls and permits.
+        AssertionError: A policy leaks. The message names it, the numbers held, and the calls and permits that hold.
     """
     for policy in policies:
         if not isinstance(policy, core.Pipeline):
             refuse("policies", policy, "policies; policy_of(function) gives that of a guarded function", TypeError)
-    for _ in range(2):  # what a finaliser let go of may be a cycle itself
+    for _ in range(2):  # an object that a finaliser releases may be a cycle itself
         gc.collect()
     gates = {id(gate): gate for policy in policies or registry.all() for gate in policy.gates}
     found = [text for gate in gates.values() for text in _leaks(gate)]

@@ -1,4 +1,4 @@
-"""How a thread waits under virtual time: it moves the clock itself when nobody else is left to do so."""
+"""Blocking of threads under virtual time: a waiting thread moves the clock when no other thread or loop can."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["park"]
 
 def park(timeline: Timeline, lock: threading.Lock) -> None:
     """
-    Block until `lock` is released by whoever wakes this thread, or virtual time ends.
+    Block until another thread releases `lock` to wake this one, or virtual time ends.
 
     Args:
-        timeline: The time line to move on when all others are blocked too.
+        timeline: The time line to move when all other threads are blocked too.
 
-        lock: Held. `_backends.threads` has listed it if it has a deadline, and releases it then.
+        lock: A held lock. If the wait has a deadline, `_backends.threads` has listed the lock, and releases it then.
 
     Raises:
-        DeadlockError: Nobody is left who could release the lock, and no deadline is coming.
+        DeadlockError: No other thread could release the lock, and no deadline is due.
     """
     watch = timeline.watch()
     with timeline.parked(lock):
@@ -32,7 +32,7 @@ def park(timeline: Timeline, lock: threading.Lock) -> None:
 
 
 def _turn(timeline: Timeline, watch: Watch, lock: threading.Lock, seen: int) -> bool:
-    """Look around once, or move the clock; True: woken."""
+    """Check the other threads once, or move the clock; return True if this thread was woken."""
     if lock.acquire(blocking=False):
         return True
     driven = timeline.driver is not None and timeline.driver_thread != threading.get_ident()

@@ -1,4 +1,4 @@
-"""A list of what the policies did: state changes, refusals, retries and ends of calls, in order."""
+"""Recorder of policies' events: state changes, refusals, retries and ends of calls, in order."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp, HedgeStarted,
 
 
 class RecordedEvents(list[Event]):
-    """The events so far, oldest first: a list, with questions that tests ask."""
+    """The events so far, oldest first: a list with queries for tests."""
 
     def of(self, kind: type[E], name: str | None = None) -> list[E]:
-        """Return the events of one class, of policies called `name`, also as "kind:name", or of all."""
+        """Return the events of one class, of policies named `name` or "kind:name"; None: of all policies."""
         return [event for event in self if isinstance(event, kind) and name in (None, event.name, _full(event))]
 
     def states(self, name: str | None = None) -> list[str]:
-        """Return the states entered one after another, by the policy called `name` or by all."""
+        """Return the states entered, in order, by policies named `name`; None: by all."""
         return [change.new for change in self.of(StateChanged, name)]
 
     def reasons(self, name: str | None = None) -> Counter[str]:
-        """Return how often calls were refused for which reason."""
+        """Return the number of refusals by reason."""
         return Counter(refusal.reason for refusal in self.of(Rejected, name))
 
     def outcomes(self, name: str | None = None) -> Counter[str]:
-        """Return how many calls ended in which outcome."""
+        """Return the number of ended calls by outcome."""
         return Counter(end.outcome for end in self.of(Settled, name))
 
 
@@ -59,7 +59,7 @@ def record_events(
     Args:
         policy: The policy or pipeline to listen to; None: all, those made inside the block included.
 
-        kinds: Classes of events to record; of :mod:`resilio.events` there are those of hedges and limits besides.
+        kinds: Classes of events to record; :mod:`resilio.events` also has those of hedges and limits.
     """
     recorded = RecordedEvents()
     unsubscribe = events.subscribe(recorded.append, policy=policy, kinds=kinds)

@@ -1,4 +1,4 @@
-"""Randomness that repeats."""
+"""Reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["seeded"]
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """
-    Have backoffs, and policies made in the block, draw the same random numbers in every run; afterwards as before.
+    Seed the random numbers of backoffs, and of policies made in the block; restore the previous source at its end.
 
     Args:
-        seed: Which numbers, 0 to 2**63 - 1. Threads that draw at once share the sequence in the order they come.
+        seed: The seed, 0 to 2**63 - 1. Concurrent threads share the sequence in the order in which they draw.
 
     Raises:
-        TypeError, ValueError: Not such an int.
+        TypeError, ValueError: `seed` is no such int.
     """
     before = budget._reseed(positive_int("seed", seed, zero_ok=True, high=2**63 - 1))
     source = random_seed.replace(_numbers(seed))

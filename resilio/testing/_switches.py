@@ -1,4 +1,4 @@
-"""Two switches for tests: run guarded functions bare, or let no call wait."""
+"""Two switches for tests: run guarded functions without their policies, or let no call wait."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["disabled", "no_wait"]
 @contextmanager
 def disabled() -> Iterator[None]:
     """
-    Run guarded functions bare: no gate is asked, nothing is counted, nothing is refused.
+    Run guarded functions without their policies: no gate is entered, nothing is counted or refused.
 
-    It holds for this context: the block itself and the tasks started in it, not for other tasks and threads.
+    It applies to this context: the block itself and the tasks started in it, not to other tasks and threads.
     """
     core.bypass_enter()
     try:
@@ -30,9 +30,9 @@ def disabled() -> Iterator[None]:
 @contextmanager
 def no_wait() -> Iterator[None]:
     """
-    Let no call wait: what time alone would admit is admitted at once, what needs another call to end is refused.
+    Let no call wait: admit at once a call that time alone would admit, and refuse one that needs another call to end.
 
-    It holds for this context: the block itself and the tasks started in it, not for other tasks and threads.
+    It applies to this context: the block itself and the tasks started in it, not to other tasks and threads.
     """
     core.no_wait_enter()
     try:

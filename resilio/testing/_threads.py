@@ -1,9 +1,9 @@
 """
-Which other threads could still act, so that virtual time stands still while real work is under way.
+Classification of other threads, so that virtual time stands still while real work is in progress.
 
-A thread is *busy* while it runs code, *waiting* while it is blocked in the standard library (a lock, a queue, a
-socket), and left out while it is an idle worker of a pool. What it is doing is read off its innermost frame; on Linux
-the system says as well whether it was woken and has only not been given a processor yet.
+A thread is *busy* while it runs code, and *waiting* while it is blocked in the standard library (a lock, a queue, a
+socket). Idle workers of pools are left out. Its innermost frame decides; on Linux also the kernel's state, which shows
+a thread that was woken but has no processor yet.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NamedTuple
 __all__ = ["CALM", "STARTING", "TICK", "DeadlockError", "Others", "Watch", "idle_workers", "others"]
 
 TICK = 0.001
-"""Real seconds between two looks at the other threads."""
+"""Real seconds between two checks of the other threads."""
 
 CALM = 5
-"""Looks in a row that must find all others blocked: a thread that was just woken still looks blocked."""
+"""Consecutive checks that must find all others blocked: a thread that was just woken still looks blocked."""
 
 STARTING = 100
-"""Looks in a row that must find nobody at a job that was handed to a worker, which looks idle until it begins."""
+"""Consecutive checks that must find no thread busy with a submitted job: its worker looks idle until it begins."""
 
 _WAITING = {
     "concurrent.futures._base": {"result", "exception", "wait"},
@@ -49,7 +49,7 @@ _IDLE = {
 
 
 class DeadlockError(RuntimeError):
-    """Under virtual time nothing is ready, no timer is set, and nobody is left who could change that."""
+    """Under virtual time nothing is ready, no timer is set, and no thread could change that."""
 
 
 class Others(NamedTuple):
@@ -68,7 +68,7 @@ class Others(NamedTuple):
 
 
 def others(ignore: frozenset[int] = frozenset()) -> Others:
-    """Return what the other threads are doing, but for those whose identifiers are in `ignore`."""
+    """Return the other threads by activity, without those whose identifiers are in `ignore`."""
     if threading.active_count() == 1:
         return Others((), ())
     found: dict[str, list[threading.Thread]] = {"busy": [], "waiting": [], "idle": []}
@@ -78,7 +78,7 @@ def others(ignore: frozenset[int] = frozenset()) -> Others:
 
 
 def idle_workers() -> frozenset[int]:
-    """Return the identifiers of the workers of pools that have nothing to do."""
+    """Return the identifiers of idle workers of pools."""
     return frozenset(thread.ident or 0 for thread, kind in _classified(frozenset()) if kind == "idle")
 
 
@@ -89,7 +89,7 @@ def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]
         ident = thread.ident
         if ident == me or ident in ignore:
             continue
-        # Without an identifier it is just being started, by somebody who looks blocked until its first step.
+        # Without an identifier it is being started, by a thread that looks blocked until the first step of this one.
         yield thread, "busy" if ident is None else _kind(thread, frames.get(ident))
 
 
@@ -97,7 +97,7 @@ def _frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread."""
     if sys.version_info >= (3, 12) or not gc.isenabled():
         return sys._current_frames()
-    gc.disable()  # a collection in the midst of it would wait for ever for a lock that it holds: python/cpython#106883
+    gc.disable()  # a collection inside the call would wait for ever for a lock that it holds: python/cpython#106883
     try:
         return sys._current_frames()
     finally:
@@ -112,12 +112,12 @@ def _kind(thread: threading.Thread, frame: FrameType | None) -> str:
         return "idle"
     if function not in _WAITING.get(module, ()):
         return "busy"
-    # who waits for virtual time looks at the others now and then, and is ready each time
+    # a thread that waits for virtual time wakes now and then to check the others, and is runnable then
     return "waiting" if module == "resilio.testing._parking" or not _is_ready(thread) else "busy"
 
 
 def _is_ready(thread: threading.Thread) -> bool:
-    """Return whether the thread would run if a processor were free; False where the system does not say."""
+    """Return True if the thread is runnable; False also if the system has no such information."""
     try:
         with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:  # noqa: PTH123 - many times a second
             return file.read().rpartition(b") ")[2].startswith(b"R")
@@ -126,17 +126,17 @@ def _is_ready(thread: threading.Thread) -> bool:
 
 
 def _idle_in_anyio(thread: threading.Thread) -> bool:
-    # anyio keeps its idle asyncio workers in a deque that each worker refers to; it has no public list of them.
+    # anyio keeps its idle asyncio workers in a deque that each worker references; it has no public list of them.
     return thread in getattr(thread, "idle_workers", ())
 
 
 class Watch:
     """
-    Says whether the rest of the process stands still, and gives up after `patience` real seconds.
+    Watch over the other threads, which gives up after `patience` real seconds.
 
     Args:
-        known: Identifiers of threads that were there before, idle workers left out: they do not keep the clock from
-            moving, until they are seen as idle workers, which may get a job now.
+        known: Identifiers of threads from before virtual time, without idle workers. They do not keep the clock from
+            moving until they become idle workers, which may get a job.
 
         patience: Real seconds to wait for others before :class:`DeadlockError`.
     """
@@ -149,16 +149,16 @@ class Watch:
         self._since: float | None = None
 
     def moved(self) -> None:
-        """Note that something happened: all that was seen so far is void."""
+        """Discard all checks so far, since something happened."""
         self._calm = 0
         self._since = None
 
     def still(self, jobs: int = 0) -> bool:
         """
-        Return whether nobody else is at work, so that the clock may jump.
+        Return True if no other thread is at work, so that the clock may jump.
 
         Args:
-            jobs: Jobs known to have been handed to other threads, >= 0; a thread that got one may not run yet.
+            jobs: Number of jobs submitted to other threads, >= 0; a thread that got one may not run yet.
 
         Raises:
             DeadlockError: Another thread has kept the clock from moving for `patience` real seconds.
@@ -179,19 +179,19 @@ class Watch:
 
     def starve(self, io: bool, where: str) -> None:
         """
-        Note that nothing is ready and no timer is set; others may still act.
+        Note that nothing is ready and no timer is set; other threads may still act.
 
         Args:
             io: Whether real I/O is pending.
 
-            where: Who is starving, for the message.
+            where: Name of the thread or loop that starves, for the message.
 
         Raises:
-            DeadlockError: Nobody is left who could act, or nobody did so for `patience` real seconds.
+            DeadlockError: No other thread could act, or none did for `patience` real seconds.
         """
         found = others()
         alone = not (io or found)
-        if alone and not self._alone:  # whoever has just gone may have left something to do
+        if alone and not self._alone:  # a thread that has just ended may have left work
             self._since = None
         self._alone = alone
         grace = CALM * 10 * TICK if alone else self.patience

@@ -1,7 +1,7 @@
 """
-One virtual time line for the whole process: nanoseconds that only a driver moves, and who waits for them.
+One virtual time line for the whole process: nanoseconds that only a driver moves, and the threads that wait.
 
-The native clock is kept in step at every move. At most one event loop drives; without one, a thread that waits does.
+Every move sets the native clock. At most one event loop drives; without one, a waiting thread does.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Driver(Protocol):
     """An event loop that moves the time line."""
 
     def moved(self) -> None:
-        """Follow the time line, which somebody else has moved."""
+        """Follow the time line, which another thread has moved."""
 
 
 class Timeline:
     """
-    Nanoseconds since virtual time began, and the deadlines of threads that wait for them.
+    Nanoseconds since virtual time began, and the deadlines of waiting threads.
 
     Args:
         patience: Real seconds to wait for other threads and real I/O before a deadlock is declared.
@@ -56,11 +56,11 @@ class Timeline:
         return self.elapsed_ns / 1e9
 
     def watch(self) -> Watch:
-        """Return a fresh watch over the threads that could act."""
+        """Return a new watch over the threads that could act."""
         return Watch(self.known, self.patience)
 
     def move_to(self, elapsed_ns: int) -> None:
-        """Move on to `elapsed_ns` (never back), and wake the threads that are due."""
+        """Move forward to `elapsed_ns` (never back), and wake the threads that are due."""
         global _last_ns
         with self._lock:
             self.elapsed_ns = max(elapsed_ns, self.elapsed_ns)
@@ -72,7 +72,7 @@ class Timeline:
             self.driver.moved()
 
     def move_to_next(self, seen: int) -> bool:
-        """Move on to the next deadline of a parked thread; False if there is none. Nothing if `moves` is not `seen`."""
+        """Move to a parked thread's next deadline, if `moves` is still `seen`; return False if there is no deadline."""
         with self._lock:
             deadline = self.next_parked()
             if deadline is not None and self.moves == seen:
@@ -80,12 +80,12 @@ class Timeline:
             return deadline is not None
 
     def next_parked(self) -> int | None:
-        """Return the earliest deadline of a parked thread, None if there is none."""
+        """Return the earliest deadline of a parked thread; None if there is none."""
         due = threads.next_due()
         return None if due is None else due - self._base_ns
 
     def waking(self) -> bool:
-        """Return whether a parked thread has been woken and has not left its wait yet."""
+        """Return True if a parked thread was woken but has not left its wait yet."""
         with self._lock:
             return not all(lock.locked() for lock in self._parked)
 
@@ -125,11 +125,11 @@ class Timeline:
             self.driver, self.driver_thread = driver, threading.get_ident()
 
     def detach(self) -> None:
-        """End what `attach` began."""
+        """Undo `attach`."""
         self.driver, self.driver_thread = None, 0
 
     def close(self) -> None:
-        """Give the process its real time back; threads that still wait go on waiting for real."""
+        """Return the process to real time; threads that still wait continue in real time."""
         with self._lock:
             self.open = False
             clock.clear_virtual()
@@ -137,6 +137,6 @@ class Timeline:
 
 
 def _next_base_ns() -> int:
-    # The next full hour after all that any policy has seen: time does not step back for a policy that outlives one
+    # The next full hour after any time that a policy has seen: time does not step back for a policy that outlives one
     # virtual time, and windows and buckets have the same phase each time.
     return (max(clock.now_ns(), _last_ns) // _GRID_NS + 1) * _GRID_NS

@@ -1,9 +1,9 @@
 """
-Virtual time on trio: its own `MockClock`, which moves the time line where it jumps.
+Virtual time on trio: its own `MockClock`, which moves the time line when it jumps.
 
-trio tells the clock when all tasks are blocked and the poll for I/O found nothing, but only through a hook without a
-public name (`MockClock._autojump`; a clock of one's own is refused there). Hooking it keeps trio's order: I/O first,
-then `wait_all_tasks_blocked`, then the jump.
+trio notifies the clock when all tasks are blocked and no I/O is ready, but only through a hook without a public name
+(`MockClock._autojump`; trio accepts no other class of clock there). The hook keeps trio's order: I/O first, then
+`wait_all_tasks_blocked`, then the jump.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def trio_options(timeline: Timeline) -> dict[str, Any]:
 
 
 class TrioDriver(trio.abc.Instrument):
-    """Keeps a `MockClock` and the time line in step; an instrument, to learn when the run begins and ends."""
+    """Driver that keeps a `MockClock` and the time line in step; an instrument, for the run's start and end."""
 
     def __init__(self, timeline: Timeline) -> None:
         if not hasattr(trio.testing.MockClock, "_autojump"):
@@ -40,11 +40,11 @@ class TrioDriver(trio.abc.Instrument):
         self.clock._autojump = self._idle  # type: ignore[method-assign]
 
     def before_run(self) -> None:
-        """Begin to drive."""
+        """Start driving the time line."""
         self._timeline.attach(self)
 
     def after_run(self) -> None:
-        """Drive no more."""
+        """Stop driving the time line."""
         self._timeline.detach()
 
     def moved(self) -> None:
@@ -52,7 +52,7 @@ class TrioDriver(trio.abc.Instrument):
         self.clock.jump(max(0.0, self._timeline.now - self.clock.current_time()))
 
     def _idle(self) -> None:
-        """Jump, or look again soon while others are at work. Called by trio: all tasks are blocked, no I/O is ready."""
+        """Jump, or check again soon while other threads work; called when all tasks are blocked and no I/O is ready."""
         try:
             self.clock.autojump_threshold = 0 if self._jump() else TICK
         except DeadlockError as error:
@@ -72,7 +72,7 @@ class TrioDriver(trio.abc.Instrument):
         return True
 
     def _jump_by(self, seconds: float) -> None:
-        # trio's own float decides, so that its deadline is reached exactly and not a rounding error later.
+        # Use trio's own float, so that its deadline is reached exactly, without a rounding error.
         target = self.clock.current_time() + seconds
         self.clock.jump(max(0.0, seconds))
         while self.clock.current_time() < target:
