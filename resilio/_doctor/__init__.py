@@ -1,9 +1,9 @@
 """
-`resilio doctor`: what is installed here, and whether each protection really fires.
+`resilio doctor`: facts of the installation, and a self-test of each protection.
 
-A self-test runs every protection on real time in a process of its own, on each event loop that is found and in threads.
-What never ends is noticed from outside of that process, by no timer of the library. It asks whether something fired,
-never how soon: a busy machine passes.
+The self-test runs every protection in real time in a process of its own, on each installed event loop and in threads. A
+check that never ends is detected from outside of that process, without the library's timers. It checks that a
+protection fires, not how soon, so a busy machine passes.
 """
 
 from __future__ import annotations

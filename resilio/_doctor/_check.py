@@ -1,4 +1,4 @@
-"""What a check of the self-test is: a function that raises where its protection does not work."""
+"""Building blocks of the checks, which are functions that raise if their protection does not work."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 __all__ = ["FOREVER", "SOON", "UnprotectedError", "must_raise", "require"]
 
 SOON = 0.02
-"""Seconds after which a timer of the checks is due. How much later it fires is not judged."""
+"""Seconds until a timer of the checks is due; a delay is no failure."""
 
 FOREVER = 3600.0
-"""Seconds that a wait may take which has to be ended by something else; the watching process ends it much earlier."""
+"""Seconds of a wait that the protection has to end; if it fails, the watching process ends the wait much earlier."""
 
 
 class UnprotectedError(Exception):
-    """A protection did not do what it promises; the message says what happened instead."""
+    """A protection did not work; the message describes what happened instead."""
 
 
 def require(condition: object, otherwise: str) -> None:
@@ -26,7 +26,7 @@ def require(condition: object, otherwise: str) -> None:
 
 @contextmanager
 def must_raise(expected: type[BaseException], otherwise: str) -> Iterator[None]:
-    """Expect an exception of the block; where it ends otherwise, raise `UnprotectedError` with *otherwise*."""
+    """Expect an exception in the block; if it ends in another way, raise `UnprotectedError` with *otherwise*."""
     try:
         yield
     except (expected, UnprotectedError) as error:

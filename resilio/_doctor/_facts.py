@@ -1,4 +1,4 @@
-"""What is installed here: versions, how the core was built, the clock and why, what was found to plug into."""
+"""Facts of the installation: versions, build of the core, clock and the reason for it, installed clients."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["facts"]
 _DISTRIBUTION = "resilio-sdk"
 _CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _NAME = re.compile(r"[\w.-]+")
-_CALIBRATION = 0.02  # two readings so far apart tell the rate of the processor's counter
+_CALIBRATION = 0.02  # seconds between the two readings that measure the rate of the processor's counter
 
 
 def facts(*, of_clients: bool = False) -> dict[str, Any]:
     """
-    Return all that a reader of a bug report would like to know; the keys are those of `--json`.
+    Return the facts for a bug report; the keys are those of `--json`.
 
     Args:
-        of_clients: Look at what is not public of clients too: that imports each, which takes seconds.
+        of_clients: Whether to include private names of clients; that imports each client, which takes seconds.
     """
     source, why = _clock()
     return {
@@ -53,7 +53,7 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
 
 
 def _clock() -> tuple[str, str]:
-    """Return what the clock reads, and why; it needs two readings a little apart to choose."""
+    """Return the source of the clock and the reason for it, after two readings, which it needs to choose."""
     clock.now_ns()
     time.sleep(_CALIBRATION)
     clock.now_ns()
@@ -71,7 +71,7 @@ def _clock() -> tuple[str, str]:
 
 
 def _optional() -> list[str]:
-    """Return the distributions that the extras of this one name, sorted."""
+    """Return the distributions that this one's extras require, sorted."""
     try:
         required = distribution(_DISTRIBUTION).requires or []
     except PackageNotFoundError:

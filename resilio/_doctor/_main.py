@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what is here and whether each protection fires; return 1 if one does not."""
+    """Print the facts and the result of each check; return 1 if one fails."""
     options = _parser().parse_args(argv)
     found = facts(of_clients=options.json)
     if not options.json:

@@ -1,4 +1,4 @@
-"""The words of the report."""
+"""Text of the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["conclusion", "describe", "table"]
 
 
 def describe(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines that say what is installed here."""
+    """Yield the lines that describe the installation."""
     python, build, clock = facts["python"], facts["build"], facts["clock"]
     yield f"resilio-sdk {facts['resilio']} on {python['implementation']} {python['version']}, {facts['platform']}"
     yield ""
@@ -32,7 +32,7 @@ def _wrapped(title: str, text: str) -> list[str]:
 
 
 def _private(names: Sequence[Mapping[str, str]]) -> str:
-    """Say how many of the names that are not public are in use, and which the library has refused to rely on."""
+    """Return a sentence with the number of private names in use, and those that failed their proof."""
     counts = Counter(name["state"] for name in names)
     refused = ", ".join(f"{name['name']} ({name['of']})" for name in names if name["state"] == "refused")
     ways = f"; refused, so the public way is taken: {refused}" if refused else ""
@@ -49,7 +49,7 @@ def _slow(build: Mapping[str, Any]) -> Iterator[str]:
 
 
 def table(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Yield the lines of a table: a row a protection, a column a way to run calls, `-` where nothing can be checked."""
+    """Yield the lines of a table: a row for each protection, a column for each loop, `-` where there is no check."""
     cells = {(verdict.check, verdict.way): "FAILS" if verdict.problem else "ok" for verdict in verdicts}
     ways = [way for way in WAYS if any(way == column for _, column in cells)]
     yield _row("", ways)
@@ -62,7 +62,7 @@ def _row(title: str, cells: Sequence[str]) -> str:
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield what follows from it: one line if all is well, else what does not protect, and what to do."""
+    """Yield the conclusion: one line if all checks pass, else the protections that fail and advice."""
     failed = [verdict for verdict in verdicts if verdict.problem]
     if not failed:
         yield "Everything that can run here protects."

@@ -1,8 +1,8 @@
 """
-What the process of the self-test does: it runs checks one after the other and prints a line of JSON for each.
+Process of the self-test: runs checks one after the other and prints a line of JSON for each.
 
-The library's own timers are what is tested, so nothing here limits a check: the process that started this one waits for
-its lines, and ends it where they stop.
+The library's own timers are under test, so nothing here limits a check: the parent process waits for the lines, and
+kills this one when they stop.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _BACKENDS = {
     "trio": ("trio", {}),
 }
 WAYS = (*_BACKENDS, "threads")
-"""Where calls run: three event loops and, for synchronous functions, plain threads."""
+"""Environments of calls: three event loops and, for synchronous functions, plain threads."""
 
 
 def named() -> list[tuple[str, str]]:
-    """Return the check and the way of all that can run here, in order."""
+    """Return all pairs of a check and an environment that can run here, in order."""
     loops = [loop for loop in _BACKENDS if importlib.util.find_spec(loop)]
     return [(check, way) for check in TASKS for way in (*loops, *(["threads"] if check in THREADS else []))]
 
 
 def run(checks: list[tuple[str, str]]) -> None:
-    """Run these checks, and print of each what went wrong, or an empty string."""
+    """Run these checks, and print for each a line of JSON with its problem, empty if it passes."""
     faulthandler.enable()
     for check, way in checks:
         print(json.dumps({"problem": _problem(check, way)}), flush=True)
@@ -48,7 +48,7 @@ def _problem(check: str, way: str) -> str:
         else:
             backend, options = _BACKENDS[way]
             anyio.run(TASKS[check], backend=backend, backend_options=options)
-    except Exception as error:  # noqa: BLE001 - it is what the report is about
+    except Exception as error:  # noqa: BLE001 - any exception is a finding for the report
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup):  # of the loops' task groups
             cause = cause.exceptions[0]

@@ -1,4 +1,4 @@
-"""The checks of what protects tasks, the same on each event loop."""
+"""Checks of the protections of tasks, the same on each event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from resilio._doctor._check import FOREVER, SOON, must_raise, require
 
 __all__ = ["TASKS"]
 
-_MEASURED = 40  # calls after which a hedge knows enough of its callee
+_MEASURED = 40  # calls after which a hedge has enough measurements of its callee
 
 
 async def _timeout() -> None:
@@ -97,7 +97,7 @@ async def _breaker() -> None:
         await call()
     require(len(called) == 3, "it was open and the callee was called")
     failing = False
-    while True:  # that it never lets a probe through is seen from outside
+    while True:  # a breaker that never admits a probe is detected by the parent process
         await anyio.sleep(SOON)
         try:
             return await call()
@@ -142,7 +142,7 @@ async def _pass(gate: Bulkhead) -> None:
 async def _answer(call: Callable[[], Awaitable[object]]) -> object:
     try:
         return await call()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+    except Exception as error:  # noqa: BLE001 - any exception is shown
         return error
 
 

@@ -1,4 +1,4 @@
-"""The checks of what protects synchronous functions, in plain threads."""
+"""Checks of the protections of synchronous functions, in plain threads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _retry() -> None:
 
     try:
         answer: object = call()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+    except Exception as error:  # noqa: BLE001 - any exception is shown
         answer = error
     require(answer == "done", f"a call that succeeds at its third attempt ended with {answer!r}")
     require(len(attempts) == 3, f"there were {len(attempts)} attempts and not 3")
@@ -71,7 +71,7 @@ def _breaker() -> None:
         call()
     require(len(called) == 3, "it was open and the callee was called")
     failing = False
-    while True:  # that it never lets a probe through is seen from outside
+    while True:  # a breaker that never admits a probe is detected by the parent process
         time.sleep(SOON)
         try:
             return call()

@@ -1,4 +1,4 @@
-"""Watches the process of the self-test from outside: what crashes or never ends is a result too."""
+"""Parent of the self-test's process: a crash, or a check that never ends, is a result too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resilio._doctor._selftest import named
 __all__ = ["PATIENCE", "Verdict", "verdicts"]
 
 PATIENCE = 20.0
-"""Seconds without an answer after which a check counts as one that never ends. On an idle machine it takes 0.05."""
+"""Seconds without a result after which a check counts as never ending. On an idle machine a check takes 0.05."""
 
 _PROGRAM = """
 import json, sys
@@ -31,7 +31,7 @@ run([tuple(one) for one in json.loads(sys.argv[2])])
 
 @attrs.frozen
 class Verdict:
-    """How one check went in one way; `problem` is empty where the protection works."""
+    """Result of one check in one environment; `problem` is empty if the protection works."""
 
     check: str
     way: str
@@ -40,12 +40,12 @@ class Verdict:
 
 def verdicts(patience: float = PATIENCE, checks: Sequence[tuple[str, str]] | None = None) -> Iterator[Verdict]:
     """
-    Run checks; one that hangs or crashes ends its process, and another goes on behind it.
+    Run checks; one that hangs or crashes ends its process, and a new process continues after it.
 
     Args:
-        patience: Seconds that a check may take before it counts as one that never ends.
+        patience: Seconds that a check may take before it counts as never ending.
 
-        checks: Which, each a check and a way; None: all that can run here.
+        checks: Pairs of a check and an environment; None: all that can run here.
     """
     left = named() if checks is None else list(checks)
     while left:
@@ -55,7 +55,7 @@ def verdicts(patience: float = PATIENCE, checks: Sequence[tuple[str, str]] | Non
 
 
 def _of_one_process(checks: list[tuple[str, str]], patience: float) -> Iterator[Verdict]:
-    """Yield the verdicts of one process, at least one: the last is about what it hung or crashed in, if it did."""
+    """Yield the verdicts of one process, at least one; if it hung or crashed, the last verdict is about that."""
     with tempfile.TemporaryFile("w+", errors="replace") as said, _started(checks, said) as child:
         answers = _problems(child.stdout)
         try:
@@ -74,19 +74,19 @@ def _of_one_process(checks: list[tuple[str, str]], patience: float) -> Iterator[
 
 
 def _started(checks: list[tuple[str, str]], errors: IO[str]) -> subprocess.Popen[str]:
-    """Start the process; it imports from the same places in the same order as this one."""
+    """Start the process, with this one's import path."""
     command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), json.dumps(checks)]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
     return subprocess.Popen(command, text=True, **streams)  # noqa: S603 - this Python
 
 
 def _problems(stream: IO[str] | None) -> queue.SimpleQueue[str | None]:
-    """Return a queue of what each check answers, with None when the process ends, filled by a thread."""
+    """Return a queue of the checks' problems, with None at the end of the process; a thread fills it."""
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
         for line in stream or ():
-            if line.startswith('{"problem": '):  # and not a word of something that prints when it is imported
+            if line.startswith('{"problem": '):  # skip output of modules that print when imported
                 answers.put(json.loads(line)["problem"])
         answers.put(None)
 
@@ -95,7 +95,7 @@ def _problems(stream: IO[str] | None) -> queue.SimpleQueue[str | None]:
 
 
 def _end_of(child: subprocess.Popen[str], errors: IO[str]) -> str:
-    """Return how the process ended by itself, and its last words."""
+    """Return the signal or exit code with which the process ended, and its last line of output to stderr."""
     code = child.wait()
     errors.seek(0)
     words = errors.read().strip().splitlines()

@@ -1,9 +1,9 @@
 """
-What is not public, listed once: names, layouts and behaviours of others that the library relies on.
+List of the private names, layouts and behaviours of other projects that the library relies on.
 
-Each has a check that proves it where it is used and a way beside it; on a Python newer than those tested, or with
-`RESILIO_PUBLIC_ONLY=1`, the core takes that way for all of its own. `docs/private-names.md` is made of this list by
-`python -m resilio._private_names`.
+Each has a check that proves it before use, and a public alternative. On a Python newer than those tested, or with
+`RESILIO_PUBLIC_ONLY=1`, the core takes the alternative for all of its own. `python -m resilio._private_names` makes
+`docs/private-names.md` from this list.
 """
 
 from __future__ import annotations

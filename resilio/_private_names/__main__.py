@@ -1,4 +1,4 @@
-"""Prints the page of the documentation."""
+"""Print the page of the documentation."""
 
 from resilio._private_names import page
 

@@ -1,4 +1,4 @@
-"""Of clients and servers that the integrations plug into."""
+"""Private names of the clients and servers that have integrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of CPython, of asyncio, and of what else runs calls: uvloop, trio and greenlet."""
+"""Private names of CPython, asyncio, uvloop, trio and greenlet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of each name, layout or behaviour that its owner does not promise."""
+"""Record of one private name, layout or behaviour, and the functions that check it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ State = Literal["in use", "unused", "refused", "not applicable"]
 @attrs.frozen
 class Private:
     """
-    One thing that is relied on and not promised, with the proof that it holds and the way beside it.
+    One private name, layout or behaviour in use, with the check that proves it and the public alternative.
 
     Args:
-        name: What it is, with where it is found.
+        name: Description, with its place.
 
-        of: Whose: an import name, or "CPython".
+        of: Owner: an import name, or "CPython".
 
         words: The private identifiers that stand for it in the sources.
 
         where: The files that use it.
 
-        versions: Where it is known to hold.
+        versions: Versions for which it is known to hold.
 
-        check: What is looked at before it is relied on.
+        check: Time and content of the check that proves it.
 
-        otherwise: What is done where the check fails.
+        otherwise: Behaviour if the check fails.
 
-        state: Look at this process: in use, unused so far, refused, or not applicable.
+        state: Returns the state in this process: in use, unused so far, refused, or not applicable.
     """
 
     name: str
@@ -51,26 +51,26 @@ class Private:
 
 
 def in_core(name: str) -> Callable[[], State]:
-    """Ask the core what it has proved."""
+    """Return a function that reads the state of a name from the core."""
     return lambda: core._private_state()[name]
 
 
 def of_module(module: str, holds: Callable[[Any], bool]) -> Callable[[], State]:
-    """Look at a module, imported where it is installed; what raises does not hold."""
+    """Return a function that imports a module, if installed, and checks it; an exception counts as refused."""
 
     def state() -> State:
         if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is None:
             return "not applicable"
         try:
             return "in use" if holds(importlib.import_module(module)) else "refused"
-        except Exception:  # noqa: BLE001 - another version of it: then it is as good as not there
+        except Exception:  # noqa: BLE001 - such as an unknown version
             return "refused"
 
     return state
 
 
 def attribute(module: str, *names: str) -> Callable[[], State]:
-    """Look for attributes, dotted, below a module."""
+    """Return a function that checks that a module has attributes, given as dotted names."""
 
     def holds(found: Any) -> bool:
         for name in names:
