@@ -238,7 +238,7 @@ def live(
     """
     Return the live page as an ASGI app, to mount under any path; read-only unless there is a token.
 
-    Policies are read only while a viewer is connected.
+    Without viewers and requests, no policy is read.
 
     Args:
         policies: Returns the policies to show; None: every policy of this process, those made later included.

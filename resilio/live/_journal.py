@@ -50,7 +50,7 @@ class Journal:
     Args:
         show_keys: Whether keys of keyed policies are shown in full; otherwise each is a short tag.
 
-        secret: Keys the hash of the tags, so that a viewer cannot find a key by hashing guesses.
+        secret: Key of the hash that makes tags, so that a viewer cannot find a policy's key by hashing guesses.
     """
 
     def __init__(self, *, show_keys: bool, secret: bytes) -> None:

@@ -70,7 +70,7 @@ def start(
     max_names: int = MOST_NAMES,
 ) -> Worker:
     """
-    Write this process's numbers from now on, and those of its children from each fork on; call it once.
+    Write this process's numbers from now on, and those of its children from each fork on; one call suffices.
 
     Args:
         directory: Directory shared by all workers, on a local disk; made if it does not exist. None: see :func:`where`.

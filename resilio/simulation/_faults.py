@@ -50,7 +50,7 @@ class _AtServers(Fault):
     replicas: int | Sequence[int] | None = option(_replicas, default=None)
 
     def hits(self, replica: int) -> bool:
-        """Return True if the fault affects the replica with this number."""
+        """Return True if the fault affects the replica with this index."""
         return self.replicas is None or replica in cast("tuple[int, ...]", self.replicas)
 
 
@@ -62,7 +62,7 @@ class Slow(_AtServers):
     Args:
         factor: > 0; 10 leaves a tenth of the capacity.
 
-        replicas: Which replicas, from 0; None for all.
+        replicas: Indexes of the affected replicas, from 0; None for all.
     """
 
     factor: float = option(number, low=0.0, high=1e6, open_low=True)
@@ -71,12 +71,12 @@ class Slow(_AtServers):
 @attrs.frozen(kw_only=True)
 class Cold(_AtServers):
     """
-    Speed rises from `start` times the usual one back to normal, as when caches fill.
+    Speed drops to `start` times the usual one and rises steadily until the end, as when caches fill.
 
     Args:
         start: The share of the usual speed at the beginning, in (0, 1].
 
-        replicas: Which replicas, from 0; None for all.
+        replicas: Indexes of the affected replicas, from 0; None for all.
     """
 
     start: float = option(fraction, default=0.1)
@@ -90,7 +90,7 @@ class Shrink(_AtServers):
     Args:
         share: The share of the workers, in (0, 1]; at least one is left.
 
-        replicas: Which replicas, from 0; None for all.
+        replicas: Indexes of the affected replicas, from 0; None for all.
     """
 
     share: float = option(fraction)
@@ -107,7 +107,7 @@ class Outage(_AtServers):
 
         latency: Seconds until a caller gets a refusal or an error, >= 0.
 
-        replicas: Which replicas, from 0; None for all.
+        replicas: Indexes of the affected replicas, from 0; None for all.
     """
 
     mode: str = option(choice, default="refuse", options=_MODES)
@@ -122,7 +122,7 @@ class Errors(_AtServers):
     Args:
         share: The share of the requests, in (0, 1].
 
-        replicas: Which replicas, from 0; None for all.
+        replicas: Indexes of the affected replicas, from 0; None for all.
     """
 
     share: float = option(fraction)

@@ -33,7 +33,7 @@ class Replica(Workers):
     One replica.
 
     Args:
-        number: Number of the replica, from 0.
+        number: Index of the replica, from 0.
 
         server: Options of all replicas.
 

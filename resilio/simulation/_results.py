@@ -52,8 +52,8 @@ class Outcome:
 
         p999: The same for the quantile 0.999.
 
-        requests: Calls that tasks made, each guarded by the client's policies. This and the next counts are those of
-            the whole run.
+        requests: Calls that tasks made, each guarded by the client's policies. This and the following counts cover the
+            whole run.
 
         attempts: Attempts that left the clients.
 

@@ -35,7 +35,7 @@ class Progress:
     Attributes:
         stack: Name of the current stack.
 
-        number: Its number, from 0.
+        number: Its index, from 0.
 
         stacks: Number of stacks.
 
