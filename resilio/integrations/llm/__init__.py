@@ -1,5 +1,5 @@
 """
-Calls to models through the SDKs of OpenAI and Anthropic: `llm.openai.guard`, `llm.anthropic.guard`, what both share.
+Calls to models through the SDKs of OpenAI and Anthropic: `llm.openai.guard` and `llm.anthropic.guard`.
 
 Importing this loads neither SDK.
 """

@@ -1,4 +1,4 @@
-"""What policies guard: one attempt, whose answer is read as a whole, or piece by piece; for tasks and for threads."""
+"""The functions that policies guard: one attempt, read as a whole or in pieces, for async and sync clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _read(response: Any) -> None:
 
 
 async def answer(call: ModelCall) -> Any:
-    """Return the whole response, read, or raise what it says."""
+    """Return the response with its body read, or raise the error in it."""
     exchange: Exchange = call.exchange
     response = await _open(call)
     try:
@@ -48,7 +48,7 @@ async def answer(call: ModelCall) -> Any:
 
 
 async def events(call: ModelCall) -> AsyncIterator[bytes]:
-    """Give the pieces of an answer that make a difference; the first one has what the caller sees first."""
+    """Yield the pieces of an answer that change it; the first one contains the first visible part."""
     exchange: Exchange = call.exchange
     incoming = exchange.incoming = AsyncIncoming(call, await _open(call))
     try:
@@ -94,7 +94,7 @@ def _read_sync(response: Any) -> None:
 
 
 def answer_sync(call: ModelCall) -> Any:
-    """Return the whole response, read, or raise what it says; see :func:`answer`."""
+    """Return the response with its body read, or raise the error in it; see :func:`answer`."""
     exchange: Exchange = call.exchange
     response = _open_sync(call, SyncClocks(None))
     try:
@@ -105,7 +105,7 @@ def answer_sync(call: ModelCall) -> Any:
 
 
 def events_sync(call: ModelCall) -> Iterator[bytes]:
-    """Give the pieces of an answer that make a difference; see :func:`events`."""
+    """Yield the pieces of an answer that change it; see :func:`events`."""
     exchange: Exchange = call.exchange
     clocks = SyncClocks(exchange.guard.clocks)
     incoming = exchange.incoming = Incoming(call, _open_sync(call, clocks))

@@ -1,4 +1,4 @@
-"""What policies see of a call to a model: which model, how large, and what it will probably cost in tokens."""
+"""A call to a model as policies see it: the model, the size, and the estimated cost in tokens."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _ANSWERED_AT_ONCE = frozenset(
 @attrs.frozen(eq=False)
 class ModelCall:
     """
-    One call to a provider, as cost functions and keys of a client's policy are given it: their only argument.
+    One call to a provider, the only argument of cost functions and keys of a client's policy.
 
     Attributes:
         provider: "openai" or "anthropic".
 
-        host: Where it goes.
+        host: The host of the URL.
 
         endpoint: The path of the URL.
 
-        model: The model asked for; None where a request names none.
+        model: The requested model; None if the request has none.
 
-        streamed: Whether the answer is asked for as a stream of events.
+        streamed: Whether the request asks for a stream of events.
 
-        whole: Whether the answer is read as a whole before the caller has any of it.
+        whole: Whether the whole answer is read before the caller receives any of it.
 
-        max_tokens: The most that the answer may cost, if the request says so.
+        max_tokens: Upper bound on the answer's tokens; None if the request has none.
 
         size: Bytes of the request's body.
 
-        estimate: Tokens that the call will probably cost: "input_tokens", "output_tokens" and "tokens", their sum.
+        estimate: Expected cost in tokens: "input_tokens", "output_tokens" and their sum, "tokens".
     """
 
     provider: str
@@ -55,17 +55,17 @@ class ModelCall:
     size: int = 0
     estimate: dict[str, float] = attrs.field(factory=dict)
     exchange: Any = attrs.field(default=None, repr=False, kw_only=True)
-    """What sends it; not for policies."""
+    """The exchange that sends the call; not for policies."""
 
 
 class OneShotCall(ModelCall):
-    """A call whose body can be sent once only, an upload's: like an iterator it is not for a second attempt."""
+    """A call whose body can be sent only once, like that of an upload; it is not replayable."""
 
     _resilio_replay = False
-    """Not for one either where a retry says `replayable=True`: the body would be empty."""
+    """Not even with `replayable=True` of a retry: the body would be empty."""
 
     def __next__(self) -> None:
-        """Have nothing: what marks an argument as used up is that it has this method."""
+        """Raise StopIteration. An argument that has this method counts as used up after one attempt."""
         raise StopIteration
 
 
@@ -73,23 +73,23 @@ def _content(request: Any) -> bytes | None:
     """Return the bytes of the request's body; None if it is a stream, which can be sent once."""
     try:
         content: bytes = request.content
-    except Exception:  # noqa: BLE001 - the client's own RequestNotRead, of a module that is not known here
+    except Exception:  # noqa: BLE001 - RequestNotRead of httpx or httpx2, which are not imported here
         return None
     return content
 
 
 def call_of(provider: str, request: Any, estimates: Estimates, exchange: Any) -> ModelCall:
     """
-    Return what a request says.
+    Return the call that a request makes.
 
     Args:
         provider: "openai" or "anthropic".
 
-        request: Of httpx or httpx2.
+        request: A request of httpx or httpx2.
 
-        estimates: What calls of late have cost.
+        estimates: Recent cost of the models' calls.
 
-        exchange: What will send it.
+        exchange: The exchange that will send the request.
     """
     content = _content(request)
     body, endpoint = content or b"", request.url.path

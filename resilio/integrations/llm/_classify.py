@@ -1,14 +1,14 @@
 """
-What a provider's error means: on statuses, types and codes, never on prose, which changes and is in any language.
+Classification of a provider's errors, by status, type and code; never by message text, which changes.
 
-    rate         a limit in a time: another call later passes
-    quota        used up, not paid, on hold: no retry heals it
-    overloaded   it has too much to do
-    failed       it is unwell, or the answer was cut off
-    terminal     the request is at fault
-    refused      a policy here: the provider was not called
-    timeout      no answer in time
-    local        the call did not leave this process: no free connection, or a request that cannot be sent
+    - rate: a rate limit; a later call passes
+    - quota: used up, unpaid or on hold; retries are useless
+    - overloaded: the provider has too much load
+    - failed: the provider failed, or the answer was cut off
+    - terminal: the request is at fault
+    - refused: a policy here refused the call; the provider was not called
+    - timeout: no answer in time
+    - local: the call did not leave this process: no free connection, or a request that cannot be sent
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BY_CODE: dict[str, Meaning] = {
     "server_error": "failed",
     "timeout_error": "failed",
 }
-"""The first of an error's codes that is here decides; what is not here is decided by the status."""
+"""The first of an error's codes that is listed here decides; if none is listed, the status does."""
 _BY_STATUS: dict[int, Meaning] = {402: "quota", 429: "rate", 503: "overloaded", 529: "overloaded"}
 
 
@@ -51,7 +51,7 @@ def _attribute(error: Any, name: str) -> Any:
 
 
 def codes_of(error: Any) -> Iterator[str]:
-    """Give the codes and types of an error, the most exact first: of an SDK's exception, or of an error's JSON."""
+    """Yield the codes and types of an SDK's exception, or of an error's JSON, the most exact first."""
     get: Callable[[str], Any] = error.get if isinstance(error, Mapping) else partial(_attribute, error)
     details = get("details")
     if isinstance(details, Mapping) and isinstance(details.get("error_code"), str):
@@ -62,16 +62,16 @@ def codes_of(error: Any) -> Iterator[str]:
             yield value
     body = None if isinstance(error, Mapping) else get("body")
     inner = body.get("error", body) if isinstance(body, Mapping) else None
-    if isinstance(inner, Mapping):  # older SDKs do not say it by attributes
+    if isinstance(inner, Mapping):  # exceptions of older SDKs lack the attributes
         yield from codes_of(inner)
 
 
 def meaning_of(error: BaseException) -> Meaning:
     """
-    Return what an exception of the SDK, or of the client below it, means.
+    Return the meaning of an exception of the SDK, or of the HTTP client below it.
 
     Args:
-        error: What a call raised.
+        error: The exception of a call.
     """
     said = said_by(error)
     if said is not None and said.refusal is not None:
@@ -90,13 +90,13 @@ def _is_timeout(error: BaseException) -> bool:
 
 
 def is_local(error: BaseException | None) -> bool:
-    """Tell whether a client's exception is not about the other side at all."""
+    """Return True if a client's exception has a local cause, not one at the server."""
     names = {cls.__name__ for cls in type(error).__mro__}
     return bool(names & {"InvalidURL", "LocalProtocolError", "PoolTimeout", "UnsupportedProtocol"})
 
 
 def meaning_by_codes(error: Any) -> Meaning | None:
-    """Return what the codes of an error say, of an SDK's exception or of an error's JSON; None if they say nothing."""
+    """Return the meaning of the codes of an SDK's exception or an error's JSON; None if no code is known."""
     return next((_BY_CODE[code] for code in codes_of(error) if code in _BY_CODE), None)
 
 

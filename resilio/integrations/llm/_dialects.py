@@ -1,4 +1,4 @@
-"""How each provider writes: errors, usage, what of a stream its caller sees, and how a stream ends."""
+"""Wire formats of the providers: errors, usage, the visible events of a stream, and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPENAI_COUNTS = (b"prompt_tokens", b"input_tokens", b"completion_tokens", b"out
 
 
 def _summed(one: Any, other: Any = None) -> float | None:
-    """Return the sum of what are numbers of tokens; None if none is."""
+    """Return the sum of those values that are numbers of tokens; None if neither is."""
     if not _counts(one):
         return float(other) if _counts(other) else None
     return float(one + other) if _counts(other) else float(one)
@@ -42,14 +42,14 @@ def _usage(asked: float | None, answered: float | None) -> Usage:
 
 class Dialect:
     """
-    What the two have in common.
+    Common part of the providers' wire formats.
 
     Attributes:
-        provider: Its name.
+        provider: The provider's name.
 
-        kinds: What its events mean by their types.
+        kinds: Meanings of its events, by type.
 
-        overloaded: The status that says it has too much to do.
+        overloaded: The HTTP status of an overloaded provider.
     """
 
     provider: str
@@ -57,7 +57,7 @@ class Dialect:
     overloaded = 503
 
     def status_of(self, error: Mapping[str, Any]) -> int:
-        """Return the status of an error that came inside of a 200, from its codes."""
+        """Return the HTTP status for an error inside a 200, by its codes."""
         meaning = meaning_by_codes(error)
         if meaning is None:
             return 400 if error.get("type") == "invalid_request_error" else 500
@@ -68,31 +68,31 @@ class Dialect:
         return {"error": dict(error)}
 
     def refusal(self, text: str, status: int) -> dict[str, Any]:
-        """Return the JSON that stands for a refusal of ours."""
+        """Return the JSON body that represents a refusal by a policy."""
         kind = "rate_limit_exceeded" if status == 429 else "server_overloaded"
         return self.error_body({"message": text, "type": "resilio_refusal", "code": kind, "param": None})
 
     def left(self, headers: Mapping[str, str]) -> Left:
-        """Return what the headers of a response say about the limits."""
+        """Return the remaining limits from the headers of a response."""
         raise NotImplementedError
 
     def usage(self, told: bytes) -> Usage:
-        """Return "input_tokens" and "output_tokens", as far as an answer's usage, in JSON, says them."""
+        """Return "input_tokens" and "output_tokens", as far as an answer's usage, in JSON, has them."""
         raise NotImplementedError
 
     def error_in(self, named: bool, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool] | None:
         """
-        Return the error that an event brings, and whether the SDK raises it; None if it brings none.
+        Return the error in an event, and whether the SDK raises it; None if there is no error.
 
         Args:
             named: Whether the event's name is "error".
 
-            data: Its JSON object.
+            data: The event's JSON object.
         """
         raise NotImplementedError
 
     def shows(self, data: Mapping[str, Any]) -> bool:
-        """Tell whether a piece of a chat has something that its caller sees as a part of the answer."""
+        """Return True if a piece of a chat contains a part of the answer that its caller can see."""
         choices = data.get("choices")
         if choices and isinstance(choices, list):
             return any(map(_has_content, choices))
@@ -100,7 +100,7 @@ class Dialect:
 
 
 def _has_content(choice: Any) -> bool:
-    """Whether a piece of a chat says more than who speaks."""
+    """Return True if a choice contains more than the role of the speaker."""
     choice = _mapping(choice)
     delta = _mapping(choice.get("delta"))
     return bool(choice.get("finish_reason") or choice.get("text") or any(delta[key] for key in delta if key != "role"))

@@ -1,9 +1,9 @@
 """
-How many tokens a call will cost, before it is made: by what calls of the same model have cost of late.
+Estimated cost of a call in tokens, learned from recent calls of the same model.
 
-The input is so many tokens for each byte of the request, the output a mean, never above what the request allows. Both
-are exponentially weighted. Until a model has answered once, a byte is a quarter of a token, and an answer as long as
-`UNKNOWN_OUTPUT`: to reserve all that a request allows would refuse the first call of many.
+The input is estimated in tokens per byte of the request, the output as a mean, capped at the request's own limit. Both
+means are exponentially weighted. Before a model's first answer, a byte counts as a quarter of a token, and an answer as
+`UNKNOWN_OUTPUT` tokens. Reserving all that a request allows would refuse the first calls of many.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["UNKNOWN_OUTPUT", "Estimates"]
 
 UNKNOWN_OUTPUT = 256.0
 WEIGHT = 0.2
-"""Of the latest call."""
+"""Weight of the latest call in the means."""
 MOST_MODELS = 256
-"""Names of models come from requests: beyond so many they share one estimate."""
+"""Bound on the models with an estimate of their own. Names come from requests; further ones share one estimate."""
 
 
 @attrs.define
@@ -40,10 +40,10 @@ class _Model:
 
 
 class Estimates:
-    """What each model's calls have cost of late; for any thread."""
+    """Recent cost of each model's calls; thread-safe."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Begin without models."""
         self._lock = threading.Lock()
         free_lock(self, "_lock")
         self._models: dict[str | None, _Model] = {}
@@ -56,14 +56,14 @@ class Estimates:
 
     def of(self, model: str | None, size: int, most: int | None) -> dict[str, float]:
         """
-        Return the tokens that a call will probably cost: "input_tokens", "output_tokens" and "tokens".
+        Return the expected cost of a call in "input_tokens", "output_tokens" and "tokens".
 
         Args:
-            model: Its name.
+            model: Name of the model.
 
             size: Bytes of the request.
 
-            most: The most that the answer may cost; None: without limit.
+            most: Upper bound on the answer's tokens; None: no limit.
         """
         with self._lock:
             known = self._model(model)
@@ -73,10 +73,10 @@ class Estimates:
 
     def learn(self, model: str | None, size: int, usage: Mapping[str, float]) -> None:
         """
-        Take note of what a call has cost.
+        Learn from the real cost of a call.
 
         Args:
-            model: Its name.
+            model: Name of the model.
 
             size: Bytes of the request.
 

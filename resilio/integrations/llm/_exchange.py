@@ -1,8 +1,8 @@
 """
-One logical call: what a policy runs, as often as it says, and what is kept of that for the SDK.
+State of one logical call of an SDK, which may take several attempts.
 
-Inside of the policy an error is the SDK's own exception, so that rules like `on=openai.RateLimitError` mean what they
-say. What it is outside is in `_outside.py`, how an attempt is made in `_attempts.py`.
+Inside the policy an error is the SDK's own exception, so that rules like `on=openai.RateLimitError` match.
+`_outside.py` translates errors for the SDK, `_attempts.py` makes the attempts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Exchange", "NotSentError"]
 
 
 class NotSentError(RejectedError):
-    """The client could not send the request, for a reason of its own: no policy learns from it, nothing is retried."""
+    """The client itself could not send the request: no policy learns from it, and nothing is retried."""
 
     __slots__ = ()
 
@@ -42,19 +42,20 @@ class Exchange:
     One logical call of an SDK.
 
     Attributes:
-        said: What its exception will tell.
+        said: Details of the call for the exception that ends it.
 
-        begun_ns: When it has begun.
+        begun_ns: Start of the call on the native clock, in nanoseconds.
 
-        incoming: The answer of the latest attempt, if a stream is asked for and one has come, until the SDK has it.
+        incoming: The streamed answer of the latest attempt, until the SDK takes it; otherwise None.
 
-    What policies see of it, the call, leads to it, and not back: so all of it goes as soon as nobody needs it.
+    The `ModelCall` that policies see refers to this object, but not the reverse. There is no cycle, so both are freed
+    without the garbage collector.
     """
 
     __slots__ = ("_attempts", "_timeout", "begun_ns", "guard", "incoming", "inner", "request", "said")
 
     def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
-        """Have sent nothing."""
+        """Begin a call that has sent nothing yet."""
         log_abandoned()
         self.begun_ns = clock.now_ns()
         self.guard = guard
@@ -67,26 +68,26 @@ class Exchange:
         guard.count_inner_retry(request)
 
     def call(self) -> ModelCall:
-        """Return what policies see of it."""
+        """Return the `ModelCall` that policies see."""
         return call_of(self.guard.dialect.provider, self.request, self.guard.estimates, self)
 
     def begin(self) -> Any:
-        """Return the request of the next attempt, which begins."""
+        """Begin the next attempt and return its request."""
         phase("first_byte")
         self._attempts += 1
-        if self._timeout is not None:  # which the attempt before may have narrowed
+        if self._timeout is not None:  # the previous attempt may have narrowed it
             self.request.extensions["timeout"] = self._timeout
         if self._attempts > 1 and "x-stainless-retry-count" in self.request.headers:
             self.request.headers["x-stainless-retry-count"] = str(self._attempts - 1)
         return self.request
 
     def has_come(self, response: Any) -> Any:
-        """Take in the head of a response."""
+        """Bind a response to its request."""
         response.request = self.request
         return response
 
     def fail(self, error: Exception) -> NoReturn:
-        """Raise what an exception of the HTTP client is to policies."""
+        """Raise the SDK's exception for an exception of the HTTP client, so that policies see the former."""
         if is_local(error):
             raise NotSentError("client", None, type(error).__name__) from error
         sdk = self.guard.sdk
@@ -95,9 +96,9 @@ class Exchange:
         raise sdk.APIConnectionError(request=self.request) from error
 
     def refuse_status(self, call: ModelCall, response: Any) -> None:
-        """Raise what a response says, if it is an error; its body must have been read."""
+        """Raise the SDK's exception if the response is an error; the body must have been read."""
         if response.status_code < 400:
-            if not call.whole:  # else once the answer is settled, on top of what it gives back
+            if not call.whole:  # a whole answer: observed after its usage is settled, see `judge`
                 self.observe(call, response, None)
             return
         error = self.guard.client._make_status_error_from_response(response)
@@ -106,7 +107,7 @@ class Exchange:
         raise error
 
     def observe(self, call: ModelCall, response: Any, error: Any) -> None:
-        """Feed the limits by what a response says about them."""
+        """Pass the rate limits that a response reports, and its Retry-After, to the policy's limits."""
         if error is None and not self.guard.limits:
             return
         left = self.guard.dialect.left(response.headers)
@@ -121,24 +122,24 @@ class Exchange:
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
 
     def _pause(self, wait: float, spread_out: bool) -> float:
-        """Return how long all calls stop; what was told to all callers ends for each at another time."""
+        """Return the seconds for which all calls stop; spread out if every client was given the same time."""
         most = self.guard.max_pause
         rounded = min(math.ceil(min(wait, most) * 1e3) / 1e3, most)
         return spread(rounded, most) if spread_out else rounded
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
-        """Correct what the attempt has reserved."""
+        """Correct the tokens that the attempt reserved by its real usage."""
         if usage and self.guard.limits:
             _limits.settle(_limits.limits_for(self.guard.policy, call), call, usage)
 
     def learn(self, call: ModelCall, usage: Mapping[str, float]) -> None:
-        """Take in what an answer has cost."""
+        """Settle the real usage of an answer, and learn the estimate from it."""
         self.settle(call, usage)
         if usage:
             self.guard.estimates.learn(call.model, call.size, usage)
 
     def judge(self, call: ModelCall, response: Any) -> Any:
-        """Return a response that was read, or raise the error that its body brings in spite of its status."""
+        """Return a response whose body was read, or raise the error inside the body of a successful status."""
         error, kind, usage = members(response.content, b"error", b"type", b"usage")
         if type(error) is bytes and (found := object_of(error)) and (meaning_by_codes(found) or kind == "error"):
             self.raise_inside(call, found, response.headers)
@@ -149,16 +150,16 @@ class Exchange:
 
     def raise_inside(self, call: ModelCall, error: Mapping[str, Any], said: Any, *, as_it_came: Any = None) -> NoReturn:
         """
-        Raise an error that came inside of a 200.
+        Raise an error that arrived inside a 200.
 
         Args:
-            call: Which it has ended.
+            call: The call that it ended.
 
             error: Its JSON.
 
-            said: The headers of what it came in.
+            said: The headers of the response that contained it.
 
-            as_it_came: What the SDK is to read of that, where it does not raise such an error by itself.
+            as_it_came: The incoming answer for the SDK to read, if the SDK does not raise such an error by itself.
         """
         dialect = self.guard.dialect
         stands_for = self.guard.http.Response(
@@ -173,14 +174,14 @@ class Exchange:
         raise found
 
     def fail_cut(self) -> NoReturn:
-        """Raise what a stream is that ends before its answer does."""
+        """Raise the error of a stream that ended before its answer did."""
         text = "the stream ended before the answer was whole"
         self.fail(self.guard.http.RemoteProtocolError(text, request=self.request))
 
 
 def _as_json(body: Mapping[str, Any]) -> bytes:
-    """Return the JSON of an error that came as JSON, in ASCII: what can be read need not be writable in UTF-8."""
+    """Return an error as JSON in ASCII: JSON may contain lone surrogates, which UTF-8 cannot encode."""
     try:
         return json.dumps(body).encode()
-    except RecursionError:  # it was read with less on the stack
+    except RecursionError:  # the parser ran with a shallower stack
         return b'{"error": {"message": "an error that is nested too deeply"}}'

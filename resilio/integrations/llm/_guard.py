@@ -1,8 +1,8 @@
 """
-A client of an SDK under guard by a policy: the transport below it, and what is known of all its calls.
+An SDK's client guarded by a policy: its transport, and the shared state of its calls.
 
-The client is changed in place, and so are copies that its `with_options` makes, which share its HTTP client. Where the
-policy has a retry, the SDK's own is turned off: two of them multiply.
+The client is changed in place. Copies made by its `with_options` share its HTTP client, so they are guarded too. If the
+policy has a retry, the SDK's own is turned off, because the attempts of two retries multiply.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _INSTEAD = "a transport of resilio.integrations.httpx in its `http_client=`"
 
 
 class ModelGuard(GuardState):
-    """What guards a client; :func:`guard_of` gives it."""
+    """The guard of a client; :func:`guard_of` returns it."""
 
     def __init__(
         self, client: Any, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, whole_answers: bool, max_pause: float
     ) -> None:
-        """Be the guard of a client, whose transports are not changed yet."""
+        """Prepare the guard of a client; `install` changes its transports."""
         super().__init__(client, policy, dialect, sdk, whole_answers=whole_answers, max_pause=max_pause)
         self.limits = may_limit(policy)
         self.retries = _has(policy, Retry)
@@ -78,7 +78,7 @@ def _has(policy: Policy[Any], kind: type[Policy[Any]]) -> bool:
 
 
 def _called_after(client: Any, fn: Any) -> Any:
-    """Return the same function by the name of the client's class, which a policy without a name takes."""
+    """Return a copy of a function named after the client's class: the default name of its policy."""
     made = FunctionType(fn.__code__, fn.__globals__)
     made.__module__ = type(client).__module__.partition(".")[0]
     made.__name__ = made.__qualname__ = type(client).__name__
@@ -92,12 +92,12 @@ def _fitting(policy: Policy[Any], fn: Any) -> tuple[Policy[Any], ...]:
 
 def _guarded(policy: Policy[Any], clocks: Policy[Any] | None, *fns: Any) -> list[Any]:
     """
-    Return functions guarded by those parts of a policy that can: a hedge is not for streams, say.
+    Return functions guarded by the applicable parts of a policy; a hedge, for example, cannot guard streams.
 
     Raises:
-        TypeError: A part can guard none of them.
+        TypeError: A part can guard none of the functions.
     """
-    if isinstance(policy, Standard):  # which leaves out by itself what cannot guard a function
+    if isinstance(policy, Standard):  # it omits by itself the parts that cannot guard a function
         return [policy(fn) for fn in fns]
     fitting = [_fitting(policy, fn) for fn in fns]
     for part in _parts(policy):
@@ -120,11 +120,11 @@ def guard_client(
     Guard a client in place, and return it.
 
     Args:
-        client: Of one of the SDKs.
+        client: A client of one of the SDKs.
 
-        policy: What to guard it by.
+        policy: The policy that guards it.
 
-        dialect: How the provider writes.
+        dialect: The provider's wire format.
 
         sdk: The SDK's module.
 
@@ -133,7 +133,7 @@ def guard_client(
         max_pause: See `ModelGuard`.
 
     Raises:
-        TypeError: The policy is none, or this version of the client keeps its HTTP client elsewhere.
+        TypeError: Not a policy, or this version of the client keeps its HTTP client elsewhere.
 
         ValueError: The policy has a fallback, or the client is guarded already.
     """
@@ -152,10 +152,10 @@ def guard_client(
 
 def guard_of(client: Any) -> ModelGuard | None:
     """
-    Return what guards a client, None if nothing does.
+    Return the guard of a client; None if it is not guarded.
 
     Args:
-        client: Of one of the SDKs, or a copy that `with_options` made of it.
+        client: A client of one of the SDKs, or a copy made by its `with_options`.
     """
     transport = getattr(getattr(client, "_client", None), "_transport", None)
     guard = getattr(transport, "guard", None)

@@ -1,4 +1,4 @@
-"""What the calls of a guarded client share: the client and its SDK, the policy, what was learned, what is counted."""
+"""Shared state of a guarded client's calls: the client and its SDK, the policy, estimates and counters."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ __all__ = ["GuardState", "InnerRetryWarning"]
 
 
 class InnerRetryWarning(UserWarning):
-    """An SDK retries by itself what a policy retries as well: the attempts multiply."""
+    """Both an SDK and its policy retry the same requests, so that attempts multiply."""
 
 
 class GuardState:
     """
-    What the calls of a guarded client share.
+    Shared state of a guarded client's calls.
 
     Attributes:
         policy: The policy.
 
-        max_pause: Seconds for which a provider's Retry-After stops all calls at most.
+        max_pause: Upper bound, in seconds, on the time for which a provider's Retry-After stops all calls.
 
         whole_answers: Whether a stream that ends before the answer does is an error.
 
-        clocks: The timeout whose clocks a client for threads looks at by itself.
+        clocks: The timeout whose clocks a sync client checks by itself.
 
         limits: Whether the policy can have rate limits.
 
         retries: Whether the policy retries.
 
-        inner_retries: Requests that the SDK has sent once more by itself, in spite of that.
+        inner_retries: Requests that the SDK retried by itself although the policy retries.
 
-        abandoned: Streams that were neither read to their end nor closed, and that the collector has found.
+        abandoned: Streams that were garbage-collected before they were read to the end or closed.
 
-        estimates: What calls of each model have cost of late.
+        estimates: Recent cost of each model's calls.
     """
 
     limits: bool
@@ -66,7 +66,7 @@ class GuardState:
         whole_answers: bool,
         max_pause: float,
     ) -> None:
-        """Have seen no call."""
+        """Begin without calls."""
         self.client = client
         self.policy = policy
         self.dialect = dialect
@@ -83,12 +83,12 @@ class GuardState:
         self._warned = False
 
     def timed_out(self, error: Exception) -> Exception:
-        """Return one of our timeouts as one that the HTTP client might have raised."""
+        """Return a timeout of a policy as one that the HTTP client might have raised."""
         timeout = (self.http.__name__, "TimeoutException")
         return in_terms_of(error, timeout, timeout)
 
     def count_inner_retry(self, request: Any) -> None:
-        """Look at whether the SDK retries by itself."""
+        """Count a request that the SDK retried by itself; warn about the first one."""
         if not self.retries or request.headers.get("x-stainless-retry-count", "0") in ("0", ""):
             return
         with self._lock:
@@ -102,13 +102,13 @@ class GuardState:
             warnings.warn(text, InnerRetryWarning, stacklevel=outside(sys._getframe())[0])
 
     def left_behind(self) -> None:
-        """Count a stream that nobody has closed; called by finalisers, in any thread."""
+        """Count a stream that was dropped unclosed; called by finalisers, in any thread."""
         self.abandoned += 1
-        note_abandoned(self.policy.label)  # logged by the next call: a finaliser runs in the middle of anything
+        note_abandoned(self.policy.label)  # logged by the next call: a finaliser may interrupt any code
 
 
 def _module_of(http: Any) -> ModuleType:
-    """Return the module, httpx or httpx2, that an HTTP client is of."""
+    """Return the module of an HTTP client, httpx or httpx2."""
     for cls in type(http).__mro__:
         name = cls.__module__.partition(".")[0]
         if name in ("httpx", "httpx2") and cls.__name__ in ("AsyncClient", "Client"):

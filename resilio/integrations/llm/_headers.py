@@ -1,4 +1,4 @@
-"""What providers say about their limits in headers: how much is left, and when there is more."""
+"""Rate limits in response headers: the amount left, and the time until it is renewed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Left", "anthropic_left", "duration", "openai_left"]
 
 Headers = Mapping[str, str]
 Left = dict[str, tuple[float | None, float | None]]
-"""By unit: how many are left, and in how many seconds the limit is as new; None: not said."""
+"""By unit: the amount left, and the seconds until the limit is renewed; None: not in the headers."""
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
@@ -21,10 +21,10 @@ _MOST_SECONDS = 86_400.0
 
 def duration(text: str | None) -> float | None:
     """
-    Return the seconds of "6m0s", "1.5s", "17ms" or "2"; None for what is none of these, or more than a day.
+    Return the seconds of "6m0s", "1.5s", "17ms" or "2"; None for any other form, or more than a day.
 
     Args:
-        text: A header, or None.
+        text: The value of a header, or None.
     """
     if text is None or not text.isascii():
         return None
@@ -36,7 +36,7 @@ def duration(text: str | None) -> float | None:
 
 
 def _number(text: str | None, most: float) -> float | None:
-    """Return a plain decimal; not all that `float` takes: it knows "1_0", "nan" and digits of other scripts."""
+    """Return a plain decimal, else None; `float` would accept "1_0", "nan" and digits of other scripts too."""
     if text is None or _DECIMAL.fullmatch(text.strip(" \t")) is None:
         return None
     return _bounded(float(text), most)
@@ -47,7 +47,7 @@ def _bounded(number: float, most: float) -> float | None:
 
 
 def _until(text: str | None, date: str | None) -> float | None:
-    """Seconds from the server's own `date` to an RFC 3339 time: two clocks need not agree."""
+    """Return seconds from the server's `date` header to an RFC 3339 time, so that only the server's clock counts."""
     if text is None or date is None:
         return None
     from email.utils import parsedate_to_datetime
@@ -81,10 +81,10 @@ _ANTHROPIC = {
 
 
 def openai_left(headers: Headers) -> Left:
-    """Return what `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` say; what makes no sense is passed over."""
+    """Return the limits in `x-ratelimit-remaining-*` and `x-ratelimit-reset-*`; invalid values are skipped."""
     return _left(headers, _OPENAI, duration)
 
 
 def anthropic_left(headers: Headers) -> Left:
-    """Return what `anthropic-ratelimit-*` headers say; what makes no sense is passed over."""
+    """Return the limits in `anthropic-ratelimit-*` headers; invalid values are skipped."""
     return _left(headers, _ANTHROPIC, lambda text: _until(text, headers.get("date")))

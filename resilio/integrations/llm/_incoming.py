@@ -1,4 +1,4 @@
-"""The answer to an attempt at a stream, as it comes in: read event by event, closed by whoever has it."""
+"""The streamed answer of one attempt, read event by event; its current owner closes it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _OF_THE_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-enc
 
 
 def kept_headers(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers without those that say how the body was sent: nothing of it once it is decoded."""
+    """Return the headers without those of the body's encoding, which no longer apply once it is decoded."""
     return [header for header in headers.raw if header[0].lower() not in _OF_THE_BODY]
 
 
 def decoded(response: Any, body: Any) -> Any:
     """
-    Return a response like this one, whose body is still to be read.
+    Return a copy of a response with an unread, decoded body.
 
     Args:
-        response: Of the HTTP client.
+        response: A response of the HTTP client.
 
-        body: A stream of that client's, of the decoded body.
+        body: The decoded body, a stream of the same client.
     """
     headers = kept_headers(response.headers)
     return type(response)(response.status_code, headers=headers, stream=body, extensions=response.extensions)
@@ -37,20 +37,20 @@ def decoded(response: Any, body: Any) -> Any:
 
 class _Incoming:
     """
-    What is known of an answer so far.
+    State of an answer that is being read.
 
     Attributes:
-        response: Its head, until the SDK has it: what a policy holds must not lead to that, or it is never collected.
+        response: The response, until the SDK takes it; a reference from the policy would keep it from being collected.
 
-        over: Whether the answer is whole, or has ended: what comes after is nothing of it, and the SDK's to be read.
+        over: Whether the answer is whole, or has ended. Bytes after its end are read by the SDK alone.
 
-        tail: What is left for the SDK when the policy is done with the call.
+        tail: Bytes that are left for the SDK when the policy's call ends.
     """
 
     __slots__ = ("_call", "_chunks", "_encoded", "_headers", "_inner", "_reader", "over", "response", "tail")
 
     def __init__(self, call: ModelCall, response: Any) -> None:
-        """Have read nothing; where nothing has to be decoded the stream is read as it comes, which is shorter."""
+        """Begin to read; a body without an encoding is read from the raw stream, which is faster."""
         headers = self._headers = response.headers
         events = headers.get("content-type", "").startswith("text/event-stream")
         self._call = call
@@ -63,23 +63,23 @@ class _Incoming:
         self.tail = b""
 
     def feed(self, chunk: bytes) -> bool:
-        """Take in a piece; True: the answer is whole."""
+        """Parse a piece of the body; return True once the answer is whole."""
         reader = self._reader
         reader.feed(chunk)
         return reader.complete and reader.error is None
 
     @property
     def moved(self) -> bool:
-        """Whether there is something that makes a difference to the caller."""
+        """Whether there is unread data that changes the answer for the caller."""
         return self._reader.moved
 
     def take(self) -> bytes:
-        """Return what the SDK gets next."""
+        """Return the next bytes for the SDK."""
         self._call.exchange.said.partial = True
         return self._reader.take()
 
     def check(self) -> None:
-        """Raise the error that the stream has brought; what was read of it until then is left for the SDK."""
+        """Raise the error that the stream contained, if any; the bytes read so far are left for the SDK."""
         if self._reader.error is None:
             return
         self.tail = self._reader.take()
@@ -87,7 +87,7 @@ class _Incoming:
         self._call.exchange.raise_inside(self._call, error, self._headers, as_it_came=None if raised else self)
 
     def end(self) -> None:
-        """Take in the end of the body: raise if the answer has not ended."""
+        """Note the end of the body; raise if the answer has not ended."""
         self._reader.end()
         self.check()
         exchange = self._call.exchange
@@ -96,7 +96,7 @@ class _Incoming:
             exchange.fail_cut()
 
     def leave(self) -> None:
-        """The answer is over: leave the last piece, and what comes after it, to the SDK."""
+        """Note the end of the answer; the last piece, and all bytes after it, are left for the SDK."""
         self.tail = self._reader.take()
         self.over = True
         self._call.exchange.learn(self._call, self._reader.usage)
@@ -106,7 +106,7 @@ class _Incoming:
         Return the response that the SDK gets.
 
         Args:
-            body: A stream of its HTTP client's, which gives what the SDK has to read; decoded.
+            body: The decoded bytes for the SDK, as a stream of its HTTP client.
         """
         response, self.response = self.response, None
         if not self._encoded:
@@ -116,7 +116,7 @@ class _Incoming:
 
 
 class AsyncIncoming(_Incoming):
-    """One that is awaited."""
+    """An incoming answer of an async client."""
 
     __slots__ = ()
 
@@ -133,13 +133,13 @@ class AsyncIncoming(_Incoming):
             return
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
-            with suppress(RuntimeError):  # a loop that shuts down closes all generators at once: it is at this one
+            with suppress(RuntimeError):  # a loop that shuts down closes all generators at once, this one too
                 await close()
         await inner.aclose()
 
 
 class Incoming(_Incoming):
-    """One for threads."""
+    """An incoming answer of a sync client."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
 """
-Rate limits in tokens: what a call reserves, what it has cost in truth, and what the provider says is left.
+Rate limits in tokens: the reservation of a call, its real usage, and the remaining tokens that the provider reports.
 
-A limit reserves the estimate when it admits a call, so that calls side by side cannot count on the same tokens. The
-answer's `usage` corrects that. An error that the provider answered with has cost nothing; what broke off, was cancelled
-or timed out keeps its reservation, because providers charge for it.
+A limit reserves the estimate when it admits a call, so that concurrent calls cannot count on the same tokens. The
+answer's `usage` corrects it. A call that the provider answered with an error costs nothing. A call that broke off, was
+cancelled or timed out keeps its reservation, because providers charge for it.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ UNITS = ("input_tokens", "output_tokens", "tokens")
 @attrs.frozen
 class TokenCost:
     """
-    What a call to a model costs: the estimate, but never more than there can be, so that it passes when all is free.
+    Cost of a call to a model: its estimate, capped at the burst, so that a full bucket admits any call.
 
     Attributes:
         unit: "tokens", "input_tokens" or "output_tokens".
 
-        most: The burst.
+        most: The burst, in tokens.
     """
 
     unit: str
     most: float
 
     def __call__(self, call: Any) -> float:
-        """Return the tokens to reserve; 0 for what is no call to a model."""
+        """Return the tokens to reserve; 0 if the argument is not a call to a model."""
         estimate = call.estimate.get(self.unit, 0.0) if isinstance(call, ModelCall) else 0.0
         return min(float(estimate), self.most)
 
 
 def token_rate(rate: str, *, unit: str = "tokens", burst: float | None = None) -> Rate:
     """
-    Return a rate in tokens, for `rate_limit` and `standard`, that reserves estimates and is settled by `usage`.
+    Return a rate in tokens for `rate_limit` and `standard`. Calls reserve their estimate; `usage` settles it.
 
     Args:
-        rate: "30000/min": what the provider allows.
+        rate: The provider's limit, like "30000/min".
 
         unit: "tokens" for both directions, "input_tokens" or "output_tokens".
 
-        burst: Tokens that there are at most; those of a whole period if None, as providers count.
+        burst: Most tokens that can be saved up; None: those of a whole period, as providers count.
 
     Raises:
         TypeError: An option of a wrong type.
@@ -74,7 +74,7 @@ def token_rate(rate: str, *, unit: str = "tokens", burst: float | None = None) -
 
 
 def limits_for(policy: Policy[Any], call: ModelCall) -> Iterator[RateLimit]:
-    """Give the rate limits that a call passes, those of its keys included."""
+    """Yield the rate limits that a call passes, including those of its keys."""
     if isinstance(policy, RateLimit):
         yield policy
     elif isinstance(policy, Pipeline):
@@ -84,12 +84,12 @@ def limits_for(policy: Policy[Any], call: ModelCall) -> Iterator[RateLimit]:
         key = policy.config.key
         try:
             yield from limits_for(policy[call if isinstance(key, str) else key(call)], call)
-        except Exception:  # noqa: BLE001 - a key that cannot be made: the call went through the shared policy
+        except Exception:  # noqa: BLE001 - the key function failed: the call went through the shared policy
             yield from limits_for(policy.overflow, call)
 
 
 def may_limit(policy: Policy[Any]) -> bool:
-    """Tell whether a policy can have rate limits; a keyed one may have any for its next key."""
+    """Return True if a policy can have rate limits; a keyed policy may create one for its next key."""
     if isinstance(policy, Pipeline):
         return any(map(may_limit, policy.policies))
     return isinstance(policy, (RateLimit, Keyed))
@@ -104,14 +104,14 @@ def _units(limit: RateLimit) -> dict[str, Rate]:
 
 def settle(limits: Iterator[RateLimit], call: ModelCall, usage: Mapping[str, float]) -> None:
     """
-    Correct what a call has reserved.
+    Correct the tokens that a call reserved.
 
     Args:
-        limits: Those that it has passed.
+        limits: The limits that admitted the call.
 
         call: The call.
 
-        usage: "input_tokens" and "output_tokens", as far as they are known; what is not stays reserved.
+        usage: "input_tokens" and "output_tokens", as far as they are known; an unknown one stays reserved.
     """
     if variables.bypass.get():
         return
@@ -125,20 +125,20 @@ def settle(limits: Iterator[RateLimit], call: ModelCall, usage: Mapping[str, flo
 
 
 def nothing_spent() -> dict[str, float]:
-    """Return the usage of a call that the provider has answered with an error."""
+    """Return the usage of a call that the provider answered with an error."""
     return {"input_tokens": 0.0, "output_tokens": 0.0}
 
 
 def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> None:
     """
-    Have limits believe what the provider says.
+    Apply the limits that the provider reports.
 
     Args:
-        limits: Those that the call has passed.
+        limits: The limits that admitted the call.
 
-        left: What its headers say.
+        left: Remaining tokens by unit, from the headers.
 
-        pause: Seconds for which it wants no calls; None: it does not say so.
+        pause: Seconds for which the provider wants no calls; None: no pause.
     """
     for limit in limits:
         units = _units(limit)

@@ -1,9 +1,9 @@
 """
-Generators whose reader is gone: kept apart from it, and closed by the event loop that they belong to.
+Generators whose reader was garbage-collected, closed by the event loop that they belong to.
 
-If a reader and what it reads from were collected together, every generator among them would be finalised at once, async
-ones each by a task of its own, and those that close one another would clash. So only the reader is collected; it has a
-key to what it reads from, and leaves that here to be closed, in order, from the outside.
+A reader holds only a key to its generators, which are kept here. If both were collected together, all generators would
+be finalised at once, async ones each in a task of its own. Generators that close one another would then clash. So only
+the reader is collected, and its generators are closed in order, from the outermost.
 """
 
 from __future__ import annotations
@@ -40,28 +40,29 @@ def _home() -> Any:
 
 
 def get(key: object) -> Any:
-    """Return what a key stands for; None once it was let go."""
+    """Return the generator of a key; None after its release."""
     kept = _kept.get(key)
     return None if kept is None else kept[0]
 
 
 def release(key: object) -> Any:
-    """Let go of it, and return it."""
+    """Release the generator of a key and return it; None if it was released before."""
     kept = _kept.pop(key, None)
     return None if kept is None else kept[0]
 
 
 def close_later(key: object) -> bool:
     """
-    Have it closed by its event loop, or close it; False if it was let go already. For finalisers: never raises.
+    Close the generator of a key, in its event loop if it has one. Return False if it was released before.
 
-    Where the loop is gone there is nothing left to wait for: what it holds goes back as it is dropped.
+    Never raises, so that finalisers can call it. If the loop is closed, the generator is dropped, which returns its
+    permits.
     """
     kept = _kept.pop(key, None)
     if kept is None:
         return False
     items, home = kept
-    with suppress(Exception, Abandoned):  # a loop that is closed; nobody is there to be told of anything else
+    with suppress(Exception, Abandoned):  # a closed loop; no caller is left to receive any other error
         if home is None:
             items.throw(Abandoned())
         elif isinstance(home, asyncio.AbstractEventLoop):
@@ -84,5 +85,5 @@ def _begin_in_trio(items: AsyncGenerator[bytes, None]) -> None:
 
 
 async def _close(items: AsyncGenerator[bytes, None]) -> None:
-    with suppress(Exception, Abandoned):  # nobody is there to be told
+    with suppress(Exception, Abandoned):  # no caller is left to receive it
         await items.athrow(Abandoned())

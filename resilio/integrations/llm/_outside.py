@@ -1,4 +1,4 @@
-"""What an SDK gets of how a call ended: a response, or an exception of the HTTP client, of which it makes its own."""
+"""Outcome of a call as the SDK receives it: a response, or an exception of the HTTP client, which it translates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["raise_outside", "surface", "whole"]
 
 
 def whole(exchange: Exchange, response: Any) -> Any:
-    """Return a response that was read for the SDK, which has it like one that it has read by itself."""
+    """Return a response whose body was read here, in the state in which the SDK would have left it."""
     if exchange.request.headers.get("x-stainless-raw-response") == "stream":
-        return decoded(response, exchange.guard.http.ByteStream(response.content))  # the caller will iterate over it
+        return decoded(response, exchange.guard.http.ByteStream(response.content))  # the caller iterates over it
     response.elapsed = timedelta(microseconds=(clock.now_ns() - exchange.begun_ns) / 1e3)
     return response
 
 
 def surface(exchange: Exchange, error: Exception) -> Any:
-    """Return the response of which the SDK makes its exception, or raise what it makes one of."""
+    """Return the response, or raise the HTTP client's exception, that the SDK turns into its own exception."""
     exchange.said.ended_by(error)
     exchange.incoming = None
     if isinstance(error, NotSentError) and error.__cause__ is not None:

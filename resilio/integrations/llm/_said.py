@@ -1,4 +1,4 @@
-"""What a policy has to say about a call that went through an SDK, found again on the exception that the SDK raises."""
+"""A policy's record of a call through an SDK, retrievable from the exception that the SDK raises."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "segments_of", "trail_of"]
 
 KEY = "resilio"
-"""Where it is among the extensions of a request."""
+"""Name of the record among the extensions of a request."""
 _MOST_CAUSES = 8
 
 
 @attrs.define
 class Said:
     """
-    What is known of one call.
+    Record of one call.
 
     Attributes:
         refusal: The refusal, if a policy refused the call.
@@ -30,7 +30,7 @@ class Said:
 
         partial: Whether the caller had a part of the answer when it broke.
 
-        segments: What its time was spent on, if it has raised.
+        segments: The ledger of its time, if it raised.
     """
 
     refusal: RejectedError | None = None
@@ -39,13 +39,13 @@ class Said:
     segments: Segments | None = None
 
     def ended_by(self, error: Exception) -> None:
-        """Keep what an exception that has left the policy tells of the call."""
+        """Keep the trail and the segments of an exception that left the policy."""
         self.trail = getattr(error, "resilio", None)
         self.segments = getattr(error, "resilio_segments", None)
 
 
 def said_by(error: Any) -> Said | None:
-    """Return what is known of the call that an exception ended; None if no policy was around it."""
+    """Return the record of the call that an exception ended; None if no policy guarded it."""
     for _ in range(_MOST_CAUSES):
         for holder in (error, getattr(error, "response", None)):
             request = getattr(holder, "__dict__", {}).get("request") or getattr(holder, "_request", None)
@@ -59,10 +59,10 @@ def said_by(error: Any) -> Said | None:
 
 def refusal_of(error: BaseException) -> RejectedError | None:
     """
-    Return the refusal that an SDK's exception stands for; None if the provider has answered, or did not.
+    Return the refusal that an SDK's exception represents; None if the provider was called.
 
     Args:
-        error: What a call raised, `openai.RateLimitError` say.
+        error: The exception of a call, for example `openai.RateLimitError`.
     """
     said = said_by(error)
     return None if said is None else said.refusal
@@ -73,7 +73,7 @@ def trail_of(error: BaseException) -> RetryTrail | None:
     Return the attempts that were made before an SDK's exception; None if the policy has no retry.
 
     Args:
-        error: What a call raised.
+        error: The exception of a call.
     """
     said = said_by(error)
     return None if said is None else said.trail
@@ -81,10 +81,10 @@ def trail_of(error: BaseException) -> RetryTrail | None:
 
 def partial_of(error: BaseException) -> bool:
     """
-    Return whether a part of the answer had reached the caller, so that it must not simply be asked for again.
+    Return True if a part of the answer had reached the caller, so that repeating the call may duplicate it.
 
     Args:
-        error: What a call, or an iteration of its stream, raised.
+        error: The exception of a call, or of an iteration of its stream.
     """
     said = said_by(error)
     return said is not None and said.partial
@@ -92,10 +92,10 @@ def partial_of(error: BaseException) -> bool:
 
 def segments_of(error: BaseException) -> Segments | None:
     """
-    Return what a call that ended by an SDK's exception has spent its time on; None if no policy was around it.
+    Return the segments of a call's time, from the SDK's exception that ended it; None if no policy guarded it.
 
     Args:
-        error: What a call, or an iteration of its stream, raised.
+        error: The exception of a call, or of an iteration of its stream.
     """
     said = said_by(error)
     return None if said is None else said.segments

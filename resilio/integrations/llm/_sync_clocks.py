@@ -1,9 +1,9 @@
 """
-The clocks of streams that threads read: the policy's timeout, which cannot interrupt a thread.
+Timeout of streams that a sync client reads, because a policy cannot interrupt a thread.
 
-Each step of reading has the time that the clocks leave, which bounds every wait of the socket; see `_socket_time`.
-Pings, which are no progress, do not give more. Below a transport that is not the client's own, the read timeout of the
-request is made no longer than the clocks allow, and the time is looked at whenever something has come.
+The time left on the clocks bounds each wait of the socket; see `_socket_time`. Pings are not progress and add no time.
+With a custom transport, the request's read timeout is narrowed to the clocks instead, and the time is checked after
+each read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["SyncClocks", "clocks_in"]
 
 
 def clocks_in(parts: Iterable[Policy[Any]]) -> Timeout | None:
-    """Return the timeout among the parts of a policy, None if there is none."""
+    """Return the timeout among the parts of a policy; None if there is none."""
     return next((one for one in parts if isinstance(one, Timeout) and not one.config.thread), None)
 
 
@@ -37,17 +37,17 @@ class SyncClocks:
     __slots__ = ("_any", "_began_ns", "_given", "_of", "_since_ns")
 
     def __init__(self, of: Timeout | None) -> None:
-        """Begin with the request."""
+        """Begin at the start of the request."""
         self._of = of
         self._any = False
         self._given: Any = None
         self._began_ns = self._since_ns = clock.now_ns()
 
     def narrow(self, request: Any, *, body: bool) -> None:
-        """Let no read of the client's take longer than the clocks allow, until the headers or in the body."""
+        """Narrow the client's read timeout to the clocks, for the headers or for the body."""
         if self._of is None:
             return
-        if self._given is not None:  # the body has a time of its own
+        if self._given is not None:  # the body has a timeout of its own
             request.extensions["timeout"] = self._given
         config = self._of.config
         clocks = [config.first, config.idle] if body else [config.first]
@@ -56,12 +56,12 @@ class SyncClocks:
             self._given = narrow_reads(request, max(known))
 
     def step(self) -> AbstractContextManager[None]:
-        """Return the time that the next step has, to be entered around it."""
+        """Return the time limit of the next step, as a context manager around it."""
         limit = self._nearest()
         return nullcontext() if limit is None else limit
 
     def each(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Give the pieces of an answer, each in its time."""
+        """Yield the pieces of an answer, each within its time limit."""
         while True:
             with self.step():
                 chunk = next(chunks, None)
@@ -71,10 +71,10 @@ class SyncClocks:
 
     def saw(self, moved: bool) -> None:
         """
-        Take note of something that has come.
+        Note data that was read.
 
         Raises:
-            CallTimeoutError: It came too late, or was a ping while the time ran out.
+            CallTimeoutError: It arrived too late, or was a ping while the time ran out.
         """
         self.check()
         if moved:
@@ -87,7 +87,7 @@ class SyncClocks:
             raise limit.expired()
 
     def resume(self) -> None:
-        """Begin anew: the consumer's own time does not count."""
+        """Restart the clocks after a yield: the consumer's own time does not count."""
         now_ns = clock.now_ns()
         self._began_ns += now_ns - self._since_ns
         self._since_ns = now_ns
@@ -98,7 +98,7 @@ class SyncClocks:
         gate, config = self._of._gate, self._of.config
         which, seconds = ("idle", config.idle) if self._any else ("first", config.first)
         limits = [] if seconds is None else [TimeLimit(gate, self._since_ns + _ns(seconds), seconds, which)]
-        total = config.ceiling if isinstance(config.total, Quantile) else config.total  # learned of whole answers
+        total = config.ceiling if isinstance(config.total, Quantile) else config.total  # learned from whole answers
         if total is not None:
             limits.append(TimeLimit(gate, self._began_ns + _ns(total), total))
         return min(limits, key=lambda limit: limit.until_ns, default=None)

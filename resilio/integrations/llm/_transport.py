@@ -1,7 +1,7 @@
 """
 The transport under an SDK's HTTP client: each request is a call of the policy, to the last byte of its answer.
 
-Made once for httpx and once for httpx2: their classes have nothing in common but names.
+The classes are made once for httpx and once for httpx2, whose classes share only their names.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["async_transport", "sync_transport"]
 
 class _Body:
     """
-    The body of an answer as the SDK reads it: what the policy gives, then what it has left, then what comes after.
+    The body of an answer as the SDK reads it: pieces from the policy, their tail, then the bytes after the answer.
 
-    Iterated once, over as many `for` loops as it takes. Dropped before its end it is counted, and the policy's permit
-    goes back with the generator that holds it.
+    It is iterated once, by one or several `for` loops. If it is dropped before its end, it is counted as abandoned, and
+    its generator returns the permits.
     """
 
     def __init__(self, exchange: Exchange, items: Any, first: bytes | None) -> None:
@@ -38,24 +38,24 @@ class _Body:
         self._over = False
 
     def _kept(self) -> bytes | None:
-        """Return a piece that is here already."""
+        """Return a piece that was read before."""
         if self._first is not None:
             piece, self._first = self._first, None
             return piece
         return None
 
     def _left(self) -> bytes | None:
-        """Return what the policy has left, once it is done."""
+        """Return the tail of the answer, after the end of the policy's call."""
         incoming = self._incoming
         piece, incoming.tail = incoming.tail, b""
         return piece or None
 
     def _ended(self, error: Exception | None) -> None:
-        """The policy is done with the call."""
+        """Note the end of the policy's call."""
         if error is not None:
             self._exchange.said.ended_by(error)
         came_inside = isinstance(error, self._exchange.guard.sdk.APIStatusError)
-        self._error = None if came_inside else error  # the SDK reads that from what is left
+        self._error = None if came_inside else error  # the SDK reads that error from the tail
 
     def __del__(self) -> None:
         if _orphans.close_later(getattr(self, "_key", None)):
@@ -107,7 +107,7 @@ class _AsyncBody(_Body):
         items = _orphans.release(self._key)
         if items is not None:
             await items.aclose()
-        if self._incoming.over:  # else that is done before the permit goes back
+        if self._incoming.over:  # otherwise it was closed before the permit was returned
             await self._incoming.aclose()
 
 
@@ -155,7 +155,7 @@ class _SyncBody(_Body):
 
 
 class _Transport:
-    """What both kinds of transport share."""
+    """Common part of both transports."""
 
     def __init__(self, guard: GuardState, inner: Any) -> None:
         self.guard = guard
@@ -211,18 +211,18 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any]]:
 
 def sync_transport(http: ModuleType, guard: GuardState, inner: Any) -> Any:
     """
-    Return a transport that sends through `inner` what the policy admits.
+    Return a transport that sends the calls admitted by the policy through `inner`.
 
     Args:
         http: The module httpx or httpx2.
 
-        guard: Whose.
+        guard: The guard of the client.
 
-        inner: The client's own.
+        inner: The client's own transport.
     """
     return _classes(http)[0](guard, inner)
 
 
 def async_transport(http: ModuleType, guard: GuardState, inner: Any) -> Any:
-    """Return an async transport that sends through `inner` what the policy admits; see :func:`sync_transport`."""
+    """Return an async transport that sends admitted calls through `inner`; see :func:`sync_transport`."""
     return _classes(http)[1](guard, inner)

@@ -2,8 +2,7 @@
 The Anthropic SDK under guard: `client = guard(AsyncAnthropic(), standard("anthropic", on="model"))`.
 
 Each request is one call of the policy, until the last byte of its answer. A refusal is the SDK's own exception, after
-exactly one attempt. What it cannot see: the events of streams that are not server-sent events (Bedrock's), which are
-guarded as bytes.
+exactly one attempt. Streams that are not server-sent events (Bedrock's) are guarded as bytes, without their events.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ C = TypeVar("C")
 
 def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: Time = 60.0) -> C:
     """
-    Guard a client by a policy, in place, and return it; copies that its `with_options` makes are guarded as well.
+    Guard a client by a policy, in place, and return it; copies made by its `with_options` are guarded too.
 
-    Where the policy has a retry, `max_retries` becomes 0: each logical call has one owner of retries and one budget.
+    If the policy has a retry, `max_retries` becomes 0: each logical call has one owner of retries and one budget.
 
     Args:
         client: `Anthropic()`, `AsyncAnthropic()` or one of their kind, with any HTTP client of its own.
-        policy: What to guard it by; cost functions and keys get a :class:`resilio.integrations.llm.ModelCall`.
-        whole_answers: Raise `APIConnectionError` where a stream ends before the answer does; False: let it end.
-        max_pause: Seconds >= 0 for which a Retry-After of a 429 stops all calls of the policy's rate limits at most.
+        policy: The policy; its cost functions and keys receive a :class:`resilio.integrations.llm.ModelCall`.
+        whole_answers: Raise `APIConnectionError` if a stream ends before its answer does; False: do not raise.
+        max_pause: Most seconds, >= 0, for which a 429's Retry-After stops all calls of the policy's rate limits.
 
     Raises:
         TypeError: Not a client of this SDK, or not a policy.
-        ValueError: It is guarded already, or the policy has a fallback.
+        ValueError: The client is guarded already, or the policy has a fallback.
     """
     if not isinstance(client, (sdk.Anthropic, sdk.AsyncAnthropic)):
         refuse("client", client, "an Anthropic or AsyncAnthropic", TypeError)
