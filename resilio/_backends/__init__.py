@@ -1,9 +1,9 @@
 """
-Where a waiting call waits: in its own task of asyncio or trio, or in its own thread.
+Backends for waiting: a call waits in its own task of asyncio or trio, or in its own thread.
 
-Gates never wait. When one says so, the core comes here: `park` and `park_sync` suspend the caller until its waiter is
-woken, the time is up, or the caller is cancelled; what happened is then read off the gate, not off the return.
-A waiter is woken from any thread, a finaliser included; each backend carries the wake-up into the waiter's own loop.
+Gates never wait themselves; the core does it here. `park` and `park_sync` suspend the caller until its waiter is woken,
+the time is up, or the caller is cancelled. The core then reads the result from the gate, not from the return value.
+A waiter may be woken from any thread, also by a finaliser; the backend delivers the wake-up to the waiter's own loop.
 
 No event loop library is imported before one is running.
 """
@@ -42,7 +42,7 @@ def _in_trio() -> bool:
         return False
     if hasattr(lowlevel, "in_trio_task"):
         return bool(lowlevel.in_trio_task())
-    try:  # before 0.23: whoever has imported that runs asyncio, perhaps, and must not be broken by it
+    try:  # trio before 0.23, perhaps only imported by a program that runs asyncio
         lowlevel.current_task()
     except RuntimeError:
         return False
@@ -55,12 +55,12 @@ def _in_asyncio() -> bool:
 
 
 def use_trio() -> bool:
-    """Tell whether trio runs this task, and not asyncio."""
+    """Return True if trio runs this task, False if asyncio does or no loop runs."""
     if not _in_trio():
         return False
     if not _in_asyncio():
         return True
-    # One is a guest of the other: only the library that sniffio names runs this task.
+    # Guest mode: both run in this thread, and only sniffio knows which one runs this task.
     import sniffio
 
     return sniffio.current_async_library() == "trio"
@@ -78,11 +78,11 @@ def _backend() -> ModuleType:
 
 def cutoff(suspended: Callable[[], bool] | None) -> Cutoff:
     """
-    Return what can interrupt a block of the current task, not begun.
+    Return an object that can interrupt a block of the current task, not started yet.
 
     Args:
-        suspended: Tells whether the block belongs to an async generator that stands at a `yield`, so that its consumer
-            would be interrupted; None: it does not belong to one.
+        suspended: Function that returns True while the block's async generator is suspended at a `yield`, where an
+            interruption would hit its consumer; None: the block is not in an async generator.
     """
     if use_trio():
         from resilio._backends.trio_cutoff import TrioCutoff
@@ -96,9 +96,9 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     Suspend the current task until *waiter* is woken or *seconds* have passed; a cancellation passes through.
 
     Args:
-        waiter: What to wait for.
+        waiter: The waiter.
 
-        seconds: How long at most, in the time of the event loop; None waits without limit.
+        seconds: Upper bound, in the event loop's time; None waits without limit.
 
     Raises:
         RuntimeError: Neither asyncio nor trio runs this coroutine.
@@ -110,7 +110,7 @@ def park_sync(waiter: Waits, seconds: float | None) -> None:
     """
     Block this thread until *waiter* is woken or *seconds* have passed.
 
-    Only where `can_block()` says so: the caller has to refuse first otherwise.
+    Call it only if `can_block()` is True.
     """
     threads.park(waiter, seconds)
 
@@ -121,17 +121,17 @@ async def asleep(seconds: float) -> None:
 
 
 def sleep(seconds: float) -> None:
-    """Block this thread for *seconds*, of virtual time where time is virtual."""
+    """Block this thread for *seconds*, in virtual time if the clock is virtual."""
     threads.sleep(seconds)
 
 
 def runs_loop() -> bool:
-    """Return whether an event loop runs in this thread."""
+    """Return True if an event loop runs in this thread."""
     return _in_trio() or _in_asyncio()
 
 
 def can_block() -> bool:
-    """Return whether this thread may block: no event loop would stop, or it is allowed to."""
+    """Return True if this thread may block: it runs no event loop, or blocking the loop is allowed."""
     in_trio = _in_trio()
     if not in_trio and not _in_asyncio():
         return True

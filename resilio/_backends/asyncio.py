@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 __all__ = ["park", "sleep"]
 
 GRAIN = 0.002
-"""Seconds that a long wait may be woken early: more than the timers of the loop's wheel may be late."""
+"""Seconds by which a long wait is woken early; exceeds the lateness of the timers of the loop's wheel."""
 
 _LONG = 0.1
 """
-Seconds from which on a wait uses the wheel. Most long waits are woken long before their time, and arm and disarm there
-at next to no cost; the others wait for the rest with a timer of their own, so that they end to the point.
+Shortest wait, in seconds, that uses the wheel, where arming and disarming is cheap. Most long waits are woken long
+before their time. The others wait for the rest with a timer of their own, so that they end on time.
 """
 
 sleep = asyncio.sleep
 
 
 def _wake(future: asyncio.Future[None]) -> None:
-    # done() alone does not do: a finaliser may run between it and the next line, and wake the same future.
+    # done() alone is not enough: a finaliser may run after it and wake the same future.
     with suppress(asyncio.InvalidStateError):
         if not future.done():
             future.set_result(None)
 
 
 class _Arrival:
-    """A wake-up under way to its loop. A loop that is closed before its next step drops it, and the permit goes on."""
+    """A wake-up in flight to its loop. If the loop is closed first, it is dropped, and the permit passes on."""
 
     __slots__ = ("_future", "_loop", "_waiter")
 
@@ -49,7 +49,7 @@ class _Arrival:
         _wake(self._future)
 
     def forget(self) -> None:
-        """Do nothing when it is dropped."""
+        """Do nothing when this is dropped."""
         self._waiter = None
 
     def __del__(self) -> None:
@@ -59,7 +59,7 @@ class _Arrival:
 
 
 class _Waker:
-    """Wakes one future of a loop, from any thread; a small object, of which there is one for each call in a queue."""
+    """Wakes one future of a loop, from any thread. Kept small: each queued call has one."""
 
     __slots__ = ("_future", "_loop", "_owner", "_waiter")
 
@@ -71,8 +71,8 @@ class _Waker:
 
     def wake(self) -> bool:
         """End the wait, now or in the loop's next step; False: the loop is closed."""
-        # Straight only within a step of a task. Elsewhere in the loop's thread a finaliser may interrupt the loop just
-        # after it found nothing ready and before it sleeps in its selector: it would sleep over this wake-up.
+        # Directly only within a step of a task. Elsewhere in the loop's thread this may be a finaliser that interrupts
+        # the loop between finding nothing ready and sleeping in its selector: it would oversleep the wake-up.
         if get_ident() == self._owner and asyncio.current_task(self._loop) is not None:
             _wake(self._future)
             return True
@@ -89,9 +89,9 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     """
     Suspend the current task until *waiter* is woken or *seconds* have passed.
 
-    A long wait may end a little early: the gate is asked then, and says how long the rest is.
+    A long wait may end a little early; the gate then returns the time that is left.
     """
-    # One coroutine, and few small objects: of a long queue each of them is a miss in the caches when it is woken.
+    # One coroutine and few small objects: in a long queue, each of them is a cache miss when it is woken.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     if waiter.bind(_Waker(loop, future, waiter).wake):
@@ -102,7 +102,7 @@ async def park(waiter: Waits, seconds: float | None) -> None:
     timer = Timer(_wake, future)
     timer.keep(
         loop, future
-    )  # nobody else need do so: a gate's queue and the wheel hold no tasks, and a loop knows them weakly
+    )  # the only strong reference: a gate's queue and the wheel hold no tasks, and a loop holds them weakly
     if seconds is not None:
         timer.arm(seconds - GRAIN)
     try:

@@ -1,4 +1,4 @@
-"""What is parked, what wakes it, and what interrupts a block: the same for asyncio, trio and threads."""
+"""Protocols of waiters, wakers and cutoffs, the same for asyncio, trio and threads."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Protocol
 __all__ = ["Cutoff", "Waits", "Waker"]
 
 Waker = Callable[[], bool]
-"""Ends a wait, from any thread. False: the event loop is closed, so the wake-up cannot arrive."""
+"""Ends a wait, from any thread. Returns False if the event loop is closed, so that the wake-up cannot arrive."""
 
 
 class Waits(Protocol):
-    """What is parked: the core's waiter."""
+    """The core's waiter, which a backend parks."""
 
     def bind(self, waker: Waker, /) -> bool:
-        """Have *waker* called once, by whoever wakes the waiter; True: it was woken already, do not park."""
+        """Register *waker*, to be called once on wake-up. Return True if the waiter was woken already: do not park."""
         ...
 
     def unbind(self) -> None:
         """Forget the waker."""
 
     def lost(self) -> None:
-        """Give up the wait: the event loop was closed with the wake-up under way to it."""
+        """Give up the wait: the event loop was closed while the wake-up was in flight."""
 
 
 class Cutoff(Protocol):
-    """What interrupts the code of one block, in the task that entered it, once its time is up; then of another."""
+    """Interrupts a block, in the task that entered it, when its time is up; reusable for one block after another."""
 
     def start(self, seconds: float) -> None:
-        """Begin the block, in the current task; its code is interrupted in *seconds*, or where it next suspends."""
+        """Begin the block in the current task; it is interrupted after *seconds*, or where it next suspends."""
         ...
 
     def close(self, error: BaseException | None) -> bool:
         """
-        End the block, which *error* leaves; True: it was interrupted, and nobody else cancels the task too.
+        End the block, which *error* leaves. Return True if only this cutoff interrupted the task.
 
-        A cancellation from outside always goes on outward. Called again, it does what a Ctrl-C has kept it from.
+        A cancellation from outside always propagates. A second call completes a first one that a Ctrl-C interrupted.
         """
         ...
 
@@ -46,5 +46,5 @@ class Cutoff(Protocol):
         ...
 
     def here(self) -> bool:
-        """Tell whether the current task is the one that is interrupted."""
+        """Return True if the current task is the one that is interrupted."""
         ...

@@ -1,11 +1,10 @@
 """
 Waiting in a thread.
 
-Under virtual time nothing passes by itself: a thread that waits is listed here with the time it is due, and whoever
-moves the clock (`resilio.testing`) calls `wake_due` after it, and `wake_due(FOREVER_NS)` when it ends virtual time;
-`next_due` tells where to move the clock next. A thread woken early asks its gate again and waits for the rest.
-`virtual_wait` may be replaced by another that does more, moving the clock itself for instance.
-While `resilio.testing` keeps the time, the thread blocks by its `parking`: the last one awake moves the clock itself.
+Virtual time does not pass by itself, so a waiting thread is listed here with its due time. `resilio.testing` moves the
+clock to `next_due`, then calls `wake_due`; when it ends virtual time, it calls `wake_due(FOREVER_NS)`. A thread that is
+woken early checks its gate again and waits for the rest. `virtual_wait` may be replaced, for example by a function that
+moves the clock itself. Under `resilio.testing`, threads block by its `parking`: the last one awake moves the clock.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ __all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wait", "w
 _NS = 1_000_000_000
 FOREVER_NS = 2**63 - 1
 
-#: The locks that threads wait for under virtual time, with the time each is due. A plain dict: its single operations
-#: are atomic, and a lock of its own would deadlock against a finaliser that wakes a thread.
+#: Locks that threads wait for under virtual time, with their due times. A plain dict, whose single operations are
+#: atomic: a lock around it would deadlock with a finaliser that wakes a thread.
 _due_ns: dict[threading.Lock, int] = {}
 
 
@@ -37,7 +36,7 @@ def _release(lock: threading.Lock) -> bool:
 
 
 def wake_due(now_ns: int) -> int:
-    """Wake every thread whose virtual time has come; returns how many were due."""
+    """Wake all threads that are due at a virtual time, in nanoseconds; return their number."""
     due = [lock for lock, at_ns in _due_ns.copy().items() if at_ns <= now_ns]
     for lock in due:
         _release(lock)
@@ -45,7 +44,7 @@ def wake_due(now_ns: int) -> int:
 
 
 def next_due() -> int | None:
-    """Tell the earliest virtual time, in nanoseconds, that a waiting thread is due; None: no thread waits for one."""
+    """Return the earliest virtual due time of a waiting thread, in nanoseconds; None if no thread waits for one."""
     return min(_due_ns.copy().values(), default=None)
 
 
@@ -58,14 +57,14 @@ def _block(lock: threading.Lock) -> None:
 
 
 def virtual_wait(lock: threading.Lock, seconds: float | None) -> None:
-    """Block until *lock*, which is taken, has been released or *seconds* of virtual time have passed."""
+    """Block until *lock*, which is held, is released or *seconds* of virtual time have passed."""
     if seconds is None:
         _block(lock)
         return
     due_ns = min(clock.now_ns() + round(seconds * _NS), FOREVER_NS)
     _due_ns[lock] = due_ns
     try:
-        # The clock may have passed the time between reading it and being listed: look again.
+        # The clock may have passed the due time before it was listed: check again.
         if clock.now_ns() < due_ns:
             _block(lock)
     finally:
@@ -74,12 +73,12 @@ def virtual_wait(lock: threading.Lock, seconds: float | None) -> None:
 
 def wait(lock: threading.Lock, seconds: float | None) -> None:
     """
-    Block until *lock*, which is taken, has been released or *seconds* have passed; it may also end early.
+    Block until *lock*, which is held, is released or *seconds* have passed; it may also return early.
 
     Args:
-        lock: Whoever waits looks afterwards at what the lock stands for, and waits for the rest.
+        lock: The held lock. After an early return, the caller checks its condition and waits for the rest.
 
-        seconds: How long at most; None waits without limit.
+        seconds: Upper bound; None waits without limit.
     """
     if clock.source() == "virtual":
         virtual_wait(lock, seconds)

@@ -27,8 +27,8 @@ class _Parking:
         self.parked = True
 
     def waker(self) -> bool:
-        # Straight only within a step of another task of the same run. A finaliser may interrupt trio's own code just
-        # where it copies its run queue, and a task must not be rescheduled in its own step.
+        # Directly only within a step of another task of the same run. A finaliser may interrupt trio's own code while
+        # it copies its run queue, and a task must not be rescheduled in its own step.
         try:
             straight = lowlevel.current_task() is not self.task and lowlevel.current_trio_token() is self.token
         except RuntimeError:

@@ -1,8 +1,8 @@
 """
-Interrupting a task of trio when a time is up: a cancel scope.
+Interruption of a trio task when its time is up, by a cancel scope.
 
-Trio's scopes are written in Python, and one that is left open breaks the task. Trio holds a Ctrl-C back where that
-could happen, and here too; nobody does so with what other signals' handlers raise.
+Trio's scopes are written in Python, and a scope that is left open breaks its task. Trio's own protection defers a
+Ctrl-C here. Exceptions from handlers of other signals are not deferred.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TrioCutoff:
         End the block; True: the deadline ended it.
 
         Raises:
-            BaseException: What was raised beside the cancellation that the scope took out of a group.
+            BaseException: The rest of an exception group from which the scope removed its own cancellation.
         """
         scope, self._scope = self._scope, None
         if scope is None:
@@ -52,7 +52,7 @@ class TrioCutoff:
         return self._scope is not None and self._scope.cancel_called
 
     def here(self) -> bool:
-        """Tell whether the current task is the one that is interrupted."""
+        """Return True if the current task is the one that is interrupted."""
         try:
             return trio.lowlevel.current_task() is self._task
         except RuntimeError:  # a thread without a loop
