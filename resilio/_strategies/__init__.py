@@ -1,1 +1,1 @@
-"""What a strategy does in Python: scopes, threads, streams."""
+"""The parts of strategies that are written in Python: scopes, threads, streams, races."""

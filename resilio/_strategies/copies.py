@@ -1,4 +1,4 @@
-"""What a copy of a call is: whether there may be one, and what it runs. The same on asyncio and on trio."""
+"""Copies of a call, for hedges: whether one is allowed, and the function that it runs. For asyncio and trio."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["copy_of", "discard_of", "may_copy"]
 
 def may_copy(gate: HedgeGate, rest: Rest) -> bool:
     """
-    Tell whether a call may be made once more: its arguments are still there, and the user says so.
+    Return True if a call may be copied: its arguments are replayable, and the user's `replay_safe` allows it.
 
     Args:
         gate: The hedge stage.
 
-        rest: What is inside of it.
+        rest: The stages inside it.
     """
     rule = gate.replay_safe
     return rest.replayable and (rule is True or bool(rule(*rest.args, **rest.kwargs)))
@@ -28,26 +28,26 @@ def may_copy(gate: HedgeGate, rest: Rest) -> bool:
 
 def discard_of(gate: HedgeGate, result: Any) -> Callable[[Any], Any] | None:
     """
-    Return what takes a result that came too late: the user's function, else what an integration has put upon it.
+    Return the function that disposes of a late result: the user's `discard`, else the one that an integration attached.
 
     Args:
         gate: The hedge stage.
 
-        result: What nobody will see: a response, which holds its connection until it is closed.
+        result: The unused result, for example a response, which holds its connection until it is closed.
     """
     return gate.discard or getattr(result, "_resilio_discard", None)
 
 
 def copy_of(gate: HedgeGate, rest: Rest, number: int) -> Any:
     """
-    Return copy *number* of what is inside of a hedge stage, for the target whose turn it is.
+    Return copy *number* of the stages inside a hedge, bound to its target.
 
     Args:
         gate: The hedge stage.
 
-        rest: What is inside of it.
+        rest: The stages inside it.
 
-        number: From 1; the last target serves for all further ones.
+        number: Number of the copy, from 1; the last target serves all further copies.
     """
     targets: tuple[Callable[..., Any], ...] = gate.targets
     copy = rest.around(targets[min(number, len(targets)) - 1] if targets else rest.func)

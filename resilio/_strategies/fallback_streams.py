@@ -1,8 +1,8 @@
 """
-Streams that are begun elsewhere: generators whose first item may come from a fallback.
+Fallbacks of streams: generators whose first item may come from a fallback.
 
-After the first item nothing is fallen back from: its consumer has seen it. What a target, a handler or the default
-gives instead is iterated over.
+After the first item there is no fallback, because the consumer has seen it. The result of a target or a handler, or the
+default, is iterated over instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["aredirected", "redirected"]
 
 def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
     """
-    Return a stream that is begun elsewhere if it fails before its first item.
+    Return a stream that is replaced by a fallback if it fails before its first item.
 
     Args:
         gate: The fallback.
@@ -31,12 +31,12 @@ def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
 
 
 def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
-    """Return an async stream that is begun elsewhere; see :func:`redirected`."""
+    """Return an async stream with a fallback; see :func:`redirected`."""
     return drive_async(_AsyncRedirected(gate, make), Held((gate,)), make.maker)
 
 
 class _Choice:
-    """What both kinds share: where a stream is begun that has failed."""
+    """Common part of both kinds: the replacement of a failed stream."""
 
     __slots__ = ("_inner", "_make", "_passage")
 
@@ -46,7 +46,7 @@ class _Choice:
         self._inner: Any = None
 
     def _next(self, error: Exception) -> Any:
-        """Return what is to be iterated over, or awaited first; raise what the stream raises."""
+        """Return the replacement, an iterable or an awaitable of one; raise the stream's error if there is none."""
         while True:
             function, argument, value = self._passage.failed(error)
             self._make.maker.at("fallback")
@@ -59,7 +59,7 @@ class _Choice:
 
 
 class _Redirected(_Choice, Generator[Any, Any, Any]):
-    """The stream inside, or another."""
+    """The stream inside, or its replacement."""
 
     __slots__ = ()
 
@@ -91,7 +91,7 @@ class _Redirected(_Choice, Generator[Any, Any, Any]):
 
 
 class _AsyncRedirected(_Choice, AsyncGenerator[Any, Any]):
-    """The async stream inside, or another."""
+    """The async stream inside, or its replacement."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ class _AsyncRedirected(_Choice, AsyncGenerator[Any, Any]):
         super().__init__(gate, make, is_async=True)
 
     async def begin(self, custody: Custody) -> Any:
-        """Return the first item; `custody` has the stream closed by whom it should."""
+        """Return the first item; `custody` ensures that the right owner closes the stream."""
         inner = self._make()
         while True:
             try:

@@ -1,12 +1,12 @@
 """
-The race between a call and its copies: who runs, has failed or has won, and what follows. The same on every event loop.
+State machine of the race between a call and its copies, the same on every event loop.
 
-A race reads no clock and waits for nothing. `race_asyncio` and `race_trio` tell it what happens, start and cancel what
-it names, and have it asked again at `due_ns`.
+A race sets no timer and never waits. `race_asyncio` and `race_trio` report events to it, start and cancel the attempts
+that it names, and call `due` again at `due_ns`.
 
-The first answer that is no failure wins. A copy starts when its time has come, or at once when the primary has failed
-and no copy runs; never before a Retry-After of an attempt that has failed. A refusal is no answer: it starts nothing,
-and beats no attempt that still runs. Once nothing runs, the call ends as its primary did.
+The first answer that is not a failure wins. A copy starts when it is due, or at once if the primary fails while no
+copy runs; never before a Retry-After of a failed attempt. A refusal is not an answer: it starts no copy, and beats no
+attempt that still runs. Once no attempt runs, the call ends as its primary did.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST = 1e9
 
 
 class End(NamedTuple):
-    """How an attempt has ended."""
+    """End of an attempt."""
 
     value: Any
     error: BaseException | None
@@ -42,13 +42,13 @@ class End(NamedTuple):
     @classmethod
     def of(cls, gate: HedgeGate, rest: Rest, value: Any, error: Exception | None) -> End:
         """
-        Return how an attempt has ended, judged by the hedge's own rules.
+        Return the end of an attempt, with its outcome by the hedge's own rules.
 
         Args:
             gate: The hedge stage.
-            rest: What is inside of it.
-            value: What it returned, if there is no *error*.
-            error: What it raised.
+            rest: The stages inside it.
+            value: The attempt's result, if there is no *error*.
+            error: The attempt's exception, or None.
         """
         return cls(value, error, gate.outcome_of(rest, value, error))
 
@@ -59,7 +59,7 @@ class End(NamedTuple):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether nothing was answered, because nothing was asked."""
+        """Whether a policy refused the attempt, so that the callee was not called."""
         return self.outcome == Outcome.IGNORED and self.error is not None and is_refusal(self.error)
 
     def give(self) -> Any:
@@ -69,7 +69,7 @@ class End(NamedTuple):
         try:
             raise self.error
         finally:
-            del self  # the exception knows this frame
+            del self  # the exception's traceback refers to this frame
 
 
 class _Winner(NamedTuple):
@@ -80,18 +80,18 @@ class _Winner(NamedTuple):
 
 
 class Race:
-    """The race of one call. Subclasses say how a copy is started, and how what runs is stopped."""
+    """The race of one call. Subclasses start copies and stop attempts on their event loop."""
 
     def __init__(self, gate: HedgeGate, rest: Rest, budget: Any, context: Context, until_ns: int) -> None:
         """
         Begin with the primary alone.
 
         Args:
-            gate: The hedge stage, which learns how it went.
-            rest: What is inside of it.
-            budget: What copies are paid from beside the gate's own share: that of a retry outside, or None.
-            context: A copy of the caller's context as it was when the call began.
-            until_ns: When the answer is of no use any more.
+            gate: The hedge stage, which learns from the race.
+            rest: The stages inside it.
+            budget: Budget that copies are paid from beside the gate's own: that of a retry outside, or None.
+            context: A copy of the caller's context at the start of the call.
+            until_ns: Deadline of the call on the native clock, in nanoseconds.
         """
         self.gate = gate
         self.context = context
@@ -106,10 +106,10 @@ class Race:
         self._answer: End | None = None  # the primary's
         self._winner: _Winner | None = None
 
-    # ---- what an event loop does
+    # ---- operations of the event loop
 
     def start(self, number: int, copy: Rest) -> None:
-        """Start a copy in `context`, and call `copy_ended` when it has ended."""
+        """Start a copy in `context`; call `copy_ended` at its end."""
         raise NotImplementedError
 
     def stop_primary(self) -> None:
@@ -117,14 +117,14 @@ class Race:
         raise NotImplementedError
 
     def stop_copies(self) -> None:
-        """Cancel the copies that run."""
+        """Cancel all running copies."""
         raise NotImplementedError
 
     def discard(self, value: Any) -> None:
-        """Hand a result that is not the call's to the user's function."""
+        """Pass an unused result to the user's function."""
         raise NotImplementedError
 
-    # ---- what happens
+    # ---- events
 
     @property
     def won(self) -> bool:
@@ -133,10 +133,10 @@ class Race:
 
     def due(self, now_ns: int) -> int:
         """
-        Start a copy, whose time has come, if everything is for it.
+        Start a copy that is due, if the gate, the budget and the deadline allow it.
 
         Returns:
-            When the next one is due; NEVER if none is.
+            The time at which the next copy is due, in nanoseconds; NEVER if none is.
         """
         self.due_ns = NEVER
         if self.over or self.won or self._started >= self.gate.max_hedges:
@@ -172,12 +172,12 @@ class Race:
 
     def copy_ended(self, number: int, copy: Rest, end: End | None) -> None:
         """
-        Take note of a copy's end.
+        Note the end of a copy.
 
         Args:
-            number: Which one it is.
-            copy: What ran.
-            end: How; None: it was cancelled, which says nothing.
+            number: Number of the copy, from 1.
+            copy: The copy.
+            end: Its end; None if it was cancelled, which does not count.
         """
         self.running -= 1
         if end is None:
@@ -198,13 +198,13 @@ class Race:
 
     def primary_ended(self, end: End | None) -> bool:
         """
-        Take note of the primary's end.
+        Note the end of the primary.
 
         Args:
-            end: How; None: it was cancelled because a copy has won.
+            end: Its end; None if it was cancelled because a copy won.
 
         Returns:
-            Whether that ends the race. If not, the copies decide it: see `decided`.
+            True if the race is over. If False, the copies decide it: see `decided`.
         """
         if self.won or end is None:
             if end is not None:
@@ -223,11 +223,11 @@ class Race:
 
     @property
     def decided(self) -> bool:
-        """Whether there is nothing to wait for any more, once the primary has ended."""
+        """Whether the race needs no further event, once the primary has ended."""
         return self.over or self.won or not self.running
 
     def result(self) -> End:
-        """Return what the call ends with. Nothing refers to it from here any more: an exception knows what knows it."""
+        """Return the end of the call, and drop all references to it: its exception's traceback leads back here."""
         winner, answer = self._winner, self._answer
         self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
         if winner is None:
@@ -241,7 +241,7 @@ class Race:
         return winner.end
 
     def broken_off(self) -> None:
-        """The caller is cancelled: so are the copies, and no result is taken."""
+        """Note that the caller is cancelled: cancel the copies and discard all results."""
         winner, answer = self._winner, self._answer
         self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
         for end in (winner and winner.end, answer):
@@ -273,14 +273,14 @@ class Race:
 
 def discarded(rule: Callable[[Any], Any], value: Any) -> Coroutine[Any, Any, None] | None:
     """
-    Hand a result that is not the call's to what takes it, and log what that raises.
+    Pass an unused result to a discard function, and log the exception that it raises.
 
     Args:
         rule: The user's function, or an integration's.
-        value: The result.
+        value: The unused result.
 
     Returns:
-        What is to be awaited, if the function is asynchronous.
+        A coroutine to await if the function is asynchronous, else None.
     """
     try:
         pending = rule(value)

@@ -1,8 +1,8 @@
 """
-A race on asyncio: the primary runs in the caller's task, and a task is made for each copy only when it starts.
+A race on asyncio: the primary runs in the caller's task, and each copy in a task that is created when it starts.
 
-When a copy wins, the caller's task is cancelled as `asyncio.timeout` would do it, and the hedge stage takes that back
-when the primary has cleaned up. Copies that lose are cancelled, and only a caller that is cancelled waits for them.
+When a copy wins, the caller's task is cancelled as by `asyncio.timeout`, and the hedge stage revokes the cancellation
+after the primary's cleanup. Losing copies are cancelled; only a cancelled caller waits for their end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AGAIN = 0.001
 
 
 class AsyncioRace(Race):
-    """The copies of one call; nothing in here keeps the call alive, so that one which is dropped ends."""
+    """The race of one call, without a strong reference to the call, so that a dropped call ends."""
 
     def __init__(self, gate: HedgeGate, call: Call[Any], stage: int, budget: Any, until_ns: int) -> None:
         """
@@ -42,10 +42,10 @@ class AsyncioRace(Race):
 
         Args:
             gate: The hedge stage.
-            call: The call, of which the stage is part.
-            stage: Which one it is.
-            budget: What copies are paid from beside the gate's own share, or None.
-            until_ns: When the answer is of no use any more.
+            call: The call that contains the stage.
+            stage: Index of the stage in the call.
+            budget: Budget that copies are paid from beside the gate's own, or None.
+            until_ns: Deadline of the call on the native clock, in nanoseconds.
         """
         context = call._context()
         super().__init__(gate, call._rest(stage), budget, copy_context() if context is None else context, until_ns)
@@ -56,7 +56,7 @@ class AsyncioRace(Race):
         self._waits = False  # the primary has ended, and the copies decide
         self._waiting: asyncio.Future[None] | None = None
 
-    # ---- what the race wants
+    # ---- called by the race
 
     def start(self, number: int, copy: Rest) -> None:
         """Start a copy in a task of its own."""
@@ -70,41 +70,41 @@ class AsyncioRace(Race):
         task.add_done_callback(self._task_ended, context=self.context)
 
     def stop_primary(self) -> None:
-        """Have the caller's task cancelled, in a callback of the loop, unless the primary has ended meanwhile."""
+        """Cancel the caller's task, in a callback of the loop, unless the primary has ended meanwhile."""
         call = self._call()
         if call is None or self.over:
             return
-        if call._interrupt(self._stage, _SUPERSEDED) < 0:  # the task is cancelled already, for something further in
+        if call._interrupt(self._stage, _SUPERSEDED) < 0:  # a timeout further inside has cancelled the task already
             self._loop.call_later(_AGAIN, self.stop_primary)
 
     def stop_copies(self) -> None:
-        """Cancel the copies that run, once each; the loop keeps them until they have ended."""
+        """Cancel each running copy once; the loop keeps them alive until they end."""
         for task in self._tasks:
             _keep(task)
             _stop(task)
 
     def discard(self, value: Any) -> None:
-        """Hand a result that is not the call's to the user's function, which may be asynchronous."""
+        """Pass an unused result to the user's function, which may be asynchronous."""
         _discard(self.gate, self._loop, value)
 
-    # ---- what the hedge stage asks
+    # ---- called by the hedge stage
 
     def ended(
         self, value: Any, error: BaseException | None, outcome: int, fired: bool, cancelled: bool
     ) -> tuple[Awaitable[Any] | None, End | None]:
         """
-        Say what follows from the primary's end, or from the end of what was awaited for it.
+        Handle the end of the primary, or of the awaitable that the previous call of this method returned.
 
         Args:
-            value: What it returned, if *error* is None.
-            error: What it raised.
-            outcome: What the hedge's rules call that.
-            fired: It was cancelled because a copy has won, and for no other reason.
+            value: Its result, if *error* is None.
+            error: Its exception, or None.
+            outcome: Its outcome by the hedge's rules.
+            fired: It was cancelled because a copy won, and for no other reason.
             cancelled: The task was cancelled for another reason too.
 
         Returns:
-            What to await, whose end is then asked about in its turn, or None; and what the call ends with instead, if
-            that is something else.
+            An awaitable to await next, after which this method is called again, or None; and the end of the call, if it
+            differs from the end passed in.
         """
         if self.over:
             return None, None
@@ -118,7 +118,7 @@ class AsyncioRace(Race):
         return self._decision(), None
 
     def _broken_off(self, error: BaseException | None, as_it_is: bool) -> tuple[Awaitable[Any] | None, End | None]:
-        """The caller is cancelled: it ends after its copies. A Ctrl-C does not wait."""
+        """Handle a cancelled caller: it ends after its copies, except for a Ctrl-C, which does not wait."""
         end = None if as_it_is else End(None, asyncio.CancelledError(), Outcome.IGNORED)
         thrown = error if end is None else end.error
         waits = bool(self._tasks) and isinstance(thrown, asyncio.CancelledError)
@@ -126,24 +126,24 @@ class AsyncioRace(Race):
         return (self._copies_end(thrown), None) if waits else (None, end)
 
     async def _decision(self) -> Any:
-        """Wait until a copy has won or none runs any more; return, or raise, what the call ends with."""
+        """Wait until a copy wins or all have ended; return the call's result or raise its exception."""
         while not self.decided:
             self._waiting = self._loop.create_future()
             await self._waiting
         return self.result().give()
 
     async def _copies_end(self, error: BaseException | None) -> Any:
-        """Wait until all copies have ended, however often the caller is cancelled; then go on with that."""
+        """Wait for the end of all copies, even if the caller is cancelled again; then raise *error*."""
         while self._tasks:
             with _shield(), suppress(asyncio.CancelledError):
                 await asyncio.wait(list(self._tasks))
         try:
             return End(None, error, Outcome.IGNORED).give()
         finally:
-            del error  # which knows this frame
+            del error  # its traceback refers to this frame
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        """In a callback of the loop, in the caller's context: a copy has ended."""
+        """Handle the end of a copy, in a callback of the loop, in the caller's context."""
         number, copy = self._tasks.pop(task)
         self.copy_ended(number, copy, self._end_of(task))
         if self._waiting is not None and not self._waiting.done():
@@ -158,24 +158,24 @@ class AsyncioRace(Race):
     # ---- a call that is dropped
 
     def dropped(self) -> None:
-        """The call is gone; in a finaliser maybe, and in any thread. Copies that run are cancelled."""
-        if getattr(self, "over", True):  # the collector may have emptied this before: then nothing runs any more
+        """Cancel the copies of a call that was dropped; called in any thread, possibly by a finaliser."""
+        if getattr(self, "over", True):  # True also if the collector has cleared the attribute: then no copy runs
             return
         self.over = True
         won = None if self._winner is None else self._winner.end
-        with suppress(RuntimeError, AttributeError):  # the loop is closed, or collected as well: they are gone with it
+        with suppress(RuntimeError, AttributeError):  # the loop is closed or collected, and its tasks with it
             self._loop.call_soon_threadsafe(_forgotten, self.gate, self._loop, list(self._tasks), won)
 
     def __del__(self) -> None:
-        """Before the collector empties anything of a cycle, in whichever order it does so."""
+        """Cancel the copies before the collector clears the objects of a cycle, in any order."""
         self.dropped()
 
 
 def _shield() -> AbstractContextManager[Any]:
     """
-    Return a shield where anyio has cancelled the task, which it would do once more in each turn of the loop.
+    Return a shield if anyio has cancelled the task, because anyio repeats the cancellation in each turn of the loop.
 
-    Not elsewhere: anyio keeps a task that is in a scope for ever, also when its loop is closed, and so its permits.
+    Otherwise no scope: anyio keeps a task inside a scope, and its permits, for ever, even if the loop is closed.
     """
     return CancelScope(shield=True) if current_effective_deadline() == -math.inf else nullcontext()
 
@@ -183,7 +183,7 @@ def _shield() -> AbstractContextManager[Any]:
 def _forgotten(
     gate: HedgeGate, loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]], won: End | None
 ) -> None:
-    """In a callback of the loop, without the race: the collector empties one that is garbage, whatever refers to it."""
+    """Cancel copies in a callback of the loop. It has no race, which the collector may clear."""
     if won is not None and won.error is None:
         _discard(gate, loop, won.value)
     for task in tasks:
@@ -192,14 +192,14 @@ def _forgotten(
 
 
 def _keep(task: asyncio.Task[Any]) -> None:
-    """Have the loop keep a task that nothing waits for until it ends; its exception is logged by nothing."""
+    """Keep a task alive until it ends, through its loop, and never log its exception."""
     timer = Timer(_nothing)
     timer.keep(task.get_loop(), task)
     task.add_done_callback(partial(_gone, timer))
 
 
 def _nothing() -> None:
-    """What a timer would do that is never armed."""
+    """Do nothing: the callback of a timer that is never armed."""
 
 
 def _gone(timer: Timer, task: asyncio.Task[Any]) -> None:
@@ -209,7 +209,7 @@ def _gone(timer: Timer, task: asyncio.Task[Any]) -> None:
 
 
 def _stop(task: asyncio.Task[Any]) -> None:
-    """Cancel a copy, unless a timeout inside of it has done so: its cleanup is waited for then."""
+    """Cancel a copy; if a timeout inside has cancelled it, wait for its cleanup first."""
     if task.done():
         return
     if task.cancelling():

@@ -1,8 +1,8 @@
 """
 A race on trio: the primary runs in the caller's task, and its copies in a nursery around it.
 
-No task of trio outlives its parent, so here the winner's result waits for the losers' cleanup; and a call that may be
-hedged pays for a nursery and a task, some tens of microseconds, hedged or not.
+No task of trio outlives its parent, so the winner's result waits for the losers' cleanup. A call that may be hedged
+pays for a nursery and a task, some tens of microseconds, even if no copy starts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["run_trio_race"]
 
 _GRAIN = 1e-6
-"""Seconds that a number of seconds since long ago can still tell apart."""
+"""Smallest difference, in seconds, that a float of the time since long ago still resolves."""
 
 
 async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
@@ -36,10 +36,10 @@ async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
 
     Args:
         gate: The hedge stage.
-        rest: What is inside of it.
+        rest: The stages inside it.
 
     Raises:
-        Exception: What the primary raised, if no attempt has given a better answer.
+        Exception: The primary's exception, if no attempt gave a better answer.
     """
     race = _TrioRace(gate, rest)
     try:
@@ -57,7 +57,7 @@ async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
     try:
         return end.give()
     finally:
-        del end  # its exception knows this frame
+        del end  # its exception's traceback refers to this frame
 
 
 class _TrioRace(Race):
@@ -65,7 +65,7 @@ class _TrioRace(Race):
 
     def __init__(self, gate: HedgeGate, rest: Rest) -> None:
         retry: Any = rest.outside("retry")
-        deadline = ambient_deadline()  # in the caller's task, which knows those of its calls
+        deadline = ambient_deadline()  # read in the caller's task, where the deadlines of its calls are known
         until_ns = NEVER if deadline is None else deadline.until_ns
         super().__init__(gate, rest, None if retry is None else retry.budget, copy_context(), until_ns)
         self._alarm = trio.CancelScope()
@@ -73,29 +73,29 @@ class _TrioRace(Race):
         self._began_ns = clock.now_ns()
         self.due_ns = gate.due_after(0, self._began_ns)
 
-    # ---- what the race wants
+    # ---- called by the race
 
     def start(self, number: int, copy: Rest) -> None:
         """Start a copy in the nursery."""
         self.context.run(self.nursery.start_soon, self._copy, number, copy)
 
     def stop_primary(self) -> None:
-        """Cancel all that runs: on trio the primary is stopped together with the copies."""
+        """Cancel all attempts: on trio the primary is stopped together with the copies."""
         self.nursery.cancel_scope.cancel()
 
     stop_copies = stop_primary
 
     def discard(self, value: Any) -> None:
-        """Remember a result that is not the call's until all attempts have ended."""
+        """Keep an unused result until all attempts have ended."""
         self._late.append(value)
 
-    # ---- what runs
+    # ---- tasks
 
     async def primary(self) -> None:
-        """Run the call itself; a copy that wins has it cancelled."""
+        """Run the call itself; it is cancelled if a copy wins."""
         try:
             value = await self._rest()
-        except Exception as error:  # noqa: BLE001 - it is the caller's, if no copy gives a better answer
+        except Exception as error:  # noqa: BLE001 - for the caller, if no copy gives a better answer
             self._ended(End.of(self.gate, self._rest, None, error))
         except BaseException as error:
             if self.won:
@@ -106,7 +106,7 @@ class _TrioRace(Race):
             self._ended(End.of(self.gate, self._rest, value, None))
 
     def _stopped(self, error: BaseException) -> None:
-        """Leave of a group what the copy's victory has caused, the cancellations."""
+        """Raise only the cancellations of a group: those were caused by the winning copy."""
         if isinstance(error, BaseExceptionGroup):
             cancelled, rest = error.split(trio.Cancelled)
             if cancelled is not None and isinstance(rest, ExceptionGroup):
@@ -138,7 +138,7 @@ class _TrioRace(Race):
             self.copy_ended(number, copy, end)
             if self._answer is not None and self.decided:
                 self.stop_copies()
-            del copy, end  # it counts its time when it is gone: a cancellation's traceback would keep it
+            del copy, end  # freed here, where its time is counted: a cancellation's traceback would keep it
 
     async def timer(self) -> None:
         """Start copies when they are due."""
@@ -154,18 +154,18 @@ class _TrioRace(Race):
         self._alarm.deadline = trio.current_time() + max(left, _GRAIN)
 
     async def discard_all(self) -> None:
-        """Hand results that are not the call's to the user's function, also if the caller is cancelled."""
+        """Pass unused results to the user's function, even if the caller is cancelled."""
         for value in self._late:
             rule = discard_of(self.gate, value)
             pending = None if rule is None else discarded(rule, value)
             if pending is not None:
-                with suppress(trio.Cancelled):  # it closes without waiting then, and comes once more
+                with suppress(trio.Cancelled):  # it then closes without waiting; trio cancels again later
                     await pending
         self._late.clear()
 
 
 def _only(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the exception that counts: a Ctrl-C rather than the cancellations that follow from it."""
+    """Return the decisive exception of a group: a Ctrl-C rather than the cancellations that it caused."""
     _, rest = group.split(trio.Cancelled)
     error: BaseException = rest if rest is not None else group
     while isinstance(error, BaseExceptionGroup) and (len(error.exceptions) == 1 or rest is None):

@@ -18,14 +18,14 @@ __all__ = ["run_in_scope", "until_deadline"]
 
 async def run_in_scope(gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
     """
-    Run `rest` for so many seconds.
+    Run `rest` with a timeout.
 
     Args:
-        gate: Whose timeout it is.
+        gate: The timeout stage.
 
-        rest: What is inside; gates in it learn from `rest.cut` what a cancellation means.
+        rest: The stages inside it; their gates learn the cause of a cancellation from `rest.cut`.
 
-        seconds: The time it has; None: as long as it takes.
+        seconds: The timeout; None: no limit.
 
     Raises:
         CallTimeoutError: The time was up.
@@ -46,10 +46,10 @@ async def until_deadline(gate: DeadlineGate, rest: Rest) -> Any:
     Run `rest` until the ambient deadline.
 
     Raises:
-        DeadlineExceededError: It has passed.
+        DeadlineExceededError: The deadline passed.
     """
     ambient = ambient_deadline()
-    if ambient is None:  # somebody has taken it away meanwhile
+    if ambient is None:  # it was removed meanwhile
         return await rest()
     left = max(0, ambient.until_ns - clock.now_ns()) / 1e9
     rest.cut = scope = trio.CancelScope(deadline=trio.current_time() + left)

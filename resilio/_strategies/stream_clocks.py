@@ -1,8 +1,8 @@
 """
-Timeouts and deadlines of streams: each step has a limit, and nothing runs while the consumer has the item.
+Timeouts and deadlines of streams: each step has a limit, and no timer runs while the consumer has the item.
 
-A step is what the producer does from one item to the next. Between two steps no timer is set, no scope is open, and the
-deadline is not ambient: the consumer's time is its own, though it may use up a deadline, which is a point in time.
+A step is the producer's work from one item to the next. Between two steps no timer is set, no scope is open, and the
+deadline is not ambient. The consumer's own time does not count, except towards a deadline, which is a point in time.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Step = Callable[[Awaitable[Any]], Awaitable[Any]]
 
 
 class _Steps:
-    """Awaits one step of a stream after the other, each in its time: by one cutoff, begun again for each."""
+    """Awaits the steps of a stream, each within its own limit, by one cutoff that is restarted for each."""
 
     __slots__ = ("_cutoff", "_cuts", "_setting")
 
     def __init__(self, cuts: list[Cutoff]) -> None:
-        self._cuts = cuts  # what gates inside are told by
+        self._cuts = cuts  # gates inside learn the cause of a cancellation from these
         self._cutoff: Cutoff | None = None
-        self._setting = AmbientSetting()  # what is ambient in a step
+        self._setting = AmbientSetting()  # the ambient deadline during a step
 
     async def step(self, awaitable: Awaitable[Any]) -> Any:
-        """Await the next item for as long as it may take; raise what `late` gives if that was not enough."""
+        """Await the next item; raise the error of `late` if the step exceeds its limit."""
         cutoff = self._cutoff
         if cutoff is None:
             cutoff = self._cutoff = _backends.cutoff(None)
@@ -68,14 +68,14 @@ class _Steps:
         return item
 
     def begin(self) -> float | None:
-        """Begin a step, and return the seconds that it has; None: as long as it takes."""
+        """Begin a step and return its limit in seconds; None: no limit."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Note that a step is over, also one that did not begin or has ended."""
+        """Note the end of a step; harmless if it did not begin or has ended already."""
 
     def late(self) -> Exception:
-        """Return what says that the time was up, in the step."""
+        """Return the error of a step that exceeded its limit."""
         raise NotImplementedError
 
 
@@ -92,7 +92,7 @@ async def _items(
             except GeneratorExit:
                 await inner.aclose()
                 raise
-            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
+            except BaseException as error:  # noqa: BLE001 - thrown by the consumer into the user's generator
                 item = await step(inner.athrow(error))
             else:
                 item = await step(inner.asend(sent))
@@ -108,7 +108,7 @@ async def _items(
 
 
 class _Clocks(_Steps):
-    """The times of one stream: what its producer takes, its consumer's apart."""
+    """Clocks of one stream: the producer's time, without that of the consumer."""
 
     __slots__ = ("_any", "_at_ns", "_begun_ns", "_gate", "_late", "_limit", "_seconds", "_spent_ns", "_total", "_which")
 
@@ -116,14 +116,14 @@ class _Clocks(_Steps):
         super().__init__(cuts)
         self._gate = gate
         self._total = gate.total
-        self._begun_ns = -1  # of the step under way
+        self._begun_ns = -1  # start of the current step, -1 between steps
         self._at_ns = self._spent_ns = 0
         self._any = False
         self._late = False
         self._which, self._limit, self._seconds = "total", self._total, self._total
 
     def begin(self) -> float | None:
-        """The nearest of the clocks counts."""
+        """Begin a step; its limit is that of the nearest clock."""
         which, limit = ("idle", self._gate.idle) if self._any else ("first", self._gate.first)
         seconds = limit
         if self._total is not None:
@@ -135,14 +135,14 @@ class _Clocks(_Steps):
         return seconds
 
     def end(self) -> None:
-        """The clock of all items stands still until the next step."""
+        """Stop the clock of the total time until the next step."""
         begun_ns, self._begun_ns = self._begun_ns, -1
         if begun_ns >= 0:
             self._spent_ns += clock.now_ns() - begun_ns
             self._any = True
 
     def late(self) -> Exception:
-        """Return what says which clock it was."""
+        """Return the timeout error, with the clock that ran out."""
         self._late = True
         seconds = self._seconds or 0.0
         return self._gate.timed_out(self._at_ns + round(seconds * 1e9), self._limit or 0.0, self._which)
@@ -154,15 +154,15 @@ class _Clocks(_Steps):
 
 def timed_items(gate: TimeoutGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """
-    Return the items of a stream, each in time.
+    Return the items of a stream, each within the timeout.
 
     Args:
-        gate: Whose timeout it is.
+        gate: The timeout stage.
 
         make: Makes the stream inside.
 
     Raises:
-        CallTimeoutError: An item came too late; `clock` says by which limit. Raised by the iteration.
+        CallTimeoutError: An item came too late; `clock` names the limit. Raised by the iteration.
     """
     clocks = _Clocks(gate, make.cuts)
     return _items(gate, make, clocks.step, clocks.over)
@@ -195,11 +195,11 @@ class _Until(_Steps):
         return max(0, until_ns - now_ns) / 1e9
 
     def late(self) -> Exception:
-        """Return what says that the deadline has passed."""
+        """Return the error of a passed deadline."""
         return self._gate.passed()
 
     def now(self, step: Callable[..., Any], *args: Any) -> Any:
-        """Do a step of a generator that is not async: it is not interrupted."""
+        """Run a step of a sync generator, which is not interrupted."""
         try:
             self.begin()
             return step(*args)
@@ -212,22 +212,22 @@ def items_until_deadline(gate: DeadlineGate, make: Inside) -> AsyncGenerator[Any
     Return the items of a stream whose producer has a deadline.
 
     Args:
-        gate: Whose deadline it is.
+        gate: The deadline stage.
 
         make: Makes the stream inside.
 
     Raises:
-        DeadlineExceededError: It has passed. Raised by the iteration.
+        DeadlineExceededError: The deadline passed. Raised by the iteration.
     """
     return _items(gate, make, _Until(gate, make.cuts).step, lambda _: None)
 
 
 def deadline_items(gate: DeadlineGate, make: Inside) -> Generator[Any, Any, Any]:
     """
-    Give the items of a generator that is not async, whose deadline is known to what it calls.
+    Yield the items of a sync generator, with its deadline ambient while it runs.
 
     Args:
-        gate: Whose deadline it is.
+        gate: The deadline stage.
 
         make: Makes the stream inside.
     """
@@ -241,7 +241,7 @@ def deadline_items(gate: DeadlineGate, make: Inside) -> Generator[Any, Any, Any]
             except GeneratorExit:
                 inner.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
+            except BaseException as error:  # noqa: BLE001 - thrown by the consumer into the user's generator
                 item = until.now(inner.throw, error)
             else:
                 item = until.now(inner.send, sent)

@@ -1,7 +1,7 @@
 """
-Streams that are begun again: generators whose first item a retry gets by as many attempts as it takes.
+Retries of streams: generators that are restarted until an attempt yields a first item.
 
-After the first item nothing is retried: its consumer has seen it, and would see it twice.
+After the first item nothing is retried: the consumer has seen it, and would see it twice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Held(Pipeline):
 
 
 class _Decision:
-    """What both kinds share: what comes after an attempt that has failed."""
+    """Common part of both kinds: the decision after a failed attempt."""
 
     __slots__ = ("_gate", "_make", "_tries")
 
@@ -65,7 +65,7 @@ class _Decision:
         self._tries = Tries(gate)
 
     def _wait_after(self, error: Exception, threaded: bool) -> float:
-        """Return the seconds until the next attempt, or raise what the stream raises."""
+        """Return the seconds until the next attempt, or raise the stream's error."""
         wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate, self._gate.replayable))
         if wait is not None:
             self._make.maker.at("retry_sleep", self._tries.number - 1)
@@ -75,12 +75,12 @@ class _Decision:
         raise shown
 
     def _go_on(self) -> None:
-        """The next attempt begins."""
+        """Note the start of the next attempt."""
         self._make.maker.at("attempt", self._tries.number)
 
 
 class _Retried(_Decision, Generator[Any, Any, Any]):
-    """The stream inside, begun as often as it takes."""
+    """The stream inside, restarted for each attempt."""
 
     __slots__ = ("_inner",)
 
@@ -128,7 +128,7 @@ class _Retried(_Decision, Generator[Any, Any, Any]):
 
 
 class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
-    """The async stream inside, begun as often as it takes."""
+    """The async stream inside, restarted for each attempt."""
 
     __slots__ = ("_inner",)
 
@@ -137,7 +137,7 @@ class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
         self._inner: Any = None
 
     async def begin(self, custody: Custody) -> Any:
-        """Return the first item; `custody` has the stream closed by whom it should."""
+        """Return the first item; `custody` ensures that the right owner closes the stream."""
         while True:
             inner = self._make()
             try:
