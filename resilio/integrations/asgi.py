@@ -1,10 +1,10 @@
 """
 A pure ASGI middleware: admits each request by a policy, for as long as its response takes, or answers it at once.
 
-Why: a server that takes all that it is offered answers nothing in time. In front of the app, a load shedder, a limit or
-a rate limit answers what cannot be served with 503 or 429 and Retry-After, before the request's body is read. When not:
-around single handlers, which a decorator guards. What it is not: a retry. A response that has begun cannot be taken
-back, so the app is called once or not at all.
+Why: a server that accepts all requests answers none in time under overload. In front of the app, a load shedder, a
+limit or a rate limit answers excess requests with 503 or 429 and Retry-After, before their bodies are read. When not:
+around single handlers; use a decorator there. What it is not: a retry. A response that has begun cannot be taken back,
+so the app is called once or not at all.
 
 It serves HTTP and websockets, on asyncio and trio, in FastAPI, Starlette or around any ASGI app.
 """
@@ -36,7 +36,7 @@ from resilio.integrations._shared.headers import ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
-App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has types of its own for the three, which do not mix
+App = Callable[[Any, Any, Any], Awaitable[None]]  # each framework has its own incompatible types for the three
 
 
 @record
@@ -51,41 +51,41 @@ class Middleware:
     An ASGI app around another: each request is admitted by the policy or answered at once; see the module.
 
     `app = Middleware(app, load_shed())`; `app.add_middleware(Middleware, policy=load_shed())` in FastAPI and Starlette.
-    A permit lasts to the last byte of the response, or until the client has left, or until the app ends. A status of
-    500 or more and an exception are failures, one of 400 to 499 and a client that leaves say nothing about the app;
-    latency is that of the first byte of the body.
+    A permit lasts until the last byte of the response, until the client leaves, or until the app ends. A status of 500
+    or more and an exception are failures; a status of 400 to 499 and a client that leaves are ignored. Latency is the
+    time to the first byte of the body.
 
     Attributes:
         app: The app inside.
 
-        policy: What admits requests.
+        policy: The policy that admits requests.
     """
 
     @takes(ASGIOptions)
     def __init__(self, options: ASGIOptions) -> None:
         """
-        Put the middleware around `app`.
+        Wrap `app` in the middleware.
 
         Args:
             app: An ASGI 3 app.
-            policy: What admits a request, which it is given as the only argument (the scope): a gate, a `pipeline` or
-                `keyed` of gates. None: `load_shed(name="asgi")`, which learns what the server can do.
-            deadline_header: The header with the time that the caller has left, in seconds as a decimal; in milliseconds
-                if its name ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read.
-            default_deadline: Seconds > 0 for a request that does not say how long it has; None: no deadline.
-            max_deadline: The most seconds that a request may have; None: what it says.
-            enforce_deadline: Whether the app is interrupted when the time is up, and 504 answered. If not, its guarded
-                calls and queues know of the deadline all the same, and nothing that cannot finish begins.
-            trust: Whose headers count: networks of peers ("10.0.0.0/8"; of the address in the scope, which a server may
+            policy: The policy that admits requests; its functions receive the scope as their only argument. A gate, or
+                a `pipeline` or `keyed` of gates. None: `load_shed(name="asgi")`, which learns the server's capacity.
+            deadline_header: The header with the caller's time left, in decimal seconds; in milliseconds if its name
+                ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read.
+            default_deadline: Seconds > 0, used if the request carries no deadline; None: no deadline.
+            max_deadline: Upper bound, in seconds, on the requested deadline; None: no bound.
+            enforce_deadline: Whether the app is interrupted at the deadline, and 504 is the answer. If False, the
+                deadline is still ambient for its guarded calls and queues, and calls that cannot meet it are not begun.
+            trust: Peers whose headers are read: networks ("10.0.0.0/8", by the address in the scope, which a server may
                 have taken from X-Forwarded-For), a function of the scope, True or False.
             priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").
-            tenant_header: The header with whose request it is; for `load_shed(tenant=tenant_of)`.
-            exempt: Paths that are served whatever the policy says, "/static/*" with all below, added to /health,
-                /healthz, /livez and /readyz; or a function of the scope, which decides alone. None: no path is.
-            respond: A function of scope and refusal that returns status, headers and body of the answer to a request
-                that is refused, or None for the usual one.
-            server_timing: Whether the header Server-Timing tells where the time has gone when the response begins:
-                waiting for the permit, and in the app. Everybody sees it who sees the response.
+            tenant_header: The header with the request's tenant, for `load_shed(tenant=tenant_of)`.
+            exempt: Paths that are always served, in addition to /health, /healthz, /livez and /readyz; "/static/*"
+                includes all paths below. Or a function of the scope, which decides alone. None: no path is exempt.
+            respond: A function of the scope and the refusal that returns the status, headers and body of the answer to
+                a refused request, or None for the default answer.
+            server_timing: Whether responses carry the header Server-Timing: the time spent until the response began,
+                waiting for the permit and in the app. It is visible to every client.
 
         Raises:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
@@ -104,7 +104,7 @@ class Middleware:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
-        # One function for what most requests need: each that is called was last called a request ago, and is cold.
+        # One function for the common case: each further function was last called a request ago, and is cold.
         context, mounted = self._contexts.get(scope["type"]), scope.get("root_path")
         if context is None or (
             (mounted or self._looks or scope["path"] in self._server.paths)
@@ -126,7 +126,7 @@ class Middleware:
                 request.permit = begun
             else:
                 await admit(self.policy, request, scope, begun)
-            if request.permit is not None:  # else the client has left
+            if request.permit is not None:  # None: the client has left
                 await self.app(scope, request.receive, request.send)
                 if request.permit is not None:
                     request.ended()
@@ -137,14 +137,14 @@ class Middleware:
             await self._answer(scope, request, error)
 
     async def _serve_as_hinted(self, scope: Scope, request: RequestContext) -> None:
-        """Serve within the deadline and the priority that the request asks for, as far as it is trusted."""
+        """Serve within the deadline and the priority of the request's headers, if it is trusted."""
         found: dict[str, list[bytes]] = {}
         for name, value in scope["headers"]:
             if name in self._headers:
                 found.setdefault(self._headers[name], []).append(value)
         hints = self._server.hints(scope, found)
         if hints.tenant is not None:
-            scope[TENANT] = hints.tenant  # not in a copy: what the app notes there, as its route, is read outside
+            scope[TENANT] = hints.tenant  # not in a copy: outer middlewares read the app's entries there
         if hints.level is None:
             await self._serve_in_time(hints.seconds, scope, request)
         else:
@@ -155,7 +155,7 @@ class Middleware:
         if seconds is None:
             await self._serve(None, scope, request)
         else:
-            with deadline(seconds):  # which the queue asks: a request that waits is rejected in time, not interrupted
+            with deadline(seconds):  # for the queue: a waiting request is rejected in time, not interrupted
                 await self._serve(seconds if self._enforce_deadline else None, scope, request)
 
     async def _serve(self, seconds: float | None, scope: Scope, request: RequestContext) -> None:
@@ -165,7 +165,7 @@ class Middleware:
         if seconds is None:
             await self._run(scope, request)
         else:
-            async with deadline(seconds):  # the one outside is nearer, and is enforced from here on
+            async with deadline(seconds):  # the outer one is nearer, and is enforced from here on
                 await self._run(scope, request)
 
     async def _run(self, scope: Scope, request: RequestContext) -> None:
@@ -173,7 +173,7 @@ class Middleware:
             await self.app(scope, request.receive, request.send)
             request.ended()
         except BaseException as error:
-            request.failed(error)  # in here, where a cancellation is known for the deadline's
+            request.failed(error)  # inside the block, where the deadline's cancellation is recognised
             raise
 
     async def _answer(self, scope: Scope, request: RequestContext, error: Exception) -> None:
@@ -187,7 +187,7 @@ class Middleware:
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
         status, more, body = self._server.answer(scope, error, header if http1 else None)
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more]
-        with suppress(OSError):  # the client did not wait for it
+        with suppress(OSError):  # the client has left
             await request.answer(status, encoded, body)
 
 

@@ -1,10 +1,9 @@
 """
 A WSGI middleware: admits each request by a policy, for as long as its response takes, or answers it at once.
 
-Why: a server with so many threads and no more serves all that it has room for, and lets all others wait, for as long as
-their clients can bear. In front of the app, a load shedder, a limit or a rate limit answers what cannot be served with
-503 or 429 and Retry-After. When not: around single handlers, which a decorator guards. What it is not: a retry, or a
-way to interrupt: a thread runs to its end.
+Why: a server with a fixed number of threads lets all further requests wait until their clients give up. In front of the
+app, a load shedder, a limit or a rate limit answers them with 503 or 429 and Retry-After. When not: around single
+handlers; use a decorator there. What it is not: a retry, or an interruption, because a thread runs to its end.
 
 A request that has to wait for its permit waits in its thread. It serves Flask, Django or any WSGI app.
 """
@@ -30,7 +29,7 @@ __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-App = Callable[[Any, Any], Iterable[bytes]]  # each framework has types of its own for the two, which do not mix
+App = Callable[[Any, Any], Iterable[bytes]]  # each framework has its own incompatible types for the two
 
 
 class Middleware:
@@ -39,39 +38,39 @@ class Middleware:
 
     `app.wsgi_app = Middleware(app.wsgi_app, load_shed())` in Flask, `application = Middleware(application)` in Django.
     A permit lasts until the server closes the response's body, or the app raises. A status of 500 or more and an
-    exception are failures, one of 400 to 499 and a client that leaves say nothing about the app; latency is that of the
+    exception are failures; a status of 400 to 499 and a client that leaves are ignored. Latency is the time to the
     first part of the body.
 
     Attributes:
         app: The app inside.
 
-        policy: What admits requests.
+        policy: The policy that admits requests.
     """
 
     @takes(ServerOptions)
     def __init__(self, options: ServerOptions) -> None:
         """
-        Put the middleware around `app`.
+        Wrap `app` in the middleware.
 
         Args:
             app: A WSGI app.
-            policy: What admits a request, which it is given as the only argument (the environ): a gate, a `pipeline` or
-                `keyed` of gates. None: `load_shed(name="wsgi")`, which learns what the server can do.
-            deadline_header: The header with the time that the caller has left, in seconds as a decimal; in milliseconds
-                if its name ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read. Guarded calls and queues know
-                of the deadline, and nothing that cannot finish begins; the app itself is not interrupted.
-            default_deadline: Seconds > 0 for a request that does not say how long it has; None: no deadline.
-            max_deadline: The most seconds that a request may have; None: what it says.
-            trust: Whose headers count: networks of peers ("10.0.0.0/8"; of the environ's REMOTE_ADDR, which a server
+            policy: The policy that admits requests; its functions receive the environ as their only argument. A gate,
+                or a `pipeline` or `keyed` of gates. None: `load_shed(name="wsgi")`, which learns the server's capacity.
+            deadline_header: The header with the caller's time left, in decimal seconds; in milliseconds if its name
+                ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read. The deadline is ambient for guarded calls
+                and queues, and calls that cannot meet it are not begun; the app itself is not interrupted.
+            default_deadline: Seconds > 0, used if the request carries no deadline; None: no deadline.
+            max_deadline: Upper bound, in seconds, on the requested deadline; None: no bound.
+            trust: Peers whose headers are read: networks ("10.0.0.0/8", by the environ's REMOTE_ADDR, which a server
                 may have taken from X-Forwarded-For), a function of the environ, True or False.
             priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").
-            tenant_header: The header with whose request it is; for `load_shed(tenant=tenant_of)`.
-            exempt: Paths that are served whatever the policy says, "/static/*" with all below, added to /health,
-                /healthz, /livez and /readyz; or a function of the environ, which decides alone. None: no path is.
-            respond: A function of environ and refusal that returns status, headers and body of the answer to a request
-                that is refused, or None for the usual one.
-            server_timing: Whether the header Server-Timing tells where the time has gone when the response begins:
-                waiting for the permit, and in the app. Everybody sees it who sees the response.
+            tenant_header: The header with the request's tenant, for `load_shed(tenant=tenant_of)`.
+            exempt: Paths that are always served, in addition to /health, /healthz, /livez and /readyz; "/static/*"
+                includes all paths below. Or a function of the environ, which decides alone. None: no path is exempt.
+            respond: A function of the environ and the refusal that returns the status, headers and body of the answer
+                to a refused request, or None for the default answer.
+            server_timing: Whether responses carry the header Server-Timing: the time spent until the response began,
+                waiting for the permit and in the app. It is visible to every client.
 
         Raises:
             TypeError: An option of a wrong type, or a policy that would run the app again or interrupt it.
@@ -99,14 +98,14 @@ class Middleware:
                 request.permit = context.run(self.policy.acquire, environ)
                 result = context.run(self.app, environ, request.start_response)
             return around(result, request, context)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, or answered
+        except BaseException as error:  # noqa: BLE001 - raised again, or answered
             return [request.answer(error)]
 
     def _context_of(self, environ: Environ) -> Context | None:
         """
-        Return the context of a request with a deadline, a priority or a tenant; None for all others, which are most.
+        Return the context of a request with a deadline, a priority or a tenant; None for all others.
 
-        The server reads the body's parts after the app's call has returned, so a block around the call would not do.
+        The server reads the body after the app's call has returned, so a block around that call is not enough.
         """
         found = {}
         for variable, what in self._variables.items():
@@ -123,7 +122,7 @@ class Middleware:
 
 
 def _variable(header: str) -> str:
-    """Return where an environ has a header, by its name in lower case."""
+    """Return the environ's key of a header, by its name in lower case."""
     return "HTTP_" + header.upper().replace("-", "_")
 
 

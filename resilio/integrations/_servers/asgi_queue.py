@@ -1,10 +1,9 @@
 """
-The wait of a request for its permit, which ends if its client leaves: the place in the queue is given back.
+The wait of a request for its permit, which ends if its client leaves, so that its place in the queue is free.
 
-A server tells an app that its client has left only when the app reads on where the request ends. So a request that
-waits is read ahead, a short body included, and the app gets later what was read. A body that is long or waits for `100
-Continue` is not touched, and of one that turns out to be long no more is read: such a request waits for its permit
-alone.
+A server reports that a client has left only to an app that reads past the end of the request. So a waiting request is
+read ahead, with its body if that is short, and the app receives the messages later. A body that is long, or waits for
+`100 Continue`, is not read. If a body turns out to be long, reading stops, and the request waits for its permit alone.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ READ_AHEAD = 65_536
 
 class _Cancels(Protocol):
     def cancel(self) -> object:
-        """End what is inside."""
+        """Cancel the block."""
 
 
 class _Resumed:
-    """Goes on with a call that has suspended once already, in the same task."""
+    """Continues a call that has already suspended once, in the same task."""
 
     __slots__ = ("_call", "_trap")
 
@@ -44,7 +43,7 @@ class _Resumed:
             while True:
                 try:
                     sent = yield trap
-                except BaseException as error:  # noqa: BLE001 - it is the call's
+                except BaseException as error:  # noqa: BLE001 - thrown into the call
                     trap = self._call.throw(error)
                 else:
                     trap = self._call.send(sent)
@@ -54,7 +53,7 @@ class _Resumed:
 
 
 class _Ahead:
-    """What was received while the request waited, for the app to receive."""
+    """Messages received while the request waited, kept for the app."""
 
     __slots__ = ("_receive", "gone", "kept")
 
@@ -65,11 +64,11 @@ class _Ahead:
 
     async def watch(self, waiting: _Cancels) -> None:
         """End the wait if the client leaves."""
-        room = READ_AHEAD  # in HTTP/2 and later a body of unknown length looks like none
+        room = READ_AHEAD  # counted, because in HTTP/2 and later a body of unknown length has no header
         while room >= 0:
             try:
                 message = await self._receive()
-            except Exception:  # noqa: BLE001 - the app will meet it again, and knows better what it means
+            except Exception:  # noqa: BLE001 - left to the app, which will meet it again
                 return
             self.kept.append(message)
             if message["type"] in {"http.disconnect", "websocket.disconnect"}:
@@ -79,7 +78,7 @@ class _Ahead:
             room -= len(message.get("body") or b"")
 
     async def receive(self) -> Message:
-        """Receive what is next for the app."""
+        """Receive the next message for the app."""
         return self.kept.pop(0) if self.kept else await self._receive()
 
 
@@ -87,16 +86,16 @@ async def admit(
     policy: Pipeline, request: RequestContext, scope: Any, begun: Permit | tuple[Call[Permit], Any] | None = None
 ) -> None:
     """
-    Acquire a permit for a request, which is without one if its client has left, and given up its place in the queue.
+    Acquire a permit for a request. If its client leaves meanwhile, its place in the queue is given up.
 
     Args:
-        policy: What gives the permit.
+        policy: The policy.
 
-        request: Whose permit it is.
+        request: The request, whose `permit` is set; None afterwards if the client has left.
 
-        scope: The request, which may have to wait.
+        scope: The ASGI scope of the request.
 
-        begun: What `policy._begin(scope)` has given; None: nothing has been asked for.
+        begun: Result of `policy._begin(scope)`; None if that was not called.
 
     Raises:
         Exception: The rejection.
@@ -113,7 +112,7 @@ async def admit(
 
 
 async def _wait(call: Call[Permit], trap: Any, request: RequestContext, scope: Any) -> None:
-    """Go on as `admit` does, on asyncio, with an acquisition that has suspended with `trap`."""
+    """Complete, on asyncio, an acquisition that has suspended with `trap`."""
     if not _may_be_read(scope):
         request.permit = await _Resumed(call, trap)
         return
@@ -138,8 +137,8 @@ async def _admit_on_trio(call: Call[Permit], request: RequestContext, *, watched
     """
     Acquire a permit on trio.
 
-    A wait has a cancel scope of its own, so what can end it has to be entered before, and left after it. A nursery for
-    each request would be dear: the watcher is a task of the run's own, and is over when this is.
+    A wait has a cancel scope of its own, so the scope that can end it must be entered before and left after it. A
+    nursery for each request would be expensive: the watcher is a system task, which ends before this function does.
     """
     import trio
 
@@ -171,7 +170,7 @@ async def _admit_on_trio(call: Call[Permit], request: RequestContext, *, watched
 
 
 def _read_on(request: RequestContext, ahead: _Ahead) -> None:
-    """Receive from what was read ahead; if the client has left, give the permit back."""
+    """Let the app receive the messages read ahead; if the client has left, return the permit."""
     request.source = ahead.receive
     if ahead.gone:
         _give_back(request)
@@ -184,7 +183,7 @@ def _give_back(request: RequestContext) -> None:
 
 
 def _may_be_read(scope: Any) -> bool:
-    """Return True if the request, its body included, is short and sent without `100 Continue`."""
+    """Return True if the request may be read ahead: it is short and sent without `100 Continue`."""
     if scope["type"] != "http":
         return True
     headers = dict(scope["headers"])

@@ -1,8 +1,8 @@
 """
-One request in ASGI as the middleware sees it: what goes in and out, and when the permit ends.
+State of one ASGI request in the middleware: its messages, and the end of its permit.
 
-The permit covers the making of the response: it ends with the last byte of the body, which the server has then taken,
-or when the client is gone; if neither happens, when the app ends. What an app does after that holds nothing.
+The permit covers the making of the response. It ends once the server has taken the last byte of the body, or when the
+client leaves; otherwise when the app returns. Background work of the app after the response holds no permit.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BUFFERED = 65_536
-"""Bytes of a body that servers and kernels take at once, if it is no longer."""
+"""Longest body, in bytes, that servers and kernels buffer at once."""
 
 FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 NORMAL_CLOSE = frozenset({1000, 1001, 1005})
-"""Codes of a websocket that is left as it should be."""
+"""Close codes of a websocket that ended normally."""
 
 
 class RequestContext(ABC):
     """
-    The permit of one request, ended once, by whatever comes first.
+    The permit of one request, ended once, by the first event that can end it.
 
     Attributes:
-        permit: None before it is there and once it has ended.
+        permit: The permit; None before its acquisition and after its end.
 
-        source: Receives what the client sends.
+        source: Function that receives the client's messages.
 
         started: The response's status once it has begun, else 0.
     """
 
     __slots__ = ("_send", "_streams", "permit", "source", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - for what is no HTTP request
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - read by subclasses
         """
-        Hold no permit yet.
+        Begin without a permit.
 
         Args:
             scope: The request.
 
-            receive: The server's.
+            receive: The server's `receive`.
 
-            send: The server's.
+            send: The server's `send`.
         """
         self.permit: Permit | None = None
         self.started = 0
@@ -79,7 +79,7 @@ class RequestContext(ABC):
         """Send a whole response in place of the app's; the request has not been read."""
 
     def failed(self, error: BaseException) -> None:
-        """End the permit as its gates judge what the app has raised."""
+        """End the permit; its gates judge the app's exception."""
         permit, self.permit = self.permit, None
         if permit is None:
             return
@@ -89,26 +89,26 @@ class RequestContext(ABC):
             permit.raised(error)
 
     def left(self) -> None:
-        """End the permit because the client has left: that says nothing about the app."""
+        """End the permit because the client has left; the outcome is ignored."""
         permit, self.permit = self.permit, None
         if permit is not None:
             permit.ignore()
 
     def _end(self, status: int) -> None:
-        """End the permit as the status says."""
+        """End the permit by the status."""
         permit, self.permit = self.permit, None
         if permit is not None:
             settle(permit, status)
 
     async def _send_last(self, message: Message, permit: Permit, status: int) -> None:
         """
-        Send what ends the response, and end the permit once the server has taken it.
+        Send the last message of the response, and end the permit once the server has taken it.
 
-        The permit is the request's no more: a server may say that the client has left before this has returned.
+        The caller detaches the permit first: a server may report that the client has left before this returns.
         """
         try:
             await self._send(message)
-        except OSError:  # how a server says that the client has left
+        except OSError:  # raised by servers if the client has left
             permit.ignore()
             raise
         except BaseException as error:
@@ -133,7 +133,7 @@ class HTTPContext(RequestContext):
         """
         Send for the app, and end the permit with the last byte of the body.
 
-        A body that is short and all there is as good as taken; otherwise the end is when the server has taken it.
+        A short body that is sent as a whole counts as taken at once; otherwise the permit waits for the server.
         """
         kind = message["type"]
         if kind == "http.response.start":
@@ -173,7 +173,7 @@ class HTTPContext(RequestContext):
                 self.permit.first_item()
 
     def ended(self) -> None:
-        """End the permit because the app has returned: if its response is not whole, that is its failure."""
+        """End the permit because the app has returned; an incomplete response is a failure."""
         self._end(500)
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -184,12 +184,12 @@ class HTTPContext(RequestContext):
 
 
 class TimedHTTPContext(HTTPContext):
-    """An HTTP request whose response has a header Server-Timing: where the time has gone so far."""
+    """An HTTP request whose response has a header Server-Timing: the time spent so far, by segment."""
 
     __slots__ = ()
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send as any, with the header."""
+        """Send as the base class does, with the header added."""
         if message["type"] == "http.response.start" and self.permit is not None:
             timing = self.permit.segments.server_timing()
             if timing:
@@ -204,7 +204,7 @@ class SocketContext(RequestContext):
     __slots__ = ("_denies",)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hold no permit yet, as any; note whether the server can send a response in place of a handshake."""
+        """Begin without a permit; note whether the server can send a response in place of a handshake."""
         super().__init__(scope, receive, send)
         self._denies = "websocket.http.response" in (scope.get("extensions") or ())
 
@@ -237,10 +237,10 @@ class SocketContext(RequestContext):
             permit.first_item()
 
     def _status_of(self, kind: str, message: Message) -> int:
-        """Return what the connection ends with, as if it were a status, 0 if it goes on."""
+        """Return the equivalent HTTP status of a message that ends the connection; 0 if it does not end."""
         if kind == "websocket.close":
             if not self.started:
-                return 403  # before it accepts, the app refuses: that is no fault of its own
+                return 403  # the app refuses the handshake, which is not its failure
             return 500 if message.get("code", 1000) == 1011 else 200
         if kind == "websocket.http.response.body" and not message.get("more_body"):
             return self.started
@@ -251,7 +251,7 @@ class SocketContext(RequestContext):
         self._end(200 if self.started else 500)
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Refuse the handshake: with the response, where the server can do that, else it answers 403."""
+        """Refuse the handshake, with the response if the server supports that; else the server answers 403."""
         self.started = status
         if not self._denies:
             await self._send({"type": "websocket.close", "code": 1013, "reason": "try again later"})

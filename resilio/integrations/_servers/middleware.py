@@ -1,8 +1,8 @@
 """
-What the ASGI and the WSGI middleware have in common: their options, what headers say, and how a refusal is answered.
+Common part of the ASGI and the WSGI middleware: options, request headers, and the answer to a refused request.
 
-A request is a mapping to both: the scope, or the environ. Policies see it as the call's only argument, so that keys,
-tenants, tasks, weights and costs are functions of it.
+A request is a mapping in both: the scope, or the environ. It is the only argument of the policy's functions for keys,
+tenants, tasks, weights and costs.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ __all__ = [
 ]
 
 EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
-"""What is asked to learn whether the server lives: no overload may stop the answer. Paths that are given are added."""
+"""Paths of health checks, which must be answered even under overload. The option `exempt` adds to them."""
 
 LATE = (CallTimeoutError, DeadlineExceededError)
-"""The answer did not come in time: that of the app, or of what it has called."""
+"""Errors of an answer that is late: the app's own, or that of a call which the app made."""
 
 REFUSALS = (RejectedError, *LATE)
-"""What is answered, if the response has not begun: refusals and timeouts, those of the app's guarded calls included."""
+"""Errors answered here if the response has not begun: refusals and timeouts, also of the app's guarded calls."""
 
 TENANT = "resilio.tenant"
-"""Where a request says whose it is, if a trusted header did."""
+"""Key of a request's tenant, set if a trusted header named it."""
 
 DRAINED_BYTES = 65_536
-"""A request's body that is no longer is left to the server to skip; for a longer one the connection is closed."""
+"""Longest unread body that is left to the server to skip; for a longer one the connection is closed."""
 
 _PHRASES = {429: "Too Many Requests", 503: "Service Unavailable", 504: "Gateway Timeout"}
 
@@ -70,7 +70,7 @@ Respond = Callable[[Any, Exception], "tuple[int, Iterable[tuple[str, str]], byte
 
 
 class Hints(NamedTuple):
-    """What the headers of a request ask for, as far as it is trusted."""
+    """Deadline, priority and tenant from the headers of a trusted request."""
 
     seconds: float | None
     level: PriorityClass | None
@@ -79,7 +79,7 @@ class Hints(NamedTuple):
 
 def tenant_of(request: Mapping[str, Any]) -> str | None:
     """
-    Return whose request this is by the middleware's `tenant_header`, None if nobody who is trusted said so.
+    Return the tenant of a request by the middleware's `tenant_header`; None without a trusted header.
 
     For the policy: `load_shed(tenant=tenant_of)`, `keyed(..., key=tenant_of)`.
 
@@ -91,7 +91,7 @@ def tenant_of(request: Mapping[str, Any]) -> str | None:
 
 
 def settle(permit: Permit, status: int) -> None:
-    """End a permit as the status says: a fault of the server is a failure, a fault of the client is neither."""
+    """Settle a permit by the status: 5xx is a failure, 4xx is ignored, all others are successes."""
     if status < 400:
         permit.success()
     elif status < 500:
@@ -102,10 +102,10 @@ def settle(permit: Permit, status: int) -> None:
 
 def checked_policy(policy: object) -> Policy[Any]:
     """
-    Return `policy`, which must be able to guard a request: it admits it once, and runs nothing again.
+    Return `policy`, which must be able to guard a request: it admits it once, and never runs it again.
 
     Raises:
-        TypeError: No policy, or one that retries, hedges, times out or falls back.
+        TypeError: Not a policy, or one that retries, hedges, times out or falls back.
     """
     if not isinstance(policy, Policy):
         refuse("policy", policy, "a policy, like load_shed() or pipeline(rate_limit('100/s'), load_shed())", TypeError)
@@ -122,7 +122,7 @@ def checked_policy(policy: object) -> Policy[Any]:
 
 
 def _paths(name: str, value: object) -> tuple[str, ...]:
-    """Return the paths that are exempt, the defaults included unless there are none; below "/a/*" is "/a" as well."""
+    """Return the exempt paths with the defaults; an empty tuple for None. "/a/*" includes "/a"."""
     if value is None:
         return ()
     right = "paths, like ('/metrics/*', '/static/*'), a function of the request, or None"
@@ -161,7 +161,7 @@ Exempt = Converted[Iterable[str] | Callable[[Any], bool] | None, tuple[str, ...]
 
 @record
 class ServerOptions:
-    """The options of both middlewares, checked; each says what they mean there."""
+    """The options of both middlewares, checked; documented there."""
 
     app: Callable[..., Any] = option(_app, kw_only=False)
     policy: Policy[Any] | None = option(_policy, default=None, kw_only=False)
@@ -178,7 +178,7 @@ class ServerOptions:
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """The options of a middleware, made ready."""
+    """A middleware's options, prepared for serving."""
 
     options: ServerOptions
     policy: Policy[Any]
@@ -190,20 +190,20 @@ class Server:
 
     @property
     def looks(self) -> bool:
-        """Whether more than the whole path has to be looked at to know that a request is not exempt."""
+        """Whether exemption depends on more than the exact path."""
         return bool(self.prefixes) or self.exempts is not None
 
     @classmethod
     def of(cls, options: ServerOptions, policy: Policy[Any], address_of: Callable[[Any], str | None]) -> Server:
         """
-        Return what serves by these options.
+        Return the server for these options.
 
         Args:
-            options: Of the middleware.
+            options: The middleware's options.
 
-            policy: That of the options, or the default.
+            policy: The options' policy, or the default one.
 
-            address_of: Gives the peer's address of a request.
+            address_of: Function that returns the peer's address of a request.
         """
         exempt, respond = options.exempt, options.respond
         paths = () if callable(exempt) else exempt
@@ -219,7 +219,7 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that is read for each purpose."""
+        """Purpose ("deadline", "priority" or "tenant") by the name of the header that is read for it."""
         options = self.options
         names = {
             "deadline": options.deadline_header,
@@ -235,9 +235,9 @@ class Server:
         Args:
             request: The request.
 
-            path: All of its path.
+            path: Its full path.
 
-            mounted: Where the app is mounted, which the path begins with: a path without that counts as well.
+            mounted: The app's mount point, a prefix of the path; the path without it is checked too.
         """
         if path in self.paths or (self.prefixes and path.startswith(self.prefixes)):
             return True
@@ -249,12 +249,12 @@ class Server:
 
     def hints(self, request: Any, values: Mapping[str, Any]) -> Hints:
         """
-        Return what the headers of a request ask for.
+        Return the deadline, priority and tenant from the headers of a request.
 
         Args:
-            request: The request; whether its sender is trusted is a function of it.
+            request: The request, which decides whether its sender is trusted.
 
-            values: The values of its headers that are read: by "deadline", "priority", "tenant".
+            values: The values of its headers, by "deadline", "priority" and "tenant".
         """
         if values and not self.trusts(request):
             for what in values:
@@ -272,15 +272,15 @@ class Server:
 
     def answer(self, request: Any, error: Exception, header: Callable[[str], str | None] | None = None) -> Answer:
         """
-        Return the response to a request that `error` refuses, Retry-After included; never raises.
+        Return the response to a request that `error` refuses, including Retry-After; never raises.
 
         Args:
             request: For the user's `respond`.
 
             error: The refusal.
 
-            header: Gives a header of the request by its name in lower case, where the connection is HTTP/1 and the
-                app's to close, as after a body that was not read; None: it is not.
+            header: Function that returns a request header by its name in lower case. It is passed if the app may close
+                the connection (HTTP/1), as after an unread body; None: the app may not.
         """
         given = self._given(request, error)
         status, more, body = _default(error) if given is None else given
@@ -325,7 +325,7 @@ def _default(error: Exception) -> Answer:
 
 
 def _unread(header: Callable[[str], str | None]) -> bool:
-    """Return True if a body follows that is long, of unknown length, or waits for `100 Continue`."""
+    """Return True if the request has a body that is long, of unknown length, or waits for `100 Continue`."""
     if header("transfer-encoding") or header("expect"):
         return True
     length = header("content-length")
@@ -333,5 +333,5 @@ def _unread(header: Callable[[str], str | None]) -> bool:
 
 
 def _leaving(error: Exception) -> bool:
-    """Return True if this process will not serve again: the next request should go to another one."""
+    """Return True if this process stops serving, so that the next request should go to another one."""
     return getattr(error, "reason", None) in ("draining", "drained")

@@ -1,9 +1,9 @@
 """
-One request in WSGI as the middleware sees it: its status, its body, and when the permit ends.
+State of one WSGI request in the middleware: its status, its body, and the end of its permit.
 
-The permit covers the making of the response: it ends when the server closes the iterable that the app has returned, or
-when the app raises. A server that closes it before its end has lost its client. One that drops it without closing it,
-as it must not, leaves that to the garbage collector, and the permit counts as abandoned.
+The permit covers the making of the response. It ends when the server closes the app's iterable, or when the app raises.
+A server that closes the iterable before its end has lost its client. A server that drops it unclosed, against the
+protocol, leaves it to the garbage collector, and the permit counts as abandoned.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 class RequestContext:
     """
-    The permit of one request, ended once, by whatever comes first.
+    The permit of one request, ended once, by the first event that can end it.
 
     Attributes:
         environ: The request.
 
-        permit: None before it is there and once it has ended.
+        permit: The permit; None before its acquisition and after its end.
 
-        status: The response's, 0 before it has begun.
+        status: The response's status, 0 before it has begun.
 
-        streams: Whether the first part of the body is still to come: until then its latency is measured.
+        streams: Whether the first part of the body, which ends the latency, is still to come.
 
-        whole: Whether the body has been given to its end.
+        whole: Whether the server has read the body to its end.
     """
 
     __slots__ = ("_server", "_start_response", "_write", "environ", "permit", "status", "streams", "whole")
@@ -48,14 +48,14 @@ class RequestContext:
 
     def __init__(self, server: Server, environ: Any, start_response: Callable[..., Any]) -> None:
         """
-        Hold no permit yet.
+        Begin without a permit.
 
         Args:
             server: The middleware's options.
 
             environ: The request.
 
-            start_response: The server's.
+            start_response: The server's `start_response`.
         """
         self.permit: Permit | None = None
         self.environ = environ
@@ -66,19 +66,19 @@ class RequestContext:
         self._start_response = start_response
 
     def start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], Any]:
-        """Begin the response for the app; again, as the server allows, with `exc_info`."""
+        """Begin the response for the app; with `exc_info` it may begin again, if the server allows it."""
         try:
             if exc_info is None:
                 self._write = self._start_response(status, headers)
             else:
                 self._write = self._start_response(status, headers, exc_info)
         finally:
-            exc_info = None  # it would keep its frames alive, and they this one
+            exc_info = None  # breaks the cycle of its traceback with this frame
         self.status = _code(status)
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Write a part of the body at once, as apps do that have no iterable."""
+        """Write a part of the body at once, for apps without an iterable."""
         try:
             self._write(data)
         except OSError:  # the client has left
@@ -88,25 +88,25 @@ class RequestContext:
             self.first_part()
 
     def first_part(self) -> None:
-        """Note that the first part of the body is there: that is the latency of a stream."""
+        """Note the first part of the body, which ends the latency of a stream."""
         self.streams = False
         if self.permit is not None:
             self.permit.first_item()
 
     def failed(self, error: BaseException) -> None:
-        """End the permit as its gates judge what the app has raised."""
+        """End the permit; its gates judge the app's exception."""
         permit, self.permit = self.permit, None
         if permit is not None:
             permit.raised(error)
 
     def left(self) -> None:
-        """End the permit because the client has left: that says nothing about the app."""
+        """End the permit because the client has left; the outcome is ignored."""
         permit, self.permit = self.permit, None
         if permit is not None:
             permit.ignore()
 
     def close(self) -> None:
-        """End the permit because the body is closed, at its end or before."""
+        """End the permit because the server has closed the body, at its end or before."""
         permit, self.permit = self.permit, None
         if permit is None:
             return
@@ -119,7 +119,7 @@ class RequestContext:
         permit, self.permit = self.permit, None
         if permit is None:
             return
-        if self.whole:  # and not closed, as some servers do where there is nothing to close
+        if self.whole:  # unclosed, as some servers leave an iterable without `close`
             settle(permit, self.status or 500)
         else:
             held = HeldPermits(self._server.policy.label)
@@ -127,11 +127,11 @@ class RequestContext:
             held.abandoned()
 
     def answer(self, error: BaseException) -> bytes:
-        """End the permit, and begin the answer to a rejection: return its body. Raise the error if it has none."""
+        """End the permit, begin the answer to a rejection and return its body; re-raise errors without an answer."""
         self.failed(error)
         if self.status or not isinstance(error, REFUSALS):
             raise error
-        # A WSGI app has no say in connections: its server has to skip a body that was not read.
+        # A WSGI app cannot close the connection: its server has to skip an unread body.
         status, headers, body = self._server.answer(self.environ, error)
         phrase = _PHRASES.get(status, "Refused")
         self.start_response(f"{status} {phrase}", [(name.title(), value) for name, value in headers])
@@ -143,29 +143,29 @@ class RequestContext:
 
 
 class TimedRequestContext(RequestContext):
-    """A request whose response has a header Server-Timing: where the time has gone so far."""
+    """A request whose response has a header Server-Timing: the time spent so far, by segment."""
 
     __slots__ = ()
 
     def start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], Any]:
-        """Begin as any, with the header."""
+        """Begin the response as the base class does, with the header added."""
         timing = "" if self.permit is None else self.permit.segments.server_timing()
         if timing:
             headers = [*headers, ("Server-Timing", timing)]
         try:
             return super().start_response(status, headers, exc_info)
         finally:
-            exc_info = None  # it would keep its frames alive, and they this one
+            exc_info = None  # breaks the cycle of its traceback with this frame
 
 
 def _code(status: str) -> int:
-    """Return the number that a status begins with; 500 if it begins with none, which is the app's fault."""
+    """Return the code of a status line; 500, a failure of the app, if it is invalid."""
     code = str(status)[:3]
     return int(code) if len(code) == 3 and code.isdecimal() else 500
 
 
 class Body(Iterator[bytes]):
-    """What the server iterates over and closes in place of the app's iterable."""
+    """Wrapper of the app's iterable, which the server iterates over and closes."""
 
     __slots__ = ("_close", "_parts", "_request")
 
@@ -173,14 +173,14 @@ class Body(Iterator[bytes]):
         self, request: RequestContext, parts: Iterator[bytes], close: Callable[[], object] | None = None
     ) -> None:
         """
-        Begin at the beginning.
+        Wrap an iterable.
 
         Args:
             request: The request.
 
-            parts: Iterates over them.
+            parts: Iterator over the iterable.
 
-            close: The iterable's own; None: it has none.
+            close: The iterable's `close`, or None.
         """
         self._request = request
         self._parts = parts
@@ -193,8 +193,8 @@ class Body(Iterator[bytes]):
         except StopIteration:
             request.whole = True
             raise
-        except BaseException as error:  # noqa: BLE001 - it is raised again, or answered
-            part = request.answer(error)  # of a generator that was rejected before it had begun to answer
+        except BaseException as error:  # noqa: BLE001 - raised again, or answered
+            part = request.answer(error)  # a generator may be rejected before it begins to answer
             self._parts = iter(())
         if part and request.streams:
             request.first_part()
@@ -213,7 +213,7 @@ class Body(Iterator[bytes]):
 
 
 class SizedBody(Body):
-    """A body whose parts are all there, of which servers make a Content-Length; its latency ends with it."""
+    """A body of known parts, so that servers can set Content-Length; its latency ends with the body."""
 
     __slots__ = ("size",)
 
@@ -224,7 +224,7 @@ class SizedBody(Body):
 
 
 class _Within(Iterator[bytes]):
-    """Iterates in a context."""
+    """Iterator that runs in a context."""
 
     __slots__ = ("_context", "_following")
 
@@ -238,14 +238,14 @@ class _Within(Iterator[bytes]):
 
 def around(result: Iterable[bytes], request: RequestContext, context: Context | None) -> Iterable[bytes]:
     """
-    Put the permit around what the app has returned.
+    Tie the permit to the app's iterable.
 
     Args:
-        result: What it has returned.
+        result: The app's iterable.
 
         request: The request.
 
-        context: Its own, if it has one.
+        context: The request's own context, or None.
     """
     if type(result) is list or (isinstance(result, (list, tuple)) and not hasattr(result, "close")):
         request.streams = False
@@ -261,16 +261,16 @@ def around(result: Iterable[bytes], request: RequestContext, context: Context | 
 
 
 def _is_file(result: object, environ: Any) -> bool:
-    """Return True if the server made it, of a file, and may send it in a way of its own."""
+    """Return True if the iterable is the server's own wrapper of a file, which it may send in a faster way."""
     wrapper = environ.get("wsgi.file_wrapper")
     return isinstance(wrapper, type) and isinstance(result, wrapper)
 
 
 def _pass_file(wrapper: Any, request: RequestContext) -> bool:
     """
-    End the permit with the server's own wrapper of a file, which the server has to see as it is to send it fast.
+    End the permit when the server closes its own wrapper of a file, which must stay unwrapped to be sent fast.
 
-    False: nothing can be added to the wrapper.
+    Return False if the wrapper's `close` cannot be replaced.
     """
     own = getattr(wrapper, "close", None)
 
@@ -281,7 +281,7 @@ def _pass_file(wrapper: Any, request: RequestContext) -> bool:
         except BaseException as error:
             request.failed(error)
             raise
-        request.whole = True  # as far as can be known
+        request.whole = True  # the server does not report how much it has sent
         request.close()
 
     with suppress(AttributeError, TypeError):

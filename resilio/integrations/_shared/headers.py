@@ -1,8 +1,8 @@
 """
-Deadlines, priorities and Retry-After as they travel in headers: one reader and one writer for all clients and servers.
+Deadlines, priorities and Retry-After in headers: one reader and one writer for all clients and servers.
 
-What travels is the time that is left, never a time of day: two clocks need not agree. A header is foreign input: what
-is not exactly what its form allows is ignored as if it were not there, and counted. Reading never raises.
+A deadline is sent as the time left, never as a time of day, because two clocks need not agree. A header is foreign
+input: a malformed value is ignored and counted. Reading never raises.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 DEADLINE_HEADER = "x-request-timeout"
-"""The header that carries a deadline unless told otherwise: the seconds left, as a decimal."""
+"""Default header for deadlines: the seconds left, as a decimal."""
 
 LONGEST = 64
-"""Characters of a value that is read at all."""
+"""Longest value that is read, in characters."""
 
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _NEGATIVE = re.compile(r"-([0-9]+(\.[0-9]*)?|\.[0-9]+)", re.ASCII)
@@ -84,7 +84,7 @@ def note_ignored(header: str, why: str) -> None:
     Count a header that is ignored.
 
     Args:
-        header: What it would have said: "deadline", "priority" or "tenant".
+        header: The purpose of the header: "deadline", "priority" or "tenant".
 
         why: A label from a closed set: "untrusted", "repeated", "empty", "malformed", "negative", "huge".
     """
@@ -93,7 +93,7 @@ def note_ignored(header: str, why: str) -> None:
 
 
 def ignored_headers() -> dict[tuple[str, str], int]:
-    """Return how many headers were ignored, by what they would have said and why: `("deadline", "huge")`."""
+    """Return the number of ignored headers by purpose and reason, like `("deadline", "huge")`."""
     with _counting:
         found = dict(_ignored)
     for why, count in priority.ignored_priorities().items():
@@ -107,14 +107,14 @@ def ignored_headers() -> dict[tuple[str, str], int]:
 
 def write_deadline(left: float | None, name: str = DEADLINE_HEADER) -> str | None:
     """
-    Return the header's value that says how long the callee has, None if there is no deadline to speak of.
+    Return the value of a deadline header; None if there is no deadline, or a very distant one.
 
-    It is rounded down: nobody is told that there is more time than there is. A deadline that has passed is "0".
+    It is rounded down, so that the callee never gets more time than is left. A deadline that has passed is "0".
 
     Args:
-        left: Seconds, as `remaining()` gives them; None, NaN and infinity: no deadline.
+        left: Seconds, as from `remaining()`; None, NaN and infinity: no deadline.
 
-        name: The header's name, which decides the form: "grpc-timeout" is gRPC's; one that ends in "-ms" has
+        name: The header's name, which decides the form: "grpc-timeout" has gRPC's; a name that ends in "-ms" has
             milliseconds; all others have seconds as a decimal.
     """
     if name == "grpc-timeout":
@@ -132,11 +132,11 @@ def write_deadline(left: float | None, name: str = DEADLINE_HEADER) -> str | Non
 
 def read_deadline(value: object, name: str = DEADLINE_HEADER) -> float | None:
     """
-    Return the seconds that the caller says are left, >= 0; None if it says nothing that can be used.
+    Return the seconds left, >= 0, from a deadline header; None if there is no valid value.
 
     Args:
-        value: The header's value as text or bytes; a list of all of them if there may be several, which must not
-            differ in number from one; None: there was none.
+        value: The header's value as text or bytes, or a list of all its values, which is invalid if it has several;
+            None or an empty list: there was no header.
 
         name: The header's name; see :func:`write_deadline`.
     """
@@ -158,7 +158,7 @@ def write_grpc_timeout(left: float | None) -> str | None:
     """
     Return the value of `grpc-timeout` in the finest unit that holds it, rounded down; None if there is no deadline.
 
-    A deadline that has passed is "1n", the shortest there is.
+    A deadline that has passed is "1n", the shortest value.
 
     Args:
         left: Seconds; None, NaN and infinity: no deadline.
@@ -175,7 +175,7 @@ def write_grpc_timeout(left: float | None) -> str | None:
 
 
 def read_grpc_timeout(value: object) -> float | None:
-    """Return the seconds of a `grpc-timeout`, >= 0, None if it says nothing that can be used; see `read_deadline`."""
+    """Return the seconds of a `grpc-timeout`, >= 0; None if there is no valid value; see `read_deadline`."""
     return read_deadline(value, "grpc-timeout")
 
 
@@ -199,7 +199,7 @@ def _why_not(text: str) -> str:
 
 def read_priority(value: object) -> priority.PriorityClass | None:
     """
-    Return the class that the value names, None if it names none; whether the sender may choose, ask before.
+    Return the priority class that the value names, else None. The caller checks beforehand that the sender is trusted.
 
     Args:
         value: As for :func:`read_deadline`.
@@ -215,7 +215,7 @@ def read_priority(value: object) -> priority.PriorityClass | None:
 
 
 def read_tenant(value: object) -> str | None:
-    """Return the tenant that a value names, printable ASCII of at most 64 characters, or None; see `read_deadline`."""
+    """Return the tenant in a value, printable ASCII of at most 64 characters, or None; see `read_deadline`."""
     text, why = _text(value)
     if text is not None and not (text.isascii() and text.isprintable()):
         text, why = None, "malformed"
@@ -229,16 +229,16 @@ def read_tenant(value: object) -> str | None:
 
 def retry_after_header(error: object, *, default: float | None = 1.0) -> str | None:
     """
-    Return the value of Retry-After for a refusal: whole seconds, never earlier than it asks, and spread.
+    Return the value of Retry-After for a refusal: whole seconds, never less than its `retry_after`, and spread.
 
-    Clients that were refused together would come back together: each is sent up to half as long later, and at least up
-    to a second.
+    Clients that were refused together must not return together. So each gets a random extra of up to half the time, or
+    up to one second if that is more.
 
     Args:
-        error: The refusal; its `retry_after` is read. One without the attribute, as a deadline that has passed, gives
-            None: coming back is no help.
+        error: The refusal, with its `retry_after`. An error without the attribute, such as a passed deadline, returns
+            None, because a later attempt does not help.
 
-        default: Seconds for a refusal that does not know; None: no header.
+        default: Seconds for a refusal whose `retry_after` is None; None: no header.
 
     Source: RFC 9110, section 10.2.3.
     """
@@ -254,7 +254,7 @@ def retry_after_header(error: object, *, default: float | None = 1.0) -> str | N
 
 
 def _text(value: object) -> tuple[str | None, str | None]:
-    """Return the one value as text without blanks around it; if that cannot be used, why. Neither: there is none."""
+    """Return the only value, stripped, or the reason why it is invalid; (None, None) without a value."""
     if isinstance(value, (list, tuple)):
         if len(value) > 1:
             return None, "repeated"

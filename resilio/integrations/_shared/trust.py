@@ -1,4 +1,4 @@
-"""Whose headers count: everybody's, nobody's, those of peers in known networks, or of whom a function says so."""
+"""Trust in request headers: of all peers, of none, of those in known networks, or by a user's function."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from resilio.integrations._shared.safely import safely
 __all__ = ["trust_of"]
 
 MOST_PEERS = 4096
-"""Addresses whose answer is remembered; then all are forgotten at once."""
+"""Size of the cache of addresses, which is cleared when it is full."""
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def trust_of(name: str, value: object, address_of: Callable[[Any], str | None]) -> Callable[[Any], bool]:
     """
-    Return a function that tells of a request whether its sender may say what happens here.
+    Return a function that returns True for a request whose headers are trusted.
 
     Args:
         name: The parameter, for the message.
 
         value: True or False; addresses and networks as text, one or several ("10.0.0.0/8"); or a function of the
-            request, which is not trusted if that raises.
+            request. If the function raises, the request is not trusted.
 
-        address_of: Gives the peer's address of a request, None if it has none, as on a Unix socket.
+        address_of: Function that returns the peer's address of a request; None if it has none, as on a Unix socket.
 
     Raises:
         TypeError: Anything else.
 
-        ValueError: Text that is no network.
+        ValueError: Text that is not a network.
     """
     if isinstance(value, bool):
         return _everybody if value else _nobody
@@ -65,7 +65,7 @@ def _network(name: str, value: object) -> _Network:
 
 
 class _Networks:
-    """Who sits in one of the networks is trusted."""
+    """Trusts requests of peers inside one of the networks."""
 
     __slots__ = ("_address_of", "_known", "_networks")
 
@@ -90,7 +90,7 @@ class _Networks:
     def _is_inside(self, peer: str) -> bool:
         try:
             address = ipaddress.ip_address(peer)
-        except ValueError:  # a name, as some test clients give
+        except ValueError:  # a name, as some test clients have
             return False
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)
