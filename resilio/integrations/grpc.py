@@ -1,9 +1,9 @@
 """
 Interceptors for grpc.aio: a policy around each call of a channel, and one in front of each method of a server.
 
-Why: what an interceptor awaits returns at once, with a call that has only begun; a guard around that takes every call
-for a success within no time. When not: to guard what several calls are made for, decorate the function that makes them.
-What it is not: grpcio's own retries (service config), which happen inside of one call, and are seen as a part of it.
+Why: the continuation of an interceptor returns at once, with a call that has only begun. A guard around it would count
+every call as an immediate success. When not: to guard several calls as a unit, decorate the function that makes them.
+What it is not: grpcio's own retries (service config), which happen inside one call and count as a part of it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
-"""What is asked to learn whether the server lives, and what it offers: no overload may stop the answer."""
+"""Methods of health checks and reflection, which must be answered even under overload."""
 
 
 def method(call: Outgoing | Incoming) -> str:
@@ -86,17 +86,18 @@ def interceptors(
     """
     Return interceptors for all kinds of calls: `grpc.aio.insecure_channel(target, interceptors=interceptors(policy))`.
 
-    A call has no more time than the ambient deadline has left, and tells the server so. Its permit is held until it is
-    over; of a stream that nobody holds any more, until that is collected, which cancels it.
+    The ambient deadline bounds a call's time, and is sent to the server. The permit is held until the call has ended. A
+    stream that the caller drops is cancelled when it is collected, which ends its permit.
 
     Args:
-        policy: Any policy; key, cost and weight functions get an :class:`Outgoing`. What streams requests is made once.
+        policy: Any policy; its key, cost and weight functions receive an :class:`Outgoing`. A call with a streamed
+            request has one attempt.
 
-        failing: Statuses that are failures for the policy's gates; all others are successes, but CANCELLED, which says
-            nothing. None: what the policy's own `on` says of `grpc.aio.AioRpcError`, as retries do anyway.
+        failing: Statuses that are failures for the policy's gates. CANCELLED is ignored; all others are successes.
+            None: the policy's own `on` judges the `grpc.aio.AioRpcError`, as it always does for retries.
 
-        replay_safe: Whether a call that was made may be made again, if the policy retries or hedges: True, False, or a
-            function of the :class:`Outgoing`; to raise is a no.
+        replay_safe: Whether a call may be repeated, if the policy retries or hedges: True, False, or a function of the
+            :class:`Outgoing`; a function that raises counts as False.
 
     Raises:
         TypeError: An option of a wrong type.
@@ -122,26 +123,26 @@ def server_interceptor(
     """
     Return an interceptor that admits calls by a policy: `grpc.aio.server(interceptors=[server_interceptor(...)])`.
 
-    A call is admitted before its handler runs, and holds its permit until it is over. One that is refused is answered
-    by RESOURCE_EXHAUSTED, or UNAVAILABLE where a breaker is open or the pipeline drains, with `grpc-retry-pushback-ms`.
-    The handler runs within the client's deadline: queues, and calls that it makes, know how much time is left. A
-    timeout of a guarded call that the handler lets out is answered by DEADLINE_EXCEEDED.
+    A call is admitted before its handler runs, and holds its permit until its end. A refused call is answered with
+    RESOURCE_EXHAUSTED, or with UNAVAILABLE if a breaker is open or the pipeline drains, and `grpc-retry-pushback-ms`.
+    The client's deadline is ambient in the handler, for its queues and guarded calls. If the timeout of a guarded call
+    leaves the handler, the answer is DEADLINE_EXCEEDED.
 
     Args:
-        policy: What admits a call, which it is given as an :class:`Incoming`: gates, no retry, hedge, timeout or
-            fallback. None: `load_shed(name="grpc")`, which learns what the server can do.
+        policy: The policy that admits calls, made of gates: no retry, hedge, timeout or fallback. Its functions receive
+            an :class:`Incoming`. None: `load_shed(name="grpc")`, which learns the server's capacity.
 
         failing: Statuses that are failures of a handler; an exception is judged by the policy's own `on`.
 
-        exempt: Methods that are served whatever the policy says, by how their full names begin, added to health checks
-            and reflection; or a function of the full name, which decides alone. None: no method is.
+        exempt: Prefixes of full method names that are always served, in addition to health checks and reflection; or a
+            function of the full name, which decides alone. None: no method is exempt.
 
-        max_deadline: The most seconds that a call may have, also one that has no deadline; None: what it says.
+        max_deadline: Upper bound, in seconds, on a call's time, also without a deadline; None: no bound.
 
         priority_header: The metadata with the call's priority ("critical", "standard", "sheddable", "background");
             None: not read.
 
-        trust: Whose priorities count: networks of peers ("10.0.0.0/8"), a function of the `ServicerContext`, True or
+        trust: Peers whose priorities are read: networks ("10.0.0.0/8"), a function of the `ServicerContext`, True or
             False.
 
     Raises:
@@ -173,7 +174,7 @@ def _exempt(value: Any) -> Callable[[str], object]:
 
 
 def _address_of(context: Any) -> str | None:
-    """Return the peer's address, of "ipv4:10.0.0.7:55555" and "ipv6:%5B::1%5D:55555"."""
+    """Return the address of a peer like "ipv4:10.0.0.7:55555" or "ipv6:%5B::1%5D:55555"; None for other kinds."""
     family, _, rest = context.peer().partition(":")
     if family not in ("ipv4", "ipv6"):
         return None

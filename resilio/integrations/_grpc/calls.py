@@ -1,8 +1,8 @@
 """
-Calls of gRPC with an answer that streams, as their user holds them: the permit ends with the call, or with its user.
+Proxies of streaming gRPC calls: the permit ends with the call, or when the caller drops the proxy.
 
-grpcio keeps a call alive until it has ended, even if the user has dropped it. So the user gets a stand-in that has no
-other references: when it is collected, the call is cancelled and its permit given back.
+grpcio keeps a call alive until its end, even if the caller has dropped it. So the caller receives a proxy without other
+references. When the proxy is collected, the call is cancelled and its permit returned.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Messages", "StreamCall", "StreamLease", "StreamStream", "StreamUnary
 
 T = TypeVar("T")
 _FRAMES = 3
-"""How far up a finaliser of grpcio is, at most."""
+"""Most frames to look up for a finaliser of grpcio."""
 
 
 def _now(answer: Coroutine[Any, Any, T]) -> T | None:
-    """Return what a coroutine of a call that is over gives at once; None if it would wait after all."""
+    """Return the immediate result of a coroutine of an ended call; None if it would wait."""
     try:
         answer.send(None)
     except StopIteration as stop:
@@ -40,7 +40,7 @@ def _now(answer: Coroutine[Any, Any, T]) -> T | None:
 
 
 def ended_with(call: Any) -> Any:
-    """Return the error that a call has ended with, None for OK; it is over."""
+    """Return the error of an ended call; None for OK."""
     code = _now(call.code())
     if code is Code.OK:
         return None
@@ -54,16 +54,16 @@ def ended_with(call: Any) -> Any:
 
 
 class StreamLease(Lease):
-    """The permits of a call whose answer streams: latency is measured up to its first message."""
+    """The permits of a call with a streamed answer; latency is measured up to its first message."""
 
     __slots__ = ("begun",)
 
     def __init__(self, label: str) -> None:
         """
-        Hold nothing yet.
+        Begin without permits.
 
         Args:
-            label: What is abandoned, for the log.
+            label: Name of the call in the log, if it is abandoned.
         """
         super().__init__(label)
         self.begun = False
@@ -75,24 +75,24 @@ class StreamLease(Lease):
         self.hold(permit)
 
     def first(self) -> None:
-        """The first message is here."""
+        """Note the arrival of the first message."""
         self.begun = True
         self.first_item()
 
 
 class StreamCall:
-    """What all kinds of streaming calls have: it stands for `call`, and drops its lease when it is dropped."""
+    """Base of all proxies of streaming calls; ends its lease when it is dropped."""
 
     def __init__(self, call: Any, lease: StreamLease, filling: asyncio.Task[None] | None = None) -> None:
         """
-        Stand for a call.
+        Wrap a call.
 
         Args:
-            call: It is under way.
+            call: The call, in flight.
 
             lease: Its permits.
 
-            filling: What brings it the messages that its user writes.
+            filling: The task that passes on the messages that the caller writes, or None.
         """
         self._call = call
         self._filling = filling
@@ -118,7 +118,7 @@ class StreamCall:
             self._loop.call_soon_threadsafe(call.cancel)
 
     def cancel(self) -> bool:
-        """Cancel the call; its permit says nothing about the service."""
+        """Cancel the call; its outcome is ignored."""
         if not self._call.done() and _in_a_finaliser():
             self._given_up()
         return bool(self._call.cancel())
@@ -126,15 +126,15 @@ class StreamCall:
     def _given_up(self) -> None:
         self._lease.end("abandoned")
         callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:  # they are called at the end, although the stand-in is gone
+        for callback in callbacks:  # called at the end, although the proxy is gone
             self._call.add_done_callback(callback)
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
+        """Return True if the call was cancelled."""
         return bool(self._call.cancelled())
 
     def done(self) -> bool:
-        """Return whether it is over."""
+        """Return True if the call has ended."""
         return bool(self._call.done())
 
     def time_remaining(self) -> float | None:
@@ -142,32 +142,32 @@ class StreamCall:
         return cast("float | None", self._call.time_remaining())
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        """Have `callback(call)` called when it is over; the call does not live for that."""
+        """Register `callback(call)` for the end of the call; this does not keep the proxy alive."""
         if self._call.done():
             callback(self)
         else:
             self._callbacks.append(callback)
 
-    # What waits for the end must not hold this object: so these are no coroutine functions.
+    # Not coroutine functions: a caller that waits for the end must not keep this object alive.
 
     def initial_metadata(self) -> Any:
-        """Return, awaited, the metadata that came first."""
+        """Return an awaitable of the initial metadata."""
         return self._call.initial_metadata()
 
     def trailing_metadata(self) -> Any:
-        """Return, awaited, the metadata that came last."""
+        """Return an awaitable of the trailing metadata."""
         return self._call.trailing_metadata()
 
     def code(self) -> Any:
-        """Return, awaited, the status."""
+        """Return an awaitable of the status."""
         return self._call.code()
 
     def details(self) -> Any:
-        """Return, awaited, the status's text."""
+        """Return an awaitable of the status's text."""
         return self._call.details()
 
     def wait_for_connection(self) -> Any:
-        """Return, awaited, when there is a connection."""
+        """Return an awaitable that completes once there is a connection."""
         return self._call.wait_for_connection()
 
     def __repr__(self) -> str:
@@ -175,7 +175,7 @@ class StreamCall:
 
 
 class Messages(AsyncIterator[Any]):
-    """Messages of a call; the first ends the latency, and may be awaited before the user reads it."""
+    """Messages of a call. The first one ends the latency, and may be awaited before the caller reads it."""
 
     __slots__ = ("_lease", "_messages", "_seen")
 
@@ -184,7 +184,7 @@ class Messages(AsyncIterator[Any]):
         Read a call, from now on by iteration only.
 
         Args:
-            call: It is under way.
+            call: The call, in flight.
 
             lease: Its permits.
         """
@@ -193,7 +193,7 @@ class Messages(AsyncIterator[Any]):
         self._seen: list[Any] = []
 
     async def look(self) -> None:
-        """Wait for the first message, or the end without one; raises what the call ends with."""
+        """Wait for the first message, or for the end without one; raise the call's error."""
         with suppress(StopAsyncIteration):
             self._seen.append(await self._messages.__anext__())
             self._lease.first()
@@ -210,7 +210,7 @@ class Messages(AsyncIterator[Any]):
 
 
 class _Answers:
-    """What streams back."""
+    """The streamed answer."""
 
     _call: Any
     _lease: StreamLease
@@ -232,36 +232,36 @@ class _Answers:
 
 
 class _Requests:
-    """What is streamed there."""
+    """The streamed request."""
 
     _call: Any
 
     def write(self, request: Any) -> Any:
-        """Send a message, awaited."""
+        """Return an awaitable that sends a message."""
         return self._call.write(request)
 
     def done_writing(self) -> Any:
-        """Say, awaited, that no message follows."""
+        """Return an awaitable that ends the stream of messages."""
         return self._call.done_writing()
 
 
 class UnaryStream(StreamCall, _Answers, aio.UnaryStreamCall):  # type: ignore[misc]
-    """A call that is answered by a stream."""
+    """A call with a streamed answer."""
 
 
 class StreamUnary(StreamCall, _Requests, aio.StreamUnaryCall):  # type: ignore[misc]
-    """A call that streams, and is answered by one message."""
+    """A call with a streamed request and one message as its answer."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return cast("Generator[Any, Any, Any]", self._call.__await__())
 
 
 class StreamStream(StreamCall, _Answers, _Requests, aio.StreamStreamCall):  # type: ignore[misc]
-    """A call that streams both ways."""
+    """A call with a streamed request and a streamed answer."""
 
 
 def _tell(known: weakref.ref[StreamCall]) -> None:
-    """Call the callbacks of the stand-in of a call that is over."""
+    """Call the callbacks of an ended call's proxy, if that still exists."""
     stands_for = known()
     if stands_for is not None:
         if stands_for._filling is not None:
@@ -272,7 +272,7 @@ def _tell(known: weakref.ref[StreamCall]) -> None:
 
 
 def _in_a_finaliser() -> bool:
-    """Return True if grpcio cancels a call because it was collected: else its user does."""
+    """Return True if a finaliser of grpcio cancels the call, False if the caller does."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_FRAMES):
         if frame is None:

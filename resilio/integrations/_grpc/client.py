@@ -1,4 +1,4 @@
-"""Client interceptors: each call of a channel goes through a policy, permits until the call is over."""
+"""Client interceptors: each call of a channel passes a policy, whose permits last until the call's end."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Outgoing:
     A call as key, cost and weight functions see it.
 
     Attributes:
-        method: Its full name, "/package.Service/Method".
+        method: Full name of the method, "/package.Service/Method".
 
-        request: The message; the iterator of messages where they are streamed.
+        request: The message, or the iterator of streamed messages.
 
         details: The `grpc.aio.ClientCallDetails`.
     """
@@ -53,7 +53,7 @@ class Outgoing:
     __slots__ = ("details", "method", "request")
 
     def __init__(self, details: Any, request: Any) -> None:
-        """Show a call."""
+        """Describe a call."""
         method = details.method
         self.method: str = method.decode() if isinstance(method, bytes) else method
         self.request = request
@@ -61,23 +61,23 @@ class Outgoing:
 
 
 class Guarded:
-    """What the interceptors of one channel share: the policy, and what its statuses mean."""
+    """Shared state of the interceptors of one channel: the policy and the meaning of statuses."""
 
     __slots__ = ("failing", "replay_safe", "way")
 
     def __init__(
         self, way: GuardedCall, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
     ) -> None:
-        """Remember; see :func:`resilio.integrations.grpc.interceptors`."""
+        """Keep the checked options; see :func:`resilio.integrations.grpc.interceptors`."""
         self.way = way
         self.failing = failing
         self.replay_safe = replay_safe
 
     def outcome(self, error: BaseException) -> Outcome | None:
-        """Return what an error says of the service; None: ask the policy."""
+        """Return the outcome of an error; None: the policy decides."""
         status = status_of(error)
         if status is None:
-            return Outcome.IGNORED if isinstance(error, aio.UsageError) else None  # of a closed channel, say
+            return Outcome.IGNORED if isinstance(error, aio.UsageError) else None  # for example of a closed channel
         if status is Code.CANCELLED:
             return Outcome.IGNORED
         if self.failing is None:
@@ -85,7 +85,7 @@ class Guarded:
         return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
 
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
-        """Return what strategies see of a call: one that cannot be made again is gone once it was made."""
+        """Return the call as strategies see it; a call that is not replayable is used up by its first attempt."""
         way, safe = self.way, self.replay_safe
         if not way.replays or (not streams and (safe is True or (safe and safe(call)))):
             return call
@@ -106,7 +106,7 @@ class _Call(Request):
         self._out_of_time = False
 
     def begin(self, shown: Any, request: Any) -> Awaitable[Any]:
-        """Return, awaited, the call, made once by the interceptor's continuation."""
+        """Return an awaitable of the call, made by the interceptor's continuation."""
         _phase("first_byte")
         details = self._details
         limit = self._limit(details.timeout)
@@ -120,7 +120,7 @@ class _Call(Request):
         return made
 
     def _limit(self, timeout: float | None) -> float | None:
-        """Return the seconds that a try gets: no more than the ambient deadline has left."""
+        """Return the timeout of an attempt in seconds, bounded by the ambient deadline."""
         left = seconds_left()
         if left is None or (timeout is not None and left >= timeout):
             return timeout
@@ -129,7 +129,7 @@ class _Call(Request):
 
     def blame(self, error: BaseException) -> BaseException | Outcome:
         if self._out_of_time and status_of(error) is Code.DEADLINE_EXCEEDED:
-            return asyncio.CancelledError()  # by the ambient deadline, if it has passed: gates know what that says
+            return asyncio.CancelledError()  # gates judge it as one by the ambient deadline, if that has passed
         outcome = self._guarded.outcome(error)
         return error if outcome is None else outcome
 
@@ -139,7 +139,7 @@ class _Call(Request):
 
 
 class _Unary(_Call):
-    """A call with one message each way: it is over when its attempt is."""
+    """A call with one message each way, which ends with its attempt."""
 
     __slots__ = ("_answers",)
 
@@ -154,10 +154,10 @@ class _Unary(_Call):
         return response
 
     def close(self, answer: Any) -> None:
-        """Nothing is left to be closed."""
+        """Do nothing: the call has ended."""
 
     def call_of(self, response: Any) -> Any:
-        """Return the call that a response belongs to; one from elsewhere, as a fallback's, stands for itself."""
+        """Return the call of a response; any other response, such as that of a fallback, is returned itself."""
         for answer, call in self._answers:
             if answer is response:
                 return call
@@ -165,7 +165,7 @@ class _Unary(_Call):
 
 
 class _Stream(_Call):
-    """A call with a stream: it goes on when its attempt is over."""
+    """A call with a stream, which continues after its attempt has ended."""
 
     __slots__ = ("_kind", "_waits")
 
@@ -191,7 +191,7 @@ class _Stream(_Call):
         if messages is not None:
             try:
                 await messages.look()
-            except BaseException:  # it may be a cancellation, which has to reach the server
+            except BaseException:  # also a cancellation, which has to reach the server
                 call.cancel()
                 raise
         answer = self._kind(call, lease, filling)
@@ -208,11 +208,11 @@ class _Stream(_Call):
 OF_A_WRITE = "Internal error from Core"
 """The details of the status that grpcio gives a call whose message could not be written."""
 LOOKS = (0.001, 0.256)
-"""Seconds until that status is looked at again, at first and at last."""
+"""Seconds between two polls of that status, at first and at last."""
 
 
 class _Over:
-    """What ends a lease when its call is over; it knows nothing that would keep what the user holds alive."""
+    """Callback that ends a lease at the end of its call, without a reference to the caller's proxy."""
 
     __slots__ = ("_guarded", "_lease", "_out_of_time")
 
@@ -229,9 +229,9 @@ class _Over:
         comes some milliseconds later, without a callback. So it is polled, less and less often.
 
         Args:
-            call: It is over.
+            call: The ended call.
 
-            again: Seconds after which its status is looked at again, if that may change.
+            again: Seconds until the next poll of its status, if that may change.
         """
         error = ended_with(call)
         if error is None:
@@ -250,7 +250,7 @@ _HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", O
 
 
 class _Guard:
-    """What interceptors of all kinds do."""
+    """Common part of all client interceptors."""
 
     def __init__(self, guarded: Guarded) -> None:
         """Guard calls of one kind."""
@@ -276,7 +276,7 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
 
 
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
-    """Guards calls that are answered by a stream."""
+    """Guards calls with a streamed answer."""
 
     async def intercept_unary_stream(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
@@ -284,7 +284,7 @@ class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignor
 
 
 class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
-    """Guards calls that stream, and are answered by one message."""
+    """Guards calls with a streamed request and one message as the answer."""
 
     async def intercept_stream_unary(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
@@ -294,7 +294,7 @@ class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignor
 
 
 class StreamStreamGuard(_Guard, aio.StreamStreamClientInterceptor):  # type: ignore[misc]
-    """Guards calls that stream both ways."""
+    """Guards calls with a streamed request and a streamed answer."""
 
     async def intercept_stream_stream(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any

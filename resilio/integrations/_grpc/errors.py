@@ -1,4 +1,4 @@
-"""What a status of gRPC says about a service, and resilio's own errors in gRPC's terms."""
+"""Meaning of gRPC's statuses, and resilio's own errors in gRPC's terms."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ FAILING = frozenset(
         Code.UNKNOWN,
     }
 )
-"""Statuses that say that a service is unwell; all others, but CANCELLED, are answers of one that works."""
+"""Statuses that are failures of the service. CANCELLED is ignored; all others are successes."""
 
 _MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
 
 
 class _Status(aio.AioRpcError):  # type: ignore[misc]
-    """The parts of an `AioRpcError`, of an error that comes from a policy and not from a server."""
+    """Interface of an `AioRpcError` for an error of a policy, not of a server."""
 
     _status: Any = Code.RESOURCE_EXHAUSTED
     retry_after: float | None
 
     def code(self) -> Any:
-        """Return the status that stands for the error."""
+        """Return the status that represents the error."""
         return self._status
 
     def details(self) -> str:
@@ -62,7 +62,7 @@ class _Status(aio.AioRpcError):  # type: ignore[misc]
         return aio.Metadata()
 
     def trailing_metadata(self) -> Any:
-        """Return the time after which a new call has a chance, as `grpc-retry-pushback-ms`, if that is known."""
+        """Return `grpc-retry-pushback-ms`, the time until a new call may be admitted, if that is known."""
         return aio.Metadata(*pushback_of(self))
 
     def debug_error_string(self) -> str:
@@ -93,7 +93,7 @@ class OverloadedError(errors.OverloadedError, RejectedError):
 
 
 class CallTimeoutError(errors.CallTimeoutError, _Status):
-    """A timeout of resilio's ended the call: DEADLINE_EXCEEDED."""
+    """A timeout of resilio ended the call: DEADLINE_EXCEEDED."""
 
     _status = Code.DEADLINE_EXCEEDED
 
@@ -116,7 +116,7 @@ _TERMS: dict[type[errors.ResilienceError], type[_Status]] = {
 
 
 def in_terms(error: errors.ResilienceError) -> Any:
-    """Return an error of resilio's in gRPC's terms, with all that is known about it."""
+    """Return an error of resilio in gRPC's terms, with all its attributes."""
     if isinstance(error, aio.AioRpcError):
         return error
     found = next((_TERMS[kind] for kind in type(error).__mro__ if kind in _TERMS), None)
@@ -129,13 +129,13 @@ def in_terms(error: errors.ResilienceError) -> Any:
 
 
 def pushback_of(error: object) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that asks to come back after `error.retry_after`; none if that is not known."""
+    """Return the metadata for `error.retry_after`; empty if that is not known."""
     after = getattr(error, "retry_after", None)
     return () if after is None else ((PUSHBACK, str(max(1, round(after * 1e3)))),)
 
 
 def status_of(error: BaseException) -> Any:
-    """Return the status that a call has ended with; None for an error that no server can have sent."""
+    """Return the status that the server sent; None for an error of a policy, or of any other kind."""
     answered: Any = error
     return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _Status) else None
 
@@ -150,7 +150,7 @@ def codes(name: str, value: Any) -> frozenset[Any] | None:
         value: Members of `grpc.StatusCode`, or None.
 
     Raises:
-        TypeError: Something else.
+        TypeError: Any other value.
     """
     if value is None:
         return None
@@ -162,7 +162,7 @@ def codes(name: str, value: Any) -> frozenset[Any] | None:
 
 
 def _says_nothing_was_done(error: Any) -> bool:
-    """A server that was asked too much, and says when to come back, has not begun."""
+    """Return True for a pushback of an overloaded server, which has not begun the call."""
     if status_of(error) not in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE):
         return False
     return any(key == PUSHBACK for key, _ in error.trailing_metadata() or ())
@@ -177,4 +177,4 @@ def _is_momentary(error: Any) -> bool:
 
 
 preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done)
-"""For `standard(..., on=preset)`: what fails by its status, and is tried again where calls are idempotent."""
+"""For `standard(..., on=preset)`: failures by status, retried if calls are idempotent."""

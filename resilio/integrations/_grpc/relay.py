@@ -1,9 +1,9 @@
 """
-What a user writes to a stream, on its way to grpcio: by a detour that does not tie the two together.
+A queue between a caller that writes messages and grpcio, so that grpcio does not keep the caller's object alive.
 
-grpcio keeps a call alive until it is over, with all that sends its messages. Where messages are written one by one,
-that is the object which the user holds: it would never be collected, dropped or not. A queue between the two knows
-neither, and the task that fills it is referenced by the two ends of the user's side alone.
+grpcio keeps a call alive until its end, with the source of its messages. If messages are written one by one, that
+source is the caller's own object, which would never be collected, even if dropped. The queue refers to neither side,
+and the task that fills it is referenced only from the caller's side.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _END = object()
 
 def detour(messages: Any) -> tuple[Any, asyncio.Task[None] | None]:
     """
-    Return what to give to grpcio, and the task that the user's side must hold; None: no detour was needed.
+    Return the messages for grpcio, and the task that the caller's side must hold; None: no queue was needed.
 
     Args:
-        messages: The messages of a call: an iterator of the user's, or grpcio's own where they are written.
+        messages: The messages of a call: the caller's iterator, or grpcio's own if they are written.
     """
     code = getattr(messages, "ag_code", None)
     if code is None or code.co_name != "_proxy_writes_as_request_iterator":
         return messages, None
     queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
     task = asyncio.get_running_loop().create_task(_fill(messages, queue))
-    with suppress(AttributeError):  # it may be collected while it waits, which is all right
+    with suppress(AttributeError):  # collecting it while it waits is harmless
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     return _Detour(queue), task
 
@@ -46,7 +46,7 @@ async def _fill(messages: AsyncIterator[Any], queue: asyncio.Queue[Any]) -> None
 
 
 def _first(messages: AsyncIterator[Any]) -> Any:
-    """Begin a generator that the loop knows nothing of: collected with its task, it cannot be closed by another."""
+    """Begin a generator without the loop's hooks: it is collected with its task, so no other task can close it."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
     try:

@@ -1,4 +1,4 @@
-"""A server interceptor: each call is admitted by a policy for as long as it is served, or answered at once."""
+"""A server interceptor: a policy admits each call until its end, or the call is refused at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Incoming:
     A call as key, tenant, cost and weight functions see it.
 
     Attributes:
-        method: Its full name, "/package.Service/Method".
+        method: Full name of the method, "/package.Service/Method".
 
         context: The `grpc.aio.ServicerContext`: `peer()`, `invocation_metadata()`, ...
     """
@@ -42,7 +42,7 @@ class Incoming:
     __slots__ = ("context", "method")
 
     def __init__(self, method: str, context: Any) -> None:
-        """Show a call."""
+        """Describe a call."""
         self.method = method
         self.context = context
 
@@ -60,7 +60,7 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
         priority_header: str | None,
         trusts: Callable[[Any], bool],
     ) -> None:
-        """Remember the options, checked."""
+        """Keep the checked options."""
         self.policy = policy
         self._failing = failing
         self._exempt = exempt
@@ -69,7 +69,7 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
         self._trusts = trusts
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Put the policy around what handles the call."""
+        """Put the policy around the call's handler."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if handler is None or self._exempt(method):
@@ -83,17 +83,17 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
                 return wrap(self, behavior, method)
         return _sync(self, behavior, method)
 
-    # ---- what the call says of itself
+    # ---- deadline and priority of a call
 
     def time(self, context: Any) -> AbstractContextManager[object]:
-        """Return the block that has the call's deadline; grpcio itself cancels what passes it."""
+        """Return a block with the call's deadline; grpcio itself cancels calls that exceed it."""
         left = context.time_remaining()
         if self._max_deadline is not None and (left is None or left > self._max_deadline):
             left = self._max_deadline
         return nullcontext() if left is None else deadline(max(0.0, left))
 
     def rank(self, context: Any) -> AbstractContextManager[object]:
-        """Return the block that has the call's priority, if it is trusted to say."""
+        """Return a block with the priority from the call's metadata, if its peer is trusted."""
         name = self._priority_header
         if name is None:
             return nullcontext()
@@ -104,11 +104,11 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
         level = read_priority(values)
         return nullcontext() if level is None else priority(level)
 
-    # ---- how it ends
+    # ---- end of a call
 
     @contextmanager
     def serving(self, permit: Permit, context: Any) -> Iterator[None]:
-        """Give the block that the call is served in: the permit ends with it, however it is left."""
+        """Return a block around the serving of a call; its end ends the permit."""
         try:
             yield
         except BaseException as error:
@@ -117,7 +117,7 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
         self.ended(permit, context)
 
     def ended(self, permit: Permit, context: Any, error: BaseException | None = None) -> None:
-        """Settle: by its status if it has one, else by how it was raised."""
+        """Settle a call by its status if it has one, else by its exception."""
         if permit.ended:
             return
         status = _status_of(context)
@@ -132,14 +132,14 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
 
 
 def _status_of(context: Any) -> Any:
-    """Return the status that was set so far, None if there is none; the context of a thread has one inside."""
+    """Return the status set so far, or None; the context of a handler in a thread wraps another one."""
     ask = getattr(context, "code", None) or getattr(getattr(context, "_context", None), "code", None)
     code = None if ask is None else ask()
     return _BY_NUMBER.get(code) if isinstance(code, int) else code
 
 
 def answer_of(error: Exception) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
-    """Return status, text and trailing metadata of a refusal; those refused together do not come back together."""
+    """Return status, text and trailing metadata of a refusal; its pushback is spread at random."""
     if isinstance(error, _LATE):
         return Code.DEADLINE_EXCEEDED, str(error), ()
     gone = isinstance(error, CircuitOpenError) or getattr(error, "reason", None) in ("draining", "drained")
@@ -178,7 +178,7 @@ def _async_generator(guard: ServerGuard, behavior: Behavior, method: str) -> Beh
 
 
 def _sync(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
-    """A handler that runs in grpcio's threads, where waiting blocks one of them."""
+    """Wrap a handler that runs in one of grpcio's threads, which a wait for a permit blocks."""
 
     def serve(request: Any, context: Any) -> Any:
         try:
@@ -215,7 +215,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[ServerGuard, Behavior, str]
 
 
 def _rewrapped(handler: Any, around: Callable[[Behavior], Behavior]) -> Any:
-    """Return a handler of the same kind with something around its function."""
+    """Return a handler of the same kind, with its function wrapped by `around`."""
     kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
     name = "_".join(kind)
     make = getattr(grpc, f"{name}_rpc_method_handler")
