@@ -1,4 +1,4 @@
-"""What is said where an integration's client is not installed."""
+"""The error for an integration whose client is not installed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ __all__ = ["missing"]
 
 def missing(integration: str, extra: str, cause: ImportError, needs: str | None = None) -> ImportError:
     """
-    Return the error that says what to install, with `cause` as its cause; to be raised where the import failed.
+    Return an ImportError that names the extra to install, with `cause` as its cause, for the caller to raise.
 
-    A client that is installed but cannot be imported is told apart: installing it once more would not help.
+    A client that is installed but cannot be imported has another message, because installing it again would not help.
 
     Args:
         integration: The module's name in `resilio.integrations`, or its full name.
 
-        extra: The extra of the distribution that brings the client.
+        extra: The extra of the distribution that installs the client.
 
-        cause: What importing the client raised.
+        cause: The error of importing the client.
 
-        needs: Which packages do, in words; None: as the extra is known for, else the extra's own name.
+        needs: The required packages, in words; None: those of the extra, else the extra's own name.
     """
     module = integration if integration.startswith("resilio.") else f"resilio.integrations.{integration}"
     needed = needs or _NEEDS.get(extra, extra)

@@ -1,5 +1,6 @@
 """
-The clients and servers that people use, each under guard by one module of its name.
+Integrations for clients and servers, each in a module of its name.
 
-Nothing here is imported by the library itself; a module whose client is not installed says which extra to install.
+The library itself imports none of them. If a client is not installed, its module raises an ImportError that names the
+extra to install.
 """

@@ -1,12 +1,12 @@
 """
-Connections and transactions of an asyncpg pool whose cleanup has an end, whatever has become of the database.
+Connections and transactions of an asyncpg pool with a bounded cleanup, even if the database does not answer.
 
 Why: after a cancellation asyncpg asks the database to stop, on a connection of its own, and then rolls back and resets.
-If the database does not answer, `pool.fetchval(...)`, `connection.transaction()` and the release wait for it without a
-limit, and so does every timeout around them. When not: for connections without a pool. What it is not: a policy. Guard
-the function that holds the whole transaction, and let a `bulkhead(pool.get_max_size(), ...)` wait in the pool's place.
+If the database does not answer, `pool.fetchval(...)`, `connection.transaction()` and the release wait without a limit,
+and so does every timeout around them. When not: for connections without a pool. What it is not: a policy. Guard the
+function that holds the whole transaction, and let callers wait in a `bulkhead(pool.get_max_size(), ...)`, not the pool.
 
-It does not import asyncpg; it is given a pool.
+It does not import asyncpg but receives a pool.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["Borrowed", "connection", "transaction"]
 
 def connection(pool: Any, *, cleanup: Time = 1.0) -> Borrowed:
     """
-    Return a block, for `async with`, that has a connection of the pool.
+    Return a block, for `async with`, with a connection of the pool.
 
     Args:
         pool: A pool of asyncpg.
-        cleanup: Seconds > 0 that cancelling and resetting may take at the end, before the connection is cut.
+        cleanup: Most seconds, > 0, for cancelling and resetting at the end, before the connection is cut.
 
     Raises:
         TypeError: No pool, or `cleanup` is no time.
@@ -42,9 +42,9 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
 
     Args:
         pool: A pool of asyncpg.
-        cleanup: Seconds > 0 that rolling back may take, and resetting as well, before the connection is cut; a commit
-            has the time that the caller gives it.
-        options: Of `Connection.transaction`: isolation, readonly, deferrable.
+        cleanup: Most seconds, > 0, for rolling back, and again for resetting, before the connection is cut. A commit
+            is bounded by the caller's own timeouts only.
+        options: Options of `Connection.transaction`: isolation, readonly, deferrable.
 
     Raises:
         TypeError: No pool, or `cleanup` is no time.
@@ -69,7 +69,7 @@ class Borrowed:
         self._entered = False
 
     async def __aenter__(self) -> Any:
-        if self._entered:  # the connection of one block would be given back by both, and that of the other by none
+        if self._entered:  # else both exits would release the same connection, and the other would leak
             raise RuntimeError("a block of a pool is for one task at a time: call the function for each `async with`")
         self._entered = True
         try:
@@ -100,13 +100,13 @@ class Borrowed:
         try:
             await asyncio.wait_for(self._transaction.rollback(), self._cleanup)
         except TimeoutError:
-            self._connection.terminate()  # a connection that is closed is released without a wait
+            self._connection.terminate()  # a closed connection is released without a wait
         except Exception:
             if not self._gone():
                 raise
 
     async def _give_back(self) -> None:
-        """Release the connection; of one that is gone nothing is left to do, and nothing to say."""
+        """Release the connection; errors of a connection that is already closed are ignored."""
         try:
             await self._pool.release(self._connection, timeout=self._cleanup)
         except Exception:

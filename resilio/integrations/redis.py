@@ -1,11 +1,11 @@
 """
-Settings and retries for redis-py and valkey-py under which an outage of the server stays the server's.
+Settings and retries for redis-py and valkey-py that keep an outage of the server from spreading to its callers.
 
-Why: as they come, the clients wait for seconds and retry for seconds, whatever deadline the caller has. When not: for
-blocking commands (BLPOP, XREAD with BLOCK, pub/sub), which need a client of their own with more patience. What it is
-not: a policy. Guard the calls with `standard(..., on="redis")`; what failing means is in :data:`resilio.presets.redis`.
+Why: by default the clients wait and retry for seconds, regardless of the caller's deadline. When not: for blocking
+commands (BLPOP, XREAD with BLOCK, pub/sub), which need a client of their own with longer timeouts. What it is not: a
+policy. Guard the calls with `standard(..., on="redis")`; :data:`resilio.presets.redis` defines the failures.
 
-It imports no client; it is given one: `redis`, `redis.asyncio`, `valkey` or `valkey.asyncio`.
+It imports no client but receives its module: `redis`, `redis.asyncio`, `valkey` or `valkey.asyncio`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _CLIENTS = ("redis", "redis.asyncio", "valkey", "valkey.asyncio")
 
 def bounded(client: ModuleType, *, connect: float = 0.1, command: float = 0.25, retry: Any = None) -> dict[str, Any]:
     """
-    Return settings with which a client gives up in time: `redis.Redis(**bounded(redis))`, or `from_url(url, **...)`.
+    Return settings that bound a client's waits: `redis.Redis(**bounded(redis))`, or `from_url(url, **...)`.
 
     Args:
-        client: The module whose class they are for: `redis`, `redis.asyncio`, `valkey` or `valkey.asyncio`.
+        client: The client's module: `redis`, `redis.asyncio`, `valkey` or `valkey.asyncio`.
         connect: Seconds for the connection, > 0; the handshake after it has `command` for each of its answers.
         command: Seconds until each answer, > 0; a server that drips one byte at a time has it for each.
-        retry: How the client itself tries again: what :func:`budget_retry` returned; None: it does not.
+        retry: The client's own retry, as returned by :func:`budget_retry`; None: no retries.
 
     Raises:
-        TypeError: `client` is none of these modules, or a time is no number.
+        TypeError: `client` is none of these modules, or a time is not a number.
         ValueError: A time out of range.
     """
     _check_client(client)
     settings = {"socket_connect_timeout": seconds("connect", connect), "socket_timeout": seconds("command", command)}
     if retry is None:
         return {**settings, "retry": _retry_class(client)(_no_backoff(client), 0)}
-    # Some versions retry only what is listed here; OSError is what connecting raises inside of them.
+    # Some versions retry only the errors listed here; OSError is raised by connecting inside them.
     return {**settings, "retry": retry, "retry_on_error": [client.ConnectionError, client.TimeoutError, OSError]}
 
 
@@ -57,19 +57,19 @@ def budget_retry(
     backoff: BackoffLike = full_jitter(0.01, 0.5),  # noqa: B008 - frozen
 ) -> Any:
     """
-    Return a `Retry` of the client that a budget pays for, and that does not sleep past the ambient deadline.
+    Return a `Retry` of the client that spends a retry budget, and that does not sleep past the ambient deadline.
 
-    It is for what only the client can repeat (locks, pub/sub, clusters). It repeats every command, INCR as well, after
-    an answer was lost too: where that matters use `standard(..., on="redis")` and leave the client without retries.
+    It is for operations that only the client can repeat (locks, pub/sub, clusters). It repeats every command, even INCR
+    after a lost answer. If that matters, use `standard(..., on="redis")` and leave the client without retries.
 
     Args:
-        client: The module whose class it is for, as for :func:`bounded`.
-        budget: Gets its share of each success of an attempt, and pays for each retry.
-        attempts: How often in all, >= 1.
-        backoff: How long to wait between attempts, as for :func:`resilio.retry`.
+        client: The client's module, as for :func:`bounded`.
+        budget: Earns its share of each successful attempt, and pays for each retry.
+        attempts: Most attempts in all, >= 1.
+        backoff: The wait between attempts, as for :func:`resilio.retry`.
 
     Raises:
-        TypeError: `client` is none of these modules, or `budget` is no budget.
+        TypeError: `client` is none of these modules, or `budget` is not a RetryBudget.
         ValueError: An option out of range.
     """
     _check_client(client)
@@ -82,7 +82,7 @@ def budget_retry(
 
 
 class _Purse:
-    """A budget, and how long to wait before what it pays for; clients copy their `Retry` for each connection."""
+    """A budget and its backoff, shared by the copies of a `Retry` that clients make for each connection."""
 
     def __init__(self, budget: RetryBudget, backoff: Any) -> None:
         self.budget = budget
@@ -102,7 +102,7 @@ class _Tries:
         self._delay = 0.0
 
     def wait_after(self, error: Exception) -> float:
-        """Return how long to wait for the retry, 0 if the client makes none; raise the error if there must be none."""
+        """Return the seconds until the retry, 0 if the client makes none; raise the error if no retry is allowed."""
         self._failures += 1
         if self._failures > self._left:
             return 0.0
@@ -117,7 +117,7 @@ def _budgeted(client: ModuleType) -> type[Any]:
     return type("BudgetRetry", (mixin, _retry_class(client)), {"__doc__": "A Retry that a budget pays for."})
 
 
-# Both leave the loop, and which errors count, to the client's own `call_with_retry`, whose arguments differ by version.
+# Both leave the loop and the choice of errors to the client's `call_with_retry`, whose arguments differ by version.
 
 
 class _Sync:
@@ -125,7 +125,7 @@ class _Sync:
     _retries: int
 
     def call_with_retry(self, do: Callable[[], Any], fail: Callable[..., Any], *rest: Any, **options: Any) -> Any:
-        """Call until it succeeds, or nothing pays for another attempt."""
+        """Call until an attempt succeeds, or the budget or the deadline allows no other."""
         tries = _Tries(self._purse, self._retries)
 
         def paying() -> Any:
@@ -145,7 +145,7 @@ class _Async:
     _retries: int
 
     async def call_with_retry(self, do: Callable[[], Any], fail: Callable[..., Any], *rest: Any, **options: Any) -> Any:
-        """Await until it succeeds, or nothing pays for another attempt."""
+        """Await until an attempt succeeds, or the budget or the deadline allows no other."""
         tries = _Tries(self._purse, self._retries)
 
         async def paying() -> Any:

@@ -1,8 +1,8 @@
 """
-A pool of SQLAlchemy behind a bulkhead that waits in its place, and the caller's deadline as the database's.
+A bulkhead in front of a pool of SQLAlchemy, and the caller's deadline for the database.
 
-Why: who waits in the pool waits without order, without a limit to the queue, past the caller's deadline, and is counted
-as a failure of the database. And a thread that waits for a query cannot be stopped: only the database can end it.
+Why: a wait in the pool itself has no order, no bound on the queue, and outlasts the caller's deadline; its timeout
+counts as a failure of the database. A thread that waits for a query cannot be interrupted: only the database can end it.
 When not: for pools without a size (NullPool). What it is not: a policy for transactions. Guard the function that holds
 a whole transaction with `standard(..., on="database")`: a transaction is repeated as a whole or not at all.
 """
@@ -35,7 +35,7 @@ _MOST_MILLISECONDS = 2**31 - 1
 
 def pool_capacity(engine: Any) -> int:
     """
-    Return how many connections the engine's pool gives out at most.
+    Return the maximum number of connections of the engine's pool.
 
     Args:
         engine: An Engine or an AsyncEngine.
@@ -57,15 +57,15 @@ def pool_bulkhead(
     engine: Any, *, name: str, max_queued: int = 100, max_wait: Time = 1.0, enforce: float = True
 ) -> Bulkhead:
     """
-    Return a bulkhead as wide as the engine's pool, so that nobody ever waits in the pool itself.
+    Return a bulkhead as wide as the engine's pool, so that no caller waits in the pool itself.
 
-    It holds if all who use the engine pass it, and each call takes one connection at a time.
+    This holds if all uses of the engine pass it, and each call takes one connection at a time.
 
     Args:
         engine: An Engine or an AsyncEngine.
-        name: What the bulkhead is called.
-        max_queued: How many may wait for a connection, >= 0.
-        max_wait: Seconds that each may wait.
+        name: Name of the bulkhead.
+        max_queued: Most callers that wait for a connection, >= 0.
+        max_wait: Most seconds that each of them waits.
         enforce: As for :func:`resilio.bulkhead`.
 
     Raises:
@@ -78,15 +78,15 @@ def pool_bulkhead(
 
 def send_deadline(engine: Any, *, most: Time | None = None) -> None:
     """
-    Let PostgreSQL end what would outlast the caller's deadline, also where it is a thread that waits.
+    Let PostgreSQL end statements that would outlast the caller's deadline, also for callers in threads.
 
     A transaction begins with `SET LOCAL statement_timeout`, which takes a round trip; a statement after the deadline is
-    not sent. What the database ended for the deadline's sake raises DeadlineExceededError. AUTOCOMMIT knows no such
+    not sent. A statement that the database ended at the deadline raises DeadlineExceededError. AUTOCOMMIT has no such
     setting.
 
     Args:
         engine: An Engine or an AsyncEngine, for PostgreSQL.
-        most: Seconds that a statement may take in any case; None: without a deadline nothing is set.
+        most: Upper bound on a statement's time in seconds, also without a deadline; None: no bound.
 
     Raises:
         TypeError: No engine, or one of another database.
@@ -109,7 +109,7 @@ def send_deadline(engine: Any, *, most: Time | None = None) -> None:
 
 def time_connects(engine: Any) -> None:
     """
-    Count what the engine takes to connect as `connect` in the ledger of the calls under way.
+    Record the time that the engine takes to connect as `connect` in the ledger of the current call.
 
     Args:
         engine: An Engine or an AsyncEngine.
@@ -118,7 +118,7 @@ def time_connects(engine: Any) -> None:
         TypeError: No engine.
     """
     inner = _engine(engine)
-    # Two events, and not one that connects: another listener may connect itself, and only the first that does is asked.
+    # Two events, rather than connecting in one: only the first listener that connects itself is called.
     event.listen(inner, "do_connect", lambda *_: phase("connect"))
     event.listen(inner, "connect", lambda *_: phase(None), insert=True)
 

@@ -1,4 +1,4 @@
-"""What `guard_client` replaces inside a client; a version of the client that keeps it elsewhere is refused."""
+"""Check of a client's private attributes before `guard_client` replaces them; versions without them are refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["require_inside"]
 
 def require_inside(client: Any, *names: str, instead: str) -> None:
     """
-    Check that a client has the attributes that are about to be used, before anything is changed.
+    Check that a client has the attributes that will be used, before any is changed.
 
     Args:
-        client: Of a library that promises nothing about them.
+        client: The client; its library makes no promise about the attributes.
 
-        names: The attributes.
+        names: Names of the attributes.
 
-        instead: The public way, which needs none of them.
+        instead: The public alternative, which needs none of them.
 
     Raises:
-        TypeError: One is not there; the message names it and the public way.
+        TypeError: An attribute is missing; the message names it and the alternative.
     """
     missing = [name for name in names if not hasattr(client, name)]
     if missing:

@@ -1,7 +1,7 @@
 """
-The network below a client's pool: the ledger knows how long connecting takes, and threads wait no longer than is left.
+The network below a client's pool: connecting is recorded in the ledger, and threads wait no longer than the time left.
 
-Neither costs anything where a connection is open and no time limit is in force.
+Neither has a cost if a connection is open and no time limit is in force.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def _as_it_is(error: Exception) -> Exception:
 
 def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
     """
-    Have what a transport's pool does to open a connection count as `connect`, TLS included; of another kind, nothing.
+    Record the time that a transport's pool takes to open connections, TLS included, as `connect`.
 
-    Where threads use it, each wait of a socket is bounded by the time that is left.
+    In a sync transport, each wait of a socket is also bounded by the time left. Custom transports are not changed.
 
     Args:
-        transport: One of httpx or httpx2, as it comes.
+        transport: A transport of httpx or httpx2.
 
-        told: Returns an error of resilio's as the client's users know errors.
+        told: Translates an error of resilio into the client's terms.
     """
     pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
@@ -41,7 +41,7 @@ def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
 
 
 class _Wrapped:
-    """Something with a few of its methods in other words, and all else as it is."""
+    """Proxy that overrides some methods of the object inside."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -51,7 +51,7 @@ class _Wrapped:
 
 
 class _Heeding(_Wrapped):
-    """One whose waits take no longer than is left."""
+    """Proxy whose waits take no longer than the time left."""
 
     def __init__(self, inner: Any, told: Translate) -> None:
         super().__init__(inner)
@@ -66,7 +66,7 @@ class _Heeding(_Wrapped):
 
 
 class _Backend(_Heeding):
-    """The backend inside, with its ways to connect timed."""
+    """Proxy of a network backend that times its connects."""
 
     def connect_tcp(self, *args: Any, **options: Any) -> Any:
         """Connect, as the backend inside."""
@@ -90,7 +90,7 @@ class _Stream(_Heeding):
         wait(self._inner.write, timeout, self._told, buffer)
 
     def start_tls(self, *args: Any, **options: Any) -> Any:
-        """Begin TLS, as the connection inside, which is closed where that fails: also where no time is left for it."""
+        """Begin TLS, as the connection inside; close it on failure, also if no time is left."""
         try:
             return self._connect(self._inner.start_tls, *args, **options)
         except BaseException:
@@ -99,7 +99,7 @@ class _Stream(_Heeding):
 
 
 class _AsyncBackend(_Wrapped):
-    """The same for async ones, which are interrupted."""
+    """Proxy of an async backend that times its connects; its waits can be interrupted."""
 
     def connect_tcp(self, *args: Any, **options: Any) -> Any:
         """Connect, as the backend inside."""
@@ -120,6 +120,6 @@ async def _atimed(connect: Callable[..., Any], *args: Any, **options: Any) -> An
 
 def _with_tls(stream: Any) -> Any:
     start: Any = getattr(stream, "start_tls", None)
-    with suppress(AttributeError):  # one that lets nobody say
+    with suppress(AttributeError):  # a class with slots
         stream.start_tls = partial(_atimed, start)
     return stream

@@ -1,13 +1,13 @@
 """
-What an answer over HTTP says to policies that were not given a rule of their own: the client's judges.
+Default rules of an HTTP client for the outcome of an answer, used by policies without a rule of their own.
 
-A policy may guard functions and several clients at once, so nothing is changed of it. The judges belong to the pipeline
-that is made for the client; each gate knows whether it was given a rule, and goes by the pipeline's if it was not. That
-is read at each call: what `reconfigure` gives it holds from then on, for each key of a keyed policy too.
+A policy may guard functions and several clients at once, so it is not changed. The judges belong to the client's own
+pipeline. A gate with a rule of its own uses that, any other gate the pipeline's. This is decided at each call, so
+`reconfigure` takes effect at once, also for the keys of a keyed policy.
 
-5xx says that the server is unwell. 4xx does not, and 429 only that it has too much to do: a breaker learns nothing bad
-of it, an adaptive limit shrinks, a retry pays nothing into its budget. Errors need no rule here: what a client raises
-of its own making has been told apart before.
+5xx is a failure of the server; 4xx is not. 429 means overload: a breaker does not count it as a failure, an adaptive
+limit shrinks, and a retry pays nothing into its budget. Errors need no rule here: those of the client's own making were
+separated before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
 __all__ = ["HTTP", "Judges", "judges_of"]
 
 Judges = tuple[Judge | None, ...]
-"""Of errors and of answers by rule, `rs_rule` of gate.h: what fails, drops, or is in doubt. None: the gate's own."""
+"""Judges of errors and of answers, by `rs_rule` of gate.h: failing, dropping, in doubt. None: the gate's own."""
 
 
 def judges_of(failing: Callable[[Any], object] | None) -> Judges:
@@ -29,7 +29,7 @@ def judges_of(failing: Callable[[Any], object] | None) -> Judges:
     Return judges for a client over HTTP.
 
     Args:
-        failing: Which answers say that the server is unwell; None: none does.
+        failing: Function that returns True for an answer that is a failure of the server; None: no answer is.
     """
     errors, answers = presets.http.part("drops")
     drops = judge_error(errors, refusals=True), judge_value(answers)
@@ -37,10 +37,10 @@ def judges_of(failing: Callable[[Any], object] | None) -> Judges:
 
 
 def _is_in_doubt(answer: Any) -> Outcome:
-    """What another attempt may not meet is no success, though it is not for this policy to try again."""
+    """Return IGNORED for a momentary failure, which another attempt may not meet, else SUCCESS."""
     momentary: Any = presets.http.momentary_result
     return Outcome.IGNORED if momentary(answer) else Outcome.SUCCESS
 
 
 HTTP = judges_of(presets.http.failing_result)
-"""By the status: 5xx fails."""
+"""Judges by the status: 5xx fails."""

@@ -1,4 +1,4 @@
-"""Where an error was raised: what its class does not tell, who was at fault when a request could not be sent."""
+"""Origin of an error: its frames show which side was at fault if a request could not be sent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["frames_of", "module_of", "ways_of"]
 
 
 def frames_of(error: BaseException) -> list[FrameType]:
-    """Return the frames that an error itself has passed, outermost first, and not what it comes from."""
+    """Return the frames of an error itself, without those of its causes, outermost first."""
     return [frame for frame, _ in walk_tb(error.__traceback__)]
 
 
 def ways_of(error: BaseException) -> Iterator[list[FrameType]]:
-    """Yield the frames of an error, then those of what it comes from."""
+    """Yield the frames of an error, then those of its causes."""
     return (frames_of(one) for one in causes(error))
 
 

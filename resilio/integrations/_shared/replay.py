@@ -1,9 +1,9 @@
 """
-What goes along with a request, and whether it may be sent twice: no retry around a transport books a customer twice.
+Rules for sending a request twice, so that no retry repeats a booking; and the deadline header.
 
-A request that has reached its server is not tried again, nor hedged, unless its method is idempotent by RFC 9110 or it
-carries an `Idempotency-Key`; the user may know better. What was surely not processed (no connection, 425, 429) may be
-tried again anyway. A body that can be read once only is sent once only.
+A request that has reached its server is neither retried nor hedged, unless its method is idempotent by RFC 9110 or it
+carries an `Idempotency-Key`; the option `replay_safe` overrides that. A request that was certainly not processed (no
+connection, 425, 429) may be retried anyway. A body that can be read only once is sent only once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ Rule = Callable[[Any], object] | bool | None
 
 
 def checked(value: Any) -> Rule:
-    """Return the option `replay_safe`, checked: None for the rule of HTTP, a bool, or a predicate; to raise is a no."""
+    """
+    Return the option `replay_safe`, checked: None for the rule of HTTP, a bool, or a predicate that never raises.
+
+    The predicate is wrapped: an exception of the user's function is logged and counts as False.
+    """
     if value is None or isinstance(value, bool):
         return value
     if callable(value):
@@ -54,11 +58,11 @@ def is_safe(rule: Rule, request: Any, method: str, headers: Any) -> bool:
     Args:
         rule: The option `replay_safe`, checked.
 
-        request: What a predicate gets.
+        request: The request, for a predicate.
 
-        method: In upper case.
+        method: The method in upper case.
 
-        headers: A mapping that knows nothing of case.
+        headers: A case-insensitive mapping.
     """
     if rule is None:
         return method in IDEMPOTENT or "idempotency-key" in headers
@@ -66,47 +70,47 @@ def is_safe(rule: Rule, request: Any, method: str, headers: Any) -> bool:
 
 
 def may_repeat(subject: Any) -> bool:
-    """Tell whether an error, or a response, says that nothing was processed."""
+    """Return True if an error or a response proves that nothing was processed."""
     if isinstance(subject, BaseException):
         return callable(http.unsent) and bool(http.unsent(subject))
     return status_of(subject) in {425, 429}
 
 
 def forbid(subject: Any) -> None:
-    """Have retries let an error, or a response, pass; or whatever ends a request that is on its way."""
+    """Mark an error or a response, or an event that ends a request in flight, so that it is not retried."""
     subject._resilio_replay = False
 
 
 def allow(request: Any) -> None:
-    """Have retries send a request again after all: nothing was done."""
+    """Mark a request as safe to retry, because nothing was processed."""
     request._resilio_replay = True
 
 
 class Once:
-    """A request that is gone once sent, as strategies see it; everything else about it is the request's."""
+    """Proxy of a request, for strategies, that is used up once it is sent."""
 
     def __init__(self, request: Any) -> None:
-        """Stand for `request`."""
+        """Wrap `request`."""
         self.request = request
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.request, name)
 
     def sent(self, *, undone: bool = False) -> None:
-        """It is sent now; `undone`: its server says that it has done nothing."""
+        """Note that the request is sent; `undone`: its server reported that it did nothing."""
         object.__setattr__(self, "__class__", Once if undone else Spent)
 
 
 class Spent(Once):
-    """One that has been sent: nothing can be called with it again."""
+    """A sent request, which no further attempt can use."""
 
     def __next__(self) -> Any:
-        """Say by being there, as an iterator does, that this argument is gone once used."""
+        """Raise StopIteration. As with an iterator, the method itself marks the argument as used up."""
         raise StopIteration
 
 
 def deadline_header(value: Any) -> str | None:
-    """Return the option `send_deadline`, checked: the header's name; None for none."""
+    """Return the option `send_deadline`, checked: the header's name, or None for no header."""
     if value is True:
         return _wire.DEADLINE_HEADER
     return None if value is False else _wire.check_header_name("send_deadline", value)
@@ -114,12 +118,12 @@ def deadline_header(value: Any) -> str | None:
 
 def say_deadline(headers: Any, name: str | None) -> None:
     """
-    Put the time that is left into the headers of a request, if there is a deadline.
+    Set the deadline header of a request to the time left, if there is a deadline.
 
     Args:
-        headers: A mapping that can be written.
+        headers: A mutable mapping.
 
-        name: The header's name; None: it is not to be said.
+        name: The header's name; None: no header is sent.
     """
     value = None if name is None else _wire.write_deadline(deadline.remaining(), name)
     if value is not None:

@@ -1,4 +1,4 @@
-"""The body of a response of requests under guard: what requests reads in place of urllib3's response."""
+"""The guarded body of a response: requests reads it in place of urllib3's response."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _READERS = frozenset({"drain_conn", "read1", "readinto", "readline", "readlines"
 
 class RawBody(HeldPermits):
     """
-    Stands for urllib3's response: by whatever method it is read, the last byte ends the permits, an error fails them.
+    Proxy of urllib3's response. By any method of reading, the last byte ends the permits, and an error fails them.
 
-    Each part has to come in time. All else is the response's own, and set there.
+    Each part has a time limit. All other attributes are read and set on the response.
     """
 
     __slots__ = ("_in_terms", "_inner", "_request", "_time", "_told")
@@ -32,18 +32,18 @@ class RawBody(HeldPermits):
 
     def __init__(self, inner: Any, label: str, request: Any, told: Any, in_terms: Any) -> None:
         """
-        Hold nothing yet.
+        Begin without permits.
 
         Args:
             inner: urllib3's response.
 
             label: Name of the response in the log, if it is abandoned.
 
-            request: Whose response it is, or None.
+            request: The request, or None.
 
-            told: Returns an error of urllib3 as rules see it.
+            told: Translates an error of urllib3 for the policy's rules.
 
-            in_terms: Returns an error of resilio's as the client's users know errors.
+            in_terms: Translates an error of resilio into the client's terms.
         """
         self._inner = inner
         self._permits = []
@@ -54,7 +54,7 @@ class RawBody(HeldPermits):
         self._time = None
 
     def begin(self, times: BodyTimes) -> None:
-        """Begin with the body: called within the attempt."""
+        """Start the time limits of the body; called within the attempt."""
         if times.acts:
             self._time = times.begin()
 
@@ -63,7 +63,7 @@ class RawBody(HeldPermits):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """What it is to `isinstance`: what it stands for."""
+        """Class of the response inside, for `isinstance`."""
         return type(self._inner)
 
     def __getattr__(self, name: str) -> Any:
@@ -86,7 +86,7 @@ class RawBody(HeldPermits):
         return self._parts(iter(self._inner))
 
     def __next__(self) -> bytes:
-        line: bytes = self._seen(self._inner.readline)  # as of any file
+        line: bytes = self._seen(self._inner.readline)  # as any file does
         if not line:
             self.ended()
             raise StopIteration
@@ -99,26 +99,26 @@ class RawBody(HeldPermits):
 
     def json(self) -> Any:
         """Return the body, read as JSON."""
-        _ = self.data  # which is kept: that it is no JSON does not break the body off
+        _ = self.data  # kept by urllib3; invalid JSON is not an error of the body
         return self._inner.json()
 
     def read(self, amt: int | None = None, *args: Any, **options: Any) -> bytes:
-        """Return `amt` bytes of the body at most, or all that is left, as urllib3 does."""
+        """Return at most `amt` bytes of the body, or the rest if it is None, as urllib3 does."""
         part: bytes = self._seen(self._inner.read, amt, *args, **options)
         if amt is None or (not part and amt):
             self.ended()
         return part
 
     def read_chunked(self, *args: Any, **options: Any) -> Iterator[bytes]:
-        """Give the body in chunks, as the server has sent it."""
+        """Yield the body in chunks, as the server sent it."""
         return self._parts(self._inner.read_chunked(*args, **options))
 
     def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Give the body in parts, as urllib3 does."""
+        """Yield the body in parts, as urllib3 does."""
         return self._parts(self._inner.stream(amt, decode_content=decode_content))
 
     def close(self) -> None:
-        """End the permits, then the connection's use."""
+        """End the permits, then close the response."""
         if self._permits and self._request is not None:
             headers = getattr(self._inner, "headers", {})
             if self._request.method == "HEAD" or headers.get("content-length") == "0":
@@ -127,7 +127,7 @@ class RawBody(HeldPermits):
         self._inner.close()
 
     def failed(self, error: BaseException) -> None:
-        """End the permits with the error that the body has broken off with."""
+        """End the permits with the error that broke off the body."""
         shown = self._told(error)
         if isinstance(shown, DeadlineExceededError):
             end_out_of_time(self, shown)
@@ -136,7 +136,7 @@ class RawBody(HeldPermits):
     # ---- how it is read ---------------------------------------------------------------------------------------------
 
     def _parts(self, inner: Iterator[bytes]) -> Iterator[bytes]:
-        """Give the parts of an iterator; its end, or an error, is that of the body."""
+        """Yield the parts of an iterator, whose end or error is that of the body."""
         try:
             while True:
                 try:
@@ -155,7 +155,7 @@ class RawBody(HeldPermits):
         self.ended()
 
     def _seen(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Return what `read` does, which reads the response."""
+        """Call a function that reads the response, and return its result."""
         try:
             found = self._step(read, *args, **options)
         except Exception as error:
@@ -166,14 +166,14 @@ class RawBody(HeldPermits):
         return found
 
     def _step(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call something that waits for the next part, in its time."""
+        """Call a function that waits for the next part, within its time limit."""
         if self._time is None:
             return self._done(read, *args, **options) if seconds_left() is not None else read(*args, **options)
         with self._time.step():
             found = self._done(read, *args, **options)
         late = self._time.late()
         if late is not None:
-            self._inner.close()  # urllib3 knows of no error
+            self._inner.close()  # urllib3 has seen no error
             raise self._in_terms(late)
         return found
 
@@ -188,10 +188,10 @@ class RawBody(HeldPermits):
 
 
 _OWN = frozenset((*HeldPermits.__slots__, *RawBody.__slots__))
-"""Its own attributes; all others are set on urllib3's response."""
+"""Attributes of the proxy itself; all others are set on urllib3's response."""
 
 
 def _is_read(inner: Any) -> bool:
-    """Has urllib3 read the last byte? It closes the response then, as far as reading is concerned."""
+    """Return True if urllib3 has read the last byte, after which it closes the response for reading."""
     is_closed = getattr(inner, "isclosed", None)
     return bool(is_closed is not None and is_closed())

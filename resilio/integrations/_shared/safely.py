@@ -1,4 +1,4 @@
-"""The user's functions that a request asks: what they raise is logged once, and the request goes on without them."""
+"""Protection from users' functions that raise during a request: the error is logged once, a default is used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["safely"]
 
 def safely(option: str, function: Callable[..., Any], *, default: Any) -> Callable[..., Any]:
     """
-    Return `function` made safe: what it raises is logged, once for each type of exception, and the answer is `default`.
+    Return a wrapper of `function` that returns `default` if it raises, and logs each type of exception once.
 
     Args:
-        option: The option that it was given as, for the log.
+        option: Name of the option, for the log.
 
-        function: Answers at once.
+        function: The user's function, not async.
 
-        default: The answer if it raises; if it is a bool, all answers are.
+        default: The result if the function raises; if it is a bool, all results are converted to bool.
     """
     reported: set[type[Exception]] = set()
 
@@ -28,7 +28,7 @@ def safely(option: str, function: Callable[..., Any], *, default: Any) -> Callab
         try:
             answer = function(*args)
             return bool(answer) if isinstance(default, bool) else answer
-        except Exception as error:  # noqa: BLE001 - whatever a foreign function raises
+        except Exception as error:  # noqa: BLE001 - foreign code
             if type(error) not in reported:
                 reported.add(type(error))
                 text = "%s=%s raised; going on as if it said %r"

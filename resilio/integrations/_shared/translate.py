@@ -1,9 +1,9 @@
 """
-Refusals in a client's terms: each is what it is here, and what the client calls a request that was never completed.
+Refusals in a client's terms: each derives from resilio's class and from the client's base class of failed requests.
 
-An `except httpx.TransportError` that was there before the policy was keeps on catching all that can go wrong; a retry
-that lists `ConnectError` or `ReadTimeout` does not match, because nothing was connected and nothing read. The classes
-are made once for each client, and only when something is refused.
+An existing `except httpx.TransportError` keeps catching all errors after a policy is added. A retry that lists
+`ConnectError` or `ReadTimeout` does not match, because nothing was connected or read. The classes are made once for
+each client, at its first refusal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OURS = (RejectedError, CallTimeoutError, DeadlineExceededError)
 
 def in_terms_of(error: Exception, base: Path, timeout: Path | None = None) -> Exception:
     """
-    Return `error` as its client's users know errors, with all that it says, its cause and its traceback; or itself.
+    Return `error` in its client's terms, with its attributes, cause and traceback.
 
     Args:
-        error: What resilio itself has raised; anything else is returned as it is.
+        error: An error that resilio raised; any other error is returned unchanged.
 
-        base: Module and name of the client's broadest class of requests that were never completed.
+        base: Module and name of the client's base class of requests that were not completed.
 
-        timeout: Those of its broadest class of timeouts, for calls that took too long; None: `base`.
+        timeout: Module and name of its base class of timeouts, for calls that took too long; None: `base`.
     """
     if isinstance(error, _Translated) or not isinstance(error, _OURS):
         return error
@@ -45,10 +45,10 @@ def in_terms_of(error: Exception, base: Path, timeout: Path | None = None) -> Ex
 
 def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
     """
-    Return the status and the headers of an answer that stands for a refusal, and that SDKs do not retry at once.
+    Return the status and the headers of an answer that represents a refusal, and that SDKs do not retry at once.
 
     Args:
-        error: The refusal, or a deadline that has passed.
+        error: The refusal, or the error of a passed deadline.
     """
     headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
     after = _wire.retry_after_header(error)
@@ -57,8 +57,8 @@ def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503), headers
 
 
-class _Translated(Exception):  # noqa: N818 - a mark, which nobody sees
-    """What makes the translated ones known, and picklable."""
+class _Translated(Exception):  # noqa: N818 - a private marker
+    """Marker of translated errors, which makes them picklable."""
 
     __slots__ = ()
     _told_as: Path
@@ -75,14 +75,14 @@ class _Translated(Exception):  # noqa: N818 - a mark, which nobody sees
 @cache
 def refusal_class(kind: type[Exception], module: str, name: str) -> type[Any]:
     """
-    Return the class that is both: a `kind` of resilio's errors, and the client's class of that name.
+    Return a class that derives from `kind` and from the client's class of that name.
 
     Args:
-        kind: A class of `resilio.errors`, or derived from one.
+        kind: A class of `resilio.errors`, or a class derived from one.
 
         module: The client's module.
 
-        name: What it calls its own class; dots are attributes.
+        name: Name of the client's class; dots separate attributes.
     """
     theirs: Any = importlib.import_module(module)
     for part in name.split("."):
@@ -93,12 +93,12 @@ def refusal_class(kind: type[Exception], module: str, name: str) -> type[Any]:
         "__init__": kind.__init__,
         "_kind": kind,
         "_told_as": (module, name),
-        "_request": None,  # what httpx asks for where it adds the request
+        "_request": None,  # read by httpx when it adds the request
     }
     return type(kind.__name__, (_Translated, kind, theirs), members)
 
 
-_class: Callable[..., type[Any]] = refusal_class  # a cache takes what can be hashed, which checkers doubt of exceptions
+_class: Callable[..., type[Any]] = refusal_class  # type checkers doubt that exception classes are hashable
 
 
 def _reduced(kind: Any, error: BaseException) -> tuple[Any, ...]:
@@ -117,6 +117,6 @@ def _copy(error: Exception, kind: type[Any]) -> Any:
 def _restore(kind: type[Exception], told_as: Path, fields: tuple[Any, ...]) -> Any:
     try:
         wanted = _class(kind, *told_as)
-    except (ImportError, AttributeError):  # where it is read there is no such client
+    except (ImportError, AttributeError):  # unpickled where the client is not installed
         wanted = kind
     return wanted(*fields)

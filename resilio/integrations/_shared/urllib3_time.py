@@ -1,7 +1,7 @@
 """
-Connections of urllib3 for threads that wait no longer than is left; see `_socket_time`.
+Connections of urllib3 that wait no longer than the time left; see `_socket_time`.
 
-Pools are given classes of their own by what urllib3 documents for that: `pool_classes_by_scheme` and `ConnectionCls`.
+Pools get their classes by documented means of urllib3: `pool_classes_by_scheme` and `ConnectionCls`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["narrowed", "use_timed_connections"]
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads a socket, each time for no longer than is left."""
+    """Reads a socket; each wait takes no longer than the time left."""
 
     def __init__(self, sock: _TimedSocket) -> None:
         self._timed = sock
@@ -41,7 +41,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """A connected socket whose waits take no longer than is left."""
+    """A connected socket whose waits take no longer than the time left."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -52,16 +52,16 @@ class _TimedSocket:
         return getattr(self.inner, name)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Take what the client's own timeout gives."""
+        """Set the client's own timeout."""
         self._timeout = seconds
         self.inner.settimeout(seconds)
 
     def prepare(self) -> None:
-        """Have the next wait take no longer than is left."""
+        """Bound the next wait by the time left."""
         left = seconds_left()
         if left is None and not self._narrowed:
             return
-        if left == 0.0:  # also where there is always something to read
+        if left == 0.0:  # also if data is always ready, so that no wait times out
             raise TimeoutError("no time is left")
         self._narrowed = left is not None
         self.inner.settimeout(left_of(self._timeout))
@@ -77,14 +77,14 @@ class _TimedSocket:
         return int(self.inner.recv_into(*args))
 
     def makefile(self, mode: str = "r", *args: Any, **options: Any) -> Any:
-        """Return a file, as the socket inside; the one that answers are read from waits no longer than is left."""
+        """Return a file, as the socket inside; the file for answers waits no longer than the time left."""
         if mode != "rb" or args or options:
             return self.inner.makefile(mode, *args, **options)
         return io.BufferedReader(_TimedReader(self))
 
 
 class _TimedConnection:
-    """What a class of connections has in other words."""
+    """Mixin for urllib3's connections that bounds their waits."""
 
     timeout: Any
     sock: Any
@@ -120,10 +120,10 @@ def _timed_pool(cls: Any) -> Any:
 
 def use_timed_connections(manager: Any) -> bool:
     """
-    Have a manager of pools make connections whose waits take no longer than is left; False: that is impossible.
+    Make a pool manager create connections that wait no longer than the time left. Return False if it cannot.
 
     Args:
-        manager: Of urllib3.
+        manager: A pool manager of urllib3.
     """
     classes = getattr(manager, "pool_classes_by_scheme", None)
     if not isinstance(classes, dict):
@@ -134,10 +134,10 @@ def use_timed_connections(manager: Any) -> bool:
 
 def narrowed(timeout: Any, kind: Any) -> Any:
     """
-    Return a timeout of requests that gives no more than is left.
+    Return a timeout of requests, bounded by the time left.
 
     Args:
-        timeout: Seconds, one for connecting and one for reading, what urllib3 makes of them, or None.
+        timeout: Seconds, a pair of seconds for connecting and reading, a timeout of urllib3, or None.
 
         kind: The class of urllib3's timeouts.
     """
