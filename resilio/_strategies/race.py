@@ -102,7 +102,7 @@ class Race:
         self._budget = budget
         self._until_ns = until_ns
         self._started = 0
-        self._pushback_ns = 0  # nothing starts before this
+        self._pushback_ns = 0  # no copy starts before this: a Retry-After
         self._answer: End | None = None  # the primary's
         self._winner: _Winner | None = None
 

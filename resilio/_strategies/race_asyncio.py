@@ -183,7 +183,7 @@ def _shield() -> AbstractContextManager[Any]:
 def _forgotten(
     gate: HedgeGate, loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]], won: End | None
 ) -> None:
-    """Cancel copies in a callback of the loop. It has no race, which the collector may clear."""
+    """Cancel copies in a callback of the loop, without the race, which the collector may have cleared."""
     if won is not None and won.error is None:
         _discard(gate, loop, won.value)
     for task in tasks:

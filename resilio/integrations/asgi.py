@@ -73,7 +73,7 @@ class Middleware:
             deadline_header: The header with the caller's time left, in decimal seconds; in milliseconds if its name
                 ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read.
             default_deadline: Seconds > 0, used if the request carries no deadline; None: no deadline.
-            max_deadline: Upper bound, in seconds, on the requested deadline; None: no bound.
+            max_deadline: Upper bound, in seconds, on a request's deadline; None: no bound.
             enforce_deadline: Whether the app is interrupted at the deadline, and 504 is the answer. If False, the
                 deadline is still ambient for its guarded calls and queues, and calls that cannot meet it are not begun.
             trust: Peers whose headers are read: networks ("10.0.0.0/8", by the address in the scope, which a server may

@@ -2,7 +2,7 @@
 A bulkhead in front of a pool of SQLAlchemy, and the caller's deadline for the database.
 
 Why: a wait in the pool itself has no order, no bound on the queue, and outlasts the caller's deadline; its timeout
-counts as a failure of the database. A thread that waits for a query cannot be interrupted: only the database can end it.
+counts as a failure of the database. A thread that waits for a query cannot be interrupted: only the database ends it.
 When not: for pools without a size (NullPool). What it is not: a policy for transactions. Guard the function that holds
 a whole transaction with `standard(..., on="database")`: a transaction is repeated as a whole or not at all.
 """

@@ -60,7 +60,7 @@ class Middleware:
                 ends in "-ms"; "grpc-timeout" in gRPC's form. None: not read. The deadline is ambient for guarded calls
                 and queues, and calls that cannot meet it are not begun; the app itself is not interrupted.
             default_deadline: Seconds > 0, used if the request carries no deadline; None: no deadline.
-            max_deadline: Upper bound, in seconds, on the requested deadline; None: no bound.
+            max_deadline: Upper bound, in seconds, on a request's deadline; None: no bound.
             trust: Peers whose headers are read: networks ("10.0.0.0/8", by the environ's REMOTE_ADDR, which a server
                 may have taken from X-Forwarded-For), a function of the environ, True or False.
             priority_header: The header with the request's priority ("critical", "standard", "sheddable", "background").

@@ -1,4 +1,4 @@
-"""A server interceptor: a policy admits each call until its end, or the call is refused at once."""
+"""A server interceptor: a policy admits each call, which holds its permit until its end, or refuses it at once."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ REFUSALS = (RejectedError, *LATE)
 """Errors answered here if the response has not begun: refusals and timeouts, also of the app's guarded calls."""
 
 TENANT = "resilio.tenant"
-"""Key of a request's tenant, set if a trusted header named it."""
+"""Key of the tenant in a request, set if a trusted header names it."""
 
 DRAINED_BYTES = 65_536
 """Longest unread body that is left to the server to skip; for a longer one the connection is closed."""

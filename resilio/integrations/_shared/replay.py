@@ -77,7 +77,7 @@ def may_repeat(subject: Any) -> bool:
 
 
 def forbid(subject: Any) -> None:
-    """Mark an error or a response, or an event that ends a request in flight, so that it is not retried."""
+    """Mark an error, a response, or a request in flight, so that it is not retried."""
     subject._resilio_replay = False
 
 

@@ -128,7 +128,7 @@ class Exchange:
         return spread(rounded, most) if spread_out else rounded
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
-        """Correct the tokens that the attempt reserved by its real usage."""
+        """Replace the tokens that the attempt reserved by its real usage."""
         if usage and self.guard.limits:
             _limits.settle(_limits.limits_for(self.guard.policy, call), call, usage)
 

@@ -121,19 +121,19 @@ class AsyncIncoming(_Incoming):
     __slots__ = ()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Give the pieces; always the same iterator."""
+        """Return the pieces, always as the same iterator."""
         if self._chunks is None:
             self._chunks = self._inner.aiter_bytes() if self._encoded else aiter(self._inner)
         return self._chunks  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
-        """Let go of the connection, once."""
+        """Release the connection, once."""
         inner, self._inner = self._inner, None
         if inner is None:
             return
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
-            with suppress(RuntimeError):  # a loop that shuts down closes all generators at once, this one too
+            with suppress(RuntimeError):  # raised if a loop that shuts down is closing it already
                 await close()
         await inner.aclose()
 
@@ -144,13 +144,13 @@ class Incoming(_Incoming):
     __slots__ = ()
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the pieces; always the same iterator."""
+        """Return the pieces, always as the same iterator."""
         if self._chunks is None:
             self._chunks = self._inner.iter_bytes() if self._encoded else iter(self._inner)
         return self._chunks  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Let go of the connection, once."""
+        """Release the connection, once."""
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.close()

@@ -59,7 +59,7 @@ def said_by(error: Any) -> Said | None:
 
 def refusal_of(error: BaseException) -> RejectedError | None:
     """
-    Return the refusal that an SDK's exception represents; None if the provider was called.
+    Return the refusal that an SDK's exception represents; None if no policy refused the call.
 
     Args:
         error: The exception of a call, for example `openai.RateLimitError`.

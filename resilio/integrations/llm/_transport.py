@@ -86,7 +86,7 @@ class _AsyncBody(_Body):
             return await anext(items)
         except StopAsyncIteration:
             self._ended(None)
-        except Exception as error:  # noqa: BLE001 - raised outside once what was read is given
+        except Exception as error:  # noqa: BLE001 - raised outside, after the pieces read before it
             self._ended(error)
         _orphans.release(self._key)
         return None
@@ -129,7 +129,7 @@ class _SyncBody(_Body):
             return next(items)
         except StopIteration:
             self._ended(None)
-        except Exception as error:  # noqa: BLE001 - raised outside once what was read is given
+        except Exception as error:  # noqa: BLE001 - raised outside, after the pieces read before it
             self._ended(error)
         _orphans.release(self._key)
         return None
