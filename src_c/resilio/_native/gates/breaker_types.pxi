@@ -1,4 +1,4 @@
-"""What a circuit breaker keeps."""
+"""The state of a circuit breaker."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate
@@ -66,28 +66,28 @@ ctypedef struct rs_breaker_options:
     uint32_t probes
     uint32_t window_calls   # 0: any number
     uint32_t throttle       # the probabilistic mode
-    uint32_t sure           # the default law: failures open it only where that is no chance
+    uint32_t sure           # the default law: failures open it only if chance cannot explain them
 
 ctypedef struct rs_breaker:
-    uint64_t generation     # grows with every change of state: what was admitted before it is stale
+    uint64_t generation     # grows with every change of state: results of calls admitted before are stale
     uint8_t state
     uint8_t passing         # every call is admitted without a look at the clock
     rs_breaker_options options
     rs_window window
-    int64_t in_a_row        # failures of calls that began after every one that has succeeded, and callers of such who left
-    int64_t left            # of those in a row: callers who left
-    int64_t left_ns         # when the last of them did
-    uint32_t begun          # the number of the call that was admitted last, while closed
-    uint32_t good           # that of the latest-begun call that has succeeded
+    int64_t in_a_row        # the row: failures, and callers that left, of calls that began after every success
+    int64_t left            # of the row: callers that left
+    int64_t left_ns         # of the row: when the last caller left
+    uint32_t begun          # while closed: the number of the call admitted last
+    uint32_t good           # the number of a call: the latest-begun one that has succeeded
     rs_span row             # of the failures in a row
-    rs_span wave            # of the calls by which the rate is judged while they overlap
-    int64_t good_in_a_row   # while throttling: calls since the last that was failed or slow
+    rs_span wave            # of the overlapping calls by which the rate is judged
+    int64_t good_in_a_row   # while throttling: calls since the last failed or slow one
     int64_t sent_ns         # while throttling: when the last call passed
-    rs_overdue overdue      # in the probabilistic mode: calls under way
+    rs_overdue overdue      # in the probabilistic mode: calls in flight
     int64_t last_ns         # the latest time seen outside of the fast path
     int64_t until_ns        # open until then
     int64_t open_ns         # this open time before jitter, half as long again after every re-opening
-    int64_t ramp_end_ns     # 0: no ramp under way
+    int64_t ramp_end_ns     # 0: no ramp in progress
     int64_t ramp_credit
     double trip_measured
     double trip_limit

@@ -1,20 +1,20 @@
-"""What a bulkhead keeps."""
+"""The state of a bulkhead."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_queue, rs_waiter
 
 ctypedef struct rs_bulkhead:
-    int64_t capacity        # permits there are
-    int64_t used            # permits held, or granted to a waiter that has not yet come for them
-    int64_t weight          # permits that a call takes; 0: the weigher says
+    int64_t capacity        # permits, free and held
+    int64_t used            # permits held, or granted to a waiter that has not taken them yet
+    int64_t weight          # permits that a call takes; 0: ask the weigher
     int64_t most_queued
     int64_t max_wait_ns
     uint8_t order
     uint8_t closed
-    rs_waiter *chosen       # its turn has come and it does not fit yet: nobody overtakes it; NULL: nobody
+    rs_waiter *chosen       # its turn has come, but it does not fit yet: no call overtakes it; NULL: none
     rs_queue queue
-    int64_t patient         # of the queue, those who wait without limit: the bound is not for them
-    rs_queue idlers         # woken when nothing is held and nobody waits
+    int64_t patient         # queued waiters without a limit, which the bound does not count
+    rs_queue idlers         # woken when no permit is held and no call waits
 
 # The memory of a BulkheadGate seen from C, where nothing may touch a reference count; checked at import.
 ctypedef struct rs_bulkhead_object:

@@ -1,11 +1,11 @@
 """
 The rate limit's state machine, part of limiter.pxi: all that runs with the gate's lock held, C arithmetic only.
 
-While somebody queues nobody else is admitted; the head alone has a timer for its tokens, and whoever comes by (`_pump`)
-serves all those who are due, in order, so that a head whose event loop is busy does not hold up the rest. A waiter's
-tokens are taken when it is granted, not before: one that leaves has taken none, and those behind it move up.
+While calls wait, no new call is admitted ahead of them. Only the head has a timer for its tokens. Any call that visits
+the gate serves all waiters that are due, in order (`_pump`): a head whose event loop is busy does not hold up the rest.
+A waiter's tokens are taken when it is granted: a waiter that leaves has taken none, and the waiters behind it move up.
 
-What a slot keeps is in slot.h. A claim is owned by the slot or by its waiter, never by both.
+slot.h declares what a slot keeps. A claim is owned by the slot or by its waiter, never by both.
 """
 
 cdef inline rs_limiter *_limiter_of(rs_gate *gate) noexcept nogil:
@@ -38,19 +38,19 @@ cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
 
 
 cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
-    """Whether waits are found by playing the queue through: with several rates, or a sliding window."""
+    """True if waits are found by simulating the queue: with several rates, or a sliding window."""
     return m.buckets.n > 1 or m.buckets.logs != 0
 
 
 cdef int64_t _last_ns(rs_limiter *m, int i, rs_waiter *last) noexcept nogil:
-    """When the last call up to *last* passes that takes tokens from window *i*."""
+    """The time at which the last call up to *last* that takes tokens from window *i* passes."""
     while last != NULL and last.claim.cost[i] == 0:
         last = last.prev
     return last.claim.plan_ns if last != NULL else m.buckets.log[i].last_ns
 
 
 cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amount, int64_t now_ns) noexcept nogil:
-    """When *amount* fits into window *i* behind the queue up to *last*: once the latest of those too many has left it."""
+    """The time at which *amount* fits into window *i* behind the queue up to *last*: enough calls have left it."""
     cdef rs_log *log = m.buckets.log[i]
     cdef int64_t paced_ns = rs_log_paced_at(log, _last_ns(m, i, last), amount)
     cdef rs_claim *claim
@@ -64,7 +64,7 @@ cdef int64_t _window_fits_at(rs_limiter *m, int i, rs_waiter *last, int64_t amou
 
 
 cdef int64_t _plan_next(rs_limiter *m, rs_waiter *last, const int64_t *cost, int64_t now_ns) noexcept nogil:
-    """When a call will be served behind *last*, the last waiter that the plan knows."""
+    """The time at which a call will be served behind *last*, the last waiter in the plan."""
     cdef int64_t at_ns = rs_plan_next(&m.plan, now_ns, cost)
     cdef int i
     for i in range(m.buckets.n if m.buckets.logs else 0):
@@ -91,17 +91,17 @@ cdef inline int64_t _pause_left(rs_limiter *m, int64_t now_ns) noexcept nogil:
 
 
 cdef inline bint _take(rs_limiter *m, int64_t now_ns, const int64_t *cost) noexcept nogil:
-    """Take what is there, unless there is a pause: tokens that come back meanwhile are for its end."""
+    """Take the tokens if they are available and there is no pause: tokens returned in a pause are for its end."""
     return now_ns >= m.paused_until_ns and rs_buckets_take(&m.buckets, now_ns, cost)
 
 
 cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
     """
-    How long a call waits behind the queue, exactly; at least until a pause is over.
+    The exact wait of a call behind the queue; at least until the end of a pause.
 
-    With one token bucket the tokens ahead are a sum. Else the future is played through; once, unless somebody left the
-    queue, gave back tokens or was admitted late meanwhile. In a very long queue being late has to add up to something
-    before that is worth the time.
+    With one token bucket the tokens ahead are a sum. Otherwise the queue is simulated, and the plan kept until a call
+    leaves the queue, gives back tokens or is admitted late. In a very long queue the delays must add up to TOLERANCE_NS
+    before it is simulated again.
     """
     if not _is_planned(m):
         return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
@@ -119,10 +119,10 @@ cdef inline void _granted(rs_limiter *m, rs_claim *claim, int64_t now_ns) noexce
 
 cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) noexcept nogil:
     """
-    Grant all who are due, in order, and have the next one set its timer; *here* is awake already.
+    Grant all waiters that are due, in order, and wake the next one to set its timer; *here* is awake already.
 
-    A head that has waited too long and still cannot be served goes first, whoever comes by: those behind it must not
-    depend on which of two timers of one moment is looked at first.
+    A head that has waited too long and still cannot be served is refused first, whichever call runs this: the waiters
+    behind it must not depend on which of two simultaneous timers fires first.
     """
     cdef rs_waiter *waiter = m.queue.head
     cdef bint moved = False, due, expired
@@ -148,7 +148,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
 
 
 cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
-    """Tokens came back, or the head left: the head may be due, or sooner than its timer."""
+    """Serve the queue after tokens came back or the head left; wake the head, which may be due before its timer."""
     _pump(gate, m, now_ns, NULL)
     if m.queue.head != NULL:
         rs_gate_wake(gate, m.queue.head)

@@ -1,4 +1,4 @@
-"""What a rate limit keeps."""
+"""The state of a rate limit."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -51,15 +51,15 @@ cdef extern from "buckets.h" nogil:
 
 ctypedef struct rs_limiter:
     rs_buckets buckets
-    int64_t cost[RS_MOST_RATES]     # of a call that says nothing else
+    int64_t cost[RS_MOST_RATES]     # default, of a call without a cost of its own
     uint32_t version                # of the configuration
-    bint variable                   # cost functions are to be asked
+    bint variable                   # there are cost functions to ask
     int64_t most_queued
     int64_t max_wait_ns
-    int64_t paused_until_ns         # nothing passes before, whatever is given back meanwhile
+    int64_t paused_until_ns         # nothing passes before, even if tokens are given back meanwhile
     rs_queue queue
-    bint planned                    # the plan holds; with several rates or a window only
-    int64_t late_ns                 # ... but for so much, by which calls were admitted later than planned
+    bint planned                    # the plan is valid; only with several rates or a window
+    int64_t late_ns                 # ... except for this total by which calls were admitted later than planned
     rs_plan plan
 
 cdef extern from *:
@@ -91,4 +91,4 @@ cdef class LimiterGate(Gate):
     cdef rs_limiter limiter
     cdef uint64_t bad_costs
     cdef tuple units                # of every rate; read and replaced under the lock
-    cdef tuple functions            # of every rate None or what says what a call costs; likewise
+    cdef tuple functions            # of every rate its cost function or None; likewise
