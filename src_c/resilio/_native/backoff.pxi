@@ -2,7 +2,7 @@
 
 
 def _reseed(uint64_t state):
-    """Have all backoffs draw on from *state*; return the state from before, which may be given back."""
+    """Seed the random numbers of all backoffs with *state*; return the state before, which may be restored."""
     return rs_random_reseed(&_random, state)
 
 
@@ -12,12 +12,12 @@ cdef uint64_t _entropy() except? 0:
 
 cpdef int64_t spread_ns(int64_t asked_ns, int64_t room_ns) noexcept:
     """
-    Return a wait of at least *asked_ns*, and anywhere up to as long again.
+    Return a random wait between *asked_ns* and twice that.
 
     Args:
-        asked_ns: What the callee has asked for, >= 0.
+        asked_ns: The wait that the callee has asked for, >= 0.
 
-        room_ns: What may be added at most.
+        room_ns: The most that may be added.
     """
     return rs_backoff_spread(&_random, asked_ns, room_ns)
 
@@ -25,9 +25,9 @@ cpdef int64_t spread_ns(int64_t asked_ns, int64_t room_ns) noexcept:
 @cython.final
 cdef class Backoff:
     """
-    How long to wait before an attempt; immutable.
+    The wait before an attempt; immutable.
 
-    `resilio.full_jitter` and its kin are the public face and check every option; here they are taken as they are.
+    `resilio.full_jitter` and its kin are the public face and check every option; this class does not.
 
     Args:
         kind: constant, exponential, full_jitter, equal_jitter or decorrelated_jitter.
@@ -36,9 +36,9 @@ cdef class Backoff:
 
         cap_ns: The longest wait, >= *base_ns*.
 
-        factor: What a wait grows by, >= 1.
+        factor: The growth from one wait to the next, >= 1.
 
-        reach: The share of the time left that a retry waits whose dependency has not answered since, 0 to 1.
+        reach: The share of the time left that a retry waits if its dependency is silent, 0 to 1.
     """
 
     def __cinit__(self, str kind, int64_t base_ns, int64_t cap_ns, double factor, double reach=0.0):

@@ -1,4 +1,4 @@
-"""What a retry budget keeps, and how native modules use it: under the object's lock, with the time in hand."""
+"""The state of a retry budget, and its operations for native modules: under the object's lock, at a given time."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 

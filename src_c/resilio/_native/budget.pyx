@@ -1,8 +1,8 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """
-The retry budget's native part, the arithmetic of budget.h under a lock, and that of backoffs, of backoff.h.
+The native part of retry budgets (the arithmetic of budget.h, under a lock) and of backoffs (that of backoff.h).
 
-`resilio.RetryBudget` is its public face and checks every option; here they are taken as they are.
+`resilio.RetryBudget` is its public face and checks every option; this module does not.
 """
 
 cimport cython
@@ -84,7 +84,7 @@ cdef class RetryBudget:
         Take the token of one retry or hedge; never waits.
 
         Returns:
-            Whether there was one; if not, what would have been retried has failed.
+            True if there was one; if not, the retry must not be made.
         """
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
@@ -93,30 +93,30 @@ cdef class RetryBudget:
         return taken
 
     def refund(self):
-        """Put a withdrawn token back: the retry or hedge was not made. One too many changes nothing."""
+        """Put a withdrawn token back: the retry or hedge was not made. A surplus refund changes nothing."""
         rs_lock_acquire(&self.lock)
         rs_budget_refund(&self.budget)
         rs_lock_release(&self.lock)
 
     def _attempt_failed(self, int64_t underway=1):
-        """Take note of an attempt that has failed, while so many calls were under way."""
+        """Note a failed attempt; *underway* is the number of calls in flight."""
         rs_lock_acquire(&self.lock)
         rs_budget_failed(&self.budget, underway)
         rs_lock_release(&self.lock)
 
     def _take(self, double share=1.0, int64_t asked_ns=0, int64_t underway=0):
         """
-        Take what a retry costs, as `withdraw` takes 1.
+        Take the cost of a retry; `withdraw` takes 1.
 
         Args:
-            share: What the failed attempt has cost, of what a success costs, 0 to 1.
+            share: The cost of the failed attempt as a share of that of a success, 0 to 1.
 
-            asked_ns: What the dependency has asked for; 0: nothing.
+            asked_ns: The wait that the dependency has asked for; 0: none.
 
-            underway: Calls under way, which lend.
+            underway: Calls in flight, which lend.
 
         Returns:
-            What was taken; None: there is none.
+            The tokens taken; None if there are too few.
         """
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
@@ -126,14 +126,14 @@ cdef class RetryBudget:
         return price / 1e9 if taken else None
 
     def _repay(self, double taken):
-        """Give back of what the retries of a call took that has succeeded."""
+        """Give back part of the cost of the retries of a call that has succeeded."""
         rs_lock_acquire(&self.lock)
         rs_budget_repay(&self.budget, <int64_t>(taken * RS_BUDGET_ONE + 0.5))
         rs_lock_release(&self.lock)
 
     def _terms(self, bint quick):
         """
-        Return the least that a retry costs now, and how many times that comes back when its call succeeds.
+        Return the lowest cost of a retry now, and the multiple of it that comes back when its call succeeds.
 
         Args:
             quick: Whether successes take as long as usual.
@@ -145,14 +145,14 @@ cdef class RetryBudget:
         return least / 1e9, RS_BUDGET_COMES_BACK if well else 0
 
     def reset(self):
-        """Begin again with the initial balance; the counters stay."""
+        """Restore the initial balance; the counters stay."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         rs_budget_reset(&self.budget, now_ns)
         rs_lock_release(&self.lock)
 
     def _is_new(self):
-        """Tell whether it allows what a new one does; the counters do not matter."""
+        """Return True if it allows as much as a new budget does; the counters do not matter."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         cdef bint new = rs_budget_is_new(&self.budget, now_ns)
@@ -161,7 +161,7 @@ cdef class RetryBudget:
 
     @property
     def balance(self):
-        """Tokens there now, decay included; the reserve is not counted."""
+        """Tokens available now, after decay; the reserve is not counted."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         cdef double balance = rs_budget_balance(&self.budget, now_ns)
@@ -175,7 +175,7 @@ cdef class RetryBudget:
 
     @property
     def withdrawals(self):
-        """Tokens taken, refunded ones and those of the reserve included."""
+        """Tokens taken, including refunded ones and those of the reserve."""
         return self._status()["withdrawals"]
 
     @property
@@ -184,7 +184,7 @@ cdef class RetryBudget:
         return self._status()["refused"]
 
     def _status(self):
-        """Return the balance and all counters, which belong together."""
+        """Return the balance and all counters of one moment."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         cdef double balance = rs_budget_balance(&self.budget, now_ns)
@@ -204,7 +204,7 @@ cdef class RetryBudget:
 
 
 def _after_fork():
-    """In the child: no other thread holds a lock, and this is another client, whose jitter must not be the parent's."""
+    """Reset in the child of a fork: no other thread holds a lock, and the jitter must differ from the parent's."""
     rs_lock_reset(&_live_lock)
     cdef rs_budget_object *budget = _live
     while budget != NULL:

@@ -1,18 +1,18 @@
-# Interrupting a block of a task of asyncio when a time is up: once, by cancelling it from the loop, as `asyncio.timeout`
-# does. The task's own cleanup is never cancelled again, `task.cancelling()` is what it was when the block ends, and
-# somebody else's cancellation in the same tick wins.
+# Interrupting a block of an asyncio task when its time is up: once, by a cancellation from the loop, as
+# `asyncio.timeout` does. The task's cleanup is never cancelled again. When the block ends, `task.cancelling()` is the
+# same as before. A cancellation from elsewhere in the same tick wins.
 #
-# A block in progress is known to a global table, so its cutoff holds the task weakly; the loop keeps it while there is
-# somebody to interrupt it.
+# A global table refers to each block in progress, so its cutoff holds the task weakly; the loop keeps the task while
+# the cutoff may interrupt it.
 
-cdef double AGAIN_SECONDS = 0.001           # how long to wait for the end of an interruption that is under way
+cdef double AGAIN_SECONDS = 0.001           # the wait for the end of an interruption in progress
 
-cdef object _current_task = None            # asyncio's: nothing of it is imported before it runs something
+cdef object _current_task = None            # asyncio's: imported only once asyncio runs something
 cdef object _cancelled_error = None
 
 
 cdef object _running_task():
-    """The task that runs here, or None. Raises RuntimeError if no loop does."""
+    """The task that runs here, or None. Raises RuntimeError if no loop runs."""
     global _current_task, _cancelled_error
     if _current_task is None:
         import asyncio
@@ -23,10 +23,10 @@ cdef object _running_task():
 
 cdef dict _kept_by(loop):
     """
-    The tasks that a loop keeps alive as long as it lives itself, by the cutoff that will interrupt them.
+    The tasks that a loop keeps alive during its own life, by the cutoff that will interrupt them.
 
-    Not by the timer's own `keep`: that leads from the cutoff, which a global table knows, to the task, and a task of a
-    loop that is gone would stay. A loop without attributes keeps nothing.
+    The timer's own `keep` would not do. It leads from the global table through the cutoff to the task, so a task of a
+    loop that is gone would stay alive. A loop without attributes keeps nothing.
     """
     cdef dict keeps
     try:
@@ -41,7 +41,7 @@ cdef dict _kept_by(loop):
 
 
 def _expire(known):
-    cutoff = known()                        # which the loop keeps as long as it may expire
+    cutoff = known()                        # the loop keeps it as long as it may expire
     if cutoff is not None:
         (<AsyncioCutoff?>cutoff)._expire()
 
@@ -50,7 +50,7 @@ def _expire(known):
 @cython.auto_pickle(False)
 cdef class AsyncioCutoff:
     """
-    Interrupts one block of the task that starts it; another one once that is over.
+    Interrupts one block of the task that starts it; reusable once that block is over.
 
     Args:
         suspended: See `resilio._backends.cutoff`.
@@ -58,9 +58,9 @@ cdef class AsyncioCutoff:
     cdef object suspended
     cdef object task                        # a weak reference
     cdef object timer
-    cdef object handle                      # where there is no time left to wait for
-    cdef long cancelling                    # what the task says as the block begins
-    cdef long others                        # requests to cancel it beside ours, once that is taken back; before, -1
+    cdef object handle                      # instead of a timer if no time is left
+    cdef long cancelling                    # `task.cancelling()` as the block begins
+    cdef long others                        # other requests to cancel it, once ours is taken back; before, -1
     cdef bint expired, closed
     cdef readonly bint fired                # "Whether it has had the task cancelled."
     cdef object __weakref__
@@ -96,14 +96,14 @@ cdef class AsyncioCutoff:
         return 0
 
     cdef object _running(self):
-        """The task, which is there as long as it runs; the loop need not keep it for this any more."""
+        """The task, which lives as long as it runs; the loop stops keeping it for this cutoff."""
         task = None if self.task is None else self.task()
         if task is not None:
             _kept_by(task.get_loop()).pop(self, None)
         return task
 
     def close(self, error):
-        """End the block; True: the deadline ended it. Whatever a Ctrl-C has left of it, it does when called again."""
+        """End the block; True: the deadline ended it. After an interruption by a Ctrl-C, call it again to finish."""
         self.closed = True
         task = self._running()
         if self.timer is not None:
@@ -119,21 +119,21 @@ cdef class AsyncioCutoff:
         return isinstance(error, _cancelled_error) and self.others <= self.cancelling
 
     def here(self):
-        """Tell whether the current task is the one that is interrupted."""
+        """Return True if the current task is the one to interrupt."""
         try:
             return self.task is not None and _running_task() is self.task()
         except RuntimeError:                # a thread without a loop
             return False
 
     def _expire(self):
-        if self.closed:                     # a Ctrl-C came before anybody knew of the timer
+        if self.closed:                     # a Ctrl-C came before the timer was stored
             return
         self.expired = True
         self.handle = None
         task = self._running()
         if task is None or (self.suspended is not None and self.suspended()):
             return
-        # Its cleanup is left alone: look again when that is over.
+        # Leave its cleanup alone: look again when that is over.
         if task.cancelling() > self.cancelling:
             self._arm(task, AGAIN_SECONDS)
             return

@@ -1,15 +1,15 @@
 """
 The deadline as a stage, and its gate: a part of timing.pxi.
 
-What it sets is ambient; what the core knows of it is `wake_ns` of its slot.
+It sets the ambient deadline; the core only knows `wake_ns` of its slot.
 """
 
 
 cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """
-    Set the ambient deadline for what is inside, unless the one outside is nearer.
+    Set the ambient deadline for the guarded function, unless the one outside is nearer.
 
-    Of what the slot keeps, both are owned by it before anything may fail.
+    The slot owns both values that it keeps before any step may fail.
     """
     cdef int64_t allowed_ns = (<rs_deadline_object *>gate).allowed_ns, outer_ns
     cdef PyObject *before = NULL
@@ -25,12 +25,12 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     value = _core.deadline(slot.wake_ns, allowed_ns, before)
     Py_INCREF(value)
     slot.deadline.value = <PyObject *>value
-    _put(value)                             # if not, it holds for the call all the same, and tasks do not know it
+    _put(value)                             # on failure it still applies to the call, but its tasks do not know it
     return 0
 
 
 cdef void _put_back(rs_gate *gate, rs_slot *slot) noexcept:
-    """Undo `_set` where its value still stands: in another context than it was set in there is nothing to undo."""
+    """Undo `_set` if its value is still set: in a context other than that of `_set` there is nothing to undo."""
     cdef object value = _taken(slot.deadline.value), before = _taken(slot.deadline.before)
     cdef PyObject *now = NULL
     cdef bint stands
@@ -55,7 +55,7 @@ cdef bint _put(object value) noexcept:
 
 
 cdef object _taken(PyObject *owned):
-    """What was owned as a pointer; None for none."""
+    """The object owned through a pointer; None for NULL."""
     if owned == NULL:
         return None
     value = <object>owned
@@ -66,7 +66,7 @@ cdef object _taken(PyObject *owned):
 cdef int _let_in_quietly(
     rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why
 ) noexcept nogil:
-    """What the call does in its own task learns of it without the context."""
+    """Set no context variable: code in the call's own task learns of the deadline without it."""
     slot.deadline.value = slot.deadline.before = NULL
     slot.wake_ns = _later(now_ns, (<rs_deadline_object *>gate).allowed_ns)
     return RS_ADMITTED
@@ -131,21 +131,21 @@ QUIET_OPS.admit = _let_in_quietly
 
 
 cdef class DeadlineGate(Gate):
-    """The ambient deadline that a call sets for all that is inside of it; `resilio.deadline` is its public face."""
+    """The ambient deadline that a call sets for all code inside; `resilio.deadline` is its public face."""
 
     def __cinit__(self, *args, **kwargs):
         cdef rs_deadline_object *seen = <rs_deadline_object *><PyObject *>self
         if <void *>&seen.allowed_ns != <void *>&self.allowed_ns:
             raise SystemError("resilio._native.strategies was built against another gate.h")
         self.ops = &DEADLINE_OPS
-        self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, before which a function may be called
+        self.timeless = RS_NO_START | RS_NO_LATENCY     # `_set` reads the clock, and may call a function before that
 
     def __init__(self, config):
-        """Allow the time of *config*, a `DeadlineConfig`, from when a call begins."""
+        """Allow the time of *config*, a `DeadlineConfig`, from the beginning of a call."""
         self.configure(config)
 
     def configure(self, config):
-        """Allow another time, for calls that begin from now on; `tasks`: also the tasks that they start know."""
+        """Allow another time, for calls that begin from now on; with `tasks`, tasks that they start also know it."""
         self.allowed_ns = ns_of(config.seconds)
         self.ops = &DEADLINE_OPS if config.tasks else &QUIET_OPS
         self.timeless = RS_NO_LATENCY
@@ -156,15 +156,15 @@ cdef class DeadlineGate(Gate):
         return self.allowed_ns / 1e9
 
     def passed(self):
-        """Return what is raised for a call whose deadline has passed."""
+        """Return the error of a call whose deadline has passed."""
         return _out_of_time()
 
     def stream(self, make):
-        """Return a stream of `make()` whose deadline is known inside."""
+        """Return a stream of `make()` whose deadline is ambient inside."""
         return core.hook("deadline_items")(self, make)
 
     def astream(self, make):
-        """Return an async stream of `make()` until its deadline."""
+        """Return an async stream of `make()` that ends at its deadline."""
         return core.hook("items_until_deadline")(self, make)
 
     async def arun(self, rest):

@@ -1,4 +1,4 @@
-"""What a timeout and a deadline keep."""
+"""The state of a timeout and of a deadline."""
 
 from libc.stdint cimport int64_t
 from resilio._native.gate cimport Gate, rs_gate
@@ -14,19 +14,19 @@ cdef extern from "loglinear.h" nogil:
     int64_t rs_samples_quantile "rs_histogram_quantile"(const rs_samples *, double)
 
 ctypedef struct rs_timeout:
-    int64_t total_ns        # what a call gets now; RS_NEVER: as long as it takes
-    int64_t first_ns        # of a stream; RS_NEVER: no limit
+    int64_t total_ns        # the time of a call now; RS_NEVER: no limit
+    int64_t first_ns        # of a stream until its first item; RS_NEVER: no limit
     int64_t idle_ns
     double q                # of the latencies, for a timeout that learns
     double factor
     int64_t floor_ns
     int64_t ceiling_ns
     int64_t enough          # samples that the quantile needs
-    int64_t unlearned       # samples that total_ns does not know of
-    int64_t learned_at_ns   # when total_ns was found
-    int64_t turned_at_ns    # when `recent` was begun
+    int64_t unlearned       # samples since total_ns was computed
+    int64_t learned_at_ns   # when total_ns was computed;
+    int64_t turned_at_ns    # when `recent` began;
     int64_t sampled_ns      # when the last sample came
-    rs_samples recent       # what it learns from is these two: the older goes when the newer has enough
+    rs_samples recent       # it learns from these two: the older is dropped when the newer has enough
     rs_samples before
 
 # The memory of a TimeoutGate seen from C, where nothing may touch a reference count; checked at import.
@@ -37,8 +37,8 @@ ctypedef struct rs_timeout_object:
 cdef class TimeoutGate(Gate):
     cdef rs_timeout timeout
     cdef bint in_threads
-    cdef object threads     # the pool, once there is one
-    cdef unsigned long long ended[4]    # calls whose time was up, by CLOCKS
+    cdef object threads     # the thread pool, from its first use on
+    cdef unsigned long long ended[4]    # calls that ran out of time, by CLOCKS
 
 ctypedef struct rs_deadline_object:
     rs_gate gate
