@@ -1,4 +1,4 @@
-"""What the gates of this module keep, and as much of the gate contract as they use."""
+"""The state of the gates of this module, and the part of the gate contract that they use."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
@@ -66,7 +66,7 @@ ctypedef enum rs_door_state:
     DRAINING = 1
     DRAINED = 2
 
-# A pipeline's door in memory as C sees it, where nothing may touch a reference count; each door checks it.
+# The memory of a pipeline's door seen from C, where nothing may touch a reference count; each door checks it.
 ctypedef struct rs_door:
     rs_gate gate
     int state

@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""Gates beside the patterns: a gate written in Python, and the door of a pipeline."""
+"""Gates that are no pattern: a gate written in Python, and the door of a pipeline."""
 
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -15,7 +15,7 @@ from resilio._failures.outcome import Outcome
 
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
 
-cdef int MOST_KINDS = 16    # the core keeps what it derives from a kind, for at most 32 kinds
+cdef int MOST_KINDS = 16    # the core keeps derived data for at most 32 kinds
 
 
 def latency_of(Gate gate not None):
@@ -47,7 +47,7 @@ cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int
 
 
 cdef void door_gone(rs_gate *gate, int64_t now) noexcept nogil:
-    """One call less inside. The core has counted it out already."""
+    """Note that a call has left; the core has updated the counters already."""
     if (<rs_door *>gate).state == DRAINING and gate.counters.inflight == 0:
         (<rs_door *>gate).state = DRAINED
         rs_gate_change(gate, DRAINING, DRAINED, 0, now)
@@ -98,7 +98,7 @@ cdef class DoorGate(Gate):
         return ("serving", "draining", "drained")[self.door]
 
     def shut(self, int64_t now_ns):
-        """Refuse new calls from now on; return how many are inside."""
+        """Refuse new calls from now on; return the number of calls inside."""
         rs_lock_acquire(&self.lock)
         if self.door == SERVING:
             self.door = DRAINING
@@ -109,7 +109,7 @@ cdef class DoorGate(Gate):
         return inside
 
     def open(self, int64_t now_ns):
-        """Let calls in again."""
+        """Admit calls again."""
         rs_lock_acquire(&self.lock)
         if self.door != SERVING:
             rs_gate_change(<rs_gate *><PyObject *>self, <uint8_t>self.door, SERVING, 0, now_ns)
@@ -126,9 +126,9 @@ cdef class GateCall:
     Attributes:
         args: The positional arguments of the call.
 
-        kwargs: Those by keyword.
+        kwargs: The keyword arguments of the call.
 
-        data: Free for the gate: what it wants to find again when the call ends.
+        data: Free for the gate's own use until the call ends.
     """
 
     def __repr__(self):
@@ -152,7 +152,7 @@ cdef PythonGate gate_of(rs_gate *gate):
 
 
 cdef bint enforced(rs_gate *gate) noexcept:
-    """Whether this refusal applies; counted if not. The core has let the lock go."""
+    """Return True if this refusal applies; count it if not. The core has released the lock."""
     rs_lock_acquire(&gate.lock)
     cdef bint yes = rs_gate_enforced(gate)
     gate.counters.would_reject += not yes
@@ -180,7 +180,7 @@ cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
 
 
 cdef object taken(rs_slot *slot):
-    """The call that admit left in the slot, which keeps it no longer; None if there was none."""
+    """Take the call that `admit` left in the slot; None if there is none."""
     if slot.custom.call == NULL:
         return None
     call = <object>slot.custom.call
@@ -190,7 +190,7 @@ cdef object taken(rs_slot *slot):
 
 
 cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept:
-    """May run in a finaliser, while another exception is on its way."""
+    """Settle a call; may run in a finaliser, while another exception propagates."""
     cdef PyObject *kind
     cdef PyObject *value
     cdef PyObject *traceback
@@ -206,7 +206,7 @@ cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t laten
 
 
 cdef void python_cancel(rs_gate *gate, rs_slot *slot, int64_t now) noexcept:
-    """May run while another exception is on its way."""
+    """Cancel a call; may run while another exception propagates."""
     cdef PyObject *kind
     cdef PyObject *value
     cdef PyObject *traceback
@@ -225,7 +225,7 @@ cdef list known_kinds = []      # (kind, reasons, address of its operations, the
 
 
 cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
-    """The operations under this kind and these reasons, made once: the core knows a kind by their address."""
+    """The operations for this kind and these reasons, made once: the core identifies a kind by their address."""
     cdef rs_named_ops *made
     for known_kind, known_reasons, address, _ in known_kinds:
         if known_kind == kind and known_reasons == reasons:
@@ -253,17 +253,17 @@ cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
 
 cdef class PythonGate(Gate):
     """
-    The native side of a gate written in Python: what its methods raise is counted and never reaches a call.
+    The native side of a gate written in Python: exceptions of its methods are counted and never reach a call.
 
     Args:
         target: The object with `admit`, `settle` and perhaps `cancel`.
 
-        kind: What the gate is, for metrics, logs and refusals.
+        kind: The kind of gate, for metrics, logs and refusals.
 
-        reasons: Its closed set of reasons, 1 to 16; the first stands in for one that is not in the set.
+        reasons: Its closed set of reasons, 1 to 16; the first replaces a reason that is not in the set.
 
     Attributes:
-        errors: How often a method of the target has raised.
+        errors: The number of exceptions that methods of the target raised.
     """
 
     def __cinit__(self, object target, str kind not None, tuple reasons not None):
@@ -273,7 +273,7 @@ cdef class PythonGate(Gate):
         self.reasons = reasons
 
     cdef int explain(self, object refusal, rs_refusal *why) except -1:
-        """What the target answered, for the core; what is no Refuse raises, and then the call is admitted."""
+        """Convert the target's answer for the core; raises unless it is a Refuse, and then the call is admitted."""
         why.measured = NAN if refusal.measured is None else refusal.measured
         why.limit = NAN if refusal.limit is None else refusal.limit
         why.retry_after_ns = -1 if refusal.retry_after is None else <int64_t>(<double>refusal.retry_after * 1e9)
@@ -281,7 +281,7 @@ cdef class PythonGate(Gate):
         return 0
 
     cdef void failed(self, str method, object error) noexcept:
-        """Count what the target raised and log the first; a Ctrl-C is raised again where it can be."""
+        """Count an exception of the target and log the first; raise a Ctrl-C again at a safe point."""
         self.errors += 1
         try:
             if isinstance(error, KeyboardInterrupt):

@@ -2,11 +2,11 @@
 """
 A policy for each key: the table of keys, and the stage that finds a call's own gate in it.
 
-A look-up takes no lock. Whatever changes the table holds one lock for all tables, and calls no factory meanwhile.
+A look-up takes no lock. A change of the table holds one lock for all tables, and calls no factory meanwhile.
 
-The table owns the policies by key; entries and gates refer to their policy weakly, and a call holds the policy of its key. So
-a policy that the table drops dies, unless a caller still has it: then it is put back. A key leaves the table only if its policy
-equals a new one and dies.
+The table owns the policies by key. Entries and gates refer to their policy weakly, and a call holds the policy of its
+key. So a policy that the table drops dies, unless a caller still has it: then it is put back. A key leaves the table
+only if its policy equals a new one and dies.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
@@ -46,7 +46,7 @@ cdef extern from "gate.h":
 cdef extern from "pipeline.h":
     ctypedef class resilio._native.core.Pipeline [object rs_pipeline, check_size error]:
         cdef tuple gates
-        cdef uint8_t used               # since the hand was here
+        cdef uint8_t used               # since the clock hand's last visit
 
 cdef extern from *:
     """
@@ -69,10 +69,10 @@ cdef extern from *:
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef enum:
-    TICKS = 256                 # look-ups between two looks at an entry
-    STEPS = 8                   # entries looked at to make room for a key: O(1), whatever the table holds
-    MOST_FUNCTIONS = 1000       # whose parameter is known
-    SLICE = 1000                # gates that are read at a stretch, some 0.3 ms
+    TICKS = 256                 # look-ups between two visits of the clock hand
+    STEPS = 8                   # entries visited to make room for a key: O(1) in a table of any size
+    MOST_FUNCTIONS = 1000       # whose parameter is cached
+    SLICE = 1000                # gates read at a stretch, about 0.3 ms
 
 _lock = threading.RLock()       # reentrant: a key's __eq__ may look up another key
 
@@ -84,7 +84,7 @@ include "keyed_entry.pxi"
 
 
 cdef class Where:
-    """Where a function's parameter is found in a call."""
+    """The place of a function's parameter in a call."""
 
     cdef Py_ssize_t position            # -1: by keyword only
     cdef bint has_default
@@ -100,15 +100,15 @@ include "keyed_table.pxi"
 
 
 cdef class ByKey:
-    """Finds policies in its `_table` by subscription, without a frame of Python's. To inherit from: it has nothing of its own."""
+    """Base class that finds policies in its `_table` by subscription, without a Python frame."""
 
     def __getitem__(self, key):
-        """Return the policy of this key, made if there was none; for lack of room the one that such keys share."""
+        """Return the policy of this key, made if there is none; the shared one if there is no room."""
         return (<KeyedTable?>self._table).policy(key)
 
 
 cdef int forget(Entry entry) except -1:
-    """The circles that the entry is part of are cut: what nobody uses is freed at once."""
+    """Cut the reference cycles of the entry, so that unused objects are freed at once."""
     for gate in entry.gates:
         gate.entry = None
     return 0

@@ -1,5 +1,5 @@
 """
-One key of a keyed policy, and whether anybody could tell its policy from a new one: a part of keyed.pyx.
+One key of a keyed policy, and the test whether its policy equals a new one: a part of keyed.pyx.
 """
 
 
@@ -8,24 +8,24 @@ cdef class Entry:
     One key of a keyed policy.
 
     Attributes:
-        key: The key; None for the policy that all keys share for which there is no room.
+        key: The key; None for the policy shared by all keys that find no room.
 
-        policy: Its policy; None: it is dead.
+        policy: Its policy; None if it is dead.
 
-        table: The table that it is of.
+        table: Its table.
     """
 
     cdef object reference               # to the policy, weak
     cdef readonly object key
     cdef readonly KeyedTable table
     cdef tuple gates                    # of the policy
-    cdef tuple configs                  # of the gates' policies, as they were made
-    cdef int64_t seen_ns                # when the hand last found it used
+    cdef tuple configs                  # of the gates' policies, when they were made
+    cdef int64_t seen_ns                # when the clock hand last found it used
     cdef Py_ssize_t place               # in the ring
 
     @property
     def policy(self):
-        """Its policy; None: it is dead."""
+        """Its policy; None if it is dead."""
         return self.reference()
 
     @property
@@ -34,18 +34,18 @@ cdef class Entry:
         return self.gates
 
     def keep_configs(self):
-        """Take the options in force for those that it was made with."""
+        """Note the present options as those it was made with."""
         self.configs = tuple([gate.policy.config for gate in self.gates])
 
 
 cdef bint native_pristine(Entry entry, int64_t now_ns) noexcept:
-    """Is nothing under way at its gates, and does nothing there differ from new ones?"""
+    """Return True if its gates have no calls in flight and equal new ones."""
     cdef rs_gate *gate
     cdef Py_ssize_t i
     cdef bint new = True
     for i in range(len(entry.gates)):
         gate = <rs_gate *>PyTuple_GET_ITEM(entry.gates, i)
-        if gate.ops.pristine == NULL or gate.weakrefs != NULL:      # who has a weak reference listens
+        if gate.ops.pristine == NULL or gate.weakrefs != NULL:      # a weak reference means a listener
             return False
         rs_lock_acquire(&gate.lock)
         new = not (gate.counters.inflight or gate.counters.queued or gate.changes) and gate.ops.pristine(gate, now_ns)

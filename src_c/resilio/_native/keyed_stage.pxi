@@ -1,12 +1,16 @@
 """
 The stage of a keyed policy: a part of keyed.pyx.
 
-It stands in a pipeline for the gates of all keys, finds a call's own, and adds up what they have counted.
+It stands in a pipeline for the gates of all keys, finds the gate of a call, and adds up their counters.
 """
 
 
 cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *before) noexcept:
-    """The gate for this call, whose policy the call holds. Of several stages with one key the first has looked it up for all."""
+    """
+    The gate for this call, whose policy the call holds.
+
+    If several stages share one table, the first looks up the policy for all of them.
+    """
     cdef KeyedGate self = <KeyedGate><PyObject *>gate
     cdef Pipeline policy
     cdef Entry entry = entry_at(before) if self.index and before != NULL else None
@@ -23,7 +27,7 @@ cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
         return table.policy_for(request)
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
-    except BaseException:               # not even the report went well
+    except BaseException:               # even the report failed
         pass
     return table.shared
 
@@ -32,7 +36,7 @@ cdef dict _copies = {}                  # address of a kind's operations -> that
 
 
 cdef const rs_gate_ops *keyed_ops(const rs_gate_ops *ops) except NULL:
-    """Those of a stage that stands for gates of this kind: it says what they are, and finds one. Never freed."""
+    """The operations of a stage that stands for gates of this kind: theirs, and the look-up. Never freed."""
     cdef rs_gate_ops *copy
     if <size_t>ops not in _copies:
         copy = <rs_gate_ops *>malloc(sizeof(rs_gate_ops))
@@ -41,7 +45,7 @@ cdef const rs_gate_ops *keyed_ops(const rs_gate_ops *ops) except NULL:
         copy[0] = ops[0]
         copy.resolve = find_gate
         copy.pristine = NULL
-        copy.forget = NULL              # the stage's memory is not such a gate's
+        copy.forget = NULL              # the stage's memory is not that of such a gate
         copy.kept = ops
         _copies[<size_t>ops] = <size_t>copy
     return <const rs_gate_ops *><size_t>_copies[<size_t>ops]
@@ -49,12 +53,12 @@ cdef const rs_gate_ops *keyed_ops(const rs_gate_ops *ops) except NULL:
 
 cdef class KeyedGate(Gate):
     """
-    Stands in a pipeline for the gates of all keys; its own counters are of those that are gone.
+    Stands in a pipeline for the gates of all keys; its own counters are those of keys that are gone.
 
     Args:
         table: The policies by key.
 
-        index: Which of a policy's gates it stands for.
+        index: The index, in each policy, of the gate that it stands for.
 
         gate: One such gate.
 
@@ -75,16 +79,16 @@ cdef class KeyedGate(Gate):
         self.ops = keyed_ops(gate.ops)
 
     def gates(self):
-        """Return the gates of all keys, and the one that keys share."""
+        """Return the gates of all keys, and the shared one."""
         return self.table.gates_of(self.index)
 
     def left(self):
-        """Return the gates of keys that were forgotten and whose policies are alive; they count on their own until those die."""
+        """Return the gates of forgotten keys whose policies are alive; until these die they keep their own counts."""
         with _lock:
             return self.table.left_of(self.index)
 
     cdef list counted(self):
-        """All whose counts are not in the stage's own; who adds them up holds the lock of all tables."""
+        """All gates whose counts are not in the stage's own. To add them up, hold the lock of all tables."""
         return self.table.gates_of(self.index) + self.table.left_of(self.index)
 
     def counters(self):
@@ -105,9 +109,10 @@ cdef class KeyedGate(Gate):
 
     def add_to(self, sums):
         """
-        Add what all keys have counted to Sums, in slices between which other threads have their turn.
+        Add the counters of all keys to Sums, in slices: other threads run in between.
 
-        Each key counts once: one that goes meanwhile adds to the stage, which has been read, and keeps its own counts.
+        Each key counts once. A key that goes meanwhile adds its counts to the stage, which was read before, and keeps
+        its own for this reading.
         """
         cdef Py_ssize_t start
         with _lock:
@@ -118,7 +123,7 @@ cdef class KeyedGate(Gate):
             sleep(0)
 
     def seconds(self):
-        """What calls whose outermost stage this is have spent their time on, added up."""
+        """The seconds by segment of calls whose outermost stage this is, added up."""
         with _lock:
             found = Gate.seconds(self)
             for gate in self.counted():
@@ -133,7 +138,7 @@ cdef class KeyedGate(Gate):
             return sum([gate.waited for gate in self.counted()], Gate.waited.__get__(self))
 
     def refusals(self):
-        """How often calls were refused for each reason, added up."""
+        """The refused calls by reason, added up."""
         with _lock:
             found = Gate.refusals(self)
             for gate in self.counted():
@@ -161,7 +166,7 @@ cdef class KeyedGate(Gate):
 
     @property
     def listening(self):
-        """Which events are wanted: 1 rejected, 2 settled; of all keys, those made later included."""
+        """Bits of the events that listeners want: 1 rejected, 2 settled; of all keys, including later ones."""
         return (<rs_gate *><PyObject *>self).listening
 
     @listening.setter

@@ -1,5 +1,5 @@
 """
-The table of keys: look-ups, and how keys come and go. A part of keyed.pyx.
+The table of keys: look-up, insertion and eviction. A part of keyed.pyx.
 """
 
 
@@ -8,25 +8,25 @@ cdef class KeyedTable:
     The policies by key.
 
     Attributes:
-        overflow: The entry that all keys share for which there is no room.
+        overflow: The entry shared by all keys that find no room.
 
         stages: The gates that stand for those of the keys in a pipeline.
 
-        overflowed: How often a call had to share it.
+        overflowed: The number of calls that had to share it.
 
-        evicted: How many keys have made room.
+        evicted: The number of keys evicted.
 
-        errors: How often there was no key, or no policy for it.
+        errors: The number of calls without a key, or without a policy for it.
     """
 
-    cdef dict policies                  # by key, and the only place that keeps them; their gates know the entry
-    cdef list ring                      # of the entries; the hand goes round in it
+    cdef dict policies                  # by key; the only strong references to them; their gates refer to the entry
+    cdef list ring                      # of the entries, for the clock hand
     cdef Py_ssize_t hand
-    cdef list leaving                   # entries that `clear` took out: they count on their own until their policy dies
+    cdef list leaving                   # entries removed by `clear`: they keep their own counts until their policy dies
     cdef Py_ssize_t next_leaving
     cdef object face                    # build(key), catch_up(policy), is_new(...), goes(gates), gone(gates), where(...), report(...)
-    cdef Pipeline shared                # the policy that keys share for which there is no room
-    cdef object function                # of the call's arguments, or None: `parameter`
+    cdef Pipeline shared                # the policy of keys that find no room
+    cdef object function                # returns the key from the call's arguments; None: use `parameter`
     cdef str parameter
     cdef dict places                    # function -> Where
     cdef readonly Entry overflow
@@ -34,7 +34,7 @@ cdef class KeyedTable:
     cdef Py_ssize_t max_keys
     cdef int64_t idle_ns
     cdef uint32_t ticks
-    cdef uint64_t changes               # of options, so far
+    cdef uint64_t changes               # of options so far
     cdef readonly uint64_t overflowed
     cdef readonly uint64_t evicted
     cdef readonly uint64_t errors
@@ -44,8 +44,9 @@ cdef class KeyedTable:
         Make a table without keys; `begin` must follow.
 
         Args:
-            face: What makes policies: `build(key)`, `catch_up(policy)`, `is_new(policy, configs)`, `where(function)` and
-                `report(error)`. Of a key that leaves the table it gets `goes(gates)`, and `gone(gates)` when its policy is dead.
+            face: The maker of policies, with `build(key)`, `catch_up(policy)`, `is_new(policy, configs)`,
+                `where(function)` and `report(error)`. For a key that leaves the table it receives `goes(gates)`, and
+                `gone(gates)` once its policy is dead.
 
             key: A function of a call's arguments, or the name of a parameter.
         """
@@ -59,13 +60,13 @@ cdef class KeyedTable:
         self.stages = ()
 
     def begin(self, object policy):
-        """Take the policy that keys share for which there is no room; its gates say what the stages are."""
+        """Take the policy of keys that find no room; the table makes a stage for each of its gates."""
         self.shared = policy
         self.overflow = self.entry_of(None, policy)
         self.stages = tuple([KeyedGate(self, index, gate) for index, gate in enumerate(self.overflow.gates)])
 
     def configure(self, config):
-        """Take the options of *config*, a `KeyedConfig`: how many keys there may be, and for how long unused."""
+        """Take the options of *config*, a `KeyedConfig`: the most keys, and the longest time without use."""
         cdef Py_ssize_t max_keys = config.max_keys
         cdef int64_t idle_ns = ns_of(config.idle)
         with _lock:
@@ -76,7 +77,7 @@ cdef class KeyedTable:
     # -- look-ups
 
     def find(self, object key):
-        """Return the policy of this key, made if there was none; for lack of room the one that keys share."""
+        """Return the policy of this key, made if there is none; the shared one if there is no room."""
         return self.policy(key)
 
     def get(self, object key):
@@ -105,7 +106,7 @@ cdef class KeyedTable:
         return policy
 
     cdef Pipeline policy_for(self, const rs_request *request):
-        """The policy for a call; whatever its key function does."""
+        """The policy for a call; the shared one if the key function raises."""
         try:
             return self.policy(self.key_of(request))
         except BaseException as error:
@@ -118,14 +119,14 @@ cdef class KeyedTable:
 
     def policy_for_stream(self, object function, tuple args, dict kwargs):
         """
-        Return the policy for a call that gives items: of such a call the core sees nothing but permits.
+        Return the policy for a call that yields items: of such a call the core sees only permits.
 
         Args:
-            function: What is called.
+            function: The function.
 
             args: Its positional arguments.
 
-            kwargs: The others.
+            kwargs: Its keyword arguments.
         """
         cdef rs_request request
         cdef tuple values = (*args, *kwargs.values()), names = tuple(kwargs)
@@ -173,7 +174,7 @@ cdef class KeyedTable:
         return where
 
     def learn(self, object function):
-        """Find the parameter of a function that is about to be guarded; without one, TypeError."""
+        """Find the key's parameter in a function that is about to be guarded; raise TypeError without one."""
         if self.function is None:
             self.look(function)
 
@@ -204,7 +205,7 @@ cdef class KeyedTable:
         cdef uint64_t changes = self.changes_now()
         made = self.face.build(key)
         policy = self.insert(self.entry_of(key, made), made)
-        if self.changes_now() != changes:       # while it was made, and it was not among the keys there are
+        if self.changes_now() != changes:       # meanwhile, when it was not in the table yet
             self.face.catch_up(policy)
         return policy
 
@@ -213,7 +214,7 @@ cdef class KeyedTable:
             return self.changes
 
     cdef Pipeline insert(self, Entry entry, Pipeline policy):
-        """Put it in, unless another thread was quicker, or there is no room any more."""
+        """Insert a new policy, unless another thread was quicker or the table is full; return the one to use."""
         cdef Pipeline there
         with _lock:
             there = self.policies.get(entry.key)
@@ -239,8 +240,8 @@ cdef class KeyedTable:
     # -- keys go
 
     cdef bint make_room(self) except -1:
-        """Evict one of the next few that are as new and that nobody has used since the hand was there."""
-        cdef list gone = []             # what evicted keys were made of: freed when the lock is
+        """Evict one of the next few entries that equals a new one and was not used since the hand's last visit."""
+        cdef list gone = []             # parts of evicted keys: freed after the lock is released
         with _lock:
             for _ in range(STEPS):
                 if len(self.policies) < self.max_keys or self.look_at_next(gone, pressed=True):
@@ -248,7 +249,7 @@ cdef class KeyedTable:
         return False
 
     cdef int tidy(self, int looks) except -1:
-        """Evict those of the next entries that have been idle for long and are as new."""
+        """Evict those of the next entries that equal new ones and have been idle for long."""
         cdef list gone = []
         with _lock:
             for _ in range(looks):
@@ -258,7 +259,7 @@ cdef class KeyedTable:
         return 0
 
     cdef bint look_at_next(self, list gone, bint pressed) except -1:
-        """Whether it was evicted."""
+        """Visit the next entry; return True if it was evicted."""
         cdef Entry entry
         cdef Pipeline policy
         cdef int64_t now_ns
@@ -282,14 +283,14 @@ cdef class KeyedTable:
         return self.evict(entry, now_ns, gone)
 
     cdef bint evict(self, Entry entry, int64_t now_ns, list gone) except -1:
-        """Drop the policy of a key. It is put back if it lives on, since a caller has it, or was used meanwhile."""
+        """Drop the policy of a key; put it back if a caller keeps it alive, or it was used meanwhile."""
         cdef Pipeline policy = self.policies.pop(entry.key, None)
         if policy is None:
             return False
         self.take_from_ring(entry)
         if native_pristine(entry, now_ns):
             policy = None
-            policy = entry.policy       # without the GIL it may also live until its thread looks: it goes the next time
+            policy = entry.policy       # without the GIL it may die later, in its thread: it goes the next time
         if policy is not None:
             if self.policies.setdefault(entry.key, policy) is policy:
                 self.put_on_ring(entry)
@@ -309,7 +310,7 @@ cdef class KeyedTable:
         return 0
 
     cdef int release(self, Entry entry, list gone) except -1:
-        """Keep what a key has counted, and nothing else: its policy is dead."""
+        """Keep only the counters of a key: its policy is dead."""
         cdef Gate stage, gate
         self.face.gone(entry.gates)
         for stage, gate in zip(self.stages, entry.gates):
@@ -319,7 +320,7 @@ cdef class KeyedTable:
         return 0
 
     def clear(self):
-        """Forget all keys, whatever their policies know; calls under way end, and are counted, where they began."""
+        """Forget all keys and the state of their policies; calls in flight end, and are counted, where they began."""
         cdef Entry entry
         cdef list dropped, gone = []
         with _lock:
@@ -327,15 +328,15 @@ cdef class KeyedTable:
                 self.face.goes(entry.gates)
             self.leaving += self.ring
             dropped = list(self.policies.values())
-            self.policies.clear()       # in place: a look-up in another thread may be in the midst of it
+            self.policies.clear()       # in place: a look-up in another thread may be reading it
             self.ring.clear()
             self.hand = 0
-        dropped = None                  # those die that no caller has
+        dropped = None                  # policies without a caller die
         with _lock:
             self.release_dead(len(self.leaving), gone)
 
     cdef int release_dead(self, Py_ssize_t most, list gone) except -1:
-        """Release those of the next entries that were cleared whose policy is dead."""
+        """Release those of the next cleared entries whose policy is dead."""
         cdef Entry entry, last
         for _ in range(min(most, len(self.leaving))):
             if self.next_leaving >= len(self.leaving):
@@ -359,7 +360,7 @@ cdef class KeyedTable:
         return key in self.policies
 
     def all(self):
-        """Return the policies there are by their keys, the shared one not included."""
+        """Return the policies by key, without the shared one."""
         return dict(self.policies)
 
     cdef list gates_of(self, Py_ssize_t index):
@@ -367,6 +368,6 @@ cdef class KeyedTable:
         return [entry.gates[index] for entry in (*self.ring, self.overflow)]
 
     cdef list left_of(self, Py_ssize_t index):
-        """Those of keys that `clear` took out, and whose policies are alive."""
+        """The gates of keys removed by `clear` whose policies are alive."""
         cdef Entry entry
         return [entry.gates[index] for entry in self.leaving]

@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
 """
-What happens to each simulated call: requests, the workers of a replica and their queue, and what is counted.
+The path of a simulated call: requests, the workers of a replica and their queue, and the counters.
 
-Why native: as Python, these few lines a call were half of what a simulation took. Whatever happens rarely (outages,
-policies, refusals, faults) is Python, in resilio/simulation.
+It is native because in Python these few lines for each call took half of a simulation's time. Rare events (outages,
+policies, refusals, faults) are Python, in resilio/simulation.
 """
 
 from libc.stdint cimport int64_t
@@ -23,7 +23,7 @@ include "workers_counts.pxi"
 
 cdef class Request:
     """
-    One call of a task, as the guarded function gets it.
+    One call of a task, as the guarded function receives it.
 
     Attributes:
         load: The name of the load that the task belongs to.
@@ -32,11 +32,11 @@ cdef class Request:
 
         call: The number of the call within its task, from 0.
 
-        key: Whose task it is: a user's number; the task's own number where a load has no users.
+        key: The number of the task's user; the task's own number where a load has no users.
 
-        deadline_ns: Until when an answer is good, in nanoseconds of the policies' clock.
+        deadline_ns: The latest time for an answer, in nanoseconds of the policies' clock.
 
-        shard: Which replica has the key's data: `key` modulo the number of replicas.
+        shard: The replica that has the key's data: `key` modulo the number of replicas.
 
         tenant: The name of the tenant, or None.
 
@@ -52,9 +52,9 @@ cdef class Request:
     cdef readonly object tenant
     cdef readonly object priority
     cdef public object size
-    """How long the work takes, where copies of the request take the same time; None until it is known."""
+    """Seconds that the work takes, where copies of the request take the same time; None until it is known."""
     cdef public tuple asked
-    """Which replicas have been asked."""
+    """The replicas that have been asked."""
 
     def __init__(
         self, str load, int64_t task, int64_t call, int64_t key, int64_t deadline_ns, int64_t shard=0, tenant=None,
@@ -76,16 +76,16 @@ cdef class Request:
 
 cdef class Job(Due):
     """
-    One attempt at a request, as a server and its policies have it; it has all that its request has as well.
+    One attempt at a request, as a server and its policies see it; it has the attributes of its request as well.
 
     Attributes:
-        request: What is asked for.
+        request: The request.
 
         arrived_ns: When it reached the server, in nanoseconds of the policies' clock.
 
-        deadline_ns: Until when an answer is good.
+        deadline_ns: The latest time for an answer.
 
-        gone: Whether its caller has gone away.
+        gone: True if its caller has gone away.
     """
 
     cdef readonly Request request
@@ -127,12 +127,12 @@ cdef class Job(Due):
 
     @property
     def key(self):
-        """Whose task it is."""
+        """The number of the task's user."""
         return self.request.key
 
     @property
     def shard(self):
-        """Which replica has the key's data."""
+        """The replica that has the key's data."""
         return self.request.shard
 
     @property
@@ -149,12 +149,12 @@ cdef class Job(Due):
         return f"<Job of {self.request!r}>"
 
     cdef int fire(self) except -1:
-        """The work is done."""
+        """Finish the work."""
         return self._workers._finish(self)
 
     def refuse(self, str reason):
         """
-        Answer that there is no room; for a queue of one's own, with a job that it was given and has not given back.
+        Refuse the job for lack of room. For custom queues: the job was pushed there and not popped since.
 
         Args:
             reason: In few words: "expired", "shed".
@@ -168,45 +168,45 @@ cdef class Workers:
     """
     The workers of one replica, and the queue before them.
 
-    A subclass may do more with a request than to put it in the queue (`submit`), where `is_plain` is false.
+    A subclass with `is_plain` false decides about each request in `submit`, instead of putting it in the queue.
 
     Args:
-        loop: The loop that the simulation runs in.
+        loop: The loop of the simulation.
 
-        tally: Where it counts what it does.
+        tally: The counters of the run.
 
-        draw: Draws how long a request takes, in seconds.
+        draw: Draws the seconds that a request takes.
 
         uniform: Draws a number from 0 to 1.
 
-        queue: What waits.
+        queue: The queue of waiting jobs.
 
-        capacity: Requests that are worked on at a time.
+        capacity: Requests in work at the same time.
 
-        max_queued: How many may wait; -1 for any number.
+        max_queued: The most jobs that may wait; -1: no limit.
 
-        least_left: Seconds that have to be left when a request's turn comes; NaN for any.
+        least_left: Seconds that must be left to the deadline when a request's turn comes; NaN: no minimum.
 
         same_size: The chance that a copy of a request takes as long as the first.
 
-        stops_cancelled: Whether work stops that nobody waits for.
+        stops_cancelled: Whether work stops when its caller has gone away.
 
-        wire: Takes answers to their callers by `send`; None: they are there at once.
+        wire: Carries requests and answers by `send`; None: they arrive at once.
 
-        busy: Makes the error of a request that is refused, from the reason.
+        busy: Makes the error of a refused request, from the reason.
 
-        failure: Makes the error of a request that fails, from a text.
+        failure: Makes the error of a failed request, from a text.
     """
 
     cdef readonly EventLoop loop
     cdef readonly Tally tally
     cdef public int64_t present
-    """Requests that are here: what a balancer goes by."""
+    """Requests in work or waiting here: the load that a balancer compares."""
     cdef public int64_t capacity
     cdef public double failing
     """The share of requests that get an error."""
     cdef public object factor
-    """A function of the elapsed seconds: how many times as long as usual work takes; None: once."""
+    """A function of the elapsed seconds that returns a factor for the duration of work; None: 1."""
     cdef public bint is_plain
     cdef object _draw, _uniform, _queue, _wire, _busy_error, _failure
     cdef int64_t _waiting, _working, _max_queued
@@ -233,7 +233,7 @@ cdef class Workers:
         self._stops_cancelled = stops_cancelled
 
     def attempt(self, Request request):
-        """Send a request here, and return the job that it is."""
+        """Send a request here, and return its job."""
         cdef Job job = Job.__new__(Job)
         job.request = request
         job._workers = self
@@ -304,7 +304,7 @@ cdef class Workers:
         return 0
 
     cpdef take_up(self):
-        """Give idle workers what waits."""
+        """Start waiting jobs on idle workers."""
         cdef Job job
         while self._waiting and self._working < self.capacity:
             job = self._queue.pop(self.loop.now)
@@ -319,7 +319,7 @@ cdef class Workers:
                 self._start(job)
 
     cpdef stop(self, Job job):
-        """Work no more on what nobody waits for."""
+        """Stop the work on a job whose caller has gone away."""
         where, job._where = job._where, OVER
         if where == WAITING:
             self._waiting -= 1
@@ -331,7 +331,7 @@ cdef class Workers:
             self.take_up()
 
     def leave(self, Job job):
-        """Count a job as gone that never came to the workers."""
+        """Count a job as gone that never reached the workers."""
         if job._where == NEW:
             job._where = OVER
             self.present -= 1
@@ -344,7 +344,7 @@ cdef class Workers:
         return 0
 
     cdef int _end(self, Job job, error) except -1:
-        """End the work on a job: the replica's own policies learn it first, if there are any."""
+        """End the work on a job; the replica's own policies learn the outcome first, if there are any."""
         if job.work is None:
             self.reply(job, error)
         else:
@@ -352,7 +352,7 @@ cdef class Workers:
         return 0
 
     cpdef reply(self, Job job, error):
-        """Answer a caller, who may have gone."""
+        """Answer the caller, unless it has gone away."""
         if job.gone:
             return
         if self._wire is None:
