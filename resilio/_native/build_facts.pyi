@@ -1,4 +1,4 @@
-"""How the compiled core was made."""
+"""Facts about the build of the compiled core."""
 
 from typing import TypedDict, type_check_only
 

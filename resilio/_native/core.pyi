@@ -55,7 +55,7 @@ class Gate:
 
 @final
 class Waiter:
-    """One call that waits at a gate, or whoever else a gate wakes."""
+    """A call that waits at a gate, or another party that a gate wakes."""
 
     def __init__(self) -> None: ...
     @property
@@ -96,7 +96,7 @@ class Pipeline:
 
 @final
 class Guard(Generic[_P, _T]):
-    """What a decorated function is: a callable that behaves like the function it guards."""
+    """A decorated function: a callable that behaves like the function it guards."""
 
     def __new__(
         cls,
@@ -127,7 +127,7 @@ class Guard(Generic[_P, _T]):
 
 @final
 class Rest:
-    """What is inside of a stage: further stages and the function."""
+    """The inside of a stage: further stages and the function."""
 
     cut: Any
     @property
@@ -150,7 +150,7 @@ class Rest:
 
 @final
 class Call(Generic[_T_co]):
-    """A guarded call under way: a coroutine to everybody else."""
+    """A guarded call in flight: a coroutine to all other code."""
 
     __name__: str
     __qualname__: str
@@ -188,7 +188,7 @@ class Call(Generic[_T_co]):
 
 @final
 class Permit:
-    """What a policy granted. End it once by success, failure or ignore; dropped, it is ignored."""
+    """A permit granted by a policy. End it once, by success, failure or ignore; if dropped it counts as ignored."""
 
     @property
     def admitted(self) -> Literal[True]: ...
@@ -214,7 +214,7 @@ class Permit:
 
 @final
 class Refusal:
-    """A refusal as a value: false, and knows why."""
+    """A refusal as a value: false, with its reason."""
 
     @property
     def policy(self) -> str: ...
@@ -236,7 +236,7 @@ class Refusal:
 
 @final
 class Result(Generic[_T_co]):
-    """How an attempt ended: true if it succeeded."""
+    """The result of an attempt: true if it succeeded."""
 
     @property
     def ok(self) -> bool: ...
@@ -254,7 +254,7 @@ class Result(Generic[_T_co]):
 
 @final
 class CurrentCall:
-    """The guarded call that is under way."""
+    """The current guarded call."""
 
     @property
     def attempt(self) -> int: ...
@@ -271,7 +271,7 @@ class CurrentCall:
 
 @final
 class Segments:
-    """What the time of one call was spent on, in seconds; all but `wasted` add up to its wall time."""
+    """The time of one call by segment, in seconds; all but `wasted` add up to its wall time."""
 
     def __new__(
         cls,
@@ -324,7 +324,7 @@ class Segments:
 
 @final
 class Timer:
-    """Calls once, up to a millisecond late; dropped before, it does not call."""
+    """Calls its callback once, up to a millisecond late; not if it is dropped before."""
 
     def __new__(cls, callback: Callable[..., object], /, *args: Any) -> Timer: ...
     @property
@@ -382,7 +382,7 @@ class AmbientPriority:
 
 @final
 class AmbientSetting:
-    """What one block has set in its context, and what interrupts it."""
+    """The context variables that one block has set, and the cutoff that interrupts it."""
 
     cutoff: Any
     def __new__(cls) -> AmbientSetting: ...
@@ -400,7 +400,7 @@ class Statuses:
 
 @final
 class Held:
-    """What neighbouring gates hold of a call that has returned or raised, for the pipeline's hook `hand_over(held)`."""
+    """Permits of neighbouring gates for a call that has ended, as passed to the pipeline's hook `hand_over(held)`."""
 
     @property
     def answer(self) -> Any: ...
@@ -416,7 +416,7 @@ def is_one_shot(value: object, /) -> bool: ...
 def ambient_deadline() -> AmbientDeadline | None: ...
 def seconds_left() -> float | None: ...
 def _private_state() -> dict[str, Literal["in use", "unused", "refused", "not applicable"]]:
-    """What of the private names that the core knows is in use, refused, not applicable or unused so far."""
+    """Return the state of each private name that the core knows; "unused" means not used so far."""
 
 def ambient_priority() -> AmbientPriority | None: ...
 def ambient_method(function: _F, /) -> _F: ...

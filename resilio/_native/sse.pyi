@@ -1,4 +1,4 @@
-"""What a stream of server-sent events has said so far, told by its bytes; the members of a JSON object, found there."""
+"""The state of a stream of server-sent events, read from its bytes; the members of a JSON object, found there."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,34 +23,35 @@ class _Dialect(Protocol):
 @disjoint_base
 class Kinds:
     """
-    What the types of a provider's events mean: of each some of these.
+    The meanings of the types of a provider's events: flags for each.
 
-    BEGINS: it belongs to a stream of which it is known how it ends. UNSEEN: its caller sees nothing of an answer in it.
-    PING: it only keeps the connection alive. ENDS: the answer is whole with it. FAILS: it may bring an error.
+    BEGINS: it belongs to a stream with a known end mark. UNSEEN: it shows the caller no part of an answer. PING: it
+    only keeps the connection alive. ENDS: it completes the answer. FAILS: it may bring an error.
     """
 
     def __init__(self, kinds: Mapping[str, int]) -> None:
         """
-        Keep them.
+        Keep the flags.
 
         Args:
-            kinds: Flags by type; a type that ends with * is that of all types which begin so.
+            kinds: Flags by type; a type that ends with * stands for all types with that prefix.
         """
 
 @disjoint_base
 class Reader:
     """
-    Reads the bytes of one answer, and gives them on when they make a difference.
+    Reads the bytes of one answer, and holds them back until they include an event that counts.
+
+    At first only events that are part of the answer count; once some bytes are taken, all but pings do.
 
     Attributes:
-        moved: Whether what is held has an event that counts: before the first one the caller sees only those that are
-            a part of the answer, then all but pings.
+        moved: True if the held bytes include an event that counts.
 
-        complete: Whether the answer is whole.
+        complete: True if the answer is complete.
 
-        error: The error that the stream has brought, and whether the SDK raises it; None: none.
+        error: The error in the stream, and whether the SDK raises it; None: none.
 
-        usage: What the answer has cost, as far as it is known.
+        usage: The usage of the answer, as far as it is known.
     """
 
     @property
@@ -63,31 +64,33 @@ class Reader:
     def usage(self) -> dict[str, float]: ...
     @property
     def cut(self) -> bool:
-        """Whether the answer is not whole, if this was its end."""
+        """True if the answer is incomplete, should it end here."""
 
     def __init__(self, dialect: _Dialect, *, events: bool) -> None:
         """
-        Have read nothing.
+        Begin without bytes.
 
         Args:
-            dialect: Of the provider.
+            dialect: The dialect of the provider.
 
-            events: Whether it is a stream of events at all; of anything else each chunk counts.
+            events: Whether it is a stream of events; if not, each chunk counts.
         """
 
     def feed(self, chunk: bytes) -> None:
-        """Read on."""
+        """Read the next chunk."""
 
     def end(self) -> None:
         """Read the end, which may complete an event: many servers leave out its blank line."""
 
     def take(self) -> bytes:
-        """Return what is held, which is the caller's from now on."""
+        """Return the held bytes, and hold none."""
 
 def members(content: bytes, *names: bytes) -> list[Any]:
     """
-    Return values of members of a JSON object, without parsing the others: scalars as they are, of objects and arrays
-    the bytes of their JSON. None for each that is null, or not there, or if it is no object.
+    Return values of members of a JSON object, without parsing the others.
+
+    A scalar is returned as its Python value, an object or an array as the bytes of its JSON. A member that is null or
+    missing is None; all are if *content* is no object.
 
     Args:
         content: The JSON of the object, in UTF-8.
@@ -97,8 +100,8 @@ def members(content: bytes, *names: bytes) -> list[Any]:
 
 def object_of(json: bytes) -> dict[str, Any]:
     """
-    Return the object that a piece of JSON is; an empty one if it is none.
+    Return the object in a piece of JSON; an empty one if it is no object.
 
     Args:
-        json: In UTF-8, which need not be valid.
+        json: UTF-8, which need not be valid.
     """

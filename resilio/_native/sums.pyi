@@ -1,4 +1,4 @@
-"""What many gates of one kind have counted, added up; and of one gate what is new."""
+"""The added counters of many gates of one kind, and the changes of one gate."""
 
 from typing import Any, final
 
@@ -9,7 +9,7 @@ __all__ = ["News", "Sums"]
 
 @final
 class News:
-    """Tells the numbers of one gate, and each later time those that have changed since."""
+    """Reads the numbers of one gate: at first all, later those that have changed since the last reading."""
 
     def __init__(self) -> None: ...
     @property
@@ -17,7 +17,7 @@ class News:
     def read(self, gate: Gate, now_ns: int) -> dict[str, Any]: ...
 
 class Sums(Gate):
-    """Adds gates up; what a gate tells of its calls, this tells of all of theirs."""
+    """The added counters of several gates, with the readings of a single gate."""
 
     def __init__(self, like: Gate) -> None: ...
     def add(self, gates: list[Gate]) -> None: ...

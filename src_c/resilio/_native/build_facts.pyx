@@ -1,4 +1,4 @@
-"""How the compiled core was made, for `resilio doctor`: what the compiler knew of itself."""
+"""Facts about the build of the compiled core, for `resilio doctor`, from the compiler's macros."""
 
 __all__ = ["build_facts"]
 
@@ -52,11 +52,11 @@ cdef extern from *:
 
 def build_facts() -> dict:
     """
-    How this build was made.
+    Return facts about this build.
 
     Returns:
-        `compiler`; `python`, whose headers it was compiled with; `free_threaded`, `optimised`, `traced` (made for
-        coverage: slow) and `sanitized`.
+        `compiler`; `python`, the version of its headers; `free_threaded`, `optimised`, `traced` (made for coverage:
+        slow) and `sanitized`.
     """
     return {
         "compiler": RS_COMPILER.decode(),

@@ -1,7 +1,7 @@
 """
 The clock that all of resilio reads, and virtual time.
 
-A thin skin over clock.h (reading) and clock_source.h (calibration), where the arithmetic and its reasons are. Native
+A thin layer over clock.h (reading) and clock_source.h (calibration), which hold the arithmetic and its reasons. Native
 modules read the same clock through the capsule `_CLOCK`: see `rs_clock_import` in clock.h.
 """
 
@@ -48,7 +48,7 @@ def now_ns() -> int:
     """
     The time in nanoseconds that every policy reads; real time agrees with `time.monotonic()` within a millisecond.
 
-    Real time never goes backwards in a thread. Virtual time is what `set_virtual` said last.
+    Real time never goes backwards in a thread. Virtual time is the last argument of `set_virtual`.
 
     Returns:
         Nanoseconds since an arbitrary moment, >= 0.
@@ -58,12 +58,12 @@ def now_ns() -> int:
 
 def source() -> str:
     """
-    What `now_ns` reads at this moment.
+    The source that `now_ns` reads at this moment.
 
     Returns:
         "virtual", "tsc" (the processor's time stamp counter), or "monotonic" (clock_gettime: where the counter is not
-        trustworthy, where RESILIO_CLOCK=monotonic chose it, and until the counter's rate is known, which takes two
-        readings 10 ms apart).
+        trustworthy, where RESILIO_CLOCK=monotonic chose it, and until two readings 10 ms apart have given the counter's
+        rate).
     """
     cdef uint32_t mode = rs_clock_mode()
     if mode & RS_CLOCK_VIRTUAL:
@@ -73,7 +73,7 @@ def source() -> str:
 
 def set_virtual(ns) -> None:
     """
-    Time stands at *ns*, for the whole process, until the next call or `clear_virtual`.
+    Stop time at *ns*, for the whole process, until the next call or `clear_virtual`.
 
     Args:
         ns: Nanoseconds, 0 to 2**61. May be earlier than before.
@@ -90,10 +90,10 @@ def set_virtual(ns) -> None:
 
 
 def clear_virtual() -> None:
-    """Time is real again; without effect if it was."""
+    """Return to real time; without effect if time is real."""
     rs_clock_clear_virtual()
 
 
 def _inject_error(int64_t error_ns) -> None:
-    """For tests: put the counter wrong by *error_ns*, to be found within 100 ms; without effect on clock_gettime."""
+    """Falsify the counter by *error_ns*, for tests: found within 100 ms; without effect on clock_gettime."""
     rs_clock_inject_error(error_ns)

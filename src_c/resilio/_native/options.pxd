@@ -1,4 +1,4 @@
-"""How a gate reads the record of its options."""
+"""Conversion of the options in a gate's record."""
 
 from libc.math cimport llrint
 from libc.stdint cimport int64_t

@@ -1,9 +1,8 @@
 # cython: boundscheck=False, wraparound=False, auto_pickle=False
 """
-What a stream of server-sent events has said so far, told by its bytes.
+The state of a stream of server-sent events, read from its bytes: progress, completeness, usage and errors.
 
-Why native: an SDK parses each event already. Here only what makes a difference is parsed, usage and errors; of all other
-events nothing is made.
+It is native and parses little because an SDK parses each event already. Only usage and errors become Python objects.
 
 Source: WHATWG HTML, section 9.2.6 (server-sent events); RFC 8259 (JSON).
 """
@@ -39,10 +38,10 @@ cdef inline bint _begins(Span text, const char *start, Py_ssize_t size) noexcept
 
 cdef class Kinds:
     """
-    What the types of a provider's events mean: of each some of these.
+    The meanings of the types of a provider's events: flags for each.
 
-    BEGINS: it belongs to a stream of which it is known how it ends. UNSEEN: its caller sees nothing of an answer in it.
-    PING: it only keeps the connection alive. ENDS: the answer is whole with it. FAILS: it may bring an error.
+    BEGINS: it belongs to a stream with a known end mark. UNSEEN: it shows the caller no part of an answer. PING: it
+    only keeps the connection alive. ENDS: it completes the answer. FAILS: it may bring an error.
     """
 
     cdef tuple _names
@@ -52,10 +51,10 @@ cdef class Kinds:
 
     def __init__(self, kinds):
         """
-        Keep them.
+        Keep the flags.
 
         Args:
-            kinds: Flags by type; a type that ends with * is that of all types which begin so.
+            kinds: Flags by type; a type that ends with * stands for all types with that prefix.
         """
         if len(kinds) > MOST_KINDS:
             raise ValueError(f"kinds: at most {MOST_KINDS}, not {len(kinds)}")
@@ -97,7 +96,7 @@ cdef struct Event:
 
 
 cdef inline const char *_line_end(const char *at, const char *end) noexcept nogil:
-    """The first line feed or carriage return from there on, or the end."""
+    """The first line feed or carriage return from *at* on, or the end."""
     cdef const char *feed = <const char *>memchr(at, c"\n", end - at)
     cdef const char *carriage
     if feed == NULL:
@@ -108,10 +107,10 @@ cdef inline const char *_line_end(const char *at, const char *end) noexcept nogi
 
 def object_of(bytes json not None):
     """
-    Return the object that a piece of JSON is; an empty one if it is none.
+    Return the object in a piece of JSON; an empty one if it is no object.
 
     Args:
-        json: In UTF-8, which need not be valid.
+        json: UTF-8, which need not be valid.
     """
     try:
         found = loads(json.decode("utf-8", "replace"))
@@ -126,24 +125,25 @@ cdef dict _object(Span json):
 
 cdef class Reader:
     """
-    Reads the bytes of one answer, and gives them on when they make a difference.
+    Reads the bytes of one answer, and holds them back until they include an event that counts.
+
+    At first only events that are part of the answer count; once some bytes are taken, all but pings do.
 
     Attributes:
-        moved: Whether what is held has an event that counts: before the first one the caller sees only those that are
-            a part of the answer, then all but pings.
+        moved: True if the held bytes include an event that counts.
 
-        complete: Whether the answer is whole.
+        complete: True if the answer is complete.
 
-        error: The error that the stream has brought, and whether the SDK raises it; None: none.
+        error: The error in the stream, and whether the SDK raises it; None: none.
 
-        usage: What the answer has cost, as far as it is known.
+        usage: The usage of the answer, as far as it is known.
     """
 
     cdef object _dialect
     cdef Kinds _kinds
     cdef list _held
-    cdef bytearray _rest            # of an event that is not complete
-    cdef Py_ssize_t _line           # in that: where the line under way begins, and up to where its end was looked for
+    cdef bytearray _rest            # of an incomplete event
+    cdef Py_ssize_t _line           # offsets in `_rest`: the start of the last line, the end of the part searched
     cdef Py_ssize_t _seen
     cdef bint _events, _any, _after_return, _opened, _begun
     cdef readonly bint moved
@@ -153,12 +153,12 @@ cdef class Reader:
 
     def __init__(self, dialect, *, bint events):
         """
-        Have read nothing.
+        Begin without bytes.
 
         Args:
-            dialect: Of the provider.
+            dialect: The dialect of the provider.
 
-            events: Whether it is a stream of events at all; of anything else each chunk counts.
+            events: Whether it is a stream of events; if not, each chunk counts.
         """
         self._dialect = dialect
         self._kinds = dialect.kinds
@@ -172,11 +172,11 @@ cdef class Reader:
 
     @property
     def cut(self):
-        """Whether the answer is not whole, if this was its end."""
+        """True if the answer is incomplete, should it end here."""
         return self._begun and not self.complete
 
     def feed(self, chunk):
-        """Read on."""
+        """Read the next chunk."""
         cdef bytes piece = chunk if type(chunk) is bytes else bytes(chunk)
         self._held.append(piece)
         if self._events:
@@ -191,7 +191,7 @@ cdef class Reader:
             self._read(b"\n" if self._seen == self._line else b"\n\n")
 
     def take(self):
-        """Return what is held, which is the caller's from now on."""
+        """Return the held bytes, and hold none."""
         cdef list held = self._held
         taken = held[0] if len(held) == 1 else b"".join(held)
         self._held = []
@@ -204,7 +204,7 @@ cdef class Reader:
         cdef Py_buffer whole
         if self._rest:
             self._rest += piece
-            PyObject_GetBuffer(self._rest, &whole, PyBUF_SIMPLE)    # fed meanwhile, it must not move
+            PyObject_GetBuffer(self._rest, &whole, PyBUF_SIMPLE)    # it must not move if fed meanwhile
             try:
                 done = self._scan(<const char *>whole.buf, whole.len)
             finally:
@@ -219,7 +219,7 @@ cdef class Reader:
         return 0
 
     cdef Py_ssize_t _scan(self, const char *data, Py_ssize_t size) except -1:
-        """Read the events that are complete; return where the first one begins that is not."""
+        """Read the complete events; return the offset of the first incomplete one."""
         cdef Py_ssize_t begin = 0, line = self._line, at = self._seen
         cdef const char *end = data + size
         cdef const char *stop
@@ -303,7 +303,7 @@ cdef class Reader:
         return 0
 
     cdef int _flags_of(self, Event *event) noexcept:
-        """What an event means by its type, or its name where it has none, and by what else is seen at once."""
+        """The flags of an event by its type (its name if it has none), its choices, and the start of its data."""
         cdef Span kind = event.type
         cdef int flags
         if kind.at != NULL and kind.at[0] == c'"':
@@ -321,7 +321,7 @@ cdef class Reader:
         return flags
 
     cdef int _learn(self, Event *event) except -1:
-        """Take in the usage, which an event has itself, or in the message or response that it brings."""
+        """Add the usage of an event, found in itself or in its message or response."""
         cdef Span usage = event.usage
         if not _says(usage) and event.message.at != NULL:
             _find(event.message, &_USAGE, 1, &usage)
@@ -333,7 +333,7 @@ cdef class Reader:
 
 
 cdef bint _field(Span *line, const char *name, Py_ssize_t size) noexcept nogil:
-    """Is it a line of that field? Then the value is what is left of it."""
+    """Return True if it is a line of that field, and reduce it to the value."""
     if line.size < size or memcmp(line.at, name, size) != 0:
         return False
     if line.size > size and line.at[size] != c":":

@@ -5,7 +5,7 @@ cdef enum:
 
 
 cdef struct Span:
-    const char *at      # NULL: there is none
+    const char *at      # NULL: none
     Py_ssize_t size
 
 
@@ -16,7 +16,7 @@ cdef inline const char *_past_space(const char *at, const char *end) noexcept no
 
 
 cdef const char *_past_string(const char *at, const char *end) noexcept nogil:
-    """From behind the quote that opens a string to behind the one that closes it; NULL: none does."""
+    """The end of a string, behind its closing quote, from behind its opening quote; NULL if it is not closed."""
     cdef const char *quote
     cdef const char *before
     while True:
@@ -50,7 +50,7 @@ cdef const char *_past_brackets(const char *at, const char *end) noexcept nogil:
 
 
 cdef const char *_past_value(const char *at, const char *end) noexcept nogil:
-    """From the first byte of a value to behind its last; NULL: it is none, or is cut off."""
+    """The end of a value, behind its last byte, from its first; NULL if it is no value or cut off."""
     cdef const char *first = at
     if at >= end:
         return NULL
@@ -82,7 +82,11 @@ cdef const char *_past_member(const char *at, const char *end, Span *key, Span *
 
 
 cdef bint _find(Span within, const Span *names, int count, Span *found) noexcept nogil:
-    """Find members by their names; False, and none: it is no object. The last of several of one name counts, as in Python."""
+    """
+    Find members by their names; False, with none found, if it is no object.
+
+    The last of several members of one name counts, as in Python.
+    """
     cdef const char *at
     cdef const char *end = within.at + within.size
     cdef Span key, value
@@ -115,12 +119,12 @@ cdef bint _find(Span within, const Span *names, int count, Span *found) noexcept
 
 
 cdef inline bint _says(Span value) noexcept nogil:
-    """Is it there, and not null?"""
+    """Return True if the value is there and not null."""
     return value.at != NULL and not (value.size == 4 and memcmp(value.at, b"null", 4) == 0)
 
 
 cdef bint _one_has(Span array, Span name) noexcept nogil:
-    """Has an object of an array a member that is not null?"""
+    """Return True if an object in the array has that member, and it is not null."""
     cdef const char *at = array.at
     cdef const char *end = at + array.size
     cdef Span element, found
@@ -140,7 +144,7 @@ cdef bint _one_has(Span array, Span name) noexcept nogil:
 
 
 cdef object _value(Span value):
-    """A value in Python, if it is a scalar; an object or an array stays as it is written; None for what is none of these."""
+    """The Python value of a scalar; the JSON bytes of an object or an array; None for anything else."""
     cdef Py_ssize_t i
     cdef int64_t number = 0
     if not _says(value):
@@ -168,8 +172,10 @@ cdef object _value(Span value):
 
 def members(bytes content not None, *names):
     """
-    Return values of members of a JSON object, without parsing the others: scalars as they are, of objects and arrays
-    the bytes of their JSON. None for each that is null, or not there, or if it is no object.
+    Return values of members of a JSON object, without parsing the others.
+
+    A scalar is returned as its Python value, an object or an array as the bytes of its JSON. A member that is null or
+    missing is None; all are if *content* is no object.
 
     Args:
         content: The JSON of the object, in UTF-8.

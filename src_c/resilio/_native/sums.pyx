@@ -1,7 +1,9 @@
 # cython: auto_pickle=False
 """
-What gates have counted, for who reads it again and again: of many gates of one kind added up, by a gate that admits
-nothing and has their counters; and of one gate what is new.
+Counters of gates for repeated readings.
+
+`Sums` is a gate that admits nothing and holds the added counters of many gates of one kind. `News` reads the changes of
+one gate since the last reading.
 """
 
 cimport cython
@@ -29,10 +31,10 @@ __all__ = ["News", "Sums"]
 
 cdef class Sums(Gate):
     """
-    Adds gates up; what a gate tells of its calls, this tells of all of theirs.
+    The added counters of several gates, with the readings of a single gate.
 
     Args:
-        like: Its kind and reasons are those of all.
+        like: A gate of the kind and with the reasons of all.
     """
 
     def __init__(self, Gate like not None):
@@ -40,13 +42,13 @@ cdef class Sums(Gate):
 
     def add(self, list gates not None):
         """
-        Add what each of some gates has counted up to now.
+        Add the present counters of some gates.
 
         Args:
-            gates: Of the kind that was given.
+            gates: Of the kind of *like*.
 
         Raises:
-            TypeError: Something else.
+            TypeError: A gate of another kind, or no gate.
 
             MemoryError: No memory for all latencies.
         """
@@ -59,7 +61,7 @@ cdef class Sums(Gate):
                 raise MemoryError("no memory for all latencies")
 
 
-# ---- what is new of one gate -----------------------------------------------------------------------------------
+# ---- the changes of one gate -----------------------------------------------------------------------------------
 
 cdef tuple segments = (*SEGMENTS, "wasted")
 
@@ -67,18 +69,18 @@ cdef tuple segments = (*SEGMENTS, "wasted")
 @cython.final
 cdef class News:
     """
-    Tells the numbers of one gate, and each later time those that have changed since.
+    Reads the numbers of one gate: at first all, later those that have changed since the last reading.
 
-    Totals are since the gate was made; rates per second, quantiles in milliseconds and the seconds by segment ("time") are
-    of the interval between two readings, None or 0 at the first. For one thread at a time.
+    Totals are since the gate was made. Rates per second, quantiles in milliseconds and the seconds by segment ("time")
+    are of the interval between two readings, None or 0 at the first. For one thread at a time.
     """
 
     cdef rs_counters counters           # all as last read
     cdef int64_t spent_ns[RS_SPENT]
     cdef rs_latencies latency, interval
     cdef int64_t read_ns                # 0: never
-    cdef bint still                     # nothing went on, and that was told
-    cdef double told[6]                 # rates and quantiles as last told; -1: None
+    cdef bint still                     # nothing changed, and the last reading showed that
+    cdef double told[6]                 # rates and quantiles as last returned; -1: None
     cdef dict time
 
     def __cinit__(self):
@@ -101,7 +103,7 @@ cdef class News:
 
     def read(self, Gate gate not None, int64_t now_ns):
         """
-        Return what has changed, by name; everything at the first time.
+        Return the numbers that have changed, by name; all of them at the first reading.
 
         Args:
             gate: The same each time, or Sums of the same gates.
@@ -109,7 +111,7 @@ cdef class News:
             now_ns: On resilio's clock.
 
         Raises:
-            MemoryError: No memory for a copy of the latencies; the next reading tells what this one has not.
+            MemoryError: No memory for a copy of the latencies; the next reading includes what this one missed.
         """
         cdef rs_gate *of = <rs_gate *><PyObject *>gate
         cdef rs_counters counters
@@ -171,12 +173,12 @@ cdef class News:
         return 0
 
     cdef int tell_quantiles(self, dict found, bint ended, rs_latencies *now) except -1:
-        """Of the calls that have ended in the interval; *now* is taken over."""
+        """Add the quantiles of calls that ended in the interval; takes ownership of *now*."""
         rs_histogram_free(&self.interval)
         rs_histogram_init(&self.interval)
         if ended:
             if self.read_ns and rs_histogram_since(&self.interval, now, &self.latency):
-                rs_histogram_init(&self.interval)   # no memory, or somebody has reset it: the next is of a whole interval again
+                rs_histogram_init(&self.interval)   # no memory, or the gate was reset
             rs_histogram_free(&self.latency)
             self.latency = now[0]
         self.tell(found, 3, "p50", quantile(&self.interval, 0.5))
@@ -213,6 +215,6 @@ cdef double quantile(const rs_latencies *latency, double share) noexcept:
 
 
 cdef double rounded(double value) noexcept:
-    """As people read it: four digits behind the point, of larger numbers less."""
+    """The value rounded for people: four decimal places, fewer for larger numbers."""
     cdef double scale = 10.0 if value >= 100 else 100.0 if value >= 1 else 10000.0
     return nearest(value * scale) / scale

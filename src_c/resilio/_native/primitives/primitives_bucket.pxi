@@ -8,8 +8,8 @@ cdef class TokenBucket:
     """
     At most *burst* tokens at once and *rate* a second in the long run, exactly.
 
-    The generic cell rate algorithm: one number and no timer, so an idle bucket costs nothing, and the time until a
-    refused cost fits is known. Fractional, tiny and huge rates keep their long-run rate within 1e-9. A clock that goes
+    The generic cell rate algorithm: one number and no timer. An idle bucket costs nothing, and the time until a refused
+    cost fits is known. Fractional, tiny and huge rates keep their long-run rate within 1e-9. A clock that goes
     backwards grants nothing extra.
 
     Args:
@@ -18,7 +18,7 @@ cdef class TokenBucket:
         burst: Tokens that a full bucket holds, from 1 to 10**12; None: one second's worth, at least 1. Filling an empty
             bucket may take ten years at most.
 
-        initial: Tokens it begins with, from 0 to *burst*; None: full.
+        initial: Tokens at the beginning, from 0 to *burst*; None: full.
 
     Raises:
         TypeError: A wrong type, or a bool.
@@ -36,7 +36,7 @@ cdef class TokenBucket:
         rs_gcra_debit(&self.gcra, now, size - tokens)
 
     cdef int64_t _checked(self, object rate, object burst) except -1:
-        """Refuse a wrong rate or burst; the burst to use."""
+        """Check rate and burst, and return the burst to use."""
         cdef double per_second = _config.number("rate", rate, low=1 / _config.ABSURD_SECONDS, high=MOST_TOKENS)
         cdef int64_t size = max(1, <int64_t> per_second)
         if burst is not None:
@@ -64,7 +64,7 @@ cdef class TokenBucket:
 
     def try_acquire(self, n=1, now_ns=None):
         """
-        Take *n* tokens if they are there, else change nothing; never waits.
+        Take *n* tokens if they are available, else change nothing; never waits.
 
         Args:
             n: Tokens, from 1 to `burst`.
@@ -93,7 +93,7 @@ cdef class TokenBucket:
 
     def retry_after(self, n=1, now_ns=None):
         """
-        Seconds until `try_acquire(n)` can succeed if nobody else takes tokens; 0.0 if it can now. Changes nothing.
+        Seconds until `try_acquire(n)` can succeed if no other caller takes tokens; 0.0 if it can now. Changes nothing.
 
         Args and raises: as `try_acquire`.
         """
@@ -108,7 +108,7 @@ cdef class TokenBucket:
 
     def available(self, now_ns=None):
         """
-        Whole tokens there now; below zero while in debt.
+        Whole tokens available now; negative while in debt.
 
         Args:
             now_ns: The time in ns; None: now.
@@ -121,9 +121,9 @@ cdef class TokenBucket:
 
     def reserve(self, n=1, now_ns=None):
         """
-        Take *n* tokens of the future: they are the caller's after the time that is returned.
+        Take *n* future tokens; they may be used after the returned time.
 
-        Who gives up before that gives them back with `refund`.
+        A caller that gives up before that returns them with `refund`.
 
         Args:
             n: Tokens, from 1 to `burst`.
@@ -131,7 +131,7 @@ cdef class TokenBucket:
             now_ns: The time in ns; None: now.
 
         Returns:
-            Seconds to wait; 0.0 if the tokens are there.
+            Seconds to wait; 0.0 if the tokens are available.
 
         Raises:
             ValueError: *n* is more than `burst`.
@@ -156,7 +156,7 @@ cdef class TokenBucket:
 
     def debit(self, n=1, now_ns=None):
         """
-        Take *n* tokens whether they are there or not: a debt that later takers wait out.
+        Take *n* tokens even if they are not available: later callers wait until the debt is paid.
 
         Args:
             n: Tokens, >= 1; may be more than `burst`.

@@ -6,9 +6,9 @@ The latency histogram, its bytes and its copies: a part of primitives.pyx.
 @cython.final
 cdef class LatencyHistogram:
     """
-    Counts latencies so that every quantile is within 0.8 % of the sample it stands for, in at most 12 KB.
+    Counts latencies in at most 12 KB, with every quantile within 0.8 % of the sample it stands for.
 
-    Range 0 to 4.9 hours (2**44 ns), in whole nanoseconds; longer ones count as that. `count`, `sum`, `min` and `max`
+    Range 0 to 4.9 hours (2**44 ns), in whole nanoseconds; longer latencies count as that. `count`, `sum`, `min` and `max`
     are exact. Histograms merge without loss, also across processes (`to_bytes`). Memory comes an octave at a time:
     latencies of 1 to 100 ms need 2.5 KB.
     """
@@ -53,7 +53,7 @@ cdef class LatencyHistogram:
 
     def quantile(self, q, /):
         """
-        The latency that a share *q* of all did not exceed, within 0.8 %; NaN while empty.
+        The latency not exceeded by a share *q* of all, within 0.8 %; NaN while empty.
 
         Args:
             q: 0 to 1; 0 is the exact minimum, 1 the exact maximum, 0.5 the lower median.
@@ -90,7 +90,7 @@ cdef class LatencyHistogram:
 
     @property
     def lost(self) -> int:
-        """Latencies that found no memory, and are in no other figure."""
+        """Latencies dropped for lack of memory; no other figure includes them."""
         rs_lock_acquire(&self.lock)
         cdef uint64_t lost = self.histogram.lost
         rs_lock_release(&self.lock)
@@ -125,7 +125,7 @@ cdef class LatencyHistogram:
 
     def buckets(self, bounds, /):
         """
-        How many latencies are at or below each bound: the cumulative buckets of a classic Prometheus histogram.
+        The numbers of latencies at or below each bound: the cumulative buckets of a classic Prometheus histogram.
 
         A latency within 0.8 % of a bound may be counted on its other side.
 
@@ -145,7 +145,7 @@ cdef class LatencyHistogram:
 
     def merge(self, other, /):
         """
-        Count all that *other* has counted; *other* does not change.
+        Add all latencies of *other*, which does not change.
 
         Args:
             other: A LatencyHistogram; may be this one.
@@ -166,7 +166,7 @@ cdef class LatencyHistogram:
             raise OverflowError("more than 2**63 - 1 latencies") if many else MemoryError()
 
     cpdef LatencyHistogram copy(self):
-        """A histogram of its own with the same contents."""
+        """Return an independent histogram with the same contents."""
         cdef rs_histogram copy
         rs_lock_acquire(&self.lock)
         cdef int failed = rs_histogram_copy(&copy, &self.histogram)
@@ -177,14 +177,14 @@ cdef class LatencyHistogram:
 
     def since(self, earlier, /):
         """
-        A histogram of what was counted since this one was *earlier*; its `min` and `max` are within 0.8 %.
+        A histogram of the latencies counted since the copy *earlier*; its `min` and `max` are within 0.8 %.
 
         Args:
             earlier: A copy of this histogram, made before.
 
         Raises:
             TypeError: Not a LatencyHistogram.
-            ValueError: It holds what this one does not: no earlier copy, or one from before a reset.
+            ValueError: *earlier* is no copy of this histogram, or one from before a reset.
         """
         if not isinstance(earlier, LatencyHistogram):
             _config.refuse("earlier", earlier, "a LatencyHistogram", TypeError)
@@ -198,7 +198,7 @@ cdef class LatencyHistogram:
         return histogram_adopt(&found)
 
     def reset(self):
-        """Forget everything; the memory is given back."""
+        """Forget all latencies and free their memory."""
         rs_lock_acquire(&self.lock)
         rs_histogram_reset(&self.histogram)
         rs_lock_release(&self.lock)

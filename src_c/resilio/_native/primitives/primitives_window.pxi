@@ -6,10 +6,10 @@ The window of outcomes: a part of primitives.pyx.
 @cython.final
 cdef class OutcomeWindow:
     """
-    How many of the last calls failed and how many were slow, always ready, in constant time.
+    The numbers of the latest calls that failed and that were slow, in constant time.
 
-    By time, an outcome counts for its whole span less at most a twentieth, and never longer. A clock that goes
-    backwards stands still.
+    In a window of time, an outcome counts for the whole span less at most a twentieth, and never longer. A clock that
+    goes backwards counts as standing still.
 
     Args:
         window: 200 is the last 200 calls (at most 10**7), "60s" or a timedelta is time, (200, "60s") is of the last 200
@@ -54,7 +54,7 @@ cdef class OutcomeWindow:
 
     def counts(self, now_ns=None):
         """
-        What is in the window, of one moment.
+        Return the counts of the window at one moment.
 
         Args:
             now_ns: The time in ns; None: now.
@@ -76,12 +76,12 @@ cdef class OutcomeWindow:
 
     @property
     def failed(self) -> int:
-        """How many of them failed."""
+        """Failures in the window now."""
         return self.counts()[1]
 
     @property
     def slow(self) -> int:
-        """How many of them were slow."""
+        """Slow calls in the window now."""
         return self.counts()[2]
 
     @property
