@@ -1,4 +1,4 @@
-"""The guard and the call: what runs every guarded call."""
+"""The guard and the call, which run every guarded call."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator

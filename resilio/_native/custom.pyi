@@ -1,4 +1,4 @@
-"""Gates beside the patterns: a gate written in Python, and the door of a pipeline."""
+"""Gates that are no pattern: a gate written in Python, and the door of a pipeline."""
 
 from typing import Any, Literal, Self
 
@@ -32,7 +32,7 @@ class GateCall:
 
 @disjoint_base
 class PythonGate(Gate):
-    """The native side of a gate written in Python: what its methods raise is counted and never reaches a call."""
+    """The native side of a gate written in Python: exceptions of its methods are counted and never reach a call."""
 
     def __new__(cls, target: object, kind: str, reasons: tuple[str, ...]) -> Self: ...
     @property

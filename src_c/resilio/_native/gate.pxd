@@ -81,7 +81,7 @@ cdef extern from "waiters.h" nogil:
     int64_t rs_histogram_quantile(const rs_histogram *, double)
     bint rs_waiter_expired(const rs_waiter *, int64_t)
 
-    # what each kind of gate keeps in a slot
+    # the state of each kind of gate in a slot
     struct rs_of_breaker:
         uint64_t generation
         int64_t followed

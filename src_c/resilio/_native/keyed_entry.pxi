@@ -34,7 +34,7 @@ cdef class Entry:
         return self.gates
 
     def keep_configs(self):
-        """Note the present options as those it was made with."""
+        """Record the present options as the original ones."""
         self.configs = tuple([gate.policy.config for gate in self.gates])
 
 

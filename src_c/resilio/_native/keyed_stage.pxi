@@ -88,7 +88,7 @@ cdef class KeyedGate(Gate):
             return self.table.left_of(self.index)
 
     cdef list counted(self):
-        """All gates whose counts are not in the stage's own. To add them up, hold the lock of all tables."""
+        """All gates with counts that the stage's own do not include. Hold the lock of all tables while adding them."""
         return self.table.gates_of(self.index) + self.table.left_of(self.index)
 
     def counters(self):

@@ -91,7 +91,7 @@ _MEMBERS[5].at, _MEMBERS[5].size = b"response", 8
 
 
 cdef struct Event:
-    Span name, data         # NULL: it has no such field
+    Span name, data         # NULL: no such field
     Span type, usage, error, choices, message, response
 
 

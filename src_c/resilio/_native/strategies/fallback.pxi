@@ -25,7 +25,7 @@ __all__ = ["FallbackGate", "Passage", "Target"]
 
 
 
-# ---- what the core calls ---------------------------------------------------------------------------------------
+# ---- operations called by the core -----------------------------------------------------------------------------
 
 
 
@@ -99,7 +99,7 @@ cdef class _FallbackOptions:
 
 
 cdef class _Trial:
-    """One call whose function has failed."""
+    """One call of a failed function, on its way through the targets."""
 
     cdef _FallbackOptions options
     cdef object error                       # the primary's; None: it returned `value`

@@ -130,7 +130,7 @@ cdef class RetryGate(Gate):
             raise SystemError("a retry's fields are not where C looks for them")
 
     def __init__(self, config, RetryBudget budget):
-        """Make a retry with the options of *config*, a `RetryConfig`, whose retries *budget* pays for, if not None."""
+        """Make a retry with the options of *config*, a `RetryConfig`; *budget* pays for its retries, if not None."""
         self.configure(config, budget)
 
     def configure(self, config, RetryBudget budget):

@@ -23,8 +23,8 @@ ctypedef struct rs_timeout:
     int64_t ceiling_ns
     int64_t enough          # samples that the quantile needs
     int64_t unlearned       # samples since total_ns was computed
-    int64_t learned_at_ns   # when total_ns was computed;
-    int64_t turned_at_ns    # when `recent` began;
+    int64_t learned_at_ns   # when total_ns was computed
+    int64_t turned_at_ns    # when `recent` began
     int64_t sampled_ns      # when the last sample came
     rs_samples recent       # it learns from these two: the older is dropped when the newer has enough
     rs_samples before
