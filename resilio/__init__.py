@@ -1,7 +1,7 @@
 """
 Circuit breakers, bulkheads and rate limits, correct under cancellation, with a native hot path.
 
-A part is loaded when it is first named (`from resilio import bulkhead`): nobody waits for those not used.
+A part is loaded when it is first named (`from resilio import bulkhead`), so unused parts cost no import time.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The command `resilio`: a table of subcommands; each has a parser of its own and is imported when it is asked for."""
+"""The command `resilio`: a table of subcommands; each has a parser of its own and is imported when it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["main"]
 
 _DISTRIBUTION = "resilio-sdk"
-_SIGPIPE = 141  # the exit code that shells give to a program whose reader has gone
+_SIGPIPE = 141  # the exit code that shells report for a program whose reader has gone
 
 
 def _version(argv: Sequence[str]) -> int:
@@ -28,7 +28,7 @@ def _version(argv: Sequence[str]) -> int:
 
 
 def _lazily(module: str) -> Callable[[Sequence[str]], int]:
-    """Give the main function of a module that is imported at the call."""
+    """Return the main function of a module that is imported at the call."""
 
     def run(argv: Sequence[str]) -> int:
         main: Callable[[Sequence[str]], int | None] = importlib.import_module(module).main
@@ -48,7 +48,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
 
 
 _USUAL = {(): ("--help",), ("--version",): ("version",), ("-V",): ("version",)}
-"""What people type who do not know the commands yet."""
+"""Common first arguments of new users, and the commands that they mean."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _can_print() -> None:
-    """Have a title that the terminal has no letters for shown by their numbers, and a closed output take nothing."""
+    """Escape characters that the terminal cannot encode, and discard the output of a closed stream."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -82,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0 if all went well, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if nobody
-        reads the output any more.
+        The exit code: 0 on success, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if the reader of
+        the output has gone.
     """
     given = argv
     if given is None:
@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(_USUAL.get(tuple(given), given))
     try:
         return _COMMANDS[options.command][1](options.arguments)
-    except BrokenPipeError:  # `resilio ... | head`: whoever read it has enough
+    except BrokenPipeError:  # `resilio ... | head`: the reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
         return _SIGPIPE
-    except KeyboardInterrupt:  # before or after the time in which the command itself knows what to do about it
+    except KeyboardInterrupt:  # outside of the time in which the command handles it itself
         return 130

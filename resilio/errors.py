@@ -6,7 +6,7 @@ Every exception that resilio raises by itself.
      |   +- CircuitOpenError  BulkheadFullError  RateLimitedError  OverloadedError
      +- CallTimeoutError (TimeoutError)      +- DeadlineExceededError (TimeoutError)
 
-Bad configuration is a plain ValueError or TypeError at construction. What the callee raised is never wrapped.
+Bad configuration is a plain ValueError or TypeError at construction. The callee's exceptions are never wrapped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def _shown(value: object, form: str) -> str:
-    """A number as a text says it; what somebody gave for one, as it is: an error's text must not be an error."""
+    """Return a number as text; anything else by its repr, as the text of an error must not raise."""
     try:
         return format(value, form)
     except (TypeError, ValueError, OverflowError):
@@ -46,7 +46,7 @@ class _NothingSpent:
 
 
 class ResilienceError(Exception):
-    """The root of all that resilio raises by itself."""
+    """Base class of all exceptions that resilio raises by itself."""
 
     __slots__ = ()
     resilio_segments: ClassVar[_NothingSpent] = _NothingSpent()
@@ -56,8 +56,8 @@ class _Field(Generic[T]):
     """
     One of the six arguments of a refusal by its name.
 
-    Slots would be read faster, but a class with slots and an OSError, which some clients' errors are, have no common
-    subclass.
+    Slots would be read faster, but a class with slots cannot share a subclass with OSError, the base of some clients'
+    errors.
     """
 
     __slots__ = ("_at",)
@@ -84,17 +84,17 @@ class RejectedError(ResilienceError):
     A policy refused the call: the callee was never called.
 
     Attributes:
-        policy: What refused: "circuit_breaker", "bulkhead", "rate_limit", ...
+        policy: The kind of the policy: "circuit_breaker", "bulkhead", "rate_limit", ...
 
         name: The policy's name, or None.
 
-        reason: Why, from a closed set of labels ("open", "full", "rate", ...).
+        reason: A label from a closed set ("open", "full", "rate", ...).
 
-        measured: What was measured, in the unit of *limit*; None if there is nothing to report.
+        measured: The measured value, in the unit of *limit*; None if there is nothing to report.
 
-        limit: What it was measured against.
+        limit: The limit that it was compared with.
 
-        retry_after: Seconds after which a new call has a chance, > 0; None if unknown.
+        retry_after: Seconds after which a new call may be admitted, > 0; None if unknown.
 
         called: False, always.
     """
@@ -118,7 +118,7 @@ class RejectedError(ResilienceError):
         limit: float | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # The message is made when somebody reads it, not on the refusal's path.
+        # The message is made when it is read, not on the refusal's path.
         self.args = (policy, name, reason, measured, limit, retry_after)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class RejectedError(ResilienceError):
 
 
 class CircuitOpenError(RejectedError):
-    """A circuit breaker is open, or half open with all its probes under way."""
+    """A circuit breaker is open, or half open with all its probes in flight."""
 
     __slots__ = ()
 
@@ -151,7 +151,7 @@ class BulkheadFullError(RejectedError):
 
 
 class RateLimitedError(RejectedError):
-    """A rate limit has no tokens for the call within its longest wait, or is paused for longer than the call has."""
+    """A rate limit has no tokens for the call within its longest wait, or is paused for longer than that."""
 
     __slots__ = ()
 
@@ -167,15 +167,15 @@ class CallTimeoutError(ResilienceError, TimeoutError):
     resilio's own timeout ended the call; the callee's own TimeoutError passes unchanged.
 
     Attributes:
-        clock: Which time was up: "total"; of a stream also "first", until its first item, or "idle", between two.
+        clock: The time that was up: "total"; of a stream also "first", until its first item, or "idle", between two.
 
-        limit: The seconds that there were; None if unknown.
+        limit: The seconds that were allowed; None if unknown.
 
         name: The policy's name, or None.
 
         policy: "timeout".
 
-        called: True: it was under way.
+        called: True: the call was in flight.
     """
 
     called: ClassVar[bool] = True
@@ -204,16 +204,16 @@ _MISSED = {"total": "not done", "first": "no first item", "idle": "no further it
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
     """
-    The ambient deadline passed, or what was asked for could not finish before it.
+    The ambient deadline passed, or the call could not finish before it.
 
     Attributes:
         deadline: Seconds that the deadline allowed when it was set; None if unknown.
 
-        remaining: Seconds of it that were left, 0 if it had passed; None if unknown.
+        remaining: Seconds left of it, 0 if it had passed; None if unknown.
 
-        needed: Seconds that it would have taken, if it was known that they were not left; else None.
+        needed: Seconds that the call would have needed, if they were known to exceed the time left; else None.
 
-        policy: What refused to begin: "bulkhead", "rate_limit", ...; None if the work was under way.
+        policy: The kind of the policy that refused: "bulkhead", "rate_limit", ...; None if the call was in flight.
 
         name: The policy's name, or None.
 
@@ -239,7 +239,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     @property
     def called(self) -> bool:
-        """Whether the callee was called: False if a policy refused."""
+        """True if the callee was called, False if a policy refused."""
         return self.policy is None
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 Events are frozen records, delivered after all locks are released, in order, one at a time.
 
 A listener that raises changes nothing: its exception is counted in `listener_errors` and logged once per listener.
-State changes are always logged, one line each; refusals and ends of calls cost nothing unless somebody listens.
+State changes are always logged, one line each; refusals and ends of calls cost nothing without a listener.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def listener_errors() -> int:
-    """Return how often a listener has raised, in this process."""
+    """Return the number of exceptions that listeners have raised, in this process."""
     return errors()
 
 
@@ -60,26 +60,26 @@ def subscribe(
     capture: Callable[[], object] | None = None,
 ) -> Callable[[], None]:
     """
-    Have `listener(event)` called for every event of `kinds`; return a function that ends that.
+    Call `listener(event)` for every event of `kinds`; return a function that ends it.
 
-    Events are delivered in order and one at a time, in whichever thread or task caused one, after locks are released
-    and before the call goes on: a listener must be quick, and must not wait.
+    Events are delivered in order and one at a time, in a thread or task that caused one, after locks are released and
+    before the call goes on. So a listener must be quick, and must not wait.
 
     Args:
-        listener: Called with the record; what it raises is counted and logged once.
+        listener: Called with the record; its exceptions are counted and logged once.
 
-        policy: The policy (or pipeline: all its policies) to listen to; None for all, those made later included.
+        policy: The policy (or pipeline: all its policies) to listen to; None for all, later ones included.
 
-        kinds: Of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
-            :class:`HedgeStarted`, :class:`HedgeWon` and :class:`LimitChanged`. :class:`Rejected` and :class:`Settled`
-            put work on the path of every refusal and every call, the next two on that of failures that a retry sees,
-            those of hedges on that of copies.
+        kinds: Some of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
+            :class:`HedgeStarted`, :class:`HedgeWon` and :class:`LimitChanged`. Their cost: :class:`Rejected` on every
+            refusal; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
+            those of hedges on every copy.
 
-        capture: Called in the thread and task that an event comes from, which need not be the one that delivers it.
-            What it returns is given to `listener` as its second argument, None if it raised. None: there is no second.
+        capture: Called in the thread and task that caused an event, which need not be the one that delivers it. Its
+            result is the second argument of `listener`, None if it raised. None: there is no second argument.
 
     Raises:
-        TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is none.
+        TypeError: `listener` is not callable, `kinds` holds something else, or `policy` is no policy.
     """
     wanted = kinds_of(kinds)
     if not callable(listener):
@@ -95,7 +95,7 @@ def _gates_of(policy: Any) -> tuple[Any, ...]:
     return gates
 
 
-# ---- what the core calls ---------------------------------------------------------------------------------------------
+# ---- called by the core ----------------------------------------------------------------------------------------------
 
 
 def deliver(gate: Gate) -> None:
@@ -146,7 +146,7 @@ def settled(gate: Gate, outcome: int, seconds: float) -> None:
 
 
 def retried(gate: Gate, attempt: int, error: BaseException | None, delay: float) -> None:
-    """Deliver that a retry tries again. It calls this if the gate's listening bit is set, with no lock held."""
+    """Deliver that another attempt follows. A retry calls this if its listening bit is set, with no lock held."""
     now_ns, text = clock.now_ns(), text_of(error)
     event = Retried(kind=gate.kind, name=_name(gate), attempt=attempt, delay=delay, error=text, at_ns=now_ns)
     queue(gate, event)
@@ -154,7 +154,7 @@ def retried(gate: Gate, attempt: int, error: BaseException | None, delay: float)
 
 
 def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) -> None:
-    """Deliver that a retry does not. It calls this if the gate's listening bit is set, with no lock held."""
+    """Deliver that a retry gives up. A retry calls this if its listening bit is set, with no lock held."""
     now_ns, text = clock.now_ns(), text_of(error)
     event = GaveUp(kind=gate.kind, name=_name(gate), attempt=attempt, error=text, reason=reason, at_ns=now_ns)
     queue(gate, event)

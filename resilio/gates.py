@@ -1,8 +1,8 @@
 """
-A gate of one's own: an object that admits calls and learns from how they end, with all that a policy has around it.
+Custom gates: a user's object that admits calls and learns from their outcomes, as a full policy.
 
 Why: a rule that no pattern here has, like a maintenance window or a brown-out switch. When not: a rule that a wrapper
-around the function expresses as well. What it is not: native; it costs a few Python calls on each guarded call.
+around the function expresses as well. It is not native, and costs a few Python calls on each guarded call.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MOST_REASONS = 16
 @attrs.frozen
 class Refuse:
     """
-    What `admit` returns to refuse a call.
+    The value that `admit` returns to refuse a call.
 
     Attributes:
-        reason: Why: one of the gate's `reasons`.
+        reason: One of the gate's `reasons`.
 
-        retry_after: Seconds after which a new call has a chance, > 0; None if unknown.
+        retry_after: Seconds after which a new call may be admitted, > 0; None if unknown.
 
-        measured: What was measured, in the unit of `limit`; None if there is nothing to report.
+        measured: The measured value, in the unit of `limit`; None if there is nothing to report.
 
-        limit: What it was measured against.
+        limit: The limit that it was compared with.
     """
 
     reason: str = "refused"
@@ -49,35 +49,37 @@ class Refuse:
 @runtime_checkable
 class GateProtocol(Protocol):
     """
-    What a gate of one's own implements. Its methods must be quick: they run on every call, in the caller's thread.
+    Interface of a custom gate. Its methods must be quick: they run on every call, in the caller's thread.
 
-    They may be called from several threads at once. What they raise is counted, logged once, and changes no call: a
-    gate that raises in `admit` has admitted. Optional besides: `cancel(call)`, for a call that was admitted here and
-    then not made, because another policy refused it or it was cancelled while it waited: take back what `admit` has
-    noted; `settle` is then not called. `kind` (str) and `reasons` (tuple of str) name the gate and its refusals.
+    They may be called from several threads at once. Their exceptions are counted, logged once, and change no call: a
+    gate that raises in `admit` has admitted.
+
+    A method `cancel(call)` is optional. It is called, instead of `settle`, for a call that was admitted here and then
+    not made, as another policy refused it or it was cancelled while it waited. It undoes the effects of `admit`. The
+    attributes `kind` (str) and `reasons` (tuple of str), also optional, name the gate and its refusals.
     """
 
     def admit(self, call: GateCall, /) -> Refuse | None:
         """
-        Admit a call, or say why not.
+        Admit a call, or refuse it with a reason.
 
         Args:
-            call: Its `args` and `kwargs`; `data` is the gate's own, to be found again in `settle`.
+            call: The call, with `args` and `kwargs`; `data` is free for the gate, and kept until `settle`.
 
         Returns:
-            None to admit.
+            None to admit, a :class:`Refuse` to refuse.
         """
 
     def settle(self, call: GateCall, outcome: Outcome, seconds: float, /) -> None:
         """
-        Learn how an admitted call ended.
+        Record the end of an admitted call.
 
         Args:
-            call: The object that `admit` was given.
+            call: The object that was passed to `admit`.
 
             outcome: SUCCESS, FAILURE or IGNORED.
 
-            seconds: How long it took (a stream: to its first item).
+            seconds: The call's duration (of a stream: until its first item).
         """
 
 
@@ -121,7 +123,7 @@ Reasons = Converted[tuple[str, ...] | None, tuple[str, ...]]
 
 @record
 class CustomGateConfig(GateOptions):
-    """The options of a gate of one's own, checked; :func:`custom_gate` documents each."""
+    """The options of a custom gate, checked; :func:`custom_gate` documents each."""
 
     gate: GateProtocol = option(_target, kw_only=False)
     kind: Kind = option(_kind, default=None)
@@ -137,7 +139,7 @@ class CustomGateConfig(GateOptions):
 
 
 class CustomGate(Policy[CustomGateConfig]):
-    """A policy around a gate of one's own: made by :func:`custom_gate`."""
+    """A policy around a custom gate; see :func:`custom_gate`, which makes one."""
 
     kind = "custom"
     Config = CustomGateConfig
@@ -145,24 +147,24 @@ class CustomGate(Policy[CustomGateConfig]):
 
     def __init__(self, config: CustomGateConfig, name: str | None = None) -> None:
         """
-        Put the native side before the user's object.
+        Wrap the user's object in a native gate.
 
         Args:
             config: The checked options.
 
-            name: The name given, or None.
+            name: The user's name, or None.
         """
         self.kind = config.kind
         super().__init__(PythonGate(config.gate, config.kind, config.reasons), config, name)
 
     @property
     def gate(self) -> Any:
-        """The object that decides."""
+        """The user's object."""
         return self._config.gate
 
     @property
     def errors(self) -> int:
-        """How often a method of the object has raised."""
+        """The number of exceptions that methods of the object have raised."""
         return self._gate.errors
 
     def _state(self) -> str | None:
@@ -176,19 +178,19 @@ class CustomGate(Policy[CustomGateConfig]):
         return super()._checked(changes)
 
     def _redefine(self, config: CustomGateConfig, different: str) -> bool:
-        """The state is in the object that decides: with another one it is another policy."""
+        """Return False for another object: the state is in the object, so it is another policy."""
         mine = self._config
         fixed = (mine.gate is config.gate, mine.kind == config.kind, mine.reasons == config.reasons)
         return all(fixed) and super()._redefine(config, different)
 
     def _apply(self, config: CustomGateConfig) -> None:
-        """Nothing of its own: `enforce` and the judges are shared by all policies."""
+        """Do nothing: `enforce` and the judges are applied as for all policies."""
 
 
 @makes(CustomGateConfig)
 def custom_gate(config: CustomGateConfig, name: str | None) -> CustomGate:
     """
-    Return a policy that asks an object of the user's own.
+    Return a policy that lets an object of the user admit calls.
 
     Args:
         gate: The object, see :class:`GateProtocol`.

@@ -1,10 +1,9 @@
 """
-The laws behind an adaptive limit, apart from the gate that admits: replay one on a recorded trace before you trust it.
+The laws of an adaptive limit, apart from its gate: replay one on a recorded trace before you trust it.
 
-Why: what a limiter would have done last Tuesday can be asked without a server. Record for each call that ended when it
-ended, what it took, how many calls were in flight when it began (itself included), and whether it was dropped; `replay`
-says what the limit would have been after each. What it is not: a simulation. A trace is as it was: under another limit
-the latencies would have been others.
+Why: the limit of last Tuesday can be computed without a server. Record for each call its end, its latency, the number
+of calls in flight when it began (itself included), and if it was dropped. `replay` returns the limit after each call.
+It is not a simulation: under another limit the recorded latencies would have been different.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ __all__ = ["LAWS", "Law", "Sample", "replay"]
 
 class Sample(NamedTuple):
     """
-    How one call ended, as a law sees it; a plain tuple of the four does as well.
+    The end of one call, as input of a law; a plain tuple of the four works too.
 
     Attributes:
-        now: When it ended, in seconds of any clock.
+        now: The time of its end, in seconds of any clock.
 
-        latency: What it took, in seconds.
+        latency: Its duration in seconds.
 
         inflight: Calls in flight when it was admitted, itself included.
 
-        dropped: Whether it timed out or was refused.
+        dropped: True if it timed out or was refused.
     """
 
     now: float
@@ -39,10 +38,10 @@ class Sample(NamedTuple):
 
 def replay(law: Law, trace: Iterable[Sample | tuple[float, float, float, bool]]) -> list[float]:
     """
-    Return the limit after each sample of the trace, in order; the law has learned it then.
+    Return the limit after each sample of the trace, in order; the law learns from the samples.
 
     Args:
-        law: A law, which may have learned something before.
+        law: A law, which may have learned from other samples before.
 
         trace: Samples in the order in which the calls ended.
     """

@@ -1,10 +1,10 @@
 """
-What failing means for calls over HTTP, to models, databases, Redis and Valkey, and how long they may take.
+Presets for HTTP, models, databases, Redis and Valkey: which outcomes are failures, and time limits.
 
-It is what the option `on` of every policy may be, by name: `circuit_breaker(on="http")`, `standard(..., on="model")`.
+The option `on` of every policy takes a preset by name: `circuit_breaker(on="http")`, `standard(..., on="model")`.
 
-A preset looks at exceptions (and responses) of any client: at their status or SQLSTATE, and at the names of their
-classes, those of their causes included. It imports no client.
+A preset judges exceptions (and responses) of any client by their status or SQLSTATE, and by the names of their classes
+and those of their causes. It imports no client.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Preset", "database", "http", "model", "redis"]
 
 _FAILING = frozenset(range(500, 600))
 _PASSING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-"""Of those, what the next attempt may not meet: a method that is not implemented is not so a second later."""
+"""Failing statuses that may be gone at the next attempt; 501 is not: the method will not be implemented by then."""
 _BUSY = frozenset({408, 425, 429})
 _TRIED_AGAIN = _PASSING | _BUSY
 _UNSENT_STATUS = frozenset({425, 429})
 _TOO_MUCH = frozenset({429, 503, 504, 529})
 _SAYS_NOTHING = 400
-"""From here on a status says nothing of the load, unless it is one of those: how soon a 404 comes is no sample."""
+"""From this status on, statuses outside `_TOO_MUCH` are no evidence of load: the latency of a 404 is no sample."""
 _FOR_GOOD = frozenset(
     {"billing_error", "billing_hard_limit_reached", "billing_not_active", "insufficient_quota", "quota_exceeded"}
 )
@@ -43,10 +43,10 @@ _IN_A_STREAM = {
     "server_overloaded": 503,
     "timeout_error": 504,
 }
-"""The status that an error of this code or type would have had, if it had not come in the middle of a 200."""
+"""The status that an error of this code or type would have had if it had not come in the middle of a 200."""
 
 Part = Literal["drops", "elsewhere", "failing", "momentary", "unsent"]
-"""What a policy wants to know of a preset."""
+"""The questions that a policy asks a preset."""
 Says = Callable[[Any], object]
 Matcher = Says | tuple[type[BaseException], ...]
 
@@ -87,7 +87,7 @@ def _http_for_a_moment(error: Any) -> bool:
     return status in _TRIED_AGAIN if status is not None else _http_failing(error)
 
 
-# Asked about each answer: where it has a status of a usual name, without a frame more.
+# Called for each answer: a status under a usual name is read in this frame, which saves a call.
 
 
 def _http_result_failing(value: Any) -> bool:
@@ -106,13 +106,13 @@ def _http_result_unsent(value: Any) -> bool:
     return (status if type(status) is int else status_of(value)) in _UNSENT_STATUS
 
 
-_http_result_failing.statuses = _FAILING  # type: ignore[attr-defined]  # what `judge_value` goes by, where there is a status
+_http_result_failing.statuses = _FAILING  # type: ignore[attr-defined]  # `judge_value` uses it where there is a status
 _http_result_for_a_moment.statuses = _TRIED_AGAIN  # type: ignore[attr-defined]
 _http_result_unsent.statuses = _UNSENT_STATUS  # type: ignore[attr-defined]
 
 
 def _drops(error: Any) -> Outcome:
-    """Whether it has too much to do: a timeout, a refusal, or a status that says so; all else says nothing."""
+    """Return FAILURE for overload (a timeout, a refusal or a status of `_TOO_MUCH`), else IGNORED."""
     if isinstance(error, DeadlineExceededError) and not error.called:
         return Outcome.IGNORED
     status = status_of(error)
@@ -130,21 +130,21 @@ def _http_result_drops(value: Any) -> Outcome:
 def _codes_of(error: Any) -> frozenset[str]:
     codes = [getattr(error, name, None) for name in ("code", "type", "error_code")]
     body = getattr(error, "body", None)
-    if isinstance(body, dict):  # where an SDK does not say it by attributes
+    if isinstance(body, dict):  # for SDKs that have no attributes for it
         inner = body["error"] if isinstance(body.get("error"), dict) else body
         codes += [inner.get("code"), inner.get("type")]
     return frozenset(code for code in codes if isinstance(code, str))
 
 
 def _refused_below(error: Any) -> bool:
-    """An SDK's error for a refusal by a policy below it: the provider was not asked."""
+    """Return True for an SDK's error that wraps a refusal by a policy below it: the provider was not called."""
     request = getattr(error, "__dict__", {}).get("request")
     said = getattr(request, "extensions", {}).get("resilio")
     return getattr(said, "refusal", None) is not None
 
 
 def _model_status(error: Any) -> int | None:
-    """As `status_of`, with the one that an error in the middle of a stream would have had."""
+    """Return the status as `status_of` does; for an error in the middle of a stream, the status of its code."""
     status = status_of(error)
     if status is not None and status >= 300:
         return status
@@ -154,7 +154,7 @@ def _model_status(error: Any) -> int | None:
 def _model_failing(error: Any) -> Outcome | bool:
     status = _model_status(error)
     if _refused_below(error) or (status is not None and 400 <= status < 500):
-        return Outcome.IGNORED  # it says nothing about the provider's health, neither good nor bad
+        return Outcome.IGNORED  # no evidence about the provider's health, neither good nor bad
     return status in _FAILING if status is not None else no_answer(error) or _unsent_request(error)
 
 
@@ -166,7 +166,7 @@ def _model_for_a_moment(error: Any) -> bool:
 
 
 def _model_elsewhere(error: Any) -> bool:
-    """Another provider has a quota of its own, and no breaker that is open."""
+    """Return True if another provider may succeed: it has a quota and a breaker of its own."""
     return _refused_below(error) or bool(_codes_of(error) & _FOR_GOOD) or _model_for_a_moment(error)
 
 
@@ -179,38 +179,37 @@ def _model_unsent(error: Any) -> bool:
 @attrs.frozen(kw_only=True)
 class Preset:
     """
-    What policies have to know of a kind of dependency.
+    The rules by which policies judge one kind of dependency, and its time limits.
 
     Attributes:
-        failing: Exceptions that say that it is unwell: they open a circuit breaker.
+        failing: Exceptions that are failures of the dependency: they open a circuit breaker.
 
-        momentary: Exceptions that another attempt may not meet: they are retried where calls are idempotent.
+        momentary: Exceptions that may be gone at the next attempt: they are retried if calls are idempotent.
 
-        unsent: Of those, exceptions which say that nothing was done: they are retried anyway.
+        unsent: Those of `momentary` after which the dependency has done nothing: they are retried in any case.
 
-        failing_result: Results that say the same as `failing`; None: no result does.
+        failing_result: Results that count like `failing`; None: no result does.
 
-        momentary_result: Results that say the same as `momentary`.
+        momentary_result: Results that count like `momentary`.
 
-        unsent_result: Results that say the same as `unsent`.
+        unsent_result: Results that count like `unsent`.
 
-        drops: Exceptions that say that it has too much to do: they shrink an adaptive limit. None: timeouts and
-            refusals.
+        drops: Exceptions that mean overload: they shrink an adaptive limit. None: timeouts and refusals.
 
-        drops_result: Results that say the same as `drops`.
+        drops_result: Results that count like `drops`.
 
-        elsewhere: Exceptions that another place may not meet: a fallback goes on from them. None: those that are
-            `momentary`. Refusals of policies are always among them.
+        elsewhere: Exceptions after which a fallback tries its next target. None: those of `momentary`. Refusals of
+            policies are always included.
 
-        timeout: Seconds that an attempt may take at most; what it gets is learned below that.
+        timeout: Upper bound of an attempt's time, in seconds; the timeout is learned below it.
 
-        first: Seconds until the first item of a stream; None: as long as `timeout` has it.
+        first: Seconds until the first item of a stream; None: as `timeout`.
 
         idle: Seconds between two items of a stream; None: without limit.
 
         deadline: Seconds that a call may take, all attempts and waits included.
 
-        max_wait: Seconds that a call may wait for its turn where there are `rates`.
+        max_wait: Seconds that a call may wait for its turn if there are `rates`.
     """
 
     failing: Matcher
@@ -230,10 +229,10 @@ class Preset:
 
     def part(self, name: Part) -> tuple[Matcher, Says | None]:
         """
-        Return what it says to policies that want to know this: of exceptions, and of results or None.
+        Return the rules of one part: for exceptions, and for results or None.
 
         Args:
-            name: One of the attributes above, "elsewhere" with refusals.
+            name: One of the attributes above; "elsewhere" includes refusals.
         """
         if name == "drops":
             return self.drops or _drops, self.drops_result
@@ -247,7 +246,7 @@ class Preset:
 
 
 def _or_refused(rule: Matcher) -> Says:
-    """Return what matches as the rule does, and refusals of policies besides."""
+    """Return a predicate that is true where the rule matches, and for refusals of policies."""
 
     def matches(error: Any) -> object:
         if isinstance(error, RejectedError):
@@ -281,8 +280,8 @@ model = attrs.evolve(
     max_wait=600.0,
 )
 """
-Calls of models: as HTTP, with more time. A quota that is used up for good is not tried again, an error in the middle of
-a stream counts as what it says, and 4xx say nothing about the provider's health.
+Calls of models: as HTTP, with more time. An exhausted quota is not retried, an error in the middle of a stream counts
+by its own code, and 4xx are no evidence about the provider's health.
 """
 
 database = Preset(
@@ -292,7 +291,7 @@ database = Preset(
     timeout=5.0,
     deadline=10.0,
 )
-"""Transactions: lost connections, a database that shuts down or has no room; deadlocks are tried again."""
+"""Transactions: lost connections, a database that shuts down or has no room; deadlocks are retried."""
 
 redis = Preset(
     failing=_redis_errors.failing,
@@ -301,19 +300,19 @@ redis = Preset(
     timeout=0.5,
     deadline=2.0,
 )
-"""Commands of Redis and Valkey: lost connections and a server that turns commands away, with little time for each."""
+"""Commands of Redis and Valkey: lost connections, and a server that rejects commands; short time limits."""
 
 ALL = {"database": database, "http": http, "model": model, "redis": redis}
 
 
 def _nothing(error: Any) -> bool:  # noqa: ARG001
-    """No exception says surely that nothing was done."""
+    """Return False: no exception proves that the dependency has done nothing."""
     return False
 
 
 def of(rule: Any) -> Preset:
     """
-    Return the preset that classes of exceptions, or a predicate, stand for: all of them momentary, none surely unsent.
+    Return the preset of exception classes or a predicate: all matches are momentary, none is surely unsent.
 
     Args:
         rule: Checked exception types as a tuple, or a predicate.

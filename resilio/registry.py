@@ -1,9 +1,9 @@
 """
-Kind and name identify one policy: the same options give the same object, other options are refused.
+Registry of policies: kind and name identify one; the same options return the same object, other options raise.
 
-A definition that is made again at the same place, as in a notebook or by a reload, replaces the one before and keeps
-its state. Named policies are kept until :func:`forget` or :func:`clear`, so that their state outlives their callers.
-Unnamed ones are called after the first function that they guard, and are held weakly.
+A definition that is repeated at the same place, as in a notebook or by a reload, replaces the one before and keeps its
+state. Named policies are kept until :func:`forget` or :func:`clear`, so that their state outlives their callers.
+Unnamed ones are named after the first function that they guard, and are held weakly.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def get(name: str, kind: type[Any] | None = None) -> Any:
     Return the policy called `name`.
 
     Args:
-        name: A given name, also as "circuit_breaker:payments", or "module.qualname" of the first function that an
+        name: The policy's name, also as "circuit_breaker:payments", or "module.qualname" of the first function that an
             unnamed policy guarded.
 
-        kind: The class, like :class:`resilio.CircuitBreaker`, where policies of several kinds share the name.
+        kind: The class, like :class:`resilio.CircuitBreaker`, if policies of several kinds share the name.
 
     Raises:
-        LookupError: No policy has that name, or several have it: say the kind, or give unnamed ones names.
+        LookupError: No policy has that name, or several have it: pass the kind, or name the unnamed ones.
     """
     if kind is not None and not isinstance(kind, type):
         raise TypeError(f"kind must be the class of a policy, like CircuitBreaker, not {kind!r}")
@@ -52,7 +52,7 @@ def get(name: str, kind: type[Any] | None = None) -> Any:
 
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
-    """Return every policy alive (no budgets): the named ones in the order they were made, then the unnamed ones."""
+    """Return every live policy (no budgets): the named ones in the order of their creation, then the unnamed ones."""
     return tuple(policy for policy in everything() if policy.kind != "retry_budget")
 
 
@@ -61,14 +61,13 @@ def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
 
 def forget(name: str) -> None:
     """
-    Forget the policy called `name`: the next definition makes a new one. What is in use lives on, nameless here.
+    Forget the policy called `name`: the next definition makes a new one. A policy in use lives on, unregistered.
 
-    With a standard stack go its parts, those called "name.retry" and so on.
-
-    What :func:`configure` has said of the name stays, and applies to the next one.
+    The parts of a standard stack, called "name.retry" and so on, are forgotten with it. Options that
+    :func:`configure` set for the name stay, and apply to the next policy.
 
     Args:
-        name: A given name; "circuit_breaker:payments" where kinds share it.
+        name: The policy's name; "circuit_breaker:payments" if several kinds share it.
 
     Raises:
         LookupError: No policy has that name, or several kinds have it.
@@ -88,7 +87,7 @@ def _owns(key: Key) -> bool:
 
 
 def clear() -> None:
-    """Forget every name and every configuration for later names (for tests: policies in use live on, nameless here)."""
+    """Forget every name and every pending configuration (for tests: policies in use live on, unregistered)."""
     with _names.lock, _names.listing:
         _names.named.clear()
         _names.unnamed.clear()
@@ -97,7 +96,7 @@ def clear() -> None:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Forget, at the block's end, every name and configuration made inside; those from before stand again."""
+    """Forget, at the block's end, every name and configuration made inside, and restore the earlier ones."""
     with _names.lock:
         named, remembered = dict(_names.named), {name: one.copy() for name, one in _names.remembered.items()}
     try:
@@ -117,14 +116,14 @@ def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False)
     """
     Change the options of many policies by name: all of them, or none if one is refused.
 
-    A name that no policy has yet is remembered: a policy made later under it starts with these options, and until then
-    it is in :func:`pending`. State is kept.
+    A name that no policy has yet is remembered: a policy made later under it starts with these options. Until then it
+    is in :func:`pending`. State is kept.
 
     Args:
-        options: `{name: {option: value}}`, as from a TOML table or :func:`from_env`. Where policies of several kinds
-            share a name, it is "circuit_breaker:payments". "none" stands for None, which TOML does not have.
+        options: `{name: {option: value}}`, as from a TOML table or :func:`from_env`. If policies of several kinds share
+            a name, it is "circuit_breaker:payments". "none" stands for None, which TOML does not have.
 
-        strict: A name that no policy has is refused: for the end of a start, when all policies have been made.
+        strict: True: refuse a name that no policy has; for the end of start-up, when all policies have been made.
 
     Raises:
         TypeError: An option that the policy does not have, or a value of the wrong type.
@@ -149,7 +148,7 @@ def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False)
 
 
 def _key_to_configure(name: str, *, strict: bool) -> Key | None:
-    """Return whose options these are; None: a policy's that comes later."""
+    """Return the key of the policy with these options; None: a policy that is made later."""
     try:
         key = key_of(name)
     except LookupError as error:
@@ -168,7 +167,7 @@ def _checked(key: Key, values: Mapping[str, Any]) -> Any:
 
 
 def pending() -> dict[str, dict[str, Any]]:
-    """Return what :func:`configure` has said of names that no policy has had since: misspelt, or not made yet."""
+    """Return the options that :func:`configure` set for names without a policy: misspelt ones, or not made yet."""
     with _names.lock:
         return {name: dict(one.options) for name, one in _names.remembered.items() if one.kind is None}
 
@@ -183,9 +182,9 @@ def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None
     name: `RESILIO__CIRCUIT_BREAKER__PAYMENTS__OPEN_FOR` is of "circuit_breaker:payments".
 
     Args:
-        prefix: What the variables begin with.
+        prefix: The prefix of the variables' names.
 
-        environ: Where to look; `os.environ` if None.
+        environ: The variables; `os.environ` if None.
 
     Raises:
         ValueError: A variable with the prefix that is not prefix, name, two underscores, option.

@@ -1,4 +1,4 @@
-"""How a pipeline is drained: its door is shut, and the last call that leaves wakes who waits. Nothing is polled."""
+"""Draining of a pipeline: its door is shut, and the last call that leaves wakes the waiter. Nothing is polled."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["adrain", "drain"]
 
 
 class _Watch:
-    """Waits, in one task or thread, for the next change of a door's state: what `_backends.park` takes."""
+    """Waiter for the next change of a door's state, in one task or thread; an argument of `_backends.park`."""
 
     def __init__(self, door: DoorGate) -> None:
         """Begin to watch."""
-        self._lock = threading.RLock()  # a finaliser that ends a call may come in between
+        self._lock = threading.RLock()  # reentrant: a finaliser may end a call meanwhile
         self._waker: _backends.Waker | None = None
         self._changed = False
         self.end = taps.watch((door,), self._on_change)
 
     def bind(self, waker: _backends.Waker, /) -> bool:
-        """Have `waker` called at the next change; True: there was one since the last time, do not wait."""
+        """Register `waker` for the next change; return True if there was one since the last time: do not wait."""
         with self._lock:
             changed, self._changed = self._changed, False
             self._waker = None if changed else waker
@@ -54,13 +54,13 @@ class _Deadline:
         self._until_ns = None if timeout is None else clock.now_ns() + round(timeout * 1e9)
 
     def left(self) -> float | None:
-        """Seconds left, 0 if the time is up, None without a limit."""
+        """Return the seconds left, 0 if the time is up, None without a limit."""
         return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
 
 
 def drain(door: DoorGate, timeout: float | None) -> bool:
     """
-    Shut the door and block this thread until nobody is inside; False if the time was up first, or it was opened again.
+    Shut the door and block this thread until no call is inside; False if the time is up first, or it is opened again.
 
     Args:
         door: The pipeline's door.
@@ -82,7 +82,7 @@ def drain(door: DoorGate, timeout: float | None) -> bool:
 
 
 async def adrain(door: DoorGate, timeout: float | None) -> bool:  # noqa: ASYNC109 - a drain stays shut
-    """Shut the door and wait in this task until nobody is inside; otherwise like :func:`drain`."""
+    """Shut the door and wait in this task until no call is inside; otherwise like :func:`drain`."""
     watch, deadline = _shut(door), _Deadline(timeout)
     try:
         while door.state == "draining" and (left := deadline.left()) != 0:
@@ -93,7 +93,7 @@ async def adrain(door: DoorGate, timeout: float | None) -> bool:  # noqa: ASYNC1
 
 
 def _shut(door: DoorGate) -> _Watch:
-    watch = _Watch(door)  # before the door is shut: no change goes unnoticed
+    watch = _Watch(door)  # before the door is shut, so that no change is missed
     door.shut(clock.now_ns())
     events.deliver(door)
     return watch

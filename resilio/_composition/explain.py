@@ -1,4 +1,4 @@
-"""What a pipeline does, as data that prints as a table; and what its order cannot do, as warnings."""
+"""Description of a pipeline as data that prints as a table, and warnings about the order of its policies."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Step:
     One policy of a pipeline.
 
     Attributes:
-        position: 1 is outermost. A keyed policy takes as many as those of each key have.
+        position: 1 is outermost. A keyed policy takes as many positions as the policy of one key.
 
-        kind: What the policy is.
+        kind: The kind of the policy.
 
         name: Its name; None while it has none.
 
-        options: The options that are not the default, and those that have none.
+        options: The options that differ from their default, and those without default.
 
-        refuses_with: The class of what it raises by itself, in `resilio.errors`; None: it raises nothing of its own.
+        refuses_with: The exception class that it raises by itself, in `resilio.errors`; None: it raises none.
     """
 
     position: int
@@ -45,16 +45,16 @@ class Step:
 @attrs.frozen(kw_only=True)
 class LintWarning:
     """
-    An order that cannot do what it says.
+    A pair of policies that does not work in this order.
 
     Attributes:
-        rule: Which one, for filters: "bulkhead-outside-breaker", ...
+        rule: The rule's name, for filters: "bulkhead-outside-breaker", ...
 
         outer: The position of the outer policy, 1 is outermost.
 
         inner: The position of the inner one.
 
-        message: What happens, and what to do.
+        message: The effect of this order, and the remedy.
     """
 
     rule: str
@@ -73,9 +73,9 @@ class Explanation:
 
         steps: Its policies, outermost first.
 
-        warnings: Orders that cannot do what they say.
+        warnings: Pairs of policies in an order that does not work.
 
-        notes: What options do not show: which law a timeout follows, what a deadline interrupts, what is left out.
+        notes: Facts beyond the options: the law of a timeout, the reach of a deadline, the policies left out.
     """
 
     name: str | None
@@ -96,7 +96,7 @@ def _row(step: Step) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    """Classes and functions by their names: where they are in memory tells a reader nothing."""
+    """Return the value as text; classes and functions by their names, without an address in memory."""
     if isinstance(value, tuple) and value and all(isinstance(one, type) for one in value):
         names = ", ".join(_text(one) for one in value)
         return names if len(value) == 1 else f"({names})"
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
-    """Return what these policies do in this order, first is outermost; of keyed ones what those of each key do."""
+    """Describe these policies, outermost first; keyed ones are described by the policy of one key."""
     shown = [(part, policy) for policy in policies for part in policy._seen_through()]
     steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
     notes = tuple(_notes(part for part, _ in shown))
@@ -120,14 +120,14 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
 
 def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
     for position, part in enumerate(parts, 1):
-        explained = getattr(part, "_explained", None)  # of kinds whose options do not say it all
+        explained = getattr(part, "_explained", None)  # of kinds that their options do not describe fully
         text = None if explained is None else explained()
         if text is not None:
             yield f"{part.kind} ({position}): {text}"
 
 
 def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:
-    """Return the policies with such as each key has in place of the keyed ones: a step each."""
+    """Return the policies, one a step, with keyed ones replaced by the policies of one key."""
     return [part for policy in policies for part in policy._seen_through()]
 
 
@@ -138,7 +138,7 @@ _RAISES = {
     "retry": None,
     "timeout": "CallTimeoutError",
 }
-"""What strategies raise by themselves; what a gate refuses with it knows itself."""
+"""The exceptions that strategies raise by themselves; a gate knows its own."""
 
 
 def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
@@ -162,14 +162,14 @@ def _itself(value: Any) -> Any:
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:
-    """The default in its internal form; the field itself, which equals no value, if there is none."""
+    """Return the default in its internal form; without a default the field itself, which equals no value."""
     if field.default is attrs.NOTHING:
         return field
     check = field.metadata.get("check")
     return field.default if check is None else check(field.default, field)
 
 
-# Pairs of kinds that are wrong, but for an inner fallback that may fail as a whole: the rule, and what happens.
+# Outer and inner kinds of wrong pairs, with rule and effect. An inner fallback without default or handler is exempt.
 _WRONG = {
     ("bulkhead", "circuit_breaker"): (
         "bulkhead-outside-breaker",
@@ -219,7 +219,7 @@ _WRONG = {
 
 
 def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
-    """Yield every pair whose order cannot do what it says, first policy is outermost."""
+    """Yield a warning for every pair in an order that does not work; the first policy is outermost."""
     for (outer_at, outer), (inner_at, inner) in combinations(enumerate(seen_through(policies), 1), 2):
         for rule, message in _problems(outer, inner):
             text = f"{outer.kind} ({outer_at}) around {inner.kind} ({inner_at}): {message}"

@@ -1,5 +1,5 @@
 """
-What the native core and its strategies call of the layers above them.
+Functions of upper layers that the native core and its strategies call.
 
 The core imports none of these modules: they are registered here, and each is imported when a call first needs it.
 """
@@ -38,10 +38,10 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio.errors": tuple(errors.__all__),
     "resilio.events": ("deliver", "rejected", "settled"),
 }
-"""The names that each module gives."""
+"""The names that each module provides."""
 
 
 def register() -> None:
-    """Let the core know where its hooks are."""
+    """Register the hooks in the core."""
     for module, names in _HOOKS.items():
         core.set_hooks(partial(import_module, module), *names)

@@ -1,12 +1,12 @@
 """
-A policy of its own for each key: one host that is down does not shut out the others, one tenant does not use up all.
+One policy for each key: a host that is down does not shut out the others, and no tenant uses up the others' share.
 
-Why: a breaker for a function that calls a hundred hosts mixes ninety-nine that are well with one that is down, and is
-wrong for all of them. When not: keys without bound (a request's id) make a policy each that learns nothing. What it is
-not: a cache, or a limit across processes.
+Why: a breaker for a function that calls a hundred hosts mixes ninety-nine healthy ones with one that is down, and is
+wrong for all of them. When not: keys without bound (a request's id) make a policy each that learns nothing. It is
+neither a cache nor a limit across processes.
 
-Bounded: a key is forgotten when nobody can tell its policy from a new one, and never before. Where there is no room for
-a key, its calls share one policy with all others of that kind.
+Bounded: a key is evicted when its policy's state equals that of a new one, and never before. If there is no room for a
+key, its calls share one policy with all other such keys.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class KeyedConfig(NamedOptions, Generic[P]):
     The options of a keyed policy, checked; :func:`keyed` documents each.
 
     Attributes:
-        overrides: Options of the policies of the keys that were changed since.
+        overrides: Options of the keys' policies that were changed by `reconfigure`.
     """
 
     factory: Callable[..., P] = option(_factory, kw_only=False)
@@ -77,14 +77,14 @@ class KeyedConfig(NamedOptions, Generic[P]):
     overrides: dict[str, Any] = kept(factory=dict)
 
     def changed(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
-        """Return these options with `values` changed: own ones, or else those of the keys' policies."""
+        """Return these options with `values` changed: its own, or those of the keys' policies."""
         changed = self.replaced(values)
         if changed.overrides != self.overrides:
             _made(self)._checked(changed.overrides)
         return changed
 
     def replaced(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
-        """Return what `changed` does; options of the keys' policies are still to be checked by one."""
+        """Return the result of `changed`, with options of the keys' policies still unchecked."""
         own = {name: value for name, value in values.items() if name in OWN}
         others = {name: value for name, value in values.items() if name not in OWN}
         if "factory" in others or "key" in others:
@@ -95,19 +95,19 @@ class KeyedConfig(NamedOptions, Generic[P]):
 @attrs.frozen(kw_only=True)
 class KeyedSnapshot(Snapshot):
     """
-    A keyed policy at one moment: the counters of all keys added up, those that are gone included.
+    A keyed policy at one moment: the counters summed over all keys, evicted ones included.
 
     Attributes:
-        keys: Keys there are.
+        keys: The number of keys now.
 
-        states: How many of the policies are in each state, the shared one included once it is used; empty where they
-            have no states.
+        states: The number of policies in each state, the shared one included once it is used; empty if they have no
+            states.
 
-        evicted: Keys that were forgotten because their policy was as new.
+        evicted: Keys that were evicted because their policy was as new.
 
-        overflowed: Look-ups that shared one policy, because there was no room for the key.
+        overflowed: Look-ups that returned the shared policy because there was no room for the key.
 
-        errors: Calls that shared it because there was no key: a function that raised, or a key that cannot be hashed.
+        errors: Calls that used the shared policy because they had no key: its function raised, or the key has no hash.
     """
 
     keys: int
@@ -118,7 +118,7 @@ class KeyedSnapshot(Snapshot):
 
 
 class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
-    """A policy of its own for each key; see :func:`keyed`, which makes one."""
+    """One policy for each key; see :func:`keyed`, which makes one."""
 
     kind = "keyed"
     Config = KeyedConfig
@@ -129,7 +129,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         """Make one without any keys."""
         self._takes_key = _takes_key(config.factory)
         self._reported: set[type[BaseException]] = set()
-        self._heirs: list[Any] = []  # metrics, which keep what keys have counted that go
+        self._heirs: list[Any] = []  # metrics, which keep the counters of evicted keys
         self._table = KeyedTable(self, config.key)
         self._table.configure(config)
         self._config = config
@@ -154,7 +154,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         def __getitem__(self, key: Any, /) -> P: ...
 
     def get(self, key: Any) -> P | None:
-        """Return the policy of this key if there is one."""
+        """Return the policy of this key, None if there is none."""
         return cast("P | None", self._table.get(key))
 
     def __contains__(self, key: object) -> bool:
@@ -170,27 +170,28 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return iter(self._table.all())
 
     def items(self) -> list[tuple[Any, P]]:
-        """Return all keys there are with their policies."""
+        """Return the keys with their policies."""
         return list(self._table.all().items())
 
     @property
     def overflow(self) -> P:
-        """The policy of all keys for which there was no room, and of calls that have none."""
+        """The shared policy: for keys without room, and for calls without a key."""
         return cast("P", self._table.overflow.policy)
 
     def reset(self) -> None:
         """
-        Forget all keys, whatever their policies know; counters stay, and calls under way end where they began.
+        Forget all keys and the state of their policies; counters stay, and calls in flight end in their old policies.
 
-        Until then they are in flight, in the sum as there. So is what else is done with a policy that somebody holds.
+        Until they end, the sum counts them as in flight. It also counts later calls of an old policy that a caller
+        still holds.
         """
         self._table.clear()
         self._table.overflow.policy._start_over()
 
-    # ---- what a policy is
+    # ---- the interface of a policy
 
     def snapshot(self) -> KeyedSnapshot:
-        """Return what all keys' policies are doing now, added up."""
+        """Return the counters and states now, summed over all keys."""
         return self._snapshot(None, self._gate.counters())
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> KeyedSnapshot:
@@ -211,18 +212,18 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return self._gate.latency()
 
     def health(self) -> Health:
-        """Return that calls have a chance: each key has a health of its own."""
+        """Return ready: each key has a health of its own."""
         return Health(ready=True)
 
     def _checked(self, changes: Mapping[str, Any]) -> KeyedConfig[Any]:
         config = self._config.replaced(changes)
-        if config.overrides:  # checked by the policies there are: the factory is the user's, and others want this lock
+        if config.overrides:  # checked by existing policies: the user's factory must not run under this lock
             for policy in self._all():
                 policy._checked(config.overrides)
         return config
 
     def _redefine(self, config: KeyedConfig[Any], different: str) -> bool:
-        """Keys stay while factory and key are the same; options changed since stay too."""
+        """Keep the keys if factory and key are the same; options changed since then stay too."""
         mine = self._config
         if differences(changed(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
             return False
@@ -231,7 +232,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return True
 
     def _apply(self, config: KeyedConfig[Any]) -> None:
-        self._config = config  # before the keys there are: one that is made meanwhile has it already, or catches up
+        self._config = config  # before existing keys: a key made meanwhile has it already, or catches up
         self._table.configure(config)
         for policy in self._all():
             self._change(policy)
@@ -242,7 +243,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             policy.gates[0].entry.keep_configs()
 
     def _apply_shared(self, config: KeyedConfig[Any]) -> None:
-        """Nothing: judges and shares are those of the keys' policies."""
+        """Do nothing: judges and `enforce` belong to the keys' policies."""
 
     def _all(self) -> list[P]:
         return [*self._table.all().values(), self.overflow]
@@ -265,7 +266,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         self.reset()
 
     def _states(self, stage: KeyedGate) -> dict[str, int]:
-        """How many are in which state; the one that keys share counts once it is in use."""
+        """Return the number of policies in each state; the shared one counts once it is in use."""
         shared = self._table.overflow.gates
         used = self._table.overflowed or self._table.errors
         gates = [gate for gate in stage.gates() if used or gate not in shared] if stage.states else []
@@ -279,10 +280,10 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def _metered(self) -> tuple[KeyedStage, ...]:
         return self._stages
 
-    # ---- what the table asks for
+    # ---- callbacks of the table
 
     def build(self, key: Any) -> Policy[Any]:
-        """Return a new policy for this key, with the changes of options made since."""
+        """Return a new policy for this key, with the options changed since."""
         made = self._new(key, self._config)
         gates = self._table.overflow.gates
         if [gate.kind for gate in made.gates] != [gate.kind for gate in gates]:
@@ -294,7 +295,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return made
 
     def _refuse_one_object(self, shared: Policy[Any], before: int) -> None:
-        """Refuse a factory that returns what there was before, or, where it knows no key, the same once more."""
+        """Raise a ValueError if the factory returns an older policy, or, if it takes no key, the same one twice."""
         old = any(part._number <= before for part in _parts(shared))
         if not old and not self._takes_key:
             again = self._new(None, self._config)
@@ -303,29 +304,29 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             raise ValueError(_NOT_NEW)
 
     def catch_up(self, policy: Policy[Any]) -> None:
-        """Give a key's policy the options that have changed while it was made."""
+        """Apply the options that were changed while a key's policy was made."""
         with postponed(), names.changing():
             self._change(policy)
 
     def is_new(self, policy: Policy[Any], configs: tuple[Any, ...]) -> bool:
-        """Tell whether a policy whose gates differ from new ones in nothing has the options it was made with."""
+        """Return True if a policy, whose gates equal new ones, still has the options it was made with."""
         return all(
             gate.policy.config is config and gate.policy._is_new()
             for gate, config in zip(policy.gates, configs, strict=True)
         )
 
     def goes(self, gates: tuple[Any, ...]) -> None:
-        """Show a key that leaves the table to sweeps that are under way; the lock of all tables is held."""
+        """Report a key that leaves the table to metric sweeps in progress; the lock of all tables is held."""
         for heir in self._heirs:
             heir.miss(gates)
 
     def gone(self, gates: tuple[Any, ...]) -> None:
-        """Have metrics keep what a key has counted whose policy is dead; the lock of all tables is held."""
+        """Hand the counters of a dead policy to metrics; the lock of all tables is held."""
         for heir in self._heirs:
             heir.inherit(gates)
 
     def where(self, fn: Any) -> tuple[int, bool, Any]:
-        """Return at which position `fn` takes the key, -1 for by keyword only, and its default if it has one."""
+        """Return the position of the key in `fn` (-1: keyword only), True if it has a default, and that default."""
         return _where(fn, cast("str", self._config.key))
 
     def report(self, error: BaseException) -> None:
@@ -350,8 +351,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return made
 
     def _share_config(self, part: Policy[Any]) -> None:
-        """Policies with the same options share one record of them."""
-        overflow: Entry | None = self._table.overflow  # there is none yet while that is made
+        """Share one record of options between policies with equal options."""
+        overflow: Entry | None = self._table.overflow  # None while the shared policy itself is made
         for gate in overflow.gates if overflow is not None else ():
             if type(gate.policy) is type(part) and gate.policy.config == part.config:
                 part._config = gate.policy.config
@@ -366,7 +367,7 @@ class KeyedStage:
     """One stage of a keyed policy as metrics see it: the gates of all keys as one."""
 
     def __init__(self, owner: Keyed[Any], gate: KeyedGate) -> None:
-        """Show a stage of `owner`."""
+        """Make the view of a stage of `owner`."""
         self._owner = owner
         self.gates = (gate,)
         self.kind = gate.kind
@@ -382,18 +383,18 @@ class KeyedStage:
         return self.gates[0].latency()
 
     def snapshot(self) -> KeyedSnapshot:
-        """Return what this stage is doing now."""
+        """Return the counters and states of this stage now."""
         return attrs.evolve(self._owner.snapshot(), kind=self.kind, states=self._owner._states(self.gates[0]))
 
 
 def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
-    """The policy, and those that it is made of, at any depth."""
+    """Return the policy and its parts, at any depth."""
     inner = policy.config.policies if isinstance(policy, Pipeline) else ()
     return (policy, *[part for one in inner for part in _parts(one)])
 
 
 def _takes_key(factory: Callable[..., Any]) -> bool:
-    """Tell whether the factory has a positional parameter without a default."""
+    """Return True if the factory has a positional parameter without a default."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
@@ -438,10 +439,10 @@ def _where(fn: Any, name: str) -> tuple[int, bool, Any]:
 @makes(KeyedConfig)
 def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
     """
-    Return a policy that has one of its own for each key, as each host or tenant.
+    Return a policy that has a separate one for each key, such as a host or a tenant.
 
-    `per_host = keyed(circuit_breaker, key="host")` is used like any other policy; `per_host["example.org"]` is that of
-    one key.
+    `per_host = keyed(circuit_breaker, key="host")` is used like any other policy; `per_host["example.org"]` is the
+    policy of one key.
 
     Args:
         factory: Makes the policy, or pipeline, of a key. If it has a parameter without a default it gets the key, and

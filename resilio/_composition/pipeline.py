@@ -1,8 +1,8 @@
 """
 Several policies around one call, first is outermost: one native run of gates, one clock reading in and one out.
 
-A call is admitted by all or by none. A pipeline made by :func:`pipeline` has a door besides, its outermost gate, which
-counts the calls inside and can be shut: for `drain`, `health` and numbers of its own. A stack of decorators has none.
+All gates admit a call, or none does. A pipeline made by :func:`pipeline` also has a door, its outermost gate. The door
+counts the calls inside and can be shut: for `drain`, `health` and counters of its own. A stack of decorators has none.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ MOST_GATES = 16
 
 
 class PipelineWarning(UserWarning):
-    """The order of a pipeline's policies cannot do what it says."""
+    """Warning about an order of a pipeline's policies that does not work."""
 
 
 @attrs.frozen(kw_only=True)
 class PipelineConfig:
-    """What a pipeline is made of: the policies, outermost first, as given."""
+    """The policies of a pipeline, outermost first, as passed by the user."""
 
     policies: tuple[Policy[Any], ...]
 
 
 class Pipeline(Policy[PipelineConfig]):
-    """Several policies as one: made by :func:`pipeline`."""
+    """Several policies as one; see :func:`pipeline`, which makes one."""
 
     kind = "pipeline"
     Config = PipelineConfig
@@ -59,18 +59,18 @@ class Pipeline(Policy[PipelineConfig]):
         Args:
             config: The policies, checked.
 
-            name: The name given, or None.
+            name: The user's name, or None.
         """
         door = DoorGate()
         super().__init__(door, config, name, gates=(door, *_gates(config.policies)))
 
     @property
     def policies(self) -> tuple[Policy[Any], ...]:
-        """The policies, outermost first; a pipeline inside stands for its own."""
+        """The policies, outermost first; a pipeline inside is replaced by its policies."""
         return _flat(self._config.policies)
 
     def explain(self) -> Explanation:
-        """Return what the pipeline does, as data that prints as a table."""
+        """Return a description of the pipeline, as data that prints as a table."""
         from resilio._composition.explain import explain
 
         return explain(self.name, self.policies)
@@ -79,13 +79,13 @@ class Pipeline(Policy[PipelineConfig]):
         """
         Return the calls through this pipeline, and the snapshots of its policies, which others may share.
 
-        A stack of decorators has no numbers of its own and shows those of its outermost policy.
+        A stack of decorators has no counters of its own and shows those of its outermost policy.
         """
         parts = tuple(policy.snapshot() for policy in self.policies)
         return attrs.evolve(super().snapshot(), parts=parts)
 
     def health(self) -> Health:
-        """Return whether a call made now has a chance: neither drained, nor refused by one of the policies."""
+        """Return if a call made now can be admitted: neither drained, nor refused by one of the policies."""
         doors = [gate.policy for gate in self.gates if type(gate) is DoorGate]  # its own, and those of pipelines inside
         parts = [*(_open(door) for door in doors), *(policy.health() for policy in self.policies)]
         reasons = tuple(reason for part in parts for reason in part.reasons)
@@ -93,29 +93,29 @@ class Pipeline(Policy[PipelineConfig]):
 
     def drain(self, timeout: float | None = None) -> bool:
         """
-        Refuse new calls (reason "draining") and block until those under way have ended.
+        Refuse new calls (reason "draining") and block until those in flight have ended.
 
         Args:
-            timeout: How long to wait at most, in seconds; None without limit.
+            timeout: The longest wait in seconds; None without limit.
 
         Returns:
-            Whether all have ended. New calls stay refused either way, until `resume()`.
+            True if all have ended. New calls stay refused either way, until `resume()`.
 
         Raises:
-            RuntimeError: Called in a thread that runs an event loop: `adrain` is for there.
+            RuntimeError: Called in a thread that runs an event loop; use `adrain` there.
         """
         from resilio._composition import drain as _drain
 
         return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
-        """Refuse new calls and wait, in this task, until those under way have ended; as `drain`."""
+        """Refuse new calls and wait, in this task, until those in flight have ended; as `drain`."""
         from resilio._composition import drain as _drain
 
         return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     def resume(self) -> None:
-        """Let calls in again after `drain`."""
+        """Admit calls again after `drain`."""
         self._gate.open(clock.now_ns())
         events.deliver(self._gate)
 
@@ -127,7 +127,7 @@ class Pipeline(Policy[PipelineConfig]):
         return self._gate.state
 
     def reset(self) -> None:
-        """Let calls in again, and reset each policy in it that can be, for all who share it; counters stay."""
+        """Admit calls again, and reset each policy that has `reset`, also for others that share it; counters stay."""
         self._let_in()
         for policy in self.policies:
             reset = getattr(policy, "reset", None)
@@ -139,11 +139,11 @@ class Pipeline(Policy[PipelineConfig]):
 
     def _start_over(self) -> None:
         self._let_in()
-        for policy in self.policies:  # nobody else has those of a key
+        for policy in self.policies:  # those of a key are not shared
             policy._start_over()
 
     def _redefine(self, config: PipelineConfig, different: str) -> bool:  # noqa: ARG002
-        """Its gates are those of its policies: with others it is another pipeline, and the state is theirs."""
+        """Return True for the same policies: a pipeline's gates and state belong to its policies."""
         return not different
 
     def _checked(self, changes: Mapping[str, Any]) -> PipelineConfig:  # noqa: ARG002
@@ -151,7 +151,7 @@ class Pipeline(Policy[PipelineConfig]):
 
 
 class Stack(Pipeline):
-    """What a stack of decorators becomes: a pipeline without a door, so without `drain` and numbers of its own."""
+    """The pipeline of a stack of decorators: it has no door, so neither `drain` nor counters of its own."""
 
     def __init__(self, config: PipelineConfig, name: str | None = None) -> None:
         """
@@ -160,7 +160,7 @@ class Stack(Pipeline):
         Args:
             config: The policies.
 
-            name: None: a stack is called after the function.
+            name: None: a stack is named after the function.
         """
         gates = _gates(config.policies)
         Policy.__init__(self, gates[0], config, name, gates=gates)
@@ -178,7 +178,7 @@ class Stack(Pipeline):
         self.drain()
 
     def _let_in(self) -> None:
-        """Nothing: it has no door."""
+        """Do nothing: there is no door."""
 
     def _state(self) -> None:
         return None
@@ -189,15 +189,15 @@ def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
     """
     Return one policy that applies several to a call, first is outermost; all admit it, or none.
 
-    Recommended order: rate_limit, circuit_breaker, bulkhead. An order that cannot do what it says is warned of.
+    Recommended order: rate_limit, circuit_breaker, bulkhead. An order that does not work raises a warning.
 
     Args:
-        policies: At least one; a pipeline inside is taken apart.
+        policies: At least one; a pipeline inside is replaced by its policies.
 
-        name: What it is called; the same name and policies give the same pipeline.
+        name: The pipeline's name; the same name and policies give the same pipeline.
 
     Raises:
-        TypeError: Something that is no policy.
+        TypeError: An argument that is no policy.
 
         ValueError: No policies, or more than 16 gates.
     """
@@ -208,7 +208,7 @@ def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
 
 
 def stacked(outer: Policy[Any], inner: Any) -> Stack:
-    """Return the pipeline that a decorator around a guarded function makes of both."""
+    """Return the pipeline of a decorator's policy and those of the function that is guarded already."""
     policies = (outer, *(inner.config.policies if isinstance(inner, Stack) else (inner,)))
     _check(policies)
     stack = Stack(PipelineConfig(policies=policies))
@@ -227,7 +227,7 @@ def _check(policies: tuple[Any, ...]) -> None:
 
 
 def _open(door: Any) -> Health:
-    """Whether a door lets calls in, which in shadow mode too refuses them once it is shut."""
+    """Return the health of a door; a shut door refuses calls in shadow mode too."""
     state = door._state()
     if state not in door.REFUSING:
         return Health(ready=True)
@@ -246,8 +246,8 @@ def _flat(policies: tuple[Policy[Any], ...]) -> tuple[Policy[Any], ...]:
 
 
 def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
-    """Warn where the user's code is. With `new`: only of pairs of one of the first `new` policies and a later one."""
-    if len(policies) < 2:  # nothing to say, nothing to import
+    """Warn at the user's code. With `new`: only about pairs of one of the first `new` policies and a later one."""
+    if len(policies) < 2:  # no pair, no import
         return
     from resilio._composition.explain import lint, seen_through
 

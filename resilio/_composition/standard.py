@@ -1,10 +1,9 @@
 """
-The recommended stack in one call, and how to change one part of it.
+The recommended stack in one call, and :func:`override` to change one part of it.
 
-Why: the order of eight patterns, who pays for retries, and what must not be run twice are decided once, here. When not:
-where one pattern is enough, or a number is known to be right: then say it. What it is not: a tuned stack. Its parts
-learn what they can (how long an attempt may take, when a hedge starts) and otherwise are wide enough not to be noticed
-by a healthy service.
+Why: the order of eight patterns, the budget of retries, and the calls that must not run twice are decided once, here.
+When not: if one pattern is enough, or the right numbers are known. The stack is not tuned: its parts learn some values
+(the time of an attempt, the start of a hedge), and all other limits are too wide for a healthy service to notice.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ __all__ = ["Standard", "override", "standard"]
 P = TypeVar("P", bound="Policy[Any]")
 
 OF_PRESET: Any = ...
-"""The default of options of which the preset, or the name, says what they are."""
+"""The default of options whose value comes from the preset or the name."""
 MOST_CONCURRENT = 1000
-"""Calls at a time, unless said otherwise: so many that hang are a leak, and no load."""
+"""The default limit of concurrent calls: a thousand calls that hang are a leak, and no load."""
 
 
 def _dependency(name: str, value: object) -> str:
@@ -59,7 +58,7 @@ def _dependency(name: str, value: object) -> str:
 
 
 def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a check that leaves what the preset says, or the name, as it is."""
+    """Return a check that passes the default `OF_PRESET` unchanged."""
 
     def unless_of_preset(name: str, value: object, **limits: Any) -> Any:
         return value if value is OF_PRESET else check(name, value, **limits)
@@ -90,9 +89,9 @@ class StandardConfig(EnforcedOptions):
     The options of a standard stack, checked as far as its parts do not; :func:`standard` documents each.
 
     Attributes:
-        policies: What it is made of; the options tell two stacks apart.
+        policies: Its parts; not compared, as the options distinguish two stacks.
 
-        defaults: Those whose time the preset has chosen, not the caller.
+        defaults: The parts whose time comes from the preset, not from the caller.
     """
 
     name: str = option(_dependency, kw_only=False)
@@ -114,14 +113,14 @@ class Standard(Pipeline):
     """
     The recommended stack; see :func:`standard`, which makes one.
 
-    A function that some part cannot guard honestly is guarded by the others: a sync function by all but the hedge and
-    the default timeout, which cannot stop it, an async generator by all but the hedge. A timeout that was given by the
-    caller is never left out: then a sync function is a TypeError.
+    A function that some part cannot guard honestly is guarded by the others. So a sync function is guarded by all parts
+    but the hedge and the default timeout, which cannot stop it; an async generator by all but the hedge. A timeout that
+    the caller has set is never left out: then a sync function raises a TypeError.
     """
 
     Config = StandardConfig  # type: ignore[assignment]
     _owns_names = True  # its parts are called "name.retry" and so on
-    _threaded: Policy[Any] | None = None  # what `call` goes through
+    _threaded: Policy[Any] | None = None  # the parts that `call` uses
 
     def _apply_shared(self, config: Any) -> None:
         preset = _preset(config.on)
@@ -132,12 +131,12 @@ class Standard(Pipeline):
     if not TYPE_CHECKING:  # the types are those of any policy
 
         def call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            """Call a plain function, under what can guard one."""
+            """Call a plain function, guarded by the parts that can guard one."""
             part = self._for_threads(fn)
             return super().call(fn, *args, **kwargs) if part is self else part.call(fn, *args, **kwargs)
 
         def attempt(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            """Return a Result, of a plain function under what can guard one."""
+            """Return a Result; a plain function is guarded by the parts that can guard one."""
             part = self if is_coroutine_function(fn) else self._for_threads(fn)
             return super().attempt(fn, *args, **kwargs) if part is self else part.attempt(fn, *args, **kwargs)
 
@@ -171,7 +170,7 @@ class _Part(Pipeline):
         self._whole = whole
 
     def explain(self) -> Explanation:
-        """Return what these parts do, and which of the whole are left out."""
+        """Describe these parts, and name those of the whole that are left out."""
         left_out = tuple(_why_left_out(policy) for policy in self._whole.policies if policy not in self.policies)
         explained = super().explain()
         return attrs.evolve(explained, notes=(*explained.notes, *left_out))
@@ -207,8 +206,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
 
     From outside in: fallback, deadline, retry, hedge, rate limit, circuit breaker, bulkhead, timeout.
 
-    Safe without tuning: what is not idempotent is neither hedged, nor tried again after a failure that leaves open
-    whether it was done. `print(stack.explain())` shows what it is made of, :func:`override` changes one part.
+    Safe without tuning: a call that is not idempotent is neither hedged, nor retried after a failure in which it may
+    have been executed. `print(stack.explain())` shows the parts, :func:`override` changes one of them.
 
     Args:
         name: What the dependency is called; its parts are "name.retry" and so on.
@@ -244,7 +243,7 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
 
 
 def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
-    """Return what the stack is made of, outermost first."""
+    """Return the parts of the stack, outermost first."""
     name, enforce, preset = config.name, config.enforce, _preset(config.on)
     whole = preset.deadline if config.deadline is OF_PRESET else config.deadline
     asked = config.deadline is not OF_PRESET
@@ -265,7 +264,7 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
 
 
 def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
-    """A deadline is asked for by no name; in a list of all policies it is found by that of its stack."""
+    """Return the stack's deadline; it has no name in the registry, but lists of policies show the stack's."""
     stage = deadline_of(seconds, tasks=False)
     stage.bounds_bodies = asked  # a long download is not ended by a number that the caller has never seen
     stage._as_stage()
@@ -280,10 +279,10 @@ def _limit(name: str, rates: Any, max_wait: float, enforce: float) -> Policy[Any
 
 def override(policy: P, **changes: Any) -> P:
     """
-    Return a policy like this one, but for some changes; of a pipeline or a standard stack, for some parts.
+    Return a copy of a policy with changed options; of a pipeline or a standard stack, with changed parts.
 
-    The new one has no name. Of a pipeline, the parts that stay are the same objects, with the state that they have: an
-    endpoint that needs another timeout still shares the dependency's breaker.
+    The new policy has no name. The unchanged parts of a pipeline are the same objects, with their state: an endpoint
+    that needs another timeout still shares the dependency's breaker.
 
     Args:
         policy: Any policy.
@@ -304,7 +303,7 @@ def override(policy: P, **changes: Any) -> P:
         config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, changes))
     else:
         config = policy._checked(changes)
-    kind: Any = type(policy)  # a stack of decorators is in no list, and a deadline not before it is a stage
+    kind: Any = type(policy)  # not listed: a stack of decorators, and a deadline that is no stage
     made: P = kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
     return made
 
@@ -327,7 +326,7 @@ def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
         return None
     if not isinstance(change, Policy):
         refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
-    kinds = [gate.kind for gate in policy.gates]  # so that it may have keys, where this one has none
+    kinds = [gate.kind for gate in policy.gates]  # by gates, so that a keyed policy may replace a plain one
     if [gate.kind for gate in change.gates] != kinds:
         refuse(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
     return change

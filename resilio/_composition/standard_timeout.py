@@ -1,7 +1,7 @@
 """
-The timeout of a standard stack: how long an attempt may take, by the caller's choice or the preset's.
+The timeout of a standard stack: the time of an attempt, chosen by the caller or by the preset.
 
-A number is a number. What is learned by default must not end calls that are slow now and then: it starts from a far
+A number is taken literally. A time learned by default must not end calls that are occasionally slow: it follows a far
 quantile, and never goes below a second.
 """
 
@@ -28,9 +28,9 @@ __all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "refuse_plain", "timeout
 PerAttempt = Time | str | Mapping[str, Any]
 
 LAW = Quantile(0.999, 3.0)
-"""What is learned by default. Three times the p99 ended 1 call in 200 for good where 1 in 200 is 20 times slower."""
+"""The default law. Three times the p99 ended 1 call in 200 permanently if 1 call in 200 is 20 times slower."""
 FLOOR = 1.0
-"""Seconds that every attempt has by default, however quick the others are, if the preset allows as much."""
+"""The least learned time by default, in seconds, however quick other attempts are, if the preset allows as much."""
 
 _OPTIONS = [field.name for field in options_of(TimeoutConfig)]
 _RIGHT = "seconds, a multiple of a quantile like 'p99*3', a mapping of the options of `timeout`, or None"
@@ -41,10 +41,10 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
     Return the options of a stack's timeout, None if it has none.
 
     Args:
-        preset: Its times are the ceiling, and the clocks of streams.
+        preset: The source of the ceiling, and of the times of streams.
 
         given: Seconds, a timedelta, a multiple of a quantile, a mapping of options, None for no limit to an attempt, or
-            Ellipsis for what the preset says.
+            Ellipsis for the preset's time.
 
     Raises:
         TypeError: Something else, or an option that a timeout does not have.
@@ -64,7 +64,7 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
 
 
 def per_attempt(_: str, given: Any) -> Any:
-    """Return the option `timeout` of a stack as it is, after a look at its form."""
+    """Return the option `timeout` of a stack unchanged, after a check of its form."""
     changes = _changes(given)
     return changes if isinstance(given, Mapping) else given
 
@@ -86,19 +86,19 @@ def _changes(given: Any) -> dict[str, Any]:
 
 def refuse_plain(stack: str, timeout: Timeout, kind: Kind, fn: Any) -> None:
     """
-    Refuse a function that a timeout cannot interrupt, where the caller has given that timeout.
+    Raise a TypeError for a function that a timeout cannot interrupt, if the caller has set that timeout.
 
     Args:
         stack: The name of the standard stack.
 
-        timeout: Its part.
+        timeout: Its timeout.
 
-        kind: Of the function.
+        kind: The kind of the function.
 
-        fn: The function, or what stands for a client.
+        fn: The function, or a client's stand-in.
 
     Raises:
-        TypeError: The message says what to do instead.
+        TypeError: The message names the remedies.
     """
     total = timeout.config.total
     if total is None or kind not in ("sync", "generator") or heeds_time(fn):

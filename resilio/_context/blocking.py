@@ -1,8 +1,9 @@
 """
-Waits that would block a thread in which an event loop runs: where they are allowed, and how a refusal is explained.
+Waits that would block a thread in which an event loop runs: where they are allowed, and the advice of a refusal.
 
-A blocked thread stops its event loop, which has to free the permit that is waited for. So a wait is refused there. In a
-notebook every cell stops the kernel's loop, as its user knows: there it is allowed. Elsewhere the caller may allow it.
+A blocked thread stops its event loop, which may have to run the call that frees the awaited permit. So a wait is
+refused there. In a notebook every cell stops the kernel's loop, as its user knows, so waits are allowed. Elsewhere the
+caller may allow them.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ _ADVICE = (
 
 
 class WouldBlockWarning(RuntimeWarning):
-    """A policy did not wait, because an event loop runs in the thread: a call was refused, or not retried."""
+    """Warning that a policy refused or did not retry a call, as a wait would block a thread with an event loop."""
 
 
 @contextmanager
 def allow_blocking() -> Iterator[None]:
     """
-    Let policies block this thread although an event loop runs in it: `with resilio.allow_blocking():`.
+    Allow policies to block this thread although an event loop runs in it: `with resilio.allow_blocking():`.
 
-    For plain functions that are called where a loop happens to run, as with Playwright's sync API: retries wait between
-    attempts, and calls wait for permits and tokens, while the loop stands still. In a cell of a notebook that is so
-    without it. It holds for this context, tasks that are started inside included; also a decorator of plain functions.
+    For plain functions called in a thread with a loop, as with Playwright's sync API. Retries wait between attempts,
+    and calls wait for permits and tokens, while the loop stands still. Cells of a notebook do not need it. It applies
+    to this context, including tasks started inside; also a decorator of plain functions.
     """
     token = variables.may_stop_loop.set(True)
     try:
@@ -51,16 +52,16 @@ def allow_blocking() -> Iterator[None]:
 
 def is_allowed(*, asyncio_alone: bool) -> bool:
     """
-    Return whether this thread may be blocked although an event loop runs in it.
+    Return True if this thread may be blocked although an event loop runs in it.
 
     Args:
-        asyncio_alone: Whether that loop is asyncio's, which is what kernels of notebooks run.
+        asyncio_alone: True if that loop is asyncio's, which the kernels of notebooks run.
     """
     return variables.may_stop_loop.get() or (asyncio_alone and in_notebook())
 
 
 def in_notebook() -> bool:
-    """Return whether this is the thread in which a kernel of IPython executes its cells."""
+    """Return True in the thread in which a kernel of IPython executes its cells."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     if get_ipython is None or sys.platform == "emscripten":  # a browser's thread can never be blocked
         return False
@@ -75,20 +76,20 @@ def warn_refusal(gate: Gate) -> None:
     Warn that a policy has not waited; by Python's default filter once for each line that calls it.
 
     Args:
-        gate: Of the policy.
+        gate: The policy's gate.
     """
-    with suppress(Warning):  # where warnings are errors: the refusal is one already, and says the same
+    with suppress(Warning):  # if warnings are errors: the refusal is an error already, with the same advice
         warnings.warn(f"{_label(gate)}: {_ADVICE}", WouldBlockWarning, stacklevel=outside(sys._getframe())[0])
 
 
 def add_advice(error: BaseException, gate: Gate | None = None) -> None:
     """
-    Note on an exception what to do about a wait that was refused.
+    Add a note to an exception with the advice for a wait that was refused.
 
     Args:
-        error: The refusal, or what a retry gives up with.
+        error: The refusal, or the exception with which a retry gives up.
 
-        gate: Of the policy, where the exception does not name it.
+        gate: The policy's gate, if the exception does not name the policy.
     """
     add_note(error, _ADVICE if gate is None else f"{_label(gate)}: {_ADVICE}")
 

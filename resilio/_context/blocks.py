@@ -1,10 +1,10 @@
 """
-Blocks: `with p.permit():`, and what stands in for `with p:` where no `with` statement enters it.
+Blocks: `with p.permit():`, and `with p:` when it is entered by hand instead of by a `with` statement.
 
-One object, a policy or what sets something ambient, is entered by many tasks, threads and generators at once. A `with`
-statement is served by the core (block.c): its exit knows what the block holds. A caller of `__enter__` and `__exit__`
-themselves, as an ExitStack is, gives the exit nothing but the object. Then an open block is found again by the frame,
-where it is the same at both ends; failing that by the context, that is the task or thread.
+Many tasks, threads and generators enter one object, a policy or an ambient block, at once. The core serves a `with`
+statement (block.c), so that its exit has the permit of its entry. A caller of `__enter__` and `__exit__` themselves,
+like an ExitStack, passes nothing but the object to the exit. Then an open block is found again by its frame, if both
+ends have the same one, or else by its context, that is the task or thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Place = tuple[int, "CodeType"]
 
 
 def finish(permit: Permit, error: BaseException | None) -> None:
-    """Settle a permit that nobody has settled, by the gates' own rules for `error`; a cancellation is no outcome."""
+    """Settle a permit that is not settled yet, by the gates' own rules for `error`; a cancellation is ignored."""
     if permit.ended:
         return
     if error is None:
@@ -36,12 +36,12 @@ def finish(permit: Permit, error: BaseException | None) -> None:
 
 
 class PermitBlock:
-    """A block that holds a permit from its beginning to its end, for use once at a time."""
+    """A block that holds a permit from its beginning to its end; not reentrant."""
 
     __slots__ = ("_args", "_kwargs", "_permit", "_pipeline")
 
     def __init__(self, pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Remember what to acquire; nothing is acquired yet."""
+        """Make the block; the permit is acquired when it is entered."""
         self._pipeline = pipeline
         self._args = args
         self._kwargs = kwargs
@@ -56,7 +56,7 @@ class PermitBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Settle the permit, unless that was done by hand."""
+        """Settle the permit, unless it was settled by hand."""
         self._close(error)
 
     async def __aenter__(self) -> Permit:
@@ -68,7 +68,7 @@ class PermitBlock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Settle the permit, unless that was done by hand; never waits."""
+        """Settle the permit, unless it was settled by hand; never waits."""
         self._close(error)
 
     def _not_open(self) -> None:
@@ -86,13 +86,13 @@ class Opened:
     A block that was entered by hand.
 
     Attributes:
-        owner: What was entered.
+        owner: The object that was entered.
 
-        place: Where: the same frame at both ends belongs to the same block.
+        place: The frame that entered it: the same frame at both ends belongs to the same block.
 
-        end: Ends it, given what leaves the block or None.
+        end: Ends the block; called with the exception that leaves it, or None.
 
-        is_open: Whether it has not ended.
+        is_open: True until it has ended.
     """
 
     __slots__ = ("end", "is_open", "owner", "place")
@@ -110,7 +110,7 @@ _here: ContextVar[tuple[Opened, ...]] = ContextVar("resilio_open_blocks", defaul
 
 class OpenBlocks:
     """
-    The blocks that were entered by hand and are open: of one policy, or of all that is ambient.
+    The open blocks that were entered by hand: of one policy, or of all ambient blocks.
 
     No lock: each step is one operation of a dict.
     """
@@ -118,14 +118,14 @@ class OpenBlocks:
     __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Make it without any blocks."""
         self._open: dict[Opened, None] | None = None  # most policies are never entered
 
     def __len__(self) -> int:
         return len(self._open or ())
 
     def enter(self, opened: Opened) -> None:
-        """Remember a block, here and in its context."""
+        """Add a block, here and in its context."""
         if self._open is None:
             self._open = {}
         self._open[opened] = None
@@ -140,14 +140,14 @@ class OpenBlocks:
             self.forget(opened)
 
     def forget(self, opened: Opened) -> None:
-        """Remember a block no longer: it has ended, or was interrupted while it was entered."""
+        """Remove a block that has ended, or was interrupted while it was entered."""
         opened.is_open = False
         if self._open is not None:
             self._open.pop(opened, None)
         _here.set(_still_open())
 
     def _find(self, owner: object, place: _Place) -> Opened:
-        """Return the latest of this frame; else of this context; else of any: it was entered in another task."""
+        """Return the latest block of this frame; else of this context; else of any, as of another task."""
         here = [one for one in reversed(_here.get()) if one.owner is owner and one.is_open]
         for one in here:
             if one.place == place:

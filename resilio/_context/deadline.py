@@ -1,7 +1,7 @@
 """
-The ambient deadline as blocks set it, and as anybody reads it: what is under `resilio.deadline`.
+The ambient deadline, which blocks set and any code may read; the base of `resilio.deadline`.
 
-It is a context variable, which hands it to tasks and worker threads. Deadlines nest, and only shorten.
+A context variable passes it to tasks and worker threads. Deadlines nest, and only shorten.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ __all__ = ["begin", "deadline_error", "remaining"]
 
 def begin(setting: AmbientSetting, allowed_ns: int, generator: Any, *, enforced: bool) -> None:
     """
-    Set the deadline, unless the one outside is nearer, and begin to enforce it, unless somebody does so here.
+    Set the deadline, unless the outer one is nearer, and enforce it, unless an outer block does so in this task.
 
     Args:
-        setting: Of the block that begins; it is undone if this raises.
+        setting: The setting of the block that begins; it is undone if this raises.
 
         allowed_ns: The time that the block has, >= 0.
 
-        generator: The generator whose consumer would see what is set, or None.
+        generator: The generator whose consumer would see the deadline, or None.
 
-        enforced: Whether the block is interrupted when that has passed.
+        enforced: True if the block is interrupted when the time has passed.
     """
     now_ns = clock.now_ns()
     outer, until_ns = ambient_deadline(), now_ns + allowed_ns
     cutoff = own = None
     if outer is not None and outer.until_ns <= until_ns:
         until_ns, allowed_ns, cutoff = outer.until_ns, outer.allowed_ns, outer.cutoff
-    if enforced and (cutoff is None or not cutoff.here()):  # of two that pass at once the outer interrupts
+    if enforced and (cutoff is None or not cutoff.here()):  # of two at the same time, the outer interrupts
         cutoff = own = _backends.cutoff(_suspended(generator))
     before = variables.deadline.get()
     setting.set(variables.deadline, AmbientDeadline(until_ns, allowed_ns, before, generator, cutoff))
@@ -67,12 +67,12 @@ def _suspended(generator: Any) -> Callable[[], bool] | None:
 
 def deadline_error(deadline: AmbientDeadline, error: BaseException | None) -> Exception:
     """
-    Return what to raise in place of `error`, for the block was interrupted.
+    Return the exception to raise in place of `error`, as the block was interrupted.
 
     Args:
-        deadline: The block's.
+        deadline: The block's deadline.
 
-        error: The cancellation that has left it; None: it ended by itself, just then.
+        error: The cancellation that has left the block; None: it ended by itself at that moment.
     """
     left = max(0, deadline.until_ns - clock.now_ns()) / 1e9
     passed = DeadlineExceededError(deadline.allowed_ns / 1e9, left)
@@ -88,7 +88,7 @@ def remaining(cap: Time | None = None) -> float | None:
     Return the seconds that are left of the ambient deadline: `client.get(url, timeout=remaining(cap=5.0))`.
 
     Args:
-        cap: The most to return, in seconds >= 0; it is also what is returned where there is no deadline.
+        cap: The most to return, in seconds >= 0; also returned if there is no deadline.
 
     Returns:
         Seconds >= 0; 0.0 once the deadline has passed; `cap`, or None, if there is no deadline.

@@ -1,8 +1,8 @@
 """
-What is ambient, taken away or taken along: `detached()` and `carry(fn)`.
+Removal and transport of ambient values (deadline, priority): `detached()` and `carry(fn)`.
 
-A deadline reaches all that a request starts, because a context variable does. That is wrong for work that outlives the
-request, and it ends where somebody starts a thread without the context.
+A context variable passes a deadline to all tasks that a request starts. That is wrong for work that outlives the
+request, and it does not reach a thread that is started without the context.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEVER_NS = 2**63 - 1
 
 
 class Detached(AmbientBlock):
-    """A block, or a decorator, without anything ambient; see :func:`detached`, which makes one."""
+    """A block, or a decorator, without ambient values; see :func:`detached`, which makes one."""
 
     __slots__ = ()
 
@@ -53,11 +53,11 @@ def detached() -> Detached: ...
 def detached(fn: F, /) -> F: ...
 def detached(fn: Any = None, /) -> Any:
     """
-    Return a block, or decorate a function, inside of which there is no deadline, retry scope or priority.
+    Return a block, or decorate a function, without the outer deadline, retry scope and priority.
 
-    For work that has to be done however late it is, like an audit record: what is called or started inside knows of
-    nothing that began outside.
-    It does not protect the current task: an `async with deadline(...)` outside of the block still interrupts it.
+    For work that has to be done however late it is, like an audit record: calls and tasks inside do not see any
+    ambient value from outside. It does not protect the current task: an `async with deadline(...)` outside of the block
+    still interrupts it.
 
     Args:
         fn: A function or async function to decorate; None: the block.
@@ -73,14 +73,14 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
     Return `fn` bound to the context of this moment: deadline, priority and all other context variables.
 
     For threads that do not inherit it (`ThreadPoolExecutor.submit`, `loop.run_in_executor`, `threading.Thread`). It may
-    be called any number of times, also at once: each call has a copy of the context, so what it sets stays inside.
+    be called any number of times, also at once: each call has its own copy of the context, and changes only that.
 
     Args:
         fn: A plain function.
 
     Raises:
-        TypeError: An async function or a generator function, whose body would run in its consumer's context: give the
-            task a context instead (`create_task(..., context=contextvars.copy_context())`).
+        TypeError: An async function or a generator function, whose body would run in its consumer's context. Pass a
+            context to the task instead (`create_task(..., context=contextvars.copy_context())`).
     """
     checked: object = fn
     if not callable(checked) or isinstance(checked, type):
@@ -90,9 +90,9 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
         right = "a plain function; a task is given its context by `create_task(..., context=copy_context())`"
         refuse("fn", fn, right, TypeError)
     context, deadline = copy_context(), ambient_deadline()
-    if deadline is not None:  # it may be that of a call, which contexts do not hold
+    if deadline is not None:  # it may come from a call, which contexts do not hold
         context.run(_context.deadline.set, deadline)
-    if (priority := ambient_priority()) is not None:  # its generator will not run over there
+    if (priority := ambient_priority()) is not None:  # without its generator, which does not run in that context
         context.run(_context.priority.set, AmbientPriority(priority.level, priority.task))
 
     @functools.wraps(fn)

@@ -1,8 +1,9 @@
 """
-Whose frame a block belongs to, seen through `contextlib`.
+Owner frames of blocks, found through `contextlib`.
 
-A generator runs in the context of whoever resumes it, so what a block in it sets, its consumer would see at each
-`yield`. A `@contextmanager` function means exactly that: its `yield` is the body of somebody else's block.
+A generator runs in the context of its consumer. So at each `yield` the consumer would see the ambient values that a
+block in the generator has set. A `@contextmanager` function intends exactly that: its `yield` is the body of its
+user's block.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def entered_in(frame: FrameType) -> FrameType:
     Return the frame that uses a context manager, directly or by an exit stack.
 
     Args:
-        frame: What called the context manager's method.
+        frame: The frame that called the context manager's method.
     """
     here = frame
     while here.f_globals.get("__name__") == "contextlib" and here.f_back is not None:
@@ -33,10 +34,10 @@ def entered_in(frame: FrameType) -> FrameType:
 
 def generator_behind(frame: FrameType) -> Any:
     """
-    Return the generator or async generator whose consumer would see what a block in `frame` sets, or None.
+    Return the generator or async generator whose consumer would see the values of a block in `frame`, or None.
 
     Args:
-        frame: What the block was entered in.
+        frame: The frame in which the block was entered.
     """
     while _yields(frame):
         driver = frame.f_back

@@ -1,8 +1,8 @@
 """
-How important a call is, known to all that works for it: what a load shedder sheds first.
+Priority of a call, visible to all work done for it; a load shedder sheds the lowest first.
 
-A context variable hands it to tasks and worker threads, as it does the deadline. The classes are a closed set; within
-one class nothing is more important, but what belongs to a task that is under way is served before what would begin one.
+A context variable passes it to tasks and worker threads, like the deadline. The classes are a closed set. Within one
+class no call is more important, but calls of a task in progress are served before calls that would begin one.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ class Priority(AmbientBlock):
     __slots__ = ("_level", "_task")
 
     def __init__(self, level: int, task: object) -> None:
-        """Set nothing yet."""
+        """Make the block; it takes effect when it is entered."""
         self._level = level
         self._task = task
 
     def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         task = self._task
         if task is None and (here := ambient_priority()) is not None:
-            task = here.task  # a part of a task may be less important, and belongs to it all the same
+            task = here.task  # a part of a task belongs to it, even at a lower priority
         setting.set(variables.priority, AmbientPriority(self._level, task, variables.priority.get(), generator))
 
 
 def priority(level: PriorityClass, *, task: object = None) -> Priority:
     """
-    Return a block, or a decorator, inside of which all calls have this priority.
+    Return a block, or a decorator, in which all calls have this priority.
 
-    A load shedder serves the most important first and refuses the least important first. Without a block calls are
+    A load shedder serves the most important first and refuses the least important first. Outside of a block calls are
     "standard"; a hedge is "sheddable" at most.
 
     Args:
-        level: "critical" (a user is lost without it), "standard", "sheddable" (prefetching, retries of what can be
-            done later), or "background" (jobs that nobody waits for).
+        level: "critical" (a user is lost without it), "standard", "sheddable" (prefetching, retries of work that can
+            be done later), or "background" (jobs without a waiting user).
 
-        task: What the calls belong to, an order or a session: any hashable value. Under overload a task's calls are
-            served or refused together, those of tasks that have been served before first; None: the task of the block
-            outside.
+        task: The order, session or other unit that the calls belong to: any hashable value. Under overload a task's
+            calls are served or refused together; tasks that have been served before come first. None: the task of the
+            enclosing block.
 
     Raises:
         TypeError: `task` has no hash.
@@ -70,13 +70,13 @@ def priority(level: PriorityClass, *, task: object = None) -> Priority:
     choice("level", level, options=CLASSES)
     try:
         hash(task)
-    except Exception:  # noqa: BLE001 - whatever a foreign __hash__ raises
+    except Exception:  # noqa: BLE001 - a foreign __hash__ may raise anything
         refuse("task", task, "hashable, like an id", TypeError)
     return Priority(CLASSES.index(level), task)
 
 
 def current_priority() -> PriorityClass:
-    """Return the priority of calls made here: what to send on to a service that is called."""
+    """Return the priority of calls made here, to be sent on to a called service."""
     here = ambient_priority()
     return CLASSES[STANDARD if here is None else here.level]
 
@@ -94,17 +94,17 @@ def _ignore(why: str, default: PriorityClass) -> PriorityClass:
 
 def priority_from(value: object, *, trusted: bool = False, default: PriorityClass = "standard") -> PriorityClass:
     """
-    Return the priority that a request's header names, if whoever sent it may choose it; never raises on a header.
+    Return the priority that a request's header names, if its sender is trusted to choose; never raises on a header.
 
-    Everybody finds his own call critical. So a value counts only where `trusted` says that it comes from a service of
-    one's own; all others are ignored, and counted.
+    Every sender finds its own calls critical. So a value is accepted only from a trusted service; all others are
+    ignored, and counted.
 
     Args:
         value: The header's value as text or bytes; None: there was none.
 
-        trusted: Whether the sender may choose: ask who it is, not what it says.
+        trusted: True if the sender may choose. Decide by its authenticated identity, not by a header.
 
-        default: The priority of what says nothing, nothing known, or has no say.
+        default: The priority of a request with no value, an unknown value, or an untrusted sender.
 
     Raises:
         ValueError: `default` is no class.
@@ -122,6 +122,6 @@ def priority_from(value: object, *, trusted: bool = False, default: PriorityClas
 
 
 def ignored_priorities() -> dict[str, int]:
-    """Return how many values :func:`priority_from` has ignored: "untrusted", and "unknown" ones of trusted senders."""
+    """Return the counts of values that :func:`priority_from` ignored: "untrusted", and "unknown" of trusted senders."""
     with _counting:
         return dict(_ignored)

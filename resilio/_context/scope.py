@@ -1,9 +1,9 @@
 """
-The block that says what is ambient inside of it, as `with`, as `async with` and as a decorator.
+Block that sets ambient values (deadline, priority) for its body, as `with`, `async with` and decorator.
 
-A `with` statement is served by the core (block.c, context/setting.c): what it has set belongs to its exit from that
-moment on, and is put back wherever a Ctrl-C comes. A block that is entered by hand, or through an ExitStack, is found
-again as those of policies are (`blocks.py`). There a Ctrl-C may come in between, as it may in an ExitStack itself.
+The core serves a `with` statement (block.c, context/setting.c): its exit restores the values, wherever a Ctrl-C
+arrives. A block that is entered by hand, or through an ExitStack, is found again like those of policies (`blocks.py`).
+There a Ctrl-C may arrive in between, as it may in an ExitStack itself.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ class Block:
     @abstractmethod
     def _begin_block(self, setting: core.AmbientSetting, generator: Any, enforced: bool) -> None:
         """
-        Begin a block. An error in the midst of it, a Ctrl-C too, undoes what `setting` has been told.
+        Begin a block. An error meanwhile, a Ctrl-C too, undoes the changes made through `setting`.
 
         Args:
-            setting: Sets what is ambient inside.
+            setting: Sets the ambient values of the body.
 
-            generator: The generator whose consumer would see what is set, or None.
+            generator: The generator whose consumer would see these values, or None.
 
-            enforced: Whether it is an async block, whose code can be interrupted.
+            enforced: True for an async block, whose code can be interrupted.
         """
 
     @core.ambient_method
     def __enter__(self) -> None:
-        """Begin it."""
+        """Begin the block."""
         _enter(self, sys._getframe(1), enforced=False)
 
     @core.ambient_method
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Put back what there was before."""
+        """Restore the previous values."""
         _open.leave(self, sys._getframe(1), error)
 
     @core.ambient_method
     def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """Begin it; never waits. A deadline interrupts the code inside from now on."""
+        """Begin the block; never waits. A deadline interrupts the code inside from now on."""
         _enter(self, sys._getframe(1), enforced=True)
         return cast("CoroutineType[Any, Any, None]", _nothing())
 
@@ -69,7 +69,7 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> CoroutineType[Any, Any, None]:
         """
-        Put back what there was before; never waits.
+        Restore the previous values; never waits.
 
         Raises:
             DeadlineExceededError: The deadline has interrupted the block.
@@ -79,16 +79,16 @@ class Block:
 
 
 class AmbientBlock(Block):
-    """Such a block, or a decorator each of whose calls is one."""
+    """A block that is also a decorator: each call of the function runs in the block."""
 
     __slots__ = ()
 
     def __call__(self, fn: F) -> F:
         """
-        Return `fn`, each of whose calls is such a block.
+        Return `fn` with each call in such a block.
 
         Raises:
-            TypeError: Not a function, or a generator, whose items its consumer takes one by one.
+            TypeError: Not a function, or a generator, whose body runs step by step as its consumer iterates.
         """
         checked: object = fn
         if not callable(checked) or isinstance(checked, type):
@@ -99,7 +99,7 @@ class AmbientBlock(Block):
 
 
 async def _nothing() -> None:
-    """What is awaited: nothing, without a checkpoint."""
+    """Do nothing when awaited, without a checkpoint."""
 
 
 def _function(block: AmbientBlock, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,11 +1,11 @@
 """
-What is ambient: the context variables of the library, held where the core and the backends can read them.
+Context variables of the library, in a place where the core and the backends can read them.
 
-`ambient` makes one that a call hands on to all that it calls, and that `detached()` takes away: the deadline is one.
+`ambient` makes a variable, like the deadline, that all calls and tasks inside inherit and that `detached()` clears.
 
-The others are switches that `resilio.testing` sets. The core looks at these two only while somebody has entered one
-(`core.bypass_enter`, `core.no_wait_enter` count), so they cost nothing outside tests. They are context variables: one
-test's switch does not reach a neighbour's tasks.
+`bypass` and `no_wait` are switches that `resilio.testing` sets. The core reads them only while one is entered
+(`core.bypass_enter`, `core.no_wait_enter` count), so they cost nothing outside tests. As context variables, they do not
+reach the tasks of another test.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 AMBIENT: list[ContextVar[Any]] = []
-"""What `detached()` sets to None."""
+"""The variables that `detached()` sets to None."""
 
 
 def ambient(name: str) -> ContextVar[Any]:
@@ -40,7 +40,7 @@ def ambient(name: str) -> ContextVar[Any]:
     Make a context variable that is None unless set, and that `detached()` sets to None.
 
     Args:
-        name: What it is called, without the library's name.
+        name: Its name, without the library's.
     """
     variable: ContextVar[Any] = ContextVar(f"resilio.{name}", default=None)
     AMBIENT.append(variable)
@@ -48,29 +48,29 @@ def ambient(name: str) -> ContextVar[Any]:
 
 
 deadline: ContextVar[AmbientDeadline | None] = ambient("deadline")
-"""The deadline as it was set. Read it by `core.ambient_deadline()`, which knows whether it holds here."""
+"""The deadline as it was set. Read it by `core.ambient_deadline()`, which checks if it applies here."""
 
 priority: ContextVar[AmbientPriority | None] = ambient("priority")
-"""The priority as it was set. Read it by `core.ambient_priority()`, which knows whether it holds here."""
+"""The priority as it was set. Read it by `core.ambient_priority()`, which checks if it applies here."""
 
 retry_scope: ContextVar[Any] = ambient("retry_scope")
-"""The retry that acts here, a `Scope` of `_native.retry`; calls under way in this thread are found without it."""
+"""The retry in force here, a `Scope` of `_native.retry`; calls in flight in this thread are found without it."""
 
 bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
-"""Guarded functions run bare: no gate is asked."""
+"""True: guarded functions run bare, without any gate."""
 
 time_limit: ContextVar[Any] = ambient("time_limit")
-"""The `TimeLimit` of the call in this thread, where a timeout or a body has set one."""
+"""The `TimeLimit` of the call in this thread, if a timeout or a body has set one."""
 
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
-"""A wait that time alone would end, ends at once; one that needs another call is refused at once."""
+"""True: a wait for time alone ends at once; a wait for another call is refused at once."""
 
 may_stop_loop: ContextVar[bool] = ContextVar("resilio.may_stop_loop", default=False)
-"""Waits may block a thread in which an event loop runs."""
+"""True: waits may block a thread in which an event loop runs."""
 
 parking: Callable[[Lock], object] | None = None
 """
-How a thread blocks while virtual time is on: `parking(lock)` in place of `lock.acquire()`; None: for real.
+Blocks a thread under virtual time: `parking(lock)` in place of `lock.acquire()`; None: time is real.
 
 It may move the clock, which releases the locks that are due. It also returns, without the lock, when virtual time ends.
 """

@@ -1,8 +1,8 @@
 """
-How events reach their listeners: after locks are released, in order, one at a time.
+Delivery of events to their listeners: after locks are released, in order, one at a time.
 
-Whoever causes an event puts it into one queue, and one thread at a time empties that: nobody waits for a listener but
-the one that delivers to it.
+The thread that causes an event puts it into one queue, and one thread at a time empties the queue. Only that thread
+waits for listeners.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["dispatch", "postponed", "queue", "queue_changes"]
 
 _lane: dict[str, weakref.ref[_Presence]] = {}
 _waiting: deque[tuple[Gate, Any, Any]] = deque()
-"""Of each event its gate, and what was captured with it; or a gate's changes, and what makes events of them too."""
+"""Each item: gate, event and captured values; or gate, list of changes, and a tuple that begins with a converter."""
 
 
 class _Presence:
-    """Something that a thread alone holds: it goes when the thread goes."""
+    """An object that only its thread references: it dies with the thread."""
 
 
 class _Here(threading.local):
-    """What is known of a thread: whether it delivers, and the sign that it is there."""
+    """State of one thread: a flag while it delivers, and a weak reference that ends with the thread."""
 
     def __init__(self) -> None:
         self.busy = False
@@ -43,7 +43,7 @@ class _Here(threading.local):
 
 
 def _leave(sign: weakref.ref[_Presence], lane: dict[str, weakref.ref[_Presence]] = _lane) -> None:
-    if lane.get("owner") is sign:  # an argument: as the interpreter ends, the module's names go before its threads do
+    if lane.get("owner") is sign:  # an argument: at interpreter exit, the module's names are gone before its threads
         lane.pop("owner", None)
 
 
@@ -57,14 +57,14 @@ def queue(gate: Gate, event: Event) -> None:
 
 def queue_changes(gate: Gate, records: Callable[[list[Any]], Iterable[Event]]) -> None:
     """
-    Put what a gate has recorded into the queue, in its order whichever threads do so; `dispatch` must follow.
+    Put the changes that a gate has recorded into the queue, in their order whatever the thread; `dispatch` must follow.
 
     Args:
         gate: The gate.
 
-        records: Makes events of its changes, later.
+        records: Converts its changes to events, later.
     """
-    policy = gate.policy if gate.entry is None else gate.entry.policy  # kept, with its key, until it is delivered
+    policy = gate.policy if gate.entry is None else gate.entry.policy  # kept, with its key, until delivery
     gate.pass_changes(_waiting, (records, _capture(gate, StateChanged, LimitChanged), policy))
 
 
@@ -79,9 +79,9 @@ def _capture(gate: Gate, *kinds: type) -> dict[Subscription, object]:
 
 
 def dispatch() -> None:
-    """Empty the queue, unless someone is at it: they deliver ours too, in order, and nobody waits for a listener."""
-    # The lane is no lock: a Ctrl-C just after a lock was taken and before its `try` would leave it taken for good.
-    # Who is in it is no Thread: up to 3.12 a Ctrl-C in `is_alive` has a thread that lives called dead, by `join` too.
+    """Empty the queue, unless another thread is doing so: it delivers these events too, in order."""
+    # The lane is no lock: a Ctrl-C between a lock's acquisition and its `try` would leave it locked forever.
+    # Its owner is no Thread: up to 3.12, a Ctrl-C in `is_alive` makes it, and `join`, report a live thread as dead.
     sign = _here.sign
     while _waiting and not _here.busy:
         try:
@@ -96,7 +96,7 @@ def dispatch() -> None:
 
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
-    """Deliver what this thread causes in the block after its end: put around locks, which listeners find free."""
+    """Postpone delivery of this thread's events to the block's end; put around locks, which listeners find free."""
     before = _here.busy
     try:
         _here.busy = True
@@ -107,7 +107,7 @@ def postponed() -> Iterator[None]:
 
 
 def _deliver_waiting() -> None:
-    # Not inside that `try`: CPython leaves the jump at a loop's end out of it, and a Ctrl-C may come just there.
+    # Not inside that `try`: CPython does not cover the jump at a loop's end by it, and a Ctrl-C may arrive there.
     while _waiting:
         gate, what, captured = _waiting.popleft()
         if type(what) is list:
@@ -127,7 +127,7 @@ def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> Non
 
 
 def _after_fork() -> None:
-    """A child has no other threads: what one of them had not delivered is forgotten."""
+    """Forget events that other threads had not delivered: a forked child does not have those threads."""
     _lane.clear()
     _here.busy = False
     _waiting.clear()

@@ -1,8 +1,8 @@
 """
-One log line a state change, one for a listener that raises. Logging is imported when there is something to say.
+Log lines: one a state change, one for a listener that raises. Logging is imported with the first line.
 
-Lines go to the logger "resilio" of the standard library, or to structlog where the application has set that up and
-given the logger no handler of its own. Either way policy, states and reasons are fields; no argument, result or key is.
+Lines go to the logger "resilio" of the standard library, or to structlog if the application has configured it and the
+logger has no handler of its own. Either way policy, states and reasons are fields; arguments, results and keys are not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _hand_over: Callable[[Callable[[], object]], object] | None = None
 _errors = 0
 _MOST_FAULTS = 256
 _told: set[tuple[str, type[BaseException | None], tuple[str, int]]] = set()
-"""What strategies have failed with, and where."""
+"""The errors of strategies that were logged, and their origins."""
 
 
 def logger() -> logging.Logger:
@@ -60,24 +60,24 @@ def logger() -> logging.Logger:
 
 
 def use(target: Target) -> None:
-    """Say where lines go from now on; "auto": to structlog if it has been set up and nobody handles the logger."""
+    """Set the target of lines from now on; "auto": structlog if it is configured and the logger has no handler."""
     global _target
     _target = target
 
 
 def hand_over(to: Callable[[Callable[[], object]], object] | None) -> None:
-    """Have `to` called with each line instead of writing it here, or with None: write it here again."""
+    """Pass each line to `to` instead of writing it here; None: write lines here again."""
     global _hand_over
     _hand_over = to
 
 
 def handed_to() -> Callable[[Callable[[], object]], object] | None:
-    """Return who writes the lines instead, if somebody does."""
+    """Return the function that receives the lines instead, None if there is none."""
     return _hand_over
 
 
 def errors() -> int:
-    """Return how often a line could not be written, in this process."""
+    """Return the number of lines that could not be written, in this process."""
     return _errors
 
 
@@ -90,18 +90,18 @@ def say(
     level: int, text: str, *args: object, fields: Mapping[str, Any] | None = None, error: BaseException | None = None
 ) -> None:
     """
-    Write a line, unless it is below the level that is asked for. Never raises: what a handler raises is counted.
+    Write a line, unless its level is below that of the logger. Never raises; errors of handlers are counted.
 
     Args:
         level: As in logging.
 
-        text: With `%s` for each of the arguments.
+        text: The format, with `%s` for each of the arguments.
 
-        args: What goes there.
+        args: The arguments of the format.
 
-        fields: What goes beside it: `extra` of logging, keywords of structlog.
+        fields: Fields beside the text: `extra` of logging, keywords of structlog.
 
-        error: Whose traceback is wanted.
+        error: An exception whose traceback is logged.
     """
     global _errors
     try:
@@ -128,7 +128,7 @@ def _write(
 
 
 def _structured() -> Any:
-    """Structlog's logger, if that is where lines go; it is never imported for this."""
+    """Return structlog's logger if lines go there, else None; never imports structlog."""
     structlog = sys.modules.get("structlog")
     if structlog is None or _target == "stdlib":
         return None
@@ -163,7 +163,7 @@ def listener_failed(listener: Any, error: Exception) -> None:
 
 
 def gate_failed(kind: str, name: str | None, method: str, error: BaseException) -> None:
-    """Log what a method of a gate written in Python raised."""
+    """Log the exception that a method of a gate written in Python raised."""
     fields = {"policy": kind, "policy_name": name}
     text = "%s: %s() raised; calls are admitted without it"
     say(ERROR, text, describe(kind, name), method, fields=fields, error=error)
@@ -171,11 +171,11 @@ def gate_failed(kind: str, name: str | None, method: str, error: BaseException) 
 
 def strategy_failed(what: str) -> None:
     """
-    Log the exception at hand, which a strategy has raised instead of an answer, where nothing can be raised.
+    Log the current exception of a strategy, in a place where it cannot propagate.
 
-    Once for each kind of error and place that it comes from: not in a traceback a call, when many fail already.
+    It is logged once for each kind of error and origin, not with a traceback for each call when many fail already.
     """
-    with suppress(RecursionError):  # too deep to say that it was too deep
+    with suppress(RecursionError):  # the stack is too deep to log just that
         error = sys.exception()
         fault = (what, type(error), _origin(error))
         if fault not in _told and len(_told) < _MOST_FAULTS:
@@ -197,5 +197,5 @@ def rejected(event: Rejected) -> None:
 
 
 def wants_refusals() -> bool:
-    """Tell whether the logger is enabled for DEBUG; False while nobody has imported logging."""
+    """Return True if the logger is enabled for DEBUG; False while logging is not imported."""
     return "logging" in sys.modules and logger().isEnabledFor(DEBUG)

@@ -1,4 +1,4 @@
-"""What listeners are told: frozen records, one class for each kind of event."""
+"""Events that listeners receive: frozen records, one class for each kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StateChanged:
     A policy went from one state to another.
 
     Attributes:
-        kind: What the policy is: "circuit_breaker", ...
+        kind: The kind of the policy: "circuit_breaker", ...
 
         name: Its name; None while it has none.
 
@@ -34,11 +34,11 @@ class StateChanged:
 
         new: The state after.
 
-        reason: Why, from the policy's closed set of labels.
+        reason: A label from the policy's closed set.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
 
-        key: Of a keyed policy, whose policy it is; None for any other, and for the one that keys share.
+        key: The key of a keyed policy's policy; None for any other, and for the one that keys share.
     """
 
     kind: str
@@ -56,21 +56,21 @@ class Rejected:
     A policy refused a call; the callee was never called.
 
     Attributes:
-        kind: What the policy is.
+        kind: The kind of the policy.
 
         name: Its name; None while it has none.
 
-        reason: Why, from the policy's closed set of labels.
+        reason: A label from the policy's closed set.
 
-        measured: What was measured, in the unit of `limit`; None if there is nothing to report.
+        measured: The measured value, in the unit of `limit`; None if there is nothing to report.
 
-        limit: What it was measured against.
+        limit: The limit that it was compared with.
 
-        retry_after: Seconds after which a new call has a chance; None if unknown.
+        retry_after: Seconds after which a new call may be admitted; None if unknown.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
 
-        key: Of a keyed policy, whose policy it is.
+        key: The key of a keyed policy's policy; None for any other.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class Settled:
     An admitted call ended.
 
     Attributes:
-        kind: What the policy is.
+        kind: The kind of the policy.
 
         name: Its name; None while it has none.
 
@@ -97,9 +97,9 @@ class Settled:
 
         seconds: From admission to the end (to the first item of a stream).
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
 
-        key: Of a keyed policy, whose policy it is.
+        key: The key of a keyed policy's policy; None for any other.
     """
 
     kind: str
@@ -116,17 +116,17 @@ class Retried:
     An attempt failed, and there will be another.
 
     Attributes:
-        kind: What the policy is.
+        kind: The kind of the policy.
 
         name: Its name; None while it has none.
 
-        attempt: Which attempt failed, from 1.
+        attempt: The number of the failed attempt, from 1.
 
         delay: Seconds until the next one.
 
-        error: The type and text of what it raised; None: it returned a failed result.
+        error: The type and text of its exception; None: it returned a failed result.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
     """
 
     kind: str
@@ -143,17 +143,17 @@ class GaveUp:
     An attempt failed, and there will be no other.
 
     Attributes:
-        kind: What the policy is.
+        kind: The kind of the policy.
 
         name: Its name; None while it has none.
 
-        attempt: Which attempt failed, from 1.
+        attempt: The number of the failed attempt, from 1.
 
-        error: The type and text of what it raised; None: it returned a failed result.
+        error: The type and text of its exception; None: it returned a failed result.
 
-        reason: Why: the `stop_reason` of the trail.
+        reason: The `stop_reason` of the trail.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
     """
 
     kind: str
@@ -170,13 +170,13 @@ class HedgeStarted:
     A second copy of a call was started.
 
     Attributes:
-        kind: What the policy is: "hedge".
+        kind: The kind of the policy: "hedge".
 
         name: Its name; None while it has none.
 
-        number: Which copy of the call it is, from 1.
+        number: The number of the copy, from 1.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
     """
 
     kind: str
@@ -191,13 +191,13 @@ class HedgeWon:
     A copy of a call gave the call its result.
 
     Attributes:
-        kind: What the policy is: "hedge".
+        kind: The kind of the policy: "hedge".
 
         name: Its name; None while it has none.
 
-        number: Which copy of the call it was, from 1.
+        number: The number of the copy, from 1.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
     """
 
     kind: str
@@ -209,20 +209,20 @@ class HedgeWon:
 @attrs.frozen(kw_only=True)
 class LimitChanged:
     """
-    What a policy has learned moved its limit by more than a fifth since the last such event.
+    A learned limit has moved by more than a fifth since the last such event.
 
     Attributes:
-        kind: What the policy is: "adaptive_limit", ...
+        kind: The kind of the policy: "adaptive_limit", ...
 
         name: Its name; None while it has none.
 
-        old: The limit that the last event told, or the one that it began with.
+        old: The limit in the last such event, or the initial one.
 
         new: The limit now.
 
-        at_ns: When, in nanoseconds of resilio's own clock.
+        at_ns: The time, in nanoseconds of resilio's own clock.
 
-        key: Of a keyed policy, whose policy it is.
+        key: The key of a keyed policy's policy; None for any other.
     """
 
     kind: str

@@ -1,8 +1,8 @@
 """
-Which listeners there are for which gates, and which events gates are asked for because of that.
+Registry of the listeners of gates, and of the kinds of events that each gate must therefore record.
 
-A gate has its own listeners, and all gates have those of all. Both count how many want each kind of event, so that one
-more, or one less, is no work for the others.
+A listener belongs to single gates or to all gates. Each group counts its listeners by kind of event, so that adding or
+removing one listener costs no walk over the others.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Subscription:
 
     __slots__ = ("blamed", "capture", "gates", "kinds", "listener", "number")
     SELECTIVE = False
-    """Whether `covers` has to be asked of each gate."""
+    """True if `covers` decides for each gate."""
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class Subscription:
         capture: Callable[[], object] | None = None,
     ) -> None:
         """
-        Listen to nothing yet; `add` begins that.
+        Make the subscription; listening begins with `add`.
 
         Args:
             listener: Called with each event.
 
-            kinds: Of events.
+            kinds: The kinds of events to listen to.
 
-            gates: Whose; None: all, those made later included.
+            gates: The gates to listen to; None: all gates, later ones included.
 
             capture: See :func:`resilio.events.subscribe`.
         """
@@ -97,19 +97,19 @@ class Subscription:
         self.blamed = False
         self.number = 0
 
-    def covers(self, gate: Gate) -> bool:  # noqa: ARG002 - that of samples
-        """Tell whether events of this gate, which is among those that it listens to, are wanted now."""
+    def covers(self, gate: Gate) -> bool:  # noqa: ARG002 - used by samples
+        """Return True if the listener wants events of this gate, one of its gates, now."""
         return True
 
     def look(self) -> object:
-        """Ask for what goes with an event, where it comes from; one that raises gives None."""
+        """Return the value captured for an event, in the thread or task of its origin; None if `capture` raises."""
         try:
             return None if self.capture is None else self.capture()
         except Exception:  # noqa: BLE001 - as for a listener
             return None
 
     def tell(self, event: Event, *captured: object) -> None:
-        """Give the listener an event; what it raises stays here (KeyboardInterrupt and its like do not)."""
+        """Deliver an event to the listener; an `Exception` that it raises is counted, and logged once."""
         global _errors
         try:
             self.listener(event, *captured)
@@ -120,13 +120,13 @@ class Subscription:
                 with contextlib.suppress(Exception):  # a broken log handler changes nothing either
                     log.listener_failed(self.listener, error)
 
-    def also(self, gate: Gate) -> tuple[Gate, ...]:  # noqa: ARG002 - that of a tap
-        """What the listener is told besides."""
+    def also(self, gate: Gate) -> tuple[Gate, ...]:  # noqa: ARG002 - used by a tap
+        """Return further gates whose events the listener receives."""
         return ()
 
 
 class _Listeners:
-    """Subscriptions in their order, and how many of them want each kind of event."""
+    """Subscriptions in their order, and the number that want each kind of event."""
 
     __slots__ = ("all", "wanted")
 
@@ -157,16 +157,16 @@ def _bits(kinds: Iterable[type]) -> int:
 
 
 LOG = Subscription(log.state_changed, (StateChanged,))
-"""Is told of all state changes, before all others."""
+"""The log's subscription to all state changes; it comes before all others."""
 _REFUSALS = Subscription(log.rejected, (Rejected,))
 
 _lock = threading.RLock()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
 _everywhere = _Listeners()
-"""Those of all gates, but for the selective ones."""
+"""The listeners of all gates, except the selective ones."""
 _selective: dict[Subscription, None] = {}
 _own: weakref.WeakKeyDictionary[Any, _Listeners] = weakref.WeakKeyDictionary()
-"""Those of one gate each; of a keyed policy's stage, those of all its keys."""
+"""The listeners of each single gate; for a keyed policy's stage, the listeners of all its keys."""
 _numbers = itertools.count(1)
 _capturing = 0
 _errors = 0
@@ -174,7 +174,7 @@ _refusals_logged: bool | None = None
 
 
 def lock() -> AbstractContextManager[object]:
-    """Return what is held while subscriptions change."""
+    """Return the lock to hold while subscriptions change."""
     return _lock
 
 
@@ -184,7 +184,7 @@ def errors() -> int:
 
 
 def add(subscription: Subscription) -> Callable[[], None]:
-    """Begin to tell a listener; return a function that ends that."""
+    """Begin to deliver events to a listener; return a function that ends it."""
     global _capturing
     with _lock:
         subscription.number = next(_numbers)
@@ -204,7 +204,7 @@ def add(subscription: Subscription) -> Callable[[], None]:
 
 
 def remove(subscription: Subscription) -> None:
-    """Tell a listener no more; one that is not told is none the less."""
+    """Deliver no more events to a listener; no-op if it has been removed."""
     global _capturing
     with _lock:
         if not subscription.number:
@@ -222,7 +222,7 @@ def remove(subscription: Subscription) -> None:
 
 
 def _refresh(gates: Iterable[Gate]) -> None:
-    """Ask gates for what is wanted of them now; a keyed policy's stage asks its keys, of which some are listened to."""
+    """Set the events that gates record; after a keyed policy's stage also those of keys with listeners of their own."""
     alone = False
     for gate in list(gates):
         gate.listening = mask_of(gate)
@@ -233,7 +233,7 @@ def _refresh(gates: Iterable[Gate]) -> None:
 
 
 def is_capturing() -> bool:
-    """Tell whether a subscription wants something from where an event comes from."""
+    """Return True if a subscription captures values at the origin of its events."""
     return _capturing > 0
 
 
@@ -249,7 +249,7 @@ def _number(subscription: Subscription) -> int:
 
 
 def covering(gate: Gate) -> list[Subscription]:
-    """Return the subscriptions to this gate, in the order in which they began. Takes no lock: a Ctrl-C may come."""
+    """Return the subscriptions to this gate, in the order in which they began. Lock-free, as a Ctrl-C may arrive."""
     found = [*_everywhere.all, *(one for one in tuple(_selective) if one.covers(gate))]
     if _own:
         listeners = len(found)
@@ -264,7 +264,7 @@ def covering(gate: Gate) -> list[Subscription]:
 
 
 def _with_stages(gate: Gate) -> tuple[Gate, ...]:
-    """Return the gate, and of a key those of its keyed policy: a listener to that listens to all its keys."""
+    """Return the gate and, for a key's gate, the stages of its keyed policy, whose listeners hear all its keys."""
     entry = gate.entry
     return (gate,) if entry is None else (gate, *entry.table.stages)
 
@@ -274,7 +274,7 @@ def kinds_of(kinds: Iterable[type]) -> tuple[type, ...]:
     Return kinds of events as a tuple.
 
     Raises:
-        TypeError: Something else is among them, or nothing.
+        TypeError: There is none, or one is not a kind of event.
     """
     wanted = (kinds,) if isinstance(kinds, type) else tuple(kinds)
     if not wanted or not all(kind in LISTEN for kind in wanted):
@@ -284,7 +284,7 @@ def kinds_of(kinds: Iterable[type]) -> tuple[type, ...]:
 
 
 def mask_of(gate: Gate) -> int:
-    """Return for which events a gate must ask us."""
+    """Return the bit mask of the events that a gate must report."""
     mask = _everywhere.mask()
     for subscription in _selective:
         if subscription.covers(gate):
@@ -296,7 +296,7 @@ def mask_of(gate: Gate) -> int:
 
 
 def log_refusals(on: bool) -> None:
-    """Log refusals from now on, or no more, whatever the logger is enabled for when later policies are made."""
+    """Begin or end the logging of refusals, whatever level the logger has when later policies are made."""
     global _refusals_logged
     with _lock:
         _refusals_logged = on
@@ -306,7 +306,7 @@ def log_refusals(on: bool) -> None:
 
 
 def attach(gate: Gate) -> None:
-    """Let the subscriptions to all policies cover a new gate."""
+    """Add a new gate to the subscriptions that cover all policies."""
     if _refusals_logged is None and log.wants_refusals():
         log_refusals(True)
     with _lock:
@@ -315,7 +315,7 @@ def attach(gate: Gate) -> None:
 
 
 def detach(gate: Gate) -> None:
-    """Leave a gate to that of a keyed policy, which stands for all its keys."""
+    """Remove a key's gate from the registry: the stage of its keyed policy stands for all keys."""
     with _lock:
         _gates.discard(gate)
 

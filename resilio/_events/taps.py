@@ -1,4 +1,4 @@
-"""Listeners for the library's own use: those that see the gate as well, samples of what is frequent, watches."""
+"""Listeners for the library's own use: taps that receive the gate as well, samples of frequent events, watches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Samples", "Tap", "watch"]
 
 
 class Tap(Subscription):
-    """Listens to all policies, those made later included, and is told the gate as well; begins at once."""
+    """A listener to all policies, later ones included, that also receives the gate; it begins at once."""
 
     __slots__ = ()
 
@@ -35,24 +35,23 @@ class Tap(Subscription):
 
 class Samples(Tap):
     """
-    A tap that is told of one event of each gate until the next `rearm`.
+    A tap that receives one event of each gate until the next `rearm`.
 
-    So whoever asks why calls are refused costs a policy that refuses a million of them no more than one that refuses
-    one.
+    So sampling the reasons of refusals costs a policy that refuses a million calls no more than one that refuses one.
     """
 
     __slots__ = ("_muted",)
     SELECTIVE = True
 
     def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
-        self._muted: weakref.WeakSet[Gate] = weakref.WeakSet()  # nobody may ask for long, and keys come and go
+        self._muted: weakref.WeakSet[Gate] = weakref.WeakSet()  # weak: keys come and go between two rearms
         super().__init__(listener, kinds)
 
     def covers(self, gate: Gate) -> bool:
         return gate not in self._muted
 
     def rearm(self) -> None:
-        """Be told of one event more of each gate."""
+        """Receive one more event of each gate."""
         with _event_subscriptions.lock():
             muted, self._muted = self._muted, weakref.WeakSet()
             for gate in muted:
@@ -66,5 +65,5 @@ class Samples(Tap):
 
 
 def watch(gates: Iterable[Any], listener: Callable[[StateChanged], object]) -> Callable[[], None]:
-    """Have `listener` called for state changes of these gates; return a function that ends that."""
+    """Call `listener` for state changes of these gates; return a function that ends it."""
     return _event_subscriptions.add(Subscription(listener, (StateChanged,), weakref.WeakSet(gates)))

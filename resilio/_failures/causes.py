@@ -1,4 +1,4 @@
-"""What an exception of any client says by its class, its name and its causes, without an import of that client."""
+"""Classification of a client's exceptions by class, name and causes, without an import of that client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRANSPORT_NAMES = frozenset(
         "ClientConnectionError",
         "ClientPayloadError",
         "ConnectionError",
-        "ConnectionNotAvailable",  # httpcore's own, which its clients let out where GOAWAY comes in a body
+        "ConnectionNotAvailable",  # httpcore's own; its clients let it out if GOAWAY arrives within a body
         "IncompleteRead",
         "ProtocolError",
         "ServerDisconnectedError",
@@ -43,13 +43,13 @@ TRANSPORT_NAMES = frozenset(
 TIMEOUT_NAMES = frozenset({"APITimeoutError", "ServerTimeoutError", "Timeout", "TimeoutException"})
 _MOST_CAUSES = 8
 _UNREACHABLE = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH})
-# What asyncio and trio say of a name with several addresses of which none could be connected to: a plain OSError.
+# Messages of asyncio's and trio's plain OSError if none of a host's several addresses accepts a connection.
 _NO_ADDRESS = ("Connect call failed", "all attempts to connect")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """
-    Yield an exception and what it came from, innermost last; ends in a circle too.
+    Yield an exception and its causes, innermost last; ends on a cycle too.
 
     Args:
         error: An exception; None yields nothing.
@@ -63,7 +63,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def named(error: BaseException, names: frozenset[str]) -> bool:
     """
-    Return whether a class of the exception, or of one of its causes, is called by one of these names.
+    Return True if a class of the exception, or of one of its causes, has one of these names.
 
     Args:
         error: An exception.
@@ -74,7 +74,7 @@ def named(error: BaseException, names: frozenset[str]) -> bool:
 
 def never_connected(error: Any) -> bool:
     """
-    Return whether the exception itself says that there was no connection to send anything on.
+    Return True if the exception itself means that no connection was made, so that nothing was sent.
 
     Args:
         error: An exception.
@@ -86,7 +86,7 @@ def never_connected(error: Any) -> bool:
 
 def no_answer(error: Any) -> bool:
     """
-    Return whether the exception says that a connection, or the answer on it, failed; a refusal of a policy does not.
+    Return True if the exception means that a connection, or the answer on it, failed; False for a policy's refusal.
 
     Args:
         error: An exception.

@@ -1,4 +1,4 @@
-"""What is added to exceptions that people will read: notes, and which one came before."""
+"""Additions to exceptions for their readers: notes, and the exception that came before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["add_note", "as_text", "note_failure", "put_after"]
 
 _LONGEST = 200
 _MOST_NOTES = 8
-"""Of ours on one exception: one that is raised again and again, by calls around or for ever, does not grow."""
+"""The most notes of ours on one exception, so that one that is raised again and again does not grow."""
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note to an exception, once, unless it has enough of them; it may forbid notes."""
+    """Add a note to an exception, once, unless it has the most notes already; no-op if it forbids notes."""
     note = f"resilio: {text}"
     with suppress(Exception):
         ours = [one for one in getattr(error, "__notes__", ()) if one.startswith("resilio: ")]
@@ -21,7 +21,7 @@ def add_note(error: BaseException, text: str) -> None:
 
 
 def as_text(error: object) -> str:
-    """Return a short repr of what an exception is, whatever its own repr does."""
+    """Return a short repr of an exception, even if its own repr raises."""
     try:
         text = repr(error)
     except Exception:  # noqa: BLE001 - foreign code
@@ -31,14 +31,14 @@ def as_text(error: object) -> str:
 
 def note_failure(shown: BaseException | None, name: str, failure: BaseException | str | None) -> None:
     """
-    Note on `shown` what has become of a fallback's target.
+    Add a note about the end of a fallback's target to `shown`.
 
     Args:
-        shown: The exception that goes on; None: a value does, and there is nothing to note on.
+        shown: The exception that propagates; None: a value is returned, so that there is no note.
 
         name: The target's name.
 
-        failure: What it raised, or why it was not called; None: it returned what was judged a failure.
+        failure: The target's exception, or the reason why it was not called; None: its result was judged a failure.
     """
     said = failure if isinstance(failure, str) else "returned a failure" if failure is None else as_text(failure)
     if shown is not None:
@@ -46,6 +46,6 @@ def note_failure(shown: BaseException | None, name: str, failure: BaseException 
 
 
 def put_after(error: BaseException, before: BaseException | None) -> None:
-    """Have `error` shown as raised while `before` was handled, unless it says itself what it comes from."""
+    """Set `before` as the context of `error`, unless `error` has a cause or a context already."""
     if before is not None and error is not before and error.__context__ is None and error.__cause__ is None:
         error.__context__ = before

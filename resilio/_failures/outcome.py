@@ -1,9 +1,9 @@
 """
-How a call's end is judged: success, failure or ignored.
+Judges of a call's end: success, failure or ignored.
 
-The judges made here are called by the native core when a call has raised or returned; what they do not decide, the core
-does. A cancellation is never an outcome: whatever is not an `Exception` (CancelledError, trio.Cancelled, GeneratorExit,
-KeyboardInterrupt, SystemExit, and a group that holds one, which is a plain BaseExceptionGroup then) is ignored.
+The native core calls these judges when a call has raised or returned, and decides the cases that they leave open. A
+cancellation is no evidence about the callee. So a `BaseException` that is no `Exception` is ignored: CancelledError,
+trio.Cancelled, GeneratorExit, KeyboardInterrupt, SystemExit, and a group that holds one (a plain BaseExceptionGroup).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Judge", "Outcome", "is_refusal", "judge_error", "judge_value", "judg
 
 
 class Outcome(enum.IntEnum):
-    """What a call's end says about its dependency; a predicate may return one instead of a bool."""
+    """The verdict of a call's end on its dependency; a predicate may return one instead of a bool."""
 
     SUCCESS = 0
     FAILURE = 1
@@ -32,11 +32,11 @@ class Outcome(enum.IntEnum):
 Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
 MOST_REPORTED = 100
-"""Kinds of subjects and errors that one broken predicate is logged for."""
+"""The number of kinds of subjects and errors for which one broken predicate is logged."""
 
 
 class _Owner(threading.local):
-    """Whose judges this thread makes: their log lines name it."""
+    """The policy for which this thread makes judges; their log lines name it."""
 
     policy: weakref.ref[Any] | None = None
 
@@ -47,10 +47,10 @@ _owner = _Owner()
 @contextmanager
 def judging_for(policy: Any) -> Iterator[None]:
     """
-    Have judges that are made in the block name a policy when a predicate raises, in the log and on the live page.
+    Name this policy, in the log and on the live page, if a predicate of a judge made in the block raises.
 
     Args:
-        policy: With `kind` and `name`, which may change; held weakly. `_trouble` is set to what has happened.
+        policy: With `kind` and `name`, which may change; held weakly. `_trouble` is set to a description of the error.
     """
     before, _owner.policy = _owner.policy, weakref.ref(policy)
     try:
@@ -63,25 +63,25 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
     """
     Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
 
-    A predicate as `ignore` is asked last, and only about what `on` calls a failure: it may rely on what `on` has made
-    sure of, `error.status` say, which other exceptions do not have.
+    A predicate as `ignore` is called last, and only for exceptions that `on` judges a failure. So it may rely on what
+    `on` has checked, for example that the exception has a `status`.
 
-    A refusal is ignored unless its class is listed in `on` (`Exception` does not list it). Of a group the leaves are
-    judged: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
-    stands for the whole group. A predicate that raises means ignored, and is logged.
+    A refusal is ignored unless its class is listed in `on` (`Exception` does not list it). A group is judged by its
+    leaves: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
+    stands for the whole group. If a predicate raises, the outcome is ignored and the error is logged.
 
     Args:
         on: Exception types as a tuple, or a predicate that returns a bool (True: failure) or an :class:`Outcome`.
 
         ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides: SUCCESS for
-            what is no failure after all).
+            an exception that is no failure after all).
 
         every: A group is a failure only if all its leaves are.
 
-        refusals: They are judged like any other exception, and need not be listed.
+        refusals: Refusals are judged like any other exception, and need not be listed.
 
     Returns:
-        None for the rule that the native core applies by itself (every Exception but a refusal is a failure).
+        None for the native core's own rule (every Exception but a refusal is a failure).
     """
     if on == (Exception,) and ignore == () and not every and not refusals:
         return None
@@ -109,7 +109,7 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
 
 
 def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
-    """Return the judge of results: a failure where `failed_if(result)` says so; None if there is none."""
+    """Return the judge of results: a failure if `failed_if(result)` is true; None without `failed_if`."""
     if failed_if is None:
         return None
     success, failure = Outcome.SUCCESS, Outcome.FAILURE
@@ -124,12 +124,12 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
         except Exception as error:  # noqa: BLE001 - a predicate is foreign code
             return broken(value, error)
 
-    statuses = getattr(failed_if, "statuses", None)  # of a preset: each answer would pass two frames a gate
+    statuses = getattr(failed_if, "statuses", None)  # of a preset: judged natively, which saves two frames a gate
     return judge if not isinstance(statuses, frozenset) else Statuses(statuses, judge, success, failure)
 
 
 def _rule(on: Any, ignore: Any) -> _Matcher:
-    """What both say about an exception: types to ignore come first, a predicate has only failures to judge."""
+    """Return the matcher of both rules: types to ignore are tried first; a predicate judges failures alone."""
     ignored, failed = _matcher("ignore", ignore, Outcome.IGNORED), _matcher("on", on, Outcome.FAILURE)
 
     def types_first(error: BaseException) -> Outcome | None:
@@ -145,7 +145,7 @@ def _rule(on: Any, ignore: Any) -> _Matcher:
 
 
 def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
-    """What the rule says about a subject; None if it does not match."""
+    """Return the matcher of a rule; it returns None for a subject that does not match."""
     if isinstance(rule, tuple):
         return lambda error: matched if isinstance(error, rule) else None
 
@@ -163,9 +163,9 @@ def _matcher(parameter: str, rule: Any, matched: Outcome) -> _Matcher:
 
 class _Broken:
     """
-    Says that a predicate raises, once for each kind of subject and of error: not in a traceback a call.
+    Reporter of a predicate that raises: one log line for each kind of subject and error, not a traceback a call.
 
-    Without this line, one that always raises would be a policy that silently learns nothing.
+    Without this line, a policy whose predicate always raises would silently learn nothing.
     """
 
     __slots__ = ("_parameter", "_policy", "_reported")
@@ -197,10 +197,10 @@ class _Broken:
 
 def is_refusal(error: BaseException) -> bool:
     """
-    Tell whether an exception says that the callee was not called: a refusal, or a deadline that had passed before.
+    Return True if the callee was not called: the error is a refusal, or a deadline that had passed before.
 
     Args:
-        error: What a call has raised.
+        error: The exception that a call has raised.
     """
     return isinstance(error, RejectedError) or (isinstance(error, DeadlineExceededError) and not error.called)
 

@@ -1,7 +1,7 @@
 """
-What the errors of redis-py and valkey-py mean, by class and by the code that the server gave; imports neither.
+Classification of errors of redis-py and valkey-py, by class and by the server's code; imports neither.
 
-A pool that is exhausted, a password that is wrong and a command that makes no sense say nothing about the server.
+An exhausted pool, a wrong password and an invalid command are no evidence about the server.
 
 Source: the clients' `_parsers/base.py`, which turns some codes into classes and leaves the others before the text.
 """
@@ -19,7 +19,7 @@ _PACKAGES = frozenset({"redis", "valkey"})
 _LOST = frozenset({"ConnectionError", "TimeoutError"})
 _CALLERS = frozenset({"AuthenticationError", "AuthorizationError", "ExternalAuthProviderError"})
 _POOL = ("No connection available", "Too many connections")
-# The server looked at the command and did not begin it.
+# The server received the command and did not begin it.
 _UNWELL = frozenset(
     {
         "BusyLoadingError",
@@ -35,7 +35,7 @@ _IN_A_PIPELINE = "of pipeline caused error: "
 
 
 def failing(error: Any) -> bool:
-    """Return whether the exception says that the server is unwell, and not that the caller or the pool is."""
+    """Return True if the exception is a failure of the server, and not of the caller or the pool."""
     classes = _classes(error)
     if not classes:
         return not isinstance(error, RejectedError) and no_answer(error)
@@ -45,7 +45,7 @@ def failing(error: Any) -> bool:
 
 
 def unsent(error: Any) -> bool:
-    """Return whether no command was run: there was no connection, or the server turned away all that it got."""
+    """Return True if no command was run: there was no connection, or the server rejected all commands."""
     classes = _classes(error)
     if not classes:
         return never_connected(error)
@@ -56,12 +56,12 @@ def unsent(error: Any) -> bool:
 
 
 def momentary(error: Any) -> bool:
-    """Return whether another attempt may succeed where this one did not."""
+    """Return True if another attempt may succeed."""
     return failing(error) or unsent(error)
 
 
 def _classes(error: BaseException) -> set[str]:
-    """Return the names of the client's own classes that the exception is an instance of."""
+    """Return the names of the client's own classes among those of the exception."""
     return {cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in _PACKAGES}
 
 

@@ -1,9 +1,9 @@
 """
-Whether a call's arguments may be passed once more: what is gone once used cannot be, what is only talked to can.
+Check if a call's arguments may be passed a second time: an iterator that is used up cannot, a client object can.
 
-The core looks at each argument's type, and asks here about those that can be iterated over themselves. Most of these
-are used up by that: iterators, generators, streams, files that were read. Not so a database cursor, which is given its
-next statement, a consumer of messages, which is asked for more, or a mock. The user may know better: `replayable=`.
+The core checks each argument's type, and calls this module for objects that are their own iterators. Most of these are
+used up by iteration: iterators, generators, streams, files that were read. Exceptions are a database cursor, which
+executes its next statement, a consumer of messages, which polls for more, and a mock. `replayable=` overrides all this.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["HINT", "Replayable", "is_lasting", "is_self", "name_one_shot", "repl
 Replayable = bool | Callable[..., object] | None
 
 HINT = "if it can be passed again: replayable=True"
-"""What the notes say of it, after the argument's name."""
+"""The advice in notes, after the argument's name."""
 
 _TALKED_TO = (("execute", "fetchone"), ("subscribe", "poll"), ("subscribe", "getone"))
-"""Methods that a cursor has by DB-API 2.0 (PEP 249), and a consumer of Kafka: iterating is one way of asking them."""
+"""Methods of a cursor by DB-API 2.0 (PEP 249), and of a consumer of Kafka: iteration does not use these up."""
 
 
 def replayable_option(name: str, value: object) -> Any:
@@ -38,12 +38,12 @@ def replayable_option(name: str, value: object) -> Any:
 
 def is_lasting(value: Any, at_once: bool) -> bool:
     """
-    Tell whether a value that can be iterated over itself is still what it was after it was used; never raises.
+    Return True if a value that is its own iterator can be used again after its use; never raises.
 
     Args:
         value: The value.
 
-        at_once: Whether it is to be used by two at a time, as by the copies of a hedge.
+        at_once: True if two attempts are to use it concurrently, like the copies of a hedge.
     """
     kind = type(value)
     if any(base.__module__ == "unittest.mock" and base.__name__ == "NonCallableMock" for base in kind.__mro__):
@@ -54,7 +54,7 @@ def is_lasting(value: Any, at_once: bool) -> bool:
 
 
 def _is_rewound(value: Any) -> bool:
-    """Tell whether it is a file that stands at its beginning: not read yet, or rewound by the function."""
+    """Return True for a file at its beginning: not read yet, or rewound by the function."""
     try:
         return isinstance(value, io.IOBase) and value.seekable() and value.tell() == 0
     except Exception:  # noqa: BLE001 - it is closed, or in the middle of a line
@@ -63,14 +63,14 @@ def _is_rewound(value: Any) -> bool:
 
 def is_self(fn: Any, value: Any) -> bool:
     """
-    Tell whether a first argument is what the method belongs to, and not what it consumes.
+    Return True if a first argument is the method's own object, and not data that it consumes.
 
     Args:
         fn: The function.
 
         value: Its first positional argument.
     """
-    if inspect.ismethod(fn):  # its own is not among the arguments
+    if inspect.ismethod(fn):  # its object is not among the arguments
         return False
     runs = inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
     code = getattr(runs, "__code__", None)
@@ -81,7 +81,7 @@ def is_self(fn: Any, value: Any) -> bool:
 
 def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """
-    Return the name of the first argument that the first attempt has used up, None if all can be used again.
+    Return the name of the first argument that one attempt uses up, None if all can be used again.
 
     A method's `self` does not count.
 
@@ -90,7 +90,7 @@ def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
 
         args: The positional arguments.
 
-        kwargs: The others.
+        kwargs: The keyword arguments.
     """
     names = _parameters(fn, len(args))
     for at, (name, value) in enumerate((*zip(names, args, strict=True), *kwargs.items())):
@@ -101,12 +101,12 @@ def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
 
 def used_up(gate: Gate, rule: Replayable, fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """
-    Return why the arguments of a call must not be passed once more: the name of one, "" if the rule says so.
+    Return why the arguments of a call must not be passed again: the name of one, or "" if the rule forbids it.
 
-    None: they may be passed. A rule that raises says no; that is logged.
+    None: they may be passed. A rule that raises forbids it; the error is logged.
 
     Args:
-        gate: Whose rule it is.
+        gate: The gate that has the rule.
 
         rule: The option `replayable`.
 
@@ -114,13 +114,13 @@ def used_up(gate: Gate, rule: Replayable, fn: Any, args: Sequence[Any], kwargs: 
 
         args: The positional arguments.
 
-        kwargs: The others.
+        kwargs: The keyword arguments.
     """
     if rule is None:
         return name_one_shot(fn, args, kwargs)
     try:
         allowed = rule if isinstance(rule, bool) else bool(rule(*args, **kwargs))
-    except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
         where = log.describe(gate.kind, gate.name)
         log.say(log.WARNING, "%s: replayable=%s raised: not tried again", where, show(rule), error=error)
         allowed = False

@@ -1,4 +1,4 @@
-"""What a failure says about coming back: when, by a `retry_after` attribute or a header, and whether at all."""
+"""A failure's own advice on retries: when, by a `retry_after` attribute or a header, and whether at all."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 @attrs.frozen
 class Noted:
-    """What an answer has asked for, kept after it is gone."""
+    """The pause that an answer has asked for, in seconds; kept after the answer itself is released."""
 
     retry_after: float
 
 
 def kept_retry_after(answer: object) -> Noted | None:
-    """Return what is to be kept of a failed answer for policies that hear of its end, None if it asks for nothing."""
+    """Return the pause to keep of a failed answer for the policies that settle it, None if it asks for none."""
     asked = retry_after_of(answer)
     return None if asked is None else Noted(asked)
 
 
 def retry_after_of(subject: object) -> float | None:
     """
-    Return the seconds that `subject` asks to wait, None if it does not say; of a group, the longest of its leaves.
+    Return the seconds that `subject` asks to wait, None if it asks for none; for a group, the longest of its leaves.
 
-    Looked at are `subject.retry_after` (a number, a timedelta or text), the headers `retry-after-ms` and `retry-after`
-    (seconds in ASCII digits, or an HTTP date, which is measured from the `date` header beside it: two clocks need not
-    agree; without one, from the clock here) of `subject.response` or of `subject` itself, and the
-    `grpc-retry-pushback-ms` of its `trailing_metadata()`. Names of headers may be in any case, in a plain dict too. Of
-    several headers of one name, as proxies add them, the longest time counts; if one of them is no time, all are passed
-    over, as is whatever else makes no sense. Never raises.
+    The sources are, in this order:
+
+    - `subject.retry_after`: a number, a timedelta or text;
+    - the headers `retry-after-ms` and `retry-after` of `subject.response`, then of `subject` itself;
+    - `grpc-retry-pushback-ms` in its `trailing_metadata()`.
+
+    A header holds seconds in ASCII digits, or an HTTP date. A date is measured from the `date` header beside it, as two
+    clocks need not agree; without one, from the local clock. Names of headers are case-insensitive, in a plain dict
+    too. Of several headers of one name, as proxies add them, the longest time counts; if one of them is malformed, all
+    are skipped, like any other malformed value. Never raises.
 
     Args:
-        subject: What a call raised, or a response that it returned.
+        subject: The exception that a call raised, or a response that it returned.
 
     Returns:
         Finite seconds > 0. The caller bounds them: a header is foreign input.
@@ -64,21 +68,21 @@ def retry_after_of(subject: object) -> float | None:
 
 def should_retry_of(subject: object) -> bool | None:
     """
-    Return whether `subject` says that a retry helps, None if it does not say.
+    Return True if `subject` asks for a retry, False if it forbids one, None if it does neither.
 
-    Looked at are the header `x-should-retry` (true or false, in any case) of `subject.response` or of `subject` itself,
-    and the `grpc-retry-pushback-ms` of its `trailing_metadata()`: a negative one, or no number, forbids. In a group one
-    leaf that forbids is enough, and to ask for a retry takes all. What makes no sense is passed over. Never raises.
+    The sources are the header `x-should-retry` (true or false, in any case) of `subject.response` or of `subject`
+    itself, and `grpc-retry-pushback-ms` in its `trailing_metadata()`: a negative value, or no number, forbids. A group
+    forbids a retry if one leaf does, and asks for one if all leaves do. Malformed values are skipped. Never raises.
 
     Args:
-        subject: What a call raised, or a response that it returned.
+        subject: The exception that a call raised, or a response that it returned.
 
     Source: gRPC proposal A6, "Pushback".
     """
     try:
         if isinstance(subject, BaseExceptionGroup):
             return _joint([should_retry_of(leaf) for leaf in subject.exceptions])
-        if getattr(subject, "_resilio_replay", None) is False:  # an integration's: it must not be sent twice
+        if getattr(subject, "_resilio_replay", None) is False:  # set by an integration: not to be sent twice
             return False
         for headers in _all_headers(subject):
             said = _header(headers, "x-should-retry")
@@ -115,7 +119,7 @@ def _header(headers: Any, name: str) -> Any:
     if get is None:
         return None
     value = get(name)
-    if value is None and isinstance(headers, dict):  # which tells cases apart
+    if value is None and isinstance(headers, dict):  # which is case-sensitive
         value = next((said for key, said in headers.items() if _folded(key) == name), None)
     every = getattr(headers, "getall", None)  # aiohttp's `get` gives the first alone
     if value is not None and every is not None:
@@ -138,7 +142,7 @@ def _pushback(subject: object) -> Any:
 
 
 def _forbidden(pushback: Any) -> bool | None:
-    """False if a pushback forbids to retry."""
+    """Return False if a pushback forbids a retry, else None."""
     if not isinstance(pushback, str):
         return None
     return None if re.fullmatch(_DIGITS, pushback) else False
@@ -156,7 +160,7 @@ def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
 
 
 def _from_text(text: str, date: Any) -> float | None:
-    """Return what digits say, or else a date. A list of which one item is no number says nothing."""
+    """Return the number of a text, the longest of a list, or the seconds until a date; None for anything else."""
     items = [item.strip(" \t") for item in text.split(",")]
     if all(re.fullmatch(_NUMBER, item) for item in items):  # `float` takes "nan", "1_0" and digits of any script
         return max(map(float, items))
@@ -168,7 +172,7 @@ def _from_text(text: str, date: Any) -> float | None:
 
 
 def _date(text: Any) -> datetime | None:
-    """Return the moment of an HTTP date, None if it is none."""
+    """Return the moment of an HTTP date, None if the value is not one."""
     from email.utils import parsedate_to_datetime
 
     if not isinstance(text, str) or not text.isascii():

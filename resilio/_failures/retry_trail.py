@@ -1,4 +1,4 @@
-"""What a retry leaves on the exception that it lets pass: every attempt, and why there was no other."""
+"""The trail that a retry leaves on the exception that it raises: every attempt, and the reason of the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Attempt:
     Attributes:
         number: From 1.
 
-        error: What it raised, as text: the exceptions themselves would keep their frames alive; None if it returned.
+        error: Its exception as text, as the exception itself would keep its frames alive; None if it returned.
 
         seconds: From the call's beginning to this attempt's end.
 
@@ -39,18 +39,18 @@ class Attempt:
 @attrs.frozen
 class RetryTrail:
     """
-    How a retried call has ended; on the exception as `error.resilio`.
+    The attempts of a retried call, and the reason of its end; on the exception as `error.resilio`.
 
     Attributes:
         attempts: All attempts, in order.
 
-        stop_reason: Why there was no other: "attempts", "budget", "deadline", "refused", "retry_after",
+        stop_reason: The reason why there was no other: "attempts", "budget", "deadline", "refused", "retry_after",
             "not_retryable", "not_replayable", "would_block" or "nested".
 
         retry_after: With "retry_after": the seconds that the dependency has asked for.
 
-        one_shot: With "not_replayable": the argument that the first attempt has used up; None: a client's rule forbids
-            to send the request again, or the option `replayable` to pass the arguments again.
+        one_shot: With "not_replayable": the argument that the first attempt has used up. None: a client's rule forbids
+            another request, or the option `replayable` another use of the arguments.
     """
 
     attempts: tuple[Attempt, ...]
@@ -76,24 +76,24 @@ def attach(
     one_shot: str | None = None,
 ) -> None:
     """
-    Leave the trail on an exception, as `shown.resilio` and, where there is more to tell than one attempt, as a note.
+    Leave the trail on an exception, as `shown.resilio` and, if it has more than one plain attempt, as a note.
 
     Args:
-        shown: The exception that goes on.
+        shown: The exception that propagates.
 
-        last: How the last attempt ended.
+        last: The exception of the last attempt.
 
-        stop_reason: Why there is no other.
+        stop_reason: The reason why there is no other.
 
-        trail: Of each attempt that was followed by another: error or None, end and wait in nanoseconds.
+        trail: For each attempt that was followed by another: error or None, end and wait in nanoseconds.
 
-        began_ns: When the call began.
+        began_ns: The time at which the call began.
 
-        now_ns: When the last attempt ended.
+        now_ns: The time at which the last attempt ended.
 
-        retry_after: The seconds that the dependency has asked for, if that is why there is no other.
+        retry_after: The seconds that the dependency has asked for, if that is the reason.
 
-        one_shot: The argument that cannot be used again, if that is why.
+        one_shot: The argument that cannot be used again, if that is the reason.
     """
     attempts = [
         Attempt(number, text_of(error), (ended_ns - began_ns) / 1e9, wait_ns / 1e9)
@@ -108,7 +108,7 @@ def attach(
 
 
 def text_of(error: BaseException | None) -> str | None:
-    """Return the type and text of an exception, shortened, also where its own repr raises; None for None."""
+    """Return the type and text of an exception, shortened, even if its own repr raises; None for None."""
     if error is None:
         return None
     try:

@@ -1,5 +1,5 @@
 """
-What the errors of SQL databases mean, by SQLSTATE, and by the names and words of drivers where there is none.
+Judgement of errors of SQL databases, by SQLSTATE, or without one by drivers' class names and texts.
 
 Source: PostgreSQL 17 documentation, appendix A, "PostgreSQL Error Codes"; the texts of asyncpg, psycopg and psycopg2.
 """
@@ -20,14 +20,14 @@ _DRIVER_NAMES = frozenset(
 _UNWELL = frozenset({"08", "53", "57", "58"})
 _ROLLED_BACK = frozenset({"40001", "40P01"})
 _NEVER_BEGAN = frozenset({"08001", "08004", "53300", "57P03"})
-# Nobody waits in the pool of a healthy client; that there is a queue says nothing of the database.
+# A full pool is the client's problem: its queue is no evidence about the database.
 _POOL_NAMES = frozenset({"PoolTimeout", "TooManyRequests"})
 _CONNECTING = ("connection failed", "connection to server at", "connection timeout expired", "could not connect")
 
 
 def sqlstate_of(error: BaseException) -> str | None:
     """
-    Return the SQLSTATE of an exception, of a cause, or of what an ORM has inside; None if there is none.
+    Return the SQLSTATE of an exception, of its causes, or of the driver's error inside an ORM's; None if there is none.
 
     Args:
         error: An exception of a driver or of an ORM.
@@ -42,7 +42,7 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def failing(error: Any) -> bool:
-    """Return whether the exception says that the database is unwell, and not that the caller or the pool is."""
+    """Return True if the exception is a failure of the database, and not of the caller or the pool."""
     if isinstance(error, RejectedError):
         return False
     state = sqlstate_of(error)
@@ -52,7 +52,7 @@ def failing(error: Any) -> bool:
 
 
 def unsent(error: Any) -> bool:
-    """Return whether nothing was done: there was no connection, or the transaction was rolled back as a whole."""
+    """Return True if nothing was done: there was no connection, or the whole transaction was rolled back."""
     state = sqlstate_of(error)
     if state is not None:
         return state in _ROLLED_BACK or state in _NEVER_BEGAN
@@ -60,7 +60,7 @@ def unsent(error: Any) -> bool:
 
 
 def momentary(error: Any) -> bool:
-    """Return whether another attempt may succeed where this one did not."""
+    """Return True if another attempt may succeed."""
     return failing(error) or unsent(error)
 
 
@@ -72,7 +72,7 @@ def _of_the_pool(error: BaseException) -> bool:
 
 
 def _lost(error: BaseException) -> bool:
-    """An interface error is the caller's, unless it is how a driver says that the connection had gone."""
+    """Return True for an interface error that reports a closed connection; any other one is the caller's fault."""
     return named(error, frozenset({"InterfaceError"})) and any(
         "connection" in text and "closed" in text for text in map(str, causes(error))
     )

@@ -89,7 +89,7 @@ STOP_REASONS: tuple[str, ...]
 
 @disjoint_base
 class RetryGate(Gate):
-    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+    """Repeats failed attempts, as often and as soon as its options, the budget and the deadline allow."""
 
     def __init__(self, config: Any, budget: RetryBudget | None) -> None: ...
     def configure(self, config: Any, budget: RetryBudget | None) -> None: ...
@@ -107,7 +107,7 @@ class RetryGate(Gate):
 
 @final
 class Scope:
-    """One retry under way: whose it is, and who pays for retries inside of it."""
+    """One active retry: its gate, and the budget that pays for retries inside."""
 
 @disjoint_base
 class TriedBlock:
@@ -141,13 +141,13 @@ class Tries:
 
 def release(value: object, may_await: bool) -> Awaitable[object] | None: ...
 
-# ---- The hedge stage: when a second copy of a call starts.
+# ---- The hedge stage: when a copy of a call may start.
 
 ANSWERS: tuple[str, ...]
 
 @disjoint_base
 class HedgeGate(Gate):
-    """Starts a copy of a call that takes long, where that helps."""
+    """Starts a copy of a slow call where that helps."""
 
     max_hedges: int
     targets: tuple[Callable[..., Any], ...]
@@ -176,7 +176,7 @@ class HedgeGate(Gate):
 
 @disjoint_base
 class Target:
-    """Where a call may go instead, and what came of that."""
+    """An alternative to the primary, and the counters of its results."""
 
     def __init__(self, function: Callable[..., Any], name: str, is_async: bool) -> None: ...
     @property
@@ -192,7 +192,7 @@ class Target:
 
 @disjoint_base
 class FallbackGate(Gate):
-    """Goes elsewhere with what has failed."""
+    """Takes failed calls to its targets."""
 
     def __init__(self, config: Any, targets: tuple[Target, ...], handler: Target | None) -> None: ...
     def configure(self, config: Any, targets: tuple[Target, ...], handler: Target | None) -> None: ...
@@ -207,7 +207,7 @@ class FallbackGate(Gate):
 
 @disjoint_base
 class Passage:
-    """Where one stream is begun, while it has no items."""
+    """The choice of the place where a stream begins, until its first item."""
 
     def __init__(self, gate: FallbackGate, is_async: bool, one_shot: str | None) -> None: ...
     def failed(self, error: Exception) -> tuple[Callable[..., Any] | None, Any, Any]: ...

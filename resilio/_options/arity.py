@@ -1,4 +1,4 @@
-"""Whether a function that is an option takes what it will be called with: refused where it is given, not in a call."""
+"""Check the parameters of functions that are options, where the user sets them and not in a call."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _OF_CALLS = ("key", "cost", "weight", "tenant", "task", "replay_safe")
 
 def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...]) -> None:
     """
-    Refuse a function that cannot be called with so many arguments by position; what has no signature passes.
+    Raise a TypeError if a function cannot take these positional arguments; one without signature passes.
 
     Args:
         name: The parameter, for the message.
 
         value: The function.
 
-        parameters: What it is called with, in words.
+        parameters: The names of the arguments that it is called with.
 
     Raises:
         TypeError: It takes fewer, or needs more.
@@ -43,9 +43,10 @@ def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...
 
 def check_for_calls(policy: Any, fn: Any) -> None:
     """
-    Refuse a function of the call's arguments that can take no call of `fn`: a `key`, a cost, a weight, a tenant.
+    Raise a TypeError if an option that is called with the call's arguments cannot take any call of `fn`.
 
-    Only of Python functions, and only where no call can go well: what is called otherwise is the caller's affair.
+    Such options are a `key`, a cost, a weight, a tenant. Only Python functions are checked, and only for the case that
+    every call would fail.
 
     Args:
         policy: The policy, or a pipeline of several.
@@ -77,7 +78,7 @@ def _functions_of_calls(policy: Any) -> Iterator[tuple[str, str, FunctionType]]:
 
 
 def _counts(function: FunctionType) -> tuple[int, int]:
-    """Return how many arguments each call gives at least by position, and how many one can give at most."""
+    """Return the least number of positional arguments of a call, and the largest number of arguments."""
     code = function.__code__
     many = code.co_flags & (_VARARGS | _VARKEYWORDS)
     most = sys.maxsize if many else code.co_argcount + code.co_kwonlyargcount
@@ -85,7 +86,7 @@ def _counts(function: FunctionType) -> tuple[int, int]:
 
 
 def _is_plain(value: Any, count: int) -> bool:
-    """Whether it surely can; of a Python function that is quick to tell, and keyed policies are made in calls."""
+    """Return True if it surely takes them. Quick for Python functions, as keyed policies are made during calls."""
     if type(value) is not FunctionType:
         return False
     code, defaults = value.__code__, value.__defaults__ or ()
@@ -94,14 +95,14 @@ def _is_plain(value: Any, count: int) -> bool:
 
 
 def _signature(value: Any) -> Any:
-    """Return the signature of the function itself, not of one that it wraps; None where it cannot be told."""
+    """Return the signature of the function itself, not of one that it wraps; None if it is unknown."""
     import inspect
 
     options: dict[str, Any] = {"follow_wrapped": False}
     if sys.version_info >= (3, 14):
         import annotationlib
 
-        options["annotation_format"] = annotationlib.Format.STRING  # annotations may name what is not there
+        options["annotation_format"] = annotationlib.Format.STRING  # annotations may use names that do not exist
     try:
         return inspect.signature(value, **options)
     except Exception:  # noqa: BLE001 - a builtin has none, and a foreign object may raise anything

@@ -1,4 +1,4 @@
-"""Whether options that were given twice, for one name, are the same."""
+"""Comparison of two sets of options for one name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def differences(old: Any, new: Any) -> str:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Equal, or two functions made by running one definition twice with the same variables around it."""
+    """Return True for equal values, and for functions of one definition run twice with equal enclosing variables."""
     if old is new or old == new:
         return True
     code = getattr(old, "__code__", None)

@@ -1,4 +1,4 @@
-"""Options that stand in environment variables."""
+"""Options from environment variables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def read(
     Return the options by the names of their policies.
 
     Args:
-        prefix: What the variables begin with.
+        prefix: The prefix of the variables' names.
 
-        environ: Where to look.
+        environ: The variables.
 
-        known: The names that policies have.
+        known: The names of policies.
 
-        kinds: Those that may stand before a name.
+        kinds: The kinds that may precede a name.
 
     Raises:
         ValueError: A variable with the prefix that is not prefix, name, two underscores, option.

@@ -35,12 +35,12 @@ __all__ = [
 T = TypeVar("T")
 
 OFF = "none"
-"""What stands for None where options come as text."""
+"""The text for None, where options come as text."""
 
 
 @attrs.frozen
 class Window:
-    """How far back a policy looks: the last `calls` calls, the last `seconds` seconds, or both."""
+    """The outcomes that a policy considers: those of the last `calls` calls, the last `seconds` seconds, or both."""
 
     calls: int | None = None
     seconds: float | None = None
@@ -48,7 +48,7 @@ class Window:
 
 def parse_window(name: str, value: object) -> Window:
     """
-    Return what a window means: an int is calls, "30s" or a timedelta is time, a pair is both.
+    Return the Window of an option: an int is calls, "30s" or a timedelta is time, a pair is both.
 
     Args:
         name: The parameter, for the message.
@@ -108,11 +108,11 @@ def option(
 
         default: The default, in the form that users would write.
 
-        kw_only: Whether it is taken by keyword only; None: as in the record.
+        kw_only: True if it is taken by keyword only; None: as in the record.
 
-        eq: As `attrs.field` takes it: a function of the value by whose result records are compared.
+        eq: As for `attrs.field`: a function of the value, whose result is compared.
 
-        unit: What it is counted in, for the docs; None: the unit of the check.
+        unit: Its unit, for the docs; None: the unit of the check.
 
         limits: Passed on to the check.
     """
@@ -131,14 +131,14 @@ _UNITS: dict[Callable[..., Any], str] = {seconds: "seconds"}
 
 
 def several(check: Callable[..., Any], *, init: Literal[False] = False, default: Any = attrs.NOTHING) -> Any:  # noqa: ARG001
-    """Declare an option that is given by position, any number of them; type checkers learn that from `init`."""
+    """Declare an option of any number of positional arguments; type checkers infer that from `init`."""
     declared = option(check, default=default)
     declared.metadata["several"] = True
     return declared
 
 
 def kept(*, init: Literal[False] = False, factory: Callable[[], Any], eq: bool = True) -> Any:  # noqa: ARG001
-    """Declare what a record keeps beside its options, and users do not give; type checkers learn that from `init`."""
+    """Declare a field that is no option and that users do not set; type checkers infer that from `init`."""
     return attrs.field(factory=factory, eq=eq, metadata={"kept": True})
 
 
@@ -149,7 +149,7 @@ def record(cls: type[T]) -> type[T]:
 
 
 def _own_first(cls: type[Any], fields: list[Any]) -> list[Any]:  # noqa: ARG001
-    """The options that all gates share come last, as they do for readers."""
+    """Sort a record's own options before the inherited ones that all gates share."""
     return sorted(fields, key=lambda field: bool(field.inherited))
 
 
@@ -171,7 +171,7 @@ class NamedFirstOptions(NamedOptions):
 
 @record
 class EnforcedOptions:
-    """Options of what may be enforced for a share of the calls."""
+    """Options of policies that may be enforced for a share of the calls."""
 
     enforce: float = option(_config.enforce, default=True)
 
@@ -187,7 +187,7 @@ def default_of(config: type[Any], name: str) -> Any:
 
 
 def changed(config: T, **changes: Any) -> T:
-    """Return a record like this one but for some changes, checked."""
+    """Return a copy of this record with some changes, checked."""
     return cast("T", attrs.evolve(cast("Any", config), **changes))
 
 
@@ -197,7 +197,7 @@ def options_of(config: type[Any]) -> list[attrs.Attribute[Any]]:
 
 
 def check_wait(config: Any) -> None:
-    """Refuse a queue without a longest wait, and a wait without a queue."""
+    """Raise an error for a queue without a longest wait, and for a wait without a queue."""
     if config.max_queued and config.max_wait is None:
         refuse("max_wait", None, f"how long, in seconds, each of max_queued={config.max_queued} calls may wait")
     if config.max_wait and not config.max_queued:

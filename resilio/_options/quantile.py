@@ -17,7 +17,7 @@ _RIGHT = "a quantile like 'p95', or a multiple of one like 'p99*3'"
 
 @attrs.frozen
 class Quantile:
-    """So many times the `q`-quantile."""
+    """A multiple, `times`, of the `q`-quantile."""
 
     q: float
     times: float = 1.0
@@ -29,7 +29,7 @@ class Quantile:
 
 def parse_quantile(name: str, value: object) -> Quantile:
     """
-    Return what "p99" or "p99*3" means.
+    Return the Quantile of a string like "p99" or "p99*3".
 
     Args:
         name: The parameter, for the message.
@@ -37,7 +37,7 @@ def parse_quantile(name: str, value: object) -> Quantile:
         value: A string of that form, or a Quantile, which is checked once more.
 
     Raises:
-        TypeError: Neither.
+        TypeError: The value is neither.
 
         ValueError: Another string, a quantile that is not within (0, 1), or a multiple that is not within (0, 1000].
     """

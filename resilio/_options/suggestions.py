@@ -1,4 +1,4 @@
-"""The answer of a function that makes policies to an option that it does not have."""
+"""Error messages for options that a function does not have."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _ELSEWHERE = {
     "wait": "backoff",
     "wait_gen": "backoff",
 }
-"""Names of other libraries, and of other policies here, where the letters alone would lead astray or nowhere."""
+"""Names of other libraries, and of other policies here, for which a similar spelling would mislead or not exist."""
 
 
 def refuse_unknown(factory: str, options: Iterable[str], known: Collection[str]) -> NoReturn:
     """
-    Raise the TypeError about an option that does not exist: those that do, and the one that may be meant.
+    Raise the TypeError about an option that does not exist, with all existing ones and the likely one.
 
     A user of another library writes `max_attempts` or `fail_max`; "unexpected keyword argument" would not help.
 
     Args:
         factory: The name of the function that makes the policy.
 
-        options: Those given, one of which at least does not exist.
+        options: The user's options, at least one of which does not exist.
 
         known: The options that exist.
     """
@@ -51,7 +51,7 @@ def refuse_unknown(factory: str, options: Iterable[str], known: Collection[str])
 
 def names_its_options(factory: F) -> F:
     """
-    Return a function like `factory` that answers an option that does not exist by `refuse_unknown`.
+    Return a function like `factory` that calls `refuse_unknown` for an option that does not exist.
 
     Args:
         factory: A Python function without `**options`.

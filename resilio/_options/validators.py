@@ -1,9 +1,9 @@
 """
-What every option of every policy is checked with.
+Validators of all options of all policies.
 
 A validator takes the option's name and the user's value, and returns the value in its one internal form (seconds as
-float, a share as float). It accepts that form again, so that `attrs.evolve` on a record
-checks once more what changed. What it refuses, it names: parameter, value, and what would have been right.
+float, a share as float). It accepts that form again, so that `attrs.evolve` on a record checks the changes. Its error
+names the parameter, the value and a right one.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _DURATION = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*"  # compiled at th
 
 
 def refuse(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:
-    """Raise `error` saying what `name` must be and what it was."""
+    """Raise `error` with a message about the right form of `name` and the user's value."""
     raise error(f"{name} must be {right}, not {show(value)}")
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'failure_rate'?)" for a misspelt name, nothing where none of those known is like it."""
+    """Return " (did you mean 'failure_rate'?)" for a misspelt name, "" if no known name resembles it."""
     import difflib
 
     like = difflib.get_close_matches(name, sorted(known), 1)
@@ -77,7 +77,7 @@ def number(
 
         high: The largest value allowed.
 
-        open_low: Whether `low` itself is refused.
+        open_low: True if `low` itself is refused.
 
     Raises:
         TypeError: Not a number, or a bool.
@@ -116,16 +116,16 @@ def seconds(
 
         value: Seconds as int or float, or a timedelta; > 0 (at least a nanosecond), at most ten years.
 
-        zero_ok: Whether 0 is allowed.
+        zero_ok: True if 0 is allowed.
 
-        none_ok: Whether None is allowed.
+        none_ok: True if None is allowed.
 
         high: The longest time allowed, in seconds.
 
     Raises:
         TypeError: Neither a number nor a timedelta, or a bool.
 
-        ValueError: NaN, infinite, negative, zero where it makes no sense, or absurdly long.
+        ValueError: NaN, infinite, negative, zero without `zero_ok`, or longer than `high`.
     """
     if value is None and none_ok:
         return None
@@ -141,7 +141,7 @@ def seconds(
 
 
 def total_seconds(value: object) -> float | None:
-    """The seconds of a timedelta, None for anything else; who has not imported datetime has no timedelta."""
+    """Return the seconds of a timedelta, None for anything else; without datetime imported there is no timedelta."""
     datetime: Any = sys.modules.get("datetime")
     if datetime is None or not isinstance(value, datetime.timedelta):
         return None
@@ -250,12 +250,12 @@ def function(name: str, value: object, *, none_ok: bool = True, takes: tuple[str
 
         value: The function.
 
-        none_ok: Whether there may be none.
+        none_ok: True if None is allowed.
 
-        takes: What it is called with, in words; None: the arguments of a call, whatever they are.
+        takes: The names of the arguments that it is called with; None: the arguments of a guarded call.
 
     Raises:
-        TypeError: No function, an async one, or one that cannot be called so.
+        TypeError: No function, an async one, or one that does not take these arguments.
     """
     if value is None and none_ok:
         return None
@@ -270,7 +270,7 @@ def function(name: str, value: object, *, none_ok: bool = True, takes: tuple[str
 
 
 def _is_async(value: Callable[..., object]) -> bool:
-    import inspect  # not needed until somebody passes a function
+    import inspect  # not needed until a user passes a function
 
     call = type(value).__call__  # an object with an async __call__
     return any(
@@ -279,14 +279,14 @@ def _is_async(value: Callable[..., object]) -> bool:
 
 
 def weight(name: str, value: object, *, high: int = ABSURD_COUNT) -> Any:
-    """Return how much of a bulkhead a call takes: an int >= 1, or a function of the call's arguments that gives one."""
+    """Return the permits of a bulkhead that a call takes: an int >= 1, or a function of its arguments returning one."""
     if callable(value):
         return function(name, value, none_ok=False)
     return positive_int(name, value, high=high)
 
 
 def cost(name: str, value: object, *, high: int = ABSURD_COUNT) -> Any:
-    """Return how many tokens a call costs: an int >= 0, or a function of the call's arguments that gives one."""
+    """Return the tokens that a call costs: an int >= 0, or a function of its arguments returning one."""
     if callable(value):
         return function(name, value, none_ok=False)
     return positive_int(name, value, zero_ok=True, high=high)
@@ -301,9 +301,9 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True, presets_o
 
         value: An exception type, a tuple of them (or a list, or a set), or a function `exception -> bool | Outcome`.
 
-        predicate_ok: Whether a function is allowed.
+        predicate_ok: True if a function is allowed.
 
-        presets_ok: Whether the name of a preset would have been, for the message.
+        presets_ok: True if the name of a preset is allowed too, for the message.
 
     Raises:
         TypeError: Anything else, an instance of an exception included.

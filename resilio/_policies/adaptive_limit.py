@@ -1,11 +1,11 @@
 """
-An adaptive limit finds out how many calls a dependency can have at a time, and lets in no more.
+An adaptive limit learns the concurrency limit of a dependency, and admits no more calls than that.
 
-Why: the right number for a bulkhead is the dependency's own, and changes with every release, node and neighbour. Too
-low, and it refuses what could be served; too high, and it is no limit: when too much comes, every call waits until it
-is of no use. When not: a number that you know and that does not move is a bulkhead; a server's own door is a load
-shedder, which also says who goes first; a dependency that fails is a breaker's. What it is not: a limit on calls per
-second.
+Why: the right number for a bulkhead depends on the dependency, and changes with every release, node and neighbour. A
+limit that is too low refuses calls that could be served. One that is too high does not limit: under overload every call
+waits until its answer is useless. When not: for a known, constant number use a bulkhead; for a server's own handler a
+load shedder, which also decides on priorities; for a dependency that fails a circuit breaker. It does not limit calls
+per second.
 
 The law that learns (`resilio.laws`) is apart from the gate that admits: it can be replayed on a recorded trace.
 """
@@ -42,7 +42,7 @@ class AdaptiveLimitConfig(GateOptions):
     """
     The options of an adaptive limit, checked; :func:`adaptive_limit` documents each.
 
-    A `start` out of bounds is the nearer bound: bounds are moved in operation, and the start is long past then.
+    A `start` out of bounds becomes the nearer bound: bounds are changed in operation, long after the start.
     """
 
     law: Law = option(choice, default="default", options=LAWS)
@@ -67,12 +67,11 @@ class AdaptiveLimitSnapshot(Snapshot):
     An adaptive limit at one moment; `limit` is the one in force.
 
     Attributes:
-        learned: The limit but for the moments in which the default law lets few calls be in flight, to see what they
-            take.
+        learned: The learned limit; `limit` is lower while the default law admits few calls to measure their latency.
 
-        baseline: What a call takes where none waits, in seconds; None while it is not known.
+        baseline: The latency of a call without queueing, in seconds; None while it is not known.
 
-        passing: Calls under way in shadow mode that enforcement would have refused; not in `inflight`.
+        passing: Calls in flight in shadow mode that enforcement would have refused; not in `inflight`.
     """
 
     learned: float
@@ -81,14 +80,14 @@ class AdaptiveLimitSnapshot(Snapshot):
 
 
 class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
-    """As many permits as the dependency can use; see :func:`adaptive_limit`, which makes one."""
+    """A learned number of permits; see :func:`adaptive_limit`, which makes one."""
 
     kind = "adaptive_limit"
     Config = AdaptiveLimitConfig
     _gate: AdaptiveGate
 
     def __init__(self, config: AdaptiveLimitConfig, name: str | None = None) -> None:
-        """Make one that has learned nothing."""
+        """Make a limit that has learned nothing yet."""
         super().__init__(AdaptiveGate(config), config, name)
 
     def _apply_shared(self, config: Any) -> None:
@@ -102,7 +101,7 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
         return float(int(self._gate.limit))
 
     def snapshot(self) -> AdaptiveLimitSnapshot:
-        """Return what the limit is doing now, and what it has learned."""
+        """Return the limit, the learned values and the counters now."""
         return cast("AdaptiveLimitSnapshot", super().snapshot())
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> AdaptiveLimitSnapshot:
@@ -114,21 +113,21 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
 
     @property
     def limit(self) -> int:
-        """How many calls may be in flight now."""
+        """The number of calls that may be in flight now."""
         return int(self._gate.limit)
 
     @property
     def used(self) -> int:
-        """Permits taken now; above `limit` for a moment after it went down: who holds one keeps it."""
+        """Permits held now; above `limit` for a moment after a decrease, as calls keep their permits."""
         return self._gate.used
 
     def reset(self) -> None:
-        """Forget what was learned: the limit is `start` again. Calls under way keep their permits and teach nothing."""
+        """Forget what was learned: the limit is `start` again. Calls in flight keep their permits and teach nothing."""
         self._gate.reset()
 
 
 def _judge(on: Any, ignore: Any, refusals: bool) -> Judge:
-    """A drop is a failure. Any other exception says nothing of the load: how soon a 404 comes is no sample."""
+    """Judge drops as failures and ignore any other exception: the latency of a 404 is no sample of load."""
     judge = judge_error(on, ignore, refusals=refusals) or _every_exception
 
     def drops_only(error: BaseException) -> Outcome:
@@ -145,7 +144,7 @@ def _every_exception(error: BaseException) -> Outcome:
 @makes(AdaptiveLimitConfig, "@adaptive_limit()", "@adaptive_limit(ceiling=100)")
 def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLimit:
     """
-    Return a limit on calls in flight that finds out by itself how many the dependency can have at a time.
+    Return a limit on calls in flight that learns from the dependency's latency and drops.
 
     Args:
         law: What learns: "default", or "gradient", "vegas" or "aimd", to compare; see :mod:`resilio.laws`.

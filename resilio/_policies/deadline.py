@@ -1,12 +1,12 @@
 """
-A deadline is a time by which a request must be answered, known to all that works for it.
+A deadline is the time by which a request must be answered, visible to all work done for it.
 
-Why: a timeout bounds one call; what a user waits for is the sum of calls, queues and retries. A deadline is set once,
-at the edge, and everything inside asks it: what cannot finish in time is not begun, and nobody works for an answer that
-nobody waits for. When not: for work that must be done however long it takes (put it in `detached()`). What it is not: a
-limit for one attempt (that is a timeout, after which a retry may still succeed).
+Why: a timeout bounds one call, while a user waits for the sum of calls, queues and retries. A deadline is set once, at
+the edge, and checked everywhere inside. Work that cannot finish in time is not begun, and work stops when its answer is
+no longer needed. When not: for work that must be done however long it takes (put it in `detached()`). It does not limit
+one attempt; that is a timeout, after which a retry may still succeed.
 
-The deadline is ambient: a context variable hands it to tasks and worker threads. Deadlines nest, and only shorten.
+The deadline is ambient: a context variable passes it to tasks and worker threads. Deadlines nest, and only shorten.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class DeadlineConfig:
 
 class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block of it has no permit
     """
-    So much time for a block or for each call of what it guards; see :func:`deadline`, which makes one.
+    A time limit for a block or for each guarded call; see :func:`deadline`, which makes one.
 
-    Most of them are blocks, made where they are entered: the rest of a policy is made when it is first asked for.
+    Most deadlines are blocks, made where they are entered. So the other parts of a policy are made on first use.
     """
 
     kind = "deadline"
     Config = DeadlineConfig
     bounds_bodies = True
-    """Whether clients for threads also end the body of an answer by it."""
+    """True if clients for threads also end the body of an answer by it."""
     _gate: DeadlineGate
 
     def __init__(self, config: DeadlineConfig) -> None:  # the base's is called by `_as_stage`
-        """Begin nothing yet."""
+        """Make the deadline; time runs from each entry."""
         self._declared = config
         self._allowed_ns = round(config.seconds * 1e9)
 
@@ -92,7 +92,7 @@ class Deadline(Block, Policy[DeadlineConfig]):  # type: ignore[misc]  # a block 
 
     @property
     def seconds(self) -> float:
-        """The time that it allows."""
+        """The time that it allows, in seconds."""
         return self._allowed_ns / 1e9
 
     def __call__(self, fn: F) -> F:
@@ -136,13 +136,12 @@ def deadline(config: DeadlineConfig, _: str | None) -> Deadline:
     """
     Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.
 
-    Everything inside knows what is left, which is less if a deadline outside is nearer. Once the time is up, guarded
-    calls are refused; they wait no longer than that before.
+    All code inside sees the time left, which is less if an outer deadline is nearer. Guarded calls wait no longer than
+    that; once the time is up, they are refused.
 
     `async with deadline(2.0):` and an async function are interrupted: the task is cancelled once, and the block or the
-    call raises. One that never suspends, or ends in time, ends as if there were no deadline. Code in
-    `with deadline(2.0):` and functions that are not async are not interrupted. One object may be used any number of
-    times, also at once.
+    call raises. Code that never suspends, or ends in time, ends as without a deadline. Code in `with deadline(2.0):`
+    and functions that are not async are not interrupted. One object may be used any number of times, also at once.
 
     Args:
         seconds: Time from the entry, >= 0; 0 has passed at once.

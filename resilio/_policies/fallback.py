@@ -1,10 +1,10 @@
 """
-A fallback answers otherwise what has failed: from another place, by a function, or with a default.
+A fallback answers failed calls by other means: another target, a function, or a default.
 
 Why: an older answer, a smaller model or an empty list is often better than an error. When not: a fallback that is
-hardly ever used is hardly ever right, and one that is used by everybody at once must bear everybody's load; what must
-be true or done has no substitute. What it is not: a retry, which goes to the same place again, or load balancing: the
-primary is asked first whatever happened before, and a circuit breaker inside of the fallback is what spares it.
+hardly ever used is hardly ever right, and one that all callers use at once must bear all their load. An answer that
+must be correct, or an effect that must happen, has no substitute. It is not a retry, which goes to the same place
+again, nor load balancing: the primary comes first, unless a circuit breaker inside the fallback refuses the call.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ class FallbackConfig(NamedOptions):
 
     @property
     def has_default(self) -> bool:
-        """Whether there is a default, which may be None."""
+        """True if there is a default, which may be None."""
         return self.default is not UNSET
 
     @property
     def answers(self) -> bool:
-        """Whether there is an answer when every target has failed."""
+        """True if there is an answer when every target has failed."""
         return self.default is not UNSET or self.handler is not None
 
 
@@ -107,11 +107,11 @@ class TargetSnapshot:
     Attributes:
         name: The function's name.
 
-        answered: How often it gave the result.
+        answered: The number of calls that it has answered.
 
-        failed: How often it raised, or returned what `failed_if` finds fault with.
+        failed: The number of calls in which it raised, or returned a failure by `failed_if`.
 
-        resting: Whether it has failed so lately that it is tried last.
+        resting: True if it has failed recently, so that it is tried last.
     """
 
     name: str
@@ -123,16 +123,16 @@ class TargetSnapshot:
 @attrs.frozen(kw_only=True)
 class FallbackSnapshot(Snapshot):
     """
-    A fallback at one moment; `successes` counts what came out of it well, wherever that was from.
+    A fallback at one moment; `successes` counts calls that ended well, whatever the target.
 
     Attributes:
-        fell_back: How often the primary had failed.
+        fell_back: Calls whose primary had failed.
 
-        targets: The targets in order, and the handler, if there is one, last.
+        targets: The targets in order; the handler, if there is one, is last.
 
-        defaulted: How often the default was given.
+        defaulted: Calls that returned the default.
 
-        exhausted: How often there was nothing left, so that the primary's failure came out.
+        exhausted: Calls without any target left, which ended with the primary's failure.
     """
 
     fell_back: int
@@ -142,27 +142,27 @@ class FallbackSnapshot(Snapshot):
 
 
 class Fallback(Policy[FallbackConfig]):
-    """Goes elsewhere with what has failed; see :func:`fallback`, which makes one."""
+    """Sends failed calls to other targets; see :func:`fallback`, which makes one."""
 
     kind = "fallback"
     Config = FallbackConfig
     _gate: FallbackGate
 
     def __init__(self, config: FallbackConfig, name: str | None = None) -> None:
-        """Make a fallback none of whose targets has failed yet."""
+        """Make a fallback without any failed target."""
         self._targets: tuple[NativeTarget, ...] = ()
         self._handler: NativeTarget | None = None
         super().__init__(FallbackGate(config, *self._known(config)), config, name)
 
     def reset(self) -> None:
-        """Forget which targets have failed of late; the counters stay."""
+        """Forget which targets have failed recently; the counters stay."""
         self._gate.forget_failures()
 
     def _is_new(self) -> bool:
         return not any(self._gate.resting(clock.now_ns()))
 
     def _known(self, config: FallbackConfig) -> tuple[tuple[NativeTarget, ...], NativeTarget | None]:
-        """Return targets and handler; a target that stays keeps what is known of it."""
+        """Return targets and handler; a target that stays keeps its state."""
         known = {id(target.function): target for target in self._targets}
         self._targets = tuple(known.get(id(one)) or _native_target(one) for one in config.targets)
         self._handler = None if config.handler is None else _native_target(config.handler)
@@ -221,10 +221,10 @@ def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
 @makes_of_several(_targets, FallbackConfig)
 def fallback(config: FallbackConfig, name: str | None) -> Fallback:
     """
-    Return a policy that goes elsewhere with a call whose function, the primary, has failed.
+    Return a policy that sends a call to other targets when its function, the primary, has failed.
 
     The targets are tried in order until one succeeds, then comes the handler or the default. If there is neither, the
-    primary's own exception comes out, with a note about each target. Cancellations are never fallen back from.
+    primary's own exception is raised, with a note about each target. A cancellation never causes a fallback.
 
     Args:
         targets: Functions that take the primary's arguments. In an async call they may be async or not.

@@ -1,12 +1,12 @@
 """
-A hedge sends a second copy of a call that takes long, and takes what comes first.
+A hedge starts a second copy of a call that takes long, and uses the first answer.
 
-Why: in a service of many servers a call may meet one that pauses, and 1 % of slow calls is 63 % of slow pages where a
-page makes a hundred. When not: what must not run twice; a dependency with one server; a call that is slow because it is
-a large one, for then the copy is slow too (that is noticed, and hedges stop). What it is not: a retry, which comes
-after a failure, or a timeout.
+Why: in a service of many servers a call may meet one that pauses. With 1 % of slow calls, 63 % of pages that make a
+hundred calls are slow. When not: calls that must not run twice; a dependency with one server; calls that are slow
+because they are large, as then the copy is slow too (the hedge detects this, and stops). It is not a retry, which
+follows a failure, nor a timeout.
 
-How it keeps from doing harm is written in docs/hedging-rules.md. Source: Dean and Barroso, "The Tail at Scale", 2013.
+docs/hedging-rules.md describes the safeguards. Source: Dean and Barroso, "The Tail at Scale", 2013.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ MOST_HEDGES = 16
 
 def quantile_of(name: str, value: object) -> float | None:
     """
-    Return what "p95" or "p99.9" means, as a share; None for what is not of that form.
+    Return the share of a quantile like "p95" or "p99.9"; None for a value of another form.
 
     Args:
         name: The parameter, for the message.
 
-        value: Anything.
+        value: Any value.
 
     Raises:
         ValueError: A quantile that is not above 0 and below 100.
@@ -122,7 +122,7 @@ class HedgeConfig(NamedOptions):
 
     @property
     def quantile(self) -> float:
-        """The quantile after which a copy starts, as a share; 0: `delays` say."""
+        """The quantile after which a copy starts, as a share; 0: `delays` apply."""
         return quantile_of("after", self.after) or 0.0
 
     @property
@@ -137,15 +137,15 @@ class HedgeSnapshot(Snapshot):
     A hedge at one moment.
 
     Attributes:
-        delay: Seconds that the primary is given now; None while too little has been measured.
+        delay: Seconds until the first copy starts, now; None while too little has been measured.
 
         hedges: Copies started.
 
-        hedge_wins: Copies whose result was the call's.
+        hedge_wins: Copies whose result became that of the call.
 
         refused: Copies that were paid for and then refused, by the budget shared with retries or by a gate inside.
 
-        due: What became of copies that were due: "started", "unmeasured", "failing", "saturated", "losing", "capped".
+        due: Copies that were due, by their fate: "started", "unmeasured", "failing", "saturated", "losing", "capped".
     """
 
     delay: float | None
@@ -156,23 +156,23 @@ class HedgeSnapshot(Snapshot):
 
 
 class Hedge(Policy[HedgeConfig]):
-    """Copies calls that take long, where it helps; see :func:`hedge`, which makes one."""
+    """Copies calls that take long, if copies help; see :func:`hedge`, which makes one."""
 
     kind = "hedge"
     Config = HedgeConfig
     _gate: HedgeGate
 
     def __init__(self, config: HedgeConfig, name: str | None = None) -> None:
-        """Make a hedge that has measured nothing."""
+        """Make a hedge without measurements."""
         super().__init__(HedgeGate(config), config, name)
 
     def reset(self) -> None:
-        """Forget what was measured of primaries and copies: nothing starts until enough is known. Counters stay."""
+        """Forget the measurements of primaries and copies: no copy starts until there are enough. Counters stay."""
         self._gate.reset()
 
     def _apply_shared(self, config: HedgeConfig) -> None:
         super()._apply_shared(config)
-        on, failed_if = resolved(config, "momentary")  # what another attempt may not meet beats none that still runs
+        on, failed_if = resolved(config, "momentary")  # a momentary failure does not beat an attempt that still runs
         self._gate.judge_error, self._gate.judge_value = judge_error(on, config.ignore), judge_value(failed_if)
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
@@ -184,7 +184,7 @@ class Hedge(Policy[HedgeConfig]):
 
     @property
     def delay(self) -> float | None:
-        """Seconds that the primary is given now; None while too little has been measured."""
+        """Seconds until the first copy starts, now; None while too little has been measured."""
         return self._gate.delay
 
     def _snapshot(self, state: str | None, counters: Any) -> HedgeSnapshot:
@@ -201,7 +201,7 @@ def _refuse(fn: Any, why: str) -> NoReturn:
 @makes(HedgeConfig, "@hedge(replay_safe=True)")
 def hedge(config: HedgeConfig, name: str | None) -> Hedge:
     """
-    Return a policy that starts a copy of a call which takes long or fails; the first answer that is no failure wins.
+    Return a policy that starts a copy of a call that takes long or fails; the first answer that is no failure wins.
 
     Args:
         replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.

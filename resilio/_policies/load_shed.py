@@ -1,12 +1,12 @@
 """
-A load shedder serves what the hardware can serve, keeps latency near normal, and refuses the least important first.
+A load shedder admits as much as the hardware can serve, keeps latency near normal, and refuses by priority.
 
-Why: a server that takes all it is offered, when that is more than it can do, soon does nothing in time: every call
-waits behind calls whose callers have given up. When not: before a dependency, where the callers are one's own code (a
-bulkhead says no at once). What it is not: a rate limit (it knows no quota, only whether there is room), or a way to
-serve more than the hardware can.
+Why: a server that admits more than it can process soon finishes nothing in time, as every call waits behind calls whose
+callers have given up. When not: in front of a dependency, where the callers are your own code; a bulkhead refuses at
+once. It is not a rate limit (it has no quota, only free capacity or none), and it cannot serve more than the hardware
+can.
 
-It stands on the server's handler. The limit holds for the process: for all threads and event loops together.
+It guards the server's handler. The limit holds for the process: for all threads and event loops together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LoadShedConfig(GateOptions):
 
 
 class LoadShed(Policy[LoadShedConfig]):
-    """The permits of a server, and a queue that keeps what is worth serving; see :func:`load_shed`, which makes one."""
+    """The permits of a server, and a queue of the calls worth serving; see :func:`load_shed`, which makes one."""
 
     kind = "load_shed"
     Config = LoadShedConfig
@@ -53,17 +53,17 @@ class LoadShed(Policy[LoadShedConfig]):
         return self._gate.limit
 
     def reset(self) -> None:
-        """Forget all that was learnt: times, limit, tasks, and that there was an overload; calls go on as they are."""
+        """Forget everything learned: times, limit, tasks and the overload; calls in flight and in the queue stay."""
         self._gate.reset()
 
     @property
     def limit(self) -> int:
-        """Calls that may run at a time, now."""
+        """The limit of concurrent calls now."""
         return self._gate.limit
 
     @property
     def room(self) -> int:
-        """Calls that may wait, now."""
+        """The number of calls that may wait now."""
         return self._gate.room
 
     @property
@@ -73,23 +73,23 @@ class LoadShed(Policy[LoadShedConfig]):
 
     @property
     def shed(self) -> dict[tuple[str, str], int]:
-        """How many calls that could have waited were lost, by (priority, reason); who could not wait is not counted."""
+        """The number of shed calls by (priority, reason); calls that could not have waited are not counted."""
         return self._gate.shed()
 
     @property
     def usual(self) -> tuple[float, float] | None:
-        """How long a call holds its permit on average, and the median of successes, in seconds; None: unknown yet."""
+        """The mean time that a call holds its permit, and the median of successes, in seconds; None: unknown yet."""
         mean_ns, median_ns = self._gate.usual_ns
         return (mean_ns / 1e9, median_ns / 1e9) if mean_ns else None
 
     @property
     def tenant_errors(self) -> int:
-        """How often the tenant function raised, or its answer had no hash; such a call belonged to no tenant."""
+        """The number of calls whose tenant function raised, or returned a value without hash; they have no tenant."""
         return self._gate.tenant_errors
 
     @property
     def task_errors(self) -> int:
-        """How often the task function raised, or its answer had no hash; such a call had the task of its context."""
+        """The number of calls whose task function raised, or returned a value without hash; the context's applies."""
         return self._gate.task_errors
 
 

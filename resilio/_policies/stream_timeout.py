@@ -1,9 +1,9 @@
 """
-The clocks of a stream that somebody else has made, at the level of its items: `async for event in stream_timeout(...)`.
+Timeouts on the items of a foreign stream, like that of an SDK: `async for event in stream_timeout(...)`.
 
-Why: a provider that pings keeps every timeout of bytes from running out, and a time for the whole answer cuts healthy
-long ones. When not: a generator function of one's own is better guarded by `timeout(first=..., idle=...)`, which gates
-inside learn from. What it is not: a guard of streams that are not async, which nothing can interrupt.
+Why: a provider's pings keep a timeout on bytes from firing, and a timeout on the whole answer cuts long healthy ones.
+When not: your own generator function is better guarded by `timeout(first=..., idle=...)`, from which gates inside
+learn. Streams that are not async cannot be guarded, as they cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 class StreamTimeout(Generic[T]):
     """
-    A stream with clocks; see :func:`stream_timeout`, which makes one.
+    A stream with timeouts on its items; see :func:`stream_timeout`, which makes one.
 
-    No clock runs while the consumer has an item. Between two items no timer is set and no scope is open, so that it may
-    be read in one task and closed in another.
+    No clock runs while the consumer processes an item. Between two items no timer is set and no scope is open, so that
+    the stream may be read in one task and closed in another.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StreamTimeout(Generic[T]):
         total: float | None,
         counts: Callable[[T], object] | None,
     ) -> None:
-        """Begin no clock yet: `first` runs from the first time that an item is asked for."""
+        """Wrap the stream; the clock of `first` starts when the first item is requested."""
         self._stream = stream
         self._items: AsyncIterator[T] | None = None
         self._first = first
@@ -64,7 +64,7 @@ class StreamTimeout(Generic[T]):
         Return the next item.
 
         Raises:
-            CallTimeoutError: It came too late; `clock` says which clock it was. The stream has been closed.
+            CallTimeoutError: It came too late; `clock` names the timeout that fired. The stream has been closed.
         """
         if self._items is None:
             self._items = aiter(self._stream)
@@ -83,7 +83,7 @@ class StreamTimeout(Generic[T]):
         return item
 
     def _nearest(self) -> tuple[str, float | None, float | None]:
-        """Which clock is up next, what it allows, and how much of that is left; None: no clock."""
+        """Return the name of the clock that fires next, its limit and the time left in seconds; None: no clock."""
         which, limit = ("idle", self._idle) if self._any else ("first", self._first)
         left = None if limit is None else max(limit - self._since_ns / 1e9, 0.0)
         if self._total is not None:
@@ -107,7 +107,7 @@ class StreamTimeout(Generic[T]):
         return got
 
     async def _close_late(self) -> None:
-        with suppress(Exception):  # the clock is what is told
+        with suppress(Exception):  # the timeout is raised, not an error of the closing
             await self.aclose()
 
     async def aclose(self) -> None:
@@ -144,16 +144,16 @@ def stream_timeout(
     counts: Callable[[T], object] | None = None,
 ) -> StreamTimeout[T]:
     """
-    Return the items of a stream, each in time: a stream of an SDK, of a WebSocket, any async iterable.
+    Return the items of a stream with timeouts: a stream of an SDK, of a WebSocket, any async iterable.
 
-    An item that comes too late closes the stream and raises CallTimeoutError, whose `clock` says which clock it was.
+    An item that comes too late closes the stream and raises CallTimeoutError, whose `clock` names the timeout.
 
     Args:
         stream: Any async iterable; `aclose()` or `close()` is called if it has one.
         first: Seconds until the first item that counts.
         idle: Seconds from one item that counts to the next; the consumer's own time does not count.
-        total: Seconds for all items, the consumer's time apart.
-        counts: `counts(item)` says whether an item is progress; a ping is none, but is given all the same. None: all.
+        total: Seconds for all items, without the consumer's own time.
+        counts: Predicate: `counts(item)` is true if an item is progress. A ping is none, but is yielded too. None: all.
 
     Raises:
         TypeError: No async iterable, no clock at all, or an option of a wrong type.

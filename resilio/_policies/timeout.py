@@ -1,9 +1,9 @@
 """
 A timeout ends a call that takes too long, so that its caller, its permit and its connection are free again.
 
-Why: without one, a dependency that hangs keeps everything that waits for it, for ever. When not: what a user waits for
-is better bounded once, by a deadline around all of it, retries and queues included. What it is not: a way to stop
-code that does not suspend (nothing in Python can), or the callee's own timeout, whose TimeoutError passes unchanged.
+Why: without one, a dependency that hangs blocks all its callers forever. When not: the time that a user waits is better
+bounded once, by a deadline around the whole request, retries and queues included. A timeout cannot stop code that does
+not suspend (nothing in Python can). It is not the callee's own timeout either, whose TimeoutError passes unchanged.
 
 On asyncio the call's task is cancelled once, from the event loop, and the cancellation becomes a CallTimeoutError; the
 callee's cleanup is not cancelled again. On trio it is a cancel scope.
@@ -64,7 +64,7 @@ class TimeoutConfig(NamedOptions):
 
     @property
     def law(self) -> Quantile | None:
-        """How `total` is learned; None: it is fixed, or there is none."""
+        """The law by which `total` is learned; None: it is fixed, or there is none."""
         return self.total if isinstance(self.total, Quantile) else None
 
     def _check_bounds(self) -> None:
@@ -75,7 +75,7 @@ class TimeoutConfig(NamedOptions):
 
 
 class Timeout(Policy[TimeoutConfig]):
-    """So much time for each call of what it guards; see :func:`timeout`, which makes one."""
+    """A time limit for each guarded call; see :func:`timeout`, which makes one."""
 
     kind = "timeout"
     Config = TimeoutConfig
@@ -86,7 +86,7 @@ class Timeout(Policy[TimeoutConfig]):
         super().__init__(TimeoutGate(config), config, name)
 
     def _checked(self, changes: Mapping[str, Any]) -> TimeoutConfig:
-        """Check changes; a fixed total drops the bounds of what was learned before."""
+        """Check changes; a fixed total drops the bounds of a learned one."""
         total = changes.get("total")
         if total is not None and not isinstance(total, (str, Quantile)):
             changes = {"floor": None, "ceiling": None, **changes}
@@ -101,22 +101,22 @@ class Timeout(Policy[TimeoutConfig]):
         return f"{law}; {self.seconds:.3g} s now, from {self.learned_from} calls"
 
     def reset(self) -> None:
-        """Forget what was learned: a call gets the ceiling until enough is known. Counters stay."""
+        """Forget the learned times: a call gets the ceiling until enough calls are known. Counters stay."""
         self._gate.reset()
 
     @property
     def seconds(self) -> float | None:
-        """What a call gets now; it moves where it is learned. None: there are only limits between items."""
+        """The seconds that a call may take now, which change if they are learned. None: only items are limited."""
         return self._gate.total
 
     @property
     def learned_from(self) -> int:
-        """How many calls the quantile is taken of."""
+        """The number of calls from which the quantile is computed."""
         return self._gate.learned_from
 
     @property
     def abandoned(self) -> int:
-        """Threads that are at work for a call whose time was up; new calls are refused while there are 32."""
+        """Threads still running a call whose time was up; new calls are refused while there are 32."""
         return self._gate.abandoned
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
@@ -142,7 +142,7 @@ def timeout(config: TimeoutConfig, name: str | None) -> Timeout:
     Return a timeout that ends each call after `total`.
 
     A call whose time is up raises CallTimeoutError, or DeadlineExceededError if the ambient deadline has passed as
-    well. A call that ends by itself at that moment, or is cancelled from outside, ends so.
+    well. If the call ends by itself at that moment, or is cancelled from outside, that is its outcome.
 
     Args:
         total: Seconds for the whole call, > 0, or "p99*3": so many times that quantile of the recent successes. What

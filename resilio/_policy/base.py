@@ -1,8 +1,8 @@
 """
-What all policies have in common: the Python face of a native pipeline.
+Base class of all policies: the Python face of a native pipeline.
 
 A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through
-it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquire`). The latter six are native.
+it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquire`). The last six are native.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ class Policy(core.Pipeline, Generic[C]):
     A policy: one state for one dependency, for any number of functions, threads, tasks and event loops.
 
     Policies are made by their lower-case functions (`circuit_breaker(...)`), not by calling this class. A subclass sets
-    `kind` and `Config`, takes `(config, name)`, builds its gate, and gives it a changed configuration in `_apply`.
+    `kind` and `Config`, takes `(config, name)`, builds its gate, and passes it a changed configuration in `_apply`.
     """
 
     kind: str = "policy"
     Config: ClassVar[type[Any]]
     REFUSING: ClassVar[frozenset[str]] = frozenset()
-    """The states in which a call made now has no chance."""
+    """The states in which every call made now is refused."""
     _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
-    """By whose rule it judges answers in a client's pipeline, unless it was given one of its own."""
-    _trouble: str | None = None  # what the live page shows in red: a predicate that raises
+    """The rule that judges answers in a client's pipeline if the policy has no `failed_if` of its own."""
+    _trouble: str | None = None  # shown in red on the live page: a predicate that raises
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse `CircuitBreaker("payments")`: options are checked by the function of that name."""
+        """Raise a TypeError for `CircuitBreaker("payments")`: the function of that name checks the options."""
         config = args[0] if args else kwargs.get("config")
         if not isinstance(config, cls.__dict__.get("Config", object)):
             made_by = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
@@ -88,9 +88,9 @@ class Policy(core.Pipeline, Generic[C]):
 
             config: The options, an attrs-frozen record.
 
-            name: The name given; None: called after the first function guarded.
+            name: The user's name; None: named after the first function guarded.
 
-            gates: All gates that a call goes through, outermost first; None: `gate` alone.
+            gates: All gates that a call passes, outermost first; None: `gate` alone.
         """
         super().__init__((gate,) if gates is None else gates)
         self._gate = gate
@@ -126,7 +126,7 @@ class Policy(core.Pipeline, Generic[C]):
         Return `fn` guarded: same signature, same kind (async stays async, a generator stays a generator).
 
         Raises:
-            TypeError: What cannot be guarded honestly: a class, a context manager's function, a property, ...
+            TypeError: `fn` cannot be guarded honestly: a class, a context manager's function, a property, ...
         """
         from resilio._policy.decorate import refuse_unguardable
 
@@ -153,10 +153,10 @@ class Policy(core.Pipeline, Generic[C]):
         return wrap(self._fit(kind, fn), fn, kind)
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
-        """Raise a TypeError that says what to do instead, if this policy cannot guard such a function honestly."""
+        """Raise a TypeError with the remedy if this policy cannot guard such a function honestly."""
 
     def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
-        """Return what guards such a function: this policy, or as much of it as can."""
+        """Return the policy that guards such a function: this one, or the part of it that can."""
         self._check_kind(kind, fn)
         return self
 
@@ -164,13 +164,13 @@ class Policy(core.Pipeline, Generic[C]):
         """
         Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
 
-        The block's end settles the permit, unless that has been done by hand: an exception is judged by the policy's
-        own rules, a normal end is a success, a cancellation is neither.
+        The block's end settles the permit, unless it was settled by hand: the policy's rules judge an exception, a
+        normal end is a success, a cancellation is ignored.
 
         Args:
-            args: What weight and cost functions see of the call.
+            args: Positional arguments for weight and cost functions.
 
-            kwargs: The same by keyword.
+            kwargs: Keyword arguments for them.
         """
         return PermitBlock(self, args, kwargs)
 
@@ -184,7 +184,7 @@ class Policy(core.Pipeline, Generic[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Settle the block's permit, unless that was done by hand."""
+        """Settle the block's permit, unless it was settled by hand."""
         self._blocks.leave(self, sys._getframe(1), error)
 
     @core.block_method
@@ -208,12 +208,12 @@ class Policy(core.Pipeline, Generic[C]):
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> CoroutineType[Any, Any, None]:
-        """Settle the block's permit at once, unless that was done by hand; never waits."""
+        """Settle the block's permit at once, unless it was settled by hand; never waits."""
         self._blocks.leave(self, sys._getframe(1), error)
         return cast("CoroutineType[Any, Any, None]", _nothing())
 
     def snapshot(self) -> Snapshot:
-        """Return what the policy is doing now; the counters belong together."""
+        """Return the state and the counters now, which are consistent with each other."""
         while True:
             state = self._state()
             counters = self._gate.counters()
@@ -225,11 +225,11 @@ class Policy(core.Pipeline, Generic[C]):
         return Snapshot(kind=self.kind, name=self.name, state=state, limit=self._limit(), **known)
 
     def _state(self) -> str | None:
-        """The state now, for policies that have one."""
+        """Return the state now, for policies that have one."""
         return None
 
     def _limit(self) -> float | None:
-        """What `inflight` is held under, for policies that limit it."""
+        """Return the limit of `inflight`, for policies that have one."""
         return None
 
     @property
@@ -240,27 +240,27 @@ class Policy(core.Pipeline, Generic[C]):
     @property
     def call_seconds(self) -> dict[str, float]:
         """
-        What calls have spent their time on, in seconds by segment, those of `Segments`; "wasted" is beside the others.
+        Time of calls in seconds by segment, those of `Segments`; "wasted" overlaps the others.
 
-        Of the calls whose outermost policy this is: of a pipeline all, of a policy inside of one none. So the sum over
-        all policies counts no call twice.
+        Only calls whose outermost policy this is are counted: all calls of a pipeline, none of a policy inside it. So
+        the sum over all policies counts no call twice.
         """
         return self._gate.seconds()
 
     @property
     def waited_seconds(self) -> float:
-        """Seconds that calls have waited for this policy to let them in, whichever their outermost policy was."""
+        """Seconds that calls have waited for this policy to admit them, whatever their outermost policy was."""
         return self._gate.waited
 
     def on_event(
         self, listener: Callable[[Any], object], kinds: Iterable[type] = (events.StateChanged,)
     ) -> Callable[[], None]:
-        """Have `listener(event)` called for this policy's events; return a function that ends that."""
+        """Call `listener(event)` for each of this policy's events; return a function that ends it."""
         return events.subscribe(listener, policy=self, kinds=kinds)
 
     def reconfigure(self, **changes: Any) -> None:
         """
-        Change options while calls are under way; the state is kept, and either all changes take effect or none.
+        Change options while calls are in flight; the state is kept, and either all changes take effect or none.
 
         Args:
             changes: Options of the policy's factory function by name.
@@ -282,36 +282,36 @@ class Policy(core.Pipeline, Generic[C]):
             self._put(config)
 
     def _put(self, config: C) -> None:
-        """As `_swap`, of a policy that nobody has seen yet."""
+        """Swap the configuration as `_swap` does, of a policy that is not published yet."""
         self._apply(config)
         self._judge_by(config)
         self._config = config
 
     def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002
         """
-        Take the options of the same definition made again, and keep the state; False where that is not possible.
+        Take the options of a repeated definition and keep the state; return False if that is not possible.
 
         Args:
             config: The options.
 
-            different: Those that are not as before, for messages; empty: functions have been defined again.
+            different: The options that have changed, for messages; empty: only functions were defined again.
         """
         self._swap(config)
         return True
 
     def _apply(self, config: C) -> None:
-        """Give the gate the options of `config`, keeping its state; must not fail on a checked configuration."""
+        """Pass the options of `config` to the gate, which keeps its state; must not fail on a checked configuration."""
         gate: Any = self._gate
         gate.configure(config)
 
     def _judge_by(self, config: Any) -> None:
-        """Let judges made anew be this policy's, which has no trouble with them yet."""
+        """Make the gate's judges anew, in this policy's name, and clear its trouble."""
         self._trouble = None
         with judging_for(self):
             self._apply_shared(config)
 
     def _apply_shared(self, config: Any) -> None:
-        """Give the gate the options that all share: `enforce`, and `on`, `ignore`, `failed_if` where there are."""
+        """Pass the shared options to the gate: `enforce`, and `on`, `ignore` and `failed_if` if the policy has them."""
         gate = self._gate
         on, failed_if = resolved(config)
         gate.enforce = getattr(config, "enforce", 1.0)
@@ -320,32 +320,32 @@ class Policy(core.Pipeline, Generic[C]):
         gate.value_rule = client_rule(config, (Exception,), self._client_rule)
 
     def health(self) -> Health:
-        """Return whether a call made now has a chance, and why not."""
+        """Return if a call made now can be admitted, and the reasons if not."""
         state = self._state()
         if state not in self.REFUSING or getattr(self._config, "enforce", 1.0) == 0.0:
             return Health(ready=True)
         return Health(ready=False, reasons=(f"{self.kind} {self.label} is {state}",))
 
     def _start_over(self) -> None:
-        """Be as if just made, but for the counters and calls under way: between two tests."""
+        """Reset to the initial state, except for counters and calls in flight; used between two tests."""
         reset = getattr(self, "reset", None)
         if callable(reset):
             reset()
 
     def _seen_through(self) -> tuple[Policy[Any], ...]:
-        """The policies that a look at a pipeline shows in place of this one."""
+        """Return the policies that a view of a pipeline shows in place of this one."""
         return (self,)
 
     def _metered(self) -> tuple[Any, ...]:
-        """What metrics show of it: itself, or its stages, each with kind, label, gates, latency and snapshot()."""
+        """Return the objects for metrics: itself, or its stages, each with kind, label, gates, latency, snapshot()."""
         return (self,)
 
     def _is_new(self) -> bool:
-        """Tell whether nobody could tell it from a new one; its gate, which is asked as well, sees no difference."""
+        """Return True if the Python state equals that of a new policy; the gate's state is checked as well."""
         return True
 
     def _call_after(self, fn: Any) -> None:
-        """Take the name of the first function guarded, unless one was given."""
+        """Take the name of the first function guarded, unless the user gave one."""
         if self._given is None and self._called_after is None:
             from resilio._policy.decorate import innermost
 
@@ -377,7 +377,7 @@ class Policy(core.Pipeline, Generic[C]):
 
 
 async def _nothing() -> None:
-    """What `async with` awaits at a block's end: nothing, without a checkpoint."""
+    """Awaited by `async with` at a block's end; does nothing and has no checkpoint."""
 
 
 _COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind", "name", "state", "limit", "parts"}
@@ -385,7 +385,7 @@ _COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind",
 
 def make(cls: type[P], name: object, config: Any) -> P:
     """
-    Return the policy of this class, name and options: for a known name the one that is there, else a new one.
+    Return the policy of this class, name and options: the existing one of a known name, else a new one.
 
     Args:
         cls: The policy's class, called as `cls(config, name)`.
@@ -402,7 +402,7 @@ def make(cls: type[P], name: object, config: Any) -> P:
 
 
 def policies_made() -> int:
-    """Return a number that those of policies made so far are below, and those made later above."""
+    """Return a number above those of the policies made so far, and below those of later ones."""
     return next(_made)
 
 

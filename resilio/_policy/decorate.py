@@ -1,5 +1,5 @@
 """
-Which callable is guarded how: every shape honestly, or a TypeError where it is decorated.
+Shapes of callables and how each is guarded: every shape honestly, or a TypeError at its decoration.
 
     function, lambda, builtin, callable object       sync: settled at the return, or at the end of an awaitable returned
     async function, async __call__, their partials   coroutine
@@ -44,11 +44,11 @@ def wrap(pipeline: core.Pipeline, fn: Callable[..., Any], kind: Kind) -> Guarded
     Return `fn` guarded: it looks and is called like the function.
 
     Args:
-        pipeline: What guards it.
+        pipeline: The policies that guard it.
 
         fn: Any callable of the shapes above.
 
-        kind: As `kind_of` says.
+        kind: The result of `kind_of(fn)`.
     """
     if kind == "generator":
         guarded = core.Guard(pipeline, fn, kind, streams.stream(pipeline, fn))
@@ -64,7 +64,7 @@ def wrap(pipeline: core.Pipeline, fn: Callable[..., Any], kind: Kind) -> Guarded
 
 
 def _look_like_a_function(guarded: Guarded, fn: Callable[..., Any]) -> None:
-    """A guard says that it is a function: around a partial or an object it has what a function has, from what runs."""
+    """Give the guard of a partial or an object a function's attributes, taken from the innermost callable."""
     runs = innermost(fn)
     face = runs if inspect.isroutine(runs) else inspect.unwrap(type(runs).__call__)
     for attribute in FUNCTION:
@@ -73,23 +73,23 @@ def _look_like_a_function(guarded: Guarded, fn: Callable[..., Any]) -> None:
 
 
 def _plain(*args: Any, **kwargs: Any) -> Any:
-    """Lend a builtin, which has no code object, one that is not asynchronous."""
+    """Provide a code object that is not asynchronous, for builtins, which have none."""
 
 
 def innermost(fn: Any) -> Any:
-    """Return what runs under partials and bound methods."""
+    """Return the function under partials and bound methods."""
     while isinstance(fn, (functools.partial, MethodType)):
         fn = fn.func if isinstance(fn, functools.partial) else fn.__func__
     return fn
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Tell whether calling `fn` gives a coroutine that has not run; the core asks for what is no plain function."""
+    """Return True if calling `fn` returns a coroutine not yet run; called by the core for other than functions."""
     return kind_of(fn) == "coroutine"
 
 
 def kind_of(fn: Callable[..., Any]) -> Kind:
-    """Return what a call of `fn` is: "sync", "coroutine", "generator" or "async_generator"."""
+    """Return the kind of a call of `fn`: "sync", "coroutine", "generator" or "async_generator"."""
     for candidate in _faces(fn):
         if inspect.iscoroutinefunction(candidate):
             return "coroutine"
@@ -101,13 +101,13 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
 
 
 def _faces(fn: Any) -> tuple[Any, ...]:
-    """What the call runs: `fn` itself without its partials, and its class's __call__ if it is an object."""
+    """Return the functions to inspect: `fn` without its partials, and its class's __call__ if it is an object."""
     fn = innermost(fn)
     return (fn,) if inspect.isroutine(fn) else (fn, type(fn).__call__)
 
 
 def refuse_unguardable(fn: Any) -> None:
-    """Raise a TypeError for what cannot be guarded honestly, with what to do instead."""
+    """Raise a TypeError, with the remedy, for an object that cannot be guarded honestly."""
     if isinstance(fn, type):
         _refuse(fn, "is a class", "guard its methods, or a function that makes instances")
     if isinstance(fn, (property, functools.cached_property)):
@@ -129,7 +129,7 @@ def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
 
 
 def _is_context_manager(fn: Any) -> bool:
-    """Was it made by contextlib.contextmanager or asynccontextmanager? Then it is the helper inside of them."""
+    """Return True for the result of contextlib.contextmanager or asynccontextmanager, which is their inner helper."""
     function = innermost(fn)
     if not inspect.isfunction(function) or function.__globals__.get("__name__") != "contextlib":
         return False

@@ -1,7 +1,7 @@
 """
 The warning about permits that guard nothing: `if policy.try_acquire():` drops the permit before the next line.
 
-The core calls this when a permit that was taken by hand is deallocated without having been ended.
+The core calls this when a permit that was acquired by hand is deallocated before it was settled.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ __all__ = ["PermitWarning", "warn_if_at_once"]
 
 
 class PermitWarning(RuntimeWarning):
-    """A permit was dropped by the statement or condition that took it, so it guards nothing."""
+    """Warning about a permit that was dropped by the statement or condition that took it, so that it guards nothing."""
 
 
 _SINKS = ("POP_TOP", "POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT")
-"""Instructions, by the beginnings of their names, that use up what a statement does not keep, and conditions. Where a
-newer Python has other names, nothing is found: then there is no warning."""
+"""Prefixes of instructions that discard an unused value, or test it as a condition. If a newer Python has other names,
+none is found, and there is no warning."""
 _SOURCES = ("CALL", "PRECALL", "END_SEND", "JUMP_BACKWARD_NO_INTERRUPT", "TO_BOOL")
-"""Instructions that end a call or an await: what comes before. An exception that goes, with frames that held a permit,
+"""Instructions before these, which end a call or an await. The release of an exception, with frames that held a permit,
 has others before it."""
 _FROM_ELSEWHERE = ("pop", "popleft", "popitem", "get", "get_nowait")
-"""Methods that give what was kept until then: a permit that they return was taken before."""
+"""Methods that return a kept object: a permit from them was acquired before."""
 SPENT = "rate_limit"
-"""Tokens are spent when they are taken: a permit of nothing else need not be held."""
+"""The kind of gate whose tokens are spent when they are taken, so that its permit need not be held."""
 MOST_KNOWN = 256
 _known: dict[tuple[CodeType, int], bool] = {}
 
 
 def warn_if_at_once(policy: Any) -> None:
     """
-    Warn where a permit is dropped by the statement or condition that took it; what a variable has held is left alone.
+    Warn if a permit is dropped by the statement or condition that took it; permits from variables are left alone.
 
     Args:
-        policy: What granted it.
+        policy: The policy that granted it.
     """
     if not hasattr(policy, "name"):
         return  # a bare native pipeline: a part of the library holds its permit
@@ -55,9 +55,9 @@ def warn_if_at_once(policy: Any) -> None:
 
 
 def _at_once(frame: FrameType) -> bool:
-    """Tell whether the instruction that runs now uses up a value; remembered, for to look takes long."""
+    """Return True if the current instruction discards a value; cached, as disassembly is slow."""
     code, at = frame.f_code, frame.f_lasti
-    place = (code, at)  # the code itself: what is typed at a prompt has the file and line of what was typed before
+    place = (code, at)  # the code object: inputs at a prompt share file and line
     if place not in _known:
         if len(_known) >= MOST_KNOWN:
             _known.clear()

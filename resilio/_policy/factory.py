@@ -1,9 +1,9 @@
 """
 The functions that make policies, derived from the records of their options.
 
-A record declares each option once. A function of a record and a name becomes, by `makes`, the one that users call: it
-takes the record's options, shows them in its signature, and names the option that a misspelt one may mean. Type
-checkers follow it as well: the parameters are those of the record's constructor.
+A record declares each option once. The decorator `makes` turns a function of a record and a name into the public one:
+it takes the record's options, shows them in its signature, and suggests an option for a misspelt one. Type checkers
+follow it as well: the parameters are those of the record's constructor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from inspect import Parameter, Signature  # attrs has loaded it
+from inspect import Parameter, Signature  # already imported by attrs
 from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import attrs
@@ -58,24 +58,24 @@ class OfSeveral(Protocol[T_contra, P, R_co]):  # pyright: ignore[reportInvalidTy
 
 
 Makes = Callable[[C, str | None], R]
-"""What is written: a function of the checked record and the policy's name."""
+"""The function to decorate: it takes the checked record and the policy's name."""
 
 
 def makes(config: Callable[P, C], *examples: str) -> Callable[[Makes[C, R]], Callable[P, R]]:
     """
-    Return a decorator: a function of a record and a name becomes one of the record's options.
+    Return a decorator that turns a function of a record and a name into one of the record's options.
 
     Args:
         config: The record.
 
-        examples: How it is used, "@bulkhead(10)": the answer where a function is guarded without options, and, if there
-            is a second one, where an option is given by position that has to be named.
+        examples: Examples of use, like "@bulkhead(10)", for error messages: the first if a function is guarded without
+            options, the second, if there is one, if a keyword option is passed by position.
     """
     return lambda fn: _public(fn, config, *examples)
 
 
 def makes_or_guards(config: Callable[P, C]) -> Callable[[Makes[C, R]], OrGuards[P, R]]:
-    """As `makes`, where a function that is the only argument is guarded by the defaults."""
+    """Return a decorator as `makes` does; a function that is the only argument is guarded with the defaults."""
 
     def decorate(fn: Makes[C, R]) -> Any:
         make = _public(fn, config)
@@ -96,12 +96,12 @@ def makes_of_several(
     config: Callable[P, C],
     *examples: str,
 ) -> Callable[[Makes[C, R]], OfSeveral[T, P, R]]:
-    """As `makes`, where the first option is given by position, any number of things, which `of` checks."""
+    """Return a decorator as `makes` does; the first option is any number of positional arguments, checked by `of`."""
     return lambda fn: _public(fn, config, *examples)
 
 
 def takes(config: Callable[P, C]) -> Callable[[Callable[[Any, C], None]], Callable[Concatenate[Any, P], None]]:
-    """Return a decorator: a constructor that is given a record becomes one of the record's options."""
+    """Return a decorator that turns a constructor with a record into one with the record's options."""
 
     def decorate(written: Callable[[Any, C], None]) -> Any:
         read = Reading(written.__qualname__.partition(".")[0], config)
@@ -131,20 +131,20 @@ def _public(fn: Any, config: Any, *examples: str) -> Any:
 
 
 class Reading:
-    """Arguments read as a record and a name; a wrong one is answered with what to write."""
+    """Conversion of arguments to a record and a name; errors include an example of right use."""
 
     def __init__(self, function: str, config: Any, bare: str = "", by_name: str = "") -> None:
         """
-        Remember what may be given.
+        Read the record's signature.
 
         Args:
             function: The name of the function, for messages.
 
             config: The record.
 
-            bare: What to write where a function is the first argument.
+            bare: The example for a function as first argument.
 
-            by_name: What to write where an option is given by position; empty: `bare`.
+            by_name: The example for a keyword option that is passed by position; empty: `bare`.
         """
         self.signature = _signature(config)
         taken = self.signature.parameters.values()
@@ -176,7 +176,7 @@ class Reading:
         return self._config(**options), name
 
     def _place(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Add those given by position."""
+        """Add the positional arguments to the options."""
         if self._bare and args:
             _refuse_bare(args[0], self._function, self._bare)
         if self._several is not None:
@@ -212,7 +212,7 @@ def _parameter(field: attrs.Attribute[Any], names: dict[str, Any]) -> Parameter:
 
 
 def _given(annotation: Any, names: dict[str, Any]) -> Any:
-    """Return the type that users write, of one that is converted."""
+    """Return the type that users write; for a converted option that of its input."""
     alias = names.get(annotation)
     if get_origin(alias) is not Converted:
         return annotation
@@ -221,6 +221,6 @@ def _given(annotation: Any, names: dict[str, Any]) -> Any:
 
 
 def _refuse_bare(value: object, factory: str, example: str) -> None:
-    """Raise the TypeError for `@bulkhead` in place of `@bulkhead(10)`; `example` is what to write."""
+    """Raise the TypeError for `@bulkhead` in place of `@bulkhead(10)`, the `example`."""
     if callable(value) or isinstance(value, (staticmethod, classmethod)):
         raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")

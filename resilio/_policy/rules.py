@@ -1,10 +1,11 @@
 """
-What the option `on` says for every policy: types of exceptions, a predicate, or a preset by its name.
+The option `on` of every policy: types of exceptions, a predicate, or a preset by its name.
 
-A name or a :class:`resilio.presets.Preset` says it of exceptions and of results, and to each policy that part which it
-is about: a breaker hears what is a failure, a retry what may be over at the next attempt. All policies resolve it here.
+A name or a :class:`resilio.presets.Preset` judges exceptions and results, and has a part for each kind of policy. A
+breaker gets the rule for failures, a retry the rule for failures that may be over at the next attempt. All policies
+resolve it here.
 
-Where nothing is said, the rule is that of the pipeline: around a function every exception, in a client's the client's.
+Without `on` the pipeline's rule applies: every exception around a function, the client's own rule in a client.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["ClientRule", "client_rule", "is_preset", "resolved", "rule"]
 
 
 class ClientRule(enum.IntEnum):
-    """By whose rule a gate judges in a client's pipeline; `rs_rule` of gate.h."""
+    """The rule by which a gate judges in a client's pipeline; `rs_rule` of gate.h."""
 
     OWN = 0
     FAILING = 1
@@ -31,7 +32,7 @@ class ClientRule(enum.IntEnum):
 
 
 def is_preset(value: object) -> bool:
-    """Tell whether the checked option `on` is a preset."""
+    """Return True if the checked option `on` is a preset."""
     return type(value).__name__ == "Preset" and type(value).__module__ == "resilio.presets"
 
 
@@ -42,7 +43,7 @@ def rule(name: str, value: object) -> Any:
     Args:
         name: The parameter, for the message.
 
-        value: As users write it: a preset's name or a Preset too.
+        value: The user's value: exception types, a predicate, a preset's name or a Preset.
 
     Raises:
         TypeError: Anything else.
@@ -67,14 +68,14 @@ def _named(name: str, value: str) -> Preset:
 
 def resolved(config: Any, part: Part = "failing") -> tuple[Any, Callable[[Any], object] | None]:
     """
-    Return what a policy's `on` and `failed_if` come to: types or a predicate of exceptions, and one of results or None.
+    Return the rules of a policy's `on` and `failed_if`: types or a predicate for exceptions, and for results or None.
 
-    A `failed_if` of the policy's own takes the place of what a preset says of results.
+    The policy's own `failed_if` replaces a preset's rule for results.
 
     Args:
         config: The policy's checked options.
 
-        part: What the policy wants to know of a preset.
+        part: The part of a preset that this policy uses.
     """
     on: Any = getattr(config, "on", (Exception,))
     failed_if = getattr(config, "failed_if", None)
@@ -86,14 +87,14 @@ def resolved(config: Any, part: Part = "failing") -> tuple[Any, Callable[[Any], 
 
 def client_rule(config: Any, default: Any, asked: ClientRule = ClientRule.FAILING) -> ClientRule:
     """
-    Return by which rule a policy judges in a client's pipeline: its own, if it was given one.
+    Return the rule by which a policy judges in a client's pipeline: its own if the user has set one.
 
     Args:
-        config: Its checked options.
+        config: The policy's checked options.
 
-        default: The `on` that it has if none was given.
+        default: The default of its `on`.
 
-        asked: What it goes by there otherwise.
+        asked: The rule to use otherwise.
     """
     given = getattr(config, "on", default) != default or getattr(config, "failed_if", None) is not None
     return ClientRule.OWN if given else asked

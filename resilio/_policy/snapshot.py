@@ -1,4 +1,4 @@
-"""What every policy shows of itself, in one vocabulary."""
+"""Snapshots and health of policies, in one vocabulary for all kinds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Health", "Snapshot"]
 @attrs.frozen(kw_only=True)
 class Snapshot:
     """
-    A policy at one moment; the counters were read together under the gate's lock.
+    A policy at one moment; the counters are read together under the gate's lock.
 
     Attributes:
-        kind: What the policy is: "circuit_breaker", "bulkhead", "rate_limit", "pipeline", ...
+        kind: The kind of the policy: "circuit_breaker", "bulkhead", "rate_limit", "pipeline", ...
 
         name: Its name; None while it has none.
 
@@ -23,15 +23,15 @@ class Snapshot:
 
         queued: Calls that wait to be admitted.
 
-        limit: What `inflight` is held under; None for a policy that does not limit it.
+        limit: The limit of `inflight`; None for a policy that has none.
 
-        calls: Calls that asked: admitted, refused, given up, and those that enforcement would have refused.
+        calls: All calls: admitted, refused, given up, and those that enforcement would have refused.
 
-        successes: Calls that ended well.
+        successes: Calls that succeeded.
 
-        failures: Calls that ended badly.
+        failures: Calls that failed.
 
-        ignored: Calls whose end says nothing about the dependency.
+        ignored: Calls whose end is no evidence about the dependency.
 
         rejected: Calls refused.
 
@@ -41,7 +41,7 @@ class Snapshot:
 
         cancelled: Calls that gave up before the callee was called.
 
-        abandoned: Of those ignored, calls whose permit was dropped: streams and blocks that nobody has closed.
+        abandoned: Ignored calls whose permit was dropped: streams and blocks that were never closed.
 
         parts: The snapshots of a pipeline's policies, outermost first.
     """
@@ -67,12 +67,12 @@ class Snapshot:
 @attrs.frozen
 class Health:
     """
-    Whether calls are let through, and why not: what a readiness probe should ask.
+    Readiness of a policy, for a readiness probe.
 
     Attributes:
-        ready: Whether a call made now has a chance.
+        ready: True if a call made now can be admitted.
 
-        reasons: Why not, and what is degraded, one short text each.
+        reasons: One short text for each policy that refuses or is degraded.
     """
 
     ready: bool

@@ -1,14 +1,14 @@
 """
-Generators and async generators under guard: the permit lasts from the first `next` to the end of the stream.
+Guarded generators and async generators: the permit lasts from the first `next` to the end of the stream.
 
-The user's generator object is made at the call, as without a guard, so that wrong arguments are told at once; nothing
-of it runs before admission. Latency is measured up to the first item. A stream that its consumer closes or drops says
-nothing about its producer; the user's generator is closed first, then the permit goes back.
+The user's generator object is made at the call, as without a guard, so that wrong arguments raise at once; its body
+does not run before admission. Latency is measured up to the first item. If the consumer closes or drops a stream, its
+outcome is ignored; the user's generator is closed first, then the permit is returned.
 
-All stages of a stream write into one ledger, that of the outermost one which holds a permit.
+All stages of a stream write into one ledger, that of the outermost stage that holds a permit.
 
-A strategy runs the stream itself: `gate.stream(make)`, or `gate.astream(make)`, is one in which `make()` is a new
-stream of what is inside of that strategy, with nothing begun.
+A strategy runs the stream itself, by `gate.stream(make)` or `gate.astream(make)`. There `make()` returns a new stream
+of the stages inside the strategy, not yet begun.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = ["Abandoned", "Custody", "Inside", "async_stream", "drive", "drive_asy
 
 
 class Abandoned(BaseException):
-    """Thrown into a guarded stream whose reader was dropped: it ends as if closed, and each gate counts that."""
+    """Thrown into a guarded stream whose reader was dropped: the stream ends as if closed; each gate counts it."""
 
 
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-    """Return what a guarded generator function does when it is called."""
+    """Return the function that a guarded generator function runs when called."""
     stages = _stages(pipeline, "stream")
 
     def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -45,7 +45,7 @@ def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> C
 
 
 def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
-    """Return what a guarded async generator function does when it is called."""
+    """Return the function that a guarded async generator function runs when called."""
     stages = _stages(pipeline, "astream")
 
     def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
@@ -56,7 +56,7 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 
 
 class _Maker:
-    """Makes the user's generator: the first one at the call, so that wrong arguments are told at once."""
+    """Factory of the user's generator; makes the first one at the call, so that wrong arguments raise at once."""
 
     __slots__ = ("args", "cuts", "first", "fn", "found", "kwargs", "outermost")
 
@@ -65,42 +65,42 @@ class _Maker:
         self.args = args
         self.kwargs = kwargs
         self.cuts: list[Cutoff] = []
-        self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, whatever is tried again
-        self.outermost: Permit | None = None  # the permit of the stage at which the stream's time is counted
+        self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, however many attempts it has
+        self.outermost: Permit | None = None  # the permit of the stage that counts the stream's time
         self.first: list[Any] = [fn(*args, **kwargs)]
 
     def __call__(self) -> Any:
         return self.first.pop() if self.first else self.fn(*self.args, **self.kwargs)
 
     def acquire(self, pipeline: Pipeline) -> Permit:
-        """Take the permit of a stage."""
+        """Acquire the permit of a stage."""
         if self.outermost is None:
             return pipeline.acquire(*self.args, **self.kwargs)
         return pipeline._acquire_within(self.outermost, *self.args, **self.kwargs)
 
     def aacquire(self, pipeline: Pipeline) -> Awaitable[Permit]:
-        """Take the permit of a stage, awaited."""
+        """Acquire the permit of a stage, awaited."""
         if self.outermost is None:
             return pipeline.aacquire(*self.args, **self.kwargs)
         return pipeline._aacquire_within(self.outermost, *self.args, **self.kwargs)
 
     def is_outermost(self, permit: Permit) -> bool:
-        """Tell whether the stream's time is told by this permit, the first that was taken."""
+        """Return True if this permit, the first that was acquired, counts the stream's time."""
         if self.outermost is None:
             self.outermost = permit
         return self.outermost is permit
 
     def at(self, segment: str, attempt: int = 0) -> None:
-        """Have the stream's time count as that from now on, of that attempt; 0: of the one under way."""
+        """Count the stream's time as this segment of this attempt from now on; 0: the attempt in flight."""
         if self.outermost is not None:
             self.outermost._at(segment, attempt)
 
     def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
-        """Return the name of an argument with which there cannot be a second generator; see :func:`used_up`."""
+        """Return the name of an argument that a second generator could not use; see :func:`used_up`."""
         return used_up(gate, rule, self.fn, self.args, self.kwargs)
 
     def own(self, gate: Any) -> Gate:
-        """Return the gate that this call has of a keyed policy; any other is its own."""
+        """Return the gate of this call's key if the gate is of a keyed policy, else the gate itself."""
         if _is_keyed(gate):
             if gate.table not in self.found:
                 self.found[gate.table] = gate.table.policy_for_stream(self.fn, self.args, self.kwargs)
@@ -110,7 +110,7 @@ class _Maker:
 
 
 class _ByKey:
-    """A stage of a keyed policy, or a run of gates among which there are such: each call has its own."""
+    """A stage of a keyed policy, or a run of gates that contains some: each call has its own."""
 
     __slots__ = ("_stage",)
 
@@ -118,14 +118,14 @@ class _ByKey:
         self._stage = stage
 
     def own(self, make: _Maker) -> Any:
-        """Return that of a call."""
+        """Return the stage of one call."""
         if isinstance(self._stage, core.Pipeline):
             return core.Pipeline(tuple(make.own(gate) for gate in self._stage.gates))
         return make.own(self._stage)
 
 
 def _stages(pipeline: Pipeline, method: str) -> tuple[Any, ...]:
-    """Return what the stream goes through, outermost first: runs of gates as pipelines, and the strategies between."""
+    """Return the stages of the stream, outermost first: runs of gates as pipelines, and the strategies between."""
     stages: list[Any] = []
     gates: list[Gate] = []
     for gate in pipeline.gates:
@@ -149,7 +149,7 @@ def _is_keyed(gate: Gate) -> bool:
 
 
 def _one_of(gate: Any) -> Gate:
-    """Return the gate, or of a keyed policy's stage the one that keys share: all have the same methods."""
+    """Return the gate; for a keyed policy's stage the overflow gate, which has the same methods as the keys' gates."""
     shown: Gate = gate.table.overflow.gates[gate.index] if _is_keyed(gate) else gate
     return shown
 
@@ -173,7 +173,7 @@ def _through_async(stages: tuple[Any, ...], make: _Maker) -> Any:
 
 
 class Inside:
-    """What is inside of a strategy: each call makes a stream of it, with nothing begun."""
+    """Factory of streams of the stages inside a strategy; each call makes one that is not yet begun."""
 
     __slots__ = ("_make", "_stages", "_through")
 
@@ -192,34 +192,34 @@ class Inside:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The others."""
+        """The call's keyword arguments."""
         return self._make.kwargs
 
     @property
     def cuts(self) -> list[Cutoff]:
-        """What may interrupt the step under way, for all stages of the call: who begins one puts it there."""
+        """Cutoffs that may interrupt the step in flight, shared by all stages; a stage adds the cutoffs it begins."""
         return self._make.cuts
 
     @property
     def maker(self) -> _Maker:
-        """What all stages of the call share."""
+        """The state that all stages of the call share."""
         return self._make
 
     def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
-        """Return the name of an argument with which there cannot be a second stream; see :func:`used_up`."""
+        """Return the name of an argument that a second stream could not use; see :func:`used_up`."""
         return self._make.one_shot(gate, rule)
 
 
 def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:
     """
-    Run a stream with a permit from its first item on to its end.
+    Run a stream with a permit that is held from its first item to its end.
 
     Args:
-        inner: The stream, not begun.
+        inner: The stream, not yet begun.
 
-        pipeline: What gives the permit.
+        pipeline: The pipeline that grants the permit.
 
-        make: Of the call.
+        make: The call's factory.
     """
     permit = make.acquire(pipeline)
     try:
@@ -234,7 +234,7 @@ def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> 
             except BaseException as error:  # noqa: BLE001 - it is the consumer's, for the user's generator
                 item = inner.throw(error)
             else:
-                if sent is None:  # nothing sent: from here on the interpreter delegates, without us between the items
+                if sent is None:  # nothing sent: from here on the interpreter delegates the items
                     value = yield from inner
                     break
                 item = inner.send(sent)
@@ -252,9 +252,9 @@ def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> 
 
 async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker) -> AsyncGenerator[Any, Any]:
     """
-    Run an async stream with a permit; see :func:`drive`. One with a method `begin` gets its first item by that.
+    Run an async stream with a permit; see :func:`drive`. The first item comes from its method `begin` if it has one.
 
-    A cancellation by one of the call's cutoffs, a timeout outside, is a failure.
+    A cancellation by one of the call's cutoffs (a timeout outside this stage) is a failure.
     """
     permit = await make.aacquire(pipeline)
     custody = Custody()
@@ -288,7 +288,7 @@ async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make:
 
 
 class _Within:
-    """What is awaited for a stream's first item: phases that are told meanwhile are told to the stream's permit."""
+    """Awaitable for a stream's first item; phases reported meanwhile go to the stream's permit."""
 
     __slots__ = ("_permit", "_step")
 
@@ -317,11 +317,12 @@ class _Within:
 
 class Custody:
     """
-    Who closes the user's generator: ours, which drives it, and the event loop only once that is over.
+    Custody of the user's generator: its driver closes it, and the event loop only after the driver has ended.
 
-    A loop that shuts down closes all generators that it knows at once: closing ours closes the user's, and both at once
-    clash. A collector that finds both in one cycle finalises both: ours is closed by the loop and closes the user's,
-    which must not have been closed before, out of any loop, where its cleanup cannot await.
+    A loop that shuts down closes all generators that it knows at once. Closing the driver closes the user's generator
+    too, and the two closings clash. If the garbage collector finds both in one cycle, it finalises both: the loop
+    closes the driver, which closes the user's generator. That one must not have been closed before, outside of any
+    loop, where its cleanup cannot await.
     """
 
     __slots__ = ("_finalizer", "driven")
@@ -331,7 +332,7 @@ class Custody:
         self._finalizer: Callable[[AsyncGenerator[Any, Any]], object] | None = None
 
     def first(self, inner: AsyncGenerator[Any, Any]) -> Any:
-        """Begin the user's generator, known to us and not to the loop."""
+        """Begin the user's generator without registering it with the loop."""
         begin = getattr(inner, "begin", None)
         if begin is not None:
             return begin(self)

@@ -1,4 +1,4 @@
-"""Types that stand in many signatures, each once: what users may write, and what a record of options keeps of it."""
+"""Types of many signatures, declared once: the form that users write, and the form that a record of options keeps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ Judged = Callable[[Any], object]
 """A predicate of a result or an exception; it may also return an Outcome."""
 
 if TYPE_CHECKING:
-    # Declared as aliases: else mypy, which meets `presets` while it is here, takes the second for Any in users' code.
+    # Declared as aliases: else mypy, which reads `presets` from within this module, takes the second for Any in users'
+    # code.
     Ignored: TypeAlias = type[BaseException] | Iterable[type[BaseException]] | Judged
     Rule: TypeAlias = Ignored | PresetName | Preset
 

@@ -1,4 +1,4 @@
-"""Options by name before they are applied: what `configure` is given, checked as far as it can be."""
+"""Options by name before they are applied: the argument of `configure`, checked as far as possible."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ __all__ = [
 
 
 class Remembered:
-    """What `configure` has said of a name, and the kind of the policy that has taken it; None: there was none yet."""
+    """The options that `configure` set for a name, and the kind of the policy that took them; None: none yet."""
 
     __slots__ = ("kind", "options")
 
     def __init__(self, options: Mapping[str, Any] = {}, kind: str | None = None) -> None:
-        """Remember a copy."""
+        """Keep a copy of the options."""
         self.options = dict(options)
         self.kind = kind
 
     def copy(self) -> Remembered:
-        """Return another one that is equal."""
+        """Return an equal copy."""
         return Remembered(self.options, self.kind)
 
 
 def split(name: str, kinds: Collection[str]) -> tuple[str | None, str]:
-    """Return kind and name of "circuit_breaker:payments"; None where no kind is said."""
+    """Return kind and name of "circuit_breaker:payments"; the kind is None if the name has none."""
     kind, colon, rest = name.partition(":")
     return (kind, rest) if colon and rest and kind in kinds else (None, name)
 
 
 def options_by_name(options: object, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """
-    Return what `configure` is given, as dicts.
+    Return the argument of `configure` as dicts.
 
     Args:
         options: `{name: {option: value}}`.
 
-        names: Those of the policies there are.
+        names: The names of existing policies.
 
     Raises:
-        TypeError: It has another form.
+        TypeError: The argument has another form.
 
-        ValueError: What cannot be a name.
+        ValueError: A key cannot be a name.
     """
     if not isinstance(options, Mapping):
         raise TypeError(f"options must be a mapping of a policy's name to its options, not {show(options)}")
@@ -76,7 +76,7 @@ def _options(name: str, values: object, names: frozenset[str]) -> dict[str, Any]
 
 
 def _refuse_table(name: str, option: str, names: frozenset[str]) -> None:
-    """A table that is no option's value is what TOML makes of a name with a dot in it."""
+    """Raise a TypeError for a table that is no option's value: TOML makes one of an unquoted name with a dot."""
     dotted = f"{name}.{option}"
     if dotted in names or option not in known_options():
         raise TypeError(f'{name!r} has no table {option!r}: a name with a dot is in quotes in TOML, ["{dotted}"]')
@@ -90,7 +90,7 @@ def _str(what: str, value: object) -> str:
 
 def check_later(name: str, values: Mapping[str, Any]) -> None:
     """
-    Refuse options that no kind has; the rest is checked when the policy is made.
+    Raise a TypeError for options that no kind has; the rest is checked when the policy is made.
 
     Raises:
         TypeError: There is no such option.
@@ -103,7 +103,7 @@ def check_later(name: str, values: Mapping[str, Any]) -> None:
 
 
 def apply(plan: list[tuple[Any, Any]]) -> None:
-    """Give each policy its configuration: all of them, or none if one refuses."""
+    """Apply each policy's configuration: all of them, or none if one raises."""
     done: list[tuple[Any, Any]] = []
     try:
         for policy, config in plan:
@@ -117,7 +117,7 @@ def apply(plan: list[tuple[Any, Any]]) -> None:
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
     """Return `config` with `values` changed and checked; an option it does not have is refused by name."""
-    if hasattr(config, "changed"):  # it knows of options that are not its own
+    if hasattr(config, "changed"):  # it has options beyond its own fields
         return config.changed(values)
     known = {field.name for field in attrs.fields(type(config))}
     for option in values:

@@ -1,4 +1,4 @@
-"""How a policy gets its name: by its first definition, by the same one again, or by one that is run anew."""
+"""Definition of a policy by name: the first one, an equal one, or the same one run anew."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["all_or_nothing", "obtain"]
 
 P = TypeVar("P")
 
-_quiet = threading.local()  # the prefix of names whose owner says that it is defined again
+_quiet = threading.local()  # the prefix of names whose owner logs the redefinition itself
 
 
 def obtain(cls: type[Any], name: str | None, config: Any, make: Callable[[Any], P]) -> P:
     """
-    Return the policy of this kind and name, made by `make(config)` unless it is there; without a name always a new one.
+    Return the policy of this kind and name, made by `make(config)` unless it exists; without a name always a new one.
 
     Raises:
         ValueError: The name is taken by a policy with other options, defined elsewhere; both places are named.
     """
-    if name is None:  # also in calls, for a new key: they wait for nobody who changes options
+    if name is None:  # also during calls, for a new key: no wait for the lock of options
         policy = make(config)
         with _names.listing:
             _names.unnamed[id(policy)] = policy
@@ -47,11 +47,11 @@ def obtain(cls: type[Any], name: str | None, config: Any, make: Callable[[Any], 
 
 def _made(key: Key, config: Any, make: Callable[[Any], Any], place: Place) -> Entry:
     """
-    Return what has this name, made if nothing has.
+    Return the entry of this name, made if there is none.
 
-    It is made without the lock: a factory of the user's may import what makes policies, or wait for a thread that does.
-    So two threads may make one each; the one that is done first is kept. If its options change meanwhile it is made
-    anew.
+    The policy is made without the lock, as a user's factory may import modules that make policies, or wait for a thread
+    that does. So two threads may make one each; the first to finish is kept. If its options change meanwhile, it is
+    made anew.
     """
     entry, values = look_up(key)
     while entry is None:
@@ -71,7 +71,7 @@ def _differences(cls: type[Any], entry: Entry, config: Any) -> str:
 
 
 def _define_again(key: Key, entry: Entry, config: Any, place: Place, make: Callable[[Any], Any], different: str) -> Any:
-    """Return the policy of a definition that is run anew: the one there is, with its state, wherever it can change."""
+    """Return the policy of a definition that is run anew: the existing one, with its state, if it can be changed."""
     before, known = entry.place, entry.policy
     full = _configured(key, config, look_up(key)[1])
     with postponed(), _names.lock:
@@ -114,7 +114,7 @@ def _taken(key: Key, entry: Entry, place: Place, different: str) -> NoReturn:
 
 @contextmanager
 def all_or_nothing(prefix: str) -> Iterator[None]:
-    """Forget the names that begin with *prefix* and are made inside, if the block raises; it is their owner's."""
+    """Forget the names made inside that begin with *prefix*, the owner's, if the block raises."""
     with _names.lock:
         before = frozenset(_names.named)
     outer, _quiet.prefix = getattr(_quiet, "prefix", None), prefix

@@ -1,4 +1,4 @@
-"""The kinds of policies by name: those that are loaded, and on demand all there are."""
+"""The kinds of policies by name: those that are loaded, and on demand all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of policies, and what `configure` has said of names: the tables behind `registry`, and their lock."""
+"""The names of policies, and the options that `configure` set by name: the tables behind `registry`, and their lock."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ class Entry:
 
             declared: The options in the code, before configure() and reconfigure().
 
-            place: Where it was made.
+            place: The place in the code that made it.
         """
         self.policy = policy
         self.declared = declared
         self.place = place
 
 
-lock = threading.RLock()  # names and options: one lock, since options are changed by name; no factory runs under it
-listing = threading.RLock()  # the unnamed ones; taken last, nothing is made under it
+lock = threading.RLock()  # one lock for names and options, as options are changed by name; no factory runs under it
+listing = threading.RLock()  # for unnamed policies; taken last, no policy is made under it
 named: dict[Key, Entry] = {}
 unnamed: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 remembered: dict[str, Remembered] = {}  # by "kind:name", or by the name alone while no policy has it
 
 
 def keys_of(name: str) -> list[Key]:
-    """Return the keys of the policies that this name stands for; `lock` is held."""
+    """Return the keys of the policies with this name; `lock` is held."""
     found = [key for key in named if key[0] == name]
     if found or ":" not in name:
         return found
@@ -73,7 +73,7 @@ def keys_of(name: str) -> list[Key]:
 
 def key_of(name: str, fix: str = "write {}") -> Key | None:
     """
-    Return the key of the policy that this name stands for, None if there is none; `lock` is held.
+    Return the key of the policy with this name, None if there is none; `lock` is held.
 
     Raises:
         LookupError: Several kinds share the name.
@@ -85,7 +85,7 @@ def key_of(name: str, fix: str = "write {}") -> Key | None:
 
 
 def shared(name: str, keys: list[Key], fix: str) -> str:
-    """Return the message for a name that several kinds have; `fix` has {} for how each is written."""
+    """Return the message for a name that several kinds have; `fix` has {} for the names with their kinds."""
     kinds = [kind for _, kind in keys]
     written = " or ".join(repr(f"{kind}:{name}") for kind in kinds)
     return f"{len(keys)} policies are named {name!r} ({', '.join(kinds)}): {fix.format(written)}"
@@ -99,10 +99,10 @@ def unknown(name: str) -> str:
 
 def look_up(key: Key) -> tuple[Entry | None, dict[str, Any]]:
     """
-    Return what has this name, and what `configure` has said of it.
+    Return the entry of this name, None if there is none, and the options that `configure` set for it.
 
     Raises:
-        ValueError: `configure` has not said of which kind, and a policy of another kind has taken it.
+        ValueError: `configure` was not given a kind, and a policy of another kind has taken the options.
     """
     name, kind = key
     with lock:
@@ -116,7 +116,7 @@ def look_up(key: Key) -> tuple[Entry | None, dict[str, Any]]:
 
 
 def take(key: Key) -> None:
-    """Let what `configure` has said belong to the policy that was just made; `lock` is held."""
+    """Assign the options that `configure` set to the policy that was just made; `lock` is held."""
     name, kind = key
     for one in (remembered.get(name), remembered.get(f"{kind}:{name}")):
         if one is not None:
@@ -124,7 +124,7 @@ def take(key: Key) -> None:
 
 
 def give_back(key: Key) -> None:
-    """Let what `configure` has said be for the next policy of this name: that one is forgotten; `lock` is held."""
+    """Release the options that `configure` set to the next policy of this name; `lock` is held."""
     name, kind = key
     for one in (remembered.get(name), remembered.get(f"{kind}:{name}")):
         if one is not None and one.kind == kind:
@@ -166,7 +166,7 @@ def _all_unnamed() -> list[Any]:
 
 
 def place_of(name: str, kind: str | None = None) -> Place | None:
-    """Return where the policy called `name` was made, of any kind if that is None; None if there is none."""
+    """Return the place where the policy called `name` was made, of any kind if `kind` is None; None if unknown."""
     with lock:
         found = [entry for key, entry in named.items() if key[0] == name and kind in (None, key[1])]
     return found[0].place if found else None
@@ -187,13 +187,13 @@ def restore(name: str, module: str, kind: str | None = None) -> Any:
 
 
 def unlist(policy: Any) -> None:
-    """Take an unnamed policy off the list: somebody shows it together with others."""
+    """Take an unnamed policy off the list: another policy shows it together with others."""
     with listing:
         unnamed.pop(id(policy), None)
 
 
 def changing() -> threading.RLock:
-    """Return the lock under which options change, that of the names: two would wait for each other."""
+    """Return the lock under which options change. It is that of the names, as two locks could deadlock."""
     return lock
 
 

@@ -1,7 +1,7 @@
 """
-Where a policy was defined, and whether a definition is the same one made again: in a notebook, by a reload.
+Places of policies' definitions, and detection of repeated definitions, as in a notebook or by a reload.
 
-A definition is made again if it stands at the same place and its code has been run anew. The place is module, file and
+A definition is repeated if it stands at the same place and its code has been run anew. The place is module, file and
 function, not the line, which moves when the file is edited. Code is run anew if the function has been defined again, or
 the module around it has been executed again: another code object, or another namespace. A function that is merely
 called twice is the same run, and so are two lines of one module.
@@ -20,12 +20,12 @@ __all__ = ["Place", "here"]
 
 MODULE = "<module>"
 _ALIKE = ("<lambda>", "<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
-"""Names that several functions at one place have: their lines tell them apart, and the columns in a line."""
+"""Names that several functions at one place have; their lines and columns distinguish them."""
 
 
 class Place:
     """
-    Where a policy was made.
+    The place in the code at which a policy was made.
 
     Attributes:
         file: The file of the code.
@@ -38,7 +38,7 @@ class Place:
     __slots__ = ("_code", "_run", "_where", "file", "line", "module")
 
     def __init__(self, frame: FrameType | None) -> None:
-        """Remember what runs in `frame`; None: Python code that is unknown."""
+        """Record the code that runs in `frame`; None: the Python code is unknown."""
         code = None if frame is None else frame.f_code
         self.file = "<unknown>" if code is None else code.co_filename
         self.line = 0 if frame is None else frame.f_lineno
@@ -51,14 +51,14 @@ class Place:
         return f"{self.file}:{self.line}"
 
     def is_again(self, other: Place) -> bool:
-        """Tell whether this is the definition at `other`, run anew."""
+        """Return True if this is the definition at `other`, run anew."""
         if self._where is None or self._where != other._where or self._run.where != other._run.where:
             return False
         return self._code is not other._code or not self._run.is_same(other._run)
 
 
 class _Run:
-    """One execution of a module: a reload and a notebook's cell have new code, a script run again a new namespace."""
+    """One execution of a module: a reload or a notebook's cell has new code, a script run again a new namespace."""
 
     __slots__ = ("_code", "_namespace", "where")
 
@@ -72,7 +72,7 @@ class _Run:
 
 
 def here() -> Place:
-    """Return where the user's code is that has called resilio."""
+    """Return the place in the user's code that has called resilio."""
     return Place(outside(sys._getframe())[1])
 
 
@@ -82,7 +82,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def _file_of(frame: FrameType) -> tuple[str, object]:
-    """Return module and file; a notebook and a prompt have none, though each of their cells is compiled as one."""
+    """Return module and file; a notebook and a prompt have no file, although each of their cells is compiled as one."""
     return _module_of(frame), frame.f_globals.get("__file__")
 
 
@@ -101,7 +101,11 @@ def _around(frame: FrameType | None) -> FrameType | None:
 
 
 def _namespace(frame: FrameType) -> Callable[[], object]:
-    """Return what gives the namespace while it lives; that of no module is kept, so that no other has its address."""
+    """
+    Return a function that returns the namespace while it lives.
+
+    A namespace that belongs to no module is kept alive, so that no other one gets its address.
+    """
     names = frame.f_globals
     module = sys.modules.get(_module_of(frame))
     if module is None or getattr(module, "__dict__", None) is not names:
@@ -111,4 +115,4 @@ def _namespace(frame: FrameType) -> Callable[[], object]:
 
 
 def _nothing() -> None:
-    """The namespace of code that runs in no module."""
+    """Return None, the namespace of code that runs in no module."""

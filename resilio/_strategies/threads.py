@@ -1,10 +1,10 @@
 """
-Calls that may be abandoned: threads of one timeout's own, for functions that nothing can stop.
+Threads of a timeout, for functions that cannot be interrupted.
 
-Every call has its thread at once: there is no queue that would eat its time. A thread whose call is over is kept for
-the next one, for a while. One whose call is out of time goes on until the function returns, and is *abandoned*: what it
-returns is dropped. So many of those, and further calls are refused at once, because each would be the next. They are
-daemon threads, which do not keep the interpreter from exiting, and nothing is ever raised into them.
+Every call has a thread at once; there is no queue that would use up its time. An idle thread is kept for later calls,
+for a while. When a call's time is up, its thread is *abandoned*: it runs until the function returns, and the result is
+dropped. At `MOST_ABANDONED` such threads, further calls are refused. All are daemon threads, which do not keep the
+interpreter from exiting, and no exception is ever raised into them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["IDLE_SECONDS", "MOST_ABANDONED", "Job", "Threads"]
 
 MOST_ABANDONED = 32
-"""Threads of one timeout that may be left to themselves at a time."""
+"""Most abandoned threads of one timeout at a time."""
 
 IDLE_SECONDS = 10.0
 """Real seconds after which a thread without a call ends."""
@@ -41,16 +41,16 @@ _NEVER_NS = 2**63 - 1
 
 
 class Job:
-    """One call in a thread: over when `done`, or given up when `abandoned`, whichever is first."""
+    """One call in a thread, which ends as `done` or as `abandoned`, whichever is first."""
 
     __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "done", "ended", "late")
 
     def __init__(self, run: Callable[[], Any]) -> None:
         """
-        Begin nothing yet.
+        Prepare a call.
 
         Args:
-            run: What the thread calls.
+            run: The function that the thread calls.
         """
         self._run: Callable[[], Any] | None = run
         self._value: Any = None
@@ -61,12 +61,12 @@ class Job:
 
     @property
     def cancel_called(self) -> bool:
-        """Whether its time was up: what a stage's label asks."""
+        """Whether its time was up; read for the label of a stage."""
         return self.abandoned
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether the timeout is what ended the call."""
+        """Whether the timeout ended the call."""
         return self.abandoned or self.late
 
     def work(self) -> None:
@@ -75,22 +75,22 @@ class Job:
         run, self._run = self._run, None
         try:
             self._value = run() if run is not None else None
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._error = error
 
     def result(self) -> Any:
-        """Return what the function returned, or raise what it raised."""
+        """Return the function's result, or raise its exception."""
         error, self._error = self._error, None
         if error is None:
             return self._value
         try:
             raise error
         finally:
-            del error  # its traceback leads here
+            del error  # its traceback refers to this frame
 
 
 class _Worker:
-    """One thread: a lock that is released when it has got a job."""
+    """One thread, with a lock that is released when it receives a job."""
 
     __slots__ = ("job", "wake")
 
@@ -101,7 +101,7 @@ class _Worker:
 
 
 class Threads:
-    """The threads of one timeout; any thread may call through it."""
+    """The threads of one timeout; thread-safe."""
 
     def __init__(self) -> None:
         """Begin without threads."""
@@ -115,31 +115,31 @@ class Threads:
 
     @property
     def abandoned(self) -> int:
-        """Threads that are at work for nobody."""
+        """Number of threads whose calls have timed out and still run."""
         return self._abandoned
 
     @property
     def idle(self) -> int:
-        """Threads that wait for a call."""
+        """Number of threads that wait for a call."""
         return len(self._free)
 
     def timed(self, gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
         """
-        Run `rest` in a thread and wait for it, for so many seconds or until the ambient deadline.
+        Run `rest` in a thread and wait for it until the timeout or the ambient deadline.
 
-        It runs in a copy of the caller's context, in which the time left is the ambient deadline.
+        It runs in a copy of the caller's context, with the time left as its ambient deadline.
 
         Args:
-            gate: Whose timeout it is.
+            gate: The timeout stage.
 
-            rest: What is inside.
+            rest: The stages inside it.
 
-            seconds: The time it has; None: as long as it takes.
+            seconds: The timeout; None: no limit.
 
         Raises:
             CallTimeoutError: The time was up.
 
-            DeadlineExceededError: The ambient deadline passed, before or with it.
+            DeadlineExceededError: The ambient deadline passed, before the timeout or with it.
 
             OverloadedError: Too many threads are abandoned.
         """
@@ -158,13 +158,13 @@ class Threads:
             return job.result()
         except DeadlineExceededError as error:
             if due_ns == own_ns and error.deadline == seconds and (error.policy or clock.now_ns() >= due_ns):
-                # A gate inside, or a timeout in a thread of its own, has seen that time run out first.
+                # A gate or a threaded timeout inside noticed the end of this timeout first.
                 job.late = True
                 raise gate.timed_out(due_ns, seconds or 0.0) from error
             raise
 
     def _start(self, gate: TimeoutGate, job: Job) -> None:
-        if self._pid != os.getpid():  # forked: the threads have stayed behind
+        if self._pid != os.getpid():  # a fork copies no other threads
             self._begin()
         if locked(self._lock, self._hand_over, gate, job):
             return
@@ -174,7 +174,7 @@ class Threads:
         thread.start()
 
     def _hand_over(self, gate: TimeoutGate, job: Job) -> bool:
-        """Give the job to a thread that waits for one, under the lock, see `_next_job`; False: none does."""
+        """Give the job to an idle thread; return False if there is none. Runs under the lock, see `_next_job`."""
         if self._abandoned >= MOST_ABANDONED:
             raise OverloadedError("timeout", gate.name, "abandoned_threads", self._abandoned, MOST_ABANDONED)
         if not self._free:
@@ -185,7 +185,7 @@ class Threads:
         return True
 
     def _claim(self, job: Job) -> bool:
-        """Tell whether the job is done, under the lock; from here on it is abandoned if not."""
+        """Return True if the job is done; otherwise mark it as abandoned. Runs under the lock."""
         if not job.done:
             job.abandoned = True
             self._abandoned += 1
@@ -196,7 +196,7 @@ class Threads:
         while (job := worker.job) is not None:
             worker.job = None
             job.work()
-            if os.getpid() != pid:  # the function forked, and has come back in the child: nobody is here who waits
+            if os.getpid() != pid:  # the function forked and returned in the child, where no caller waits
                 return
             self._end(worker, job)
             del job
@@ -208,24 +208,24 @@ class Threads:
                 self._abandoned -= 1
             job.done = True
             self._free.append(worker)
-        with suppress(RuntimeError):  # virtual time has released it
+        with suppress(RuntimeError):  # already released by virtual time
             job.ended.release()
 
     def _next_job(self, worker: _Worker) -> None:
-        """Wait until the worker has got a job, or nobody has had one for it for a while."""
+        """Wait until the worker receives a job, or retire it after `IDLE_SECONDS`."""
         if worker.wake.acquire(timeout=IDLE_SECONDS):
             return
         with self._lock:
-            if worker.wake.acquire(blocking=False):  # it has got one just now
+            if worker.wake.acquire(blocking=False):  # it received one just now
                 return
             worker.job = None
-            with suppress(ValueError):  # a Ctrl-C has come between taking it from there and waking it
+            with suppress(ValueError):  # a Ctrl-C interrupted `_hand_over` between its removal and its wake-up
                 self._free.remove(worker)
 
 
 def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
     context = copy_context()
-    if seconds is not None:  # nothing inside waits, or begins, when nobody waits for it any more
+    if seconds is not None:  # stages inside must not wait or begin after the caller has left
         deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(variables.deadline))
         context.run(variables.deadline.set, deadline)
     fn = rest.func
@@ -233,7 +233,7 @@ def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
     def call(*args: Any, **kwargs: Any) -> Any:
         value = fn(*args, **kwargs)
         here = current()
-        if job.abandoned and here is not None:  # gates inside: it has failed, whatever it returns
+        if job.abandoned and here is not None:  # for gates inside, an abandoned call has failed, whatever it returns
             here.fail()
         return value
 
@@ -244,7 +244,7 @@ def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
 
 
 def _wait(job: Job, due_ns: int) -> None:
-    while clock.source() == "virtual" and not job.begun:  # it would pass while the thread looks idle still
+    while clock.source() == "virtual" and not job.begun:  # a thread not begun looks idle: virtual time would pass
         time.sleep(0)
     while not job.done:
         left = None if due_ns == _NEVER_NS else (due_ns - clock.now_ns()) / 1e9

@@ -1,9 +1,9 @@
 """
-The time that a call in a thread has left, for clients that give their sockets no more.
+The time left of a call in a thread, for clients that limit their sockets to it.
 
-Nothing interrupts a thread. But a client that asks, before each wait of a socket, how much time is left, ends by itself
-when a timeout or a deadline ends. While such a call runs, its time limit is the ambient deadline of its context: gates
-inside wait no longer either. Which timeout has set it, is known here.
+A thread cannot be interrupted. But a client that checks the time left before each wait of a socket ends by itself when
+a timeout or a deadline ends. While such a call runs, its time limit is the ambient deadline of its context, so that
+gates inside wait no longer either. This module records the timeout that has set it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class TimeLimit(Block):
     A time by which a call has to end: entered around the call, once or step by step.
 
     Attributes:
-        until_ns: When the time is up.
+        until_ns: The time at which it ends.
 
-        seconds: The time that there was.
+        seconds: Its length in seconds.
 
-        gate: Of the timeout that has set it; None: a deadline.
+        gate: The gate of the timeout that has set it; None: a deadline.
 
-        clock: Which clock of the timeout: "total", "first" or "idle".
+        clock: The clock of the timeout: "total", "first" or "idle".
 
-        late: Whether the call has ended because of it.
+        late: True if it has ended the call.
 
         outer: The limit in which this one was entered.
 
@@ -49,7 +49,7 @@ class TimeLimit(Block):
     __slots__ = ("around", "clock", "gate", "late", "outer", "seconds", "until_ns")
 
     def __init__(self, gate: TimeoutGate | None, until_ns: int, seconds: float, clock: str = "total") -> None:
-        """Begin nothing yet."""
+        """Make the limit; it applies when entered."""
         self.gate = gate
         self.until_ns = until_ns
         self.seconds = seconds
@@ -59,7 +59,7 @@ class TimeLimit(Block):
         self.outer: TimeLimit | None = None
 
     def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
-        """Set the limit; the ambient deadline becomes this time if that is not nearer."""
+        """Set the limit; it becomes the ambient deadline unless that is nearer."""
         outer, ambient = variables.time_limit.get(), ambient_deadline()
         self.outer, self.around = outer, ambient if outer is None else outer.around
         setting.set(variables.time_limit, self)
@@ -69,33 +69,32 @@ class TimeLimit(Block):
 
     @property
     def cancel_called(self) -> bool:
-        """Whether the time was up: read by the label of a stage."""
+        """True if the time was up; read by the label of a stage."""
         return self.late
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether that is what has ended the call."""
+        """True if the limit has ended the call."""
         return self.late
 
     def expired(self) -> Exception:
-        """Return what is raised in place of a socket's error: the limit has passed, and no deadline before it."""
+        """Return the exception that replaces a socket's error: the limit has passed, and no deadline before it."""
         self.late = True
         if self.gate is None:
             return DeadlineExceededError(self.seconds, 0.0)
-        return self.gate.timed_out(
-            self.until_ns - 1, self.seconds, self.clock
-        )  # when it was no deadline that had passed
+        # The moment just before the limit, at which no deadline had passed.
+        return self.gate.timed_out(self.until_ns - 1, self.seconds, self.clock)
 
 
 def late_error() -> Exception | None:
-    """Return what a call in this thread is ended with, None as long as it has time."""
+    """Return the exception that ends the call in this thread, None as long as it has time."""
     deadline = ambient_deadline()
     if deadline is None or clock.now_ns() < deadline.until_ns:
         return None
     limit: TimeLimit | None = variables.time_limit.get()
     while limit is not None and limit.until_ns > deadline.until_ns:
         limit = limit.outer
-    if limit is None or (limit.around is not None and limit.around.until_ns <= limit.until_ns):  # of two, the deadline
+    if limit is None or (limit.around is not None and limit.around.until_ns <= limit.until_ns):  # deadline first
         return DeadlineExceededError(deadline.allowed_ns / 1e9, 0.0)
     return limit.expired()
 
@@ -105,9 +104,9 @@ def run_within(gate: TimeoutGate, rest: Rest) -> Any:
     Run `rest`, which heeds the ambient deadline, in this thread, within a timeout's time.
 
     Args:
-        gate: Of the timeout.
+        gate: The timeout's gate.
 
-        rest: What is inside.
+        rest: The stages inside.
 
     Raises:
         CallTimeoutError: The time was up.
@@ -119,7 +118,7 @@ def run_within(gate: TimeoutGate, rest: Rest) -> Any:
         with limit:
             return rest()
     except DeadlineExceededError as error:
-        in_time = clock.now_ns() < limit.until_ns and error.policy is None  # a gate inside would have waited for longer
+        in_time = clock.now_ns() < limit.until_ns and error.policy is None  # else of a gate inside, which refuses early
         if limit.late or in_time or error.deadline != limit.seconds:
             raise
         limit.late = True

@@ -1,9 +1,9 @@
 """
-The one registry of what a process does around a fork.
+The one registry of fork hooks.
 
-A child has one thread, and a copy of all that the other threads were in the midst of: a lock that one of them held
-would never be free. So each module registers here what has to be made anew. The order is that of `STAGES`, not that of
-imports.
+A child process has one thread, and a copy of the state that the other threads were changing: a lock that one of them
+held would never be released. So each module registers here the objects to make anew. The order is that of `STAGES`, not
+that of imports.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["STAGES", "Stage", "around_fork", "free_lock", "in_child"]
 Stage = Literal["native", "state", "threads"]
 STAGES: tuple[Stage, ...] = ("native", "state", "threads")
 """
-In the child: the native core, whose calls from before the fork end without effect from then on; then all locks; what
-was queued or counted for the parent; and last what starts threads, which use all of that.
+In the child: the native core, where calls from before the fork have no effect any more; then all locks; then state that
+was queued or counted for the parent; and last the hooks that start threads, which use all of that.
 """
 
 Hook = Callable[[], object]
@@ -56,7 +56,7 @@ def free_lock(owner: object, attribute: str) -> None:
 
 
 def _forget(owner: weakref.ref[Any]) -> None:
-    """Drop the entries of an owner that is gone; in any thread, so each is taken out by itself."""
+    """Drop the entries of a dead owner; may run in any thread, so each entry is removed by itself."""
     for entry in [entry for entry in _locks if entry[0] is owner]:
         with suppress(ValueError):
             _locks.remove(entry)
@@ -77,7 +77,7 @@ _KINDS: dict[type, Callable[[], Any]] = {
 
 def _run(hooks: list[Hook]) -> None:
     for hook in list(hooks):
-        with suppress(Exception):  # a fork must not fail because of one of them, nor the others be left out
+        with suppress(Exception):  # a hook that raises must neither fail the fork nor skip the others
             hook()
 
 

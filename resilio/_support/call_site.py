@@ -1,4 +1,4 @@
-"""Who in the user's code called us: for places in error messages, and for where a warning points."""
+"""The caller in the user's code, for places in error messages and for stack levels of warnings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["outside"]
 
 def outside(frame: FrameType) -> tuple[int, FrameType | None]:
     """
-    Return the nearest frame outside of this package, and which it is, counted from `frame` as 1.
+    Return the level of the nearest frame outside of this package, counted from `frame` as 1, and that frame.
 
     Args:
-        frame: Where to begin, inside this package.
+        frame: The frame to begin with, inside this package.
     """
     level, here = 1, frame
     while here.f_globals.get("__name__", "").partition(".")[0] == "resilio":

@@ -1,4 +1,4 @@
-"""What a policy is shown where it asks what it guards, and that is no function of the user's but a client."""
+"""Placeholder for a client in checks and error messages that expect a guarded function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ F = TypeVar("F")
 
 class StandIn:
     """
-    Stands for the requests of a client that is not async; messages call it as the user does.
+    Placeholder for the requests of a client that is not async; messages use the client's public name.
 
     Args:
-        client: What the user has written, like "requests.Session".
+        client: The name that users write, like "requests.Session".
 
-        heeds_time: Whether it gives its sockets no more time than timeouts and deadlines leave.
+        heeds_time: True if its sockets have no more time than timeouts and deadlines leave.
 
-        instead: What to do in place of each kind of policy that cannot guard it, as a sentence.
+        instead: The alternative to each kind of policy that cannot guard it, as a sentence.
     """
 
     __slots__ = ("_client", "_resilio_heeds_time", "instead")
@@ -29,7 +29,7 @@ class StandIn:
         self.instead = instead
 
     def __call__(self, request: Any) -> Any:
-        """Return the request: a function of one, for who looks for parameters."""
+        """Return the request; the signature, of one parameter, is for checks of parameters."""
         return request
 
     def __repr__(self) -> str:
@@ -38,14 +38,14 @@ class StandIn:
 
 def instead_of(fn: Any, kind: str, usual: str) -> str:
     """
-    Return what to do where a kind of policy cannot guard `fn`.
+    Return the alternative to a kind of policy that cannot guard `fn`, as a sentence.
 
     Args:
-        fn: A function, or what stands for a client.
+        fn: A function, or a client's stand-in.
 
-        kind: Of the policy.
+        kind: The kind of the policy.
 
-        usual: What to do with a function.
+        usual: The alternative for a function.
     """
     return fn.instead.get(kind, usual) if isinstance(fn, StandIn) else usual
 
@@ -55,9 +55,9 @@ def mark_as_heeding_time(fn: F, *, to_headers: bool = False) -> F:
     Return `fn`, marked as one that ends by itself when the ambient deadline passes, although it is not async.
 
     Args:
-        fn: A function of an integration, which gives its sockets no more time than is left.
+        fn: A function of an integration, whose sockets have no more time than is left.
 
-        to_headers: Whether it returns with the headers of an answer: then the clock `first` bounds it as well.
+        to_headers: True if it returns with the headers of an answer: then the clock `first` bounds it as well.
     """
     fn._resilio_heeds_time = "to headers" if to_headers else True  # type: ignore[attr-defined]
     return fn
@@ -65,17 +65,17 @@ def mark_as_heeding_time(fn: F, *, to_headers: bool = False) -> F:
 
 def heeds_time(fn: Any) -> bool:
     """
-    Return whether `fn` ends by itself when the ambient deadline passes: timeouts may guard it without a thread.
+    Return True if `fn` ends by itself when the ambient deadline passes: timeouts may guard it without a thread.
 
     Args:
-        fn: A function, or what stands for a client.
+        fn: A function, or a client's stand-in.
     """
     return getattr(fn, "_resilio_heeds_time", False) in (True, "to headers")
 
 
 def returns_with_headers(fn: Any) -> bool:
     """
-    Return whether `fn` is marked as one that returns with the headers of an answer.
+    Return True if `fn` is marked as one that returns with the headers of an answer.
 
     Args:
         fn: A function.

@@ -1,4 +1,4 @@
-"""Where policies get the seed of their random numbers: the system, or one seed that a test or a simulation gave."""
+"""Source of the seeds of policies' random numbers: the system, or a function that a test or a simulation has set."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _source: Callable[[], int] | None = None
 
 
 def seed64() -> int:
-    """Return 64 bits for a policy to begin its random numbers with."""
+    """Return a seed of 64 bits for a policy's random numbers."""
     source = _source
     return int.from_bytes(os.urandom(8), "little") if source is None else source()
 
 
 def replace(source: Callable[[], int] | None) -> Callable[[], int] | None:
     """
-    Have seeds come from `source` from here on, and return the one before; None is the system's.
+    Take seeds from `source` from now on, and return the previous one; None is the system's.
 
     Args:
-        source: Gives an int of 64 bits at each call; called by whoever makes a policy.
+        source: Returns an int of 64 bits at each call; called in the thread that makes a policy.
     """
     global _source
     before, _source = _source, source

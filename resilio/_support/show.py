@@ -1,4 +1,4 @@
-"""How values of users are shown in messages."""
+"""Text of users' values in messages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["show"]
 
 
 def show(value: object) -> str:
-    """Return a short repr of `value`, also when its own repr is long or raises."""
+    """Return a short repr of `value`, even if its own repr is long or raises."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - whatever a foreign repr raises
+    except Exception:  # noqa: BLE001 - a foreign repr may raise anything
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."

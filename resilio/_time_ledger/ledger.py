@@ -1,8 +1,8 @@
 """
-The time ledger in words: one line for people, one header for browsers, one note on exceptions.
+Text forms of the time ledger: one line for people, one header for browsers, one note on exceptions.
 
-The numbers are native (`Segments`, made by the core); nothing here runs unless somebody reads them, or an exception
-leaves a call that has more to tell than one attempt.
+The numbers are native (`Segments`, made by the core). This code runs only if a reader asks for the text, or if an
+exception leaves a call that spent time on more than one attempt.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PHASES = ("attempt", "connect", "first_byte", "body")
 
 def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
     """
-    Return what the time was spent on, in order: "2.41s = queue 0.9 + attempt1 0.31 (503) + retry_sleep 0.8 + ...".
+    Return the segments of the time, in order: "2.41s = queue 0.9 + attempt1 0.31 (503) + retry_sleep 0.8 + ...".
 
     Args:
-        segments: Of a call.
-        failures: How each attempt has ended, in a word; None for one that says nothing.
+        segments: The segments of a call.
+        failures: The failure of each attempt, in a word; None for an attempt without one.
     """
     parts = _parts(segments, failures)
     wasted = f" (wasted {_short(segments.wasted)})" if segments.wasted else ""
@@ -52,7 +52,7 @@ def _label(name: str, attempt: int) -> str:
 
 
 def _is_last(trail: tuple[tuple[str, int, float], ...], at: int) -> bool:
-    """Tell whether no other phase of the same attempt follows."""
+    """Return True if no other phase of the same attempt follows."""
     return not any(attempt == trail[at][1] and name in _PHASES for name, attempt, _ in trail[at + 1 :])
 
 
@@ -61,24 +61,24 @@ def _short(seconds: float) -> str:
 
 
 def segments_text(segments: Segments) -> str:
-    """Return what makes such segments."""
+    """Return the expression that makes equal segments."""
     given = ", ".join(f"{name}={value!r}" for name, value in segments.asdict().items() if value)
     return f"Segments({given})"
 
 
 def segments_header(segments: Segments) -> str:
-    """Return the value of a Server-Timing header: what took time, in milliseconds, the total last."""
+    """Return the value of a Server-Timing header: the segments in milliseconds, the total last."""
     spent = {**{name: value for name, value in segments.asdict().items() if value}, "total": segments.total}
     return ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in spent.items() if segments.total)
 
 
 def note_segments(error: BaseException, segments: Segments) -> None:
     """
-    Tell on an exception that leaves a call what its time was spent on; a retry's note becomes part of it.
+    Add the ledger of a call as a note to the exception that leaves it; a retry's note becomes part of it.
 
     Args:
-        error: It may forbid notes.
-        segments: More than one attempt.
+        error: The exception; it may forbid notes.
+        segments: The segments of the call, of more than one attempt.
     """
     if not isinstance(error, Exception) and type(error).__name__ not in ("CancelledError", "Cancelled"):
         return
@@ -94,11 +94,11 @@ def note_segments(error: BaseException, segments: Segments) -> None:
 
 def pass_on(cancellation: BaseException, error: Exception) -> Exception:
     """
-    Return an exception that takes the place of a cancellation by which we have ended a call, with the call's ledger.
+    Return the exception that replaces a cancellation by which the library ended a call, with the call's ledger.
 
     Args:
-        cancellation: It has left the call.
-        error: What is raised instead.
+        cancellation: The cancellation that has left the call.
+        error: The exception to raise instead.
     """
     segments: Segments | None = getattr(cancellation, "resilio_segments", None)
     if segments is not None:

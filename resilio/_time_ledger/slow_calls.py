@@ -1,8 +1,8 @@
 """
-Calls that took long, one log line each with their ledger; so many a minute at most.
+Log of slow calls: one line each with the call's ledger, up to a number of lines a minute.
 
-The core compares the time of each call that ends with the least threshold there is, and calls `report_slow_call` for
-those above. Where there is none, no call reaches it.
+The core compares the time of each call that ends with the lowest threshold, and calls `report_slow_call` for those
+above it. Without a threshold no call gets here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _all: tuple[SlowCalls, ...] = ()
 
 
 class SlowCalls:
-    """What somebody wants to be told of: calls of one policy, or of all, above a threshold."""
+    """A subscription to slow calls: calls of one policy, or of all, above a threshold."""
 
     __slots__ = ("_above", "_level", "_lock", "_minute_ns", "_per_minute", "_policy", "_said", "_unsaid")
 
@@ -36,10 +36,10 @@ class SlowCalls:
         Begin at once.
 
         Args:
-            above: Seconds.
-            policy: Whose calls; None: all.
-            per_minute: Lines, at most.
-            level: Of the lines.
+            above: Threshold in seconds.
+            policy: The policy whose calls are logged; None: all.
+            per_minute: Most lines a minute.
+            level: The level of the lines.
         """
         self._above = above
         self._policy = policy
@@ -55,7 +55,7 @@ class SlowCalls:
         _replace(tuple(one for one in _all if one is not self))
 
     def hear(self, gate: Gate, segments: Segments, error: BaseException | None) -> None:
-        """Log the call, if it is one of those and there is a line left."""
+        """Log the call if it is covered and slow, and the minute has a line left."""
         if segments.total < self._above or not self._concerns(gate):
             return
         unsaid = self._turn()
@@ -74,7 +74,7 @@ class SlowCalls:
         return gate.entry is not None and gate.entry.table is getattr(stage, "table", None)
 
     def _turn(self) -> int | None:
-        """Return how many have gone unsaid since the last line, or None: this one does as well."""
+        """Return the number of calls left out since the last line; None: this one is left out too."""
         now_ns = clock.now_ns()
         with self._lock:
             if now_ns - self._minute_ns >= _MINUTE_NS or now_ns < self._minute_ns:
@@ -96,12 +96,12 @@ def _replace(those: tuple[SlowCalls, ...]) -> None:
 
 def report_slow_call(gate: Gate, segments: Segments, error: BaseException | None) -> None:
     """
-    Tell whoever wants to know of a slow call; the core calls this once the call has been settled, outside of all locks.
+    Pass a slow call to all subscriptions; the core calls this after the call is settled, outside of all locks.
 
     Args:
         gate: The call's outermost gate.
-        segments: What it was spent on.
-        error: What it raised; None: it returned.
+        segments: The call's time by segment.
+        error: The exception that it raised; None: it returned.
     """
     for one in _all:
         one.hear(gate, segments, error)

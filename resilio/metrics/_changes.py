@@ -1,4 +1,4 @@
-"""Counts changes of state by the new state: how often a breaker has opened. Costs nothing but on a change."""
+"""Counter of state changes by the new state, such as how often a breaker opened. Costs nothing between changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _started = False
 
 
 def start() -> None:
-    """Count from now on, for all who look; once is enough."""
+    """Start to count, once for all exporters; later calls do nothing."""
     global _started
     if not _started:
         _started = True
@@ -24,7 +24,7 @@ def start() -> None:
 
 
 def counted() -> dict[tuple[str, str, str], int]:
-    """Return how often which (kind, policy) went to which state since somebody first looked."""
+    """Return the number of changes by kind, policy and new state since :func:`start`."""
     return dict(_counted)
 
 
@@ -33,7 +33,7 @@ def _count(event: StateChanged) -> None:
 
 
 def _label(kind: str, name: str | None) -> str:
-    """The policy's label: that of one which only a lambda or a local function gave a name is "unnamed"."""
+    """Return the policy's label; "unnamed" if its name is only that of a lambda or a local function."""
     if name is None or ("<" in name and names.place_of(name, kind) is None):
         return "unnamed"
     return name[:LONGEST_LABEL]

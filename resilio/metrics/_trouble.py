@@ -1,4 +1,4 @@
-"""What goes wrong in an exporter is counted, and logged once a kind: no call sees it, and no log is filled by it."""
+"""Errors of exporters: counted, and logged once a kind, so that they neither reach calls nor flood the log."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _blamed: set[str] = set()
 
 
 def errors() -> int:
-    """Return how often an exporter has failed, in this process; a log handler is one."""
+    """Return the number of failures of exporters in this process, log handlers included."""
     return _errors + log.errors()
 
 
 def count() -> None:
-    """Count a failure that nothing can be said about: it was the log itself that failed."""
+    """Count a failure without logging it, since the log itself failed."""
     global _errors
     _errors += 1
 
@@ -31,5 +31,5 @@ def happened(what: str, error: BaseException) -> None:
 
 
 def over(what: str) -> None:
-    """Say that it went well, so that its next failure is logged again."""
+    """Note a success, so that the next failure of this kind is logged again."""
     _blamed.discard(what)

@@ -1,12 +1,12 @@
 """
-What is logged, and where: on the logger "resilio", or with structlog where that is set up.
+Logging of policies, on the logger "resilio" or with structlog.
 
 State changes are always logged, one line each: WARNING when calls begin to be refused, INFO otherwise. A refusal is a
 line at DEBUG, and only once :func:`enable` was called, or a policy was made while the logger was enabled for DEBUG.
-:func:`summaries` says in one line a policy and a minute what was refused. Arguments, results and keys are never logged.
+:func:`summaries` logs the refusals in one line a policy and a minute. Arguments, results and keys are never logged.
 
-A handler that raises changes nothing. One that blocks delays the call that a line is about, as everywhere in Python,
-unless :func:`in_background` has the lines written by a thread of their own.
+A handler that raises has no effect on calls. One that blocks delays the call that its line is about, as everywhere in
+Python, unless :func:`in_background` lets a thread of its own write the lines.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ __all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use
 
 
 def enable() -> None:
-    """Have every refusal of every policy logged at DEBUG from now on."""
+    """Log every refusal of every policy at DEBUG from now on."""
     subscriptions.log_refusals(True)
 
 
 def disable() -> None:
-    """Log refusals no more, also if a policy is made while the logger is enabled for DEBUG."""
+    """Stop logging refusals, also for policies made while the logger is enabled for DEBUG."""
     subscriptions.log_refusals(False)
 
 
 def use(target: Target) -> None:
     """
-    Say where lines go from now on.
+    Choose where lines go from now on.
 
     Args:
-        target: "stdlib": to the logger "resilio"; "structlog": to `structlog.get_logger("resilio")`; "auto", which
-            holds until something else is said: to structlog if the application has configured it and given the
-            logger "resilio" no handler of its own.
+        target: "stdlib": to the logger "resilio"; "structlog": to `structlog.get_logger("resilio")`; "auto", the
+            default: to structlog if the application has configured it and given the logger "resilio" no handler of
+            its own, else to that logger.
 
     Raises:
-        ValueError: Something else.
+        ValueError: Another target.
 
-        ImportError: Structlog is asked for and not installed.
+        ImportError: structlog is chosen and not installed.
     """
     checked = choice("target", target, ("auto", "stdlib", "structlog"))
     if checked == "structlog":
@@ -59,13 +59,13 @@ def use(target: Target) -> None:
 
 def in_background(on: bool = True) -> None:
     """
-    Have lines written by a thread of their own, in order, or no more.
+    Write lines in a background thread, in order, or stop doing so.
 
-    At most 1000 lines wait; further ones are dropped, and counted in `resilio_exporter_errors_total`. The last ones
-    before the process ends may be lost.
+    At most 1000 lines are queued; further ones are dropped, and counted in `resilio_exporter_errors_total`. The last
+    ones before the process ends may be lost.
 
     Args:
-        on: Whether.
+        on: True to start, False to stop.
     """
     from resilio.metrics._background_log import Lines
 
@@ -81,19 +81,19 @@ def slow_calls(
     above: Time, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = _log.WARNING
 ) -> Callable[[], None]:
     """
-    Have calls that took long logged, with what they spent their time on; return a function that ends that.
+    Log slow calls, with the time spent in each segment; return a function that stops it.
 
-    "pipeline 'orders': a slow call returned: 2.41s = queue 0.90 + attempt 1.51". Calls that were never called are not
-    among them, and only the outermost of guarded functions that call each other through one pipeline.
+    "pipeline 'orders': a slow call returned: 2.41s = queue 0.90 + attempt 1.51". Calls that never reached the callee
+    are not logged. Of guarded functions that call each other through one pipeline, only the outermost is.
 
     Args:
-        above: Seconds from which on a call is slow, >= 0.
+        above: Seconds from which a call is slow, >= 0.
 
-        policy: The calls of which policy: one that is outermost for them; None: all.
+        policy: Log only calls whose outermost policy is this one; None: all calls.
 
-        per_minute: Lines a minute, at most; the next one says how many were left out.
+        per_minute: Maximum number of lines a minute; the next line includes the number left out.
 
-        level: That the lines have, as in logging: 30 is WARNING.
+        level: Level of the lines, as in logging: 30 is WARNING.
 
     Raises:
         TypeError, ValueError: An option of a wrong type, or out of range.
@@ -110,17 +110,17 @@ def summaries(
     every: Time = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
 ) -> Callable[[], None]:
     """
-    Have a thread log what was refused, one line a policy at most each time; return a function that ends that.
+    Log refusals periodically from a thread, at most one line a policy each time; return a function that stops it.
 
-    "bulkhead 'pool' refused 1,234 calls in 60 s: full 1,200, wait 34". Refusals pay nothing for it. Of policies beyond
-    the twenty busiest there is one line together.
+    "bulkhead 'pool' refused 1,234 calls in 60 s: full 1,200, wait 34". A refusal pays nothing for it. Policies beyond
+    the twenty busiest share one line.
 
     Args:
-        every: Seconds between two times, > 0.
+        every: Seconds between two summaries, > 0.
 
-        level: That the lines have, as in logging: 20 is INFO.
+        level: Level of the lines, as in logging: 20 is INFO.
 
-        policies: Whose; None: those of all policies.
+        policies: Policies to summarise; None: all.
 
     Raises:
         TypeError, ValueError: An option of a wrong type, or out of range.

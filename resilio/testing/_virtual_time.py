@@ -1,9 +1,9 @@
 """
-Virtual time for the whole process: minutes of waiting pass in no time, and always in the same way.
+Virtual time for the whole process: minutes of waiting pass at once, and always in the same way.
 
-While it is on, every policy reads a clock that moves only when something waits for it: an event loop with nothing
-ready jumps to its next timer, a thread that would block moves it to its own timeout, and a test may move it by hand.
-What it does not touch: `time.sleep`, `time.monotonic`, and event loops that were made elsewhere.
+While it is on, every policy reads a clock that moves only when a task or thread waits for it: an event loop with
+nothing ready jumps to its next timer, a thread that would block moves it to its own timeout, and a test may move it by
+hand. It does not affect `time.sleep`, `time.monotonic`, and event loops that were made elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _active: VirtualTime | None = None
 
 
 class VirtualTime:
-    """The clock of one `virtual_time()` block; made by it alone."""
+    """The clock of one `virtual_time()` block; only that function makes it."""
 
     def __init__(self, patience: float) -> None:
         self._timeline = Timeline(patience)
@@ -46,15 +46,15 @@ class VirtualTime:
 
     def advance(self, seconds: float) -> None:
         """
-        Move the clock on, stopping at each time at which a blocked thread is due.
+        Move the clock forward, stopping at each time at which a blocked thread is due.
 
-        In a running loop the clock moves at once, and timers that are due run when the loop next turns.
+        In a running loop the clock moves at once, and due timers run in the loop's next iteration.
 
         Args:
             seconds: Virtual seconds, >= 0.
 
         Raises:
-            RuntimeError: Virtual time is over, or was begun by another thread.
+            RuntimeError: Virtual time is over, or another thread began it.
 
             DeadlockError: A thread that was woken has been running for more than `patience` real seconds.
         """
@@ -78,9 +78,9 @@ class VirtualTime:
             backend: "asyncio" or "trio".
 
         Raises:
-            RuntimeError: Called from a running loop, from another thread, or after virtual time was over.
+            RuntimeError: Called from a running loop, from another thread, or after the end of virtual time.
 
-            DeadlockError: Nothing is left that could ever make the function go on.
+            DeadlockError: Nothing could ever resume the function.
         """
         validators.choice("backend", backend, ("asyncio", "trio"))
         if not callable(async_function):
@@ -100,13 +100,13 @@ class VirtualTime:
 
     def trio_options(self) -> dict[str, Any]:
         """Return keyword arguments for one `trio.run` or `trio.lowlevel.start_guest_run` on this clock."""
-        from resilio.testing._trio_clock import trio_options  # only those who use trio need have it
+        from resilio.testing._trio_clock import trio_options  # trio is optional
 
         return trio_options(self._timeline)
 
     def anyio_backend(self, backend: str) -> tuple[str, dict[str, Any]]:
         """
-        Return what anyio's pytest plugin wants of its `anyio_backend` fixture, for one test on this clock.
+        Return the value of the `anyio_backend` fixture of anyio's pytest plugin, for one test on this clock.
 
         Args:
             backend: "asyncio" or "trio".
@@ -129,7 +129,7 @@ class VirtualTime:
             self._settle()
 
     def _settle(self) -> None:
-        # Wait for real until the other threads have done what they can do at this time.
+        # Wait in real time until the other threads have done all they can at this virtual time.
         watch = self._timeline.watch()
         while self._timeline.waking() or not watch.still():
             time.sleep(TICK)
@@ -143,7 +143,7 @@ class VirtualTime:
 
 
 def _nanoseconds(seconds: float) -> int:
-    # Not `_config.seconds`: a difference of two times may well be less than a nanosecond.
+    # Not `_config.seconds`: a difference of two times may be less than a nanosecond.
     return round(validators.number("seconds", seconds, low=0.0, high=validators.ABSURD_SECONDS) * 1e9)
 
 
@@ -160,7 +160,7 @@ def _deadlock_in(error: BaseException | None) -> DeadlockError | None:
 @contextmanager
 def virtual_time(*, patience: float = 30.0) -> Iterator[VirtualTime]:
     """
-    Put the whole process on a clock that moves only when something waits for it.
+    Put the whole process on a clock that moves only when a task or thread waits for it.
 
     Args:
         patience: Real seconds to wait for other threads and for real I/O before a deadlock is declared, > 0.

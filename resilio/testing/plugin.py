@@ -1,8 +1,8 @@
 """
 The pytest plugin: fixtures, and a fresh registry for every test.
 
-Names made in a test are forgotten at its end; policies and budgets from before (module level) keep their names and
-options, and start the next test as new. `resilio_reset = false` in the ini file turns that off.
+Policies made in a test leave the registry at its end. Older ones, such as those at module level, keep their names and
+options, and are reset, budgets included. `resilio_reset = false` in the ini file turns this off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with registry.isolated():
         yield
-    for policy in names.everything():  # budgets too: what one test has spent would be missing in the next
+    for policy in names.everything():  # budgets too: tokens spent in one test would be missing in the next
         policy._start_over()
 
 
@@ -46,7 +46,7 @@ def resilio_virtual_time() -> Iterator[VirtualTime]:
 
 @pytest.fixture
 def resilio_events() -> Iterator[RecordedEvents]:
-    """What all policies did during the test: changes of state, refusals, retries, ends of calls."""
+    """Events of all policies during the test: changes of state, refusals, retries, ends of calls."""
     with record_events() as events:
         yield events
 

@@ -1,8 +1,8 @@
 """
-Many calls of one function through a bulkhead: each has its permit before a task is made for it.
+Many calls of one function through a bulkhead: each has its permit before its task is made.
 
-The tasks live in a scope of their own, inside the block that reads the results: whatever ends the block (the last
-result, an exception, a cancellation, a `break`) cancels what is left and waits until it is gone.
+The tasks live in a scope of their own, inside the block that reads the results. Any end of the block (the last result,
+an exception, a cancellation, a `break`) cancels the remaining tasks and waits until they have ended.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class BulkheadMap(Generic[R]):
             async for page in pages:
                 ...
 
-    The first exception of a call, or of the items, cancels the calls under way and is raised by the next step of the
-    iteration, as it is.
+    The first exception of a call, or of the items, cancels the calls in flight and is raised unchanged by the next step
+    of the iteration.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BulkheadMap(Generic[R]):
         ordered: bool,
         buffer: int,
     ) -> None:
-        """Remember what to do; nothing is called before the block is entered."""
+        """Make the map; the calls begin when the block is entered."""
         self._run = _Run(pipeline, fn, items, ordered, buffer)
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -60,8 +60,8 @@ class BulkheadMap(Generic[R]):
             return [result async for result in results]
 
     async def __aenter__(self) -> AsyncIterator[R]:
-        """Begin to call; return the results as an async iterator."""
-        import anyio  # only who maps pays for it
+        """Begin the calls; return the results as an async iterator."""
+        import anyio  # only users of `map` pay for it
 
         if self._group is not None:
             raise RuntimeError("this map has begun already; call map() once for each block")
@@ -74,14 +74,14 @@ class BulkheadMap(Generic[R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Cancel what is left, and wait until it is gone."""
+        """Cancel the remaining tasks, and wait until they have ended."""
         if self._group is not None:
             self._run.scope.cancel()
-            # The block's own exception is none of the group's business: it passes as it is, not in a group of one.
+            # The block's own exception is hidden from the group: it passes unchanged, not in a group of one.
             await self._group.__aexit__(None, None, None)
 
     def __aiter__(self) -> AsyncIterator[R]:
-        """Refuse: without a block nothing would end the calls when the loop is left early."""
+        """Raise a TypeError: without a block the calls would go on when the loop is left early."""
         raise TypeError("map() is read in a block: `async with p.map(fn, items) as results: async for r in results`")
 
 
@@ -93,7 +93,7 @@ class _Results(Generic[R]):
         return self
 
     async def __anext__(self) -> R:
-        """Return the next result; raise what ended the map."""
+        """Return the next result; raise the exception that ended the map."""
         run = self._run
         while True:
             if run.error is not None:
@@ -107,7 +107,7 @@ class _Results(Generic[R]):
 
 
 class _Run(Generic[R]):
-    """The state of one map: who feeds it, who is called, and what is done."""
+    """The state of one map: the feeder of items, the calls in flight and the results."""
 
     changed: anyio.Event
     scope: anyio.CancelScope
@@ -127,19 +127,19 @@ class _Run(Generic[R]):
         self.error: Exception | None = None
 
     def prepare(self, anyio: ModuleType) -> None:
-        """Make what needs a running event loop."""
+        """Make the objects that need a running event loop."""
         self._anyio = anyio
         self.changed = anyio.Event()
         self.scope = anyio.CancelScope()
 
     def ready(self) -> int | None:
-        """Return the key of the result that is next, None while there is none."""
+        """Return the key of the next result, None while there is none."""
         if self._ordered:
             return self.taken if self.taken in self._done else None
         return next(iter(self._done), None)
 
     def take(self, key: int) -> R:
-        """Return a result that is done; another call may begin in its place."""
+        """Return a finished result; another call may begin in its place."""
         self.taken += 1
         self._change()
         return self._done.pop(key)

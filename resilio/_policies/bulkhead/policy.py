@@ -1,12 +1,12 @@
 """
-A bulkhead lets so many calls run at a time, so that one dependency that hangs does not take everything with it.
+A bulkhead limits the number of concurrent calls, so that one dependency that hangs does not block the whole process.
 
 Why: a slow dependency holds the tasks, threads, memory and connections of all its callers, and soon of the whole
-process. When not: if the right number is unknown or moves, an adaptive limit finds it; if requests per second are
-limited, not requests at a time, use a rate limit. What it is not: a timeout (a call that hangs keeps its permit until
-something ends it), or a connection pool.
+process. When not: if the right number is unknown or changes, an adaptive limit finds it; if requests per second are
+limited, not concurrent requests, use a rate limit. It is not a timeout (a call that hangs keeps its permit until it is
+ended by other means), nor a connection pool.
 
-The limit holds for the process: for all threads and event loops together, each waiter being woken in its own.
+The limit holds for the process: for all threads and event loops together. Each waiter is woken in its own loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BulkheadConfig(GateOptions):
 
 
 class Bulkhead(Policy[BulkheadConfig]):
-    """So many permits for all that it guards; see :func:`bulkhead`, which makes one."""
+    """A fixed number of permits for all guarded calls; see :func:`bulkhead`, which makes one."""
 
     kind = "bulkhead"
     Config = BulkheadConfig
@@ -67,27 +67,27 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     @property
     def used(self) -> int:
-        """Permits taken now: the sum of the weights of the calls that hold some."""
+        """Permits held now: the sum of the weights of admitted calls."""
         return self._gate.used
 
     @property
     def available(self) -> int:
-        """Permits free now; below zero after a resize to less than is held."""
+        """Permits free now; below zero after a resize to fewer than are held."""
         return self._gate.capacity - self._gate.used
 
     @property
     def weight_errors(self) -> int:
-        """How often the weight function raised or gave no int >= 1; such a call weighed 1."""
+        """The number of calls whose weight function raised or returned no int >= 1; such a call weighed 1."""
         return self._gate.weight_errors
 
     @property
     def closed(self) -> bool:
-        """Whether it refuses all new calls."""
+        """True if it refuses all new calls."""
         return self._gate.closed
 
     def resize(self, max_concurrent: int) -> None:
         """
-        Change the number of permits: more are handed out at once, in order; with fewer, who holds one keeps it.
+        Change the number of permits: additional ones are granted at once, in order; calls that hold one keep it.
 
         Args:
             max_concurrent: As for :func:`bulkhead`.
@@ -95,20 +95,20 @@ class Bulkhead(Policy[BulkheadConfig]):
         self.reconfigure(max_concurrent=max_concurrent)
 
     def close(self) -> None:
-        """Refuse all new calls and those that wait (reason "closed"), until `resume`; those under way go on."""
+        """Refuse all new and waiting calls (reason "closed") until `resume`; calls in flight go on."""
         self._gate.close()
 
     def resume(self) -> None:
-        """Let calls in again after `close`."""
+        """Admit calls again after `close`."""
         self._gate.open()
 
     def reset(self) -> None:
-        """Let calls in again; there is no other state but the calls under way, which keep their permits."""
+        """Admit calls again; the only other state is the calls in flight, which keep their permits."""
         self._gate.open()
 
     async def wait_closed(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """
-        Wait until no permit is held and nobody waits for one, after `close`; False: the time was up first.
+        Wait after `close` until no permit is held and no call waits for one; return False if the time is up first.
 
         Args:
             timeout: Seconds; None waits without limit.
@@ -126,17 +126,17 @@ class Bulkhead(Policy[BulkheadConfig]):
                 self._gate.unwatch(waiter)
 
     async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
-        """Close, and wait in this task until the calls under way have ended; False: the time was up first."""
+        """Close, and wait in this task until the calls in flight have ended; return False if the time is up first."""
         self.close()
         return await self.wait_closed(timeout)
 
     async def aclose(self) -> None:
-        """Close, and wait until the calls under way have ended."""
+        """Close, and wait until the calls in flight have ended."""
         await self.adrain()
 
     def drain(self, timeout: Time | None = None) -> bool:
         """
-        Close, and block this thread until the calls under way have ended; False: the time was up first.
+        Close, and block this thread until the calls in flight have ended; return False if the time is up first.
 
         Args:
             timeout: Seconds; None waits without limit.
@@ -168,20 +168,20 @@ class Bulkhead(Policy[BulkheadConfig]):
         buffer: int | None = None,
     ) -> BulkheadMap[R]:
         """
-        Call `fn` with every item, each with a permit of its own before a task is made for it.
+        Call `fn` with every item; each has a permit of its own before its task is made.
 
-        `await limit.map(fn, items)` gives a list; `async with limit.map(fn, items) as results` an async iterator, with
-        tasks that end with the block. It waits for permits as long as it takes, in the queue and in its order, whatever
-        `max_queued` and `max_wait` are: they are for those who cannot wait.
+        `await limit.map(fn, items)` returns a list; `async with limit.map(fn, items) as results` an async iterator,
+        whose tasks end with the block. It waits for permits without limit, in the queue and in its order. `max_queued`
+        and `max_wait` do not apply: they are for callers that cannot wait.
 
         Args:
             fn: An async function of one item, not guarded by this bulkhead itself.
 
-            items: An iterable or async iterable, read only as fast as permits are given.
+            items: An iterable or async iterable, read only as fast as permits are granted.
 
-            ordered: Whether results come in the order of the items, or else as calls end.
+            ordered: True: results come in the order of the items; False: as calls end.
 
-            buffer: Calls begun whose results nobody has taken, at most; twice `max_concurrent` if None.
+            buffer: Most calls begun whose results are not consumed yet; twice `max_concurrent` if None.
 
         Raises:
             BulkheadFullError: The bulkhead was closed, or an item is too heavy; raised by the iteration.
@@ -196,14 +196,14 @@ class _Deadline:
         self._until_ns = None if limit is None else clock.now_ns() + round(limit * 1e9)
 
     def left(self) -> float | None:
-        """Seconds left, 0.0 if the time is up, None without a limit."""
+        """Return the seconds left, 0.0 if the time is up, None without a limit."""
         return None if self._until_ns is None else max(0, self._until_ns - clock.now_ns()) / 1e9
 
 
 @makes(BulkheadConfig, "@bulkhead(10)")
 def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
     """
-    Return a bulkhead that lets `max_concurrent` calls run at a time and queues or refuses the rest.
+    Return a bulkhead that admits `max_concurrent` calls at a time and queues or refuses the rest.
 
     Args:
         max_concurrent: Permits, >= 1, in all threads and event loops together.

@@ -1,8 +1,8 @@
 """
-What a circuit breaker is configured with, and which law follows from what is given.
+Options of a circuit breaker, and the law that follows from them.
 
-The defaults of the two rules of failures are a law of their own: it opens where next to nothing works. A number that
-the user gives, the same one included, is taken literally. So a default is a number that knows that it is one.
+The defaults of the two failure rules are a law of their own: the breaker opens if next to nothing works. A number that
+the user sets, even an equal one, is taken literally. So defaults have types of their own, which mark them.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ LONGEST_OPEN = 3600.0
 
 
 class _Default(float):
-    """A number that is known as the default by its type: the same number written out by the user is another."""
+    """A number that its type marks as the default, unlike the same number written out by the user."""
 
 
 class _DefaultCount(int):
-    """The same, of a count."""
+    """The same for a count."""
 
 
 MAX_OPEN_FOR = _Default(3.0)
 CONSECUTIVE = _DefaultCount(10)
 FAILURE_RATE = _Default(0.9)
 THROTTLED_RATE = _Default(0.5)
-"""The failure rate in the probabilistic mode, which refuses a share of the calls from there on."""
+"""The failure rate from which on the probabilistic mode refuses a share of the calls."""
 PROBES = _DefaultCount(1)
 PROBES_OF_RULES = _DefaultCount(3)
-"""The probes where the user has given a rule of failures: that may open it while a part of the calls succeeds."""
+"""The probes if the user has set a failure rule, which may open the breaker while a part of the calls succeeds."""
 
 
 def _is_default(value: object) -> bool:
@@ -65,7 +65,7 @@ def _is_default(value: object) -> bool:
 
 
 def _unless_default(validator: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a validator that leaves a default as it is: converted, it would be a number of the user's."""
+    """Return a validator that passes a default unchanged: a converted one would count as set by the user."""
 
     def check(name: str, value: object, **limits: Any) -> Any:
         return value if _is_default(value) else validator(name, value, **limits)
@@ -74,12 +74,12 @@ def _unless_default(validator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _by_origin(value: object) -> tuple[bool, object]:
-    """Return what tells options apart: a default follows another law than the same number by the user."""
+    """Return a key for comparison: a default follows another law than the same number set by the user."""
     return _is_default(value), value
 
 
 def _open_time(name: str, value: object) -> Any:
-    """Return how long a breaker is open, in seconds: a longer time than an hour was meant in milliseconds."""
+    """Return the open time in seconds; a time beyond an hour is refused, as it was probably meant in milliseconds."""
     time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
     if time > LONGEST_OPEN:
         in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
@@ -102,9 +102,9 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
     """
     The options of a circuit breaker, checked; :func:`circuit_breaker` documents each.
 
-    Defaults give way to what the user sets beside them: `min_calls` to a shorter window, `max_open_for` to a longer
-    `open_for`, `failure_rate` to the probabilistic mode, `probes` to a rule that is given. Any other value that
-    contradicts is refused, and so is a breaker without a rule that opens it.
+    Defaults adapt to the user's options: `min_calls` to a shorter window, `max_open_for` to a longer `open_for`,
+    `failure_rate` to the probabilistic mode, `probes` to a failure rule. Other contradictions raise an error, and so
+    does a breaker without a rule that opens it.
     """
 
     failure_rate: float | None = option(_unless_default(fraction), default=FAILURE_RATE, eq=_by_origin, none_ok=True)
@@ -143,5 +143,5 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
 
     @property
     def sure(self) -> bool:
-        """Whether it follows the default law: the mode is "window", and neither rule of failures was given."""
+        """True for the default law: the mode is "window", and the user has set neither failure rule."""
         return self.mode == "window" and _is_default(self.failure_rate) and _is_default(self.consecutive)

@@ -1,10 +1,10 @@
 """
-A circuit breaker stops calling a dependency that fails, and finds out carefully when it is back.
+A circuit breaker stops calls to a dependency that fails, and probes carefully for its recovery.
 
-Why: calls that will fail anyway cost the caller its threads, memory and time, and keep the dependency from recovering.
-When not: a dependency that is healthy but for one shard or tenant needs a breaker per key; one that is merely busy
-needs a limit or a retry budget. What it is not: a retry, a timeout (a call that hangs is no failure until something
-ends it), or a limit on concurrency.
+Why: calls that will fail anyway cost the caller threads, memory and time, and keep the dependency from recovering. When
+not: a dependency that is healthy except for one shard or tenant needs a breaker per key; one that is merely busy needs
+a limit or a retry budget. It is not a retry, a timeout (a call that hangs is no failure until it ends), or a limit on
+concurrency.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from resilio._policy.snapshot import Health, Snapshot
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
 
 RETRY_AFTER_CAP = 60.0
-"""The longest time in seconds that one failure's Retry-After keeps a breaker open: the next probe may ask again."""
+"""The longest time in seconds for which one Retry-After keeps a breaker open; the next probe's answer may extend it."""
 
 
 @attrs.frozen(kw_only=True)
 class CircuitBreakerSnapshot(Snapshot):
     """
-    A circuit breaker at one moment: everything was read together under its lock.
+    A circuit breaker at one moment: all fields are read together under its lock.
 
     Attributes:
         window_calls: Outcomes in the window now.
@@ -46,21 +46,21 @@ class CircuitBreakerSnapshot(Snapshot):
 
         retry_after: Seconds until a probe may pass, >= 0; None unless open.
 
-        share: Of the calls made now, those that pass: 1 closed, 0 open, between the two while it throttles or ramps.
+        share: The share of calls that pass now: 1 closed, 0 open, between the two while it throttles or ramps.
 
-        overdue: Calls under way for so long that the probabilistic mode counts them as failures.
+        overdue: Calls in flight for so long that the probabilistic mode counts them as failures.
 
-        ramping: Whether a ramp is under way.
+        ramping: True during a ramp.
 
-        probes: Probes under way.
+        probes: Probes in flight.
 
         probes_succeeded: Probes of this half-open round that succeeded.
 
-        probes_lapsed: Probes, ever, that did not end within their lease.
+        probes_lapsed: Probes, in total, that did not end within their lease.
 
-        stale: Results, ever, that were dropped because the state had changed since the call was admitted.
+        stale: Results, in total, that were dropped because the state had changed since the call was admitted.
 
-        generation: How often the state has changed, plus one.
+        generation: The number of state changes, plus one.
     """
 
     window_calls: int
@@ -90,7 +90,7 @@ class CircuitBreakerSnapshot(Snapshot):
 
 
 class CircuitBreaker(Policy[CircuitBreakerConfig]):
-    """A circuit breaker: made by :func:`circuit_breaker`, which says what it does."""
+    """A circuit breaker; see :func:`circuit_breaker`, which makes one."""
 
     kind = "circuit_breaker"
     Config = CircuitBreakerConfig
@@ -104,7 +104,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         Args:
             config: The checked options.
 
-            name: The name given, or None.
+            name: The user's name, or None.
         """
         gate = BreakerGate(config)
         gate.on_trip = _heed_retry_after
@@ -112,31 +112,31 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     @property
     def state(self) -> str:
-        """closed, open, half_open, forced_open, forced_closed or disabled; open until a call comes to probe."""
+        """closed, open, half_open, forced_open, forced_closed or disabled; open until a call arrives as the probe."""
         return self._gate.state
 
     def force_open(self) -> None:
-        """Refuse every call from now on, until another state is asked for."""
+        """Refuse every call from now on, until the state is set anew."""
         self._force("forced_open")
 
     def force_closed(self) -> None:
-        """Admit every call from now on and go on counting, but never open, until another state is asked for."""
+        """Admit every call from now on and go on counting, but never open, until the state is set anew."""
         self._force("forced_closed")
 
     def disable(self) -> None:
-        """Admit every call from now on and learn nothing, until another state is asked for."""
+        """Admit every call from now on and learn nothing, until the state is set anew."""
         self._force("disabled")
 
     def reset(self) -> None:
-        """Close, and forget what was seen; calls under way say nothing about what comes after."""
+        """Close, and forget all outcomes; those of calls in flight are dropped."""
         self._force("closed")
 
     def snapshot(self) -> CircuitBreakerSnapshot:
-        """Return what the breaker is doing now, read at one moment."""
+        """Return the state and the counters now, read at one moment."""
         return CircuitBreakerSnapshot(kind=self.kind, name=self.name, **self._gate.status())
 
     def health(self) -> Health:
-        """Return whether a call made now has a chance; so it is ready, though open, as soon as a probe may pass."""
+        """Return if a call made now can be admitted; an open breaker is ready as soon as a probe may pass."""
         now = self.snapshot()
         if now.state == "open" and not now.retry_after:
             return Health(ready=True)
@@ -175,7 +175,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
 
 def _heed_retry_after(gate: Any, subject: object) -> None:
-    """What opened the breaker may say for how long: never probe earlier, nor with all others; never trust too far."""
+    """Extend the open time to the failure's Retry-After, spread by jitter and capped, so that no probe is earlier."""
     asked = retry_after_of(subject)
     if asked is not None:
         gate.extend_open(spread(asked, RETRY_AFTER_CAP))
@@ -184,7 +184,7 @@ def _heed_retry_after(gate: Any, subject: object) -> None:
 @makes_or_guards(CircuitBreakerConfig)
 def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBreaker:
     """
-    Return a breaker that opens when next to nothing of its dependency works, and closes when a careful probe succeeds.
+    Return a breaker that opens when nearly all calls of its dependency fail, and closes when careful probes succeed.
 
     Args:
         name: What it is called; the same name and options give the same breaker. Or the function, used bare.

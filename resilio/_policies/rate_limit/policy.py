@@ -1,16 +1,16 @@
 """
 A rate limit lets at most N calls pass in any period of a small limit ("10/min"), or a steady flow of tokens ("100/s").
 
-What does not fit is queued fairly, or refused.
+Calls beyond it are queued fairly, or refused.
 
-Why: a dependency that counts what it is asked answers with refusals beyond its limit, and those cost a round trip, and
-sometimes a ban. When not: if what hurts the dependency is the number of calls at a time, a bulkhead fits better. What
-it is not: a limit across processes (each process has its own), or a guard of a server against its clients.
+Why: a dependency with a quota rejects requests beyond it, and each rejection costs a round trip, and sometimes a ban.
+When not: if the number of concurrent calls hurts the dependency, a bulkhead fits better. It is not a limit across
+processes (each process has its own), nor a guard of a server against its clients.
 
 A whole number of up to 1,000 requests in more than a second is an exact sliding window: at most that many in any such
 period, all at once if need be, which satisfies a provider however it counts. Every other rate, and each with `burst`,
-is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass, so twice a second's worth in the first
-second after a pause. For a strict spacing set `burst` to what a call costs.
+is a token bucket (GCRA): in any time `t` at most `burst + rate * t` tokens pass. That is twice a second's worth in the
+first second after a pause. For a strict spacing set `burst` to the cost of a call.
 
 Source: ITU-T I.371 (generic cell rate algorithm).
 """
@@ -57,17 +57,17 @@ class RateLimitConfig(GateOptions):
     max_queued: int = option(positive_int, default=100, zero_ok=True)
 
     def __attrs_post_init__(self) -> None:
-        self.resolved()  # what does not fit together is refused here, not at the gate
+        self.resolved()  # options that contradict each other raise here, not at the gate
 
     def resolved(self) -> tuple[Rate, ...]:
-        """Return the rates in force: `burst` and `cost` are those of the rates given as strings."""
+        """Return the rates in force: `burst` and `cost` apply to rates given as strings."""
         return tuple(
             rate if isinstance(rate, Rate) else Rate(rate, cost=self.cost, burst=self.burst) for rate in self.rates
         )
 
 
 class RateLimit(Policy[RateLimitConfig]):
-    """Buckets of tokens for all that it guards; see :func:`rate_limit`, which makes one."""
+    """Token buckets shared by all guarded functions; see :func:`rate_limit`, which makes one."""
 
     kind = "rate_limit"
     Config = RateLimitConfig
@@ -79,31 +79,31 @@ class RateLimit(Policy[RateLimitConfig]):
 
     @property
     def available(self) -> dict[str, float]:
-        """The tokens there now by unit, where a unit has several rates those of the emptiest; below zero: a debt."""
+        """The tokens available now by unit, of several rates of a unit the lowest; below zero: a debt."""
         return self._gate.available()
 
     @property
     def paused(self) -> float:
-        """Seconds until the pause that :meth:`pause` has begun is over; 0.0: there is none."""
+        """Seconds until the end of the pause that :meth:`pause` began; 0.0: there is none."""
         return self._gate.paused
 
     @property
     def cost_errors(self) -> int:
-        """How often a cost function raised or gave no number >= 0; such a call cost 1."""
+        """The number of calls whose cost function raised or returned no number >= 0; such a call cost 1."""
         return self._gate.cost_errors
 
     def reset(self) -> None:
-        """Fill every bucket; those who wait are served from it."""
+        """Fill every bucket; waiting calls are served from it."""
         self._gate.fill()
 
     def observe(self, **remaining: float) -> None:
         """
-        Believe somebody who counts as well, the server itself say, that no more tokens are left than this.
+        Lower the buckets to the tokens that another counter, such as the server's own, reports as left.
 
-        Buckets that hold more are lowered to it, those that hold less stay. Whoever waits goes on waiting.
+        Buckets that hold more are lowered to it, those that hold less stay. Waiting calls go on waiting.
 
         Args:
-            remaining: Tokens by unit, each >= 0.
+            remaining: Tokens left by unit, each >= 0.
 
         Raises:
             ValueError: A unit that no rate has, or no number of tokens.
@@ -112,11 +112,12 @@ class RateLimit(Policy[RateLimitConfig]):
 
     def pause(self, wait: Time) -> None:
         """
-        Let nothing pass for so many seconds from now, as a server's Retry-After asks: for all calls, not for one.
+        Hold back all calls for `wait` seconds from now, as a server's Retry-After asks.
 
-        Calls wait for its end, and then pass at the rate, one after the other: those that have a deadline until that,
-        the others for `max_wait` after the pause. One that may not wait so long, or would without a queue, is refused
-        at once (reason "paused"), with the time until it would pass as `retry_after`.
+        Calls wait for the end of the pause, and then pass at the rate, one after the other. A call with a deadline
+        waits until the deadline at most, any other for `max_wait` after the pause. A call that may not wait that long,
+        or would have to wait without a queue, is refused at once (reason "paused"). Its `retry_after` is the time until
+        it would pass.
 
         Args:
             wait: Seconds >= 0. A shorter pause does not end a longer one.
@@ -125,14 +126,14 @@ class RateLimit(Policy[RateLimitConfig]):
 
     def peek(self, /, *args: Any, **kwargs: Any) -> float:
         """
-        Return the seconds that a call would have to wait now, behind those who do: 0.0: it would pass. Changes nothing.
+        Return the seconds that a call would have to wait now, behind the queue; 0.0: it would pass. Changes nothing.
 
         Infinity: it costs more than `burst`, so that no wait helps.
 
         Args:
-            args: What cost functions see of the call.
+            args: Positional arguments for cost functions.
 
-            kwargs: The same by keyword.
+            kwargs: Keyword arguments for them.
         """
         return self._gate.wait(self._gate.amounts(args, kwargs))
 
@@ -140,12 +141,12 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: ...`.
 
-        In the block or after it `r.settle(tokens=812)` says what it was in truth.
+        In the block or after it, `r.settle(tokens=812)` sets the actual amount.
 
         Args:
-            args: What cost functions see of the call, for the units that are not given.
+            args: Positional arguments for cost functions, for the units that are left out of `amounts`.
 
-            amounts: Tokens by unit, each >= 0; a unit that is not given costs what a call costs.
+            amounts: Tokens by unit, each >= 0; a unit that is left out costs as much as for a call.
 
         Raises:
             ValueError: A unit that no rate has, or no number of tokens.
@@ -158,7 +159,7 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
     """
     Return a limit: "10/min" lets at most ten calls pass in any minute, ten at once; "100/s" a steady flow.
 
-    With several rates a call needs tokens of all, or takes none. Up to 1,000 requests in more than a second, without
+    With several rates a call takes tokens of all or of none. Up to 1,000 requests in more than a second, without
     `burst`, are an exact sliding window; every other rate is a token bucket.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a rate is: so many tokens of a unit in a time, counted by what calls cost."""
+"""Rates: a number of tokens of a unit in a time, of which each call takes its cost."""
 
 from __future__ import annotations
 
@@ -78,26 +78,26 @@ def tokens(name: str, value: object, *, positive: bool = False, none_ok: bool = 
 
 
 def cost_of_a_call(name: str, value: object) -> Any:
-    """Return what a call costs: a number of tokens as a float, or a function of its arguments that gives one."""
+    """Return the cost of a call: a number of tokens as a float, or a function of its arguments that returns one."""
     return function(name, value, none_ok=False) if callable(value) else tokens(name, value)
 
 
 @attrs.frozen
 class Rate:
     """
-    So many tokens of a unit in a time.
+    A number of tokens of a unit in a time.
 
     Attributes:
         rate: Tokens and time: "100/s", "90000/min", "5/2s", "1000/h".
 
-        unit: What is counted: "requests", "tokens", ...; an identifier.
+        unit: The unit that is counted: "requests", "tokens", ...; an identifier.
 
-        cost: What a call costs: a number >= 0, or a function of the call's arguments that gives one. One that raises or
-            gives something else costs 1.
+        cost: The cost of a call: a number >= 0, or a function of the call's arguments that returns one. If it raises or
+            returns something else, the call costs 1.
 
-        burst: Tokens there are at most, so what passes at once after a pause. None: of up to 1,000 requests in more
-            than a second at most that many pass in any such period, all at once if need be; of any other rate, one
-            second's worth, at least 1 and at least what a call costs.
+        burst: The most tokens that the bucket holds, which may pass at once after a pause. None: for up to 1,000
+            requests in more than a second, at most that many in any such period, all at once if need be. For any other
+            rate, one second's worth, at least 1 and at least the cost of a call.
     """
 
     rate: str = option(_text)
@@ -122,9 +122,9 @@ class Rate:
     @property
     def is_window(self) -> bool:
         """
-        Whether at most `amount` calls pass in any `period`, exactly, and not a token bucket decides.
+        True if the rate is an exact sliding window, at most `amount` calls in any `period`, and no token bucket.
 
-        So it is for requests without `burst`, of a whole number up to 1,000, and a period longer than a second.
+        That is so for requests without `burst`, of a whole number up to 1,000, and a period longer than a second.
         """
         amount, period = parse_rate("rate", self.rate)
         constant = 0.0 if callable(self.cost) else self.cost
@@ -133,7 +133,7 @@ class Rate:
 
     @property
     def largest_burst(self) -> float:
-        """The burst in force: as given; a window's amount; or one second's worth, at least 1 and what a call costs."""
+        """The burst in force: `burst`; else a window's amount; else a second's worth, at least 1 and a call's cost."""
         if self.burst is not None:
             return self.burst
         if self.is_window:
@@ -142,6 +142,6 @@ class Rate:
         return min(max(self.amount / self.period, constant, 1.0), ABSURD_TOKENS)
 
     def native(self) -> tuple[str, float, int, float, Any, bool]:
-        """Return the rate as the gate takes it."""
+        """Return the rate in the form of the gate."""
         period_ns = max(1, round(self.period * 1e9))
         return self.unit, self.amount, period_ns, self.largest_burst, self.cost, self.is_window

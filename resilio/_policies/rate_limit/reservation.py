@@ -1,4 +1,4 @@
-"""Taking an estimate of tokens, and correcting it when the call's true cost is known."""
+"""Reservations: blocks that take an estimate of tokens, and correct it when the call's actual cost is known."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Reservation"]
 
 class Reservation:
     """
-    A block that holds an estimate of what a call costs; made by `reserve`, for use once.
+    A block that takes an estimate of a call's cost; made by `reserve`, for one use.
 
-    The tokens are taken at once, so that calls side by side cannot all count on the same ones. A block that is not
-    settled keeps its estimate: the callee was called. A block that was never entered, because the wait was cancelled or
-    the call refused, has taken nothing.
+    The tokens are taken at once, so that concurrent calls cannot all count on the same ones. A block that is not
+    settled keeps its estimate, as the callee was called. A block that was never entered, because the wait was cancelled
+    or the call refused, has taken nothing.
     """
 
     __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_since_ns", "_taken")
 
     def __init__(self, pipeline: Pipeline, gate: LimiterGate, amounts: Amounts) -> None:
-        """Remember what to take; nothing is taken yet."""
+        """Make the block; the tokens are taken when it is entered."""
         self._pipeline = pipeline
         self._gate = gate
         self._amounts = amounts
@@ -46,7 +46,7 @@ class Reservation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the call; what was taken stays taken."""
+        """End the call; the tokens stay taken."""
         finish(self._held(), error)
 
     async def __aenter__(self) -> Self:
@@ -59,17 +59,17 @@ class Reservation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the call; what was taken stays taken. Never waits."""
+        """End the call; the tokens stay taken. Never waits."""
         finish(self._held(), error)
 
     def settle(self, **actual: float) -> None:
         """
-        Say what the call cost in truth: what was taken too much goes back, what is missing becomes a debt if need be.
+        Set the actual cost of the call: surplus tokens are returned, missing ones are taken, as a debt if need be.
 
-        May be said again, in the block or after it; the last word counts.
+        May be called again, in the block or after it; the last call counts.
 
         Args:
-            actual: Tokens by unit, each >= 0; units not named keep what was taken.
+            actual: Tokens by unit, each >= 0; units not named keep the estimate.
 
         Raises:
             ValueError: A unit that no rate has, or no number of tokens.
@@ -83,7 +83,7 @@ class Reservation:
                 self._gate.adjust(unit, checked.of(unit) - before, self._since_ns)
 
     def cancel(self) -> None:
-        """Give everything back and end the block's permit: the callee was not called after all."""
+        """Return all tokens and end the block's permit: the callee was not called after all."""
         self._held().cancel()
 
     def _once(self) -> None:

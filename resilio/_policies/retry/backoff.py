@@ -1,9 +1,9 @@
 """
-How long to wait between attempts: exponential with jitter, so that callers who failed together do not return together.
+Waits between attempts: exponential with jitter, so that callers that failed together do not return together.
 
-Why full jitter by default: of a hundred contending clients it takes the fewest calls (`benchmarks/efficacy/jitter.py`).
-When not: a dependency that says when to come back is obeyed anyway. What it is not: protection against overload by many
-callers; waiting longer only moves their load, and a retry budget or a breaker removes it.
+Why full jitter by default: a hundred contending clients need the fewest calls with it
+(`benchmarks/efficacy/jitter.py`). When not: a Retry-After of the dependency is obeyed anyway. Backoff is no protection
+against overload by many callers: a longer wait only delays their load, while a retry budget or a breaker removes it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _compiled(backoff: Backoff) -> NativeBackoff:
 @attrs.frozen(repr=False)
 class Backoff:
     """
-    How long to wait after each attempt: equal ones are equal, and they pickle. Made by :func:`full_jitter` and its kin.
+    The wait after each attempt; comparable by value and picklable. Made by :func:`full_jitter` and its kin.
 
     Attributes:
         kind: The function that made it.
@@ -63,9 +63,9 @@ class Backoff:
 
         cap: The longest wait in seconds.
 
-        factor: What a wait grows by.
+        factor: The growth of a wait from attempt to attempt.
 
-        reach: The share of the time left that a call waits to which nothing answers.
+        reach: The share of the time left that a call waits while nothing has succeeded; see :func:`full_jitter`.
 
         native: The same for native code.
     """
@@ -79,15 +79,15 @@ class Backoff:
 
     def __call__(self, attempt: int, previous: Time = 0.0, random: Callable[[], float] | None = None) -> float:
         """
-        Return how many seconds to wait after an attempt.
+        Return the seconds to wait after an attempt.
 
         Args:
-            attempt: Which one it was, from 1; however large.
+            attempt: The attempt's number, from 1, however large.
 
             previous: The wait before this one in seconds; 0 if there was none.
 
-            random: What to draw from, a function that gives numbers in [0, 1), like that of a `random.Random`; None:
-                resilio's own source, which `resilio.testing.seeded` makes repeatable.
+            random: Source of randomness: a function that returns numbers in [0, 1), like `random.Random().random`;
+                None: resilio's own source, which `resilio.testing.seeded` makes repeatable.
         """
         checked = positive_int("attempt", attempt, high=_MOST_ATTEMPTS)
         before = round(_wait("previous", previous) * 1e9)
@@ -108,12 +108,12 @@ class Backoff:
 
 @attrs.frozen(repr=False)
 class Schedule:
-    """Waits given one by one, in seconds; the last one repeats."""
+    """A sequence of waits in seconds; the last one repeats."""
 
     delays: tuple[float, ...]
 
     def __call__(self, attempt: int, previous: Time = 0.0, random: Callable[[], float] | None = None) -> float:  # noqa: ARG002
-        """Return how many seconds to wait after an attempt, which counts from 1; nothing else is asked."""
+        """Return the seconds to wait after an attempt, which counts from 1; other arguments are ignored."""
         return self.delays[min(attempt, len(self.delays)) - 1]
 
     def __repr__(self) -> str:
@@ -137,11 +137,11 @@ def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0, reach: 
 
         cap: Seconds, at least `base`, at most a day.
 
-        factor: What the range grows by, 1 to 1e6.
+        factor: The growth of the range from attempt to attempt, 1 to 1e6.
 
-        reach: The share of the deadline's rest, 0 to 1, half to all of which a retry waits from a call's second one on,
-            at most `cap`, while nothing has succeeded since the call began: attempts are not used up at once where
-            a dependency is away. 0: never.
+        reach: A share of the time left until the deadline, 0 to 1. From its second retry on, a call waits half to all
+            of that share, at most `cap`, while nothing has succeeded since the call began. So the attempts are not
+            used up at once while a dependency is away. 0: never.
 
     Raises:
         TypeError: A wrong type; the message names it and the value.
@@ -155,7 +155,7 @@ def full_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0, reach: 
 
 def equal_jitter(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:
     """
-    Wait at least half of what :func:`exponential` would, and anywhere up to all of it.
+    Wait from half the time of :func:`exponential` up to all of it.
 
     Args and raises: as for :func:`full_jitter`.
     """
@@ -173,7 +173,7 @@ def decorrelated_jitter(base: Time = 0.1, cap: Time = 20.0) -> Backoff:
 
 def exponential(base: Time = 0.1, cap: Time = 20.0, factor: float = 2.0) -> Backoff:
     """
-    Wait base, then base * factor, and so on, up to cap: callers who failed together return together.
+    Wait base, then base * factor, and so on, up to cap: callers that failed together return together.
 
     Args and raises: as for :func:`full_jitter`.
     """
@@ -210,11 +210,11 @@ def backoff_option(name: str, value: object) -> Any:
     Args:
         name: The parameter, for the message.
 
-        value: One of the above, seconds (or a timedelta) for a constant wait, a sequence of them whose last repeats, or
-            a function of the attempt, counted from 1, that gives seconds or a timedelta.
+        value: One of the above; seconds (or a timedelta) for a constant wait; a sequence of them, whose last repeats;
+            or a function of the attempt, counted from 1, that returns seconds or a timedelta.
 
     Raises:
-        TypeError: Anything else, a function still to be called (`full_jitter` for `full_jitter()`) included.
+        TypeError: Anything else, such as `full_jitter` instead of `full_jitter()`.
 
         ValueError: A wait that is negative, NaN, infinite or longer than a day, or an empty sequence.
     """
@@ -236,19 +236,19 @@ def backoff_option(name: str, value: object) -> Any:
 
 def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
     """
-    Return how many seconds `backoff`, as :func:`backoff_option` gave it, wants to wait after an attempt.
+    Return the seconds to wait after an attempt.
 
     Args:
-        backoff: A Backoff, a Schedule, or the user's function.
+        backoff: The result of :func:`backoff_option`: a Backoff, a Schedule, or the user's function.
 
-        attempt: Which attempt it was, from 1.
+        attempt: The attempt's number, from 1.
 
         previous: The wait before this one in seconds, 0 if there was none.
 
     Raises:
-        TypeError: The user's function gave something else than a time.
+        TypeError: The user's function did not return a time.
 
-        ValueError: It gave a negative or absurd time; and whatever it raised itself.
+        ValueError: It returned a negative time or one longer than a day. Its own exceptions pass.
     """
     if isinstance(backoff, (Backoff, Schedule)):
         return backoff(attempt, previous)
@@ -257,20 +257,20 @@ def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
 
 def spread(asked: float, most: float) -> float:
     """
-    Return how long to stay away from a callee that has asked for it: never less, and anywhere up to as long again.
+    Return the seconds to pause for a callee's Retry-After: at least that time, and at random up to twice as long.
 
-    So callers that were told the same come back one by one.
+    So callers that received the same Retry-After come back one by one.
 
     Args:
-        asked: Seconds that it has asked for, >= 0; more than `most` is `most`.
+        asked: The seconds of the Retry-After, >= 0; more than `most` counts as `most`.
 
-        most: The longest time in seconds that it may ask for.
+        most: The longest pause in seconds.
     """
     wait = min(asked, most)
     return spread_ns(round(wait * 1e9), round((most - wait) * 1e9)) / 1e9
 
 
 def _wait(name: str, value: Any) -> float:
-    """Check a wait that was computed: it may be as short as luck will have it, where an option may not."""
+    """Check a computed wait, which may be arbitrarily short, unlike an option."""
     given = total_seconds(value)
     return number(name, value if given is None else given, low=0.0, high=_LONGEST)

@@ -1,8 +1,8 @@
 """
-Attempts of a block: what `for attempt in retrying(...): with attempt:` iterates over and enters.
+Attempts of a block: the items of `for attempt in retrying(...): with attempt:`.
 
-A loop does what `retry` does around a function, with the same decisions. Each loop is one call of the policy. A block
-that is left by `break` or `return` has succeeded.
+A loop decides like `retry` around a function. Each loop is one call of the policy. A block that is left by `break` or
+`return` has succeeded.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ class RetryAttempt(TriedBlock):
     """
     One run of the block: `with attempt:`. What the block raises is swallowed if there is another attempt.
 
-    A block that raises nothing has succeeded, unless its result was given to :meth:`result` and is judged a failure.
+    A block that raises nothing has succeeded, unless its result was passed to :meth:`result` and is judged a failure.
     """
 
     __slots__ = ("_number",)
 
     def __init__(self, loop: _Loop, number: int) -> None:  # noqa: ARG002 - the core keeps it
-        """Belong to a loop, which makes one for each turn."""
+        """Make the attempt of one turn of a loop."""
         self._number = number
 
     @property
     def number(self) -> int:
-        """Which attempt it is, from 1."""
+        """The attempt's number, from 1."""
         return self._number
 
     def result(self, value: object) -> None:
         """
-        Have the policy's `failed_if` judge what the block will leave behind.
+        Judge the block's result by the policy's `failed_if`.
 
         If it is a failure and there is another attempt, the value is closed (`aclose()` or `close()`, if it has one)
-        and the loop goes on; else the loop ends, and the value is yours. Do not leave such a block by `return`.
+        and the loop goes on; else the loop ends, and the caller owns the value. Do not leave such a block by `return`.
 
         Args:
             value: The result.
@@ -73,7 +73,7 @@ class RetryAttempt(TriedBlock):
 
 
 class _Loop:
-    """One call: what the two kinds of iterators share."""
+    """One call: the common part of both kinds of iterators."""
 
     __slots__ = ("_bypassed", "_failed", "_permit", "_policy", "_state", "_tries", "_wait")
 
@@ -107,7 +107,7 @@ class _Loop:
             return
         try:
             self._tries.enter(generator)
-        except BaseException:  # a Ctrl-C, when all was done
+        except BaseException:  # a Ctrl-C after the work was done
             self._tries.leave()
             raise
 
@@ -120,7 +120,7 @@ class _Loop:
         self._failed = (value,) if failed else ()
 
     def leave(self, error: BaseException | None) -> bool:
-        """End the attempt; True: there is another."""
+        """End the attempt; return True if there is another."""
         self._state = "left"
         if error is None:
             if self._failed:
@@ -144,7 +144,7 @@ class _Loop:
         return False
 
     def turn(self) -> bool:
-        """Tell whether there is another attempt, after `_wait` seconds."""
+        """Return True if there is another attempt, after `_wait` seconds."""
         if self._state in ("made", "open"):
             raise RuntimeError("the attempt was not run: write `for attempt in retrying(...): with attempt: ...`")
         if self._failed:
@@ -155,19 +155,19 @@ class _Loop:
         return self._wait is not None
 
     def abandon(self) -> None:
-        """The wait was cut short, perhaps that for the first attempt, by a Ctrl-C: nothing is held yet."""
+        """End the call when a Ctrl-C has cut a wait short; before the first attempt there is no permit yet."""
         self._tries.refund()
         if self._permit is not None:
             self._ended().ignore()
         self._wait = None
 
     def taken(self) -> tuple[object, ...]:
-        """Return the failed result to be closed, if there is one, which the loop lets go of."""
+        """Return the failed result to be closed, if there is one, and release it from the loop."""
         failed, self._failed = self._failed, ()
         return failed
 
     def _at(self, segment: str, attempt: int = 0) -> None:
-        """Have the call's time count as that from now on, of that attempt; 0: of the one that was."""
+        """Count the call's time as this segment of this attempt from now on; 0: the latest attempt."""
         cast("Permit", self._permit)._at(segment, attempt)
 
     def _give_up(self, error: BaseException | None) -> None:
@@ -238,7 +238,7 @@ async def _closed(closing: Any) -> None:
         return
     try:
         await closing
-    except Exception as error:  # noqa: BLE001 - nobody will use what could not be closed
+    except Exception as error:  # noqa: BLE001 - the result is discarded, closed or not
         from resilio._events import log
 
         log.say(log.DEBUG, "a failed result could not be closed", error=error)

@@ -1,22 +1,23 @@
 """
-A retry budget bounds what retries and hedges add to a dependency's load, and spends nothing on one that is down.
+A retry budget bounds the load that retries and hedges add to a dependency, and spends nothing on one that is down.
 
-Why: three attempts triple the load just when the dependency is failing, and layers multiply. When not: for one caller
-of a dependency that is its own (a file, a local process) the number of attempts is bound enough. What it is not: a
-rate limit (it lets bursts of `cap` pass), or a circuit breaker (first attempts always go).
+Why: three attempts triple the load just when the dependency is failing, and layers multiply. When not: if the
+dependency has a single caller (a file, a local process), the number of attempts is bound enough. It is not a rate limit
+(it lets bursts of `cap` pass), nor a circuit breaker (first attempts always pass).
 
-It is paid by successes, not by requests, so a total outage gets what was saved and lent. A retry costs what the failed
-attempt has cost the dependency: a timeout a token, what was refused at once a twentieth, since trying again
-adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, what a call has
-taken comes back threefold when it succeeds, and each success leaves one retry. So failures by chance, and a replica
-that is down, are tried again as often as `attempts` says. An overload is not, if its successes are slower than they
-were, or a half fails slowly: there the load is at most 1 / (1 - ratio / 2). What it cannot tell from a replica that is
-down is a server that refuses at once and that this client has never seen well: there each call that fails is tried
-`attempts` times, and less often if the server names a time to come back.
+Successes pay into it, not requests, so during a total outage only savings and loans are spent. A retry costs as much
+as the failed attempt has cost the dependency: a token for a timeout, a twentieth for an immediate refusal, whose retry
+adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, a call that succeeds
+pays back threefold the tokens it has taken. Each success then leaves one retry.
+
+So failures by chance, and those of a replica that is down, are retried up to `attempts` times. An overload is not, if
+its successes are slower than before, or half of the attempts fail slowly: then the load is at most
+1 / (1 - ratio / 2). One case looks like a replica that is down: a server that refuses at once and that this client has
+never seen healthy. There each failing call is tried `attempts` times, and less often if the server sends a Retry-After.
 
 Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
-clients. `initial` does not: a client that calls once an hour has the retries of a new one. Calls under way lend what
-they will pay in if they succeed, so that a burst can retry; successes pay that back first.
+clients. `initial` does not decay: a client that calls once an hour has the retries of a new one. Calls in flight lend
+the tokens that they will pay in if they succeed, so that a burst can retry; successes pay the loan back first.
 """
 
 from __future__ import annotations
@@ -64,17 +65,17 @@ class RetryBudgetSnapshot(Snapshot):
     """
     A retry budget at one moment; `limit` is the cap.
 
-    Of the common counters, `calls` are the withdrawals asked for, `rejected` those refused, `cancelled` those given
-    back unused, and `successes` the deposits.
+    Of the common counters, `calls` are all requests for a withdrawal, `rejected` those refused, `cancelled` those
+    returned unused, and `successes` the deposits.
 
     Attributes:
-        balance: Tokens there, the reserve not counted; below 0: what calls under way have lent.
+        balance: Tokens available, without the reserve; below 0: the loan of calls in flight.
 
         reserved: Withdrawals that the reserve paid for.
 
-        failing: The share of the latest attempts that failed, 0 to 1; a half before there were any.
+        failing: The share of the latest attempts that failed, 0 to 1; a half before the first one.
 
-        repaid: Calls that succeeded in the end, and had something of what their retries took come back.
+        repaid: Calls that succeeded after retries and got tokens back.
     """
 
     balance: float
@@ -85,14 +86,14 @@ class RetryBudgetSnapshot(Snapshot):
 
 class RetryBudget(native.RetryBudget):
     """
-    Tokens for retries and hedges: each success pays in `ratio`, a hedge takes 1, a retry what the failed attempt cost.
+    Tokens for retries and hedges: a success pays in `ratio`, a hedge takes 1, a retry the cost of the failed attempt.
 
-    That is the share of a success's time that it took, at least a twentieth, and 1 where next to nothing succeeds. A
-    retry that the dependency asked for by Retry-After takes a quarter at most. What a call has taken comes back
-    threefold when it succeeds, while fewer than 44 in 100 attempts fail. Calls under way lend, `ratio` each.
+    That cost is its time as a share of a success's time, at least a twentieth, and 1 if next to nothing succeeds. A
+    retry that the dependency asked for by Retry-After takes a quarter at most. A call that succeeds pays back threefold
+    the tokens it has taken, while fewer than 44 in 100 attempts fail. Calls in flight lend `ratio` each.
 
     One budget may serve any number of policies, threads and event loops. The same name and options give the same
-    budget; one without a name is its own. In the child of a fork it holds at most `initial`.
+    budget; one without a name is always new. In the child of a fork it holds at most `initial`.
 
     Args:
         name: What it is called, unique among budgets; None: it has none.
@@ -145,7 +146,7 @@ class RetryBudget(native.RetryBudget):
 
     @property
     def name(self) -> str | None:
-        """The name given, or None."""
+        """The user's name, or None."""
         return self._name
 
     @property
@@ -161,7 +162,7 @@ class RetryBudget(native.RetryBudget):
             changes: Options of the constructor by name.
 
         Raises:
-            TypeError: An option that there is not, or a value of the wrong type.
+            TypeError: An option that does not exist, or a value of the wrong type.
 
             ValueError: A value out of range.
         """
@@ -176,7 +177,7 @@ class RetryBudget(native.RetryBudget):
         self._config = config
 
     def _redefine(self, config: RetryBudgetConfig, different: str) -> bool:  # noqa: ARG002
-        """As that of a policy."""
+        """Take the options of a repeated definition, as policies do."""
         self._swap(config)
         return True
 
@@ -184,7 +185,7 @@ class RetryBudget(native.RetryBudget):
         self.reset()
 
     def snapshot(self) -> RetryBudgetSnapshot:
-        """Return balance and counters of one moment."""
+        """Return the balance and the counters of one moment."""
         status = self._status()
         return RetryBudgetSnapshot(
             kind=self.kind,
@@ -218,4 +219,4 @@ class RetryBudget(native.RetryBudget):
         return self
 
 
-kinds.loaded[RetryBudget.kind] = RetryBudget  # configure() asks there which options there are
+kinds.loaded[RetryBudget.kind] = RetryBudget  # configure() looks up the options there

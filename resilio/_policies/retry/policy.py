@@ -1,10 +1,10 @@
 """
-A retry tries once more what has failed for a moment, and does no harm where it has not.
+A retry repeats calls after momentary failures, within a budget, so that it does no harm during lasting ones.
 
 Why: connections break, servers restart, a limit is hit for a second; most of that is over by the next attempt. When
-not: what is not idempotent must not be run twice; a dependency that is overloaded needs fewer calls, not more (so there
-is a budget), and one that is down needs a circuit breaker inside of the retry. What it is not: a way to make something
-reliable that fails for good, or a queue: what has not succeeded in a few seconds belongs into one.
+not: a call that is not idempotent must not run twice; an overloaded dependency needs fewer calls, not more (hence the
+budget), and one that is down needs a circuit breaker inside the retry. It cannot make a permanently failing dependency
+reliable. It is not a queue either: work that has not succeeded in a few seconds belongs into one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Budget(enum.Enum):
 
 
 OWN: Any = _Budget.OWN
-"""The default of `budget`: one for the policy, which all its functions share."""
+"""The default of `budget`: one for the policy, shared by all its functions."""
 
 
 def budget_option(name: str, value: object) -> Any:
@@ -91,7 +91,7 @@ class RetrySnapshot(Snapshot):
     Attributes:
         retries: Attempts after the first.
 
-        stopped: How often a call was not tried again, by the reason.
+        stopped: The number of calls that were not retried, by the reason.
     """
 
     retries: int
@@ -99,7 +99,7 @@ class RetrySnapshot(Snapshot):
 
 
 class Retry(Policy[RetryConfig]):
-    """Tries again, within a budget; see :func:`retry`, which makes one."""
+    """Retries failed calls within a budget; see :func:`retry`, which makes one."""
 
     kind = "retry"
     Config = RetryConfig
@@ -112,15 +112,15 @@ class Retry(Policy[RetryConfig]):
 
     @property
     def budget(self) -> RetryBudget | None:
-        """What pays for retries; None: they are free."""
+        """The budget that pays for retries; None: they are free."""
         return self._paying(self._config)
 
     def retrying(self) -> Retrying:
-        """Return what runs a block again: `for attempt in policy.retrying(): with attempt: ...`, or `async for`."""
+        """Return a loop that retries a block: `for attempt in policy.retrying(): with attempt: ...`, or `async for`."""
         return Retrying(self)
 
     def _belong_to(self, name: str, other: Retry) -> None:
-        """Be called so, unless there is a name, and draw on the budget of another, unless one was given."""
+        """Take this name, unless the policy has one, and share the budget of `other`, unless the user set one."""
         if self._called_after is None:
             self._called_after = self._gate.name = name
         if self is not other and self._config.budget is OWN:
@@ -144,7 +144,7 @@ class Retry(Policy[RetryConfig]):
         return f"a retry costs {price}; {refund}; {paying.snapshot().failing:.0%} of the latest attempts fail"
 
     def reset(self) -> None:
-        """Fill the policy's own budget and forget what attempts take; a budget that is shared, by name too, stays."""
+        """Fill the policy's own budget and forget the learned times of attempts; a shared or named budget stays."""
         self._gate.forget()
         self._own.reset()
 
@@ -153,7 +153,7 @@ class Retry(Policy[RetryConfig]):
         return self._own if budget is OWN else budget
 
     def _is_new(self) -> bool:
-        return self._config.budget is not OWN or self._own._is_new()  # a budget that is shared goes on without it
+        return self._config.budget is not OWN or self._own._is_new()  # a shared budget outlives it
 
     def _apply(self, config: RetryConfig) -> None:
         self._gate.configure(config, self._paying(config))
@@ -177,12 +177,12 @@ def _judges(config: RetryConfig, part: Part) -> tuple[Judge | None, Judge | None
 
 
 class Retrying:
-    """Blocks under one retry; see :func:`retrying`, which makes one. Every loop over it is a call of its own."""
+    """Loop over a block under one retry; see :func:`retrying`, which makes one. Each loop over it is one call."""
 
     __slots__ = ("_policy",)
 
     def __init__(self, policy: Retry) -> None:
-        """Have the blocks run as `policy` says."""
+        """Make the loop of a policy."""
         self._policy = policy
 
     @property
@@ -205,7 +205,7 @@ class Retrying:
 @makes(RetryConfig, "@retry(on=ConnectionError)")
 def retry(config: RetryConfig, name: str | None) -> Retry:
     """
-    Return a policy that tries a failed call again.
+    Return a policy that retries failed calls.
 
     Args:
         on: What is tried again: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",

@@ -1,5 +1,5 @@
 """
-Blocks that are run again: retries where the code is in no function of its own.
+Retries of blocks: for code that is not in a function of its own.
 
 Write `for attempt in retrying(...): with attempt: ...`, or `async for`.
 """
@@ -25,11 +25,11 @@ P = ParamSpec("P")
 _lock = Lock()
 free_lock(sys.modules[__name__], "_lock")
 _places: WeakKeyDictionary[CodeType, dict[int, Retry]] = WeakKeyDictionary()
-"""The retries without a name, by the code that has made them and where in it."""
+"""The retries without a name, by the code object and the offset that made them."""
 
 
 def _of_this_place(made: Retry, frame: FrameType) -> Retry:
-    """Return the retry that this place has made before, or else a new one that draws on the same budget."""
+    """Return the retry that this place made before if it is equal, else the new one, which shares its budget."""
     if made._given is not None:
         return made
     with _lock:
@@ -42,7 +42,7 @@ def _of_this_place(made: Retry, frame: FrameType) -> Retry:
 
 
 class OrOptions(Protocol[P]):
-    """A function of a retry, or of the options of one."""
+    """Type of a function of a retry, or of the options of one."""
 
     @overload
     def __call__(self, policy: Retry, /) -> Retrying: ...
@@ -57,19 +57,18 @@ def _with_options_of(_: Callable[P, Any]) -> Callable[[Callable[..., Retrying]],
 @_with_options_of(retry)
 def retrying(policy: Any = None, /, **options: Any) -> Retrying:
     """
-    Return what runs a block as often as it takes.
+    Return a loop that retries a block.
 
-    Write `for attempt in retrying(...): with attempt: ...`, or `async for`. The block is retried as a function is by
-    :func:`retry`: within the same budget, deadline and Retry-After, with the trail on what it raises in the end, and
-    with retries inside that stand aside. `attempt.number` counts from 1; `attempt.result(value)` has `failed_if` judge
-    a result.
+    Write `for attempt in retrying(...): with attempt: ...`, or `async for`. The block is retried like a function by
+    :func:`retry`: within the same budget, deadline and Retry-After, with the trail on its last exception, while retries
+    inside do not retry. `attempt.number` counts from 1; `attempt.result(value)` lets `failed_if` judge a result.
 
-    Loops in one place of the code share a budget, and the policy if the options are equal; it is called after the
-    function around.
+    Loops at one place in the code share a budget, and the policy if the options are equal; it is named after the
+    enclosing function.
 
     Args:
         policy: A retry; None: one made of the options.
-        options: Those of :func:`retry`.
+        options: The options of :func:`retry`.
 
     Raises:
         TypeError: Neither a retry nor options, or both; or an option of a wrong type.

@@ -1,9 +1,9 @@
 """
-Sockets of clients for threads wait no longer than timeouts and deadlines leave: computed anew before each wait.
+Time limits for sockets of sync clients: each wait is bounded by the time left, computed anew.
 
-The time that is left is the least of what the client's own timeout gives, of the attempt's timeout, and of the ambient
-deadline. The body of an answer has what a fixed timeout, or a deadline of the policy, has left of the whole; what a
-learned timeout has learned is the time to the headers, so for a body its ceiling bounds silence alone.
+The time left is the minimum of the client's own timeout, the attempt's timeout and the ambient deadline. The body of an
+answer has the remainder of a fixed timeout, or of a deadline of the policy. A learned timeout is learned from the time
+to the headers; for a body, only its ceiling counts, as a bound on the silence between two parts.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ if TYPE_CHECKING:
 __all__ = ["BodyTime", "BodyTimes", "end_late", "end_out_of_time", "late_of", "left_of", "narrow_reads", "wait"]
 
 _TIMEOUTS = {"Timeout", "TimeoutError", "TimeoutException"}
-"""What clients call the broadest class of their timeouts."""
+"""Names of the base classes of clients' timeouts."""
 
 Translate = Callable[[Exception], Exception]
 
 
 def left_of(timeout: float | None) -> float | None:
     """
-    Return the seconds that a wait may take, > 0; None: as long as it takes.
+    Return the upper bound of a wait in seconds, > 0; None: no limit.
 
     Args:
-        timeout: What the client's own timeout gives it.
+        timeout: The client's own timeout, or None.
     """
     left = seconds_left()
     if left is None:
         return timeout
-    left = max(left, 1e-6)  # 0 means to a socket that it must not wait
+    left = max(left, 1e-6)  # 0 makes a socket non-blocking
     return left if timeout is None or left < timeout else timeout
 
 
 def wait(call: Callable[..., Any], timeout: float | None, told: Translate, *args: Any, **options: Any) -> Any:
     """
-    Call something that waits for a network, for no longer than is left.
+    Call a function that waits for a network, for no longer than the time left.
 
     Args:
-        call: Takes `timeout` by name.
+        call: The function, with a keyword argument `timeout`.
 
-        timeout: What the client's own timeout gives it.
+        timeout: The client's own timeout, or None.
 
-        told: Returns an error of resilio's as the client's users know errors.
+        told: Translates an error of resilio into the client's terms.
 
-        args: Of the call.
+        args: Positional arguments of the function.
 
-        options: Of the call, by name.
+        options: Keyword arguments of the function.
     """
     if seconds_left() is None:
         return call(*args, timeout=timeout, **options)
-    late = late_error()  # also where there is always something to read
+    late = late_error()  # also if data is always ready, so that no wait times out
     if late is not None:
         raise told(late)
     try:
@@ -78,29 +78,29 @@ def wait(call: Callable[..., Any], timeout: float | None, told: Translate, *args
 
 def late_of(error: BaseException) -> Exception | None:
     """
-    Return what to raise in place of a client's error, None if it is not the end of a timeout or a deadline.
+    Return the error to raise in place of a client's timeout; None if no timeout or deadline of resilio has passed.
 
     Args:
-        error: Of any client; one that says of itself that it is a timeout.
+        error: An error of any client, recognised as a timeout by its class name.
     """
     if isinstance(error, ResilienceError):
-        return None  # it was found nearer to the socket
+        return None  # translated already, nearer to the socket
     names = {kind.__name__ for kind in type(error).__mro__}
     return late_error() if names & _TIMEOUTS else None
 
 
 def narrow_reads(request: Any, seconds: float) -> Any:
     """
-    Have a client of httpx wait no longer for the next bytes, by what a request says to any transport.
+    Narrow the read timeout of an httpx request, which any transport obeys.
 
     Args:
-        request: Of httpx or httpx2.
+        request: A request of httpx or httpx2.
 
-        seconds: The most that its read timeout may be.
+        seconds: Upper bound on its read timeout.
 
     Returns:
-        What it said before, None if nothing: the same request may be sent again, or be followed by one that takes over
-        what it says.
+        The previous timeouts, or None, for restoring: the request may be sent again, or its timeouts be inherited by a
+        redirect.
     """
     given = request.extensions.get("timeout")
     times = dict(given or {})
@@ -112,12 +112,12 @@ def narrow_reads(request: Any, seconds: float) -> Any:
 
 def end_late(permit: Permit, error: BaseException) -> bool:
     """
-    End the permit of gates inside of the timeout, or the deadline, that has ended a call; False: nothing of that is so.
+    End a call's permit if a timeout or a deadline outside its gates ended the call. Return False if none did.
 
     Args:
-        permit: It was held for the call.
+        permit: The permit of the call.
 
-        error: What was raised.
+        error: The call's exception.
     """
     if isinstance(error, CallTimeoutError):
         limit: TimeLimit | None = variables.time_limit.get()
@@ -133,36 +133,36 @@ def end_late(permit: Permit, error: BaseException) -> bool:
 
 def end_out_of_time(held: HeldPermits, error: BaseException) -> None:
     """
-    End all permits that an answer holds: a deadline has passed before the end of its body.
+    End all permits of an answer, because a deadline passed before the end of its body.
 
     Args:
         held: The body.
 
-        error: What was raised.
+        error: The exception of reading it.
     """
     while (permit := held._next()) is not None:
         permit.out_of_time(error)
 
 
 class BodyTime:
-    """The time of one body, entered around each step of reading it."""
+    """The time limits of one body; `step` returns the one for each read."""
 
     __slots__ = ("_silence", "_whole")
 
     def __init__(self, whole: tuple[TimeLimit, ...], silence: tuple[TimeoutGate, float] | None) -> None:
         """
-        Begin with the body.
+        Begin at the start of the body.
 
         Args:
-            whole: By when all of it has to be there.
+            whole: Limits of the whole body.
 
-            silence: Whose clock bounds the time between two parts, and how many seconds it gives; None: no clock does.
+            silence: The gate that bounds the time between two parts, and the bound in seconds; None: no bound.
         """
         self._whole = whole
         self._silence = silence
 
     def step(self) -> TimeLimit:
-        """Return the time of the next step."""
+        """Return the time limit of the next read."""
         limits = list(self._whole)
         if self._silence is not None:
             gate, seconds = self._silence
@@ -171,31 +171,31 @@ class BodyTime:
 
     @property
     def longest_wait(self) -> float:
-        """Seconds that nothing waits for longer than, whichever part it is for."""
+        """Upper bound, in seconds, on the wait for any part."""
         seconds = [limit.seconds for limit in self._whole]
         return min(seconds if self._silence is None else [*seconds, self._silence[1]])
 
     def late(self) -> Exception | None:
-        """Return what to raise where all of the body had to be there by now, else None."""
+        """Return the error to raise if a limit of the whole body has passed, else None."""
         now_ns = clock.now_ns()
         passed = [limit for limit in self._whole if limit.until_ns <= now_ns]
         return min(passed, key=lambda limit: limit.until_ns).expired() if passed else None
 
 
 class BodyTimes:
-    """What a policy says of the time of bodies: made once for a client."""
+    """A policy's time limits for bodies, computed once for a client."""
 
     __slots__ = ("_deadline", "_idle", "acts")
 
     def __init__(self, policy: Policy[Any]) -> None:
-        """Look at the policy's clocks."""
+        """Collect the policy's clocks."""
         clocks = gates_of(policy, "timeout")
         self._idle = next((gate for gate in clocks if gate.idle is not None), None)
         self._deadline = any(getattr(gate.policy, "bounds_bodies", True) for gate in gates_of(policy, "deadline"))
         self.acts = bool(clocks) or self._deadline
 
     def begin(self) -> BodyTime | None:
-        """Return the time of the body whose headers are here: called within the attempt; None: it has all there is."""
+        """Return the time limits of a body, None if it has none; called within the attempt, after its headers."""
         limit: TimeLimit | None = variables.time_limit.get()
         whole: list[TimeLimit] = []
         silence = None if self._idle is None or self._idle.idle is None else (self._idle, self._idle.idle)
@@ -214,6 +214,6 @@ class BodyTimes:
 
 
 def _deadline_around(limit: TimeLimit | None) -> list[TimeLimit]:
-    """The deadline of the policy, or a nearer one around it."""
+    """Return the deadline of the policy, or a nearer one around it."""
     deadline = ambient_deadline() if limit is None else limit.around
     return [] if deadline is None else [TimeLimit(None, deadline.until_ns, deadline.allowed_ns / 1e9)]

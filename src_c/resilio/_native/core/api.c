@@ -1,4 +1,4 @@
-/* What core offers to strategies, which are modules of their own. */
+/* The functions of core for strategies, which are separate modules. */
 #include "call/call.h"
 
 typedef int asking(rs_gate *, rs_slot *, void *);
@@ -9,7 +9,7 @@ static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_
         if (frame->run == run)
             continue;
         if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
-            break;                          /* those further out began earlier still */
+            break;                          /* those further out began even earlier */
         for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
             rs_slot *slot = &frame->run->slots[i];
             int answer = slot->gate->ops == kind ? ask(slot->gate, slot, context) : 0;
@@ -29,7 +29,7 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, asking *ask, void *
 static rs_gate *outside(PyObject *call, int stage, const char *kind)
 {
     const rs_run *run = &((CallObject *)call)->run;
-    for (int i = stage - 1; i >= 0; i--) {      /* below its base too: it may be inside of another */
+    for (int i = stage - 1; i >= 0; i--) {      /* below its base too: it may be inside another call */
         rs_gate *gate = i >= run->base && i < run->n ? run->slots[i].gate : run->pipe->gate[i];
         if (gate->ops->resolve == NULL && strcmp(gate->ops->kind, kind) == 0)
             return gate;
@@ -41,17 +41,17 @@ static int64_t deadline_ns(void) { return rs_deadline_ns(); }
 
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 
-/* Without threads that share a container there is nothing to keep from changing while it is looked at. */
+/* Without threads that share a container it cannot change while it is read. */
 #ifndef Py_BEGIN_CRITICAL_SECTION
 #define Py_BEGIN_CRITICAL_SECTION(op) {
 #define Py_END_CRITICAL_SECTION() }
 #endif
-#define INSIDE 2                    /* containers looked into: `files={"name": (filename, file)}` */
-#define ENTRIES 32                  /* of each, at most */
+#define INSIDE 2                    /* nesting depth of containers searched: `files={"name": (filename, file)}` */
+#define ENTRIES 32                  /* entries searched in each, at most */
 
 static int is_one_shot(PyObject *value, int inside, int at_once);
 
-/* Ask Python; on an error of its own: no. */
+/* Ask Python; an exception counts as no. */
 static int says(const char *name, PyObject **cache, PyObject *one, PyObject *other)
 {
     PyObject *hook = rs_hook(name, cache), *args[] = {one, other};
@@ -64,7 +64,7 @@ static int says(const char *name, PyObject **cache, PyObject *one, PyObject *oth
 
 static PyObject *is_lasting, *is_self;
 
-/* What is asked may change the container. */
+/* User code called here may change the container. */
 static int is_kept_one_shot(PyObject *item, int inside, int at_once)
 {
     Py_INCREF(item);

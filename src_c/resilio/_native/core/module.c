@@ -1,4 +1,4 @@
-/* resilio._native.core: the guard, the call and what they stand on. */
+/* resilio._native.core: guards, calls and the engine below them. */
 #include "call/block.h"
 #include "timers/timers.h"
 

@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-The circuit breaker as a gate: trips on what it sees, or throttles, probes carefully, drops results that are stale.
+The circuit breaker as a gate: it trips or throttles on outcomes, probes carefully, and drops stale results.
 
-The state machine is in breaker_machine.pxi, what failures say where calls overlap in breaker_rows.pxi, what the
-probabilistic mode adds in breaker_throttle.pxi; here are the options and the class.
+The state machine is in breaker_machine.pxi, the evidence of failures among overlapping calls in breaker_rows.pxi, the
+probabilistic mode in breaker_throttle.pxi; this file has the options and the class.
 """
 
 from libc.math cimport NAN
@@ -23,7 +23,7 @@ __all__ = ["BreakerGate"]
 
 cdef enum BreakerState:
     BREAKER_CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, DISABLED
-    THROTTLING                              # called half open too: some calls pass, some do not
+    THROTTLING                              # reported as half open: some calls pass, some do not
 
 cdef enum BreakerReason:
     BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                        # of refusals
@@ -38,19 +38,19 @@ BREAKER_REASONS[:] = ["open", "probing", "ramp", "forced_open", "failure_rate", 
               "elapsed", "probes_succeeded", "manual", "throttled", "recovered", NULL]
 
 cdef enum:
-    PROOF = 2                               # successful probes that close
+    PROOF = 2                               # successful probes that close it
     CLOCK_JUMP_NS = 1_000_000_000           # a step back beyond this is another clock, not a race between two threads
     LONGEST_LEASE_NS = 60_000_000_000
-    SHORTEST_OVERDUE_NS = 1_000_000_000     # a pause of less is no failure
-    SHORTEST_PATIENCE_NS = 250_000_000      # nor is a call under way that is no older than that
-    TOGETHER_NS = 10_000_000                # callers who leave within that are cancelled for one reason
-    BREAKER_HOPELESS = 4                            # medians after which a call takes unusually long
-    ENOUGH = 20                             # successes before their latency says anything
-    FEW = 8                                 # calls under way are few where they are at most one in so many
-    WHOLE = 1_000_000_000                   # the ramp counts in parts of a call, so that it is exact everywhere
-    FIRST_SHARE = 100_000_000               # of a ramp
+    SHORTEST_OVERDUE_NS = 1_000_000_000     # overdue calls: a shorter pause is no failure
+    SHORTEST_PATIENCE_NS = 250_000_000      # calls in flight: a younger one may still succeed
+    TOGETHER_NS = 10_000_000                # callers: those that leave within this time do so for one reason
+    BREAKER_HOPELESS = 4                            # unusually long: more than this many medians
+    ENOUGH = 20                             # enough samples: successes before their latency counts
+    FEW = 8                                 # calls in flight: few if at most one in this many
+    WHOLE = 1_000_000_000                   # parts of a call, in which the ramp counts: exact on every platform
+    FIRST_SHARE = 100_000_000               # of a ramp, in such parts: 10 %
 cdef uint64_t NO_GENERATION = 0             # a breaker counts from 1
-cdef double SURE = 2.0                      # standard errors by which a failure rate has to be above its limit to be sure
+cdef double SURE = 2.0                      # standard errors by which a failure rate must exceed its limit to be sure
 cdef double JITTER = 0.1                    # an open time is at most this share shorter
 
 
@@ -91,7 +91,7 @@ cdef uint8_t _by_hand(str parameter, object state) except 255:
 
 
 cdef double _passing_share(rs_breaker *b, int64_t now_ns):
-    """The share of the calls made now that pass, on average."""
+    """The average share of calls that pass now."""
     if b.state != BREAKER_CLOSED and b.state != THROTTLING:
         return b.passing
     cdef double share = 1.0 if b.state == BREAKER_CLOSED else _share(b)
@@ -128,7 +128,7 @@ cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
 
 
 cdef double _rate(object share) except -1:
-    """A rate that opens, or for None one that nothing reaches."""
+    """The rate that opens the breaker; None becomes a rate that is never reached."""
     return 1e9 if share is None else share
 
 
@@ -136,8 +136,8 @@ cdef class BreakerGate(Gate):
     """
     The state of one circuit breaker, shared by all that it guards.
 
-    `resilio.circuit_breaker` is its public face and checks every option; here they are taken as they are. The methods are
-    atomic and may be called from any thread.
+    `resilio.circuit_breaker` is its public face and checks every option; this class does not. The methods are atomic
+    and may be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -207,7 +207,7 @@ cdef class BreakerGate(Gate):
         Stay open for at least *seconds* from now; without effect unless open.
 
         Args:
-            seconds: From 0 to 1e9; the caller bounds it sensibly.
+            seconds: From 0 to 1e9; the caller chooses a sensible bound.
 
         Raises:
             ValueError: *seconds* is out of range or NaN.
@@ -223,12 +223,12 @@ cdef class BreakerGate(Gate):
 
     def force(self, str state):
         """
-        Change the state by hand, at once: results of calls under way are dropped, and the change is recorded.
+        Change the state by hand, at once: results of calls in flight are dropped, and the change is recorded.
 
-        In that state already, nothing changes; closed forgets all the same.
+        A breaker already in that state does not change; "closed" resets it even then.
 
         Args:
-            state: closed (forgets all that was seen), forced_open, forced_closed or disabled.
+            state: closed (forgets all outcomes), forced_open, forced_closed or disabled.
 
         Raises:
             ValueError: Another state.
@@ -244,14 +244,14 @@ cdef class BreakerGate(Gate):
 
     @property
     def state(self):
-        """closed, open, half_open, forced_open, forced_closed or disabled; open until a call comes to probe."""
+        """closed, open, half_open, forced_open, forced_closed or disabled; open until the first probe."""
         rs_lock_acquire(&self.lock)
         cdef uint8_t state = self.breaker.state
         rs_lock_release(&self.lock)
         return _NAMES[state]
 
     def status(self):
-        """Everything there is to know, read at one moment, as a dict; `counters()` is part of it."""
+        """The whole state at one moment, as a dict; includes `counters()`."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         cdef rs_breaker b
         cdef rs_counters counters
@@ -264,5 +264,5 @@ cdef class BreakerGate(Gate):
         return _status(&b, &counters, now_ns)
 
     def _seed(self, uint64_t seed):
-        """Make the jitter and the throttle's choice repeatable."""
+        """Make the jitter and the throttle's choices repeatable."""
         self.breaker.random = seed or 1

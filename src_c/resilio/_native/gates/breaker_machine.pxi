@@ -1,7 +1,7 @@
 """
 The circuit breaker's state machine, part of breaker.pxi: all that runs with the gate's lock held, C arithmetic only.
 
-The hot path is `_breaker_admit` and `_breaker_settle` while the breaker is closed; all else is rare. What a slot keeps is in slot.h.
+The hot path is `_breaker_admit` and `_breaker_settle` while the breaker is closed; all else is rare. slot.h declares what a slot keeps.
 """
 
 cdef inline rs_breaker *_breaker_of(rs_gate *gate) noexcept nogil:
@@ -9,7 +9,7 @@ cdef inline rs_breaker *_breaker_of(rs_gate *gate) noexcept nogil:
 
 
 cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Time never goes back: a small step is clamped; after a large one all that is kept moves to the new clock."""
+    """Keep time from going back: clamp a small step; after a large one move all stored times to the new clock."""
     cdef int64_t step = now_ns - b.last_ns
     cdef uint32_t i
     if step < 0:
@@ -30,7 +30,11 @@ cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
 
 
 cdef double _uniform(rs_breaker *b) noexcept nogil:
-    """In [0, 1), by xorshift64*. Source: Vigna, "An experimental exploration of Marsaglia's xorshift generators"."""
+    """
+    A number in [0, 1), by xorshift64*.
+
+    Source: Vigna, "An experimental exploration of Marsaglia's xorshift generators".
+    """
     b.random ^= b.random >> 12
     b.random ^= b.random << 25
     b.random ^= b.random >> 27
@@ -40,14 +44,14 @@ cdef double _uniform(rs_breaker *b) noexcept nogil:
 # ---- changes of state ------------------------------------------------------------------------------------------------
 
 cdef bint _passes(rs_breaker *b) noexcept nogil:
-    """May calls be admitted without a look at anything?"""
+    """Return True if calls may be admitted without any check."""
     if b.state == BREAKER_CLOSED:
         return not b.options.throttle and not b.ramp_end_ns
     return b.state == FORCED_CLOSED or b.state == DISABLED
 
 
 cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, int64_t now_ns) noexcept nogil:
-    if state != b.state:                    # a closed one that is closed again forgets, and has not changed
+    if state != b.state:                    # closing a closed breaker resets it without a change of state
         rs_gate_change(gate, b.state, state, reason, now_ns)
     b.state = state
     b.generation += 1
@@ -78,7 +82,7 @@ cdef void _trip(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, d
 
 
 cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
-    """Start afresh: what was counted before says nothing about the dependency as it is now."""
+    """Start afresh: earlier outcomes are no evidence about the dependency's present state."""
     rs_window_reset(&b.window)
     b.in_a_row = b.left = 0
     _enter(gate, b, BREAKER_CLOSED, reason, now_ns)
@@ -100,14 +104,14 @@ cdef int _breaker_refuse(rs_gate *gate, rs_slot *slot, rs_refusal *refusal, int 
 
 
 cdef int64_t _lease_ns(rs_gate *gate, rs_breaker *b) noexcept nogil:
-    """How long a probe may take before its place goes to another."""
+    """The time that a probe may take before its place goes to another."""
     if b.options.lease_ns:
         return b.options.lease_ns
     return min(max(b.options.max_open_ns, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
 
 
 cdef int64_t _drop_lapsed(rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Take back the leases that ran out; return when the next one will."""
+    """Take back the leases that ran out; return the time at which the next one will."""
     cdef int64_t earliest = RS_NEVER
     cdef uint32_t i = 0
     while i < b.leases:
@@ -122,7 +126,7 @@ cdef int64_t _drop_lapsed(rs_breaker *b, int64_t now_ns) noexcept nogil:
 
 
 cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
-    """One probe until the first success of the round; then as many as make `probes` with those that succeeded."""
+    """Admit one probe until the first success of the round; then as many as complete `probes` with the successes."""
     cdef int64_t earliest = _drop_lapsed(b, now_ns)
     cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
     if b.leases >= places:
@@ -142,7 +146,7 @@ cdef int64_t _ramp_parts(rs_breaker *b, int64_t left) noexcept nogil:
 cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
     """Admit a share that rises from 10 % to all; by error diffusion, so that it is exact and even."""
     cdef int64_t left = b.ramp_end_ns - now_ns
-    if left <= 0:                           # also where there is none
+    if left <= 0:                           # also if there is no ramp
         b.ramp_end_ns = 0
         b.passing = _passes(b)
         return RS_ADMITTED
@@ -162,7 +166,7 @@ cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
 
 
 cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
-    """Closed or throttling: the throttle, then the ramp."""
+    """Admit while closed or throttling: apply the throttle, then the ramp."""
     cdef int verdict
     if b.state == THROTTLING and _draws_refusal(b, hedge, now_ns):
         return _refuse_by_throttle(gate, b, slot, refusal)
@@ -220,7 +224,7 @@ cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
 
 
 cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
-    """A lease that lapsed is no longer there: its place is never freed twice."""
+    """Return a probe's lease; a lapsed one is gone already, so its place is never freed twice."""
     cdef rs_lease *lease = _lease_of(b, slot)
     if lease != NULL:
         b.leases -= 1
@@ -230,7 +234,7 @@ cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
 cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     cdef rs_lease *lease = _lease_of(b, slot)
-    slot.admitted_ns = now_ns               # the callee starts only now: waiting elsewhere is not its slowness
+    slot.admitted_ns = now_ns               # the callee starts only now: exclude waits at other gates from its latency
     if lease != NULL:
         lease.until_ns = _monotone(b, now_ns) + _lease_ns(gate, b)
         return RS_ADMITTED
@@ -240,7 +244,7 @@ cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refu
 
 
 cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:
-    """It has ended, or begun to answer."""
+    """Stop following a call that has ended or begun to answer."""
     if slot.breaker.followed and slot.breaker.generation == b.generation:
         rs_overdue_end(&b.overdue, slot.breaker.followed)
         slot.breaker.followed = 0
@@ -263,9 +267,13 @@ include "breaker_rows.pxi"
 
 
 cdef bint _row_opens(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Ten in a row are no news where every other call fails: by the default law as many are needed as are no chance."""
+    """
+    Return True if the failures in a row open the breaker.
+
+    Ten in a row mean little where every other call fails: the default law needs a row that chance cannot explain.
+    """
     cdef int64_t run = _run(gate, b, now_ns)
-    cdef int64_t recorded = b.in_a_row - b.left             # of the row, in the window: what else is there was before
+    cdef int64_t recorded = b.in_a_row - b.left             # of the row, in the window: the other failures came before
     if run < b.options.consecutive or not b.options.sure:
         return run >= b.options.consecutive
     return rs_throttle_proof(run, run + max(0, <int64_t>b.window.failed - recorded),
@@ -280,7 +288,7 @@ cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
 
 
 cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Trip if what the window holds says so."""
+    """Trip if the row or the window reaches a limit."""
     cdef double total = b.window.total
     if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
         _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
@@ -293,14 +301,14 @@ cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept
 
 
 cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64_t now_ns) noexcept nogil:
-    """A probe's result counts also when its lease has lapsed: it is as fresh as any other of this round."""
+    """Apply a probe's result, even after its lease has lapsed: it is as fresh as any other of this round."""
     now_ns = _monotone(b, now_ns)
     if not good:
         _open(gate, b, BY_PROBE_FAILED, now_ns)
         return
     b.proven += 1
     if not b.options.throttle and b.proven < min(b.options.probes, <uint32_t>PROOF):
-        return                              # a throttle opens where all fails: one success says that this is over
+        return                              # a throttle opens on total failure: one success ends that
     _close(gate, b, BY_PROBES_SUCCEEDED, now_ns)
     if b.options.ramp_ns:
         b.passing = False
@@ -309,7 +317,7 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
 
 
 cdef inline bint _is_well(rs_breaker *b, rs_slot *slot) noexcept nogil:
-    """Closed, with nothing to weigh: neither in what the window holds nor in this call, if it was quick and succeeded."""
+    """Return True if closed with nothing to weigh: neither in the window nor in this call, if it is a quick success."""
     return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.breaker.followed)) == 0
 
 
@@ -319,7 +327,7 @@ cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
 
 
 cdef void _breaker_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
-    """While all is well a success is counted, and no more."""
+    """Settle a call; while all is well a success is only counted."""
     cdef rs_breaker *b = _breaker_of(gate)
     if (outcome != RS_SUCCESS or slot.breaker.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
             or not rs_window_is_current(&b.window, now_ns)):
@@ -369,7 +377,7 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
 
 
 cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
-    """A stream that began to flow: a probe's verdict does not wait for its end, which may be minutes away."""
+    """Note the first item of a stream: a probe's verdict does not wait for its end, which may be minutes away."""
     cdef rs_breaker *b = _breaker_of(gate)
     if slot.breaker.followed and slot.breaker.generation == b.generation:
         _no_longer_followed(b, slot)
@@ -377,12 +385,12 @@ cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, 
     if slot.breaker.generation != b.generation or b.state != HALF_OPEN:
         return
     _return_lease(b, slot)
-    slot.breaker.generation = NO_GENERATION                     # the end of the stream is old news
+    slot.breaker.generation = NO_GENERATION                     # ignore the end of the stream
     _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
 
 
 cdef void _breaker_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """In the child of a fork: nothing is under way here, and the jitter must not be the parent's."""
+    """Reset in the child of a fork: no call is in flight here, and the jitter must differ from the parent's."""
     cdef rs_breaker *b = _breaker_of(gate)
     b.generation += 1
     b.leases = 0
@@ -394,7 +402,7 @@ cdef void _breaker_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
 
 
 cdef int _breaker_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """Closed, with nothing in the window and no failures in a row, however old those are: they still count."""
+    """Return True if closed, with an empty window and no failures in a row; these count however old they are."""
     cdef rs_breaker *b = _breaker_of(gate)
     if b.state != BREAKER_CLOSED or b.ramp_end_ns or b.in_a_row:
         return False

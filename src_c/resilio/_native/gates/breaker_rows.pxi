@@ -1,29 +1,29 @@
 """
-What a failure says where calls overlap, part of breaker.pxi: all that runs with the gate's lock held.
+The evidence of failures among overlapping calls, part of breaker.pxi: all that runs with the gate's lock held.
 
-A failure may return at once and a success takes its time, so of calls that began together the failures end first. The
-*row* is the failures of calls that began after every call that has succeeded: a success ends it only if its call began
-in the row, and calls that began in it and are under way weigh against it, one for one, while they may still succeed. The
-*wave* is the same for the rate: all calls from one that failed on, until hardly any of them is under way.
+A failure may return at once while a success takes its time. So among calls that began together, failures end first.
+The *row* is the failures of calls that began after every successful call. Only the success of a call that began in the
+row ends it. Calls in flight that began in the row weigh against it, one for one, while they may still succeed. The
+*wave* is the same for the rate: all calls from one that failed on, until hardly any of them is in flight.
 """
 
 cdef int64_t _patience_ns(rs_gate *gate) noexcept nogil:
-    """How long a call may be under way before it is no hope any more; with little seen, as long as any."""
+    """The time in flight after which a call is no longer expected to succeed; the maximum while samples are few."""
     if gate.counters.successes < ENOUGH:
         return LONGEST_LEASE_NS
     return min(max(<int64_t>SHORTEST_PATIENCE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
 
 
 cdef int64_t _run(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """How many failures in a row there are more than calls that may still prove them wrong."""
+    """The failures in a row, less the calls in flight that may still succeed and end the row."""
     cdef int64_t pending = rs_span_pending(&b.row, gate.counters.inflight)
     if pending == 0 or not b.left and now_ns - b.row.since_ns > _patience_ns(gate):
         return b.in_a_row
-    return b.in_a_row - pending             # as long as it takes, if callers have left: others may have more patience
+    return b.in_a_row - pending             # at any age if callers have left: others may be more patient
 
 
 cdef bint _is_early(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Does the window hold the failures of calls whose successes are still under way, or have been pushed out of it?"""
+    """Return True if the window holds the failures of a wave, but its successes are in flight or were pushed out."""
     cdef uint64_t calls = rs_span_calls(&b.wave)
     if not b.wave.on or b.wave.failed / <double>calls >= b.options.failure_rate:
         return False
@@ -41,25 +41,29 @@ cdef void _note_failure(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t n
 
 cdef bint _extend_row(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
     if rs_span_before(number, b.good):
-        return False                        # a call that began later has succeeded: old news
+        return False                        # outdated: a call that began later has succeeded
     if not b.row.on:
         rs_span_begin(&b.row, number, now_ns)
     elif rs_span_pending(&b.row, gate.counters.inflight) == 0:
-        b.row.since_ns = now_ns             # what will be under way in it began after a pause, and is young
+        b.row.since_ns = now_ns             # its calls in flight will be young: they begin after a pause
     rs_span_add(&b.row, number, True)
     b.in_a_row += 1
     return True
 
 
 cdef bint _breaker_is_hopeless(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
-    """Has its caller left after it took unusually long, and not together with the one before?"""
+    """Return True if its caller left after an unusually long time, and not together with the caller before."""
     if slot.first_ns or gate.counters.successes < ENOUGH or now_ns - b.left_ns < TOGETHER_NS:
         return False
     return latency_ns > max(<int64_t>SHORTEST_PATIENCE_NS, BREAKER_HOPELESS * rs_histogram_quantile(&gate.latency, 0.5))
 
 
 cdef void _note_left(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
-    """A caller has left, which is no outcome; but when all do, and nothing succeeds, it is an outage without failures."""
+    """
+    Note that a caller has left.
+
+    That is no outcome by itself; but if all callers leave and no call succeeds, it is an outage without failures.
+    """
     rs_span_add(&b.wave, number, False)
     if not _extend_row(gate, b, number, now_ns):
         return
@@ -74,7 +78,7 @@ cdef void _note_left(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_
 
 
 cdef void _note_good(rs_gate *gate, rs_breaker *b, uint32_t number) noexcept nogil:
-    """A success while there is a row or a wave: of a call that began before the row it says nothing."""
+    """Note a success during a row or a wave; that of a call from before the row does not end the row."""
     if not (b.row.on and rs_span_before(number, b.row.first)):
         b.row.on = False
         b.in_a_row = b.left = 0
@@ -84,7 +88,7 @@ cdef void _note_good(rs_gate *gate, rs_breaker *b, uint32_t number) noexcept nog
 
 
 cdef void _note_other(rs_breaker *b, uint32_t number) noexcept nogil:
-    """Ended without saying anything, or never called: it is not waited for any more."""
+    """Note a call that ended without evidence or was never made: stop waiting for it."""
     if not rs_span_before(b.row.last, number):
         rs_span_add(&b.row, number, False)
     if not rs_span_before(b.wave.last, number):

@@ -1,9 +1,9 @@
 """
 The probabilistic mode of the circuit breaker, part of breaker.pxi: all that runs with the gate's lock held.
 
-Nothing opens at a failure rate here: a share of the calls is refused, in proportion to what fails, in the state THROTTLING,
-which is called half open. Results stay good across its begin and its end, so it is no new generation. A total failure
-has no good part to spare: there, the breaker opens and probes as in the other mode.
+No failure rate opens the breaker in this mode. In the state THROTTLING, reported as half open, it refuses a share of
+the calls in proportion to the failures. Results stay valid when throttling begins or ends, so it is no new generation.
+A total failure leaves no good calls to save: then the breaker opens and probes as in the other mode.
 """
 
 cdef inline uint64_t _total(rs_breaker *b) noexcept nogil:
@@ -15,7 +15,7 @@ cdef inline uint64_t _failed(rs_breaker *b) noexcept nogil:
 
 
 cdef double _share(rs_breaker *b) noexcept nogil:
-    """The share of calls that may pass, by failures and by slowness; 1 while there are too few to tell."""
+    """The share of calls that may pass, by failures and by slowness; 1 while there are too few samples."""
     cdef uint64_t total = _total(b)
     if total < b.options.min_calls:
         return 1.0
@@ -36,12 +36,12 @@ cdef bint _is_relieved(rs_breaker *b) noexcept nogil:
 
 
 cdef bint _is_by_slowness(rs_breaker *b) noexcept nogil:
-    """Is it rather the slow calls that throttle?"""
+    """Return True if slow calls throttle more than failures do."""
     return _failed(b) * b.options.slow_rate < b.window.slow * b.options.failure_rate
 
 
 cdef void _move(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, int64_t now_ns) noexcept nogil:
-    """Begin or end to throttle: what is under way counts as before."""
+    """Begin or stop throttling: calls in flight count as before."""
     rs_gate_change(gate, b.state, state, reason, max(now_ns, b.last_ns))
     b.state = state
     b.good_in_a_row = 0
@@ -56,7 +56,7 @@ cdef void _throttle_if_failing(rs_gate *gate, rs_breaker *b, int64_t now_ns) noe
 
 
 cdef bint _trip_if_all_fails(rs_gate *gate, rs_breaker *b, int64_t run, int64_t now_ns) noexcept nogil:
-    """Ten failures in a row are no news where every other call fails: there have to be as many as are no chance."""
+    """Trip on a row of failures that chance cannot explain: ten mean little where every other call fails."""
     if run < b.options.consecutive or not rs_throttle_proof(run, _failed(b), _total(b)):
         return False
     _trip(gate, b, BY_CONSECUTIVE, run, b.options.consecutive, now_ns)
@@ -64,7 +64,7 @@ cdef bint _trip_if_all_fails(rs_gate *gate, rs_breaker *b, int64_t run, int64_t 
 
 
 cdef void _rotate_half_period(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
-    """Count as failures what has been under way for more than a second and than twice the p99."""
+    """Count calls as failures that have been in flight for more than a second and more than twice the p99."""
     cdef int64_t after_ns = max(<int64_t>SHORTEST_OVERDUE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99))
     if b.options.slow_ns != RS_NEVER:
         after_ns = max(after_ns, b.options.slow_ns)
@@ -84,7 +84,11 @@ cdef int _refuse_by_throttle(rs_gate *gate, rs_breaker *b, rs_slot *slot, rs_ref
 
 
 cdef bint _draws_refusal(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nogil:
-    """Is it this call's lot to be refused? A copy always is, and no call is once nothing was sent for the longest open time."""
+    """
+    Draw whether to refuse this call.
+
+    Copies are always refused. No call is refused once nothing was sent for the longest open time.
+    """
     rs_window_advance(&b.window, now_ns)
     cdef double share = _share(b)
     if share < 1.0 and (hedge or (_uniform(b) >= share and now_ns - b.sent_ns < b.options.max_open_ns)):
@@ -94,7 +98,7 @@ cdef bint _draws_refusal(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nog
 
 
 cdef void _breaker_learn(rs_gate *gate, rs_breaker *b, bint failed, bint slow, int64_t now_ns) noexcept nogil:
-    """After the window has recorded one more call of this generation."""
+    """Learn after the window has recorded one more call of this generation."""
     b.good_in_a_row = 0 if failed or slow else b.good_in_a_row + 1
     if failed and b.in_a_row >= b.options.consecutive and _trip_if_all_fails(gate, b, _run(gate, b, now_ns), now_ns):
         return

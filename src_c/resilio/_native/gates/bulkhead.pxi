@@ -1,10 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-The bulkhead as a gate: so many permits, and a bounded queue for those who come when there are none.
+The bulkhead as a gate: a number of permits, and a bounded queue for the calls that find none free.
 
-Everything above the class but `_bulkhead_prepare` runs with the gate's lock held: C arithmetic only. Permits move to a waiter at
-once when its turn comes (`_bulkhead_grant`), before it is woken: until it polls (takes them) or is cancelled (gives them back)
-they count as used, so a newcomer cannot slip in between and no permit is lost when a cancellation meets a grant.
+Everything above the class but `_bulkhead_prepare` runs with the gate's lock held: C arithmetic only. A waiter gets its permits
+when its turn comes (`_bulkhead_grant`), before it is woken. They count as used until it polls (takes them) or is cancelled
+(gives them back). So a newcomer cannot slip in between, and no permit is lost when a cancellation meets a grant.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
@@ -45,7 +45,7 @@ cdef dict _ORDERS = {"fifo": FIFO, "lifo": LIFO, "adaptive": ADAPTIVE}
 
 
 class _Patient:
-    """The first argument of an acquire that waits as long as it takes, beside the bounded queue."""
+    """The first argument of an acquire that waits without limit and outside the bound of the queue."""
 
     def __repr__(self):
         return "PATIENT"
@@ -66,17 +66,17 @@ cdef inline bint _is_patient(const rs_request *request) noexcept nogil:
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
 cdef inline int64_t _bounded(rs_bulkhead *b) noexcept nogil:
-    """How many are in the queue that `most_queued` bounds."""
+    """Queued calls that `most_queued` bounds: all but the patient ones."""
     return b.queue.length - b.patient
 
 
 cdef rs_waiter *_next_in_order(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     """
-    Return whose turn it is.
+    Return the next waiter to serve.
 
-    Adaptive order is first in, first out while the queue drains in time. Once its head has waited for more than half of
-    the longest wait, or it is more than half full, most of those at the front will be given up before they are done:
-    then the newest are served, who can still be in time.
+    Adaptive order is first in, first out while the queue drains in time. It turns to last in, first out once the head
+    has waited for more than half of the longest wait, or the queue is more than half full: most callers at the front
+    will give up before their calls end, and the newest can still be in time.
     """
     cdef rs_waiter *head = b.queue.head
     if b.order == FIFO:
@@ -102,7 +102,7 @@ cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
 
 
 cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
-    """Move free permits to those whose turn it is, and wake them. Whose turn it is, is asked when there is one."""
+    """Move free permits to waiters in order, and wake them. The order is decided when permits are free."""
     cdef rs_waiter *waiter
     while b.queue.head != NULL and b.used < b.capacity:
         waiter = b.chosen if b.chosen != NULL else _next_in_order(b, now_ns)
@@ -154,7 +154,7 @@ cdef int _bulkhead_refuse(rs_bulkhead *b, int reason, int64_t amount, rs_refusal
 
 
 cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
-    """Why the call may not even wait, or BULKHEAD_NONE."""
+    """The reason why the call may not even wait, or BULKHEAD_NONE."""
     if b.closed:
         return BULKHEAD_CLOSED
     if amount > b.capacity:
@@ -200,8 +200,8 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
     if b.weight != 0:
         slot.bulkhead.weight = b.weight
     elif not 1 <= slot.bulkhead.weight <= BULKHEAD_TOO_MUCH:
-        slot.bulkhead.weight = 1                     # the weigher came between `prepare` and here
-    # Whoever queues goes first, also if a lighter call would fit.
+        slot.bulkhead.weight = 1                     # the weigher was set between `prepare` and here
+    # Queued calls go first, even if a lighter call would fit.
     if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
         b.used += slot.bulkhead.weight
         return RS_ADMITTED
@@ -211,7 +211,7 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
 cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
     cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
     _bulkhead_leave(b, waiter)
-    _bulkhead_grant(gate, b, now_ns)                 # those behind a heavy one may fit
+    _bulkhead_grant(gate, b, now_ns)                 # the calls behind a heavy one may fit
     refusal.reason = BULKHEAD_TOO_LATE
     refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
     refusal.limit = longest / 1e9
@@ -268,14 +268,14 @@ cdef void _bulkhead_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 cdef int64_t _whole(object weight) except -1:
-    """A weight as a number of permits; what is none is an error."""
+    """A weight as a number of permits; raises if it is not a valid number."""
     if type(weight) is not int or weight < 1:
         raise ValueError(weight)
     return min(weight, BULKHEAD_TOO_MUCH)
 
 
 cdef int _bulkhead_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    """Ask the weigher. One that raises, or says nonsense, weighs 1: it must not decide over the call."""
+    """Ask the weigher. If it raises or returns nonsense the call weighs 1: a faulty weigher must not stop calls."""
     cdef BulkheadGate self = <BulkheadGate><PyObject *>gate
     cdef Py_ssize_t skipped = _is_patient(request)
     cdef object weigher
@@ -317,10 +317,10 @@ WEIGHED.prepare = _bulkhead_prepare
 
 cdef class BulkheadGate(Gate):
     """
-    The permits of one bulkhead and those who wait for them, shared by all that it guards.
+    The permits and the queue of one bulkhead, shared by all that it guards.
 
-    `resilio.bulkhead` is its public face and checks every option; here they are taken as they are. The methods are
-    atomic and may be called from any thread.
+    `resilio.bulkhead` is its public face and checks every option; this class does not. The methods are atomic and may
+    be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -336,10 +336,10 @@ cdef class BulkheadGate(Gate):
 
     def configure(self, config):
         """
-        Take the options of *config*, all at once, keeping who holds and who waits.
+        Take the options of *config*, all at once; held permits and queued calls stay.
 
-        More permits are handed out at once, in order. With fewer, who holds one keeps it, and calls in the queue that
-        are now too heavy are refused. Those who queue keep the longest wait that they came with.
+        More permits are handed out at once, in order. With fewer, permits already held stay valid, and queued calls
+        that are now too heavy are refused. Queued calls keep the longest wait that they came with.
         """
         cdef int64_t max_concurrent = config.max_concurrent, max_queued = config.max_queued
         cdef int64_t max_wait_ns = ns_of(config.max_wait)
@@ -365,7 +365,7 @@ cdef class BulkheadGate(Gate):
         self.deliver()
 
     def close(self):
-        """Refuse all who come from now on and all who wait; who holds a permit keeps it to the end."""
+        """Refuse all new calls and all that wait; calls that hold a permit keep it to their end."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
@@ -390,9 +390,9 @@ cdef class BulkheadGate(Gate):
 
     def watch(self, Waiter waiter not None):
         """
-        Have *waiter* woken when no permit is held and nobody waits; False: that is so already.
+        Wake *waiter* when no permit is held and no call waits; return False if that is so already.
 
-        A waiter is woken once; whoever stops to wait for it has to call :meth:`unwatch`.
+        A waiter is woken once. Call :meth:`unwatch` to stop waiting before that.
         """
         cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
         cdef bint busy
@@ -405,7 +405,7 @@ cdef class BulkheadGate(Gate):
         return busy
 
     def unwatch(self, Waiter waiter not None):
-        """Wake *waiter* no more."""
+        """Stop waiting: do not wake *waiter*."""
         cdef rs_waiter *watcher = <rs_waiter *><PyObject *>waiter
         rs_lock_acquire(&self.lock)
         if watcher.state == RS_WAITER_QUEUED:
@@ -415,20 +415,20 @@ cdef class BulkheadGate(Gate):
 
     @property
     def capacity(self):
-        """Permits there are."""
+        """The number of permits, free and held."""
         return self.bulkhead.capacity
 
     @property
     def used(self):
-        """Permits held, or granted to a waiter that has not come for them yet."""
+        """Permits held, or granted to a waiter that has not taken them yet."""
         return self.bulkhead.used
 
     @property
     def closed(self):
-        """Whether :meth:`close` was called, and :meth:`open` not since."""
+        """True from :meth:`close` until :meth:`open`."""
         return bool(self.bulkhead.closed)
 
     @property
     def weight_errors(self):
-        """How often the weight function raised or answered nonsense; such a call weighed 1."""
+        """Calls that weighed 1 because the weight function raised or returned nonsense."""
         return self.bad_weights

@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-The rate limit as a gate: a token bucket or a sliding window for each rate, all taken from or none, and a fair queue.
+The rate limit as a gate: a token bucket or a sliding window for each rate, and a fair queue.
 
-The state machine is in limiter_queue.pxi, limiter_admission.pxi and limiter_end.pxi; here are what calls cost and the
-class. Tokens are counted in millionths, so that rates, bursts and costs may be fractions and every sum is exact.
+A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
+and limiter_end.pxi; this file has the costs of calls and the class. Tokens are counted in millionths: rates, bursts
+and costs may be fractions, and every sum is exact.
 """
 
 cimport cython
@@ -53,7 +54,7 @@ include "limiter_end.pxi"
 # ---- costs -----------------------------------------------------------------------------------------------------------
 
 cdef int64_t _millionths(object tokens) except -1:
-    """A cost as the buckets count it, rounded up; what is no number of tokens is an error."""
+    """A cost in millionths of a token, rounded up; raises if it is not a valid number."""
     cdef double amount
     if isinstance(tokens, bool):
         raise TypeError(tokens)
@@ -64,7 +65,7 @@ cdef int64_t _millionths(object tokens) except -1:
 
 
 cdef int64_t _limiter_ask(LimiterGate self, object function, const rs_request *request) noexcept:
-    """Ask a cost function. One that raises, or says nonsense, costs one token: it must not decide over the call."""
+    """Ask a cost function. If it raises or returns nonsense, the cost is one token: it must not stop calls."""
     try:
         return _millionths(PyObject_Vectorcall(function, request.args, request.nargs, request.kwnames))
     except BaseException as error:
@@ -75,7 +76,7 @@ cdef int64_t _limiter_ask(LimiterGate self, object function, const rs_request *r
 
 
 cdef void _found(rs_slot *slot, int rates, uint32_t version, const int64_t *cost) noexcept nogil:
-    """Keep what the call costs for `admit`. Without memory for several rates it costs what every call does."""
+    """Keep the call's cost for `admit`. If there is no memory for several rates, the default costs apply."""
     slot.limiter.version = version
     slot.limiter.cost = cost[0]
     if rates > 1:
@@ -84,7 +85,7 @@ cdef void _found(rs_slot *slot, int rates, uint32_t version, const int64_t *cost
 
 
 cdef void _ask_all(LimiterGate self, rs_slot *slot, const rs_request *request):
-    """Ask every cost function there is, and keep what they say for `admit`."""
+    """Ask all cost functions, and keep their costs for `admit`."""
     cdef int64_t cost[RS_MOST_RATES]
     cdef uint32_t version
     cdef int rates
@@ -108,9 +109,9 @@ cdef int _limiter_prepare(rs_gate *gate, rs_slot *slot, const rs_request *reques
 
 
 cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    """What this call costs is not what every call does."""
+    """Find the cost of a call with a reservation or with cost functions."""
     if _is_reservation(request):
-        # Made before a change of configuration it means nothing: then the call costs what any call costs.
+        # A reservation made before a change of configuration is void: the default costs apply.
         if (<rs_amounts_object *>request.args[0]).version == _limiter_of(gate).version:
             _found(slot, _limiter_of(gate).buckets.n, _limiter_of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
     else:
@@ -119,12 +120,12 @@ cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_reques
 
 
 cdef void _leave_unasked(rs_gate *gate, rs_slot *slot) noexcept:
-    """The call was refused, or let through in shadow."""
+    """Drop the claim of a call that was refused, or admitted in shadow mode."""
     _drop_claim(slot)
 
 
 cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """All buckets are full, no call waits, and there is no pause."""
+    """Return True if all buckets are full, no call waits, and there is no pause."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int i
     if m.queue.head != NULL or now_ns < m.paused_until_ns:
@@ -153,14 +154,14 @@ LIMITER_OPS.pristine = _limiter_pristine
 @cython.final
 @cython.auto_pickle(False)
 cdef class Amounts:
-    """What one call costs, rate by rate: passed to an acquire as its only argument it is taken instead of the costs."""
+    """The cost of one call, rate by rate; as the only argument of an acquire it replaces the configured costs."""
 
     def __init__(self):
         raise TypeError("amounts are made by LimiterGate.amounts()")
 
     @property
     def shadow(self):
-        """Whether nothing was taken, because enforcement would have refused the call or made it wait."""
+        """True if nothing was taken, because enforcement would have refused the call or made it wait."""
         return bool(self.shadow)
 
     def of(self, str unit):
@@ -206,7 +207,7 @@ cdef int64_t _asked_aside(LimiterGate self, object function, tuple args, dict kw
 
 
 cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) except -1:
-    """Turn what a user says into numbers, before anything is changed."""
+    """Convert the configured rates into settings, before anything changes."""
     if not 1 <= len(rates) <= RS_MOST_RATES:
         raise ValueError(f"there must be from 1 to {RS_MOST_RATES} rates, not {len(rates)}")
     for i, (unit, amount, period_ns, burst, cost, window) in enumerate(rates):
@@ -231,10 +232,10 @@ cdef void _free_logs(rs_setting *setting) noexcept nogil:
 
 cdef class LimiterGate(Gate):
     """
-    The buckets of one rate limit and those who wait for tokens, shared by all that it guards.
+    The buckets and the queue of one rate limit, shared by all that it guards.
 
-    `resilio.rate_limit` is its public face and checks every option; here they are taken as they are. The methods are
-    atomic and may be called from any thread.
+    `resilio.rate_limit` is its public face and checks every option; this class does not. The methods are atomic and
+    may be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -269,8 +270,8 @@ cdef class LimiterGate(Gate):
         """
         Take the options of *config*, all at once, keeping tokens, debts and the queue.
 
-        A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Those who
-        queue keep what they cost, unless units have changed, and are refused if that is too large now.
+        A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Queued calls
+        keep their costs, unless units have changed, and are refused if these are too large now.
 
         Raises:
             ValueError: More rates than 8, none, or a rate that cannot be counted.
@@ -300,17 +301,17 @@ cdef class LimiterGate(Gate):
 
     def amounts(self, tuple args=(), dict kwargs=None, dict given=None):
         """
-        Return what a call costs, for an acquire that takes this instead.
+        Return the cost of a call, to pass to an acquire.
 
         Args:
-            args: What cost functions see of the call, for the units that are not given.
+            args: The positional arguments for cost functions, asked for units that *given* does not name.
 
             kwargs: The same by keyword.
 
             given: Tokens by unit, >= 0.
 
         Raises:
-            ValueError: A unit that no rate has, or no number of tokens.
+            ValueError: A unit that no rate has, or an invalid number of tokens.
         """
         cdef Amounts amounts = Amounts.__new__(Amounts)
         cdef tuple functions
@@ -332,14 +333,14 @@ cdef class LimiterGate(Gate):
 
     def adjust(self, str unit, double tokens, int64_t taken_ns=INT64_MAX):
         """
-        Take *tokens* more of *unit*, into debt if they are not there, or give them back if negative.
+        Take *tokens* more of *unit*, into debt if necessary, or give them back if negative.
 
         Args:
             unit: Of one or several rates; all are adjusted.
 
             tokens: Finite.
 
-            taken_ns: When what is given back was taken. A sliding window that it has left has it back already.
+            taken_ns: When the returned tokens were taken. A sliding window that they have left regained them already.
         """
         cdef int64_t amount = _checked(unit, abs(tokens))
         cdef int64_t now_ns = clock.now_ns()
@@ -350,7 +351,7 @@ cdef class LimiterGate(Gate):
         self.deliver()
 
     def actual(self, dict given not None):
-        """Return what a call cost in truth, for :meth:`settle_slot`: tokens by unit, >= 0; the others stay."""
+        """Return the true cost of a call for :meth:`settle_slot`: tokens by unit, >= 0; other units stay."""
         cdef Amounts amounts = Amounts.__new__(Amounts)
         rs_lock_acquire(&self.lock)
         amounts.units = self.units
@@ -365,12 +366,12 @@ cdef class LimiterGate(Gate):
 
     def settle_slot(self, size_t address, Amounts actual not None):
         """
-        Correct what the call which holds the slot at *address* has taken, as the core asks for `current().settle()`.
+        Correct the tokens taken by the call in the slot at *address*; the core calls this for `current().settle()`.
 
-        Runs no code of the user's: the call cannot end meanwhile. :meth:`deliver` must follow.
+        It runs no user code, so the call cannot end meanwhile. :meth:`deliver` must follow.
 
         Args:
-            address: Of a slot of this gate, whose call is under way; or is about to end, and holds it no more.
+            address: Of a slot of this gate, whose call is in flight; or is about to end, and has released it.
 
             actual: Of :meth:`actual`; without effect if the configuration has changed since.
         """
@@ -382,7 +383,7 @@ cdef class LimiterGate(Gate):
 
     def observe(self, Amounts remaining not None):
         """
-        Have no more tokens than somebody who counts as well says are left; whoever waits, waits for the rest.
+        Lower the tokens to what another counter, such as the server's, reports; queued calls wait for the rest.
 
         Args:
             remaining: Of :meth:`actual`; units that it does not name stay. Without effect if the configuration has
@@ -396,9 +397,9 @@ cdef class LimiterGate(Gate):
 
     def hold(self, int64_t wait_ns):
         """
-        Let nothing pass for *wait_ns* from now on, and have no tokens then, in any rate.
+        Pause: admit nothing for *wait_ns* from now on; all rates are empty when it ends.
 
-        Calls that queue stay for so much longer, those with a deadline until that.
+        Queued calls may wait longer by the length of the pause; those with a deadline wait until that.
 
         Args:
             wait_ns: >= 0.
@@ -410,11 +411,11 @@ cdef class LimiterGate(Gate):
 
     @property
     def paused(self):
-        """Seconds until the pause is over; 0.0: there is none."""
+        """Seconds until the end of the pause; 0.0 if there is none."""
         return max(0, self.limiter.paused_until_ns - clock.now_ns()) / 1e9
 
     def fill(self):
-        """Fill every bucket, and serve those who wait from it."""
+        """Fill every bucket, end the pause, and serve queued calls."""
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
         _fill(<rs_gate *><PyObject *>self, now_ns)
@@ -423,8 +424,9 @@ cdef class LimiterGate(Gate):
 
     def wait(self, Amounts amounts not None):
         """
-        Return the seconds that a call which costs *amounts* would have to wait now, behind those who do; 0.0: it would
-        not. Infinity: it is too large. Changes nothing.
+        Return the seconds that a call of cost *amounts* would wait now, behind the queue; infinity if it is too large.
+
+        Changes nothing.
         """
         cdef int64_t wait_ns
         cdef int64_t now_ns = clock.now_ns()
@@ -436,7 +438,7 @@ cdef class LimiterGate(Gate):
         return float("inf") if wait_ns < 0 else wait_ns / 1e9
 
     def available(self):
-        """Return the tokens there now by unit, of the emptiest of its buckets; below zero while in debt."""
+        """Return the tokens available now by unit, of the emptiest of its buckets; negative while in debt."""
         cdef int64_t tokens[RS_MOST_RATES]
         cdef int64_t now_ns = clock.now_ns()
         cdef tuple units
@@ -453,5 +455,5 @@ cdef class LimiterGate(Gate):
 
     @property
     def cost_errors(self):
-        """How often a cost function raised or answered nonsense; such a call cost one token."""
+        """Times that a cost function raised or returned nonsense; that cost counted as one token."""
         return self.bad_costs

@@ -1,9 +1,9 @@
 """
-How a rate limit admits, part of limiter.pxi: runs with the gate's lock held, C arithmetic only.
+Admission by a rate limit, part of limiter.pxi: runs with the gate's lock held, C arithmetic only.
 """
 
 cdef inline const int64_t *_asked(rs_limiter *m, rs_slot *slot) noexcept nogil:
-    """What the call costs: what `prepare` has found, or as every call."""
+    """The cost of the call: as found by `prepare`, or the default."""
     if slot.limiter.version == 0:
         return m.cost
     if m.buckets.n == 1:
@@ -14,7 +14,7 @@ cdef inline const int64_t *_asked(rs_limiter *m, rs_slot *slot) noexcept nogil:
 
 
 cdef rs_claim *_claim_of(rs_limiter *m, rs_slot *slot, const int64_t *cost, int64_t at_ns) noexcept nogil:
-    """The claim of a call that costs this: what `prepare` has left in the slot, or a new one; NULL without memory."""
+    """The claim of a call of this cost: that which `prepare` left in the slot, or a new one; NULL without memory."""
     cdef rs_claim *claim = slot.limiter.claim
     if claim == NULL or cost != claim.cost:
         return _claim(m.version, cost, at_ns)
@@ -43,18 +43,18 @@ cdef int _limiter_refuse(rs_limiter *m, int reason, const int64_t *cost, int64_t
 
 
 cdef void _mark_shadow(const rs_request *request) noexcept nogil:
-    """Tell the reservation, if it is one, that it holds nothing."""
+    """Mark the reservation, if there is one, as holding nothing."""
     if _is_reservation(request):
         (<rs_amounts_object *>request.args[0]).shadow = True
 
 
 cdef inline int _taken(rs_limiter *m, rs_slot *slot, const int64_t *cost) noexcept nogil:
-    """The call has its tokens: remember them for its end."""
+    """Remember the tokens that the call has taken, for its end."""
     cdef rs_claim *claim = NULL
     cdef int64_t first = cost[0]
     if m.buckets.n > 1 and cost != m.cost:
         claim = _claim_of(m, slot, cost, slot.admitted_ns)
-    _drop_claim(slot)                       # of what is no longer configured
+    _drop_claim(slot)                       # of a former configuration
     slot.limiter.claim = claim
     slot.limiter.cost = first
     slot.limiter.version = m.version
@@ -62,7 +62,7 @@ cdef inline int _taken(rs_limiter *m, rs_slot *slot, const int64_t *cost) noexce
 
 
 cdef int64_t _owed(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
-    """How many calls like this one the debt is worth: in shadow mode those who would be waiting."""
+    """The debt in calls like this one: in shadow mode the number of calls that would be waiting."""
     cdef int64_t debt, most = 0
     cdef int i
     for i in range(m.buckets.n):
@@ -75,10 +75,10 @@ cdef int64_t _owed(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept 
 cdef int _let_pass(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
                    int64_t now_ns, int obstacle) noexcept nogil:
     """
-    Nothing is enforced: count what enforcement would have done.
+    Admit in shadow mode, and count what enforcement would have done.
 
-    Who would have waited takes its tokens at once, as a debt: else nobody would ever be seen to wait too long. But not
-    ahead of calls that do wait, where a share is enforced.
+    A call that would have waited takes its tokens at once, as a debt: without the debt no wait would ever be too long.
+    It takes none ahead of calls that do wait, where a share is enforced.
     """
     if obstacle == LIMITER_NONE and m.queue.length + _owed(m, cost, now_ns) >= m.most_queued:
         obstacle = LIMITER_QUEUE_FULL
@@ -94,9 +94,9 @@ cdef int _let_pass(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request
 
 cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept nogil:
     """
-    When a call gives up waiting. `max_wait` does not count a pause: it counts from its end.
+    The time at which a call gives up waiting. In a pause, `max_wait` counts from the end of the pause.
 
-    A call that has a deadline of its own, *in_time*, waits for the end of a pause and for its turn until that.
+    A call with a deadline of its own, *in_time*, waits for the end of a pause and for its turn until that deadline.
     """
     if now_ns >= m.paused_until_ns:
         return now_ns + m.max_wait_ns
@@ -105,7 +105,7 @@ cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept 
 
 cdef int _refuse_paused(rs_limiter *m, const rs_request *request, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
                         rs_refusal *refusal) noexcept nogil:
-    """Tell how long the call would have to wait, and how long it may."""
+    """Refuse because of a pause: *measured* is the wait it would need, *limit* the longest allowed, in seconds."""
     _limiter_refuse(m, PAUSED, cost, now_ns, wait_ns, refusal)
     refusal.measured = wait_ns / 1e9
     refusal.limit = (m.max_wait_ns if request.deadline_ns == 0 else request.deadline_ns - now_ns) / 1e9
@@ -129,7 +129,7 @@ cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *
 
 cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
                 int64_t now_ns, rs_refusal *refusal) noexcept nogil:
-    """Wait, or be refused: the tokens are not there, or somebody came first."""
+    """Queue or refuse a call: its tokens are not available, or the queue is not empty."""
     cdef int obstacle = LIMITER_NONE
     cdef bint paused = now_ns < m.paused_until_ns
     cdef int64_t wait_ns = 0, gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
@@ -154,7 +154,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
 
 cdef int _limiter_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                 rs_refusal *refusal) noexcept nogil:
-    """A call like every other takes its tokens, where they are there and no call waits."""
+    """Fast path: a call of default cost takes its tokens if they are available and no call waits."""
     cdef rs_limiter *m = _limiter_of(gate)
     if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
             or not rs_buckets_take_at_once(&m.buckets, now_ns, m.cost[0])):

@@ -1,22 +1,24 @@
 """
-What a rate limit takes back, corrects and reconfigures, part of limiter.pxi: runs with the gate's lock held, C arithmetic only.
+Returns, corrections and reconfiguration of a rate limit: a part of limiter.pxi.
+
+All of it runs with the gate's lock held: C arithmetic only.
 """
 
 cdef inline const int64_t *_held(rs_limiter *m, rs_slot *slot) noexcept nogil:
-    """What the slot has taken, rate by rate."""
+    """The tokens taken for the slot, rate by rate."""
     if slot.limiter.claim != NULL:
         return &slot.limiter.claim.cost[0]
     return rs_cost_of_slot(slot) if m.buckets.n == 1 else &m.cost[0]
 
 
 cdef inline int64_t _taken_ns(rs_slot *slot) noexcept nogil:
-    """When that was taken."""
+    """The time at which they were taken."""
     return slot.limiter.claim.plan_ns if slot.limiter.claim != NULL else slot.admitted_ns
 
 
 cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost, int64_t taken_ns,
                          int64_t now_ns) noexcept nogil:
-    """Give back what was taken, unless it belongs to another configuration: those tokens are no more."""
+    """Give back the tokens taken, unless the configuration has changed since: then they no longer exist."""
     if version == m.version:
         rs_buckets_give_back(&m.buckets, taken_ns, cost)
         m.planned = False
@@ -69,7 +71,7 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
 
 
 cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *actual, int64_t now_ns) noexcept nogil:
-    """The call that holds *slot* costs something else than was taken, in the rates of *mask*."""
+    """Correct the tokens taken for *slot* to the *actual* cost, in the rates of *mask*."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int64_t *held = rs_cost_of_slot(slot)
     cdef int i
@@ -91,7 +93,7 @@ cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *a
 
 
 cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t now_ns) noexcept nogil:
-    """No more than *remaining* tokens are left in the rates of *mask*; what has less stays."""
+    """Lower the rates of *mask* to at most *remaining* tokens."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int i
     for i in range(m.buckets.n):
@@ -101,7 +103,7 @@ cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t
 
 
 cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
-    """Nothing passes before *until_ns*, and then at the rate: no rate has a token. A shorter pause ends no longer one."""
+    """Pause until *until_ns*; all rates are empty then. A shorter pause does not end a longer one."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef rs_waiter *waiter = m.queue.head
     cdef int i
@@ -137,7 +139,7 @@ ctypedef struct rs_setting:
 
 
 cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nogil:
-    """Refuse those in the queue whose cost is too large now; after a change of units all cost what a call costs."""
+    """Refuse queued calls whose cost is too large now; after a change of units all have the default cost."""
     cdef rs_waiter *waiter = m.queue.head
     cdef rs_waiter *following
     cdef rs_claim *claim
@@ -164,7 +166,7 @@ cdef void _new_rate(rs_buckets *buckets, int i, rs_setting *setting) noexcept no
 
 
 cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
-    """Keep what was taken, in a window; else the tokens, up to the new burst."""
+    """Change the rate: a window keeps the tokens taken, a bucket its tokens up to the new burst."""
     cdef int64_t tokens
     if buckets.log[i] != NULL and setting.log != NULL:
         rs_log_set(buckets.log[i], setting.log.limit, setting.log.period_ns, setting.log.most)
@@ -178,7 +180,7 @@ cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t 
 
 
 cdef void _change_paused(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
-    """As at the pause's end: the new rate has no token then, and what is owed beyond the pause stays."""
+    """Change the rate in a pause: it is empty at the end of the pause, and debt beyond that stays."""
     cdef rs_log *log = m.buckets.log[i]
     cdef rs_gcra bucket = m.buckets.bucket[i]
     cdef int64_t owed = log.used - log.limit if log != NULL else -rs_gcra_available(&bucket, m.paused_until_ns)

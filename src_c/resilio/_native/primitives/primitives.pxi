@@ -2,7 +2,7 @@
 """
 The data structures of the gates as classes of their own: token bucket, latency histogram, outcome window.
 
-The arithmetic is in gcra.h, loglinear.h and window.h; here are locks, checks of arguments, and Python's units:
+The arithmetic is in gcra.h, loglinear.h and window.h; this module adds locks, checks of arguments, and Python's units:
 seconds as float outside, int64 nanoseconds inside. Every method of every object may be called from any thread.
 """
 
@@ -50,20 +50,20 @@ cdef int64_t _integer(str name, object value, int64_t low, int64_t high) except 
 
 
 cdef inline int64_t _now(object now_ns) except -1:
-    """The time to use: what the caller says, or the clock's."""
+    """The caller's time, or the clock's."""
     if now_ns is None:
         return rs_clock_now(_clock)
     return _integer("now_ns", now_ns, 0, LATEST_NS)
 
 
 cdef double _seconds_enough(int64_t ns) noexcept:
-    """Seconds that are not a rounding error shorter than *ns*."""
+    """Seconds for *ns*, rounded so that they are not shorter."""
     cdef double seconds = <double> ns / NS
     return seconds if seconds * NS >= <double> ns else nextafter(seconds, seconds + 1)
 
 
 cdef int64_t _nanoseconds(str name, object value) except -1:
-    """Seconds >= 0 as ns; what is above the histogram's range is its end."""
+    """Seconds >= 0 as ns, at most the end of the histogram's range."""
     cdef double seconds
     if PyFloat_CheckExact(value):
         seconds = PyFloat_AS_DOUBLE(value)

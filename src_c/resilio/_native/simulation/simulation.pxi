@@ -1,10 +1,11 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
 """
-An event loop with nothing but a ready queue and a heap of timers, on virtual time: what simulations run in.
+The event loop of simulations: a ready queue and a heap of timers, on virtual time.
 
-It has no selector, no threads and no real sleep: when nothing is ready it jumps to its next timer. Tasks and futures are
-asyncio's own, so policies run in it as they do anywhere else. Why native: each simulated call is four or five callbacks,
-and in Python the loop took a third of the time. The heap is a Python list, so the garbage collector sees what it holds.
+It has no selector, no threads and no real sleep: when nothing is ready it jumps to its next timer. Tasks and futures
+are asyncio's own, so policies run in it as they do anywhere else. It is native because each simulated call takes four
+or five callbacks; in Python the loop took a third of the time. The heap is a Python list, which the garbage collector
+can traverse.
 """
 
 from libc.stdint cimport int64_t
@@ -30,23 +31,23 @@ class StandstillError(Exception):
 
 
 cdef class Due:
-    """What native code puts into the loop instead of a function: it is told when it is due."""
+    """Base of native objects that the loop takes in place of a function: it calls `fire` when they are due."""
 
     cdef int fire(self) except -1:
         raise NotImplementedError
 
 
 cdef class Timer:
-    """What a callback is held by; cancelled, it does nothing."""
+    """Handle of a scheduled callback, which can cancel it."""
 
     def cancel(self):
-        """Call nothing, and hold nothing."""
+        """Drop the callback and its arguments without calling it."""
         self.call = None
         self.args = None
         self.context = None
 
     def cancelled(self):
-        """Tell whether `cancel` was called, or the callback has run."""
+        """Return True if `cancel` was called, or the callback has run."""
         return self.call is None
 
     cdef int fire(self) except -1:
@@ -73,12 +74,12 @@ cdef inline bint _before(Timer one, Timer other):
 
 cdef class EventLoop:
     """
-    Runs callbacks and timers in the order of their virtual times, and of their making at one time.
+    Runs callbacks and timers in the order of their virtual times; those of one time in the order of their creation.
 
     Args:
-        failed: Called with the context, as asyncio's exception handlers get it, of what nobody took.
+        failed: Called for an exception that no code handled, with the context that asyncio's exception handlers get.
 
-        still: Callbacks at one instant after which time is taken to stand still for ever.
+        still: Callbacks at one instant after which the loop assumes that time stands still for ever.
 
     Attributes:
         now: The time, in nanoseconds of the policies' clock.
@@ -98,10 +99,10 @@ cdef class EventLoop:
 
     def at(self, int64_t when_ns, call, *args):
         """
-        Have `call(*args)` called at a time, without a context of its own; return what cancels that.
+        Schedule `call(*args)` for a time, without a context of its own; return its Timer.
 
         Args:
-            when_ns: In nanoseconds of the policies' clock; one that has passed is now.
+            when_ns: In nanoseconds of the policies' clock; a time that has passed means now.
 
             call: A plain function.
 
@@ -111,7 +112,7 @@ cdef class EventLoop:
 
     def run(self, int64_t until_ns, look, int steps=1000):
         """
-        Run all that is due until a time, which it then is.
+        Run all that is due until a time, and move the clock there.
 
         Args:
             until_ns: In nanoseconds of the policies' clock.
@@ -121,12 +122,12 @@ cdef class EventLoop:
             steps: Timers between two looks, >= 1.
 
         Returns:
-            Whether it came to *until_ns*.
+            True if the run reached *until_ns*.
 
         Raises:
             RuntimeError: An event loop is running in this thread.
 
-            StandstillError: Time stands still.
+            StandstillError: Time stands still; see *still*.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("a simulation cannot run inside of a running event loop")
@@ -195,7 +196,7 @@ cdef class EventLoop:
         return 0
 
     cdef bint _run_timers(self, int64_t until_ns, int steps) except -1:
-        """Fire up to *steps* timers; True: none is left that is due by then."""
+        """Fire up to *steps* timers; True: no other is due until *until_ns*."""
         cdef Timer timer
         for _ in range(steps):
             if self._ready:
@@ -225,14 +226,14 @@ cdef class EventLoop:
             raise StandstillError(f"time stands still at {self.elapsed:.6f} s: something goes round without waiting")
         return 0
 
-    # ---- what asyncio's tasks and futures, and the policies, ask of a loop
+    # ---- the loop's interface for the tasks and futures of asyncio, and for policies
 
     def time(self):
         """Return virtual seconds since the run began."""
         return (self.now - BEGIN) * 1e-9
 
     def call_soon(self, callback, *args, context=None):
-        """Have `callback(*args)` called at this time, after all that was asked for before."""
+        """Schedule `callback(*args)` for the current time, after all callbacks scheduled before."""
         cdef Timer timer = Timer.__new__(Timer)
         timer.call = callback
         timer.args = args
@@ -241,15 +242,15 @@ cdef class EventLoop:
         return timer
 
     def call_soon_threadsafe(self, callback, *args, context=None):
-        """Do what `call_soon` does: there is no other thread."""
+        """Do the same as `call_soon`: there is no other thread."""
         return self.call_soon(callback, *args, context=context)
 
     def call_later(self, double delay, callback, *args, context=None):
-        """Have `callback(*args)` called *delay* seconds from now."""
+        """Schedule `callback(*args)` for *delay* seconds from now."""
         return self.push(self.now + <int64_t>round(delay * 1e9), callback, args, context)
 
     def call_at(self, double when, callback, *args, context=None):
-        """Have `callback(*args)` called when `time()` is *when*."""
+        """Schedule `callback(*args)` for the time when `time()` is *when*."""
         return self.push(BEGIN + <int64_t>round(when * 1e9), callback, args, context)
 
     def create_future(self):
@@ -261,17 +262,17 @@ cdef class EventLoop:
         return Task(coro, loop=self, name=name, context=context)
 
     def call_exception_handler(self, context):
-        """Hand on what nobody took."""
+        """Pass an unhandled exception's context to *failed*."""
         self._failed(context)
 
     def get_debug(self):
-        """Return False: a simulation that watched itself would be slow."""
+        """Return False: debug mode would make simulations slow."""
         return False
 
     def is_running(self):
-        """Tell whether `run` is under way."""
+        """Return True while `run` runs."""
         return self._is_running
 
     def is_closed(self):
-        """Return False: it holds nothing that would have to be closed."""
+        """Return False: the loop holds no resource to close."""
         return False

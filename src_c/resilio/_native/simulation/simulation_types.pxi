@@ -1,4 +1,4 @@
-# The event loop of simulations, for who puts native work into it: see workers.pxi.
+# The event loop of simulations, for modules that schedule native work in it: see workers.pxi.
 
 from libc.stdint cimport int64_t, uint64_t
 

@@ -1,10 +1,10 @@
 """
-What is counted of simulated calls: a part of workers.pxi.
+The counters of simulated calls: a part of workers.pxi.
 """
 
 
 cdef class Counts:
-    """What is counted for a stretch of time, or for a load."""
+    """The counters of a slice of time, or of a load."""
 
     cdef public int64_t offered, good, late, failed, refused, gave_up, unfinished, sent, arrived
     cdef readonly object latency
@@ -18,17 +18,17 @@ cdef class Tally:
     The counts of one run.
 
     Args:
-        slices: For each slice of the time line its counts.
+        slices: The counts of each slice of the time line.
 
-        slice_ns: How long a slice is.
+        slice_ns: The length of a slice.
 
-        deadline_ns: Until when after its arrival the answer to a task is good.
+        deadline_ns: The longest time from the arrival of a task to a good answer.
 
-        warm_ns: Before that time, tasks count in their slice only.
+        warm_ns: Tasks that arrive before this time count in their slice only.
 
-        bin_ns: How finely `offered_bins` and `good_bins` count; 0: they do not.
+        bin_ns: The length of a bin of `offered_bins` and `good_bins`; 0: these are not counted.
 
-        bins: How many of those there are.
+        bins: The number of bins.
     """
 
     cdef public int64_t offered, requests, sent, received, in_outage, done, wasted
@@ -59,7 +59,7 @@ cdef class Tally:
         self._bin(self.offered_bins, now_ns)
 
     def answered(self, Counts load, int64_t born_ns, int64_t now_ns):
-        """Count a task of a load that has its answer."""
+        """Count a task of a load that has received its answer."""
         cdef Counts part = self._at(born_ns)
         cdef int64_t took = now_ns - born_ns
         cdef bint warm = born_ns >= self._warm_ns
@@ -91,5 +91,5 @@ cdef class Tally:
         part.arrived += 1
 
     def refused(self, who, reason):
-        """Count a refusal, where the reasons are kept."""
+        """Count a refusal; a subclass keeps the reasons."""
         raise NotImplementedError

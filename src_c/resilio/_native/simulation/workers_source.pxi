@@ -1,28 +1,28 @@
 """
-Where simulated calls come from: a part of workers.pxi.
+The source of simulated calls: a part of workers.pxi.
 """
 
 
 cdef class Source(Due):
     """
-    What makes tasks arrive.
+    The arrivals of tasks.
 
     Args:
-        loop: The loop that the simulation runs in.
+        loop: The loop of the simulation.
 
-        tally: Where it counts the tasks.
+        tally: The counters of the run.
 
         times: An iterator of seconds since the run began.
 
         end: Seconds after which no task arrives.
 
-        patience_ns: When after its arrival a task is cancelled; 0: never.
+        patience_ns: Time from the arrival of a task to its cancellation; 0: never.
     """
 
     cdef readonly EventLoop loop
     cdef readonly Tally tally
     cdef readonly dict under_way
-    """The tasks that have not ended, by number; who ends takes itself out."""
+    """The tasks that have not ended, by number; a task removes itself when it ends."""
     cdef object _times
     cdef double _end
     cdef int64_t _number, _patience_ns
@@ -36,11 +36,11 @@ cdef class Source(Due):
         self._patience_ns = patience_ns
 
     def begin(self, number):
-        """Return the coroutine that the task is."""
+        """Return the coroutine of a task."""
         raise NotImplementedError
 
     cpdef start(self):
-        """Have the next task arrive at its time, and then the others."""
+        """Schedule the next arrival; each arrival schedules the one after it."""
         cdef double seconds
         for found in self._times:
             seconds = found
@@ -49,7 +49,7 @@ cdef class Source(Due):
             return
 
     cdef int fire(self) except -1:
-        """A task arrives."""
+        """Start the arriving task, and schedule the next arrival."""
         number = self._number
         self._number += 1
         self.tally._begun(self.loop.now)

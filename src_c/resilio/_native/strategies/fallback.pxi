@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""The fallback stage: where a call goes whose function has failed; `resilio._policies.fallback` is its face."""
+"""The fallback stage: targets for calls whose function has failed; `resilio._policies.fallback` is its public face."""
 
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
@@ -40,7 +40,7 @@ cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
 
 
 cdef int fallback_pristine(rs_gate *gate, int64_t now) noexcept nogil:
-    """Whether a target rests is asked by the face."""
+    """Return True: the public face checks for resting targets."""
     return True
 
 
@@ -64,12 +64,12 @@ fallback_ops.pristine = fallback_pristine
 
 cdef class Target:
     """
-    Where a call may go instead, and what came of that.
+    An alternative to the primary, and the counters of its results.
 
     Args:
-        function: Takes the primary's arguments; or the handler, which takes its exception.
+        function: A function of the primary's arguments; or the handler, which takes the primary's exception.
 
-        name: What it is called in notes and snapshots.
+        name: Its name in notes and snapshots.
 
         is_async: Whether it is a coroutine function.
     """
@@ -79,7 +79,7 @@ cdef class Target:
     cdef readonly bint is_async
     cdef readonly uint64_t answered
     cdef readonly uint64_t failed
-    cdef int64_t rests_until_ns             # it has failed just now; 0: it has not
+    cdef int64_t rests_until_ns             # after a recent failure; 0: none
 
     def __init__(self, object function, str name, bint is_async):
         self.function = function
@@ -88,13 +88,13 @@ cdef class Target:
 
 
 cdef class _FallbackOptions:
-    """What one `configure` has set; a call that falls back keeps to it."""
+    """The options of one `configure`; a call that falls back keeps them to its end."""
 
     cdef tuple targets
     cdef Target handler                     # or None
     cdef object default
     cdef bint has_default
-    cdef object replayable                  # may arguments be passed again? None: as they look
+    cdef object replayable                  # whether arguments may be passed again; None: by inspection
     cdef int64_t memory_ns
 
 
@@ -105,16 +105,16 @@ cdef class _Trial:
     cdef object error                       # the primary's; None: it returned `value`
     cdef object value
     cdef list ahead                         # targets still to be tried, the next one last
-    cdef list failures                      # (target's name, its exception, or None where it returned a failure)
-    cdef Target current                     # under way; None: the default is
+    cdef list failures                      # (target's name, its exception, or None if it returned a failure)
+    cdef Target current                     # in progress; None: the default
     cdef bint spent                         # the arguments have been used
-    cdef str one_shot                       # of a stream's that cannot be used again; empty: none may be passed again
+    cdef str one_shot                       # a stream's argument that is used up; empty: none may be passed again
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------
 
 cdef class FallbackGate(Gate):
-    """Goes elsewhere with what has failed: to its targets in order, those last that have failed just now."""
+    """Takes failed calls to its targets in order; targets that failed recently come last."""
 
     cdef _FallbackOptions options
     cdef uint64_t fell_back
@@ -138,7 +138,7 @@ cdef class FallbackGate(Gate):
 
             targets: A Target for each of its functions, in order.
 
-            handler: One for its handler, which takes the primary's exception; or None.
+            handler: A Target for its handler, which takes the primary's exception; or None.
         """
         cdef _FallbackOptions options = _FallbackOptions.__new__(_FallbackOptions)
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
@@ -148,7 +148,7 @@ cdef class FallbackGate(Gate):
         options.has_default = config.has_default
         options.replayable = config.replayable
         options.memory_ns = ns_of(config.memory)
-        before = self.options               # let go of after the lock
+        before = self.options               # released after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
         rs_lock_release(&gate.lock)
@@ -175,7 +175,7 @@ cdef class FallbackGate(Gate):
         return 0
 
     cdef _FallbackOptions current(self):
-        """The options in force, which another thread may replace."""
+        """The present options, which another thread may replace."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         options = self.options
@@ -183,7 +183,11 @@ cdef class FallbackGate(Gate):
         return options
 
     cdef bint rests(self, Target target, int64_t memory_ns, int64_t now_ns) except -1:
-        """Has it failed just now? A rest longer than the memory is from before the clock jumped, or the memory changed."""
+        """
+        Return True if the target failed recently.
+
+        A rest longer than the memory does not count: the clock has jumped, or the memory changed.
+        """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         cdef int64_t until = target.rests_until_ns
@@ -205,7 +209,7 @@ cdef class FallbackGate(Gate):
         return trial
 
     cdef int tried(self, _Trial trial, object error, rs_end *end) except -1:
-        """The target under way, or the handler, has ended."""
+        """Learn from the end of the current target or the handler, and choose the next step."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef bint failed = end.outcome == RS_FAILURE or error is not None
         cdef Target target = trial.current
@@ -247,7 +251,7 @@ cdef class FallbackGate(Gate):
         return RS_PASS
 
     cdef bint may_call(self, _Trial trial, rs_end *end) except -1:
-        """Is there time left for a target, and are the arguments still what they were?"""
+        """Return True if there is time left for a target, and the arguments are not used up."""
         if end.deadline_ns <= end.now_ns:
             trial.failures.append(("targets", "not called: the deadline has passed"))
             return False
@@ -259,7 +263,7 @@ cdef class FallbackGate(Gate):
         return True
 
     cdef str used_up(self, _Trial trial, rs_end *end):
-        """Why the arguments must not be passed again, as `resilio._failures.replayable.used_up` says it."""
+        """The reason why the arguments must not be passed again, as `resilio._failures.replayable.used_up` returns it."""
         cdef const rs_request *request = end.request
         rule = trial.options.replayable
         if request == NULL or rule is True or (rule is None and api.replayable(request, end.func, 0)):
@@ -300,16 +304,16 @@ cdef class FallbackGate(Gate):
 
     @property
     def replayable(self):
-        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        """Whether arguments may be passed again: a bool, a function of them, or None to inspect them."""
         return self.current().replayable
 
     def resting(self, int64_t now_ns):
-        """Return of each target in order whether it has failed so lately that it is tried last."""
+        """Return for each target, in order, whether it is tried last because it failed recently."""
         cdef _FallbackOptions options = self.current()
         return [self.rests(target, options.memory_ns, now_ns) for target in options.targets]
 
     def forget_failures(self):
-        """Let all targets be as if none had failed."""
+        """Forget the failures of all targets."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef Target target
         for target in self.current().targets:
@@ -318,16 +322,16 @@ cdef class FallbackGate(Gate):
             rs_lock_release(&gate.lock)
 
     def stream(self, make):
-        """Return a stream that is begun elsewhere if it fails before its first item."""
+        """Return a stream that is begun at a target if it fails before its first item."""
         return core.hook("redirected")(self, make)
 
     def astream(self, make):
-        """Return an async stream that is begun elsewhere if it fails before its first item."""
+        """Return an async stream that is begun at a target if it fails before its first item."""
         return core.hook("aredirected")(self, make)
 
     @property
     def fallback_counters(self):
-        """How often the primary had failed, the default was given, and nothing was left."""
+        """The number of calls whose primary failed, that got the default, and that had no target left."""
         return self.fell_back, self.defaulted, self.exhausted
 
 
@@ -335,12 +339,12 @@ cdef class FallbackGate(Gate):
 
 cdef class Passage:
     """
-    Where one stream is begun, while it has no items.
+    The choice of the place where a stream begins, until its first item.
 
     Args:
         gate: The fallback.
 
-        is_async: Whether targets may be.
+        is_async: Whether targets may be async.
 
         one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
     """
@@ -367,16 +371,16 @@ cdef class Passage:
         end.call = <PyObject *>self if self.is_async else NULL
         next = self.gate.ended(&self.slot, end)
         if self.trial is None and self.slot.extra != NULL:
-            self.trial = <object>self.slot.extra    # which has a reference already
+            self.trial = <object>self.slot.extra    # takes over its reference
             Py_XDECREF(self.slot.extra)
         return next
 
     def failed(self, object error):
         """
-        Return where to go now: a function, its one argument or None for the call's own, and the value if no function.
+        Return the next place: a function, its one argument or None for the call's own, and the value if no function.
 
         Raises:
-            Exception: What the stream raises.
+            Exception: The error of the stream, if no place is left.
         """
         cdef rs_end end
         cdef int next
@@ -392,7 +396,7 @@ cdef class Passage:
         return function if next == RS_CALL else None, argument, value
 
     def succeeded(self):
-        """It has begun, or has ended without items."""
+        """Note that the stream has begun, or has ended without items."""
         cdef rs_end end
         if self.slot.extra == NULL:
             return
@@ -405,12 +409,12 @@ cdef class Passage:
 
 
 cdef str _one_shot_of(rs_slot *slot):
-    """What a passage has left there of its arguments."""
+    """The passage's `one_shot` argument, left in the slot."""
     return <str>slot.fallback.one_shot if slot.fallback.before == RS_OF_STREAM else None
 
 
 cdef object taken(PyObject *owned):
-    """What a record owned; None for nothing."""
+    """The object that a record owned; None for NULL."""
     if owned == NULL:
         return None
     value = <object>owned

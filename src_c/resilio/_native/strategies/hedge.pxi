@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""The hedge stage: when a second copy of a call may start; what follows is `resilio._strategies.race`'s."""
+"""The hedge stage: when a copy of a call may start; `resilio._strategies.race` runs the race of primary and copies."""
 
 cimport cython
 from cpython.exc cimport PyErr_Clear, PyErr_SetInterrupt
@@ -67,15 +67,15 @@ cdef extern from *:
         int64_t *schedule
         int waits
 
-cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, once there was a race
+cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, from the first race on
 
 
 ANSWERS = ("started", "unmeasured", "failing", "saturated", "losing", "capped")
-"""What became of hedges that were due."""
+"""The verdicts on hedges that were due."""
 
 cdef enum:                              # slot.hedge.judged
-    JUDGED = 1                          # what the primary did has been learned: not once more when the stage is settled
-    ELSEWHERE = 2                       # it will be, by the race that runs it
+    JUDGED = 1                          # the primary's end has been learned: skip it when the stage is settled
+    ELSEWHERE = 2                       # the race that runs the primary will learn it
 
 
 include "hedge_hooks.pxi"
@@ -85,16 +85,16 @@ include "hedge_hooks.pxi"
 
 @cython.final
 cdef class _HedgeOptions:
-    """What a hedge is told beside what C counts with, replaced as a whole."""
+    """Options of a hedge that C does not need, replaced as a whole."""
 
     cdef int max_hedges
     cdef object targets, discard, replay_safe
 
 
 cdef class HedgeGate(Gate):
-    """Starts a copy of a call that takes long, where that helps; what it learns is in `hedging.h`."""
+    """Starts a copy of a slow call where that helps; `hedging.h` holds what it learns."""
 
-    cdef rs_hedging hedging             # first: C looks for it here
+    cdef rs_hedging hedging             # must be the first field: C reads it here
     cdef int64_t *schedule
     cdef int waits
     cdef int64_t delays[16]
@@ -116,7 +116,7 @@ cdef class HedgeGate(Gate):
         rs_hedging_free(&self.hedging)
 
     def configure(self, config):
-        """Take the options of *config*, all at once, keeping what was learned."""
+        """Take the options of *config*, all at once, and keep the samples."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef _HedgeOptions options = _HedgeOptions.__new__(_HedgeOptions)
         cdef double quantile = config.quantile, max_extra = config.max_extra
@@ -130,7 +130,7 @@ cdef class HedgeGate(Gate):
         options.targets = config.to
         options.discard = config.discard
         options.replay_safe = config.replay_safe
-        before = self.options               # let go of after the lock
+        before = self.options               # released after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
         self.hedging.quantile = quantile
@@ -151,7 +151,7 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def reset(self):
-        """Forget all that was learned of primaries and copies; counters stay."""
+        """Forget what was learned from primaries and copies; keep the counters."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         rs_hedging_reset(&self.hedging)
@@ -167,28 +167,28 @@ cdef class HedgeGate(Gate):
 
     @property
     def max_hedges(self):
-        """Copies of one call, at most."""
+        """The largest number of copies of one call."""
         return self.current().max_hedges
 
     @property
     def targets(self):
-        """Functions for the copies, in order; empty: the function."""
+        """Functions for the copies, in order; empty: the guarded function."""
         return self.current().targets
 
     @property
     def discard(self):
-        """Called with the results of copies that came too late, or None."""
+        """Callback for the results of copies that came too late, or None."""
         return self.current().discard
 
     @property
     def replay_safe(self):
-        """True, or a function of the arguments that says whether this call may be copied."""
+        """True, or a function of the arguments that returns whether this call may be copied."""
         return self.current().replay_safe
 
-    # -- when it is due
+    # -- due times
 
     cdef int64_t wait_ns(self, uint64_t started):
-        """How long after the last one the next hedge starts."""
+        """The wait between the latest start and the next hedge, in nanoseconds."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t found
         rs_lock_acquire(&gate.lock)
@@ -197,12 +197,19 @@ cdef class HedgeGate(Gate):
         return found
 
     def due_after(self, uint64_t started, int64_t now):
-        """When the next hedge is due, after so many, the last of which, or the primary, has started now."""
+        """
+        Return when the next hedge is due, in nanoseconds of the policies' clock; RS_NEVER if none is.
+
+        Args:
+            started: Hedges started so far.
+
+            now: When the latest of them, or else the primary, started.
+        """
         cdef int64_t wait_ns = self.wait_ns(started)
         return RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
 
     cdef int expired(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
-        """The time of a copy has come; slot.extra is the race of all copies."""
+        """Start the copy that is due; slot.extra is the race of all copies."""
         if not call._ending():
             slot.wake_ns = self.race_of(slot, call, stage).due(now)
         return 0
@@ -221,10 +228,15 @@ cdef class HedgeGate(Gate):
         cdef rs_gate *retry = api.outside(<PyObject *>call, stage, "retry")
         return None if retry == NULL else (<object><PyObject *>retry).budget
 
-    # -- what is learned
+    # -- learning
 
     def may_start(self, int64_t until_ns):
-        """Whether a hedge may start now, and counts as started: not if half of the calls take longer than until then."""
+        """
+        Return True, and count a hedge, if one may start now.
+
+        Args:
+            until_ns: The call's deadline. No hedge starts if half of the calls take longer than the time left.
+        """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         if until_ns != RS_NEVER and until_ns - api.now_ns() < self.hedging.recent_ns:
             return False
@@ -234,7 +246,7 @@ cdef class HedgeGate(Gate):
         return answer == RS_HEDGING_GO
 
     def give_back(self):
-        """A hedge that may have started did not, or was refused inside."""
+        """Take back a hedge that `may_start` allowed: it did not start, or was refused inside."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         rs_hedging_give_back(&self.hedging)
@@ -242,18 +254,18 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def outcome_of(self, rest, value, error):
-        """What a result of *rest*, or else an Exception, is by the rules of this hedge there: an Outcome's number."""
+        """Judge a result of *rest*, or else an Exception, by this hedge's rules; return the Outcome's number."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         return api.judge(gate, <PyObject *>rest, <PyObject *>value, NULL if error is None else <PyObject *>error)
 
     def learn(self, double seconds, *, bint stopped=False, bint failed=False):
         """
-        Tell how a primary has ended.
+        Learn from the end of a primary.
 
         Args:
             seconds: Since it began.
             stopped: It was ended by resilio at that time, and would have taken longer.
-            failed: It failed; of that one no time is learned unless it was stopped.
+            failed: It failed; its time is learned only if it was stopped.
         """
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now = api.now_ns()
@@ -265,7 +277,7 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def learn_end(self, double seconds, error, int outcome):
-        """Tell how a primary has ended that was not superseded. A refusal counts as a failure."""
+        """Learn from the end of a primary that was not superseded. A refusal counts as a failure."""
         if outcome == RS_SUCCESS:
             self.learn(seconds)
         elif error is not None and not isinstance(error, Exception):
@@ -277,7 +289,7 @@ cdef class HedgeGate(Gate):
             self.learn(seconds, stopped=isinstance(error, TimeoutError), failed=True)
 
     def verdict(self, bint won):
-        """Tell whether a hedge that was started gave the call its result."""
+        """Learn whether a started hedge gave the call its result."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         rs_hedging_verdict(&self.hedging, won)
@@ -291,19 +303,19 @@ cdef class HedgeGate(Gate):
 
     @property
     def hedge_counters(self):
-        """Hedges that were due by what became of them, those refused afterwards, and those that won."""
+        """Hedges that were due, by verdict (ANSWERS); hedges refused afterwards; hedges that won."""
         due = {name: self.hedging.answers[at] for at, name in enumerate(ANSWERS)}
         return due, self.refused, self.hedge_wins
 
     def tell_started(self, int number):
-        """Tell listeners, if there are any, that a copy was started."""
+        """Notify listeners that a copy was started."""
         if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_STARTED:
             from resilio import events
 
             events.hedge_started(self, number)
 
     def tell_won(self, int number):
-        """Tell listeners, if there are any, that a copy has won."""
+        """Notify listeners that a copy has won."""
         if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_WON:
             from resilio import events
 
@@ -329,7 +341,7 @@ cdef class HedgeGate(Gate):
         if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
             self.judged(slot, end)
             return RS_PASS
-        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too little has been measured: that is counted
+        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too few samples, which is counted
             self.judged(slot, end)
             self.may_start(RS_NEVER)
             return RS_PASS
@@ -348,7 +360,7 @@ cdef class HedgeGate(Gate):
         return 0
 
     cdef int race_ended(self, race, rs_slot *slot, rs_end *end) except -1:
-        """The primary has ended, or what the race had awaited after it."""
+        """Go on after the end of the primary, or of what the race awaited after it."""
         error = None if end.error == NULL else <object>end.error
         value = None if end.value == NULL else <object>end.value
         self.judged(slot, end)
@@ -364,7 +376,7 @@ cdef class HedgeGate(Gate):
         return RS_PASS
 
     cdef int replace(self, rs_end *end, object value, object error) except -1:
-        """The call ends with this instead."""
+        """Replace the end of the call by the value, or else the error."""
         cdef PyObject *old_value = end.value
         cdef PyObject *old_error = end.error
         end.value = end.error = NULL

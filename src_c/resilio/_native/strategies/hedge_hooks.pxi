@@ -1,7 +1,7 @@
 """
-What the core calls of a hedge: a part of hedge.pxi.
+A hedge's operations, called by the core: a part of hedge.pxi.
 
-None of it raises: where a hedge cannot decide, what there is goes on.
+None of them raises: where a hedge cannot decide, the call goes on without it.
 """
 
 cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
@@ -60,7 +60,7 @@ cdef int hedge_expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, 
 
 
 cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
-    """On trio another task needs a nursery around both: only where a hedge may start at all."""
+    """On trio a copy needs a nursery around it and the primary: delegate only where a hedge may start at all."""
     if place != RS_ON_TRIO or slot.hedge.judged == JUDGED or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
         return 0
     slot.hedge.judged = ELSEWHERE
@@ -73,7 +73,7 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
         return
     try:
         race = <object>slot.extra
-        if type(race) is not core.Rest:     # what a stage keeps that has delegated: it may have been judged since
+        if type(race) is not core.Rest:     # kept by a stage that has delegated, and possibly judged since
             race.dropped()
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point

@@ -1,8 +1,8 @@
 # cython: auto_pickle=False
 """
-The retry stage: whether what has failed is tried once more, and when; `resilio._policies.retry.policy` is its face.
+The retry stage: whether a failed attempt is repeated, and when; `resilio._policies.retry.policy` is its public face.
 
-`Tries` is what has become of one call, `Scope` how retries inside learn that this one is around them.
+`Tries` is the history of one call; `Scope` lets nested retries know of the retry around them.
 """
 
 cimport cython
@@ -78,7 +78,7 @@ cdef extern from *:
         rs_pace pace
 
 cdef uint64_t UNLIMITED = 2147483647
-cdef uint64_t ENOUGH = 20               # successes before their median says anything
+cdef uint64_t ENOUGH = 20               # successes before their median counts
 cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay")
 
 
@@ -95,14 +95,14 @@ include "retry_hooks.pxi"
 
 @cython.final
 cdef class Options:
-    """What a retry is told, replaced as a whole."""
+    """Options of a retry, replaced as a whole."""
 
     cdef uint64_t attempts
     cdef int64_t max_retry_after_ns
     cdef object backoff             # resilio._policies.retry.backoff: a Backoff, a Schedule, or the user's function
-    cdef Backoff native             # of a Backoff, else None
+    cdef Backoff native             # the native part of a Backoff, else None
     cdef RetryBudget budget         # None: retries are not paid for
-    cdef object replayable          # may arguments be passed again? None: as they look
+    cdef object replayable          # whether arguments may be passed again; None: by inspection
     cdef tuple named                # refusals and passed deadlines that `on` lists by class
 
     cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
@@ -115,11 +115,11 @@ cdef class Options:
 
 
 cdef class RetryGate(Gate):
-    """Tries once more what has failed, as often and as soon as its options, the budget and the deadline let it."""
+    """Repeats failed attempts, as often and as soon as its options, the budget and the deadline allow."""
 
-    cdef rs_budget_object *paid     # the budget as C sees it, which looks for it here: first
+    cdef rs_budget_object *paid     # the budget as C sees it; must be the first field: C reads it here
     cdef rs_pace pace_              # of attempts that succeed
-    cdef int64_t troubled           # calls under way of which an attempt has failed
+    cdef int64_t troubled           # calls in flight with a failed attempt
     cdef Options _options
     cdef uint64_t retries
     cdef uint64_t stops[10]
@@ -134,26 +134,26 @@ cdef class RetryGate(Gate):
         self.configure(config, budget)
 
     def configure(self, config, RetryBudget budget):
-        """Take the options of *config* and another budget, all at once; calls under way go on with the new ones."""
+        """Take the options of *config* and another budget, all at once; calls in flight go on with the new ones."""
         cdef Options new = Options()
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef object attempts = config.attempts, backoff = config.backoff
         new.attempts = UNLIMITED if attempts is None else attempts
         new.max_retry_after_ns = ns_of(config.max_retry_after)
         new.backoff = backoff
-        native = getattr(backoff, "native", None)   # which a function of the user's, a mock say, may have too
+        native = getattr(backoff, "native", None)   # a user's function, a mock for example, may have it too
         new.native = native if isinstance(native, Backoff) else None
         new.budget = budget
         new.replayable = config.replayable
         new.named = config.named()
-        before = self._options      # let go of after the lock
+        before = self._options      # released after the lock
         rs_lock_acquire(&gate.lock)
         self.paid = NULL if budget is None else <rs_budget_object *><PyObject *>budget
         self._options = new
         rs_lock_release(&gate.lock)
 
     def forget(self):
-        """Forget what attempts take."""
+        """Forget the durations of attempts."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         memset(&self.pace_, 0, sizeof(self.pace_))
@@ -161,7 +161,7 @@ cdef class RetryGate(Gate):
 
     @property
     def retry_counters(self):
-        """How often something was tried again, and for which reasons it was not."""
+        """The number of retries, and of failures that were not retried, by reason."""
         return self.retries, {name: self.stops[at] for at, name in enumerate(STOP_REASONS)}
 
     def stream(self, make):
@@ -174,12 +174,12 @@ cdef class RetryGate(Gate):
 
     @property
     def budget(self):
-        """What pays for retries, and for hedges inside; None: they are free."""
+        """The budget that pays for retries, and for hedges inside; None: they are free."""
         return self.options().budget
 
     @property
     def pace(self):
-        """What attempts take that succeed, in seconds: the latest, and as a rule, 0: not known; whether that is slow."""
+        """Durations of successful attempts in seconds, 0 if not known: the latest, the usual; True if that is slow."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         cdef rs_pace copy = self.pace_
@@ -188,7 +188,7 @@ cdef class RetryGate(Gate):
 
     @property
     def replayable(self):
-        """Whether arguments may be passed again: a bool, a function of them, or None: as they look."""
+        """Whether arguments may be passed again: a bool, a function of them, or None to inspect them."""
         return self.options().replayable
 
     cdef Options options(self):
@@ -210,7 +210,11 @@ cdef class RetryGate(Gate):
         return 0
 
     cdef bint takes(self, object error) except -1:
-        """Is this the retry for such an error, whether or not it has attempts left? If it has none, layers must not add up."""
+        """
+        Return True if this retry is the one for such an error, with or without attempts left.
+
+        If it has none left, the retries of other layers must not add to its attempts.
+        """
         cdef Options options = self.options()
         if options.attempts == 1 or unnamed(options, error):
             return False
@@ -220,7 +224,7 @@ cdef class RetryGate(Gate):
     cdef int decide(
         self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded, int64_t now
     ) except -1:
-        """Why what has ended so is not tried again; GO: it is, after tries.delay_ns, and that is paid for."""
+        """Return why the attempt is not repeated; GO: it is, after tries.delay_ns, and that is paid for."""
         cdef Options options = self.options()
         cdef int reason = GO if error is None else self.concerns(tries, options, error, outcome, slot, end)
         if reason != GO:
@@ -244,7 +248,7 @@ cdef class RetryGate(Gate):
             return NOT_REPLAYABLE
         cdef int64_t asked = asked_ns(subject) if says else 0
         cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
-        if deadline <= now:             # whatever was asked for: the attempt has ended after it
+        if deadline <= now:             # in any case: the attempt has ended after it
             return RETRY_DEADLINE
         reason = plan(self, tries, options, budget, asked, deadline, now)
         if reason != GO:
@@ -254,7 +258,7 @@ cdef class RetryGate(Gate):
         return GO if pay(self, tries, budget, asked, now) else BUDGET
 
     cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot, rs_end *end) except -1:
-        """GO: such an error is this retry's to try again; else why it is not."""
+        """Return GO if such an error is this retry's to repeat; else why it is not."""
         if unnamed(options, error):
             return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
         if outcome != RS_FAILURE:
@@ -279,7 +283,7 @@ cdef class RetryGate(Gate):
             tries.releasing = False
             end.resume_ns = tries.resume_ns
             return RS_AGAIN
-        if error is None and end.outcome != RS_FAILURE:    # what `failed_if` cannot judge is no reason to do it again
+        if error is None and end.outcome != RS_FAILURE:    # a result that `failed_if` cannot judge is not repeated
             if tries is not None:
                 tries.answered(end.now_ns)
                 tries.leave()
@@ -326,12 +330,16 @@ cdef class RetryGate(Gate):
 
 
 cdef bint unnamed(Options options, object error) except -1:
-    """Is it a refusal or a passed deadline that nobody has asked to retry?"""
+    """Return True for a refusal or a passed deadline that `on` does not list."""
     return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
 
 
 cdef bint is_forbidden(const rs_request *request) except -1:
-    """Does a client's request say that it must not be sent twice, whatever has ended it? A timeout's error cannot say so."""
+    """
+    Return True if a client's request must not be sent twice, however its attempt ended.
+
+    The request is asked, since the error of a timeout knows nothing of it.
+    """
     if request.nargs != 1:
         return False
     try:
@@ -346,27 +354,27 @@ cdef int64_t asked_ns(object subject) except -1:
 
 
 cdef bint says_something(object subject) except -1:
-    """May it say when to come back? Most exceptions have none of the attributes that do."""
+    """Return True if *subject* may carry a retry-after; most exceptions have none of its attributes."""
     if isinstance(subject, BaseExceptionGroup):
         return True
     for name in _hints:
         try:
             if hasattr(subject, name):
                 return True
-        except Exception:               # whoever looks at it closely bears that
+        except Exception:               # it may have one: the code that reads it handles the error
             return True
     return False
 
 
 async def once_closed(closing, value):
-    """Await the end of a result, which is still the result: rules that look at it must not be shown another."""
+    """Await the closing of a result and return that result: rules that look at it must not see another."""
     await closing
     return value
 
 
 def release(value, bint may_await):
     """
-    Close a failed result, which nobody will see: a response holds its connection until then.
+    Close a failed result that will be discarded: a response holds its connection until then.
 
     Args:
         value: The result.
@@ -374,7 +382,7 @@ def release(value, bint may_await):
         may_await: Whether the caller can await.
 
     Returns:
-        What is to be awaited, or None.
+        The awaitable that closes it, or None.
     """
     try:
         close = getattr(value, "aclose", None) if may_await else None

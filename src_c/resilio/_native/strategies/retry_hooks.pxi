@@ -1,11 +1,11 @@
 """
-What the core calls of a retry: a part of retry.pxi.
+A retry's operations, called by the core: a part of retry.pxi.
 
-None of it raises: where a retry cannot decide, what there is goes on.
+None of them raises: where a retry cannot decide, the result or error at hand goes on.
 """
 
 cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
-    """Ask the retries around, innermost first, until one answers other than 0: of this run, and of those around it."""
+    """Ask the retries around, of this run and the runs around it, innermost first, until one returns other than 0."""
     cdef uint64_t before = 0 if slot == NULL else slot.retry.before
     cdef int answer
     while before:
@@ -24,7 +24,7 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.retry.paid_outside = False
-    slot.retry.measures = request.func != NULL  # of blocks, as of streams, their Tries know what an attempt takes
+    slot.retry.measures = request.func != NULL  # the Tries of blocks and streams measure their attempts themselves
     if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
         slot.retry.paid_outside = True
     return 0
@@ -38,7 +38,7 @@ cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
 
 
 cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
-    """A success pays in, once for a call however many retries are around it."""
+    """Settle a call; a success pays in once, however many retries are around it."""
     cdef rs_budget_object *budget = (<rs_retry *>gate).budget
     if outcome == RS_SUCCESS and slot.extra == NULL and slot.retry.measures and slot.first_ns == 0:
         rs_pace_saw(&(<rs_retry *>gate).pace, latency, gate.counters.inflight)
@@ -62,7 +62,7 @@ cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
 
 
 cdef int retry_pristine(rs_gate *gate, int64_t now) noexcept nogil:
-    """It keeps nothing itself; the budget is asked by the face, which knows whose it is."""
+    """Return True: a retry has no state of its own. Its public face checks the budget, and knows who owns it."""
     return True
 
 
@@ -84,7 +84,7 @@ retry_ops.pristine = retry_pristine
 
 
 cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
-    """Is this retry, further out, one for what has just failed?"""
+    """Return True if this retry, further out, takes the error at hand."""
     try:
         return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context)
     except KeyboardInterrupt:

@@ -1,12 +1,12 @@
 """
-What a retry costs, what comes back of it, and how long it waits: a part of retry.pxi.
+The cost of a retry, its repayment, and its wait: a part of retry.pxi.
 
-Of a call that fails the retry keeps how long its attempt took, beside what attempts take that succeed: that says what it
-has cost the dependency.
+The retry compares the duration of a failed attempt with those of successful ones: the ratio is the failed attempt's
+cost to the dependency.
 """
 
 cdef RetryBudget payer(Options options, Tries tries, rs_slot *slot, rs_end *end):
-    """Nested retries draw on the budget that their success pays in to: the outermost."""
+    """The budget that pays for a retry: the outermost, to which the success of nested retries pays in."""
     found = _payer(NULL if end == NULL else end.run, slot, tries.scope)
     return options.budget if found is None else found
 
@@ -20,7 +20,7 @@ cdef int64_t underway(RetryGate self) noexcept:
 
 
 cdef int trouble(RetryGate self, int more) noexcept:
-    """Count one more, or less, of the calls under way of which an attempt has failed."""
+    """Count calls in flight with a failed attempt: one more, or one less."""
     cdef rs_gate *gate = <rs_gate *><PyObject *>self
     rs_lock_acquire(&gate.lock)
     self.troubled += more
@@ -29,7 +29,7 @@ cdef int trouble(RetryGate self, int more) noexcept:
 
 
 cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object error) except -1:
-    """A refusal inside has not reached the dependency, and says nothing about it."""
+    """Note a failed attempt in the budget, unless it was a refusal inside, which never reached the dependency."""
     if budget is None or isinstance(error, RejectedError):
         return 0
     cdef int64_t calls = underway(self)
@@ -42,7 +42,7 @@ cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object er
 cdef int plan(
     RetryGate self, Tries tries, Options options, RetryBudget budget, int64_t asked, int64_t deadline, int64_t now
 ) except -1:
-    """Choose tries.delay_ns; GO: there is time for it, and for an attempt."""
+    """Choose tries.delay_ns; return GO if there is time for it and for an attempt, else the reason."""
     if asked > options.max_retry_after_ns:
         tries.delay_ns = asked
         return RETRY_AFTER
@@ -62,7 +62,7 @@ cdef int plan(
 
 
 cdef bint is_silent(RetryGate self, Tries tries, RetryBudget budget) except -1:
-    """Has nothing succeeded since the call began, and do most of the calls under way fare like it?"""
+    """Return True if no call has succeeded since this one began, and most calls in flight have failed attempts too."""
     cdef rs_gate *gate = <rs_gate *><PyObject *>self
     cdef bint answered
     if budget is None:
@@ -79,7 +79,7 @@ cdef bint is_silent(RetryGate self, Tries tries, RetryBudget budget) except -1:
 
 
 cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, int64_t now) except -1:
-    """Take what the retry costs, to which calls under way here lend; whether there was so much."""
+    """Take the cost of the retry, to which calls in flight here lend; return False if the budget is short."""
     cdef rs_gate *gate = <rs_gate *><PyObject *>self
     cdef int64_t lenders, share, price = 0
     cdef bint quick, taken

@@ -1,8 +1,8 @@
 """
-Retry scopes that cannot be read off the chain of calls: of blocks, and of what an attempt has started in other tasks.
+Retry scopes that the chain of calls does not show: of blocks, and of tasks and threads that an attempt has started.
 
-A part of retry.pxi. A scope is the value of a context variable, written only by a retry that acts: by a block that it
-runs, and by its second attempt. While no scope is alive, nobody looks.
+A part of retry.pxi. A scope is the value of a context variable. Only an active retry sets it: for a block that it runs,
+and from its second attempt on. While no scope is alive, the variable is not read.
 """
 
 cdef extern from *:
@@ -19,17 +19,17 @@ cdef extern from *:
     void rs_scope_set(int, bint) nogil
 
 cdef object _variable = _context.retry_scope
-cdef rs_lock _scopes_lock               # of what a scope refers to and may be replaced: other threads walk through it
+cdef rs_lock _scopes_lock               # of the replaceable references of scopes: other threads follow them
 
 
 @cython.final
 @cython.trashcan(True)
 cdef class Scope:
     """
-    One retry under way: whose it is, and who pays for retries inside of it.
+    One active retry: its gate, and the budget that pays for retries inside.
 
-    Tasks and threads that an attempt has started read it in contexts of their own while its call writes it. What it
-    refers to is read and replaced under the lock, and what was replaced is dropped after it: that may run any code.
+    Tasks and threads that an attempt has started read it in their own contexts while its call writes it. Its references
+    are read and replaced under the lock. Replaced objects are released after it, since that may run any code.
     """
 
     cdef RetryGate gate                 # set once
@@ -38,7 +38,7 @@ cdef class Scope:
     cdef object generator               # weak reference: holds only while this one runs; None: always
     cdef object token                   # of the context in which it was set last
     cdef int closed
-    cdef int over                       # closed for good: the call that it was of is gone
+    cdef int over                       # closed permanently: its call is gone
 
     def __cinit__(self):
         rs_scopes_add(1)
@@ -90,23 +90,23 @@ cdef class Scope:
         return 0
 
     cdef object keep_token(self, object token):
-        """The token before."""
+        """Set the token; return the one before."""
         rs_lock_acquire(&_scopes_lock)
         before, self.token = self.token, token
         rs_lock_release(&_scopes_lock)
         return before
 
     cdef int open(self) except -1:
-        """Have all see it that is called, or started, from here on."""
+        """Make the scope visible to all that is called or started from here on."""
         rs_scope_set(self.closed, False)
-        if self.token is None or _value() is not self:      # else a token would lead back to the scope itself, for good
+        if self.token is None or _value() is not self:      # else the token would keep the scope itself
             self.keep_token(PyContextVar_Set(_variable, self))
         return 0
 
     cdef int close(self) except -1:
-        """Whoever has inherited it sees it no more, in whatever context."""
+        """Hide the scope from all that inherited it, in any context."""
         rs_scope_set(self.closed, True)
-        self.link(_not_closed(self.outside()))          # so that a chain has only scopes that were open at once
+        self.link(_not_closed(self.outside()))          # a chain has only scopes that were open at the same time
         token = self.keep_token(None)
         if token is not None and _value() is self:
             try:
@@ -117,10 +117,10 @@ cdef class Scope:
 
     cdef int end(self) except -1:
         """
-        Close it for good, also where an interrupt came before `close`.
+        Close the scope permanently, even if an interrupt came before `close`.
 
-        It may be the garbage collector that ends it, in any thread. Of contexts only that of this thread is touched, and only
-        if it still has the scope; each of the others lets go of it when it is asked next.
+        The garbage collector may call this, in any thread. It changes only the context of this thread, and only if that
+        still has the scope; the others release it when they are read next.
         """
         self.close()
         rs_scope_set(self.over, True)
@@ -139,7 +139,7 @@ cdef object _value():
 
 
 cdef Scope _still_set():
-    """The scope that is set here, or None. One that is over is taken out: it would be kept, and looked at, for ever."""
+    """The scope that is set here, or None. One that is over is removed: the context would keep it for ever."""
     value = _value()
     cdef Scope scope = value if isinstance(value, Scope) else None
     if scope is not None and rs_scope_is(scope.over):
@@ -165,7 +165,7 @@ cdef Scope _not_closed(Scope scope):
 
 
 cdef bint _would_any(Scope scope, object error) except -1:
-    """Is one of these retries one for what has failed inside?"""
+    """Return True if one of these retries takes an error that came from inside."""
     while scope is not None:
         if scope.holds() and scope.gate.takes(error):
             return True
@@ -176,11 +176,11 @@ cdef bint _would_any(Scope scope, object error) except -1:
 cdef int _note_payer(rs_gate *gate, rs_slot *slot, void *context) noexcept:
     if (<rs_retry *>gate).budget != NULL:
         (<PyObject **>context)[0] = <PyObject *>gate
-    return 0                            # go on: the outermost is the one that successes pay in for
+    return 0                            # go on: successes pay in to the budget of the outermost
 
 
 cdef RetryBudget _payer(const rs_run *run, rs_slot *slot, Scope own):
-    """The budget of the retries around, to which their success pays in; None: there is none, or it is free."""
+    """The budget of the retries around, to which their success pays in; None: no retry, or a free one."""
     cdef Scope scope = _visible(own)
     cdef PyObject *gate = NULL
     cdef RetryBudget payer = None if scope is None else scope.paid_by()

@@ -1,35 +1,37 @@
 """
-What has become of one call so far, and what comes next: a part of retry.pxi.
+The attempts of one call so far, and the decision about the next: a part of retry.pxi.
 
-The stage keeps one from a call's first failure on; a block or a stream that is run again has one from its beginning.
+The stage keeps a `Tries` from a call's first failure on; a retried block or stream has one from its beginning.
 """
 
 
 @cython.final
 @cython.freelist(16)
-@cython.no_gc_clear                     # its end needs the scope, which no cycle leads back from
+@cython.no_gc_clear                     # deallocation needs the scope, and no cycle leads back from that
 cdef class Tries:
     """
-    The attempts of one call. For blocks and streams: report how each attempt has ended, and it says what is next.
+    The attempts of one call.
+
+    Blocks and streams report the end of each attempt, and get the wait before the next.
 
     Args:
-        gate: Whose retry it is.
+        gate: The retry.
     """
 
     cdef RetryGate gate
-    cdef list ended                     # of each attempt that was followed by another: error, end, wait; None: none yet
+    cdef list ended                     # (error, end, wait) of each attempt with a successor; None: none yet
     cdef Scope scope
-    cdef RetryBudget paid_by            # what the last retry was taken out of; None: it was free
-    cdef int64_t price                  # and how much
-    cdef int64_t taken                  # by all retries of the call
+    cdef RetryBudget paid_by            # the budget that paid for the last retry; None: it was free
+    cdef int64_t price                  # of the last retry
+    cdef int64_t taken                  # for all retries of the call
     cdef int64_t began_ns, delay_ns, resume_ns
-    cdef int64_t attempt_ns             # when the attempt under way began
-    cdef uint64_t attempt               # how many have ended
-    cdef bint troubled                  # counted among the gate's
-    cdef bint releasing                 # what is awaited is the end of a failed result
+    cdef int64_t attempt_ns             # start of the attempt in progress
+    cdef uint64_t attempt               # the number of attempts that have ended
+    cdef bint troubled                  # counted in the gate's `troubled`
+    cdef bint releasing                 # the call awaits the closing of a failed result
     cdef int reason
-    cdef str one_shot                   # the argument that the first attempt has used up; empty: none may be passed again
-    cdef public object shown            # after the last attempt: what goes on in place of its exception
+    cdef str one_shot                   # the argument that the first attempt used up; empty: none may be passed again
+    cdef public object shown            # after the last attempt: the exception to raise in place of its own
 
     def __cinit__(self, RetryGate gate):
         self.gate = gate
@@ -44,30 +46,30 @@ cdef class Tries:
 
     @property
     def number(self):
-        """Which attempt this is, from 1."""
+        """The number of this attempt, from 1."""
         return self.attempt + 1
 
     @property
     def stop_reason(self):
-        """Why there is no other attempt; None while there is."""
+        """The reason why there is no further attempt; None while there is one."""
         return None if self.reason == GO else STOP_REASONS[self.reason]
 
     @property
     def counts(self):
-        """Whether the end counts as a failure; else it says nothing."""
+        """True if the end counts as a failure, False if it is ignored."""
         return not self.quiet()
 
     def enter(self, generator=None):
         """
-        Begin an attempt: retries inside stand aside for this one.
+        Begin an attempt: retries inside defer to this one.
 
         Args:
-            generator: The generator whose consumer would see that between two items; None: there is none.
+            generator: The generator whose consumer would see the scope between two items; None: there is none.
         """
         self.show(generator, NULL, NULL)
 
     def leave(self):
-        """End what `enter` has begun."""
+        """End the attempt that `enter` began."""
         if self.scope is not None:
             self.scope.close()
 
@@ -76,21 +78,21 @@ cdef class Tries:
         Report that an attempt has raised.
 
         Args:
-            error: What it raised.
+            error: The exception.
 
-            threaded: Whether the wait would block this thread.
+            threaded: True if the wait would block this thread.
 
             one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
 
         Returns:
-            Seconds to wait before the next attempt; None: there is none.
+            Seconds to wait before the next attempt; None if there is none.
         """
         judge = self.gate.judge_error
         self.one_shot = one_shot
         return self.next_after(error, None, RS_FAILURE if judge is None else judge(error), threaded)
 
     def returned(self, value, bint threaded):
-        """Report that an attempt has returned a result which is a failure; see `raised`."""
+        """Report that an attempt has returned a failed result; see `raised`."""
         return self.next_after(None, value, RS_FAILURE, threaded)
 
     def succeeded(self):
@@ -113,7 +115,7 @@ cdef class Tries:
         return None
 
     cdef int show(self, object generator, rs_slot *slot, const rs_run *run) except -1:
-        """Have retries that the chain of calls does not show to know of this one."""
+        """Make this retry visible to nested retries that the chain of calls does not lead to."""
         if self.scope is None:
             self.scope = Scope()
             self.scope.gate = self.gate
@@ -124,7 +126,7 @@ cdef class Tries:
         return self.scope.open()
 
     cdef bint quiet(self) noexcept:
-        """A refusal, or what an outer retry takes care of, says nothing by itself."""
+        """Return True for the end of a sole attempt that is a refusal or left to an outer retry: it is no evidence."""
         return self.reason in (REFUSED, NESTED) and self.ended is None
 
     cdef int trouble(self) noexcept:
@@ -134,7 +136,7 @@ cdef class Tries:
         return 0
 
     cdef int answered(self, int64_t now) noexcept:
-        """The last attempt has succeeded: what the retries took comes back, unless successes are slow now."""
+        """Note the success of the last attempt; repay the cost of the retries, unless successes are slow now."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self.gate
         rs_lock_acquire(&gate.lock)
         rs_pace_saw(&self.gate.pace_, max(<int64_t>0, now - self.attempt_ns), gate.counters.inflight)
@@ -167,7 +169,7 @@ cdef class Tries:
         return 0
 
     cdef int stop(self, int reason, object error, bint called, int64_t now) except -1:
-        """There is no other attempt. What goes on is the callee's last own exception, with the trail of all attempts."""
+        """End the attempts: choose the callee's last own exception, and attach the trail of all attempts to it."""
         self.reason = reason
         self.shown = error
         self.gate.count(reason)
@@ -197,10 +199,10 @@ cdef class Tries:
 
 cdef class TriedBlock:
     """
-    A block that is one attempt of a loop. Its exit is none of Python's functions, as which begin Python raises a Ctrl-C.
+    A block that is one attempt of a loop. Its exit is native: Python raises a Ctrl-C where a Python function begins.
 
     Args:
-        loop: What has the tries, as `_tries`, and is told how a block has ended, by `leave(error)`.
+        loop: The loop; it has the tries as `_tries`, and `leave(error)` to report the end of a block.
     """
 
     cdef readonly object _loop
@@ -211,7 +213,7 @@ cdef class TriedBlock:
         self.tries = loop._tries
 
     def __exit__(self, kind, error, traceback):
-        """End the attempt: True, and what was raised is swallowed, if there is another one."""
+        """End the attempt; return True, to suppress the exception, if there is another one."""
         self.tries.leave()
         return self._loop.leave(error)
 

@@ -1,8 +1,8 @@
-"""What a strategy says where it can raise nothing: a part of retry.pxi, hedge.pxi and fallback.pxi."""
+"""Logging of faults where a strategy cannot raise: a part of retry.pxi, hedge.pxi and fallback.pxi."""
 
 
 cdef int say_failed(str what) noexcept:
-    """Log the exception at hand, unless even that fails: too deep in calls for one that would say so."""
+    """Log the current exception; ignore a failure to log, since the stack may be exhausted."""
     try:
         _log.strategy_failed(what)
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-Timeouts and deadlines as stages: they say how long a call has, and turn its cancellation into their own error.
+Timeouts and deadlines as stages: they set the time of a call, and turn its cancellation into their own error.
 
 On asyncio the core does the rest: one timer for the call, armed when it first suspends, and a labelled cancellation. On
-trio the stage is run in a cancel scope, in a thread (of a timeout that may use threads) in a thread of the policy's own.
+trio the stage runs in a cancel scope. In a thread, a timeout that may use threads runs in a thread of the policy's own.
 """
 
 cimport cython
@@ -31,18 +31,18 @@ __all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_beg
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
     void PyErr_Clear()
-    PyObject *set_variable "PyContextVar_Set" (object, object)  # NULL with an exception, which is looked for
+    PyObject *set_variable "PyContextVar_Set" (object, object)  # NULL with an exception
 
 cdef const rs_core_api *_core = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 cdef object _ambient = _context.deadline
 
 cdef enum:
-    OURS = 1                                # in slot.timeout.ours: the call was interrupted by this stage
-    OFTEN = 256                             # samples after which the quantile is asked for again, at the latest,
-    SELDOM_NS = 100_000_000                 # or this time
-    WINDOW = 1024                           # samples after which the older half is forgotten,
-    FORGET_NS = 60_000_000_000              # or this time, if there are enough
-    STALE_NS = 600_000_000_000              # without a sample, after which what was learned is not worth keeping
+    OURS = 1                                # in slot.timeout.ours: this stage has interrupted the call
+    OFTEN = 256                             # quantile: computed anew after this many samples
+    SELDOM_NS = 100_000_000                 # quantile: computed anew after this time, if sooner
+    WINDOW = 1024                           # samples: the older half is dropped after this many
+    FORGET_NS = 60_000_000_000              # samples: the older half is dropped after this time, if enough remain
+    STALE_NS = 600_000_000_000              # no samples: after this time the learned timeout is outdated
 
 cdef const char *REASONS[1]
 REASONS[:] = [NULL]
@@ -58,7 +58,7 @@ cdef inline int64_t _later(int64_t now_ns, int64_t by_ns) noexcept nogil:
     return RS_NEVER if by_ns >= RS_NEVER - now_ns else now_ns + by_ns
 
 
-# ---- streams, which a strategy drives in Python: the core sees no call of it -----------------------------------------
+# ---- streams, which a strategy drives in Python: the core sees no call of them ---------------------------------------
 
 def stream_began(Gate gate not None):
     """Count a stream that begins at the gate of a strategy."""
@@ -69,7 +69,7 @@ def stream_began(Gate gate not None):
 
 
 def stream_ended(Gate gate not None, int outcome):
-    """Count its end: 0 is a success, 1 a failure, 2 neither."""
+    """Count the end of a stream: 0 is a success, 1 a failure, 2 neither."""
     rs_lock_acquire(&gate.lock)
     gate.counters.inflight -= 1
     if outcome == RS_SUCCESS:
@@ -81,7 +81,7 @@ def stream_ended(Gate gate not None, int outcome):
     rs_lock_release(&gate.lock)
 
 
-# ---- what a timeout learns, with the gate's lock held ----------------------------------------------------------------
+# ---- learning of a timeout, with the gate's lock held ----------------------------------------------------------------
 
 cdef int64_t _quantile(rs_timeout *t) noexcept nogil:
     """The quantile of both halves in ns, or -1 without memory."""
@@ -136,7 +136,7 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
 
 
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
-    """Learn from successes, and from calls cut short as if they had taken as long as any may: they took longer."""
+    """Learn from successes; an interrupted call counts as a sample of the ceiling, since it would have taken longer."""
     if slot.timeout.ours == OURS:
         _learn(_of(gate), _of(gate).ceiling_ns, now_ns)
     elif outcome == RS_SUCCESS:
@@ -149,13 +149,13 @@ cdef int _expired(rs_gate *gate, rs_slot *slot, PyObject *call, int stage, int64
 
 
 cdef bint _is_cancellation(PyObject *error) except -1:
-    from asyncio import CancelledError  # it is loaded: it has raised one
+    from asyncio import CancelledError  # loaded already: it has raised one
 
     return error != NULL and isinstance(<object>error, CancelledError)
 
 
 cdef int _replace(rs_end *end, object new) except -1:
-    """The stage raises *new* because of the cancellation that it sent."""
+    """Raise *new* in place of the cancellation that the stage sent."""
     old = <object>end.error
     new.__cause__ = new.__context__ = old
     Py_INCREF(new)
@@ -166,7 +166,7 @@ cdef int _replace(rs_end *end, object new) except -1:
 
 
 cdef object _out_of_time(int64_t until_ns=RS_NEVER, int64_t allowed_ns=0):
-    """What is raised when a deadline has passed: the ambient one, or a nearer one that only its call knows."""
+    """The error of a passed deadline: the ambient one, or a nearer one that only its call knows."""
     ambient = ambient_deadline()
     if until_ns != RS_NEVER and (ambient is None or ambient.until_ns > until_ns):
         return DeadlineExceededError(allowed_ns / 1e9, 0.0)
@@ -174,7 +174,11 @@ cdef object _out_of_time(int64_t until_ns=RS_NEVER, int64_t allowed_ns=0):
 
 
 cdef bint _cut_says(rs_slot *slot, str question) noexcept:
-    """What the scope or thread says that this stage has delegated the call to. It is Python: a Ctrl-C may hit it."""
+    """
+    Read a flag of the scope or thread to which this stage has delegated the call.
+
+    It is a Python object, so a Ctrl-C may interrupt the reading: then it is read again.
+    """
     cdef bint answer = False, interrupted = False
     if slot.extra == NULL:
         return False
@@ -222,7 +226,7 @@ TIMED.delegates = _delegates
 TIMED.label = _label
 
 cdef int _has_learned_nothing(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """Nothing, or so long ago that the ceiling, which a new one begins with, is as good a guess."""
+    """Return True without samples, or if the last is so old that the ceiling of a new timeout is as good a guess."""
     cdef rs_timeout *t = &(<rs_timeout_object *>gate).timeout
     return t.recent.count + t.before.count == 0 or now_ns - t.sampled_ns >= <int64_t>STALE_NS
 
@@ -240,7 +244,7 @@ LEARNING.settle = _settle
 
 
 cdef int _count_end(TimeoutGate gate, str clock) except -1:
-    """Count a call whose time was up. Not a method: a table of methods would come before the fields that C knows."""
+    """Count a call that ran out of time. Not a method: a table of methods would shift the fields that C reads."""
     cdef int at = CLOCKS.index(clock) if clock in CLOCKS else 0
     rs_lock_acquire(&gate.lock)
     gate.ended[at] += 1
@@ -250,10 +254,10 @@ cdef int _count_end(TimeoutGate gate, str clock) except -1:
 
 cdef class TimeoutGate(Gate):
     """
-    How long a call may take, and what that is learned from.
+    The time that a call may take, and the latencies from which it is learned.
 
-    `resilio.timeout` is its public face and checks every option; here they are taken as they are. The methods are
-    atomic and may be called from any thread.
+    `resilio.timeout` is its public face and checks every option; this class does not. The methods are atomic and may
+    be called from any thread.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -265,7 +269,7 @@ cdef class TimeoutGate(Gate):
         rs_samples_init(&self.timeout.before)
 
     def __init__(self, config):
-        """Begin with the options of *config*, a `TimeoutConfig`, having learned nothing."""
+        """Begin with the options of *config*, a `TimeoutConfig`, and without samples."""
         self.configure(config)
 
     def __dealloc__(self):
@@ -273,7 +277,7 @@ cdef class TimeoutGate(Gate):
         rs_samples_free(&self.timeout.before)
 
     def reset(self):
-        """Forget what was learned: a call gets the ceiling until enough is known again. Counters stay."""
+        """Forget all samples: a call gets the ceiling until there are enough again. Counters stay."""
         cdef rs_timeout *t = &self.timeout
         rs_lock_acquire(&self.lock)
         rs_samples_free(&t.recent)
@@ -286,7 +290,7 @@ cdef class TimeoutGate(Gate):
         rs_lock_release(&self.lock)
 
     def configure(self, config):
-        """Take the options of *config*, all at once; what was learned is kept where a quantile is still to learn."""
+        """Take the options of *config*, all at once; keep the samples if there is still a quantile to learn."""
         cdef rs_timeout *t = &self.timeout
         cdef object law = config.law
         cdef double q = 0.0 if law is None else law.q, factor = 1.0 if law is None else law.times
@@ -313,7 +317,7 @@ cdef class TimeoutGate(Gate):
 
     @property
     def total(self):
-        """Seconds that a call gets now; None: as long as it takes."""
+        """Seconds that a call gets now; None: no limit."""
         cdef int64_t ns
         rs_lock_acquire(&self.lock)
         ns = self.timeout.total_ns
@@ -332,17 +336,21 @@ cdef class TimeoutGate(Gate):
 
     @property
     def learned_from(self):
-        """How many calls the quantile is taken of."""
+        """The number of calls from which the quantile is taken."""
         return self.timeout.recent.count + self.timeout.before.count
 
     @property
     def abandoned(self):
-        """Threads that are at work for a call whose time was up."""
+        """Threads still at work for a call that ran out of time."""
         return 0 if self.threads is None else self.threads.abandoned
 
     @property
     def timeouts(self):
-        """How many calls were ended by what their time ran out on: total, first, idle, or a deadline that had passed as well."""
+        """
+        The number of calls that ran out of time, by clock.
+
+        The clocks are total, first, idle, and deadline for a deadline that had passed as well.
+        """
         cdef unsigned long long ended[4]
         rs_lock_acquire(&self.lock)
         memcpy(ended, self.ended, sizeof(ended))
@@ -351,14 +359,14 @@ cdef class TimeoutGate(Gate):
 
     def timed_out(self, int64_t at_ns, limit, clock="total"):
         """
-        Return what is raised for a call whose time was up: a deadline that has passed as well by then comes first.
+        Return the error of a call that ran out of time; a deadline that has passed as well by then comes first.
 
         Args:
             at_ns: When the time was up.
 
             limit: The time that it had, in seconds.
 
-            clock: Which time: total, first or idle.
+            clock: The clock that ran out: total, first or idle.
         """
         if _core.deadline_ns() <= at_ns:
             _count_end(self, "deadline")
@@ -367,14 +375,14 @@ cdef class TimeoutGate(Gate):
         return CallTimeoutError(clock, limit, self.name)
 
     def note(self, int outcome, int64_t spent_ns, bint late):
-        """Learn from a stream whose producer has taken *spent_ns*; *late*: this timeout has ended it."""
+        """Learn from a stream with *spent_ns* spent in its producer; *late*: this timeout has ended it."""
         rs_lock_acquire(&self.lock)
         if self.timeout.q and (late or outcome == RS_SUCCESS):
             _learn(&self.timeout, self.timeout.ceiling_ns if late else spent_ns, _core.now_ns())
         rs_lock_release(&self.lock)
 
     def astream(self, make):
-        """Return a stream of `make()`, each item in time; see resilio._policy.streams."""
+        """Return a stream of `make()` that applies the time limits to each item; see resilio._policy.streams."""
         return core.hook("timed_items")(self, make)
 
     async def arun(self, rest):
@@ -383,10 +391,10 @@ cdef class TimeoutGate(Gate):
 
     def run(self, rest):
         """
-        Run *rest* in a thread that may be abandoned, or in this one if it heeds the time that is left.
+        Run *rest* in a thread that may be abandoned, or in this one if *rest* observes the time that is left.
 
         Raises:
-            TypeError: Neither: nothing can end what runs in this thread.
+            TypeError: Neither applies: nothing can interrupt a function in this thread.
         """
         if not self.in_threads:
             if heeds_time(rest.func):
@@ -399,17 +407,17 @@ cdef class TimeoutGate(Gate):
 
 def locked(lock, function, *args):
     """
-    Return what a function returns that is called while a lock is held.
+    Call a function while a lock is held; return its result.
 
-    For a thread that a Ctrl-C may hit: on 3.14 one that comes as `with lock` has just taken the lock leaves it taken for
-    ever (python/cpython#148874). Between taking it here and what gives it back nothing can come.
+    For a thread that a Ctrl-C may interrupt. On 3.14 a Ctrl-C that comes just as `with lock` has acquired the lock
+    leaves it locked for ever (python/cpython#148874). Here nothing can come between acquire and release.
 
     Args:
         lock: Anything with `acquire` and `release`.
 
-        function: What is called.
+        function: The function.
 
-        args: What it is called with.
+        args: Its arguments.
     """
     lock.acquire()
     try:

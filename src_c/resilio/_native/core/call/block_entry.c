@@ -1,4 +1,5 @@
-/* Blocks that hold a permit, and what `async with policy:` awaits: a call that acquires it, and gives it its owner at once. */
+/* Blocks that hold a permit, and the awaitable of `async with policy:`. It drives a call that acquires the permit, and
+   gives it its owner at once. */
 #include "call/block.h"
 
 PyObject *rs_block_nothing;
@@ -6,11 +7,11 @@ static PyObject *name_acquire, *name_aacquire;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *call;                 /* that acquires the permit; NULL: nothing to wait for */
-    PyObject *exit;                 /* that will own it; NULL once it does, or never will */
+    PyObject *call;                 /* acquires the permit; NULL: nothing to wait for */
+    PyObject *exit;                 /* will own the permit; NULL once it does, or never will */
 } EntryObject;
 
-/* Make the exit the owner of what was acquired. 0 with an exception: it is no permit. */
+/* Make the exit the owner of the acquired permit. 0 with an exception: it is no permit. */
 static int own(PyObject *exit, PyObject *permit)
 {
     if (Py_TYPE(permit) != &rs_PermitType) {
@@ -21,7 +22,7 @@ static int own(PyObject *exit, PyObject *permit)
     return 1;
 }
 
-/* One step of the call ended as *sent*; the permit that it may have returned has its owner from here on. */
+/* One step of the call ended as *sent*. A permit that it returned has its owner from here on. */
 static PySendResult entry_after(EntryObject *self, PySendResult sent, PyObject **result)
 {
     if (sent == PYGEN_NEXT)
@@ -44,7 +45,7 @@ static PySendResult entry_am_send(EntryObject *self, PyObject *value, PyObject *
     return PYGEN_RETURN;
 }
 
-/* As coroutines end: a returned value is the value of a StopIteration. */
+/* End like a coroutine: a returned value is the value of a StopIteration. */
 static PyObject *ended(PySendResult sent, PyObject *result)
 {
     if (sent != PYGEN_RETURN)
@@ -64,7 +65,8 @@ static PyObject *entry_send(EntryObject *self, PyObject *value)
     return ended(sent, result);
 }
 
-/* From 3.12 on `await` takes this way: the end without an exception means None, and the call's StopIteration is its own. */
+/* From 3.12 on `await` takes this way: the end without an exception means None, and the call's
+   StopIteration is its own. */
 static PyObject *entry_next(EntryObject *self)
 {
     if (self->call == NULL)
@@ -89,7 +91,7 @@ static PyObject *entry_next(EntryObject *self)
     return entry_send(self, Py_None);
 }
 
-/* What the call's throw ended with, other than by an exception of its own. */
+/* The result of the call's throw, other than an exception of its own. */
 static PySendResult caught(PyObject **result)
 {
     PyObject *type, *error, *traceback;
@@ -125,7 +127,7 @@ static PyObject *entry_close(EntryObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* What a coroutine shows, those who look at suspended tasks find at the call. */
+/* Coroutine attributes are those of the call, for tools that inspect suspended tasks. */
 static PyObject *entry_getattr(EntryObject *self, PyObject *name)
 {
     PyObject *own = PyObject_GenericGetAttr((PyObject *)self, name);

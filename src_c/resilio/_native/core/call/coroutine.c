@@ -1,4 +1,4 @@
-/* The call as a coroutine to others: throw, close, the cr_ attributes. */
+/* The coroutine interface of a call: throw, close, the cr_ attributes. */
 #include "call/call.h"
 
 static PyObject *call_send(CallObject *self, PyObject *value)
@@ -7,7 +7,7 @@ static PyObject *call_send(CallObject *self, PyObject *value)
     return rs_call_send(self, value, &result) == PYGEN_RETURN ? rs_call_raise_stop(result) : result;
 }
 
-/* Raise what throw() was given: an exception, or a class with an optional value and traceback. */
+/* Raise the arguments of throw(): an exception, or a class with an optional value and traceback. */
 static void raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *type = args[0], *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL, *error;
@@ -81,7 +81,7 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     if (self->running)
         return PyErr_Format(PyExc_ValueError, "coroutine already executing");
     if (self->state == CREATED || self->state == DONE || self->inner == NULL) {
-        if (self->run.n != self->run.base)      /* the collector has taken the inner iterator, and somebody has kept the call */
+        if (self->run.n != self->run.base)     /* the collector has cleared the inner iterator, and the call survived */
             rs_call_settle_dropped(self);
         rs_call_end(self);
         rs_call_drop_args(self);
@@ -97,7 +97,8 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     else
         PyErr_Clear();
     if (closed == NULL && PyErr_Occurred() && self->state == RUNNING) {
-        rs_run_raised(&self->run, rs_clock_now(rs_clk));    /* what is closed is not run again, and close raises for an attempt too */
+        /* A closed call is not run again, and close raises for an attempt too. */
+        rs_run_raised(&self->run, rs_clock_now(rs_clk));
         rs_call_end(self);
         rs_call_drop_args(self);
         Py_CLEAR(self->inner);
@@ -138,7 +139,7 @@ static PyObject *call_context(CallObject *self, PyObject *unused) { return Py_Ne
 
 static PyObject *call_ending(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_ending(self)); }
 
-/* ---- what a coroutine shows --------------------------------------------------------------------------------- */
+/* ---- the attributes of a coroutine -------------------------------------------------------------------------- */
 
 static PyObject *call_mirror(CallObject *self, void *attribute)
 {
@@ -151,7 +152,7 @@ static PyObject *call_mirror(CallObject *self, void *attribute)
 
 static PyObject *call_get_running(CallObject *self, void *unused) { return PyBool_FromLong(self->running); }
 
-/* What inspect.getcoroutinestate reads since 3.15. */
+/* Read by inspect.getcoroutinestate since 3.15. */
 static PyObject *call_get_state(CallObject *self, void *unused)
 {
     const char *state = self->running ? "CORO_RUNNING" : self->state == CREATED ? "CORO_CREATED"

@@ -1,23 +1,23 @@
-/* Driving a call: send, and how a value comes out. */
+/* Driving a call: send a value in, and pass on the value that comes out. */
 #include "call/call.h"
 
 static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObject **result)
 {
     rs_call_enter(self);
-    PySendResult sent = RS_LIKELY(PyCoro_CheckExact(self->inner))       /* what PyIter_Send finds out by asking */
+    PySendResult sent = RS_LIKELY(PyCoro_CheckExact(self->inner))       /* avoids PyIter_Send's look-up */
         ? PyCoro_Type.tp_as_async->am_send(self->inner, value, result) : PyIter_Send(self->inner, value, result);
     rs_call_leave(self);
     return sent;
 }
 
-/* The function has returned *value* (stolen): nearly always, nobody has anything to say to that. */
+/* The function has returned *value* (stolen): in nearly all calls a plain success. */
 static inline PySendResult returned(CallObject *self, PyObject *value, PyObject **result)
 {
     int outcome = RS_SUCCESS;
     if (RS_LIKELY(!self->pipe->strategies))
         outcome = rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
     else {
-        self->running = 1;              /* a listener may know this call: it must not drive it */
+        self->running = 1;              /* a listener may hold this call, and must not drive it */
         if (RS_UNLIKELY(!rs_run_succeeded(&self->run)))
             return rs_call_ended(self, value, result);
     }
@@ -30,12 +30,13 @@ static inline PySendResult returned(CallObject *self, PyObject *value, PyObject 
     return PYGEN_RETURN;
 }
 
-/* One step of the inner iterator has ended as *sent*. Goes on until something is to be yielded, returned or raised. */
+/* One step of the inner iterator has ended as *sent*. Continue until there is a value to yield or
+   return, or an exception to raise. */
 PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **result)
 {
     for (;;) {
         if (sent == PYGEN_NEXT) {
-            if (!self->suspended) {         /* from now on it may be dropped holding permits: it may lie among frozen objects */
+            if (!self->suspended) {      /* it may now be dropped while holding permits, and lie among frozen objects */
                 self->suspended = 1;
                 rs_call_make_young(self);
             }
@@ -60,7 +61,7 @@ static inline PySendResult start(CallObject *self, PyObject **result)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
     self->run.epoch = rs_epoch;
-    self->running = 1;                  /* a cost function, a gate or a listener may know this call: it must not drive it */
+    self->running = 1;             /* a cost function, a gate or a listener may hold this call, and must not drive it */
     if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
         return rs_call_bypass(self, result);
     if (self->pipe->placed)
@@ -96,7 +97,7 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
     return rs_call_after(self, send_inner(self, value, result), result);
 }
 
-/* The gate at the cursor has said WAIT before there was this call. */
+/* Continue a run whose gate at the cursor returned WAIT before this call existed. */
 PySendResult rs_call_wait(CallObject *self, PyObject **result)
 {
     rs_refusal why = {-1, NAN, NAN, -1};
@@ -106,9 +107,9 @@ PySendResult rs_call_wait(CallObject *self, PyObject **result)
 }
 
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(RS_PUBLIC_ONLY)
-static PyObject *spare_stop;        /* one StopIteration that nobody else holds */
+static PyObject *spare_stop;        /* a StopIteration without other references */
 
-/* May this StopIteration be used again? Only if nobody kept it or wrote anything on it. */
+/* Return 1 if this StopIteration can be reused: no other reference to it, and no attribute was set. */
 static int stop_is_clean(PyObject *stop)
 {
     PyBaseExceptionObject *base = (PyBaseExceptionObject *)stop;
@@ -121,7 +122,7 @@ void rs_call_recycle_stop(PyObject *stop)
         Py_DECREF(stop);
         return;
     }
-    Py_CLEAR(((PyStopIterationObject *)stop)->value);   /* may run anything: the slot is looked at only after it */
+    Py_CLEAR(((PyStopIterationObject *)stop)->value);   /* may run any code: the slot is read only after it */
     if (spare_stop == NULL)
         spare_stop = stop;
     else

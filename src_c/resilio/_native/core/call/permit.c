@@ -1,7 +1,8 @@
-/* Permit: a run held by hand. Ends exactly once; dropped, it is ignored. What Python sees of it is in permit_type.c. */
+/* Permit: a run held by hand. It ends exactly once; if dropped, it is ignored. Its Python
+   interface is in permit_type.c. */
 #include "call/permit.h"
 
-/* Takes the run over from an owner that keeps its own reference to the pipeline. */
+/* Take the run over from an owner that keeps its own reference to the pipeline. */
 PyObject *rs_permit_new(rs_run *run)
 {
     PermitObject *self = PyObject_GC_NewVar(PermitObject, &rs_PermitType, Py_MAX(run->n, 1));
@@ -26,7 +27,7 @@ PyObject *rs_permit_new(rs_run *run)
     return (PyObject *)self;
 }
 
-/* *given*, with a permit's caller in charge of its end; NULL and refusals pass. */
+/* Mark *given* as a permit that its caller must end; NULL and refusals pass through. */
 PyObject *rs_permit_by_hand(PyObject *given)
 {
     if (given && Py_IS_TYPE(given, &rs_PermitType))
@@ -34,7 +35,8 @@ PyObject *rs_permit_by_hand(PyObject *given)
     return given;
 }
 
-/* What the stages from *first* on hold, which the run holds no more. *counts*: its time is the run's, which was answered *now*. */
+/* A permit for the stages from *first* on, which the run holds no more. *counts*: the permit takes over the
+   run's time; the answer came *now*. */
 PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
 {
     rs_run part = *run;
@@ -48,7 +50,7 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
     }
     else {
         part.ledger = NULL;
-        part.inside = part.lent = 1;        /* it is told with the run's */
+        part.inside = part.lent = 1;        /* its time is reported with the run's */
     }
     PyObject *permit = rs_permit_new(&part);
     if (permit == NULL)
@@ -56,9 +58,9 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
     return permit;
 }
 
-/* ---- how it ends --------------------------------------------------------------------------------------------- */
+/* ---- its end ------------------------------------------------------------------------------------------------- */
 
-/* The holder has dropped it: count that at its gates. */
+/* Count at its gates that the holder has dropped it. */
 static void count_abandoned(const rs_run *run)
 {
     for (int i = run->base; i < run->n && run->epoch == rs_epoch; i++) {
@@ -68,14 +70,14 @@ static void count_abandoned(const rs_run *run)
     }
 }
 
-#define JUDGED 64                   /* slots that a mask has room for; a pipeline has at most 17 */
+#define JUDGED 64                   /* slots that fit into a mask; a pipeline has at most 17 */
 
 static inline int fails(const PermitObject *self, int i) { return i < JUDGED && self->failed >> i & 1; }
 
 static inline int is_ignored(const PermitObject *self, int i) { return i < JUDGED && self->ignored >> i & 1; }
 
-/* Settle each slot by how its answer was judged; *cut*: the rest was never read, so what is no failure says nothing. Innermost
-   first, one by one. */
+/* Settle each slot as its answer was judged, innermost first, one by one. *cut*: the rest was never read, so outcomes
+   other than failures are ignored. */
 static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
 {
     rs_run *run = &self->run;
@@ -84,7 +86,7 @@ static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
     int64_t now = rs_clock_now(rs_clk);
     for (int i = run->n - 1; i >= base; i--) {
         run->base = (int16_t)i;
-        run->inside = (uint8_t)(inside || i > base);    /* its time is told once, with the outermost */
+        run->inside = (uint8_t)(inside || i > base);    /* its time is reported once, with the outermost */
         int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
         rs_run_settle(run, outcome, self->noted, in_finaliser, now);
     }
@@ -153,16 +155,16 @@ int rs_permit_end_as(PermitObject *self, rs_permit_end how)
     return 1;
 }
 
-/* Nobody has it any more, or its block will never be left. */
+/* End a permit that was dropped, or whose block will never be left. */
 void rs_permit_drop(PyObject *permit)
 {
     if (Py_IS_TYPE(permit, &rs_PermitType))
         rs_permit_end_as((PermitObject *)permit, RS_ABANDON);
 }
 
-/* ---- how its answer is judged --------------------------------------------------------------------------------- */
+/* ---- the verdict on its answer -------------------------------------------------------------------------------- */
 
-/* Keep what a failed answer asks for, where a gate may heed it when the answer has ended. */
+/* Keep the Retry-After of a failed answer, where a gate may use it when the answer has ended. */
 static void note(PermitObject *self, PyObject *value)
 {
     static PyObject *noted;
@@ -187,7 +189,7 @@ static void take_answer(PermitObject *self, PyObject *value)
         self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
         self->ignored |= (uint64_t)(outcome == RS_IGNORED) << i;
         if (outcome != RS_SUCCESS && slot->first_ns == 0)
-            slot->first_ns = now;   /* not by first_item, at which a gate may take it for a success */
+            slot->first_ns = now;   /* not by first_item, where a gate may count it as a success */
     }
     rs_run_first_item(&self->run, now);
 }
@@ -196,7 +198,7 @@ void rs_permit_judge(PermitObject *self, PyObject *value) { rs_permit_do(self, t
 
 /* ---- for streams -------------------------------------------------------------------------------------------- */
 
-/* Of stages that do without a clock nobody has read one: a stream's time is told nevertheless. */
+/* Stages that work without a clock record no start: record it now, so that a stream's time is reported. */
 void rs_permit_clock(PyObject *permit)
 {
     rs_run *run = &((PermitObject *)permit)->run;
@@ -205,7 +207,7 @@ void rs_permit_clock(PyObject *permit)
             run->slots[i].admitted_ns = rs_clock_now(rs_clk);
 }
 
-/* 0 with an exception. */
+/* Return 1 for a permit, 0 with an exception otherwise. */
 int rs_is_permit(PyObject *around)
 {
     if (Py_IS_TYPE(around, &rs_PermitType))
@@ -214,7 +216,7 @@ int rs_is_permit(PyObject *around)
     return 0;
 }
 
-/* A stage inside of the one that holds *permit* writes into its ledger, if that is held still. */
+/* Let a stage inside the one that holds *permit* write into its ledger, if that permit is still held. */
 void rs_permit_lend(PyObject *permit, rs_run *to)
 {
     PermitObject *self = (PermitObject *)permit;
@@ -226,7 +228,7 @@ void rs_permit_lend(PyObject *permit, rs_run *to)
 
 /* ---- for blocks --------------------------------------------------------------------------------------------- */
 
-/* End it as its block ends, unless that was done by hand. -1 with an exception. */
+/* End it as its block ends, unless the user has ended it. -1 with an exception. */
 int rs_permit_leave(PyObject *permit, PyObject *error)
 {
     PermitObject *self = (PermitObject *)permit;

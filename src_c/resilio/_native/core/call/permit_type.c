@@ -1,4 +1,4 @@
-/* The permit as Python sees it: its methods, each of which ends it or tells of what it is for. */
+/* The Python interface of a permit: methods that end it or describe it. */
 #include "call/permit.h"
 
 static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
@@ -7,8 +7,9 @@ static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Warn a caller whose permit is gone with the statement that took it. A warning made an error cannot be raised here.
-   Where an exception is on its way, the permit goes with a frame that held it: no Python runs, which an interrupt could hit. */
+/* Warn a caller whose permit is dropped by the statement that took it. A warning turned into an error
+   cannot be raised here. While an exception propagates, the permit dies with its frame: no Python runs
+   then, since an interrupt could hit it. */
 static void warn_if_at_once(PermitObject *self)
 {
     static PyObject *hook;
@@ -114,7 +115,7 @@ static PyObject *permit_complete(PermitObject *self, PyObject *unused) { return 
 static PyObject *permit_abort(PermitObject *self, PyObject *unused) { return end_as(self, RS_ABORT); }
 static PyObject *permit_abandon(PermitObject *self, PyObject *unused) { return end_as(self, RS_ABANDON); }
 
-/* Nobody is in its block to be told by phase(): whoever holds the permit says it here. */
+/* phase() does not reach a permit without an open block: its holder sets the phase here. */
 static PyObject *permit_phase(PermitObject *self, PyObject *name)
 {
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);
@@ -127,7 +128,7 @@ static PyObject *permit_phase(PermitObject *self, PyObject *name)
     Py_RETURN_NONE;
 }
 
-/* For strategies that run a stream: the call is at *segment* from now on, in this attempt; 0: in the one under way. */
+/* For strategies that run a stream: count time as *segment* from now on, in this attempt; 0: in the current one. */
 static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int segment = nargs == 2 ? rs_any_segment_of(args[0]) : -1;
@@ -145,15 +146,17 @@ static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* Call something that makes the first item, or goes on with that: phases that are told meanwhile are this permit's too. */
+/* Call a function that makes the first item, or continues with it. Phases reported meanwhile
+   count for this permit too. */
 static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs < 1)
         return PyErr_Format(PyExc_TypeError, "_within: the first argument is what to call");
     rs_run *none = NULL;
-    if (!__atomic_compare_exchange_n(&self->frame.run, &none, &self->run, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))    /* it is at it */
+    /* Already inside. */
+    if (!__atomic_compare_exchange_n(&self->frame.run, &none, &self->run, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         return PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    rs_shares_stack();                      /* from here on the chains are to be kept apart, if so */
+    rs_shares_stack();                      /* from here on the chains may have to be kept apart */
     rs_frame **streams = rs_ambient_streams();
     self->frame.outer = *streams;
     *streams = &self->frame;
@@ -184,7 +187,7 @@ static void end_as_future(PermitObject *self, PyObject *future)
     Py_XDECREF(error);
 }
 
-/* The done callback of a future: its end is the call's end. */
+/* The done callback of a future: the future's end is the call's end. */
 static PyObject *permit_future_done(PermitObject *self, PyObject *future)
 {
     rs_permit_close(self, end_as_future, future);

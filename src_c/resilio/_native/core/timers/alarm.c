@@ -1,12 +1,12 @@
-/* The one timer of the loop that drives a wheel: setting it, and what happens when it fires. */
+/* The one timer of the loop that drives a wheel: how it is set, and how it fires. */
 #include "timers/loop_wheel.h"
 #include "try_hold.h"
 
-#define FAR_OFF_NS INT64_C(50000000)        /* no loop is as early as that by rounding */
-#define OFF_NS INT64_C(4000000)             /* nor by that after a wait that took no time */
+#define FAR_OFF_NS INT64_C(50000000)        /* no loop fires as early as that by rounding */
+#define OFF_NS INT64_C(4000000)             /* nor as early as this after a wait that took no time */
 #define FIRST_PAUSE_NS INT64_C(1000)
 
-/* A new reference to what a weak reference leads to, or NULL without an exception. */
+/* A new reference to the referent of a weak reference, or NULL without an exception. */
 static PyObject *strong(PyObject *weak)
 {
     PyObject *object;
@@ -28,7 +28,7 @@ static void cancel(PyObject *handle)
     PyObject *done = PyObject_CallMethod(handle, "cancel", NULL);
     int interrupts = 0;
     while (done == NULL && interrupts < 8 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear();                      /* it came in the midst of it, and is raised where a timer was disarmed */
+        PyErr_Clear();                      /* it interrupted the cancel, and is raised again below */
         interrupts++;
         done = PyObject_CallMethod(handle, "cancel", NULL);
     }
@@ -39,7 +39,7 @@ static void cancel(PyObject *handle)
     Py_XDECREF(done);
 }
 
-/* Cancel the loop's timer that a weak reference leads to, and drop the reference. */
+/* Cancel the loop's timer behind a weak reference, and drop the reference. */
 static void cancel_weak(PyObject *alarm)
 {
     PyObject *handle = alarm ? strong(alarm) : NULL;
@@ -57,7 +57,8 @@ void rs_wheel_cancel_alarm(WheelObject *self)
     cancel_weak(alarm);
 }
 
-/* loop.call_later(delay, self, number, context=<empty>): the context of whoever happens to arm is not kept alive. */
+/* loop.call_later(delay, self, number, context=<empty>): an empty context, so that the
+   arming code's is not kept alive. */
 static PyObject *call_later(WheelObject *self, PyObject *loop, int64_t delay_ns)
 {
     PyObject *method = PyObject_GetAttrString(loop, "call_later"), *context = PyContext_New();
@@ -71,7 +72,7 @@ static PyObject *call_later(WheelObject *self, PyObject *loop, int64_t delay_ns)
     return handle;
 }
 
-/* Keep what cancels the alarm. One that allows no weak reference is not cancelled, and fires in vain. */
+/* Keep the handle that cancels the alarm. A handle without weak references is not cancelled, and fires in vain. */
 static void keep_handle(WheelObject *self, PyObject *handle)
 {
     self->alarm = PyWeakref_NewRef(handle, NULL);
@@ -100,7 +101,7 @@ int rs_wheel_set_alarm(WheelObject *self, PyObject *loop, int64_t when_ns, int64
     if (ok && is_latest)
         keep_handle(self, handle);
     else if (ok)
-        cancel(handle);                     /* that finaliser's is earlier */
+        cancel(handle);                     /* the alarm of that finaliser is earlier */
     Py_XDECREF(handle);
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -110,7 +111,7 @@ int rs_wheel_set_alarm(WheelObject *self, PyObject *loop, int64_t when_ns, int64
 }
 
 /* ---- firing --------------------------------------------------------------------------------------------------- */
-/* Take the first timer that is due: 0 if there is none. *owner is held, or NULL. *fire is NULL if the owner is going. */
+/* Take the first due timer: 0 if there is none. *owner is held, or NULL. *fire is NULL if the owner is being freed. */
 static int take(WheelObject *self, rs_timer **timer, PyObject **owner, void (**fire)(rs_timer *))
 {
     lock_wheel(self);
@@ -128,7 +129,7 @@ static int take(WheelObject *self, rs_timer **timer, PyObject **owner, void (**f
     return *timer != NULL;
 }
 
-/* Report what a callback raised, or keep what the loop has to see. */
+/* Report an exception of a callback, or keep it in *interrupt* if the loop must see it. */
 static void report(PyObject *owner, PyObject **interrupt)
 {
     PyObject *type, *traceback;
@@ -148,7 +149,7 @@ static void fire_due(WheelObject *self, PyObject **interrupt)
     PyObject *owner;
     void (*fire)(rs_timer *);
     while (take(self, &timer, &owner, &fire)) {
-        Py_DECREF(self);                    /* the timer's; the caller has one */
+        Py_DECREF(self);                    /* the timer's reference; the caller has one */
         if (fire) {
             fire(timer);
             if (RS_UNLIKELY(PyErr_Occurred() != NULL))
@@ -158,16 +159,16 @@ static void fire_due(WheelObject *self, PyObject **interrupt)
     }
 }
 
-/* The loop says that it is alarm_ns, and it is earlier: does the loop keep a time of its own, as loops for tests do, or
-   does the library's clock stand still in a virtual time that this loop knows nothing of? */
+/* The loop's time is alarm_ns, yet the clock's is earlier. Return 1 if the loop keeps its own time, as test loops do,
+   or if the library's clock stands still in a virtual time that this loop does not follow. */
 static int is_out_of_step(const WheelObject *self, int64_t alarm_ns, int64_t now)
 {
     int64_t early = alarm_ns - now, passed = now - self->set_ns;
     return early > FAR_OFF_NS || passed == 0 || (early > OFF_NS && passed < (alarm_ns - self->set_ns) / 8);
 }
 
-/* Move on to now. Loops round, and so may come a little early: then they are asked again. One that is out of step is
-   believed: the wheel goes by its time from then on. */
+/* Advance to now. A loop rounds, and so may fire a little early: then the alarm is set again. A loop out of step is
+   trusted: the wheel follows its time from then on. */
 static void move_on(WheelObject *self, int64_t alarm_ns)
 {
     int64_t now = now_in(self), pause_ns = self->pause_ns;
@@ -176,7 +177,7 @@ static void move_on(WheelObject *self, int64_t alarm_ns)
         if (is_out_of_step(self, alarm_ns, now)) {
             self->ahead_ns = later(self->ahead_ns, alarm_ns - now);
             now = alarm_ns;
-        } else                              /* early once more: its time has coarser steps than the last pause */
+        } else                              /* early again: the loop's time has coarser steps than the last pause */
             self->pause_ns = pause_ns ? 8 * pause_ns : FIRST_PAUSE_NS;
     }
     lock_wheel(self);
@@ -192,7 +193,7 @@ int64_t rs_wheel_next(WheelObject *self)
     return next;
 }
 
-/* Have the alarm stand no later than the next timer. A signal handler that raises in the midst of it is not to lose it. */
+/* Set the alarm no later than the next timer. A signal handler that raises meanwhile must not lose it. */
 static void set_next_alarm(WheelObject *self, PyObject **interrupt)
 {
     int64_t next = rs_wheel_next(self);
@@ -205,7 +206,7 @@ static void set_next_alarm(WheelObject *self, PyObject **interrupt)
     Py_XDECREF(loop);
 }
 
-/* The loop calls: with the alarm's number, or with 0 to look after an alarm that is not needed any more. */
+/* Called by the loop: with the alarm's number, or with 0 to remove an alarm that is not needed any more. */
 PyObject *rs_wheel_call(WheelObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"number", NULL};
