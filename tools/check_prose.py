@@ -116,7 +116,7 @@ def breaches_in(text: Text) -> Iterator[tuple[str, str]]:
 def files_in(folders: list[str]) -> Iterator[Path]:
     """Yield the sources under the folders, Python, Cython and C."""
     for folder in folders:
-        for path in sorted(Path(folder).rglob("*")):
+        for path in sorted(Path(folder).rglob("*")) or [Path(folder)]:
             if path.suffix in {".py", ".c", ".h", *NATIVE} and "__pycache__" not in path.parts:
                 yield path
 
