@@ -233,7 +233,7 @@ def test_who_always_fails_is_paid_for_no_more_however_seldom_the_calls(pair: Pai
 
 
 def test_a_budget_pays_for_all_attempts_of_a_rare_call(pair: Pairs, vt: VirtualTime) -> None:
-    """A success every ten seconds, then a call that fails; after one success, so is the next one."""
+    """A call every ten seconds: one that fails has all its attempts, and so has the next one, after one success."""
     failing = [ConnectionError("no")] * 3
     side = pair("exceptions").after(*["users"] * 60, *failing, "users", *failing)
     for _ in range(60):
