@@ -21,6 +21,7 @@ import interpreters
 import matrix
 import newer_pythons
 import wheels
+from check_prose import main as check_prose
 from check_rules import main as check_rules
 from environments import ROOT, Environment
 from interpreters import Interpreter
@@ -105,6 +106,7 @@ def lint(arguments: list[str]) -> int:
         ),
     }
     failed = [] if check_rules(str(ROOT / "resilio")) == 0 else ["rules"]
+    failed += [] if check_prose([str(ROOT / "resilio"), str(ROOT / "src_c")]) == 0 else ["prose"]
     for name, command in checks.items():
         print(f"=== {name}", flush=True)
         # stubtest compares the installed stubs with the installed modules, so it must not see the tree's

@@ -79,7 +79,7 @@ class GuardedCall:
         self.hedged = any(map(_is_hedge, gates))
         self.replays = any(map(_is_strategy, gates))
         pipeline = core.Pipeline(gates, judges, hand_over)
-        self.send: Callable[[Callable[[Any], Any], Any], Any] = pipeline.acall if sync is None else pipeline.call
+        self.send: Callable[..., Any] = pipeline.acall if sync is None else pipeline.call
 
 
 def _is_strategy(gate: Gate) -> bool:

@@ -39,7 +39,7 @@ class Request:
         self.leases: tuple[tuple[Any, Lease], ...] = ()
         self.over = False
 
-    def attempt(self, shown: Any) -> Any:
+    def attempt(self, shown: Any, /) -> Any:
         """Return, awaited, the answer to the request, sent once; `shown` is the request as policies see it."""
         raise NotImplementedError
 

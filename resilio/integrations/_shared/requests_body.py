@@ -62,7 +62,7 @@ class RawBody(HeldPermits):
         return True
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Class of the response inside, for `isinstance`."""
         return type(self._inner)
 
