@@ -1,7 +1,7 @@
 """
-Questions to this interpreter that the core asks when it is imported, before it relies on what is not public.
+Proofs of private behaviour of the interpreter, which the core runs at import before it relies on that behaviour.
 
-What they are about stands in `resilio._private_names`. A leaf: the core imports it.
+`resilio._private_names` lists it. This module imports nothing of the package, because the core imports it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["plain", "with_order"]
 
 
 def plain() -> None:
-    """Be a function written in Python, for a look at its layout."""
+    """Do nothing: a sample of a function in Python, whose layout the core checks."""
 
 
 class _Fetched:
-    """A block that notes which of its methods are fetched, in turn."""
+    """A context manager that records which of its methods are fetched, in order."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -48,7 +48,7 @@ def _leave(*_: object) -> None:
 
 
 async def _at_once(*_: object) -> None:
-    """End without waiting."""
+    """Return without waiting."""
 
 
 async def _enter(block: _Fetched) -> None:
@@ -57,7 +57,7 @@ async def _enter(block: _Fetched) -> None:
 
 
 def with_order() -> tuple[str, ...] | None:
-    """Return what `with` and `async with` fetch, first and second; None if they differ, or fetch more."""
+    """Return the methods that `with` and `async with` fetch, in order: "entry", "exit"; None if the two differ."""
     block, later = _Fetched(), _Fetched()
     with block:
         pass

@@ -2,8 +2,8 @@
 A middleware for aiohttp's client: a policy around each request, permits until the body has ended.
 
 Why: `session.get` returns with the headers, and a guard around it would take a body that dies half-way for a success.
-When not: to guard what a request means, a call that is one of three requests, decorate the function that makes them.
-What it is not: a view from outside of redirects, each of which passes the policy as a request of its own.
+When not: to guard an operation of several requests, decorate the function that makes them. It does not see redirects
+from outside: each passes the policy as a request of its own.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class _Request(Request):
         self._owner = owner
         self._request = self.shown = request
         self._handler = handler
-        self._is_watched = _current() is not None  # a call around wants to know its phases
+        self._is_watched = _current() is not None  # a call around it records phases
         if owner.call.replays and not _may_replay(request, owner.replay_safe):
-            self.shown = Spent(request) if owner.call.hedged else Once(request)  # gone once it is sent
+            self.shown = Spent(request) if owner.call.hedged else Once(request)  # used up once it is sent
 
     async def attempt(self, shown: Any) -> Any:
         owner, request = self._owner, self._request
@@ -132,7 +132,7 @@ class _Request(Request):
 
 
 async def _noting_connection(handler: Handler, request: Any, shown: Any) -> Any:
-    """Send a request, or a copy: there is a connection when its own `send` is called, which ends the phase before."""
+    """Send a request, or a copy, and end the phase `connect` when aiohttp calls its `send`, with a connection."""
     own = request.__dict__
     before, send = own.get("send"), request.send
 
@@ -147,13 +147,13 @@ async def _noting_connection(handler: Handler, request: Any, shown: Any) -> Any:
     own["send"] = sending
     try:
         return await handler(request)
-    finally:  # each knows the other
+    finally:  # request and `sending` refer to each other
         if own.get("send") is sending:
             _restore(own, before)
 
 
 def _restore(own: dict[str, Any], before: Any) -> None:
-    """Have a request sent by the method of its class again, or by that of a middleware around this one."""
+    """Restore the `send` of a request: the method of its class, or that of a middleware around this one."""
     if before is None:
         del own["send"]
     else:
@@ -161,7 +161,7 @@ def _restore(own: dict[str, Any], before: Any) -> None:
 
 
 def _is_whole(response: Any) -> bool:
-    """Tell whether a response has ended well with its head, as short ones do: it holds no connection any more."""
+    """Return True if a response ended well with its headers, as short ones do: it holds no connection any more."""
     if response.connection is not None:
         return False
     content = response.content
@@ -177,7 +177,7 @@ def _may_replay(request: Any, replay_safe: Any) -> bool:
 
 
 def _copy(request: Any) -> Any:
-    """Return a request for a copy: what it is sent by is its own, the body is shared."""
+    """Return a copy of a request with headers and `send` of its own; the body is shared."""
     copied: Any = object.__new__(request.__class__)
     copied.__dict__.update(request.__dict__)
     copied.__dict__.pop("send", None)
@@ -195,25 +195,25 @@ def middleware(
     """
     Return a middleware that sends each request through a policy: `ClientSession(middlewares=(middleware(policy),))`.
 
-    Permits are held until the body has ended. Redirects, and aiohttp's one attempt more on a connection that was closed
-    meanwhile, pass the policy as requests of their own. A WebSocket holds its permit until it is closed.
+    Permits are held until the body has ended. Redirects pass the policy as requests of their own, and so does aiohttp's
+    one further attempt after a stale connection. A WebSocket holds its permit until it is closed.
 
     Args:
         policy: Any policy; key, cost and weight functions get the `aiohttp.ClientRequest`.
 
-        failed_if: Which responses are failures for policies that were given no rule of their own, as a function of the
-            response; the default: 5xx. None: none is.
+        failed_if: Predicate of a response, True for a failure, used by policies without a rule of their own. The
+            default: 5xx. None: no response is a failure.
 
-        replay_safe: Whether a request that was sent may be sent again by retries and hedges: those of idempotent
-            methods or with an `Idempotency-Key` (None), all (True), none (False), or as a function of the request. One
-            whose body is a stream never is.
+        replay_safe: The requests that retries and hedges may send again after they have reached the server: those of
+            idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which a
+            function returns True. A request whose body is a stream is never sent again.
 
-        send_deadline: Whether the seconds left of the ambient deadline are sent along, as the header
-            `x-request-timeout`, or one of that name.
+        send_deadline: Send the seconds left of the ambient deadline in a header: True for `x-request-timeout`, or the
+            header's name.
 
     Raises:
         TypeError: An option of a wrong type.
 
-        ValueError: No header's name.
+        ValueError: `send_deadline` is not a valid name of a header.
     """
     return Middleware(policy, failed_if=failed_if, replay_safe=replay_safe, send_deadline=send_deadline)

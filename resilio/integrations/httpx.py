@@ -1,9 +1,9 @@
 """
-Transports for httpx and httpx2 under guard: one policy for all that a client sends, or one for each host.
+Transports for httpx and httpx2 under guard: one policy for all requests of a client, or one for each host.
 
 Why here: a transport sees each request on the wire, redirects and auth flows included, and its body to the last byte;
-a decorated function sees neither. When not: what is to be decided by the content of an answer belongs around the
-function that reads it. What it is not: a client, or a place for the retries of non-idempotent requests.
+a decorated function sees neither. When not: a policy that judges the content of answers belongs around the function
+that reads them. It is not a client, nor a place for the retries of non-idempotent requests.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from resilio._policy.base import Policy
     from resilio.integrations._httpx.common import Client
 
-    # To type checkers a transport is anything: the client's base class, which its instances have, is known when one is
-    # made, and httpx and httpx2 each want their own.
+    # For type checkers a transport is Any. Its instances have a base class of the client, which is known only when one
+    # is made: httpx and httpx2 each require their own.
     _OfTheClient = Any
 else:
     _OfTheClient = object
@@ -54,16 +54,16 @@ ReplaySafe = replay.Rule
 
 def host(request: Any) -> str:
     """
-    Return the host of a request, with its port where that is not the scheme's: `keyed(circuit_breaker, key=host)`.
+    Return the host of a request, with its port unless it is the scheme's default: `keyed(circuit_breaker, key=host)`.
 
     Args:
-        request: Of httpx or httpx2.
+        request: A request of httpx or httpx2.
     """
     return str(request.url.netloc, "ascii")
 
 
 class _Guarding:
-    """What both transports share: options, and what is said of a request and its answer."""
+    """Base class of both transports: options, and the rules for a request and its answer."""
 
     _base: str
     _default: str
@@ -72,7 +72,7 @@ class _Guarding:
     _module: Client
 
     def __new__(cls, policy: Any, transport: Any = None, *, client: Any = None, **options: Any) -> Any:
-        """Make one of the client's own kind, so that it is an instance of the client's base class too."""
+        """Create a transport that is also an instance of the client's own base class."""
         del policy, options
         module = _httpx.client_for(cls, transport, client)
         made: Any = object.__new__(_classes(cls, module))
@@ -94,22 +94,23 @@ class _Guarding:
 
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
-            transport: What sends the requests: of httpx or of httpx2; None: that client's own, with its defaults.
-            client: `httpx` or `httpx2`, if there is no transport that says so and both are imported.
-            on_reject: What a refusal becomes: "raise" an exception that is the client's TransportError as well, or
-                "respond" with a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and
-                `x-should-retry: false`, for SDKs that would retry an exception.
-            replay_safe: Which requests may be sent again after they have reached the server, by retries and hedges:
-                those of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those of
-                which a function says so.
-            send_deadline: Whether the time left is sent along, as the header `x-request-timeout`, or one of that name.
+            transport: The transport inside, of httpx or httpx2; None: the client's own, with its defaults.
+            client: `httpx` or `httpx2`; needed if both are imported and there is no transport that decides it.
+            on_reject: The form of a refusal. "raise": an exception that is also the client's TransportError. "respond":
+                a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and `x-should-retry: false`,
+                for SDKs that would retry an exception.
+            replay_safe: The requests that retries and hedges may send again after they have reached the server: those
+                of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which
+                a function returns True.
+            send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
 
         Raises:
-            TypeError: An option of a wrong type, a transport of the other kind, or one of neither client.
+            TypeError: An option of a wrong type, an async transport in place of a sync one or vice versa, or a
+                transport of neither client.
             ValueError: An option out of range.
             ImportError: Neither client is installed.
         """
-        del client  # __new__ has looked at it
+        del client  # used by __new__
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._replay_safe = replay.checked(replay_safe)
         self._header = replay.deadline_header(send_deadline)
@@ -142,14 +143,18 @@ class _Guarding:
         )
 
     def _settle(self, permit: Permit, error: BaseException) -> None:
-        """End the permit of an attempt that has raised: what is of the client's own making blames nobody."""
+        """End the permit of an attempt that has raised: an error of the client's own making is no outcome."""
         if self._module.is_local(error):
             permit.ignore()
         else:
             permit.raised(error)
 
     def _once(self, request: Any) -> bool:
-        """Have no retry send again what must not be sent twice, whatever ends it: it may be a timeout around this."""
+        """
+        Forbid retries of a request that must not be sent twice, and return True if it is one.
+
+        Before it is sent, because a timeout around the transport may end it.
+        """
         if self._replay_safe is None and request.method in replay.IDEMPOTENT and type(request.stream) is self._bytes:
             return False
         if self._is_safe(request) and self._module.is_replayable(request):
@@ -158,7 +163,7 @@ class _Guarding:
         return True
 
     def _told_once(self, request: Any, subject: Any) -> None:
-        """Have retries know by the end of a request that is sent once whether it has done something."""
+        """Allow retries of such a request if its error or answer proves that it was not processed, else forbid them."""
         if replay.may_repeat(subject) and self._module.is_replayable(request):
             replay.allow(request)
         else:
@@ -171,7 +176,7 @@ class _Guarding:
         return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
 
     def _hand_over(self, held: Held) -> None:
-        """Have gates judge an answer by its headers, and its body hold their permit; end that of an error."""
+        """Let gates judge an answer by its headers, and put its permit into its body; on an error, end the permit."""
         if held.error is not None:
             self._settle(held.take(), held.error)
             return
@@ -190,9 +195,9 @@ class _Guarding:
         Put the body of a response under guard, and return it; None if there is none.
 
         Args:
-            request: Whose response it is; None: it is not known.
+            request: The request of the response; None: unknown.
 
-            response: Its headers are here.
+            response: The response, with its headers received.
         """
         phase("body")
         if _has_ended(response):
@@ -203,7 +208,7 @@ class _Guarding:
         return body
 
     def _refused(self, error: Exception, request: Any) -> Any:
-        """Return the answer that stands for a refusal, or raise it as the client's users know errors."""
+        """Return the answer that stands for a refusal, or raise the refusal in the client's terms."""
         if not self._respond or isinstance(error, CallTimeoutError):
             told = self._told(error, request)
             raise told from told.__cause__
@@ -212,14 +217,14 @@ class _Guarding:
         return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
 
     def _told(self, error: Exception, request: Any) -> Exception:
-        """Return an error as the client's users know errors."""
+        """Translate an error of resilio into the client's terms, with its request."""
         told: Any = self._module.told(error)
         told.request = request
         return told  # type: ignore[no-any-return]
 
 
 def _has_ended(response: Any) -> bool:
-    """Tell whether a response has no body to be read."""
+    """Return True if a response has no body to read."""
     return bool(response.is_closed) or response.status_code in _NO_BODY
 
 
@@ -228,7 +233,7 @@ _returns_with_headers = partial(mark_as_heeding_time, to_headers=True)
 
 @cache
 def _client_of_threads(module: str) -> StandIn:
-    """Return what stands for the requests of a Client, in messages."""
+    """Return the placeholder for the requests of a Client in error messages."""
     return StandIn(f"{module}.Client", heeds_time=True, hedge=f"Use {module}.AsyncClient with AsyncTransport")
 
 
@@ -358,19 +363,19 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
 
 def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
     """
-    Put a policy around all transports that a client has, those for proxies and mounts included, and return the client.
+    Put a policy around all transports of a client, those for proxies and mounts included, and return the client.
 
     Args:
         client: An `AsyncClient` or `Client` of httpx or httpx2, before its first request.
 
         policy: As for `AsyncTransport`.
 
-        options: The others, as for `AsyncTransport`.
+        options: The other options of `AsyncTransport`.
 
     Raises:
         TypeError: Another client, or a version of it that keeps its transports elsewhere.
 
-        ValueError: It is guarded already.
+        ValueError: The client is guarded already.
     """
     kind = AsyncTransport if _httpx.client_of(client, "AsyncClient") is not None else Transport
     if kind is Transport and _httpx.client_of(client, "Client") is None:
@@ -392,7 +397,7 @@ def _class_for(cls: Any, module: Client) -> type[Any]:
     return cls if issubclass(cls, base) else type(cls.__name__, (cls, base), {"__module__": cls.__module__})
 
 
-_classes: Callable[..., type[Any]] = _class_for  # a cache takes what can be hashed, which checkers doubt of classes
+_classes: Callable[..., type[Any]] = _class_for  # checkers doubt that classes are hashable, as a cache requires
 
 
 def _aclose(response: Any) -> Any:

@@ -2,8 +2,8 @@
 An adapter for requests under guard: `session.mount("https://", Adapter(policy))`.
 
 Why here: an adapter sees each request on the wire, redirects included, and its body to the last byte, with
-`stream=True` too. When not: a policy around a function that reads the whole answer needs no adapter. What it is not: a
-way to interrupt a thread; timeouts and deadlines bound each wait of its socket instead.
+`stream=True` too. When not: a policy around a function that reads the whole answer needs no adapter. It is not a way to
+interrupt a thread; timeouts and deadlines bound each wait of its socket instead.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SESSION = StandIn(
 
 def host(request: Any) -> str:
     """
-    Return the host of a request, with its port where that is not the scheme's: `keyed(circuit_breaker, key=host)`.
+    Return the host of a request, with its port unless it is the scheme's default: `keyed(circuit_breaker, key=host)`.
 
     Args:
         request: A prepared request.
@@ -82,7 +82,7 @@ _TOLD: tuple[tuple[Any, Any], ...] = (
 
 
 def _as_told(error: BaseException) -> BaseException:
-    """Return an error of urllib3 as requests tells it, which is what rules are written for."""
+    """Translate an error of urllib3 into that of requests, for which rules are written."""
     told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
     return told  # type: ignore[no-any-return]
 
@@ -107,17 +107,17 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the prepared
                 request. A standard stack is used without its hedge, which needs an event loop.
-            on_reject: What a refusal becomes: "raise" an exception that is a RequestException as well, or "respond"
-                with a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After.
-            replay_safe: Which requests may be sent again after they have reached the server, by retries: those of
-                idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those of which a
-                function says so.
-            send_deadline: Whether the time left is sent along, as the header `x-request-timeout`, or one of that name.
-            options: Those of `requests.adapters.HTTPAdapter`. `max_retries` is set to 0, with a warning, where the
+            on_reject: The form of a refusal. "raise": an exception that is also a RequestException. "respond": a 503
+                (429 for rates, 504 for a deadline that has passed) with Retry-After.
+            replay_safe: The requests that retries may send again after they have reached the server: those of
+                idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which a
+                function returns True.
+            send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
+            options: Options of `requests.adapters.HTTPAdapter`. `max_retries` is set to 0, with a warning, if the
                 policy retries: retries inside of retries multiply.
 
         Raises:
-            TypeError: An option of a wrong type, or a policy that cannot guard what is not async.
+            TypeError: An option of a wrong type, or a policy that can guard only async calls.
             ValueError: An option out of range.
         """
         self._guard_by(policy, on_reject, replay_safe, send_deadline)
@@ -143,11 +143,11 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._policy = policy
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what makes another one, the policy by its name: sessions are copied, and sent to other processes."""
+        """Return the state for a copy, the policy by name: sessions are copied, and sent to other processes."""
         return {**super().__getstate__(), "_guarded": self._guarded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Be another one."""
+        """Restore a copy."""
         self._guard_by(*state["_guarded"])
         super().__setstate__(state)
 
@@ -177,7 +177,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             return self._refused(error, request)
 
     def _send_on(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
-        """Send a request as requests does, for no longer than is left."""
+        """Send a request as requests does, for no longer than the time left."""
         if seconds_left() is None:
             return super().send(request, stream, timeout, *options)
         try:
@@ -190,12 +190,12 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             raise _in_terms(late) from error
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the pools, of connections whose waits take no longer than is left."""
+        """Create the pools, of connections whose waits take no longer than the time left."""
         super().init_poolmanager(*args, **options)
         self._has_timed_connections = use_timed_connections(self.poolmanager)
 
     def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-        """Return the pools of a proxy, of connections of the same kind."""
+        """Return the pools of a proxy, with connections of the same kind."""
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options)
         if not known:
@@ -208,7 +208,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if request._body_position is not None:
             _rewind(request)
         if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
-            replay.forbid(request)  # whatever ends it: a timeout around this leaves a thread, which may read a file
+            replay.forbid(request)  # in advance: a timeout around this abandons a thread, which may still read a file
         try:
             response = self._send_on(request, *options)
         except Exception as error:
@@ -221,12 +221,12 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         return response
 
     def _hand_over(self, held: Held) -> None:
-        """Put the permit of an answer with its body; end that of an attempt that has raised."""
+        """Put the permit of an answer into its body; end the permit of an attempt that has raised."""
         if held.error is not None:
             _settle(held.take(), held.error)
             return
         response = held.answer
-        if response.status_code in _NO_BODY or response._content is not False:  # read by who has made it
+        if response.status_code in _NO_BODY or response._content is not False:  # its maker has read it
             return
         if not isinstance(response.raw, RawBody):  # a fallback's
             response.raw = RawBody(response.raw, self._label, None, _as_told, _in_terms)
@@ -235,16 +235,16 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response.raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:
-        """Tell whether a request may be sent twice, whatever comes of it."""
+        """Return True if a request may be sent twice, whatever its outcome."""
         if self._replay_safe is None and request.method in replay.IDEMPOTENT and request.body is None:
             return True
         safe = replay.is_safe(self._replay_safe, request, request.method, request.headers)
         return safe and _is_replayable(request)
 
     def _veto(self, request: Any, subject: Any) -> None:
-        """Have no retry send again what must not be sent twice."""
+        """Forbid retries of a request that must not be sent twice, given its error or answer; else allow them."""
         safe = self._may_repeat(request) or (replay.may_repeat(subject) and _is_replayable(request))
-        if safe and not (isinstance(subject, Exception) and _is_of_the_body(subject)):  # which would be so again
+        if safe and not (isinstance(subject, Exception) and _is_of_the_body(subject)):  # would fail again
             replay.allow(request)
         else:
             replay.forbid(subject)
@@ -264,12 +264,12 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
 
 def _in_terms(error: Exception) -> Exception:
-    """Return an error of resilio's as users of requests know errors."""
+    """Translate an error of resilio into the terms of requests."""
     return in_terms_of(error, _BASE, _TIMEOUT)
 
 
 def _settle(permit: Permit, error: BaseException) -> None:
-    """End the permit of an attempt that has raised: what the caller has made, errors in a body too, blames nobody."""
+    """End the permit of an attempt that has raised; the caller's own errors, like one in a body, are no outcome."""
     if end_late(permit, error):
         return
     if isinstance(error, _LOCAL) or (isinstance(error, Exception) and not _is_of_the_wire(error)):
@@ -279,14 +279,14 @@ def _settle(permit: Permit, error: BaseException) -> None:
 
 
 def _is_of_the_wire(error: Exception) -> bool:
-    """Tell whether an error came of talking to the server; what says of a missing certificate is a bare OSError."""
+    """Return True if an error arose in the exchange with the server; a missing certificate raises a bare OSError."""
     if not isinstance(error, _WIRE) or (type(error) is OSError and error.errno is None):
         return False
     return not _is_of_the_body(error)
 
 
 def _is_of_the_body(error: Exception) -> bool:
-    """Tell whether an error came of what a request's body is read from: urllib3 tells it as one of the connection."""
+    """Return True if the source of a request's body raised an error: urllib3 raises it as one of the connection."""
     return any(map(_came_of_chunks, ways_of(error)))
 
 
@@ -307,6 +307,6 @@ def _is_replayable(request: Any) -> bool:
 
 
 def _rewind(request: Any) -> None:
-    """Have a file read from where it stood when the request was made."""
+    """Rewind a file to its position at the creation of the request."""
     if isinstance(request._body_position, int) and hasattr(request.body, "seek"):
         request.body.seek(request._body_position)

@@ -1,4 +1,4 @@
-"""Whose fault it is when a request of aiohttp raises: the dependency's, the caller's, or nobody's."""
+"""Attribution of an exception of an aiohttp request: to the dependency, to the caller, or to neither."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["blame", "out_of_time"]
 
 _WRITING = frozenset({"aiohttp.base_protocol", "aiohttp.http_writer"})
-"""What writes a body to the connection."""
+"""Modules that write a body to the connection."""
 _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def out_of_time(subject: Any) -> bool:
-    """Tell whether the client's own total timeout has cut a request or a response short."""
+    """Return True if the client's own total timeout has cut a request or a response short."""
     return bool(getattr(getattr(subject, "_timer", None), "_cancelled", False))
 
 
 def blame(error: BaseException, request: Any) -> BaseException | Outcome:
     """
-    Return what an exception says of the dependency: an outcome, or what gates judge, itself or another.
+    Return the meaning of an exception for the dependency: an outcome, or an exception for gates to judge.
 
     Args:
-        error: What sending has raised. aiohttp's own total timeout is a cancellation in here, and a timeout only
-            further out.
+        error: The exception of sending. aiohttp's own total timeout is a cancellation here; aiohttp turns it into a
+            timeout further out.
 
         request: The request.
     """
@@ -43,7 +43,7 @@ def blame(error: BaseException, request: Any) -> BaseException | Outcome:
 
 
 def _is_callers_fault(error: BaseException) -> bool:
-    """Tell what says nothing about the dependency: it never came to that, or the request could not be made."""
+    """Return True for an error that is no evidence about the dependency: nothing reached it, or the request is bad."""
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return True
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -56,15 +56,15 @@ def _is_callers_fault(error: BaseException) -> bool:
 
 
 def _is_of_the_body(frames: list[FrameType]) -> bool:
-    """Tell whether an error has passed these frames on its way from what a request's body is read from."""
+    """Return True if these frames of an error show that the source of a request's body raised it."""
     for number, frame in enumerate(frames, 1):
         if frame.f_code.co_name == "write_bytes" and module_of(frame) == "aiohttp.client_reqrep":
-            inside = frames[number:]  # nothing there: it has waited for the server to say that it goes on
+            inside = frames[number:]  # empty if it waited for the server's 100 Continue
             return bool(inside) and not any(module_of(each) in _WRITING for each in inside)
     return False
 
 
 def _waited_for_pool(error: BaseException) -> bool:
-    """Tell whether time was up while the request waited for a free connection: aiohttp has one error for both."""
+    """Return True if time ran out in the wait for a free connection; a slow connect raises the same error."""
     frames = (frame for way in ways_of(error) for frame in way)
     return any(frame.f_code.co_name == "_wait_for_available_connection" for frame in frames)

@@ -1,4 +1,4 @@
-"""The body of an aiohttp response as the policy sees it: how it ended, and when nobody wants it any more."""
+"""The body of an aiohttp response under guard: how it ended, or that it was dropped unread."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from resilio.integrations._shared.held_permits import Lease
 __all__ = ["Body"]
 
 SAYS_ALL = 300
-"""From this status on the head of a response says what there is to say, whether or not its body is read."""
+"""From this status on, the headers of a response decide its outcome, whether or not its body is read."""
 
 UPGRADED = 101
-"""A WebSocket from here on: it ends when its connection does, and that is no failure."""
+"""Status of a WebSocket: it ends with its connection, and that is no failure."""
 
 
 class Body(Lease):
     """
-    What a response holds until its body has ended, failed, been given up or been dropped.
+    The permits of a response, until its body has ended, failed, been closed early or been dropped.
 
-    It knows the response weakly: the connection, which the event loop knows, knows this.
+    It refers to the response weakly: the event loop refers to the connection, and the connection to this lease.
     """
 
     __slots__ = ("_content", "_response")
 
     def __init__(self, response: Any, label: str) -> None:
         """
-        Begin to watch a response whose head is there.
+        Begin to watch a response whose headers have arrived.
 
         Args:
             response: The response.
 
-            label: What is abandoned, for the log.
+            label: Name of the response in the log, if it is abandoned.
         """
         super().__init__(label)
         self._response = weakref.ref(response)
@@ -50,7 +50,7 @@ class Body(Lease):
             connection.add_callback(self._released)
 
     def _released(self) -> None:
-        """The connection is free: how did it come to that?"""
+        """End the lease, now that the connection is released, by the way in which the body ended."""
         error, response, here = self._content.exception(), self._response(), sys.exception()
         if error is not None and type(error) is not aiohttp.ClientConnectionError:
             self.end("failed", error)
@@ -68,10 +68,10 @@ class Body(Lease):
 
 def _forget(response: Any) -> None:
     """
-    Have the connection know its response weakly.
+    Make the connection refer to its response weakly.
 
-    The event loop knows the connection, which knows what is to be told of the body's end: the response. So a response
-    that its user has dropped with its body unread would live until the server ends it, and its permit with it.
+    The event loop refers to the connection, and the connection to a callback for the body's end: a method of the
+    response. So a response that was dropped unread would live, with its permit, until the server ends it.
     """
     told: Any = getattr(response.content, "_eof_callbacks", None)
     ended: Any = getattr(response, "_response_eof", None)
@@ -86,21 +86,21 @@ def _forget(response: Any) -> None:
             method()
 
     response.content.on_eof(tell)
-    response._resilio_known = sys.getrefcount(response.content)  # no frame of ours holds it now
+    response._resilio_known = sys.getrefcount(response.content)  # no frame of resilio holds it now
     response.__class__ = _droppable(response.__class__)
 
 
 @cache
 def _droppable(kind: Any) -> Any:
     """
-    Return a class of responses that may be dropped while their content is read on, as without this.
+    Return a subclass whose responses may be dropped while their content is still read, as in aiohttp itself.
 
     Args:
-        kind: The class of the client's own, or the user's.
+        kind: The class of the response: the client's own, or the user's.
     """
 
     def finalize(self: Any) -> None:
-        if sys.getrefcount(self.content) > self._resilio_known:  # somebody reads it
+        if sys.getrefcount(self.content) > self._resilio_known:  # a reader holds it
             self.content.on_eof(self._response_eof)
         else:
             kind.__del__(self)

@@ -1,4 +1,4 @@
-"""Bodies of httpx and httpx2 under guard: streams of the client's own class that end the permits which they hold."""
+"""Bodies of httpx and httpx2 under guard: streams of the client's own class that hold permits and end them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ __all__ = ["AsyncBody", "Body", "TimedAsyncBody", "TimedBody", "in_time"]
 
 async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit: float) -> Any:
     """
-    Return what is awaited, unless a timeout's clock ends it before.
+    Await within the limit of a timeout's clock, and return the result.
 
     Args:
-        awaited: Not begun.
+        awaited: An awaitable, not yet begun.
 
-        gate: Whose clock it is.
+        gate: The timeout.
 
-        which: "first" or "idle".
+        which: The clock: "first" or "idle".
 
         limit: Seconds.
 
     Raises:
-        CallTimeoutError: It took longer; a deadline that has passed as well is a DeadlineExceededError.
+        CallTimeoutError: It took longer.
+
+        DeadlineExceededError: It took longer, and the ambient deadline has passed as well.
     """
     cut, begun_ns = _backends.cutoff(None), clock.now_ns()
     cut.start(limit)
@@ -49,19 +51,19 @@ async def in_time(awaited: Awaitable[Any], gate: TimeoutGate, which: str, limit:
 
 
 class _HttpBody(HeldPermits):
-    """What bodies of both kinds share: each is its own iterator."""
+    """Base class of sync and async bodies; each is its own iterator."""
 
     __slots__ = ("_inner", "_iterator", "headers")
     _idle: ClassVar[TimeoutGate | None]
 
     def __init__(self, inner: Any, headers: Any) -> None:
         """
-        Hold nothing yet.
+        Begin without permits.
 
         Args:
             inner: The stream of a response.
 
-            headers: Those of the response; of one without a body to read, those of an empty one.
+            headers: Headers of the response; those of an empty one if it has no body to read.
         """
         self._permits = []
         self._inner: Any = inner
@@ -70,11 +72,11 @@ class _HttpBody(HeldPermits):
 
     @staticmethod
     def _translate(error: Exception) -> Exception:
-        """Return an error of resilio's as users of the client know errors: classes of a transport know how."""
+        """Translate an error of resilio into the client's terms; the class made for a transport overrides it."""
         return error
 
     def _closed(self) -> None:
-        """End the permits as its caller closes it: complete if there was nothing to read."""
+        """End the permits, because the caller closes the body: as complete if there was nothing to read."""
         if self._iterator is None and self.headers.get("content-length") == "0":
             self.ended()
         else:
@@ -82,7 +84,7 @@ class _HttpBody(HeldPermits):
         phase(None)
 
     def _at_end(self) -> None:
-        """End the permits: the last part has been read."""
+        """End the permits after the last part."""
         self._iterator = None
         self.ended()
         phase(None)
@@ -104,7 +106,7 @@ class AsyncBody(_HttpBody):
     __slots__ = ()
 
     def limit(self, request: Any) -> None:
-        """Nothing to do before: each step is given its time."""
+        """Do nothing: each step has its own limit."""
 
     def __aiter__(self) -> Self:
         if self._iterator is None and self._inner is not None:
@@ -145,14 +147,14 @@ class AsyncBody(_HttpBody):
         try:
             close = getattr(iterator, "aclose", None)
             if close is not None:
-                with suppress(RuntimeError):  # another task is reading: it is told by the connection's end
+                with suppress(RuntimeError):  # another task is reading: it sees the connection end
                     await close()
         finally:
             await inner.aclose()
 
 
 class TimedAsyncBody(AsyncBody):
-    """One whose parts have to come in time."""
+    """A body with a time limit for each part."""
 
     __slots__ = ()
 
@@ -176,12 +178,12 @@ class TimedAsyncBody(AsyncBody):
 
 
 class Body(_HttpBody):
-    """The same for threads."""
+    """The body of a response under guard, for threads."""
 
     __slots__ = ()
 
     def failed(self, error: BaseException) -> None:
-        """End the permits with the error that the body has broken off with."""
+        """End the permits with the error that broke off the body."""
         if isinstance(error, DeadlineExceededError):
             end_out_of_time(self, error)
         super().failed(error)
@@ -215,21 +217,21 @@ class Body(_HttpBody):
         try:
             close = getattr(iterator, "close", None)
             if close is not None:
-                with suppress(ValueError, RuntimeError):  # another thread is reading: its connection ends
+                with suppress(ValueError, RuntimeError):  # another thread is reading: it sees the connection end
                     close()
         finally:
             inner.close()
 
 
 class TimedBody(Body):
-    """One whose parts have to come in time."""
+    """A body with a time limit for each part."""
 
     __slots__ = ("_request", "_time")
     _request: Any
     _time: BodyTime | None
 
     def limit(self, request: Any, time: BodyTime | None) -> None:
-        """Have the body come in its time; a socket that is not ours waits no longer than is allowed for any part."""
+        """Limit the time of the body; on a custom transport, the longest wait for any part bounds each read too."""
         self._request, self._time = request, time
 
     def __next__(self) -> bytes:

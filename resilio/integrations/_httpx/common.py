@@ -1,4 +1,4 @@
-"""What httpx and httpx2 have in common, by which one implementation serves both: same names, no class in common."""
+"""The names that httpx and httpx2 share, so that one implementation serves both; they have no class in common."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CLIENTS = ("httpx", "httpx2")
 
 
 class Client:
-    """One of the two, with the classes that the transports need."""
+    """One of the two clients, with the classes that the transports need."""
 
     __slots__ = ("_local", "_protocol", "_wire", "base", "module", "name", "timeout")
 
     def __init__(self, module: ModuleType) -> None:
-        """Take what is needed out of the module."""
+        """Look up the classes in the module."""
         self.module: Any = module
         self.name = module.__name__
         self.base: Path = (self.name, "TransportError")
@@ -46,13 +46,13 @@ class Client:
         Return the class of the bodies of one transport.
 
         Args:
-            base: The transport's kind.
+            base: Name of the transport's base class.
 
-            idle: Whose clock bounds the time between two parts of a body, if one does.
+            idle: The timeout whose clock bounds the time between two parts of a body, or None.
 
-            label: What is abandoned, for the log.
+            label: Name of a response in the log, if it is abandoned.
 
-            is_timed: Whether bodies have to come in time; None: if there is such a clock.
+            is_timed: True if bodies have a time limit; None: if `idle` is not None.
         """
         usual, timed, theirs = _BODIES[base]
         kind = timed if (idle is not None if is_timed is None else is_timed) else usual
@@ -60,32 +60,32 @@ class Client:
         return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
 
     def told(self, error: Exception) -> Exception:
-        """Return an error of resilio's as this client's users know errors, any other as it is."""
+        """Translate an error of resilio into this client's terms; return any other error unchanged."""
         return in_terms_of(error, self.base, self.timeout)
 
     def is_local(self, error: BaseException) -> bool:
         """
-        Tell whether an error is of the caller's own making, or of the client's, and so no word on the server.
+        Return True if the caller or the client caused an error, so that it is no evidence about the server.
 
-        The traceback tells what the class does not: h2 has one for both sides' mistakes, and what a request's body
-        raises is raised as it is.
+        Where the class is ambiguous, the traceback decides: h2 has one class for the mistakes of both sides, and an
+        error of a request's body is raised unchanged.
         """
         if isinstance(error, self._protocol):
-            return not _has_passed(error, "receive_data", "send_data")  # the latter: to a stream that was reset
+            return not _has_passed(error, "receive_data", "send_data")  # the latter: on a stream that was reset
         if isinstance(error, self._local):
             return True
-        if isinstance(error, self._wire):  # of this exchange, or of the one that the body is read from
+        if isinstance(error, self._wire):  # of this exchange, or of another that the body is read from
             return _raised_in(frames_of(error), ("_send_request_body",))
         return isinstance(error, Exception) and _has_passed(error, "_send_request_body")
 
     def is_replayable(self, request: Any, *, at_once: bool = False) -> bool:
         """
-        Tell whether the body of a request can be sent twice: bytes, or a form whose files can be read again.
+        Return True if the body of a request can be sent twice: bytes, or a form whose files can be read again.
 
         Args:
-            request: Of this client.
+            request: A request of this client.
 
-            at_once: Whether by two copies at a time, of which neither must move a file under the other.
+            at_once: True for two copies at the same time, which must not share the position of a file.
         """
         stream = request.stream
         if isinstance(stream, self.module.ByteStream):
@@ -102,7 +102,7 @@ def _can_repeat(file: Any, at_once: bool) -> bool:
 
 
 def _has_passed(error: BaseException, *functions: str) -> bool:
-    """Tell whether an error, or what it comes from, was raised in a function of one of these names or below it."""
+    """Return True if an error, or one of its causes, was raised in or below a function of one of these names."""
     return any(_raised_in(frames, functions) for frames in ways_of(error))
 
 
@@ -117,17 +117,17 @@ def _known(module: ModuleType) -> Client:
 
 def named_client(client: Any, needed_by: str) -> Client:
     """
-    Return the client that was asked for, by module or name; None: the one that is imported, or else installed.
+    Return the requested client; None: the one that is imported, or else the one that is installed.
 
     Args:
         client: `httpx` or `httpx2`, the module or its name, or None.
 
-        needed_by: Whose argument it is, for messages.
+        needed_by: Name of the function or class that has the argument, for messages.
 
     Raises:
-        TypeError: Neither of the two; or none was given, and both are imported.
+        TypeError: `client` is neither of the two; or it is None, and both are imported.
 
-        ImportError: It is not installed.
+        ImportError: The client is not installed.
     """
     name = client.__name__ if isinstance(client, ModuleType) else client
     if name is None:
@@ -154,12 +154,12 @@ def _only_one(needed_by: str) -> str:
 
 def client_of(thing: Any, kind: str) -> Client | None:
     """
-    Return the client that `thing` belongs to by its class; None: to neither.
+    Return the client to which the class of `thing` belongs; None: neither.
 
     Args:
         thing: A transport, or a client.
 
-        kind: Which of their classes: "AsyncBaseTransport", "BaseTransport", "AsyncClient", "Client".
+        kind: Name of the class: "AsyncBaseTransport", "BaseTransport", "AsyncClient", "Client".
     """
     for name in CLIENTS:
         module = sys.modules.get(name)
@@ -170,24 +170,24 @@ def client_of(thing: Any, kind: str) -> Client | None:
 
 def client_for(cls: Any, transport: Any, client: Any) -> Client:
     """
-    Return the client whose transport this is.
+    Return the client of a guarded transport.
 
     Args:
         cls: The guarded transport's class.
 
-        transport: What it is around, or None.
+        transport: The transport inside, or None.
 
         client: `httpx` or `httpx2`, the module or its name, or None.
 
     Raises:
-        TypeError: They do not go together.
+        TypeError: The arguments contradict each other.
     """
     if transport is None:
         return named_client(client, cls.__name__)
     found = client_of(transport, cls._base)
     wanted = None if client is None else named_client(client, cls.__name__)
     if found is None and wanted is not None and callable(getattr(transport, cls._send_by, None)):
-        return wanted  # it is like one, and the user says whose
+        return wanted  # duck-typed, and the user names its client
     if found is None:
         refuse("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
     if wanted is not None and wanted is not found:
@@ -197,14 +197,14 @@ def client_for(cls: Any, transport: Any, client: Any) -> Client:
 
 def send_in_time(client: Client, inner: Any, request: Any) -> Any:
     """
-    Return the response to a request, none of whose waits takes longer than is left; for threads.
+    Send a request in a thread, with each wait bounded by the time left, and return the response.
 
     Args:
-        client: Whose request it is.
+        client: The client of the request.
 
         inner: The transport that sends it.
 
-        request: Its timeouts are narrowed meanwhile: also that for a connection of the pool.
+        request: The request. Its timeouts are narrowed meanwhile, that for a connection of the pool included.
     """
     given = request.extensions.get("timeout")
     before = given if isinstance(given, dict) else {}

@@ -169,14 +169,14 @@ def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome
     End the permit of an attempt that has raised.
 
     Args:
-        permit: It was held for the attempt.
+        permit: The permit of the attempt.
 
-        error: What was raised.
+        error: The exception.
 
-        blamed: What that says of the dependency, as `Request.blame` has it.
+        blamed: The meaning of the exception for the dependency, as `Request.blame` returns it.
     """
     if isinstance(blamed, BaseException):
-        permit.raised(blamed)  # here, where the strategies around are: they know whose cancellation it is
+        permit.raised(blamed)  # inside the strategies, which know the origin of a cancellation
     elif blamed is Outcome.FAILURE:
         permit.failure(error)
     elif blamed is Outcome.SUCCESS:

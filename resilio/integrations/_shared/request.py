@@ -22,7 +22,7 @@ __all__ = ["Request", "hand_over"]
 
 class Request:
     """
-    One request, and every answer that it was given, of which its caller gets at most one.
+    One request, and all of its answers, of which the caller gets one at most.
 
     A client's subclass has the attempt, the meaning of errors, and the way to close an answer.
 
@@ -35,7 +35,7 @@ class Request:
     __slots__ = ("leases", "over")
 
     def __init__(self) -> None:
-        """Have no answer yet."""
+        """Begin without an answer."""
         self.leases: tuple[tuple[Any, Lease], ...] = ()
         self.over = False
 
@@ -62,7 +62,7 @@ class Request:
         Args:
             call: The policy.
 
-            shown: What keys, weights and costs are functions of.
+            shown: The argument of key, weight and cost functions.
         """
         log_abandoned()
         answer = None
