@@ -210,22 +210,23 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
     have been executed. `print(stack.explain())` shows the parts, :func:`override` changes one of them.
 
     Args:
-        name: What the dependency is called; its parts are "name.retry" and so on.
-        on: What a failure is: "http", "model", "database", "redis", a :class:`resilio.presets.Preset`, exception types,
-            or a predicate `exception -> bool`.
-        idempotent: Whether calls may be run twice. False: no hedge, and retries only where nothing was done.
-        fallback: Where to go when all has failed.
+        name: The name of the dependency; its parts are "name.retry" and so on.
+        on: Exceptions that are failures: "http", "model", "database", "redis", a :class:`resilio.presets.Preset`,
+            exception types, or a predicate `exception -> bool`.
+        idempotent: Whether calls may be run twice. False: no hedge, and retries only if nothing was done.
+        fallback: A :func:`resilio.fallback` for calls that fail in spite of the other parts; None: no fallback.
         deadline: Seconds for a call with all its attempts and waits; None for no limit; the default is the preset's.
-        attempts: How often a call is tried in all, >= 1.
-        backoff: How long to wait between attempts, as for :func:`resilio.retry`.
-        budget: What pays for retries and hedges; the default is one called "name.budget"; None: they are free.
+        attempts: Attempts of a call in all, >= 1.
+        backoff: Wait between attempts, as for :func:`resilio.retry`.
+        budget: The budget that pays for retries and hedges; the default is one called "name.budget"; None: they are
+            free.
         rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
-            of models as long as its deadline lets it.
-        max_concurrent: Calls at a time; None for no limit.
-        timeout: Seconds that an attempt may take. "p99*3" learns them: so many times that quantile of the recent
-            successes, at most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total":
-            "p99*3", "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most
-            the preset's time.
+            a call of a model as long as its deadline allows.
+        max_concurrent: The number of concurrent calls; None for no limit.
+        timeout: Seconds that an attempt may take, or a multiple of a quantile of the recent successes, like "p99*3", at
+            most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total": "p99*3",
+            "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most the preset's
+            time.
         enforce: False: no part refuses anything, and each counts what it would have refused; 0 to 1: this share.
 
     Raises:

@@ -147,17 +147,17 @@ def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLim
     Return a limit on calls in flight that learns from the dependency's latency and drops.
 
     Args:
-        law: What learns: "default", or "gradient", "vegas" or "aimd", to compare; see :mod:`resilio.laws`.
-        start: The limit before anything was learned, >= 1; the nearer bound if it is out of bounds.
+        law: The law that learns: "default", or "gradient", "vegas" or "aimd", to compare; see :mod:`resilio.laws`.
+        start: The limit before anything was learned, >= 1; out of bounds, the nearer bound applies.
         floor: The least limit, >= 1.
         ceiling: The largest limit, >= floor, up to a million.
         max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
         max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
-        on: What is a drop: exception types, a predicate `exception -> bool | Outcome`, or a preset like "http". Drops
-            shrink the limit; any other exception teaches nothing, and neither does a cancellation. Left out: timeouts
-            and refusals, and in a client's transport the answers that say the same, 429 and 503 among them.
-        ignore: What is no drop after all: types, or a predicate, which is asked only about what `on` matches.
-        failed_if: Which results are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
+        on: Exceptions that are drops: types, a predicate `exception -> bool | Outcome`, or a preset like "http". Drops
+            shrink the limit; other exceptions and cancellations teach nothing. Left out: timeouts and refusals, and in
+            a client's transport the answers that mean the same, like 429 and 503.
+        ignore: Exceptions matched by `on` that are no drops: types, or a predicate, called only for those.
+        failed_if: Results that are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
         name: What it is called; the same name and options give the same limit.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
 

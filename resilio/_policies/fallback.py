@@ -228,21 +228,21 @@ def fallback(config: FallbackConfig, name: str | None) -> Fallback:
 
     Args:
         targets: Functions that take the primary's arguments. In an async call they may be async or not.
-        on: Which failures count: exception types, a predicate `exception -> bool | Outcome`, or a preset: "model" goes
-            on from what another provider may not meet. Refusals are judged like all others: `on=Exception` covers an
-            open breaker inside, and so does a preset. What does not count comes out as it is, a target's too.
-        ignore: What does not count, of that: the same forms.
-        failed_if: Which results count: a predicate `result -> bool | Outcome`; None: what a preset says. If nothing
-            else is left, the primary's comes out.
-        default: What is returned if all has failed. It is the same object each time: what the caller may change, like
-            a list, is better made anew by a handler.
-        handler: A function of the primary's exception (or of its result, if that was the failure) whose result is
-            returned, and whose exception comes out. May be async in an async call.
+        on: Exceptions that lead to a target: types, a predicate `exception -> bool | Outcome`, or a preset: "model"
+            covers failures that another provider may not have. Refusals are judged like all others: `on=Exception`
+            covers an open breaker inside, and so does a preset. Any other exception is raised, a target's too.
+        ignore: Exceptions matched by `on` that lead to no target: the same forms.
+        failed_if: Results that lead to a target: a predicate `result -> bool | Outcome`; None: the preset's rule. If
+            nothing else is left, the primary's result is returned.
+        default: The result if every target has failed. It is the same object each time; for a mutable value, like a
+            list, use a handler that makes a new one.
+        handler: A function of the primary's exception (or of its result, if that was the failure); its result is
+            returned, its exception raised. It may be async in an async call.
         memory: Seconds for which a target that has failed is tried after those that have not; a success ends that. 0:
             always in order.
-        replayable: Whether the primary's arguments may be passed to a target after it has used them: True, False, or a
-            function of them. None: as they look, so that iterators, streams and files that were read are not; a
-            method's `self`, database cursors, consumers of messages, rewound files and mocks are.
+        replayable: Whether the primary's arguments may be passed to a target after the primary has used them: True,
+            False, or a function of them. None: by inspection: iterators, streams and files that were read may not be;
+            a method's `self`, database cursors, consumers of messages, rewound files and mocks may be.
         name: What it is called; the same name and options give the same fallback.
 
     Raises:

@@ -204,18 +204,18 @@ def hedge(config: HedgeConfig, name: str | None) -> Hedge:
     Return a policy that starts a copy of a call that takes long or fails; the first answer that is no failure wins.
 
     Args:
-        replay_safe: True: the call may run twice at the same time. Or a function of the arguments that says so.
-        on: What fails an attempt: exception types, a predicate `exception -> bool | Outcome`, or a preset like "http".
+        replay_safe: True if the call may run twice at the same time, or a predicate of the arguments.
+        on: Exceptions that fail an attempt: types, a predicate `exception -> bool | Outcome`, or a preset like "http".
             Other exceptions are answers, and win. Left out: every exception, and in a client's transport a 5xx.
-        ignore: What is no failure, of that: the same forms.
-        failed_if: Which results are failures: a predicate `result -> bool | Outcome`. One wins only if all fail.
-        after: When: a quantile of what the primary takes ("p95"), seconds, or seconds before each of several copies.
-        to: Where copies go: a function or several, with the primary's arguments; None: the function itself.
+        ignore: Exceptions matched by `on` that are no failures: the same forms.
+        failed_if: Results that are failures: a predicate `result -> bool | Outcome`. One wins only if all fail.
+        after: Delay of a copy: a quantile of the primary's time ("p95"), seconds, or seconds before each of several.
+        to: Target of copies: a function or several, with the primary's arguments; None: the function itself.
         max_hedges: Copies of a call at most, 1 to 16; None: as many as `after` has times, or 1.
         max_extra: Copies at most as a share of the calls, measured, 0 to 1.
         min_delay: A quantile is never less than this, in seconds.
         max_delay: A quantile is never more than this, in seconds.
-        discard: Called with a result that came too late, to close it; may be async.
+        discard: A function of a result that came too late, to close it; may be async.
         name: What it is called; the same name and options give the same hedge.
 
     Raises:

@@ -100,11 +100,13 @@ def load_shed(config: LoadShedConfig, name: str | None) -> LoadShed:
 
     Args:
         max_concurrent: Calls that run at a time, >= 1, in all threads and event loops together; None: learnt.
-        target: Seconds that a call may wait and it is still normal, > 0; None: learnt from how long calls take.
-        tenant: A function of the call's arguments that says whose it is: under overload tenants take turns, by the time
-            that they use. One that raises, or whose answer has no hash, says nothing. None: all are one.
-        task: The same for what a call belongs to, a request of many calls or a user: the order within a class of
-            priority. It goes before the task of `priority(..., task=...)`.
+        target: Seconds of waiting that are still normal, > 0; None: learnt from the time that calls take.
+        tenant: A function of the call's arguments that returns the tenant: under overload tenants take turns, by the
+            time that they use. If it raises, or its result has no hash, the call has no tenant. None: all calls are of
+            one tenant.
+        task: A function of the call's arguments that returns the task, like a request of many calls, or a user: it
+            decides the order within a class of priority. It overrides the task of `priority(..., task=...)`, unless it
+            raises or its result has no hash.
         name: What it is called; the same name and options give the same load shedder.
         enforce: False: refuse nothing and count what would have waited; 0 to 1: enforce for this share.
 

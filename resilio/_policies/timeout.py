@@ -145,14 +145,15 @@ def timeout(config: TimeoutConfig, name: str | None) -> Timeout:
     well. If the call ends by itself at that moment, or is cancelled from outside, that is its outcome.
 
     Args:
-        total: Seconds for the whole call, > 0, or "p99*3": so many times that quantile of the recent successes. What
-            is cut short counts as `ceiling` there, so that a slowdown is learned.
+        total: Seconds for the whole call, > 0, or a multiple of a quantile of the recent successes, like "p99*3". A
+            call that is cut short counts as `ceiling` there, so that a slowdown is learned.
         first: Of an async generator: seconds until its first item.
         idle: Of an async generator: seconds between two items, the time that its consumer takes apart.
-        floor: The least that is learned, in seconds.
-        ceiling: The most, and what a call has until enough are known; needed where `total` is a quantile.
-        thread: Run functions that are not async in threads of the policy's own. One whose time is up goes on in its
-            thread, which is abandoned; so many of them, and further calls are refused.
+        floor: Lower bound on a learned total, in seconds.
+        ceiling: Upper bound on a learned total, and the total until enough calls are known; needed if `total` is a
+            quantile.
+        thread: Run functions that are not async in threads of the policy's own. A call whose time is up goes on in its
+            thread, which is abandoned; while 32 are abandoned, further calls are refused.
         name: What it is called; the same name and options give the same timeout.
 
     Raises:

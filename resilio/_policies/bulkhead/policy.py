@@ -209,11 +209,11 @@ def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
         max_concurrent: Permits, >= 1, in all threads and event loops together.
         max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
         max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
-        order: Who is next: "fifo"; "lifo", the newest; or "adaptive", which is fifo until the first in the queue has
-            waited for half of max_wait or the queue is half full, and then lifo: under overload the newest can still
-            be in time.
-        weight: Permits a call takes: an int >= 1, or a function of the call's arguments that gives one. A call whose
-            turn has come is not overtaken by lighter ones. A function that raises or gives something else: 1.
+        order: The next call to admit: "fifo", the oldest; "lifo", the newest; or "adaptive": fifo until the oldest has
+            waited for half of max_wait or the queue is half full, and then lifo, because under overload the newest can
+            still be in time.
+        weight: Permits a call takes: an int >= 1, or a function of the call's arguments that returns one. A call whose
+            turn has come is not overtaken by lighter ones. If the function raises or returns anything else: 1.
         name: What it is called; the same name and options give the same bulkhead.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
 

@@ -189,27 +189,28 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
     Args:
         name: What it is called; the same name and options give the same breaker. Or the function, used bare.
         failure_rate: Opens at this share of failures in the window, in (0, 1]; None for never. Left out together with
-            `consecutive`, it opens only where next to nothing works: see `consecutive`.
-        window: How far back the rates look: calls (an int), time ("30s", a timedelta), or a pair of both.
+            `consecutive`, the breaker opens only if next to nothing works: see `consecutive`.
+        window: The range of the rates: calls (an int), time ("30s", a timedelta), or a pair of both.
         min_calls: Calls in the window before a rate counts, >= 1.
-        consecutive: Opens at this many failures in a row, >= 1, by when calls began: those under way weigh against it;
-            None for never. Left out together with `failure_rate`, the row has to be no chance (less than one in a
-            million) at the failure rate of before, and a failure rate of 0.9 has to be sure.
-        slow_call: A call that lasts longer, in seconds, is slow, however it ends; None: no call is slow.
+        consecutive: Opens at this many failures in a row, >= 1, in the order in which calls began; calls in flight
+            weigh against it. None for never. Left out together with `failure_rate`, opens at a row whose probability
+            is less than one in a million at the failure rate before it, or at a rate that is two standard errors above
+            0.9.
+        slow_call: Seconds after which a call is slow, whatever its outcome; None: no call is slow.
         slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
-        open_for: How long it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
-        max_open_for: The longest it is open before the next probe, at most an hour; the default gives way to a longer
-            `open_for`.
+        open_for: Time that it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
+        max_open_for: The longest time that it is open before the next probe, at most an hour; the default gives way to
+            a longer `open_for`.
         probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close, of one
             probe one. The default is 3 where `failure_rate` or `consecutive` is given.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) refuses a share of the calls, a
             total failure opens it.
-        on: What counts as a failure: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
-            "model", "database", "redis". Left out: every exception, and in a client's transport what its answers say.
-        ignore: What does not count at all: types, or a predicate, which is asked only about what `on` matches.
-        failed_if: Which results are failures: a predicate `result -> bool | Outcome`; None: what a preset says.
+        on: Exceptions that are failures: types, a predicate `exception -> bool | Outcome`, or a preset: "http",
+            "model", "database", "redis". Left out: every exception, and in a client's transport failing answers too.
+        ignore: Exceptions matched by `on` that do not count at all: types, or a predicate, called only for those.
+        failed_if: Results that are failures: a predicate `result -> bool | Outcome`; None: the preset's rule.
         initial: The state before the first call; later changes of it have no effect.
         enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
 

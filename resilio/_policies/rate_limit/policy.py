@@ -164,11 +164,11 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
 
     Args:
         rates: 1 to 8 of "100/s", "90000/min", "5/2s", "1000/h", or `Rate("90000/min", unit="tokens", cost=count)`.
-        burst: Tokens that rates given as strings hold at most, as token buckets. None: windows as said above; of
-            other rates one second's worth, at least 1 and at least what a call costs. A call that costs more is refused
-            (reason "too_large").
-        cost: What a call costs of the rates given as strings: a number >= 0, or a function of the call's arguments
-            that gives one. A function that raises or gives something else: 1. Fractions count, to a millionth.
+        burst: The most tokens that rates given as strings hold, as token buckets. None: windows as above; other rates
+            hold the tokens of one second, at least 1 and at least the cost of a call. A call that costs more than the
+            burst is refused (reason "too_large").
+        cost: Tokens that a call takes of the rates given as strings: a number >= 0, or a function of the call's
+            arguments that returns one. If it raises or returns anything else: 1. Fractions count, to a millionth.
         max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once. A
             pause that the dependency has asked for does not count.
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.

@@ -96,17 +96,17 @@ class RetryBudget(native.RetryBudget):
     budget; one without a name is always new. In the child of a fork it holds at most `initial`.
 
     Args:
-        name: What it is called, unique among budgets; None: it has none.
+        name: The name, unique among budgets; None: it has none.
 
-        ratio: What one successful call pays in, 0 to 1: the share of extra load in the long run.
+        ratio: Tokens that one successful call pays in, 0 to 1: the share of extra load in the long run.
 
-        cap: The most that can be saved, >= 1: retries in one burst.
+        cap: The most tokens that can be saved, >= 1: retries in one burst.
 
-        initial: What it begins with, 0 to `cap`, and what does not decay. It multiplies by the number of clients.
+        initial: Tokens at the beginning, 0 to `cap`, which do not decay. They multiply by the number of clients.
 
         decay: Seconds in which savings above `initial` shrink to 1/e, > 0; None: they stay.
 
-        reserve: Withdrawals a second, >= 0, that are possible whatever is saved, for those who call too seldom to save:
+        reserve: Withdrawals a second, >= 0, that are possible at any balance, for clients that call too seldom to save:
             a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
 
     Raises:

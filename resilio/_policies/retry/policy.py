@@ -208,23 +208,23 @@ def retry(config: RetryConfig, name: str | None) -> Retry:
     Return a policy that retries failed calls.
 
     Args:
-        on: What is tried again: exception types, a predicate `exception -> bool | Outcome`, or a preset: "http",
-            "model", "database", "redis". Of a group, all must be.
-        ignore: What is not, of that: the same forms.
-        failed_if: Which results are tried again: a predicate `result -> bool | Outcome`; None: what a preset says. The
-            last one is returned.
-        idempotent: With a preset: the call may run twice, so that what may have been done is tried again too. False:
-            only what says that nothing was done, no connection or a 429. A client's transport knows it of each request,
-            and goes by that.
-        attempts: How often a call is tried in all, >= 1; None: as often as the budget and the deadline let it.
-        backoff: How long to wait: `full_jitter(...)` and its kin, seconds, a sequence of them, or a function of the
-            attempt, from 1.
+        on: Exceptions to retry: types, a predicate `exception -> bool | Outcome`, or a preset: "http", "model",
+            "database", "redis". An exception group is retried only if all of its exceptions are.
+        ignore: Exceptions matched by `on` that are not retried: the same forms.
+        failed_if: Results to retry: a predicate `result -> bool | Outcome`; None: the preset's rule. The last one is
+            returned.
+        idempotent: With a preset, True if the call may run twice: failures after which it may have been executed are
+            retried too. False: only failures that prove that nothing was done, like no connection or a 429. A client's
+            transport decides by each request instead.
+        attempts: Attempts of a call in all, >= 1; None: as many as the budget and the deadline allow.
+        backoff: Wait before the next attempt: `full_jitter(...)` and its kin, seconds, a sequence of them, or a
+            function of the attempt, from 1.
         max_retry_after: The longest wait in seconds that a dependency may ask for; if it asks for more, the call fails.
-        budget: What pays for retries: a :class:`RetryBudget`, or the name of one; the default is one for this policy;
-            None: they are free.
-        replayable: Whether a call's arguments may be passed again: True, False, or a function of them. None: as they
-            look, so that iterators, streams and files that were read are not; a method's `self`, database cursors,
-            consumers of messages, rewound files and mocks are.
+        budget: The budget that pays for retries: a :class:`RetryBudget`, or the name of one; the default is one for
+            this policy; None: they are free.
+        replayable: Whether a call's arguments may be passed again: True, False, or a function of them. None: by
+            inspection: iterators, streams and files that were read may not be; a method's `self`, database cursors,
+            consumers of messages, rewound files and mocks may be.
         name: What it is called; the same name and options give the same retry.
 
     Raises:
