@@ -193,16 +193,16 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
         window: The range of the rates: calls (an int), time ("30s", a timedelta), or a pair of both.
         min_calls: Calls in the window before a rate counts, >= 1.
         consecutive: Opens at this many failures in a row, >= 1, in the order in which calls began; calls in flight
-            weigh against it. None for never. Left out together with `failure_rate`, opens at a row whose probability
-            is less than one in a million at the failure rate before it, or at a rate that is two standard errors above
-            0.9.
+            weigh against it. None for never. Left out together with `failure_rate`, both rules are stricter: the row
+            must also have a probability below one in a million at the failure rate before it; the rate must be two
+            standard errors above 0.9.
         slow_call: Seconds after which a call is slow, whatever its outcome; None: no call is slow.
         slow_rate: Opens at this share of slow calls in the window, in (0, 1]; None for never.
         open_for: Time that it is open at first, at most an hour; each re-opening adds half, jitter takes up to 10 %.
         max_open_for: The longest time that it is open before the next probe, at most an hour; the default gives way to
             a longer `open_for`.
-        probes: Probes of a round, 1 to 16: one until the first success, then the others; two successes close, of one
-            probe one. The default is 3 where `failure_rate` or `consecutive` is given.
+        probes: Probes of a round, 1 to 16: one until the first success, then the others. Two successes close; with one
+            probe, one does. The default is 3 if `failure_rate` or `consecutive` is set.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) refuses a share of the calls, a
