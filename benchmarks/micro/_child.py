@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["child"]
 
@@ -24,7 +25,7 @@ def child(arguments: Sequence[str], *, before: Sequence[str] = (), **environment
     Raises:
         RuntimeError: The child failed; the message is the last line that it wrote to standard error.
     """
-    path = os.pathsep.join(filter(None, sys.path))
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # an empty one is the folder of now
     done = subprocess.run(
         [*before, sys.executable, "-P", *arguments],
         env={**os.environ, "PYTHONPATH": path, **environment},

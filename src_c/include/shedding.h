@@ -62,6 +62,7 @@ typedef struct rs_shed_state {
     uint32_t unanswered;            /* failures since the last success */
     uint8_t overloaded;
     uint8_t lasting;                /* the overload is longer than a burst */
+    uint8_t silent;                 /* calls have ended, and none has ever been answered */
     uint8_t rising;                 /* the limit doubles in the time of a call until something is known: set by its owner */
 } rs_shed_state;
 
@@ -169,6 +170,7 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     if (latency_ns < 0)
         return;
     state->unanswered = 0;
+    state->silent = 0;
     double latency = latency_ns < 1 ? 1.0 : (double)latency_ns;
     state->successes++;
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
@@ -230,7 +232,7 @@ static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, in
 /* How many of those that know their deadline may wait in what may be a burst: as many as are served in good part of their patience. */
 static inline int64_t rs_shed_burst_room(const rs_shed_state *state, int64_t limit)
 {
-    if (state->lasting || state->target_ns || rs_shed_patience(state) <= 0.0)
+    if (state->lasting || state->silent || state->target_ns || rs_shed_patience(state) <= 0.0)
         return 0;
     double room = (RS_SHED_OF_PATIENCE * rs_shed_patience(state) / rs_shed_usual_ns(state) - 1.0) * (double)limit;
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
@@ -246,7 +248,7 @@ static inline int64_t rs_shed_room_told(const rs_shed_state *state, int64_t limi
 /* How many may wait where a learnt limit lets more in than there are workers: the others wait inside already. */
 static inline int64_t rs_shed_room_left(const rs_shed_state *state, double workers, int64_t limit, int timely)
 {
-    if (state->rising && timely && state->target_ns == 0)
+    if (state->rising && !state->silent && timely && state->target_ns == 0)
         return RS_SHED_NO_END;
     int64_t there = workers < 1.0 ? 1 : (int64_t)(workers + 0.5);
     int64_t room = rs_shed_room(state, there, timely), inside = limit > there ? limit - there : 0;

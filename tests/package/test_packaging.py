@@ -17,28 +17,18 @@ import pytest
 HERE = Path(__file__).resolve().parents[1]
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
 NATIVE = (
-    "adaptive",
-    "body",
-    "breaker",
     "budget",
     "build_facts",
-    "bulkhead",
     "clock",
     "core",
     "custom",
-    "fallback",
-    "hedge",
+    "gates",
     "keyed",
-    "laws",
-    "limiter",
     "primitives",
-    "retry",
-    "shedder",
     "simulation",
     "sse",
+    "strategies",
     "sums",
-    "timing",
-    "workers",
 )
 
 installed = pytest.mark.skipif(

@@ -154,3 +154,34 @@ def test_a_cold_shedder_lets_a_large_server_work(vt, backend):
 
     vt.run(main, backend=backend)
     assert len(answered) >= 0.97 * 4000
+
+
+@BACKENDS
+def test_a_cold_shedder_sheds_where_nothing_is_ever_answered(vt, backend):
+    """A dependency that hangs from the first call on: after one deadline most calls are rejected at once.
+
+    While its limit was to rise, calls queued without a bound: a thousand a second waited for their deadlines, for good.
+    """
+    shed, at_once = load_shed(), []
+    hanging = shed(anyio.sleep_forever)
+
+    async def one():
+        began = vt.now
+        try:
+            async with deadline(2.0):
+                await hanging()
+        except OverloadedError:
+            if vt.now - began < 0.1 and began > 2.5:
+                at_once.append(vt.now)
+        except DeadlineExceededError:
+            return
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for _ in range(5000):
+                group.start_soon(one)
+                await anyio.sleep(0.001)
+
+    vt.run(main, backend=backend)
+    assert len(at_once) >= 0.9 * 2500
+    assert shed.snapshot().inflight == shed.snapshot().queued == 0

@@ -95,7 +95,7 @@ def test_nothing_else_registers_with_the_process() -> None:
     """There is one hook of this library, so that their order is that of its stages."""
     root = Path(_after_fork.__file__).parent
     users = [path.name for path in root.rglob("*.py") if "register_at_fork(" in path.read_text(encoding="utf-8")]
-    assert users == ["_after_fork.py"]
+    assert users == ["after_fork.py"]
 
 
 def test_importing_the_package_registers_once() -> None:

@@ -336,6 +336,8 @@ cdef void _shedder_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t lat
     s.used -= 1
     if s.fair:
         _charge(s, slot.shedder.place, held_ns - <int64_t>rs_shed_usual_ns(&s.state))
+    if outcome != RS_SUCCESS and s.state.successes == 0:
+        s.state.silent = True               # a dependency that hangs from the first call on is no burst
     if outcome != RS_IGNORED:
         rs_shed_learn(&s.state, held_ns, latency_ns if outcome == RS_SUCCESS else -1, now_ns)
         if s.learns:

@@ -21,6 +21,7 @@ cdef extern from "shedding.h" nogil:
         uint64_t random
         uint32_t quiet
         uint8_t overloaded
+        uint8_t silent
         uint8_t rising
     uint64_t rs_shed_mix(uint64_t)
     double rs_shed_patience(const rs_shed_state *)
