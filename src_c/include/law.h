@@ -1,6 +1,6 @@
-/* A law of an adaptive limit: what it keeps, and what all of them do alike (laws.h has the whole).
+/* State of an adaptive limit's law, and the functions that all laws share (laws.h is the public header).
  *
- * No clock is read and no time constant is in seconds: everything counts calls, and the time between their ends. No
+ * It reads no clock and has no time constant in seconds: everything counts calls, and the time between their ends. No
  * Python.h; the owner locks.
  */
 #ifndef RS_LAW_H
@@ -9,14 +9,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RS_LAW_LEAST 4.0                    /* square roots of the knee that calls may always queue */
-#define RS_LAW_MOST 20.0                    /* and at most */
-#define RS_LAW_LONGEST 6.5                  /* times the knee: the limit where the knee is tiny */
-#define RS_LAW_QUEUED 2.0                   /* the same before which calls queue in a better order */
-#define RS_LAW_BLOCK 16.0                   /* samples of few in flight that make a block */
-#define RS_LAW_SHORTEST 128.0               /* and at least */
-#define RS_LAW_CLIP 8.0                     /* times the mean: a longer latency counts as this */
-#define RS_LAW_BACKOFF 0.9                  /* times, after a drop */
+#define RS_LAW_LEAST 4.0                    /* the queue that is always allowed, in square roots of the knee */
+#define RS_LAW_MOST 20.0                    /* the longest queue, in the same unit */
+#define RS_LAW_LONGEST 6.5                  /* times the knee: the highest limit, for a tiny knee */
+#define RS_LAW_QUEUED 2.0                   /* the same for a gate that has a queue in a better order */
+#define RS_LAW_BLOCK 16.0                   /* samples with few in flight in a block */
+#define RS_LAW_SHORTEST 128.0               /* the shortest cycle, in calls */
+#define RS_LAW_CLIP 8.0                     /* times the mean: longer latencies are clipped to it */
+#define RS_LAW_BACKOFF 0.9                  /* factor of the limit after a drop */
 
 #define RS_LAW_UNCAPPED 1e18
 #define RS_LAW_EVER -1e300                  /* before any time */
@@ -24,58 +24,58 @@
 enum { RS_LAW_DEFAULT, RS_LAW_GRADIENT, RS_LAW_VEGAS, RS_LAW_AIMD };
 enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING, RS_LAW_RISING };
 
-/* What a guard sees of some ends in a row: the first begins it, the others count. */
+/* The guard's sums over consecutive ends: the first opens the window, the others count. */
 typedef struct rs_law_window {
-    double ends, answers, level, latency;   /* how many, and sums over them */
-    double begun, last, gap;                /* its first end, the last, the longest time between two */
-    double earliest, latest;                /* when those calls had come */
+    double ends, answers, level, latency;   /* their number, and sums over them */
+    double begun, last, gap;                /* its first end, its last, the longest gap between two */
+    double earliest, latest;                /* arrival of those calls */
 } rs_law_window;
 
 typedef struct rs_law {
     double limit;                           /* in force: finite, within floor..ceiling; lower than `learned` in a dip */
     double floor, ceiling, start;
-    double learned;                         /* the limit but for dips */
+    double learned;                         /* the limit without dips */
     double mean;                            /* of latencies in ns, exponential; 0 before the first */
     double spared;                          /* samples until a drop counts again: one a round */
     uint8_t kind;                           /* RS_LAW_DEFAULT, ... */
     /* the default */
     uint8_t phase;                          /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                  /* a climb is due; its steps */
-    uint8_t too_many;                       /* drops in the last round: nothing is given back in this one */
-    uint8_t fresh;                          /* nothing was concluded yet: the first rise, without a cut */
-    uint8_t queued;                         /* calls queue before the gate as well */
+    uint8_t too_many;                       /* drops in the last round: this round does not raise the cap */
+    uint8_t fresh;                          /* no conclusion yet: the first rise, without a cut */
+    uint8_t queued;                         /* the gate has a queue of its own */
     double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
     double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
-    double target, cap;                     /* the limit that the queue's cost asks for; what drops leave of it */
-    double memory_knee, memory_level, memory;               /* sums over samples of few in flight, aged; their number */
-    double memory_square;                                   /* of squares of the latency, in paces */
+    double target, cap;                     /* the limit by the queue's cost; upper bound after drops */
+    double memory_knee, memory_level, memory;               /* aged sums over samples with few in flight; count */
+    double memory_square;                                   /* sum of squared latencies, in paces */
     double doubt;                                           /* standard error of the knee, a share of it */
-    double low, low_latency, low_square, low_level;         /* this cycle: such samples, sums of latency and of inflight */
-    double dip;                                             /* inflight that was few in the last dip; 0: none that counts */
-    double high, pace, high_level;                          /* samples of many; latency per call in flight; inflight */
-    double pulse, block_pulse;                              /* robust; at the last block, 0: not since the last change */
-    double flatness;                                        /* where the lines cross by where the highest level is, mean */
+    double low, low_latency, low_square, low_level;         /* this cycle: samples, sums of latency and inflight */
+    double dip;                                             /* inflight that was few in the last dip; 0: no valid one */
+    double high, pace, high_level;                          /* with many in flight: samples, pace, level */
+    double pulse, block_pulse;                              /* robust pace; at the last block, 0: none since a change */
+    double flatness;                                        /* mean of crossing / highest level */
     double held;                                            /* share of calls that met the limit */
     double seen, cycle;                                     /* calls of this cycle; before the next dip */
-    double left, wanted;                                    /* of a dip, a settling, a step of the climb */
-    double base, step, step_latency, before;                /* of the climb; of the rise the mean latency */
+    double left, wanted;                                    /* calls left, samples wanted: dip, settling, step */
+    double base, step, step_latency, before;                /* of the climb; in a rise step_latency is the mean */
     /* the rise (law_rise.h) */
-    double now, present;                                    /* in ns; calls in flight, the one that ends included */
-    double step_level, spread, shared, scatter;             /* means and sums about them: level, its product with latency */
-    double since;                                           /* calls that came before tell of another time */
-    double usual, usual_level, usuals, lately;              /* latency and level of the last calls; how many; of the last eight */
-    double slower, quicker, odd_since;                      /* calls that were slower than a queue makes them, or far quicker */
+    double now, present;                                    /* ns; calls in flight, including the one that ends */
+    double step_level, spread, shared, scatter;             /* mean level; sums about the means: squares, products */
+    double since;                                           /* earlier arrivals are evidence of another regime */
+    double usual, usual_level, usuals, lately;              /* recent means: latency, level; count; last eight */
+    double slower, quicker, odd_since;                      /* calls slower than a queue explains; far quicker */
     /* the guard (law_guard.h) */
-    double patience;                                        /* of callers, in ns, from the owner; 0: not known */
+    double patience;                                        /* of callers, ns, set by the owner; 0: unknown */
     rs_law_window window;
-    double cut_from, cut_rate, trusted;                     /* the limit before a cut, and the rate; windows without one */
-    double guard_since;                                     /* calls that came before met the last cut */
-    double baseline;                        /* what a call takes where none waits, in ns; 0: not known; not of aimd */
+    double cut_from, cut_rate, trusted;                     /* limit and rate before a cut; windows without one */
+    double guard_since;                                     /* earlier arrivals were admitted before the last cut */
+    double baseline;                        /* latency without queueing, ns; 0: unknown; not of aimd */
     double samples, probe_at;               /* of gradient and vegas */
     uint64_t random;
 } rs_law;
 
-/* fmin and fmax are calls: NaN, which nobody has here, keeps a compiler from the one instruction. */
+/* fmin and fmax handle NaN, which does not occur here, so compilers emit calls for them instead of one instruction. */
 static inline double rs_law_min(double a, double b) { return a < b ? a : b; }
 static inline double rs_law_max(double a, double b) { return a > b ? a : b; }
 
@@ -93,7 +93,7 @@ static inline void rs_law_set_knee(rs_law *law, double knee)
     law->most = law->queued ? law->least : rs_law_min(sure + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
 }
 
-/* The knee whose least limit is *limit*, if there is no doubt. */
+/* The knee whose least limit is *limit*, without doubt. */
 static inline double rs_law_knee_of(const rs_law *law, double limit)
 {
     double root = (sqrt(RS_LAW_LEAST * RS_LAW_LEAST + 4 * limit) - RS_LAW_LEAST) / 2;
@@ -150,14 +150,14 @@ static inline void rs_law_init(rs_law *law, int kind, double start, double floor
     rs_law_reset(law);
 }
 
-/* Those who find no permit queue in an order that is better than the workers': then fewer should wait behind the limit. */
+/* Note that the gate has a queue in a better order than the workers': fewer calls should wait behind the limit. */
 static inline void rs_law_queue_before(rs_law *law)
 {
     law->queued = 1;
     rs_law_reset(law);
 }
 
-/* Move the bounds, keeping what was learned. */
+/* Move the bounds and keep the learned state. */
 static inline void rs_law_bound(rs_law *law, double floor, double ceiling)
 {
     law->floor = floor;
@@ -167,7 +167,7 @@ static inline void rs_law_bound(rs_law *law, double floor, double ceiling)
     rs_law_set_knee(law, law->knee);
 }
 
-/* What a call takes where none waits, in ns; 0: not known. While the limit rises for the first time: what calls take. */
+/* Latency without queueing, in ns; 0: unknown. During the first rise: the mean of recent calls. */
 static inline double rs_law_baseline(const rs_law *law)
 {
     if (law->baseline != 0 || law->kind != RS_LAW_DEFAULT)
@@ -175,7 +175,7 @@ static inline double rs_law_baseline(const rs_law *law)
     return law->pace != 0 ? law->knee * law->pace : law->usual;
 }
 
-/* Has nothing been concluded yet? Then a new one does as well: samples on the way to a conclusion are no loss. */
+/* True if the law has concluded nothing: a new one is as good, since unfinished samples are no loss. */
 static inline int rs_law_untouched(const rs_law *law)
 {
     double start = rs_law_within(law->start, law->floor, law->ceiling);
@@ -183,7 +183,7 @@ static inline int rs_law_untouched(const rs_law *law)
         (law->kind != RS_LAW_DEFAULT || (law->baseline == 0 && law->cap == RS_LAW_UNCAPPED));
 }
 
-/* A drop is believed once a round: those that come together are one event. */
+/* True for one drop a round: drops that come together are one event. */
 static inline int rs_law_believes_drop(rs_law *law)
 {
     if (law->spared > 0)

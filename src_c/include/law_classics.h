@@ -1,4 +1,4 @@
-/* Published laws, for comparison.
+/* Published control laws, for comparison.
  *
  * Source: Netflix/concurrency-limits (Gradient2, Vegas); Brakmo and Peterson, TCP Vegas, 1995;
  * Chiu and Jain, 1989 (AIMD).
@@ -38,7 +38,7 @@ static inline void rs_law_vegas(rs_law *law, double latency, double inflight, in
         return;
     }
     law->samples += 1;
-    if (law->samples >= law->probe_at) {    /* the baseline is too old: measure again */
+    if (law->samples >= law->probe_at) {    /* the baseline is stale: measure again */
         law->samples = 0;
         law->probe_at = 30 * law->limit * (0.5 + rs_law_random(law) / 2);
         law->baseline = latency;

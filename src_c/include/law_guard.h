@@ -1,11 +1,11 @@
-/* The guard of the default law: what sixteen ends in a row say at once, where the means of the knee take hundreds.
+/* The guard of the default law: it reacts to 16 consecutive ends, where the means of the knee need hundreds.
  *
- * By Little's law a call that comes now takes as long as the calls in flight over the rate of answers. So it is known, long
- * before it ends, whether it will be late for its caller. Two more signs tell a queue from a lull in the answers: calls that
- * queue end further apart than they came, or have taken as long already. With either the limit is cut to as many as are
- * answered in half of what callers wait for, and rises again from there.
+ * By Little's law a call that arrives now takes (calls in flight) / (rate of answers). So the guard knows that a call
+ * will miss its caller's patience long before the call ends. A queue, unlike a lull in the answers, shows in one of two
+ * more signs: calls end further apart than they arrived, or have already taken most of the patience. With either sign
+ * the limit is cut to the calls that are answered within half of the callers' patience, and rises again from there.
  *
- * Without a queue in flight and answers go down together. So a cut that costs answers was wrong, and is undone.
+ * Without a queue, calls in flight and answers fall together. So a cut that reduces the rate was wrong, and is undone.
  *
  * Source: Little, Operations Research 1961.
  */
@@ -13,13 +13,13 @@
 #define RS_LAW_GUARD_H
 #include "law.h"
 
-#define RS_LAW_WINDOW 16.0                  /* ends; twice as many judge a cut */
-#define RS_LAW_LATE 0.8                     /* of the callers' patience: longer is late */
-#define RS_LAW_IN_TIME 0.5                  /* of it: what the limit is cut to */
-#define RS_LAW_APART 1.25                   /* times the time in which calls came: their ends took longer, so they queue */
-#define RS_LAW_COSTS 0.5                    /* of the way from the share that was cut to 1: a lower rate, and there was no queue */
-#define RS_LAW_TRUSTED 16.0                 /* windows without a cut after one that was wrong */
-#define RS_LAW_STEADY 0.5                   /* of a window: ends with a longer gap between two are no rate */
+#define RS_LAW_WINDOW 16.0                  /* ends in a window; a cut is judged by twice that */
+#define RS_LAW_LATE 0.8                     /* of the callers' patience: a longer latency is late */
+#define RS_LAW_IN_TIME 0.5                  /* of the patience: the latency that a cut aims at */
+#define RS_LAW_APART 1.25                   /* times the span of arrivals: longer ends show a queue */
+#define RS_LAW_COSTS 0.5                    /* from the cut's share to 1: a rate below it means no queue */
+#define RS_LAW_TRUSTED 16.0                 /* windows without a cut after a wrong one */
+#define RS_LAW_STEADY 0.5                   /* of a window: with a longer gap between ends it gives no rate */
 
 static inline void rs_law_jump(rs_law *law, double limit, double level, double rate)
 {
@@ -31,7 +31,7 @@ static inline void rs_law_jump(rs_law *law, double limit, double level, double r
     law->flatness = law->block_pulse = 0;
     law->fresh = 0;
     law->guard_since = law->now;
-    law->since = law->now + level / rate;   /* those that come sooner wait for what is in flight now */
+    law->since = law->now + level / rate;   /* earlier arrivals wait for the calls in flight now */
 }
 
 static inline int rs_law_was_wrong(const rs_law *law, double rate)
@@ -40,7 +40,7 @@ static inline int rs_law_was_wrong(const rs_law *law, double rate)
     return law->cut_rate > 0 && rate < (share + RS_LAW_COSTS * (1 - share)) * law->cut_rate;
 }
 
-/* The ends of a window came at *rate*, and *level* are in flight. 1: the limit was changed. */
+/* Judge a window whose answers came at *rate*, with *level* calls in flight. 1: the limit has changed. */
 static inline int rs_law_judge(rs_law *law, double level, double rate, int queued)
 {
     int wrong = rs_law_was_wrong(law, rate);
@@ -68,7 +68,7 @@ static inline int rs_law_end_of_window(rs_law *law)
     return rs_law_judge(law, rs_law_min(law->present, seen.level / ends), rate, queued);
 }
 
-/* A call has ended. 1: the limit was cut, or a cut undone. */
+/* Note the end of a call. 1: the limit was cut, or a cut was undone. */
 static inline int rs_law_guard(rs_law *law, double latency, double inflight, int dropped)
 {
     double now = law->now, came = now - latency;

@@ -1,30 +1,32 @@
-/* The default law: it finds the knee, the concurrency above which calls only wait, and grants a queue of its square root.
+/* The default law: finds the knee, the concurrency above which calls only wait, and adds a queue of its square root.
  *
- * It rests on two facts that hold for any speed of the server and any law of service times.
+ * It rests on two facts that hold for any speed of the server and any distribution of service times.
  *
- * The knee. Below it a call that finds n - 1 others is served at once and takes s; above it Little's law makes it n / X,
- * X being the throughput. The lines cross at n = s X, so the latency of calls that found few others over the latency per
- * call in flight of those that found many is the knee. Both are means over the same while, never a minimum: a server
- * that becomes ten times slower moves both, and the knee stays. Where the load never lets few calls be in flight the law
- * makes it so for a moment (a dip): 16 calls in some thousand. Those of them that take long end much later, and count as
- * of few all the same: without them the mean is too low. What the knee is believed to be ages with every block.
+ * The knee. Below it a call that finds n - 1 others is served at once and takes s. Above it, by Little's law, it takes
+ * n / X, X being the throughput. The lines cross at n = s X. So the knee is the latency of calls that found few others,
+ * divided by the latency per call in flight of calls that found many. Both are means over the same period, never a
+ * minimum: a server that becomes ten times slower moves both, and the knee stays. If the load never leaves few calls in
+ * flight, the law lowers the limit for a moment (a dip): 16 calls in some thousand. The slow calls of a dip end much
+ * later and still count as samples with few in flight: without them the mean is too low. The estimate ages with each
+ * block.
  *
- * The doubt. With a heavy tail even the mean of two hundred calls is a guess. A limit above the knee costs a little wait, one
- * below it capacity, so the limit stands by one standard error of the knee higher.
+ * The doubt. With a heavy tail even the mean of 200 calls is a guess. A limit above the knee costs a little wait, one
+ * below it costs capacity, so one standard error of the knee is added to the limit.
  *
- * The queue. A slot above the knee keeps a worker busy now and then, and makes calls wait. `target` follows the gradient
- * of idleness + W * wait, in shares of the workers and in service times, while the limit is what holds calls back. It
- * stays between 4 and 20 square roots above the knee: the fluctuation of a stream of calls is of that size, so fewer
- * starve the workers and more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
+ * The queue. A slot above the knee sometimes keeps a worker busy, and makes calls wait. `target` follows the gradient
+ * of idleness + W * wait, in shares of the workers and in service times, while the limit holds calls back. It stays
+ * between 4 and 20 square roots above the knee. The fluctuation of a stream of calls is of that size: fewer starve the
+ * workers, more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
  *
- * Drops. Calls that time out or are refused though few are in flight are not the limit's doing: with heavy tails some do
- * at any load. The limit is cut, once a round, where a good deal more of them are dropped than of those.
+ * Drops. Calls that time out or are refused with few in flight are not caused by the limit: with heavy tails some are
+ * dropped at any load. The limit is cut, once a round, if the share of drops is well above that background.
  *
- * Where no queue shows at all the limit is below the knee: the law climbs by half at a time while latency stays flat. At
- * first, while nothing is known, it rises (law_rise.h). A guard sees in a few ends what these means see late (law_guard.h).
+ * If no queue shows at all, the limit is below the knee: the law climbs by half at a time while latency stays flat. At
+ * first, while nothing is known, it rises (law_rise.h). The guard (law_guard.h) reacts within a few ends.
  *
- * Change. A mean of latencies per call in flight in which none counts twice what is usual (`pulse`) tells, whatever the tail,
- * that all has become slow or quick, or that workers came or went: the law then looks more often, and trusts less what it knows.
+ * Change. `pulse` is a mean of latencies per call in flight; no sample counts more than twice the usual value. With any
+ * tail, it shows that the server has become slower or quicker, or that workers came or went. The law then looks more
+ * often, and trusts its memory less.
  *
  * Source: Little, Operations Research 1961; Halfin and Whitt, Operations Research 1981 (square root).
  */
@@ -33,40 +35,40 @@
 #include "law_guard.h"
 #include "law_rise.h"
 
-#define RS_LAW_DOUBT 0.5                    /* of the knee: what doubt adds at most */
-#define RS_LAW_WAIT 0.01                    /* W: what a service time of waiting costs, in workers' idleness */
-#define RS_LAW_GAIN 0.15                    /* step of the target, square roots of the knee a call */
-#define RS_LAW_HELD 0.02                    /* share of calls that meet the limit from which the step is whole */
+#define RS_LAW_DOUBT 0.5                    /* of the knee: the most that doubt adds */
+#define RS_LAW_WAIT 0.01                    /* W: cost of a service time of waiting, in workers' idleness */
+#define RS_LAW_GAIN 0.15                    /* step of the target a call, in square roots of the knee */
+#define RS_LAW_HELD 0.02                    /* share of calls that meet the limit, for a full step */
 #define RS_LAW_LOW 0.6                      /* times the knee: few in flight, all of them served */
 #define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
-#define RS_LAW_MEMORY 200.0                 /* such samples that the knee remembers */
-#define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): calls between two dips at most */
-#define RS_LAW_FIRST_CYCLE 512.0            /* calls before the first dip after a rise: a knee that was guessed high costs less than dips */
-#define RS_LAW_PACE 256.0                   /* samples of many over which the latency per call in flight is taken */
-#define RS_LAW_PULSE 64.0                   /* and the one in which none counts twice what is usual */
+#define RS_LAW_MEMORY 200.0                 /* memory of the knee, in such samples */
+#define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): most calls between two dips */
+#define RS_LAW_FIRST_CYCLE 512.0            /* calls from a rise to the first dip: a high guess is cheaper */
+#define RS_LAW_PACE 256.0                   /* window of the latency per call in flight, in samples with many */
+#define RS_LAW_PULSE 64.0                   /* window of `pulse`, in the same samples */
 #define RS_LAW_SLOWER 2.5                   /* times the pulse at the last block: look again soon */
-#define RS_LAW_QUICKER 1.8                  /* a part of it: the same */
-#define RS_LAW_SOON 16.0                    /* calls until then */
-#define RS_LAW_KEPT 64.0                    /* samples that are remembered then */
-#define RS_LAW_FLAT 0.8                     /* flatness from which no queue shows: the limit climbs */
-#define RS_LAW_SUSPECT 0.75                 /* flatness from which it is not looked for less often */
-#define RS_LAW_FRESH 0.4                    /* weight of the last block in it */
-#define RS_LAW_CLIMB 1.5                    /* times: a step of the climb */
-#define RS_LAW_STEP 48.0                    /* samples of a step, or half as many as are in flight */
+#define RS_LAW_QUICKER 1.8                  /* times quicker than at the last block: the same */
+#define RS_LAW_SOON 16.0                    /* calls until that look */
+#define RS_LAW_KEPT 64.0                    /* samples that memory keeps then */
+#define RS_LAW_FLAT 0.8                     /* flatness without a sign of a queue: the limit climbs */
+#define RS_LAW_SUSPECT 0.75                 /* flatness above which cycles become shorter */
+#define RS_LAW_FRESH 0.4                    /* weight of the last block in the flatness */
+#define RS_LAW_CLIMB 1.5                    /* factor of a step of the climb */
+#define RS_LAW_STEP 48.0                    /* samples of a step, or half of the calls in flight */
 #define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
-#define RS_LAW_REACHED 0.4                  /* of the level that it had reached: the knee, however slow all has become */
-#define RS_LAW_STILL_HIGH 1.2               /* times the level of few in flight: a knee below it was not reached yet */
-#define RS_LAW_DOWN 0.7                     /* times that level: where to look for the knee then */
+#define RS_LAW_REACHED 0.4                  /* of the level reached: the least knee after a climb */
+#define RS_LAW_STILL_HIGH 1.2               /* times the level with few in flight: a lower knee was missed */
+#define RS_LAW_DOWN 0.7                     /* times that level: the next guess of the knee then */
 #define RS_LAW_ROUND 32.0                   /* answers of a round, or as many as the limit */
-#define RS_LAW_DROPS 0.15                   /* of them, and twice the share with few in flight: the limit's doing */
-#define RS_LAW_MOST_DROPS 0.5               /* of them: a sign in any case */
-#define RS_LAW_REGAIN 0.25                  /* of the limit, or 1: what a round after one without too many drops gives back */
+#define RS_LAW_DROPS 0.15                   /* share of drops, plus twice the background: caused by the limit */
+#define RS_LAW_MOST_DROPS 0.5               /* share of drops that counts in any case */
+#define RS_LAW_REGAIN 0.25                  /* of the limit, or 1: raised by a round after one without too many drops */
 
 static inline double rs_law_few(const rs_law *law) { return rs_law_max(rs_law_max(1, RS_LAW_LOW * law->knee), law->floor); }
 
 static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYCLE * (RS_LAW_BLOCK + law->knee / 2); }
 
-/* The limit from what is believed. It grows only with a call that found it half used. */
+/* Set the limit from the estimates. It grows only with a call that found it half used. */
 static inline void rs_law_apply(rs_law *law, double inflight)
 {
     law->target = law->phase >= RS_LAW_CLIMBING ? law->least : rs_law_within(law->target, law->least, law->most);
@@ -81,7 +83,7 @@ static inline void rs_law_apply(rs_law *law, double inflight)
 static inline void rs_law_climb_to(rs_law *law, double level)
 {
     rs_law_set_knee(law, rs_law_knee_of(law, level));
-    law->left = level;                      /* those under way came at a lower one */
+    law->left = level;                      /* the calls in flight came at a lower level */
     law->step = law->step_latency = 0;
     law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
 }
@@ -99,7 +101,7 @@ static inline void rs_law_new_cycle(rs_law *law)
     }
 }
 
-/* Add a block to what is remembered: it crosses at *crossing* workers. */
+/* Add a block whose lines cross at *crossing* workers to the memory. */
 static inline void rs_law_remember(rs_law *law, double crossing)
 {
     double few = law->low, keep = exp(-few / RS_LAW_MEMORY);
@@ -112,10 +114,10 @@ static inline void rs_law_remember(rs_law *law, double crossing)
     rs_law_set_knee(law, knee);
 }
 
-/* The least flatness to be taken for such: where a queue shows, it is as far below 1 as the limit is above the knee. */
+/* The threshold of flatness, >= *least*: with a queue, flatness is as far below 1 as the limit is above the knee. */
 static inline double rs_law_flat(const rs_law *law, double least) { return rs_law_max(least, (1 + law->knee / law->least) / 2); }
 
-/* How often to look: more often where the knee moves, less often while it does not. */
+/* Shorten the cycle if the knee moves, else lengthen it. */
 static inline void rs_law_set_cycle(rs_law *law, double change)
 {
     if (change > 1.5 || change < 0.67)
@@ -126,7 +128,7 @@ static inline void rs_law_set_cycle(rs_law *law, double change)
         law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));
 }
 
-/* A block is complete: where do the two lines cross? */
+/* Find the crossing of the two lines from a complete block. */
 static inline void rs_law_cross(rs_law *law)
 {
     double old = law->knee, few = law->low;
@@ -145,7 +147,7 @@ static inline void rs_law_cross(rs_law *law)
     rs_law_set_cycle(law, law->knee / old);
 }
 
-/* A sample of a climb. Those of a step say whether it was one too many. */
+/* Add a sample of a climb. The samples of a step decide if the step went too far. */
 static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
 {
     double level = law->learned;
@@ -161,13 +163,13 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
         return;
     double now = law->step_latency / law->step;
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
-        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once where a slow spell has ended */
+        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once if a slow spell has ended */
         law->baseline = law->base;
         rs_law_climb_to(law, RS_LAW_CLIMB * level);
         return;
     }
     if (law->stages == 0 || (law->stages == 1 && law->memory > RS_LAW_BLOCK))
-        rs_law_set_knee(law, law->before);  /* it was no higher than believed: nothing is new */
+        rs_law_set_knee(law, law->before);  /* no higher than the estimate: nothing is new */
     else {
         rs_law_believe(law, rs_law_max(law->base / now, RS_LAW_REACHED) * level, 2 * RS_LAW_BLOCK);
         law->pace = now / level;
@@ -208,7 +210,7 @@ static inline void rs_law_weigh(rs_law *law, double inflight)
 
 static inline void rs_law_end_of_cycle(rs_law *law)
 {
-    if (law->high < RS_LAW_BLOCK) {         /* hardly used: what few calls in flight say will keep */
+    if (law->high < RS_LAW_BLOCK) {         /* hardly used: samples with few in flight stay valid */
         double kept = law->low > 4 * RS_LAW_BLOCK ? 0.5 : 1;
         law->low *= kept;
         law->low_latency *= kept;
@@ -226,7 +228,7 @@ static inline void rs_law_end_of_cycle(rs_law *law)
     }
 }
 
-/* Everything has become slow, or quick again: the same knee, or another number of workers? The next blocks say. */
+/* The server has become slower or quicker: the next blocks show if the number of workers has changed as well. */
 static inline void rs_law_look_again(rs_law *law)
 {
     double kept = rs_law_min(1, RS_LAW_KEPT / law->memory);
@@ -255,14 +257,14 @@ static inline void rs_law_settle(rs_law *law, int few)
     if (law->phase == RS_LAW_DIP) {
         law->wanted -= few;
         if (law->left <= 0 || law->wanted <= 0) {
-            law->phase = RS_LAW_SETTLE;     /* the slow ones of the dip are still to come: without them the mean is low */
+            law->phase = RS_LAW_SETTLE;     /* slow calls of the dip must end first: else the mean is low */
             law->left = 3 * law->learned;
         }
     } else if (law->left <= 0) {
         if (law->low >= RS_LAW_BLOCK / 2)
             rs_law_cross(law);
         else
-            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));   /* nobody came below: ask less often */
+            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));   /* none came below: dip less often */
         rs_law_new_cycle(law);
     }
 }

@@ -1,15 +1,15 @@
 /* The rise of the default law: while nothing is known the limit doubles within a round trip, until latency follows it.
  *
- * A server of a thousand workers must not wait for the limit to climb from twenty, and the latency of a server that itself
- * waits for something else is not the limit's doing at all. The two differ in one thing: where calls queue, twice as many
- * in flight take twice as long and the throughput stays; where they do not, they take as long as before and the throughput
- * doubles. So each answer lets one more call in, and what ends the rise is evidence: the regression of latency on the level at
- * admission, whose elasticity is 1 where calls queue and 0 where they do not. Where it surely is near 0 each answer lets in
- * three more. An answer tells of no more than a few times the level that it met.
+ * A server of a thousand workers must not wait for the limit to climb from twenty. And the latency of a server that
+ * itself waits for another is not caused by the limit. If calls queue, twice as many in flight take twice as long, and
+ * the throughput stays. If they do not queue, they take as long as before, and the throughput doubles. So each answer
+ * admits one more call until evidence ends the rise: the regression of latency on the level at admission. Its
+ * elasticity is 1 if calls queue and 0 if they do not. If it surely is near 0, each answer admits three more. An answer
+ * is evidence for at most a few times the level that it met.
  *
- * Another time. Levels rise in time, so a dependency that becomes slow looks like a queue. A queue cannot make a call slower
- * than in proportion to the level, though: calls that are, one after the other, tell that everything has become slower,
- * and calls that are far quicker that it has become quicker. Then only those count that came since.
+ * Another regime. Levels rise in time, so a dependency that becomes slow looks like a queue. But a queue slows a call
+ * at most in proportion to the level. A run of calls slower than that shows that the server has become slower; a
+ * run of far quicker calls, that it has become quicker. From then on only later arrivals count.
  *
  * Source: Little, Operations Research 1961; Jacobson, SIGCOMM 1988 (slow start).
  */
@@ -17,24 +17,24 @@
 #define RS_LAW_RISE_H
 #include "law.h"
 
-#define RS_LAW_RISE 64.0                    /* samples that are weighed, or as many as the limit */
-#define RS_LAW_RISE_LEAST 3.0               /* part of the limit that such a sample found in flight */
-#define RS_LAW_FEW_SAMPLES 8.0              /* that may show that it does not; it takes twice as many to show that it does */
+#define RS_LAW_RISE 64.0                    /* window in samples, or the limit if that is larger */
+#define RS_LAW_RISE_LEAST 3.0               /* a sample counts if it found the limit / 3 in flight */
+#define RS_LAW_FEW_SAMPLES 8.0              /* enough for level latency; twice as many for a queue */
 #define RS_LAW_SURE 3.0                     /* standard errors */
-#define RS_LAW_QUEUES 0.5                   /* elasticity from which calls queue, */
-#define RS_LAW_SLIGHT 0.25                  /* and surely above it */
-#define RS_LAW_LEVEL 0.35                   /* elasticity that they surely are below where they do not */
-#define RS_LAW_STILL 1.25                   /* times their mean: the last ones are no slower */
-#define RS_LAW_DOUBLE 2.0                   /* times the level of an answer: as far as the limit goes, */
-#define RS_LAW_QUADRUPLE 4.0                /* and where latency surely does not follow it */
-#define RS_LAW_PRESSED 0.9                  /* of the limit: as many in flight, and it is in the way */
-#define RS_LAW_OF_PATIENCE 0.5              /* that calls take: then the limit does not rise unless latency is level */
-#define RS_LAW_TOO_SLOW 2.5                 /* times what a queue would make of it */
-#define RS_LAW_TOO_QUICK 0.25               /* times what is usual */
-#define RS_LAW_ODD 5.0                      /* such calls, others subtracted: another time */
-#define RS_LAW_BACK 0.5                     /* of the level that was one too many: the knee of a gate with a queue, for all that is known */
+#define RS_LAW_QUEUES 0.5                   /* elasticity above which calls queue, */
+#define RS_LAW_SLIGHT 0.25                  /* and which it surely exceeds */
+#define RS_LAW_LEVEL 0.35                   /* elasticity surely below it: calls do not queue */
+#define RS_LAW_STILL 1.25                   /* times the mean: the last calls are no slower */
+#define RS_LAW_DOUBLE 2.0                   /* times the level of an answer: the highest limit after it, */
+#define RS_LAW_QUADRUPLE 4.0                /* and if latency surely does not follow the level */
+#define RS_LAW_PRESSED 0.9                  /* of the limit in flight: the limit holds calls back */
+#define RS_LAW_OF_PATIENCE 0.5              /* a longer latency: the limit rises only if latency is level */
+#define RS_LAW_TOO_SLOW 2.5                 /* times the latency that a queue explains */
+#define RS_LAW_TOO_QUICK 0.25               /* times the usual latency */
+#define RS_LAW_ODD 5.0                      /* such calls, less the others: another regime */
+#define RS_LAW_BACK 0.5                     /* of the level that was too high: a queued gate's first knee */
 
-/* Does latency follow the level? 1: it does; -1: it does not; 0: not known. */
+/* 1: latency follows the level; -1: it does not; 0: unknown. */
 static inline int rs_law_follows(const rs_law *law)
 {
     if (law->step < RS_LAW_FEW_SAMPLES || law->spread <= 0 || law->step_latency <= 0)
@@ -46,7 +46,7 @@ static inline int rs_law_follows(const rs_law *law)
     return law->step >= RS_LAW_BLOCK && slope * scale > RS_LAW_QUEUES && (slope - error) * scale > RS_LAW_SLIGHT;
 }
 
-/* Only those count that came at *since* or later. */
+/* Begin again: only arrivals at *since* or later count. */
 static inline void rs_law_rise_afresh(rs_law *law, double since)
 {
     law->since = since;
@@ -54,7 +54,7 @@ static inline void rs_law_rise_afresh(rs_law *law, double since)
     law->usuals = law->slower = law->quicker = 0;
 }
 
-/* Does it seem that everything takes another time now? Then nothing is concluded from this call. */
+/* True if the latency fits another regime: this call is no evidence then. */
 static inline int rs_law_is_odd(rs_law *law, double latency, double inflight)
 {
     double came = law->now - latency, queued = rs_law_max(1, inflight / law->usual_level);
@@ -93,7 +93,7 @@ static inline void rs_law_grow(rs_law *law, double inflight, int flat)
         rs_law_set_knee(law, rs_law_knee_of(law, limit));
 }
 
-/* Latency follows the level: it was one too many. Where the knee is, the next dip says. */
+/* End the rise: latency follows the level, which was too high. The next dip locates the knee. */
 static inline void rs_law_risen(rs_law *law)
 {
     double level = law->step_level, knee = law->queued ? RS_LAW_BACK * level : rs_law_knee_of(law, level);
@@ -104,7 +104,7 @@ static inline void rs_law_risen(rs_law *law)
     law->fresh = 0;
 }
 
-/* A sample of the rise. 1: it is over. */
+/* Add a sample of the rise. 1: the rise is over. */
 static inline int rs_law_rising(rs_law *law, double latency, double inflight)
 {
     int odd = rs_law_is_odd(law, latency, inflight);

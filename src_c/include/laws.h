@@ -1,20 +1,20 @@
-/* The laws of an adaptive limit: what each answer teaches about how many calls a dependency can have at a time.
+/* The control laws of an adaptive limit: they learn from each answer how many concurrent calls a dependency can take.
  *
  *     default      finds the knee, the concurrency above which calls only wait, and grants a queue of its square root
- *     gradient     Netflix Gradient2: a long average of latencies over a short one
+ *     gradient     Netflix Gradient2: a long average of latencies divided by a short one
  *     vegas        Netflix Vegas: the queue that the least latency seen implies
  *     aimd         one up, a tenth down on a drop
  *
- * Each is in a file of its own: law_knee.h with law_rise.h and law_guard.h, law_classics.h; what they share is in law.h.
+ * The default is in law_knee.h, law_rise.h and law_guard.h, the others in law_classics.h, their common parts in law.h.
  */
 #ifndef RS_LAWS_H
 #define RS_LAWS_H
 #include "law_classics.h"
 #include "law_knee.h"
 
-/* A call has ended, at *now_ns*. *inflight*: how many were in flight when it was admitted, itself included; *present*: how
- * many are when it ends, 0: not known. *dropped*: it was refused or timed out, its latency says nothing. What cannot be
- * (less than a nanosecond, fewer than one) counts as the least that can. */
+/* Learn from a call that ended at *now_ns*. *inflight*: calls in flight at its admission, itself included; *present*:
+ * the same at its end, 0: unknown. *dropped*: it was refused or timed out, so its latency is no evidence. Impossible
+ * values (less than a nanosecond, fewer than one) count as the least possible. */
 static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t inflight, int64_t present, int dropped, int64_t now_ns)
 {
     double latency = latency_ns < 1 ? 1 : (double)latency_ns, level = inflight < 1 ? 1 : (double)inflight;

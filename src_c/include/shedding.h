@@ -1,61 +1,62 @@
-/* What a load shedder learns and decides by arithmetic alone: how long calls take, whether it is overloaded, how many may wait.
+/* Arithmetic of a load shedder: time per call, overload, and the room in the queue.
  *
- * A queue that is never full serves all there is; one that is always full only makes everybody late. How many may wait
- * therefore depends on how much is shed anyway. Up to an eighth the queue is long: what is refused is lost by chance, and a
- * longer queue loses less. Beyond, it is as short as keeps the workers busy; from a quarter on the newest is served first,
- * for whoever came before it will be late whatever is done. Both with hysteresis.
+ * A queue that is never full serves every call; one that is always full only makes every call late. So its room depends
+ * on the share that is shed anyway. Up to an eighth the queue is long: calls are lost by chance, and a longer queue
+ * loses fewer. Above an eighth it is just long enough to keep the workers busy. From a quarter on the newest call is
+ * served first, because the older ones will be late in any case. Both with hysteresis.
  *
- * Calls that know their deadline need no such guess: one that could hardly meet it, or only by taking the time of those behind
- * it, goes when its turn comes. So many more of them may wait: at the beginning of an overload, which may be a burst, for the
- * good part of their patience; and while the limit still rises as long as they like, for it doubles in the time of a call.
+ * Calls with a deadline need no such guess. A call leaves when its turn comes if it could hardly meet its deadline, or
+ * only at the cost of the calls behind it. So the room for such calls is larger. At the beginning of an overload, which
+ * may be a burst, they may wait for most of their patience. While the limit still rises there is no bound, because the
+ * limit doubles in the time of a call.
  *
- * The constants are those that came out best in simulation, over workers from 4 to 50, exponential and lognormal service and
- * loads from 0.5 to 3; docs/patterns/load-shedding.md has the figures.
+ * The constants are the best of a simulation with 4 to 50 workers, exponential and lognormal service and loads from 0.5
+ * to 3; docs/patterns/load-shedding.md has the figures.
  */
 #ifndef RS_SHEDDING_H
 #define RS_SHEDDING_H
 #include <math.h>
 #include <stdint.h>
 
-#define RS_SHED_MEMORY 500          /* arrivals over which the share that is shed is taken */
+#define RS_SHED_MEMORY 500          /* window of the shed share, in arrivals */
 #define RS_SHED_BEGINS 0.12
 #define RS_SHED_ENDS 0.08
 #define RS_SHED_NEWEST 0.25
-#define RS_SHED_MOST 0.5            /* of it: what comes of a burst, however long it is */
-#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* nothing shed for so long: it is over, however few calls there are, */
-#define RS_SHED_QUIET_MEANS 20      /* if it is as many mean times; */
-#define RS_SHED_QUIET 200           /* and for so many arrivals, however much was shed before */
-#define RS_SHED_LONG 50             /* calls that may wait in normal times, */
-#define RS_SHED_LONG_MEANS 6        /* and for how many mean times at most, */
-#define RS_SHED_LONG_FEW 24         /* but as many as this, and some more with one worker or two */
-#define RS_SHED_LONG_TIMELY 3       /* mean times for which calls that know their deadline may wait, or RS_SHED_LONG of them */
-#define RS_SHED_BEHIND 0.3          /* of the time that those behind a call take, and its own: what it must have left */
-#define RS_SHED_OF_PATIENCE 0.7    /* of their patience, for which they may wait in a burst */
-#define RS_SHED_BURST 5             /* times their patience: what sheds for longer is no burst */
-#define RS_SHED_APART 4.5           /* times their patience: what is closer is one overload; */
-#define RS_SHED_LASTING_APART 20    /* the same once it has lasted: a queue that is long again sheds none for a while */
-#define RS_SHED_UNANSWERED 16       /* failures in a row: then no success tells how long one takes */
-#define RS_SHED_PATIENCE_SHARE 64   /* calls over which patience is taken: a low estimate, and whether most know theirs */
-#define RS_SHED_NO_END 1000000      /* calls that may wait while the limit rises */
-#define RS_SHED_SHORT 11            /* calls that may wait under overload; some more with one worker */
-#define RS_SHED_LEAST 2             /* calls that may wait in any case */
-#define RS_SHED_SAMPLES 64          /* calls over which the mean is taken */
-#define RS_SHED_SLOWEST 0.1         /* of successes: a failure that takes as long as these is an answer that never came */
-#define RS_SHED_QUEUED 1.5          /* times what a call takes where none waits: it waited */
-#define RS_SHED_STALE_NS INT64_C(600000000000)     /* what was learnt before a pause of this is forgotten */
-#define RS_SHED_UNKNOWN_NS INT64_C(100000000)      /* how long a call takes, before one has ended */
+#define RS_SHED_MOST 0.5            /* the largest share that is noted, however long a burst */
+#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* without a shed call: the overload is over, */
+#define RS_SHED_QUIET_MEANS 20      /* if that is also this number of mean times, even with few calls; */
+#define RS_SHED_QUIET 200           /* or for this number of arrivals, whatever was shed before */
+#define RS_SHED_LONG 50             /* room in normal times, in calls, */
+#define RS_SHED_LONG_MEANS 6        /* and at most, in mean times, */
+#define RS_SHED_LONG_FEW 24         /* but at least this, and some more with one or two workers */
+#define RS_SHED_LONG_TIMELY 3       /* room for calls with a deadline, in mean times; at least RS_SHED_LONG calls */
+#define RS_SHED_BEHIND 0.3          /* of the drain time of the calls behind: a call needs it beyond its own time */
+#define RS_SHED_OF_PATIENCE 0.7    /* of the callers' patience: the longest wait in a burst */
+#define RS_SHED_BURST 5             /* times the patience: a longer overload is no burst */
+#define RS_SHED_APART 4.5           /* times the patience: closer sheds are one overload; */
+#define RS_SHED_LASTING_APART 20    /* the same for a lasting one: a queue that is long again sheds none for a while */
+#define RS_SHED_UNANSWERED 16       /* consecutive failures: then no success gives a latency */
+#define RS_SHED_PATIENCE_SHARE 64   /* window of patience, a low estimate, and of the share with a deadline, in calls */
+#define RS_SHED_NO_END 1000000      /* room while the limit rises: no bound */
+#define RS_SHED_SHORT 11            /* room under overload; some more with one worker */
+#define RS_SHED_LEAST 2             /* the least room */
+#define RS_SHED_SAMPLES 64          /* window of the mean, in calls */
+#define RS_SHED_SLOWEST 0.1         /* share of successes: a failure as slow as these counts as a lost answer */
+#define RS_SHED_QUEUED 1.5          /* times the latency without queueing: the call has queued */
+#define RS_SHED_STALE_NS INT64_C(600000000000)     /* a pause of this length discards the learnt state */
+#define RS_SHED_UNKNOWN_NS INT64_C(100000000)      /* assumed time of a call before one has ended */
 #define RS_SHED_SHORTEST_WAIT_NS INT64_C(1000000000)
 
 typedef struct rs_shed_state {
-    double shed;                    /* share of the last arrivals that was shed */
-    double mean_ns;                 /* how long a permit is held */
+    double shed;                    /* shed share of recent arrivals */
+    double mean_ns;                 /* mean time that a permit is held */
     double median_ns;               /* latency of successes */
-    double slow_ns;                 /* that nine of ten of them do not exceed */
+    double slow_ns;                 /* 90th percentile of the same */
     uint64_t samples, successes;
-    int64_t target_ns;              /* the longest wait that is normal; 0: as learnt */
-    double patience_ns;             /* that callers have on arrival, rather less than more */
-    double timely;                  /* share of them that know their deadline */
-    double gave_up_ns;              /* after how long callers gave up whose answers never came */
+    int64_t target_ns;              /* the longest normal wait; 0: learnt */
+    double patience_ns;             /* of callers on arrival, a low estimate */
+    double timely;                  /* share of callers with a deadline */
+    double gave_up_ns;              /* mean latency of lost answers: when callers gave up */
     int64_t last_shed_ns, last_end_ns, began_ns;
     uint64_t random;
     uint32_t quiet;                 /* arrivals since one was shed */
@@ -63,7 +64,7 @@ typedef struct rs_shed_state {
     uint8_t overloaded;
     uint8_t lasting;                /* the overload is longer than a burst */
     uint8_t silent;                 /* calls have ended, and none has ever been answered */
-    uint8_t rising;                 /* the limit doubles in the time of a call until something is known: set by its owner */
+    uint8_t rising;                 /* set by the owner: nothing is known, the limit doubles in the time of a call */
 } rs_shed_state;
 
 static inline uint64_t rs_shed_mix(uint64_t x)
@@ -74,14 +75,14 @@ static inline uint64_t rs_shed_mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-/* In [0, 1). */
+/* Random number in [0, 1). */
 static inline double rs_shed_random(rs_shed_state *state)
 {
     state->random += UINT64_C(0x9e3779b97f4a7c15);
     return (double)(rs_shed_mix(state->random) >> 11) * 0x1p-53;
 }
 
-/* How long most callers wait: as they say, or as those did that gave up; 0: not known. */
+/* Patience of most callers, in ns: from deadlines if most have one, else from lost answers; 0: unknown. */
 static inline double rs_shed_patience(const rs_shed_state *state) { return state->timely > 0.5 ? state->patience_ns : state->gave_up_ns; }
 
 static inline void rs_shed_note_lost(rs_shed_state *state, int64_t latency_ns)
@@ -89,7 +90,7 @@ static inline void rs_shed_note_lost(rs_shed_state *state, int64_t latency_ns)
     state->gave_up_ns += ((double)latency_ns - state->gave_up_ns) * (state->gave_up_ns == 0.0 ? 1.0 : 8.0 / RS_SHED_PATIENCE_SHARE);
 }
 
-/* A call arrives that has *left_ns*, or knows no deadline (0). */
+/* Note an arrival with *left_ns* to its deadline, 0 without one. */
 static inline void rs_shed_note_patience(rs_shed_state *state, int64_t left_ns)
 {
     double left = (double)left_ns, share = 1.0 / RS_SHED_PATIENCE_SHARE;
@@ -108,11 +109,11 @@ static inline void rs_shed_arrived(rs_shed_state *state)
     if (state->shed == 0.0)
         return;
     state->shed *= 1.0 - 1.0 / RS_SHED_MEMORY;
-    if (state->shed < 1e-9)             /* nor ever so little that arithmetic becomes slow */
+    if (state->shed < 1e-9)             /* avoid slow denormal numbers */
         state->shed = 0.0;
 }
 
-/* 1: the overload begins with it. */
+/* Count a shed call. 1: the overload begins with it. */
 static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 {
     if (state->shed < RS_SHED_MOST)
@@ -150,13 +151,13 @@ static inline int rs_shed_newest_first(const rs_shed_state *state)
     return state->overloaded && state->shed > RS_SHED_NEWEST;
 }
 
-/* Has anything been learnt that still counts? */
+/* True if learnt state exists and is not stale. */
 static inline int rs_shed_knows(const rs_shed_state *state, int64_t now_ns)
 {
     return state->samples != 0 && now_ns - state->last_end_ns <= RS_SHED_STALE_NS;
 }
 
-/* A permit was held for *held_ns*; *latency_ns* is that of a success, or negative. */
+/* Learn from a permit held for *held_ns*; *latency_ns* is that of a success, else negative. */
 static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t latency_ns, int64_t now_ns)
 {
     if (!rs_shed_knows(state, now_ns))
@@ -176,16 +177,16 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
     if (state->successes == 1)
         state->median_ns = state->slow_ns = latency;
-    else {      /* a branch here would be guessed wrong half the time */
+    else {      /* without a branch: it would be mispredicted half the time */
         state->median_ns *= 1.0 - step + (double)(latency > state->median_ns) * 2.0 * step;
         double quicker = state->slow_ns * (1.0 - 2.0 * step * RS_SHED_SLOWEST), slower = state->slow_ns * (1.0 + 2.0 * step);
-        state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower;     /* never above what it took */
+        state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower;     /* never above it */
     }
 }
 
-/* Is a failure an answer that never came? *alone_ns*: what a call takes where none waits, 0: not known. Beside twice the
- * median, which overloaded may exceed what callers wait for: as slow as the slowest successes, and there was a queue, or
- * nothing but failures for a while. */
+/* True if a failure counts as a lost answer. *alone_ns*: latency without queueing, 0: unknown. Twice the median is
+ * enough, but under overload it may exceed the callers' patience. So a failure as slow as the slowest successes counts
+ * too, if it has queued, or after a run of failures alone. */
 static inline int rs_shed_lost(const rs_shed_state *state, int64_t latency_ns, double alone_ns)
 {
     double latency = (double)latency_ns;
@@ -196,13 +197,13 @@ static inline int rs_shed_lost(const rs_shed_state *state, int64_t latency_ns, d
     return latency >= 2.0 * state->median_ns || (latency >= state->slow_ns && queued);
 }
 
-/* How long a permit is held, on average; > 0. */
+/* Mean time that a permit is held, ns; > 0. */
 static inline double rs_shed_usual_ns(const rs_shed_state *state)
 {
     return state->samples ? state->mean_ns : (double)RS_SHED_UNKNOWN_NS;
 }
 
-/* What a call takes at least, as far as that is known. */
+/* Median latency of successes, ns: the least time of a call; 0: unknown. */
 static inline double rs_shed_median_ns(const rs_shed_state *state)
 {
     return state->successes ? state->median_ns : 0.0;
@@ -210,7 +211,7 @@ static inline double rs_shed_median_ns(const rs_shed_state *state)
 
 static inline double rs_shed_larger(double a, double b) { return a > b ? a : b; }
 
-/* How many may wait. *timely*: calls that know their deadline, and go when they cannot meet it. */
+/* Room in the queue, in calls. *timely*: for calls with a deadline, which leave if they cannot meet it. */
 static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, int timely)
 {
     double room, workers = (double)limit, alone = 1.0 / (workers * workers);
@@ -229,7 +230,7 @@ static inline int64_t rs_shed_room(const rs_shed_state *state, int64_t limit, in
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
 }
 
-/* How many of those that know their deadline may wait in what may be a burst: as many as are served in good part of their patience. */
+/* Room for calls with a deadline in a possible burst: the calls served within RS_SHED_OF_PATIENCE of it. */
 static inline int64_t rs_shed_burst_room(const rs_shed_state *state, int64_t limit)
 {
     if (state->lasting || state->silent || state->target_ns || rs_shed_patience(state) <= 0.0)
@@ -238,14 +239,14 @@ static inline int64_t rs_shed_burst_room(const rs_shed_state *state, int64_t lim
     return room < 1.0 ? 1 : room > 1e9 ? 1000000000 : (int64_t)room;
 }
 
-/* How many may wait where the limit is told. */
+/* Room under a configured limit. */
 static inline int64_t rs_shed_room_told(const rs_shed_state *state, int64_t limit, int timely)
 {
     int64_t room = rs_shed_room(state, limit, timely), burst = timely ? rs_shed_burst_room(state, limit) : 0;
     return room > burst ? room : burst;
 }
 
-/* How many may wait where a learnt limit lets more in than there are workers: the others wait inside already. */
+/* Room under a learnt limit. It admits more calls than there are workers: the others already wait inside. */
 static inline int64_t rs_shed_room_left(const rs_shed_state *state, double workers, int64_t limit, int timely)
 {
     if (state->rising && !state->silent && timely && state->target_ns == 0)
@@ -257,14 +258,14 @@ static inline int64_t rs_shed_room_left(const rs_shed_state *state, double worke
     return room > burst ? room : burst;
 }
 
-/* When the queue has gone by, as things go: while the limit rises, each round trip takes twice as many as the one before. */
+/* Expected time to drain the queue, ns. While the limit rises, each round trip takes twice as many calls. */
 static inline double rs_shed_drain_ns(const rs_shed_state *state, int64_t waiting, int64_t limit)
 {
     double rounds = (double)waiting / (double)limit;
     return rs_shed_usual_ns(state) * (state->rising ? log1p(rounds) : rounds);
 }
 
-/* What a call must have left when its turn comes and *behind* others of no higher class wait: else they go first. */
+/* Time that a call must have left at its turn, ns; *behind*: other waiters up to its class, which else go first. */
 static inline double rs_shed_needed_ns(const rs_shed_state *state, int64_t behind, int64_t limit)
 {
     double median = rs_shed_median_ns(state);
@@ -273,7 +274,7 @@ static inline double rs_shed_needed_ns(const rs_shed_state *state, int64_t behin
     return rs_shed_larger(median, rs_shed_usual_ns(state) + RS_SHED_BEHIND * rs_shed_drain_ns(state, behind, limit));
 }
 
-/* How long a call may wait before it is given up although its turn never came: twice what a full queue takes. */
+/* Longest wait of a call whose turn does not come, ns: twice the drain time of a full queue. */
 static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t room, int64_t limit)
 {
     if (room >= RS_SHED_NO_END)             /* until its deadline */
@@ -284,7 +285,7 @@ static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t ro
     return patience > 3600e9 ? INT64_C(3600000000000) : (int64_t)patience;
 }
 
-/* When a call that is refused has a chance: once the queue is through, later the more is shed, and not all at once. */
+/* Retry-After of a refused call, ns: after the queue has drained, later the more is shed, and jittered. */
 static inline int64_t rs_shed_retry_after_ns(rs_shed_state *state, int64_t waiting, int64_t limit)
 {
     double served = state->shed > 0.9 ? 0.1 : 1.0 - state->shed;

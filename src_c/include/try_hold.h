@@ -1,7 +1,7 @@
-/* A reference to an object that may be on its way out: taken if anybody else still holds one.
+/* Take a reference to an object that may be in deallocation, if another reference still exists.
  *
- * What makes this sound is the owner of the pointer: the object's tp_dealloc must take it back, under the lock under which
- * it is read. Without the GIL whoever holds a reference has to allow it before.
+ * The owner of the pointer makes this sound: the object's tp_dealloc must clear the pointer, under the lock under which
+ * it is read. Without the GIL a holder of a reference has to call rs_allow_try_hold first.
  */
 #ifndef RS_TRY_HOLD_H
 #define RS_TRY_HOLD_H
@@ -12,7 +12,7 @@ static inline void rs_allow_try_hold(PyObject *object) { (void)object; }
 static inline int rs_try_hold(PyObject *object)
 {
     if (Py_REFCNT(object) <= 0)
-        return 0;                           /* its tp_dealloc is at work */
+        return 0;                           /* its tp_dealloc is running */
     Py_INCREF(object);
     return 1;
 }
@@ -20,7 +20,7 @@ static inline int rs_try_hold(PyObject *object)
 static inline void rs_allow_try_hold(PyObject *object) { PyUnstable_EnableTryIncRef(object); }
 static inline int rs_try_hold(PyObject *object) { return PyUnstable_TryIncRef(object); }
 #else
-#define MAYBE_WEAKLY_HELD 1                 /* a flag of the shared count: freeing looks at the count once more */
+#define MAYBE_WEAKLY_HELD 1                 /* a flag of the shared count: freeing reads the count again */
 #define FLAGS 3
 static inline void rs_allow_try_hold(PyObject *object)
 {
@@ -38,7 +38,7 @@ static inline int rs_try_hold(PyObject *object)
         return 1;
     }
     Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
-    while (shared != 0 && shared != FLAGS)  /* FLAGS alone: merged, and nobody holds it */
+    while (shared != 0 && shared != FLAGS)  /* FLAGS alone: merged, no reference left */
         if (__atomic_compare_exchange_n(&object->ob_ref_shared, &shared, shared + (1 << _Py_REF_SHARED_SHIFT), 0,
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return 1;
@@ -46,8 +46,8 @@ static inline int rs_try_hold(PyObject *object)
 }
 #endif
 
-/* Is the caller's reference the only one? Then no other thread can reach the object. Without the GIL the count is kept in two
- * halves, and a sum of both may never have been true: only a count that lies in one half is believed. */
+/* True if the caller's reference is the only one: no other thread can reach the object then. Without the GIL the count
+ * has two halves, and their sum may never have been true at one moment: only a count that lies in one half is valid. */
 static inline int rs_is_only_reference(PyObject *object)
 {
 #if !defined(Py_GIL_DISABLED)
@@ -57,8 +57,8 @@ static inline int rs_is_only_reference(PyObject *object)
 #else
     Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE);
     if (_Py_IsOwnedByCurrentThread(object))
-        return shared >> _Py_REF_SHARED_SHIFT == 0 && Py_REFCNT(object) == 1;   /* its own half is this thread's to change */
-    return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);     /* merged: nothing is in the other half */
+        return shared >> _Py_REF_SHARED_SHIFT == 0 && Py_REFCNT(object) == 1;   /* no other thread changes this half */
+    return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);     /* merged: the other half is empty */
 #endif
 }
 

@@ -1,14 +1,14 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """
-The gate of an adaptive limit: so many permits as the law has learned, and a bounded queue for those who find none.
+The gate of an adaptive limit: a learned number of permits, and a bounded queue for calls that find none.
 
-Everything above the class runs with the gate's lock held: C arithmetic only. What the law learns is in laws.h; here is
-who is admitted, and which end of a call says something. `slot.adaptive.inflight` is how many calls were in flight when this one was
-admitted, itself included: with the latency that is the sample.
+All code above the class runs with the gate's lock held: C arithmetic only. The law is in laws.h; this gate decides
+which calls are admitted, and which ends are samples. A sample is the latency and `slot.adaptive.inflight`, the number
+of calls in flight at admission, the call itself included.
 
-In shadow mode a call that would have been refused is under way all the same, and the others wait for it. So it is
-counted in what the law sees (`passing`), and teaches; only the permits are counted without it. A law that did not see
-it would take the latency of ten calls for that of five.
+In shadow mode a call that would have been refused runs all the same, and the others wait for it. So the law counts it
+(`passing`) and learns from it; only the permits leave it out. Without it, the law would take the latency of ten calls
+for that of five.
 """
 
 from cpython.object cimport PyObject
@@ -29,13 +29,13 @@ cdef enum AdaptiveReason:
 cdef const char *ADAPTIVE_REASONS[5]
 ADAPTIVE_REASONS[:] = ["limit", "queue_full", "wait", "moved", NULL]
 
-cdef const char *ADAPTIVE_STATES[2]                  # it has none: a change of the limit needs one to be recorded
+cdef const char *ADAPTIVE_STATES[2]                  # no real states: recording a change of the limit needs one
 ADAPTIVE_STATES[:] = ["limiting", NULL]
 
 cdef enum Mark:
     PLAIN_CALL, PASSING = 1, TAUGHT = 2     # bits of slot.adaptive.flags
 
-cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are told
+cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are notified
 
 
 cdef inline rs_adaptive *_adaptive_of(rs_gate *gate) noexcept nogil:
@@ -49,7 +49,7 @@ cdef inline bint _is_free(rs_adaptive *a) noexcept nogil:
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
 cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
-    """Move free permits to those who have waited longest, and wake them."""
+    """Move free permits to the longest waiting calls, and wake them."""
     cdef rs_waiter *waiter = a.queue.head
     while waiter != NULL and _is_free(a):
         rs_queue_remove(&a.queue, waiter)
@@ -64,14 +64,14 @@ cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcep
         waiter = a.queue.head
 
 
-# ---- what is learned -------------------------------------------------------------------------------------------------
+# ---- learning --------------------------------------------------------------------------------------------------------
 
 cdef void _note(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
-    """Record a notable move for listeners, if there are any."""
+    """Record a notable move of the limit, if there are listeners."""
     if fabs(a.law.learned - a.told) <= NOTABLE * a.told:
         return
     if gate.listening & RS_LISTEN_LIMIT:
-        if a.moved[1] == 0:                 # one not yet delivered goes on from where it began
+        if a.moved[1] == 0:                 # an undelivered move keeps its origin
             a.moved[0] = a.told
             rs_gate_change(gate, 0, 0, MOVED, now_ns)
         a.moved[1] = a.law.learned
@@ -90,7 +90,7 @@ cdef inline void _adaptive_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, i
 # ---- admission -------------------------------------------------------------------------------------------------------
 
 cdef inline int64_t _turn_ns(rs_adaptive *a) noexcept nogil:
-    """How long the last in the queue waits, if calls go on as they do; -1: nothing was measured yet."""
+    """Expected wait of the last call in the queue, in ns; -1: no measurement yet."""
     cdef double wait_ns = a.law.mean * (a.queue.length + 1) / a.law.limit
     return <int64_t>wait_ns + 1 if 0 < wait_ns < 4e18 else -1
 
@@ -111,7 +111,7 @@ cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexc
         gate.counters.would_wait += 1
     else:
         gate.counters.would_reject += 1
-    gate.counters.inflight -= 1             # core counts it as one that holds a permit
+    gate.counters.inflight -= 1             # core counts it as a holder of a permit
     a.passing += 1
     slot.adaptive.flags = PASSING
     slot.adaptive.inflight = a.used + a.passing
@@ -197,7 +197,7 @@ cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t la
     cdef rs_adaptive *a = _adaptive_of(gate)
     _give_back(gate, a, slot)
     if outcome == RS_FAILURE:
-        slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item has taught
+        slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item was a sample
         _adaptive_learn(gate, a, slot, latency_ns, True, now_ns)
     elif outcome == RS_SUCCESS:
         _adaptive_learn(gate, a, slot, latency_ns, False, now_ns)
@@ -239,9 +239,9 @@ ADAPTIVE_OPS.pristine = _adaptive_pristine
 
 cdef class AdaptiveGate(Gate):
     """
-    The permits of one adaptive limit, what it has learned, and those who wait, shared by all that it guards.
+    Permits, queue and learned state of one adaptive limit, shared by all functions that it guards.
 
-    `resilio.adaptive_limit` is its public face and checks every option; here they are taken as they are. The methods are
+    `resilio.adaptive_limit` is its public face and checks every option; this class checks none. The methods are
     atomic and may be called from any thread.
     """
 
@@ -252,16 +252,16 @@ cdef class AdaptiveGate(Gate):
         self.ops = &ADAPTIVE_OPS
 
     def __init__(self, config):
-        """Make one that has learned nothing, with the options of *config*, an `AdaptiveLimitConfig`."""
+        """Make a gate without learned state, with the options of *config*, an `AdaptiveLimitConfig`."""
         rs_law_init(&self.adaptive.law, kind_of(config.law), config.start, config.floor, config.ceiling)
         self.adaptive.told = self.adaptive.law.learned
         self.configure(config)
 
     def configure(self, config):
         """
-        Take the options of *config*, all at once, keeping who holds, who waits and what was learned.
+        Take the options of *config* at once; keep held permits, waiting calls and the learned state.
 
-        Another law begins at the limit that the old one had learned; `start` is for :meth:`reset`.
+        A new law begins at the limit that the old one had learned; `start` is for :meth:`reset`.
         """
         cdef int kind = kind_of(config.law)
         cdef double start = config.start, floor = config.floor, ceiling = config.ceiling
@@ -283,7 +283,7 @@ cdef class AdaptiveGate(Gate):
         self.deliver()
 
     def reset(self):
-        """Forget what was learned: the limit is `start` again. Calls under way keep their permits and teach nothing."""
+        """Forget the learned state: the limit is `start` again. Calls in flight keep permits, but are no samples."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
@@ -295,7 +295,7 @@ cdef class AdaptiveGate(Gate):
         self.deliver()
 
     def drain_moves(self):
-        """Return the move of the limit that nobody was told of, as `[(old, new)]`, or an empty list."""
+        """Return the move of the limit not yet reported, as `[(old, new)]`, or an empty list."""
         cdef double old, new
         rs_lock_acquire(&self.lock)
         old, new = self.adaptive.moved[0], self.adaptive.moved[1]
@@ -304,7 +304,7 @@ cdef class AdaptiveGate(Gate):
         return [(old, new)] if new > 0 else []
 
     def state(self):
-        """Return `(limit, learned, baseline_ns, mean_ns, used, passing)`, read together; 0 ns is not known."""
+        """Return `(limit, learned, baseline_ns, mean_ns, used, passing)`, read at one moment; 0 ns: unknown."""
         cdef rs_adaptive seen
         rs_lock_acquire(&self.lock)
         seen = self.adaptive

@@ -2,7 +2,7 @@
 """
 The load shedder as a gate: permits, and a queue that keeps the calls worth serving.
 
-What decides is in shedder_machine.pxi. Here is what comes before it, a call's class, task and tenant, and what Python sees.
+The decisions are in shedder_machine.pxi. Here are a call's class, task and tenant, and the Python interface.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
@@ -44,10 +44,10 @@ cdef const char *SHEDDER_STATES[3]
 SHEDDER_STATES[:] = ["normal", "overloaded", NULL]
 
 cdef enum:
-    TASKS = 4096                            # remembered: a power of two
-    MOST_LEARNT = 1_000_000                 # permits that a law may give
+    TASKS = 4096                            # remembered tasks: a power of two
+    MOST_LEARNT = 1_000_000                 # most permits that a law may grant
 
-cdef uint64_t NO_TASK = <uint64_t>1 << 63   # ranks in the middle of those with a task
+cdef uint64_t NO_TASK = <uint64_t>1 << 63   # ranks in the middle of calls with a task
 cdef int64_t HOUR_NS = 3_600_000_000_000
 
 _LEVELS = ("critical", "standard", "sheddable", "background")
@@ -59,7 +59,7 @@ include "shedder_machine.pxi"
 # ---- before admission ------------------------------------------------------------------------------------------------
 
 cdef int _shedder_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
-    """Find the class, and the task, in the context: two loads while nobody has set one."""
+    """Find the class and the task in the context: two loads while no context has a priority."""
     cdef int level = STANDARD
     cdef uint64_t task = 0
     slot.shedder.tenant = 0
@@ -75,7 +75,7 @@ cdef int _shedder_prepare(rs_gate *gate, rs_slot *slot, const rs_request *reques
 
 
 cdef uint64_t _hash_of(object function, const rs_request *request) except? 0:
-    """The hash of what *function* says of the call, never 0 but for None."""
+    """Hash of the value that *function* returns for the call; 0 only for None."""
     cdef object key = PyObject_Vectorcall(function, request.args, request.nargs, request.kwnames)
     if key is None:
         return 0
@@ -84,13 +84,13 @@ cdef uint64_t _hash_of(object function, const rs_request *request) except? 0:
 
 
 cdef uint64_t _shedder_ask(object function, const rs_request *request, uint64_t *errors) noexcept:
-    """A function that raises, or whose answer has no hash, says nothing: it must not decide over the call."""
+    """Hash by *function*; 0 if it raises or its value has no hash, because it must not decide over the call."""
     try:
         return _hash_of(function, request)
     except BaseException as error:
         errors[0] += 1
         if isinstance(error, KeyboardInterrupt):
-            PyErr_SetInterrupt()            # not the function's: raised again at the next safe point
+            PyErr_SetInterrupt()            # not of the function: raised again at the next safe point
         return 0
 
 
@@ -129,9 +129,9 @@ ASKING.prepare = _prepare_asking
 
 cdef class ShedderGate(Gate):
     """
-    The permits of one load shedder and those who wait for them, shared by all that it guards.
+    Permits and queue of one load shedder, shared by all functions that it guards.
 
-    `resilio.load_shed` is its public face and checks every option; here they are taken as they are. The methods are
+    `resilio.load_shed` is its public face and checks every option; this class checks none. The methods are
     atomic and may be called from any thread.
     """
 
@@ -155,12 +155,12 @@ cdef class ShedderGate(Gate):
 
     def configure(self, config):
         """
-        Take the options of *config*, all at once, keeping who holds, who waits and what was learnt.
+        Take the options of *config* at once; keep held permits, waiting calls and the learnt state.
 
-        More permits are handed out at once, in order. With fewer, who holds one keeps it.
+        Additional permits go to waiting calls at once, in order. With fewer permits, held ones stay valid.
 
         Raises:
-            MemoryError: There is none for the tenants.
+            MemoryError: No memory for the tenants.
         """
         cdef rs_shed_queue queue
         cdef object tenant = config.tenant, task = config.task
@@ -191,7 +191,7 @@ cdef class ShedderGate(Gate):
         self.deliver()
 
     def reset(self):
-        """Forget all that was learnt; who holds and who waits go on."""
+        """Forget the learnt state; held permits and waiting calls stay."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef rs_shed_state *state = &self.shedder.state
         cdef int64_t now_ns = clock.now_ns()
@@ -213,7 +213,7 @@ cdef class ShedderGate(Gate):
         self.deliver()
 
     def look(self):
-        """Notice that an overload is over though nothing has come since."""
+        """Notice the end of an overload without a new arrival."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
@@ -223,7 +223,7 @@ cdef class ShedderGate(Gate):
         self.deliver()
 
     def shed(self):
-        """Return how many calls were lost to overload, by class and reason; what was none is left out."""
+        """Return the number of calls lost to overload by class and reason, without zeros."""
         cdef int level, reason
         cdef uint64_t count
         result = {}
@@ -238,12 +238,12 @@ cdef class ShedderGate(Gate):
 
     @property
     def overloaded(self):
-        """Whether it sheds more than it serves by chance."""
+        """True if it sheds more calls than a queue loses by chance."""
         return bool(self.shedder.state.overloaded)
 
     @property
     def limit(self):
-        """Permits there are."""
+        """Number of permits."""
         return self.shedder.limit
 
     @property
@@ -253,27 +253,27 @@ cdef class ShedderGate(Gate):
 
     @property
     def room(self):
-        """How many may wait now."""
+        """Number of calls that may wait now."""
         return _room(&self.shedder, False)
 
     @property
     def shed_share(self):
-        """The share of the last arrivals that was shed."""
+        """Shed share of recent arrivals."""
         return self.shedder.state.shed
 
     @property
     def usual_ns(self):
-        """How long a permit is held on average, and the median of the latencies of successes; 0.0: unknown."""
+        """Mean time that a permit is held and median latency of successes, in ns; 0.0: unknown."""
         if self.shedder.state.samples == 0:
             return 0.0, 0.0
         return self.shedder.state.mean_ns, rs_shed_median_ns(&self.shedder.state)
 
     @property
     def tenant_errors(self):
-        """How often the function of the tenant raised, or its answer had no hash; such a call belonged to nobody."""
+        """Calls whose tenant function raised or returned an unhashable value; they had no tenant."""
         return self.bad_tenants
 
     @property
     def task_errors(self):
-        """How often the function of the task raised, or its answer had no hash; such a call belonged to none."""
+        """Calls whose task function raised or returned an unhashable value; they used the task of their context."""
         return self.bad_tasks

@@ -1,10 +1,10 @@
 """
-The load shedder's permits and queue, part of shedder.pxi: all that runs with the gate's lock held, C arithmetic only.
+The load shedder's permits and queue, part of shedder.pxi: it runs with the gate's lock held, C arithmetic only.
 
-shedding.h decides how many may wait, shed_queue.h who is next and who goes. As in a bulkhead a permit moves to a waiter
-when its turn comes, before it is woken: until it polls or is cancelled the permit counts as used.
+shedding.h decides the room in the queue, shed_queue.h the next waiter and the victim. As in a bulkhead a permit moves
+to a waiter when its turn comes, before it is woken: until the waiter polls or is cancelled the permit counts as used.
 
-What a slot keeps is in slot.h.
+A slot's fields are in slot.h.
 """
 
 cdef inline rs_shedder *_shedder_of(rs_gate *gate) noexcept nogil:
@@ -14,7 +14,7 @@ cdef inline rs_shedder *_shedder_of(rs_gate *gate) noexcept nogil:
 # ---- tasks and tenants -----------------------------------------------------------------------------------------------
 
 cdef inline uint64_t _salted(rs_shedder *s, uint64_t hash, int64_t now_ns) noexcept nogil:
-    """Nobody is unlucky for good: the order of tasks, and who shares a flow, change by the hour."""
+    """Hash that changes by the hour, with the order of tasks and shared flows: no user is permanently disadvantaged."""
     return rs_shed_mix(hash ^ s.salt ^ <uint64_t>(now_ns // HOUR_NS))
 
 
@@ -27,19 +27,19 @@ cdef void _remember(rs_shedder *s, uint64_t task) noexcept nogil:
         return
     if s.known == NULL:
         s.known = <uint64_t *>calloc(TASKS, sizeof(uint64_t))
-        if s.known == NULL:                 # then no task is served first
+        if s.known == NULL:                 # no task is served first
             return
     s.known[task % TASKS] = task
 
 
 cdef inline void _give_up_task(rs_shedder *s, uint64_t task) noexcept nogil:
-    """What is left of a task that was refused a call is of little use."""
+    """Forget a task: after a refused call, its other calls are worth little."""
     if _is_known(s, task):
         s.known[task % TASKS] = 0
 
 
 cdef int64_t _find_place(rs_shedder *s, rs_slot *slot, int64_t now_ns) noexcept nogil:
-    """Where the call belongs in the queue; its task's hash is salted from here on."""
+    """Find the call's place in the queue; salt its task's hash."""
     cdef bint known = False
     cdef uint64_t order = NO_TASK
     if slot.shedder.task != 0:
@@ -61,7 +61,7 @@ cdef inline void _arrived(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept
 
 
 cdef void _shed(rs_gate *gate, rs_shedder *s, int64_t place, int reason, uint64_t task, int64_t now_ns) noexcept nogil:
-    """A call is lost to overload."""
+    """Count a call lost to overload."""
     s.shed[rs_shed_level(place)][reason] += 1
     _give_up_task(s, task)
     if rs_shed_count(&s.state, now_ns):
@@ -69,7 +69,7 @@ cdef void _shed(rs_gate *gate, rs_shedder *s, int64_t place, int reason, uint64_
 
 
 cdef inline int64_t _room(rs_shedder *s, bint timely) noexcept nogil:
-    """How many may wait, among calls that know their deadline or do not."""
+    """Room in the queue, for calls with (*timely*) or without a deadline."""
     if s.learns and s.law.knee > 0.0:
         return rs_shed_room_left(&s.state, s.law.knee, s.limit, timely)
     return rs_shed_room_told(&s.state, s.limit, timely)
@@ -97,7 +97,7 @@ cdef int _refuse_hopeless(rs_shedder *s, double needed_ns, int64_t left_ns, rs_r
 # ---- permits ---------------------------------------------------------------------------------------------------------
 
 cdef void _set_limit(rs_shedder *s, int64_t limit) noexcept nogil:
-    """A tenth is kept free of what is sheddable, twice that of what is in the background, at least one permit each."""
+    """Set the permits. Sheddable calls leave a tenth free, background calls twice that; at least one permit each."""
     cdef int64_t kept = 0 if limit < 2 else (limit + 9) // 10
     s.limit = limit
     s.most[CRITICAL] = s.most[STANDARD] = limit
@@ -111,7 +111,7 @@ cdef inline bint _rises(rs_shedder *s) noexcept nogil:
 
 cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t latency_ns,
                               int64_t now_ns) noexcept nogil:
-    """A quick failure says nothing about the load; one as slow as successes get is an answer that never came."""
+    """Learn the limit. A quick failure is no evidence of load; one as slow as slow successes is a lost answer."""
     cdef bint dropped = outcome == RS_FAILURE
     cdef int64_t limit
     if dropped:
@@ -131,7 +131,7 @@ cdef inline void _note_inflight(rs_shedder *s, rs_slot *slot) noexcept nogil:
 
 
 cdef inline bint _is_first(rs_shedder *s, int level) noexcept nogil:
-    """Nobody waits whom a call of this class would overtake."""
+    """True if no waiting call is of this class or a higher one."""
     cdef int i
     if s.queue.length == 0:
         return True
@@ -156,7 +156,7 @@ cdef void _put_out(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int reason, 
 
 
 cdef inline int64_t _before(rs_shedder *s, int level) noexcept nogil:
-    """How many wait of this class and those above it."""
+    """Number of waiting calls of this class and higher ones."""
     cdef int64_t waiting = 0
     cdef int i
     for i in range(level + 1):
@@ -165,7 +165,7 @@ cdef inline int64_t _before(rs_shedder *s, int level) noexcept nogil:
 
 
 cdef bint _is_too_late(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
-    """Put out whose turn has come, if it could hardly be done in time, or only at the cost of those behind it."""
+    """Put the next waiter out if it could hardly end in time, or only at the cost of the calls behind it."""
     cdef double needed_ns
     if waiter.expires_ns == 0:
         return False
@@ -173,12 +173,12 @@ cdef bint _is_too_late(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int64_t 
     if <double>(waiter.expires_ns - now_ns) > needed_ns:
         return False
     _put_out(gate, s, waiter, RS_EXPIRED if now_ns >= waiter.expires_ns else SHEDDER_HOPELESS, now_ns)
-    waiter.deadline_ns = <int64_t>needed_ns     # its patience is of no more use: what it would have needed, for the refusal
+    waiter.deadline_ns = <int64_t>needed_ns     # no longer a deadline: the needed time, for the refusal
     return True
 
 
 cdef void _shedder_grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept nogil:
-    """Move free permits to those whose turn it is, and wake them; who could not be done in time goes."""
+    """Move free permits to the next waiters and wake them; put out waiters that could not end in time."""
     cdef rs_waiter *waiter
     cdef int last
     cdef int64_t quantum_ns
@@ -203,9 +203,9 @@ cdef void _shedder_grant(rs_gate *gate, rs_shedder *s, int64_t now_ns) noexcept 
 # ---- admission -------------------------------------------------------------------------------------------------------
 
 cdef bint _make_room(rs_gate *gate, rs_shedder *s, int64_t place, int64_t room, int64_t now_ns) noexcept nogil:
-    """Put out who is worse than the newcomer; False: there is nobody, and no room."""
+    """Put out waiters that rank below the newcomer; return False if there is none and no room."""
     cdef rs_waiter *victim
-    while s.queue.length >= room:           # by more than one, if the queue has become shorter
+    while s.queue.length >= room:           # more than one, if the room has become smaller
         victim = rs_shed_victim(&s.queue, place, rs_shed_newest_first(&s.state))
         if victim == NULL:
             return False
@@ -214,7 +214,7 @@ cdef bint _make_room(rs_gate *gate, rs_shedder *s, int64_t place, int64_t room, 
 
 
 cdef int64_t _ahead(rs_shedder *s, int level) noexcept nogil:
-    """Who is served before a newcomer of this class."""
+    """Number of calls that are served before a newcomer of this class."""
     return _before(s, level - 1 if rs_shed_newest_first(&s.state) else level)
 
 
@@ -235,7 +235,7 @@ cdef bint _shedder_is_hopeless(rs_shedder *s, const rs_request *request, int lev
 
 
 cdef int _shedder_shadow(rs_gate *gate, rs_slot *slot) noexcept nogil:
-    """Nothing ever waits where nothing is enforced, so there would have been room."""
+    """In shadow mode no call waits, so the queue would have had room."""
     gate.counters.would_wait += 1
     slot.state = RS_SLOT_SHADOW
     return RS_ADMITTED
@@ -248,20 +248,20 @@ cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_re
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _shedder_shadow(gate, slot)
-    if waiter == NULL:                      # core asks once more, if the call can wait
+    if waiter == NULL:                      # core admits again with a waiter, if the call can wait
         return _shedder_refuse(s, RESERVED if s.used < s.limit else SHEDDER_FULL, refusal)
     _arrived(gate, s, now_ns)
     rs_shed_note_patience(&s.state, request.deadline_ns - now_ns if request.deadline_ns != 0 else 0)
     place = _find_place(s, slot, now_ns)
     if _shedder_is_hopeless(s, request, level, now_ns, refusal):
-        if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # but for the wait it would have been in time
+        if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # in time but for the wait
             _shed(gate, s, place, SHEDDER_HOPELESS, slot.shedder.task, now_ns)
         else:
             s.shed[level][SHEDDER_HOPELESS] += 1
         return RS_REJECTED
     room = _room(s, request.deadline_ns != 0)
     if slot.shedder.task != 0 and _is_known(s, slot.shedder.task):
-        room += RS_SHED_SHORT               # what is begun is worth a longer queue
+        room += RS_SHED_SHORT               # a begun task is worth a longer queue
     if s.queue.length >= room and not _make_room(gate, s, place, room, now_ns):
         _shed(gate, s, place, SHEDDER_QUEUE_FULL, slot.shedder.task, now_ns)
         return _shedder_refuse(s, SHEDDER_QUEUE_FULL, refusal)
@@ -353,6 +353,6 @@ cdef void _shedder_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
 
 
 cdef int _shedder_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """What it has learnt it forgets after a pause; so does whoever would look at it."""
+    """True if idle, and the learnt state is stale: a new one would behave the same."""
     cdef rs_shedder *s = _shedder_of(gate)
     return s.used == 0 and s.queue.length == 0 and not rs_shed_knows(&s.state, now_ns)

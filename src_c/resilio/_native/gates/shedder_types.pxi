@@ -1,4 +1,4 @@
-"""What a load shedder keeps."""
+"""State of a load shedder."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_waiter
@@ -68,25 +68,25 @@ cdef extern from "shed_queue.h" nogil:
 
 ctypedef struct rs_shedder:
     rs_shed_state state
-    int64_t used            # permits held, or granted to a waiter that has not yet come for them
-    int64_t limit           # permits there are
-    int64_t most[RS_SHED_CLASSES]    # permits taken up to which a class may take one
-    uint8_t learns          # the limit is the law's
+    int64_t used            # permits held, or granted to a waiter that has not polled yet
+    int64_t limit           # number of permits
+    int64_t most[RS_SHED_CLASSES]    # a class is admitted while fewer permits are used
+    uint8_t learns          # the limit comes from the law
     rs_law law
-    uint8_t fair            # calls are told apart by tenant
+    uint8_t fair            # fair queueing by tenant
     uint64_t salt           # of the hashes
-    uint64_t *known         # tasks served before, by their hash; NULL: none was ever seen
+    uint64_t *known         # hashes of tasks served before; NULL: none so far
     uint64_t shed[RS_SHED_CLASSES][8]     # by class and reason
     rs_shed_queue queue
 
-# The memory of a ShedderGate seen from C, where nothing may touch a reference count; checked at import.
+# Memory layout of a ShedderGate for C code, which must not touch a reference count; checked at import.
 ctypedef struct rs_shedder_object:
     rs_gate gate
     rs_shedder shedder
 
 cdef class ShedderGate(Gate):
     cdef rs_shedder shedder
-    cdef object tenant          # a function, or None; read and replaced under the lock
+    cdef object tenant          # function or None; read and replaced under the lock
     cdef object task
     cdef uint64_t bad_tenants
     cdef uint64_t bad_tasks

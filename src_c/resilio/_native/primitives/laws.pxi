@@ -2,7 +2,7 @@
 """
 The laws of an adaptive limit (src_c/include/laws.h) for Python: to replay one on a recorded trace.
 
-A gate keeps an `rs_law` in its own memory and teaches it under its own lock; this class is one without a gate.
+A gate has an `rs_law` in its own memory and updates it under its own lock; this class is a law without a gate.
 """
 
 from libc.math cimport isnan
@@ -27,7 +27,7 @@ cpdef int kind_of(str name) except -1:
 
 
 cdef class Law:
-    """A law that learns a limit from how calls end, apart from any gate. Not for several threads at once."""
+    """Law that learns a limit from ends of calls, without a gate. Not thread-safe."""
 
     def __init__(self, str law="default", *, double start=20.0, double floor=1.0, double ceiling=1000.0):
         """
@@ -43,7 +43,7 @@ cdef class Law:
             ceiling: The largest limit, >= floor.
 
         Raises:
-            ValueError: No such law, or bounds that contradict.
+            ValueError: No such law, or contradictory bounds.
         """
         if not 1 <= floor <= ceiling <= MOST_INFLIGHT:
             raise ValueError(f"1 <= floor <= ceiling <= {MOST_INFLIGHT} must hold, not floor={floor!r}, "
@@ -54,16 +54,16 @@ cdef class Law:
 
     def learn(self, double now, double latency, double inflight, bint dropped=False):
         """
-        Learn from the end of one call; whatever the numbers, the limit stays finite and within its bounds.
+        Learn from the end of one call; with any numbers the limit stays finite and within its bounds.
 
         Args:
-            now: When it ended, in seconds; only differences count. Without (NaN) calls are not told apart by when they came.
+            now: Time of its end, in seconds; only differences count. With NaN, the law ignores when calls arrived.
 
-            latency: What it took, in seconds: 0 and less count as the least there is, NaN teaches nothing.
+            latency: Seconds from admission to end; 0 and less count as a nanosecond, a call with NaN is ignored.
 
-            inflight: Calls in flight when it was admitted, itself included.
+            inflight: Calls in flight at its admission, itself included.
 
-            dropped: It timed out or was refused: its latency says nothing.
+            dropped: It timed out or was refused, so its latency is no evidence.
         """
         if isnan(latency) or isnan(inflight):
             return
@@ -77,11 +77,11 @@ cdef class Law:
         rs_law_learn(&self.law, latency_ns, level, 0, dropped, <int64_t>now_ns)
 
     def reset(self):
-        """Forget everything learned."""
+        """Forget the learned state."""
         rs_law_reset(&self.law)
 
     def bound(self, double floor, double ceiling):
-        """Move the bounds, 1 <= floor <= ceiling, and keep what was learned."""
+        """Move the bounds, 1 <= floor <= ceiling, and keep the learned state."""
         if not 1 <= floor <= ceiling <= MOST_INFLIGHT:
             raise ValueError(f"1 <= floor <= ceiling <= {MOST_INFLIGHT} must hold, not floor={floor!r}, "
                              f"ceiling={ceiling!r}")
@@ -89,21 +89,21 @@ cdef class Law:
 
     @property
     def name(self):
-        """Which law it is."""
+        """Name of the law."""
         return LAWS[self.law.kind]
 
     @property
     def limit(self):
-        """The limit in force: how many calls, rounded down, may be in flight."""
+        """The limit in force: the number of calls, rounded down, that may be in flight."""
         return self.law.limit
 
     @property
     def learned(self):
-        """The limit but for the moments in which the default law lets few calls be in flight, to see what they take."""
+        """The limit without dips: moments in which the default law admits few calls, to measure them."""
         return self.law.learned
 
     @property
     def baseline(self):
-        """What a call takes where none waits, in seconds; None: not known yet."""
+        """Latency without queueing, in seconds; None: not known yet."""
         cdef double baseline_ns = rs_law_baseline(&self.law)
         return baseline_ns / 1e9 if baseline_ns > 0 else None

@@ -1,4 +1,4 @@
-"""The laws of an adaptive limit, for gates that keep one in their own memory: C arithmetic, safe under a gate's lock."""
+"""The laws of an adaptive limit, for gates with one in their own memory: C arithmetic, safe under a gate's lock."""
 
 from libc.stdint cimport int64_t, uint8_t
 
@@ -11,16 +11,16 @@ cdef extern from "laws.h" nogil:
 
     ctypedef struct rs_law:
         double limit            # in force: always finite and within floor..ceiling
-        double learned          # the same but for dips: the moments in which a law looks at what few calls take
+        double learned          # the same without dips, in which a law measures few calls
         double floor
         double ceiling
         double start
         double mean             # latency in ns; 0: none yet
-        double knee             # workers there seem to be; of the default law
-        double patience         # of callers, in ns, if the owner knows it; 0: it does not
+        double knee             # estimated workers; of the default law
+        double patience         # of callers, in ns, set by the owner; 0: unknown
         uint8_t kind
         uint8_t phase
-        uint8_t fresh           # nothing was concluded yet
+        uint8_t fresh           # no conclusion yet
 
     void rs_law_init(rs_law *, int kind, double start, double floor, double ceiling)
     void rs_law_queue_before(rs_law *)
