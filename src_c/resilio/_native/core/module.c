@@ -38,32 +38,40 @@ static PyObject *after_fork_in_child(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nThe number of a detached block that begins now."},
+    {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nBegin a detached block and return its number."},
     {"current", rs_current, METH_NOARGS,
-     "current()\n--\n\nThe guarded call under way in this task or thread, innermost; None outside of one."},
+     "current()\n--\n\nInnermost guarded call in flight in this task or thread; None outside of one."},
     {"phase", rs_phase, METH_O,
-     "phase(name, /)\n--\n\nFrom now on, the time of the guarded calls under way in this task or thread counts as that.\n\n"
-     "Phases follow each other; the last one ends with the attempt. Outside of a call it does nothing.\n\n"
+     "phase(name, /)\n--\n\n"
+     "Count the time of the guarded calls in flight in this task or thread as phase *name* from now on.\n\n"
+     "A phase ends with the next one, the last with the attempt. No effect outside of a call.\n\n"
      "Args:\n    name: \"connect\", \"first_byte\" or \"body\"; None: the attempt itself again.\n\n"
      "Raises:\n    TypeError: Not a string or None.\n    ValueError: Another name."},
     {"slow_calls_above", slow_calls_above, METH_O,
-     "slow_calls_above(seconds, /)\n--\n\nReport calls that take at least so long to the hook report_slow_call; None: report none."},
-    {"bypass_enter", bypass_enter, METH_NOARGS, "bypass_enter()\n--\n\nFrom now on calls look whether their context bypasses the gates."},
-    {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nTake one bypass_enter back."},
-    {"no_wait_enter", no_wait_enter, METH_NOARGS, "no_wait_enter()\n--\n\nFrom now on waits look whether their context skips them."},
-    {"no_wait_exit", no_wait_exit, METH_NOARGS, "no_wait_exit()\n--\n\nTake one no_wait_enter back."},
+     "slow_calls_above(seconds, /)\n--\n\n"
+     "Report calls of at least *seconds* to the hook report_slow_call; None: report none."},
+    {"bypass_enter", bypass_enter, METH_NOARGS,
+     "bypass_enter()\n--\n\nLet calls check if their context bypasses the gates, until bypass_exit."},
+    {"bypass_exit", bypass_exit, METH_NOARGS, "bypass_exit()\n--\n\nUndo one bypass_enter."},
+    {"no_wait_enter", no_wait_enter, METH_NOARGS,
+     "no_wait_enter()\n--\n\nLet waits check if their context skips them, until no_wait_exit."},
+    {"no_wait_exit", no_wait_exit, METH_NOARGS, "no_wait_exit()\n--\n\nUndo one no_wait_enter."},
     {"ambient_deadline", rs_ambient_deadline, METH_NOARGS,
-     "ambient_deadline()\n--\n\nThe deadline that holds in this context, or None."},
+     "ambient_deadline()\n--\n\nDeadline in effect in this context, or None."},
     {"seconds_left", rs_seconds_left, METH_NOARGS,
-     "seconds_left()\n--\n\nThe seconds until the deadline that holds in this context, 0.0 once it has passed; None if there is none."},
+     "seconds_left()\n--\n\n"
+     "Seconds to the deadline in effect in this context, 0.0 once it has passed; None without one."},
     {"ambient_priority", rs_ambient_priority, METH_NOARGS,
-     "ambient_priority()\n--\n\nThe priority that holds in this context, or None."},
+     "ambient_priority()\n--\n\nPriority in effect in this context, or None."},
     {"generator_of", rs_generator_of, METH_O,
-     "generator_of(frame, /)\n--\n\nThe generator, async generator or coroutine whose frame it is; None for a function's."},
+     "generator_of(frame, /)\n--\n\n"
+     "Generator, async generator or coroutine of a frame; None for the frame of a function."},
     {"is_one_shot", rs_is_one_shot, METH_O,
-     "is_one_shot(value, /)\n--\n\nIs an argument gone once used, an iterator, a file or a coroutine, or does it hold one?"},
+     "is_one_shot(value, /)\n--\n\n"
+     "Return True if the value can be used once only (iterator, file, coroutine), or contains such a value."},
     {"_private_state", rs_private_report, METH_NOARGS,
-     "_private_state()\n--\n\nWhat of the private names that the core knows is in use, refused, not applicable or unused so far."},
+     "_private_state()\n--\n\n"
+     "State of each private name that the core knows: in use, refused, not applicable or unused so far."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 

@@ -71,11 +71,11 @@ PyObject *rs_hook(const char *name, PyObject **cache)
 static PyMethodDef functions[] = {
     {"set_hooks", (PyCFunction)(void (*)(void))set_hooks, METH_FASTCALL,
      "set_hooks(load, /, *names)\n--\n\nRegister functions of upper layers that the core and its strategies call.\n\n"
-     "Args:\n    load: Returns the module that has them; called when one is needed for the first time.\n"
-     "    names: Of the functions, and of the hooks."},
+     "Args:\n    load: Function that returns the module with the functions; called at the first use of one.\n"
+     "    names: Names of the functions, which are those of the hooks."},
     {"hook", hook, METH_O,
      "hook(name, /)\n--\n\nReturn the function that an upper layer has registered under that name.\n\n"
-     "Raises:\n    LookupError: There is none."},
+     "Raises:\n    LookupError: No function has that name."},
     {NULL}};
 
 int rs_python_add(PyObject *module)

@@ -338,11 +338,13 @@ static PyTypeObject method_type = {
 
 static PyMethodDef functions[] = {
     {"block_method", block_method, METH_O,
-     "block_method(function, /)\n--\n\nMake a policy's __enter__, __exit__, __aenter__ or __aexit__ one that never loses a permit, with "
-     "*function* for those who call it by hand."},
+     "block_method(function, /)\n--\n\n"
+     "Wrap a policy's __enter__, __exit__, __aenter__ or __aexit__ so that `with` never loses a permit. "
+     "Manual calls run *function*."},
     {"ambient_method", ambient_method, METH_O,
-     "ambient_method(function, /)\n--\n\nMake a block's __enter__, __exit__, __aenter__ or __aexit__ one that leaves nothing set, "
-     "with *function* for those who call it by hand. The block begins by _begin_block(setting, generator, enforced)."},
+     "ambient_method(function, /)\n--\n\n"
+     "Wrap a block's __enter__, __exit__, __aenter__ or __aexit__ so that `with` leaves nothing set. "
+     "Manual calls run *function*. The block begins by _begin_block(setting, generator, enforced)."},
     {NULL}};
 
 /* Determine which of the two `with` fetches first. If it fetches others as well, every block

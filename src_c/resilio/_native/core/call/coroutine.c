@@ -204,29 +204,34 @@ static PyMethodDef call_methods[] = {
     {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL,
      "throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
     {"close", (PyCFunction)call_close, METH_NOARGS,
-     "close($self, /)\n--\n\nClose the user's coroutine, then give everything back."},
-    {"_rest", (PyCFunction)call_rest, METH_O, "_rest($self, stage, /)\n--\n\nWhat is inside of a stage, for a strategy."},
+     "close($self, /)\n--\n\nClose the user's coroutine, then release all permits."},
+    {"_rest", (PyCFunction)call_rest, METH_O,
+     "_rest($self, stage, /)\n--\n\nReturn the inside of a stage, for a strategy."},
     {"_interrupt", (PyCFunction)call_interrupt, METH_VARARGS,
-     "_interrupt($self, stage, reason, /)\n--\n\nHave the call cancelled, from a callback of its loop: 1, or 0 if it is ending, -1 if another\n"
-     "interruption of its task is under way."},
+     "_interrupt($self, stage, reason, /)\n--\n\n"
+     "Cancel the call, from a callback of its loop. Return 1, 0 if it is already ending, or -1 if another\n"
+     "interruption of its task is in progress."},
     {"_context", (PyCFunction)call_context, METH_NOARGS,
-     "_context($self, /)\n--\n\nThe context of the task that it suspends, or None while it has not suspended."},
+     "_context($self, /)\n--\n\nContext of the task that it suspends, or None before it has suspended."},
     {"_ending", (PyCFunction)call_ending, METH_NOARGS,
-     "_ending($self, /)\n--\n\nWhether it is interrupted, or somebody else has had its task cancelled since it first suspended."},
+     "_ending($self, /)\n--\n\n"
+     "Return True if it is interrupted, or its task was cancelled otherwise since it first suspended."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
     {NULL}};
 static PyGetSetDef call_getset[] = {
-    {"cr_frame", (getter)call_mirror, NULL, "The user's coroutine's frame, or None.", "cr_frame"},
-    {"cr_await", (getter)call_mirror, NULL, "What the user's coroutine awaits, or None.", "cr_await"},
+    {"cr_frame", (getter)call_mirror, NULL, "Frame of the user's coroutine, or None.", "cr_frame"},
+    {"cr_await", (getter)call_mirror, NULL, "Object that the user's coroutine awaits, or None.", "cr_await"},
     {"cr_running", (getter)call_get_running, NULL, NULL},
     {"cr_suspended", (getter)call_get_suspended, NULL, NULL},
     {"cr_state", (getter)call_get_state, NULL, NULL},
     {"cr_origin", (getter)call_get_origin, NULL, NULL},
     {"cr_code", (getter)call_get_code, NULL, NULL},
-    {"_spare", (getter)call_get_spare, NULL, "Whether it is none: kept for a call to come, where only the collector's lists show it.", NULL},
+    {"_spare", (getter)call_get_spare, NULL,
+     "True if it is no call but memory kept for the next one; only the collector's lists show it.", NULL},
     {"__name__", (getter)call_get_name, NULL, NULL, "__name__"},
     {"__qualname__", (getter)call_get_name, NULL, NULL, "__qualname__"},
-    {"__class__", (getter)call_get_class, NULL, "types.CoroutineType, so that inspect.iscoroutine says yes; type() is honest."},
+    {"__class__", (getter)call_get_class, NULL,
+     "types.CoroutineType, so that inspect.iscoroutine is true; type() returns the real type."},
     {NULL}};
 static PyAsyncMethods call_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)rs_call_send};
 
@@ -234,7 +239,7 @@ PyTypeObject rs_CallType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Call",
     .tp_basicsize = sizeof(CallObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "A guarded call under way: a coroutine to everybody else.",
+    .tp_doc = "A guarded call in flight: a coroutine to all other code.",
     .tp_dealloc = (destructor)rs_call_dealloc,
     .tp_traverse = (traverseproc)rs_call_traverse,
     .tp_clear = (inquiry)rs_call_clear,

@@ -133,7 +133,8 @@ static PyObject *guard_repr(GuardObject *self)
 
 static PyMethodDef guard_methods[] = {
     {"attempt", (PyCFunction)(void (*)(void))guard_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt($self, /, *args, **kwargs)\n--\n\nCall, and answer with a Result instead of raising (an awaitable of it for a coroutine function)."},
+     "attempt($self, /, *args, **kwargs)\n--\n\n"
+     "Call, and return a Result instead of raising (an awaitable of it for a coroutine function)."},
     {"__reduce__", (PyCFunction)guard_reduce, METH_NOARGS, NULL},
     {NULL}};
 static PyMemberDef guard_members[] = {
@@ -146,7 +147,8 @@ static PyMemberDef guard_members[] = {
 static PyGetSetDef guard_getset[] = {
     {"kind", (getter)guard_kind, NULL, "sync, coroutine, generator or async_generator."},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL},
-    {"__class__", (getter)guard_get_class, NULL, "types.FunctionType: frameworks ask isinstance; type() is honest."},
+    {"__class__", (getter)guard_get_class, NULL,
+     "types.FunctionType, for isinstance checks of frameworks; type() returns the real type."},
     FORWARD("__code__"), FORWARD("__defaults__"), FORWARD("__kwdefaults__"), FORWARD("__annotations__"), FORWARD("__globals__"),
     FORWARD("__closure__"), FORWARD("__builtins__"), FORWARD("__type_params__"), FORWARD("__name__"), FORWARD("__qualname__"),
     FORWARD("__module__"), FORWARD("__doc__"),

@@ -107,20 +107,21 @@ static PyObject *held_get(HeldObject *self, void *which)
 
 static PyMethodDef held_methods[] = {
     {"take", (PyCFunction)held_take, METH_NOARGS,
-     "take($self, /)\n--\n\nTake the permit of these gates, which outlives the call: once, and to be ended as any permit."},
+     "take($self, /)\n--\n\n"
+     "Take the permit of these gates, which outlives the call. Take it once, and end it as any permit."},
     {NULL}};
 static PyGetSetDef held_getset[] = {
-    {"answer", (getter)held_get, NULL, "What was returned to these gates; None if something was raised.", (void *)0},
-    {"error", (getter)held_get, NULL, "What was raised; None if something was returned.", (void *)1},
-    {"function", (getter)held_get, NULL, "The function that the call was begun with.", (void *)2},
-    {"request", (getter)held_get, NULL, "The first argument of the call, by position; None if there is none.", (void *)3},
+    {"answer", (getter)held_get, NULL, "Value returned to these gates; None if the call raised.", (void *)0},
+    {"error", (getter)held_get, NULL, "Exception raised; None if the call returned.", (void *)1},
+    {"function", (getter)held_get, NULL, "Function that the call began with.", (void *)2},
+    {"request", (getter)held_get, NULL, "First positional argument of the call; None without one.", (void *)3},
     {NULL}};
 
 static PyTypeObject HeldType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Held",
     .tp_basicsize = sizeof(HeldObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "What neighbouring gates hold of a call that has returned or raised, for the pipeline's hook `hand_over(held)`.",
+    .tp_doc = "Permits of neighbouring gates for an ended call, as passed to the pipeline's hook `hand_over(held)`.",
     .tp_methods = held_methods,
     .tp_getset = held_getset,
 };

@@ -221,34 +221,44 @@ static PyMethodDef permit_methods[] = {
     {"success", (PyCFunction)permit_success, METH_NOARGS, "success($self, /)\n--\n\nEnd the permit: the call succeeded."},
     {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
      "failure($self, error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
-    {"ignore", (PyCFunction)permit_ignore, METH_NOARGS, "ignore($self, /)\n--\n\nEnd the permit: the call says nothing about the callee."},
+    {"ignore", (PyCFunction)permit_ignore, METH_NOARGS,
+     "ignore($self, /)\n--\n\nEnd the permit: the call is no evidence about the callee."},
     {"cancel", (PyCFunction)permit_cancel, METH_NOARGS,
-     "cancel($self, /)\n--\n\nGive everything back, tokens included: the callee was never called."},
+     "cancel($self, /)\n--\n\nRelease everything, tokens included: the callee was never called."},
     {"raised", (PyCFunction)permit_raised, METH_O, "raised($self, error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
     {"out_of_time", (PyCFunction)permit_out_of_time, METH_O,
-     "out_of_time($self, error, /)\n--\n\nEnd the permit: a deadline has ended the call. A failure if it had as much time as 99 % of its successes took, else ignored."},
+     "out_of_time($self, error, /)\n--\n\n"
+     "End the permit: a deadline has ended the call. A failure if it had as much time as "
+     "99 % of its successes took, else ignored."},
     {"returned", (PyCFunction)permit_returned, METH_O, "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
-     "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+     "first_item($self, /)\n--\n\nNote the first item of a stream: latency is measured up to now."},
     {"answered", (PyCFunction)permit_answered, METH_O,
-     "answered($self, value, /)\n--\n\nThe answer is here, and its body may follow: each gate judges *value* now, latency is measured up to now."},
+     "answered($self, value, /)\n--\n\n"
+     "Note the answer, whose body may follow: each gate judges *value*, latency is measured up to now."},
     {"complete", (PyCFunction)permit_complete, METH_NOARGS, "complete($self, /)\n--\n\nEnd the permit as the answer was judged."},
     {"abort", (PyCFunction)permit_abort, METH_NOARGS,
-     "abort($self, /)\n--\n\nEnd the permit: its holder wants no more. A failure if the answer was judged so, else ignored."},
+     "abort($self, /)\n--\n\n"
+     "End the permit: its holder stops early. A failure if the answer was judged so, else ignored."},
     {"abandon", (PyCFunction)permit_abandon, METH_NOARGS,
      "abandon($self, /)\n--\n\nEnd the permit as `abort`, in a finaliser, and count it as abandoned."},
     {"phase", (PyCFunction)permit_phase, METH_O,
-     "phase($self, name, /)\n--\n\nTime counts as that from now on: connect, first_byte, body, or None for the attempt itself."},
+     "phase($self, name, /)\n--\n\n"
+     "Count time as this phase from now on: connect, first_byte, body, or None for the attempt itself."},
     {"_at", (PyCFunction)(void (*)(void))permit_at, METH_FASTCALL,
-     "_at($self, segment, attempt, /)\n--\n\nTime counts as that segment from now on, of that attempt: for strategies that run a stream."},
+     "_at($self, segment, attempt, /)\n--\n\n"
+     "Count time as this segment of this attempt from now on: for strategies that run a stream."},
     {"_within", (PyCFunction)(void (*)(void))permit_within, METH_FASTCALL,
-     "_within($self, function, /, *args)\n--\n\nCall it, which makes a stream's first item: `phase` tells this permit meanwhile."},
+     "_within($self, function, /, *args)\n--\n\n"
+     "Call *function*, which makes a stream's first item; phases reported meanwhile count for this permit."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL}};
 static PyGetSetDef permit_getset[] = {
-    {"segments", (getter)permit_segments, NULL, "What the time since it was asked for was spent on, up to now; not to be read once it has ended."},
+    {"segments", (getter)permit_segments, NULL,
+     "Time since the permit was requested, by segment, up to now. "
+     "Read it before the permit ends, else RuntimeError."},
     {"admitted", (getter)permit_get, NULL, "True.", (void *)0},
-    {"ended", (getter)permit_get, NULL, "Has it been ended?", (void *)1},
+    {"ended", (getter)permit_get, NULL, "True once the permit has ended.", (void *)1},
     {NULL}};
 
 PyTypeObject rs_PermitType = {
@@ -256,7 +266,7 @@ PyTypeObject rs_PermitType = {
     .tp_basicsize = sizeof(PermitObject),
     .tp_itemsize = sizeof(rs_slot),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "What a policy granted. End it once by success, failure or ignore; dropped, it is ignored.",
+    .tp_doc = "A permit granted by a policy. End it once by success, failure or ignore; if dropped it is ignored.",
     .tp_dealloc = (destructor)permit_dealloc,
     .tp_traverse = (traverseproc)permit_traverse,
     .tp_repr = (reprfunc)permit_repr,

@@ -294,29 +294,36 @@ static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssi
 
 static PyMethodDef pipeline_methods[] = {
     {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
-     "call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block to wait."},
+     "call($self, fn, /, *args, **kwargs)\n--\n\n"
+     "Call `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
      "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the refusal."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt($self, fn, /, *args, **kwargs)\n--\n\nAs call, but answer with a Result (an awaitable of it for a coroutine function)."},
+     "attempt($self, fn, /, *args, **kwargs)\n--\n\n"
+     "As call, but return a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "try_acquire($self, /, *args, **kwargs)\n--\n\nA Permit if all gates admit at once, else a Refusal. Never waits, never raises a refusal."},
+     "try_acquire($self, /, *args, **kwargs)\n--\n\n"
+     "Return a Permit if all gates admit at once, else a Refusal. Neither waits nor raises a refusal."},
     {"acquire", (PyCFunction)(void (*)(void))pipeline_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, *args, **kwargs)\n--\n\nA Permit, or the refusal raised. May block to wait."},
+     "acquire($self, /, *args, **kwargs)\n--\n\nReturn a Permit, or raise the refusal. May block."},
     {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
-     "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or the refusal raised."},
+     "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or raise the refusal."},
     {"_begin", (PyCFunction)(void (*)(void))pipeline_begin, METH_FASTCALL | METH_KEYWORDS,
-     "_begin($self, /, *args, **kwargs)\n--\n\nBegin `aacquire(*args, **kwargs)`: a Permit, or if it waits the call and what it has yielded."},
+     "_begin($self, /, *args, **kwargs)\n--\n\n"
+     "Begin `aacquire(*args, **kwargs)`: return a Permit, or if it waits the call and its first yield."},
     {"_hold", (PyCFunction)(void (*)(void))pipeline_hold, METH_FASTCALL,
-     "_hold($self, around=None, /)\n--\n\nA Permit, strategies included: for a strategy that runs a block or a stream itself."},
+     "_hold($self, around=None, /)\n--\n\n"
+     "Return a Permit, also with strategies: for a strategy that runs a block or a stream itself."},
     {"_acquire_within", (PyCFunction)(void (*)(void))pipeline_acquire_within, METH_FASTCALL | METH_KEYWORDS,
-     "_acquire_within($self, around, /, *args, **kwargs)\n--\n\nAs acquire, for a stage of a stream inside of the one that holds *around*, which tells the time of both."},
+     "_acquire_within($self, around, /, *args, **kwargs)\n--\n\n"
+     "As acquire, for a stage of a stream inside of the one that holds *around*, whose ledger covers both."},
     {"_aacquire_within", (PyCFunction)(void (*)(void))pipeline_aacquire_within, METH_FASTCALL | METH_KEYWORDS,
-     "_aacquire_within($self, around, /, *args, **kwargs)\n--\n\nAs aacquire, for a stage of a stream inside of the one that holds *around*, which tells the time of both."},
+     "_aacquire_within($self, around, /, *args, **kwargs)\n--\n\n"
+     "As aacquire, for a stage of a stream inside of the one that holds *around*, whose ledger covers both."},
     {NULL}};
 static PyMemberDef pipeline_members[] = {
-    {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "The gates, outermost first."},
-    {"judges", T_OBJECT, offsetof(rs_pipeline, judges), READONLY, "Of a client's pipeline its judges, by rule; else None."},
+    {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "Gates, outermost first."},
+    {"judges", T_OBJECT, offsetof(rs_pipeline, judges), READONLY, "Judges of a client's pipeline, by rule; else None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
     {NULL}};
 

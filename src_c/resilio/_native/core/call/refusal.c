@@ -140,13 +140,13 @@ static PyObject *refusal_repr(RefusalObject *self)
 
 static PyNumberMethods refusal_number = {.nb_bool = (inquiry)refusal_bool};
 static PyGetSetDef refusal_getset[] = {
-    {"policy", (getter)refusal_get, NULL, "What refused.", (void *)0},
-    {"name", (getter)refusal_get, NULL, "The policy's name, or None.", (void *)1},
-    {"reason", (getter)refusal_get, NULL, "Why, from a closed set of labels.", (void *)2},
-    {"measured", (getter)refusal_get, NULL, "What was measured, or None.", (void *)3},
-    {"limit", (getter)refusal_get, NULL, "What it was measured against, or None.", (void *)4},
+    {"policy", (getter)refusal_get, NULL, "The policy that refused.", (void *)0},
+    {"name", (getter)refusal_get, NULL, "Name of the policy, or None.", (void *)1},
+    {"reason", (getter)refusal_get, NULL, "Reason, from a closed set of labels.", (void *)2},
+    {"measured", (getter)refusal_get, NULL, "Measured value, or None.", (void *)3},
+    {"limit", (getter)refusal_get, NULL, "Limit of the measured value, or None.", (void *)4},
     {"retry_after", (getter)refusal_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
-    {"error", (getter)refusal_get, NULL, "The exception that raising would have raised, fresh on each reading.", (void *)6},
+    {"error", (getter)refusal_get, NULL, "Exception of this refusal, a new one at each access.", (void *)6},
     {"admitted", (getter)refusal_get, NULL, "False.", (void *)7},
     {NULL}};
 
@@ -154,7 +154,7 @@ PyTypeObject rs_RefusalType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Refusal",
     .tp_basicsize = sizeof(RefusalObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "A refusal as a value: false, and knows why.",
+    .tp_doc = "A refusal as a value: false, with its reason.",
     .tp_dealloc = (destructor)refusal_dealloc,
     .tp_traverse = (traverseproc)refusal_traverse,
     .tp_repr = (reprfunc)refusal_repr,

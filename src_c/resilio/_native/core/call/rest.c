@@ -170,32 +170,38 @@ static PyObject *rest_outside(RestObject *self, PyObject *kind)
 
 static PyMethodDef rest_methods[] = {
     {"outside", (PyCFunction)rest_outside, METH_O,
-     "outside($self, kind, /)\n--\n\nThe nearest gate of that kind outside of the stage whose inside this is, or None."},
+     "outside($self, kind, /)\n--\n\nNearest gate of that kind outside of this stage, or None."},
     {"begin_copy", (PyCFunction)rest_begin_copy, METH_O,
-     "begin_copy($self, number, /)\n--\n\nThis is copy *number* of a call under way, from 1: its time is its own."},
+     "begin_copy($self, number, /)\n--\n\n"
+     "Become copy *number*, from 1, of a call in flight, with a ledger of its own."},
     {"adopt", (PyCFunction)rest_adopt, METH_O,
-     "adopt($self, copy, /)\n--\n\nThe copy has won: its time is the call's, and what was done here meanwhile was wasted."},
-    {"around", (PyCFunction)rest_around, METH_O, "around($self, fn, /)\n--\n\nThe same stages around another function, with the same arguments."},
+     "adopt($self, copy, /)\n--\n\n"
+     "Take the time of the winning copy as the call's; the time spent here meanwhile was wasted."},
+    {"around", (PyCFunction)rest_around, METH_O,
+     "around($self, fn, /)\n--\n\nReturn the same stages around another function, with the same arguments."},
     {NULL}};
 static PyMemberDef rest_members[] = {
     {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
-    {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "Whether calling it gives an awaitable."},
-    {"hedge", T_INT, offsetof(RestObject, hedge), READONLY, "Other than 0: gates take it for a copy of a call under way, which may be shed."},
+    {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "True if a call returns an awaitable."},
+    {"hedge", T_INT, offsetof(RestObject, hedge), READONLY,
+     "Number of a copy of a call in flight, which gates may shed; 0: no copy."},
     {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
-     "What may end it before its time; its cancel_called and cancelled_caught tell gates inside, and the stage, what has happened."},
+     "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
     {NULL}};
 static PyGetSetDef rest_getset[] = {
-    {"replayable", (getter)rest_replayable, NULL, "False: an argument, other than a method's self, is gone once used or cannot be used by two at once: an iterator, a file, a cursor."},
-    {"args", (getter)rest_args, NULL, "The positional arguments."},
-    {"kwargs", (getter)rest_kwargs, NULL, "The keyword arguments, a new dict."},
+    {"replayable", (getter)rest_replayable, NULL,
+     "False if an argument, other than a method's self, can be used once only or "
+     "not concurrently: an iterator, a file, a cursor."},
+    {"args", (getter)rest_args, NULL, "Positional arguments."},
+    {"kwargs", (getter)rest_kwargs, NULL, "Keyword arguments, a new dict."},
     {NULL}};
 
 PyTypeObject rs_RestType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rest",
     .tp_basicsize = sizeof(RestObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "What is inside of a stage: further stages and the function. Call it as often as you like.",
+    .tp_doc = "Inside of a stage: further stages and the function. It may be called any number of times.",
     .tp_dealloc = (destructor)rest_dealloc,
     .tp_traverse = (traverseproc)rest_traverse,
     .tp_call = PyVectorcall_Call,

@@ -141,22 +141,23 @@ static PyObject *result_repr(ResultObject *self)
 
 static PyNumberMethods result_number = {.nb_bool = (inquiry)result_bool};
 static PyMethodDef result_methods[] = {
-    {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS, "unwrap($self, /)\n--\n\nThe value; or raise what the call would have raised."},
+    {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS,
+     "unwrap($self, /)\n--\n\nReturn the value, or raise the exception or refusal."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Result[T]"},
     {NULL}};
 static PyGetSetDef result_getset[] = {
-    {"ok", (getter)result_ok, NULL, "Did the call succeed?"},
-    {"value", (getter)result_get_value, NULL, "What the callee returned; None if it raised or was not called."},
-    {"error", (getter)result_get_error, NULL, "What the callee raised, or the refusal; None if it returned."},
+    {"ok", (getter)result_ok, NULL, "True if the call succeeded."},
+    {"value", (getter)result_get_value, NULL, "Return value of the callee; None if it raised or was not called."},
+    {"error", (getter)result_get_error, NULL, "Exception of the callee, or the refusal; None if it returned."},
     {"outcome", (getter)result_outcome, NULL, "success, failure, ignored or rejected."},
-    {"called", (getter)result_called, NULL, "Was the callee called?"},
+    {"called", (getter)result_called, NULL, "True if the callee was called."},
     {NULL}};
 
 PyTypeObject rs_ResultType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Result",
     .tp_basicsize = sizeof(ResultObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "How an attempt ended: true if it succeeded.",
+    .tp_doc = "Result of an attempt: true if it succeeded.",
     .tp_dealloc = (destructor)result_dealloc,
     .tp_traverse = (traverseproc)result_traverse,
     .tp_clear = (inquiry)result_clear,

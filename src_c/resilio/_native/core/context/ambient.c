@@ -206,26 +206,30 @@ PyObject *rs_phase(PyObject *module, PyObject *name)
 static void view_dealloc(CurrentCallObject *self) { PyObject_Free(self); }
 
 static PyMethodDef view_methods[] = {
-    {"fail", (PyCFunction)view_fail, METH_NOARGS, "fail($self, /)\n--\n\nWhatever the callee returns, this call counts as a failure."},
-    {"ignore", (PyCFunction)view_ignore, METH_NOARGS, "ignore($self, /)\n--\n\nWhatever the callee returns, this call teaches nothing."},
+    {"fail", (PyCFunction)view_fail, METH_NOARGS,
+     "fail($self, /)\n--\n\nCount this call as a failure, whatever value the callee returns."},
+    {"ignore", (PyCFunction)view_ignore, METH_NOARGS,
+     "ignore($self, /)\n--\n\nCount this call as ignored, whatever value the callee returns."},
     {"settle", (PyCFunction)(void (*)(void))view_settle, METH_VARARGS | METH_KEYWORDS,
-     "settle($self, limit, /, **actual)\n--\n\nWhat this call cost the rate limit in truth, by unit: the difference to what was taken "
-     "goes back, or becomes a debt."},
+     "settle($self, limit, /, **actual)\n--\n\n"
+     "Report the actual cost of this call to the rate limit, by unit: the difference to the tokens taken "
+     "is refunded, or becomes a debt."},
     {"first_item", (PyCFunction)view_first_item, METH_NOARGS,
-     "first_item($self, /)\n--\n\nThe first item of a stream is here: latency is measured up to now."},
+     "first_item($self, /)\n--\n\nNote the first item of a stream: latency is measured up to now."},
     {NULL}};
 static PyGetSetDef view_getset[] = {
-    {"attempt", (getter)view_attempt, NULL, "Which attempt this is, from 1: how often a strategy has run this call, once more."},
-    {"hedge", (getter)view_hedge, NULL, "Which copy of the call this is: 0, or from 1 the hedge."},
-    {"segments", (getter)view_segments, NULL, "What its time was spent on, up to now."},
-    {"gates", (getter)view_gates, NULL, "The gates that this call went through, outermost first."},
+    {"attempt", (getter)view_attempt, NULL,
+     "Number of this attempt, from 1: previous runs of this call by a strategy, plus 1."},
+    {"hedge", (getter)view_hedge, NULL, "Number of this copy: 0 for the primary, from 1 for hedges."},
+    {"segments", (getter)view_segments, NULL, "Time of the call by segment, up to now."},
+    {"gates", (getter)view_gates, NULL, "Gates that this call went through, outermost first."},
     {NULL}};
 
 PyTypeObject rs_CurrentCallType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.CurrentCall",
     .tp_basicsize = sizeof(CurrentCallObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "The guarded call that is under way.",
+    .tp_doc = "The guarded call in flight.",
     .tp_dealloc = (destructor)view_dealloc,
     .tp_methods = view_methods,
     .tp_getset = view_getset,

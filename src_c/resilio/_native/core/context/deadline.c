@@ -308,13 +308,15 @@ static PyObject *deadline_cutoff(DeadlineObject *self, void *unused)
 }
 
 static PyMemberDef deadline_members[] = {
-    {"until_ns", T_LONGLONG, offsetof(DeadlineObject, until_ns), READONLY, "The clock's nanoseconds at which it passes."},
-    {"allowed_ns", T_LONGLONG, offsetof(DeadlineObject, allowed_ns), READONLY, "The nanoseconds given when it was set."},
-    {"closed", T_BOOL, offsetof(DeadlineObject, closed), READONLY, "It was a generator's, and has ended."},
-    {"outer", T_OBJECT, offsetof(DeadlineObject, outer), READONLY, "The value before, None where it can tell nothing more."},
+    {"until_ns", T_LONGLONG, offsetof(DeadlineObject, until_ns), READONLY,
+     "Time at which it passes, in nanoseconds of the clock."},
+    {"allowed_ns", T_LONGLONG, offsetof(DeadlineObject, allowed_ns), READONLY, "Nanoseconds allowed when it was set."},
+    {"closed", T_BOOL, offsetof(DeadlineObject, closed), READONLY,
+     "True if it belonged to a generator's block that has ended."},
+    {"outer", T_OBJECT, offsetof(DeadlineObject, outer), READONLY, "Previous value, None if it no longer matters."},
     {NULL}};
 static PyGetSetDef deadline_getset[] = {
-    {"cutoff", (getter)deadline_cutoff, NULL, "Who interrupts at that time, or None."},
+    {"cutoff", (getter)deadline_cutoff, NULL, "Cutoff that interrupts at that time, or None."},
     {NULL}};
 
 PyTypeObject rs_AmbientDeadlineType = {
@@ -322,7 +324,8 @@ PyTypeObject rs_AmbientDeadlineType = {
     .tp_basicsize = sizeof(DeadlineObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = deadline_new,
-    .tp_doc = "AmbientDeadline(until_ns, allowed_ns, outer=None, generator=None, cutoff=None)\n--\n\nA deadline as contexts hold it.",
+    .tp_doc = "AmbientDeadline(until_ns, allowed_ns, outer=None, generator=None, cutoff=None)\n--\n\n"
+              "Deadline as contexts hold it.",
     .tp_dealloc = (destructor)deadline_dealloc,
     .tp_members = deadline_members,
     .tp_getset = deadline_getset,

@@ -39,7 +39,7 @@ static PyTypeObject StackType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Stack",
     .tp_basicsize = sizeof(StackObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "The calls under way in a greenlet.",
+    .tp_doc = "Calls in flight in a greenlet.",
     .tp_dealloc = (destructor)stack_dealloc,
 };
 

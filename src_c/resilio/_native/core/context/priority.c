@@ -152,10 +152,11 @@ PyObject *rs_priority_instead(PyObject *value)
 }
 
 static PyMemberDef priority_members[] = {
-    {"level", T_INT, offsetof(PriorityObject, level), READONLY, "Which class, 0 is the most important."},
-    {"task", T_OBJECT, offsetof(PriorityObject, task), READONLY, "What the calls belong to, or None."},
-    {"closed", T_BOOL, offsetof(PriorityObject, closed), READONLY, "It was a generator's, and has ended."},
-    {"outer", T_OBJECT, offsetof(PriorityObject, outer), READONLY, "The value before, None where it can tell nothing more."},
+    {"level", T_INT, offsetof(PriorityObject, level), READONLY, "Class, from 0, the most important."},
+    {"task", T_OBJECT, offsetof(PriorityObject, task), READONLY, "Task of the calls, or None."},
+    {"closed", T_BOOL, offsetof(PriorityObject, closed), READONLY,
+     "True if it belonged to a generator's block that has ended."},
+    {"outer", T_OBJECT, offsetof(PriorityObject, outer), READONLY, "Previous value, None if it no longer matters."},
     {NULL}};
 
 PyTypeObject rs_AmbientPriorityType = {
@@ -163,7 +164,7 @@ PyTypeObject rs_AmbientPriorityType = {
     .tp_basicsize = sizeof(PriorityObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = priority_new,
-    .tp_doc = "AmbientPriority(level, task=None, outer=None, generator=None)\n--\n\nA priority as contexts hold it.",
+    .tp_doc = "AmbientPriority(level, task=None, outer=None, generator=None)\n--\n\nPriority as contexts hold it.",
     .tp_traverse = (traverseproc)priority_traverse,
     .tp_clear = (inquiry)priority_clear,
     .tp_dealloc = (destructor)priority_dealloc,

@@ -281,14 +281,15 @@ static void setting_dealloc(SettingObject *self)
 
 static PyMethodDef setting_methods[] = {
     {"set", (PyCFunction)(void (*)(void))setting_set, METH_FASTCALL,
-     "set($self, variable, value, /)\n--\n\nSet a context variable, until the block is left."},
+     "set($self, variable, value, /)\n--\n\nSet a context variable until the block ends."},
     {"leave", (PyCFunction)setting_leave, METH_O,
-     "leave($self, error, /)\n--\n\nPut back what was set, and end the cutoff.\n\n"
-     "Args:\n    error: What leaves the block, or None.\n\n"
+     "leave($self, error, /)\n--\n\nRestore the context variables, and end the cutoff.\n\n"
+     "Args:\n    error: Exception that leaves the block, or None.\n\n"
      "Raises:\n    DeadlineExceededError: The deadline has ended the block."},
     {NULL}};
 static PyMemberDef setting_members[] = {
-    {"cutoff", T_OBJECT, offsetof(SettingObject, cutoff), 0, "What interrupts the block, given before it is begun; or None."},
+    {"cutoff", T_OBJECT, offsetof(SettingObject, cutoff), 0,
+     "Cutoff that interrupts the block, set before the block begins; or None."},
     {NULL}};
 
 PyTypeObject rs_SettingType = {
@@ -296,7 +297,7 @@ PyTypeObject rs_SettingType = {
     .tp_basicsize = sizeof(SettingObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = setting_make,
-    .tp_doc = "AmbientSetting()\n--\n\nWhat one block has set in its context, and what interrupts it.",
+    .tp_doc = "AmbientSetting()\n--\n\nContext variables that one block has set, and the cutoff that interrupts it.",
     .tp_traverse = (traverseproc)setting_traverse,
     .tp_dealloc = (destructor)setting_dealloc,
     .tp_methods = setting_methods,

@@ -204,27 +204,31 @@ int rs_segments_add(PyObject *module)
 
 static PyMethodDef segments_methods[] = {
     {"asdict", (PyCFunction)segments_asdict, METH_NOARGS,
-     "asdict($self, /)\n--\n\nAll segments, and what was wasted, as a dict of seconds by name."},
+     "asdict($self, /)\n--\n\nAll segments and the wasted time, as a dict of seconds by name."},
     {"server_timing", (PyCFunction)segments_server_timing, METH_NOARGS,
-     "server_timing($self, /)\n--\n\nThe value of a Server-Timing header: milliseconds by segment; empty if no time was spent."},
+     "server_timing($self, /)\n--\n\n"
+     "Value of a Server-Timing header: milliseconds by segment; empty if no time was spent."},
     {"__reduce__", (PyCFunction)segments_reduce, METH_NOARGS, NULL},
     {"_restore", (PyCFunction)segments_restore, METH_O | METH_CLASS, NULL},
     {NULL}};
 #define SEGMENT(name, segment, doc) {name, (getter)segments_get, NULL, doc, (void *)segment}
 static PyGetSetDef segments_getset[] = {
-    SEGMENT("own", RS_OWN, "resilio itself: strategies that decide, gates asked again."),
-    SEGMENT("queue", RS_QUEUE, "Waiting for a permit: of a bulkhead, a load shedder, an adaptive limit, a gate of one's own."),
+    SEGMENT("own", RS_OWN, "resilio itself: decisions of strategies, repeated admissions."),
+    SEGMENT("queue", RS_QUEUE,
+     "Waiting for a permit of a bulkhead, a load shedder, an adaptive limit or a custom gate."),
     SEGMENT("rate_limit", RS_RATE_LIMIT, "Waiting for a rate limit's tokens."),
-    SEGMENT("attempt", RS_ATTEMPT, "The function, as far as nobody has said more."),
+    SEGMENT("attempt", RS_ATTEMPT, "The function, without the phases that were reported."),
     SEGMENT("connect", RS_CONNECT, "Within the attempt: until there was a connection."),
     SEGMENT("first_byte", RS_FIRST_BYTE, "Within the attempt: until the answer, or the first item of a stream."),
     SEGMENT("body", RS_BODY, "Within the attempt: the rest of the answer, or of the stream."),
     SEGMENT("retry_sleep", RS_RETRY_SLEEP, "Between two attempts."),
     SEGMENT("hedge", RS_HEDGE, "Until the copy that won was started, and waiting for copies."),
     SEGMENT("fallback", RS_FALLBACK, "A fallback's target or handler."),
-    SEGMENT("wasted", RS_WASTED, "Beside all that, not part of the total: a primary that a copy has beaten, copies that lost."),
-    {"total", (getter)segments_total, NULL, "The wall time: the sum of all segments."},
-    {"trail", (getter)segments_trail, NULL, "The same in the order of time: (segment, attempt, seconds), without own; the last may be (\"more\", 0, ...)."},
+    SEGMENT("wasted", RS_WASTED,
+     "Not part of the total: time of a primary that a copy has beaten, and of losing copies."),
+    {"total", (getter)segments_total, NULL, "Wall time: the sum of all segments."},
+    {"trail", (getter)segments_trail, NULL, "The segments in order of time: (segment, attempt, seconds), without own; "
+     "the last may be (\"more\", 0, ...)."},
     {NULL}};
 
 PyTypeObject rs_SegmentsType = {
@@ -233,8 +237,8 @@ PyTypeObject rs_SegmentsType = {
     .tp_itemsize = sizeof(rs_entry),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .tp_doc = "Segments(*, own=0.0, queue=0.0, rate_limit=0.0, attempt=0.0, connect=0.0, first_byte=0.0, body=0.0, retry_sleep=0.0, "
-              "hedge=0.0, fallback=0.0, wasted=0.0)\n--\n\nWhat the time of one call was spent on, in seconds; all but `wasted` add up to "
-              "its wall time.",
+              "hedge=0.0, fallback=0.0, wasted=0.0)\n--\n\n"
+              "Time of one call by segment, in seconds; all but `wasted` add up to its wall time.",
     .tp_new = segments_make,
     .tp_repr = (reprfunc)segments_repr,
     .tp_str = (reprfunc)segments_str,

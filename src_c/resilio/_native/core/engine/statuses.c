@@ -101,7 +101,7 @@ static PyTypeObject StatusesType = {
     .tp_basicsize = sizeof(StatusesObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_doc = "Statuses(failing, otherwise, success, failure)\n--\n\n"
-              "Answers *failure* for what has one of these statuses, *success* for others, and asks *otherwise* about what has none.",
+              "Judge by status: *failure* for these statuses, *success* for others, *otherwise(answer)* if none.",
     .tp_new = statuses_new,
     .tp_dealloc = (destructor)statuses_dealloc,
     .tp_traverse = (traverseproc)statuses_traverse,

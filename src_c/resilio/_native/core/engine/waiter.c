@@ -161,14 +161,14 @@ static PyObject *waiter_unbind(rs_waiter *self, PyObject *unused)
 
 static PyMethodDef waiter_methods[] = {
     {"bind", (PyCFunction)waiter_bind, METH_O,
-     "bind($self, waker, /)\n--\n\nCall *waker* when the wait is over; True: it already is, do not park.\n\n"
-     "Args:\n    waker: Returns False if its event loop is closed: then another waiter gets the permit."},
+     "bind($self, waker, /)\n--\n\nCall *waker* when the wait is over; return True if it already is: do not park.\n\n"
+     "Args:\n    waker: Function that returns False if its event loop is closed: then another waiter gets the permit."},
     {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind($self, /)\n--\n\nForget the waker."},
     {"lost", (PyCFunction)waiter_lost, METH_NOARGS,
-     "lost($self, /)\n--\n\nPass on the granted permit: the loop was closed with the wake-up under way to it."},
+     "lost($self, /)\n--\n\nPass on the granted permit: the loop was closed before the wake-up reached it."},
     {NULL}};
 static PyMemberDef waiter_members[] = {
-    {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "A wake-up is due or delivered."},
+    {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "True if a wake-up is due or delivered."},
     {NULL}};
 
 PyTypeObject rs_WaiterType = {
@@ -176,7 +176,7 @@ PyTypeObject rs_WaiterType = {
     .tp_basicsize = sizeof(rs_waiter),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = waiter_new,
-    .tp_doc = "Waiter()\n--\n\nOne call that waits at a gate, or whoever else a gate wakes.",
+    .tp_doc = "Waiter()\n--\n\nOne call that waits at a gate, or another party that a gate wakes.",
     .tp_traverse = (traverseproc)waiter_traverse,
     .tp_clear = (inquiry)waiter_clear,
     .tp_dealloc = (destructor)waiter_dealloc,

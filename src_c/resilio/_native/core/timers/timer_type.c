@@ -119,20 +119,25 @@ static void timer_dealloc(TimerObject *self)
 
 static PyMethodDef timer_methods[] = {
     {"arm", (PyCFunction)timer_arm, METH_O,
-     "arm($self, seconds, /)\n--\n\nHave the callback called after *seconds* of the library's clock, in the loop that runs in this thread."},
-    {"disarm", (PyCFunction)timer_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nForget it, and what it has kept; from any thread."},
+     "arm($self, seconds, /)\n--\n\n"
+     "Call the callback after *seconds* of the library's clock, in the loop that runs in this thread."},
+    {"disarm", (PyCFunction)timer_disarm, METH_NOARGS,
+     "disarm($self, /)\n--\n\nCancel the callback and release the kept object; from any thread."},
     {"keep", (PyCFunction)(void (*)(void))timer_keep, METH_FASTCALL,
-     "keep($self, loop, kept, /)\n--\n\nHave *loop* keep *kept* alive, armed or not, until it is disarmed or dropped."},
+     "keep($self, loop, kept, /)\n--\n\n"
+     "Keep *kept* alive by *loop*, armed or not, until the timer is disarmed or dropped."},
     {NULL}};
 static PyGetSetDef timer_getset[] = {
-    {"armed", (getter)timer_armed, NULL, "Is the callback still to be called?"},
+    {"armed", (getter)timer_armed, NULL, "True if the callback is still to be called."},
     {NULL}};
 
 PyTypeObject rs_TimerType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Timer",
     .tp_basicsize = sizeof(TimerObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Timer(callback, *args)\n--\n\nCalls once, up to an eighth of a millisecond and the loop's delay late; dropped before, it does not call.",
+    .tp_doc = "Timer(callback, *args)\n--\n\n"
+              "One call of a callback, late by up to an eighth of a millisecond and the loop's delay; "
+              "none if the timer is dropped before.",
     .tp_vectorcall = timer_vectorcall,
     .tp_traverse = (traverseproc)timer_traverse,
     .tp_clear = (inquiry)timer_clear,
