@@ -1,2 +1,2 @@
-include "primitives/primitives_types.pxi"
-include "primitives/laws_types.pxi"
+include "primitives/primitives.pxd"
+include "primitives/laws.pxd"

@@ -1,1 +1,1 @@
-include "simulation/simulation_types.pxi"
+include "simulation/simulation.pxd"

@@ -1,1 +1,1 @@
-include "strategies/timing_types.pxi"
+include "strategies/timing.pxd"
