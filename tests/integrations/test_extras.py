@@ -142,6 +142,7 @@ def _may_be_missing(name: str, absent: set[str]) -> bool:
     return foreign or (name in absent and not is_public(name))
 
 
+@pytest.mark.untraced  # in a folder without the sources Cython.Coverage prints a traceback of its own
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
