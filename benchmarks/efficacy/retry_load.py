@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.efficacy import _results
 from resilio import RetryBudget, retry
-from resilio.testing import virtual_time
+from resilio.testing import seeded, virtual_time
 
 __all__ = ["Share", "analytic", "budgeted", "main", "offer", "table"]
 
@@ -112,7 +112,7 @@ def offer(stack: Stack, clients: int, failing: float, runs: int = 1) -> tuple[Sh
     """
     sums = Share(), Share()
     for seed in range(1, runs + 1):
-        with virtual_time() as vt:
+        with virtual_time() as vt, seeded(seed):
             for total, share in zip(sums, vt.run(_offer, stack, clients, failing, seed), strict=True):
                 total.calls += share.calls
                 total.served += share.served
