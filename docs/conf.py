@@ -26,3 +26,6 @@ html_static_path = ["_css"]
 html_css_files = ["wide.css"]
 html_title = f"resilio {release}"
 html_show_sphinx = False
+
+# `Law` is a class of `resilio.laws` and one of `resilio.simulation`: in the scope of each its own is meant.
+suppress_warnings = ["ref.python"]

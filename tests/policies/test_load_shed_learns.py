@@ -73,7 +73,8 @@ def test_a_shedder_does_not_freeze_when_workers_are_lost(vt, backend, seed):
         server.take.close()
 
     vt.run(main, backend=backend)
-    assert sum(at > start[0] + 17 for at in served) > 0.85 * 8 * 120
+    # 0.9 to 1.0 as a rule; 0.67 in one run of some fifty on trio, which shuffles what is ready. Frozen: next to nothing.
+    assert sum(at > start[0] + 17 for at in served) > 0.5 * 8 * 120
 
 
 def test_failures_that_take_as_long_as_successes_shrink_nothing(vt):
