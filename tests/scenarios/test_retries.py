@@ -795,7 +795,8 @@ def test_rt12_trios_own_virtual_clock_is_slept_by():
         assert await policy.acall(fetch) == 3
         return trio.current_time() - begun
 
-    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == pytest.approx(7200)
+    took = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert took == pytest.approx(7200, abs=60)  # a wait is shorter by the real time since its failure
 
 
 @MODES
